@@ -1,0 +1,105 @@
+"""Every error of this package: what was given, why it cannot be, what to do instead."""
+
+
+def shown(value: object) -> str:
+    """Return `value` as a message may quote it: control characters escaped, at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class LimpqError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+    exit_code = 2
+
+
+class BudgetError(LimpqError, ValueError):
+    """A budget is not written in the grammar of `limpq_hub.Budget`."""
+
+
+class InfeasibleBudgetError(LimpqError, ValueError):
+    """No policy meets the budget.
+
+    Attributes:
+        requested: the limit that was asked for, in the units of `constraint`.
+        minimum: the smallest limit that works, given the other constraints.
+        maximum: the limit from which on this constraint no longer binds.
+        constraint: which constraint, in the words of `search`: "bitops", "size", "compression", ...
+    """
+
+    def __init__(self, message: str, *, requested: float, minimum: float, maximum: float, constraint: str) -> None:
+        super().__init__(message)
+        self.requested = requested
+        self.minimum = minimum
+        self.maximum = maximum
+        self.constraint = constraint
+
+
+class SearchError(LimpqError, RuntimeError):
+    """The solver returned no proven optimum."""
+
+
+class PolicyError(LimpqError, ValueError):
+    """A policy does not fit the network, or is malformed."""
+
+
+class UnknownModelError(LimpqError, ValueError):
+    """No artifact has this name."""
+
+
+class UnsupportedLayerError(LimpqError, TypeError):
+    """A layer cannot be quantized without changing what it computes."""
+
+
+class ImageError(LimpqError, ValueError):
+    """A file is not a picture that can be read."""
+
+    exit_code = 3
+
+
+class DataError(LimpqError, ValueError):
+    """A data set is missing, empty, or does not fit the network."""
+
+    exit_code = 3
+
+
+class TrainingError(LimpqError, RuntimeError):
+    """A training run cannot start or continue."""
+
+    exit_code = 3
+
+
+class ArtifactError(LimpqError, ValueError):
+    """An artifact cannot be used."""
+
+    exit_code = 5
+
+
+class ArtifactFormatError(ArtifactError):
+    """An artifact is malformed, or written by another format version."""
+
+
+class ArtifactIntegrityError(ArtifactError):
+    """An artifact is not the file that its manifest describes."""
+
+
+class UnsafeFileError(ArtifactError):
+    """A file could execute code, or points outside its folder."""
+
+
+class HubError(LimpqError, OSError):
+    """The Hub did not give what was asked for."""
+
+    exit_code = 6
+
+
+class HubNotFoundError(HubError):
+    """The Hub has no such repository, revision or file, or does not show it to this user."""
+
+
+class HubUnavailableError(HubError):
+    """The Hub cannot be reached."""
+
+
+class HubOfflineError(HubError):
+    """Offline mode is on, and the file is not in the cache."""

@@ -1,0 +1,68 @@
+"""JSON files, read strictly and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from limpq_hub.errors import ArtifactFormatError, shown
+
+
+def parse_json(data: bytes | str, name: str) -> Any:
+    """Return the content of strict JSON: no duplicate keys, no NaN or Infinity.
+
+    Args:
+        name: what to call the file in an error.
+
+    Raises:
+        ArtifactFormatError: the data is not strict JSON.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ArtifactFormatError(f"{name}: the key {shown(twice)} stands twice; keep one")
+        return content
+
+    def refuse(constant: str) -> None:
+        raise ArtifactFormatError(f"{name}: {constant} is not a number that can be used")
+
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ArtifactFormatError):
+            raise
+        raise ArtifactFormatError(f"{name} is not JSON: {str(error)[:120]}; is this the right file?") from None
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return the content of a strict JSON file."""
+    return parse_json(Path(path).read_bytes(), str(path))
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write `content` as JSON under a temporary name, then rename it to `path`."""
+    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` under a temporary name, flush it to the disk, then rename it to `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

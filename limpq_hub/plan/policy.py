@@ -1,0 +1,115 @@
+"""Which layer gets how many bits: `LayerBits` and `Policy`, with their JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from limpq_hub.errors import PolicyError, shown
+
+if TYPE_CHECKING:
+    from limpq_hub.plan.costs import LayerCost
+
+FORMAT = 1
+BIT_WIDTHS = range(2, 9)
+
+
+@dataclass(frozen=True, order=True)
+class LayerBits:
+    """Bit-widths of one layer's weights and of its input activations, each in 2..8."""
+
+    weight: int
+    activation: int
+
+    def __post_init__(self) -> None:
+        for what, bits in (("weight", self.weight), ("activation", self.activation)):
+            if type(bits) is not int or bits not in BIT_WIDTHS:
+                raise PolicyError(f"{what} bits of {shown(bits)} cannot be: use a whole number from 2 to 8")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Bit-widths by layer name, first and last layer included.
+
+    Attributes:
+        model: timm architecture whose layer names these are.
+        layers: bits of each quantized layer, in the order of execution.
+        input_size: height and width in pixels that the policy was made for, or None if unknown.
+    """
+
+    model: str
+    layers: Mapping[str, LayerBits]
+    input_size: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", MappingProxyType(dict(self.layers)))
+
+    @classmethod
+    def uniform(
+        cls,
+        model: str,
+        costs: Mapping[str, LayerCost],
+        weight: int,
+        activation: int | None = None,
+        input_size: int | None = None,
+    ) -> Policy:
+        """Return the policy with the same bits in every searched layer; fixed layers keep theirs.
+
+        Args:
+            weight: weight bits, 2..8.
+            activation: activation bits, 2..8; the weight bits if None.
+        """
+        bits = LayerBits(weight, weight if activation is None else activation)
+        return cls(model, {name: cost.fixed or bits for name, cost in costs.items()}, input_size)
+
+    def diff(self, other: Policy) -> dict[str, tuple[LayerBits | None, LayerBits | None]]:
+        """Return the layers where the two policies differ, as `{layer: (here, there)}`."""
+        names = [*self.layers, *(name for name in other.layers if name not in self.layers)]
+        pairs = {name: (self.layers.get(name), other.layers.get(name)) for name in names}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def digest(self) -> str:
+        """Return a sha256 over model and bits: equal policies have equal digests, whatever their layer order."""
+        bits = {name: [layer.weight, layer.activation] for name, layer in self.layers.items()}
+        return hashlib.sha256(json.dumps([self.model, bits], sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of a `policy.json`."""
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "input_size": self.input_size,
+            "layers": {
+                name: {"weight": bits.weight, "activation": bits.activation} for name, bits in self.layers.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, content: Any) -> Policy:
+        """Return the policy in a parsed `policy.json`.
+
+        Raises:
+            PolicyError: the content is not a policy of this format.
+        """
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            found = content.get("format") if isinstance(content, dict) else content
+            raise PolicyError(f"not a policy of format {FORMAT}: found format {shown(found)}")
+        model, layers, input_size = content.get("model"), content.get("layers"), content.get("input_size")
+        if not isinstance(model, str) or not isinstance(layers, dict) or not layers:
+            raise PolicyError('a policy needs "model" (a timm architecture) and "layers" (bits by layer name)')
+        if input_size is not None and (type(input_size) is not int or input_size < 1):
+            raise PolicyError(f'"input_size" of a policy is pixels, a positive whole number: found {shown(input_size)}')
+        return cls(model, {name: _layer_bits(name, bits) for name, bits in layers.items()}, input_size)
+
+
+def _layer_bits(name: str, bits: Any) -> LayerBits:
+    if not isinstance(bits, dict) or set(bits) != {"weight", "activation"}:
+        raise PolicyError(f'layer {shown(name)} needs exactly "weight" and "activation" bits: found {shown(bits)}')
+    try:
+        return LayerBits(bits["weight"], bits["activation"])
+    except PolicyError as error:
+        raise PolicyError(f"layer {shown(name)}: {error}") from None

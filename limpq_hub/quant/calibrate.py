@@ -1,0 +1,122 @@
+"""Set step sizes and BatchNorm statistics from unlabelled images."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.quant.layers import QuantLayer, SwitchableBatchNorm2d, quantized_layers
+from limpq_hub.quant.quantizer import quantization_range, quantize_to_integers
+
+# Fractions of the largest magnitude that a calibrated grid may end at.
+_CLIP_FRACTIONS = torch.arange(1, 81) / 80
+
+
+@torch.no_grad()
+def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
+    """Set every activation step of `model` to its initial value on one batch, the whole net at one bit-width at a time.
+
+    Runs a copy of the model in train mode: nothing but the steps changes.
+
+    Args:
+        images: [batch, 3, height, width], normalized.
+    """
+    twin = copy.deepcopy(model).train()
+    layers = dict(quantized_layers(twin))
+    for layer in layers.values():
+        layer.activation_quantizer.initializing = True
+    for turn in range(max(len(layer.activation_quantizer.candidates) for layer in layers.values())):
+        for module in twin.modules():
+            if isinstance(module, QuantLayer):
+                for quantizer in (module.weight_quantizer, module.activation_quantizer):
+                    quantizer.bits = quantizer.candidates[min(turn, len(quantizer.candidates) - 1)]
+            elif isinstance(module, SwitchableBatchNorm2d):
+                module.bits = int(list(module.copies)[turn])
+        twin(images)
+    for name, layer in quantized_layers(model):
+        layer.activation_quantizer.step.copy_(layers[name].activation_quantizer.step)
+
+
+@torch.no_grad()
+def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[Tensor]) -> None:
+    """Set the steps of the named layers to those of least squared rounding error, at the active bits.
+
+    Args:
+        batches: image batches, [batch, 3, height, width], normalized.
+    """
+    wanted = {name: layer for name, layer in quantized_layers(model) if name in set(layers)}
+    inputs: dict[str, list[Tensor]] = {name: [] for name in wanted}
+    handles = [
+        layer.register_forward_pre_hook(lambda _, args, name=name: inputs[name].append(args[0].float()))
+        for name, layer in wanted.items()
+    ]
+    training = model.training
+    model.eval()
+    try:
+        for images in batches:
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(training)
+    for name, layer in wanted.items():
+        for quantizer, values in (
+            (layer.weight_quantizer, layer.weight),
+            (layer.activation_quantizer, torch.cat(inputs[name])),
+        ):
+            quantizer.set_step_(quantizer.bits, _least_error_step(values, quantizer.bits, quantizer.signed))
+
+
+@torch.no_grad()
+def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Replace the statistics of every active BatchNorm by their plain average over `batches`.
+
+    Args:
+        batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
+
+    Returns:
+        The number of images seen; with none, the statistics stay as they were.
+    """
+    norms = _active_batch_norms(model)
+    training = {module: module.training for module in model.modules()}
+    momenta = [norm.momentum for norm in norms]
+    seen = 0
+    try:
+        model.eval()
+        for images in batches:
+            if not seen:
+                for norm in norms:
+                    norm.reset_running_stats()
+                    norm.momentum = None
+                    norm.train()
+            model(images)
+            seen += len(images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, was_training in training.items():
+            module.training = was_training
+    return seen
+
+
+def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    copies = {norm for switch in model.modules() if isinstance(switch, SwitchableBatchNorm2d) for norm in switch.copies.values()}
+    active = {switch.active for switch in model.modules() if isinstance(switch, SwitchableBatchNorm2d)}
+    return [
+        norm
+        for norm in model.modules()
+        if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats and (norm not in copies or norm in active)
+    ]
+
+
+def _least_error_step(values: Tensor, bits: int, signed: bool) -> Tensor:
+    low, high = quantization_range(bits, signed=signed)
+    largest = values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)
+    steps = _CLIP_FRACTIONS.to(values) * largest / high
+    errors = [
+        (quantize_to_integers(values, step, bits, signed=signed) * step - values).square_().mean() for step in steps
+    ]
+    return steps[int(torch.stack(errors).argmin())]

@@ -1,0 +1,194 @@
+"""Convert any network: float -> supernet or quantized network, supernet -> one policy, and back to plain values."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.errors import PolicyError
+from limpq_hub.plan.costs import Costs, LayerCost, check_layers
+from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
+from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.quant.calibrate import initialize_activation_steps_
+from limpq_hub.quant.layers import QuantConv2d, QuantLayer, QuantLinear, SwitchableBatchNorm2d, quantized_layers
+from limpq_hub.quant.profile import profile_module, quantizable_layers, trace
+
+DEFAULT_CANDIDATES = (6, 5, 4, 3, 2)
+
+
+def to_supernet(
+    module: nn.Module, candidates: Sequence[int] = DEFAULT_CANDIDATES, *, example_input: Tensor
+) -> nn.Module:
+    """Return a copy of `module` whose layers run at any candidate bit-width, ready for joint training.
+
+    The first and the last layer run in float until a policy names them; then at 8 bits.
+
+    Args:
+        module: a float network.
+        candidates: bit-widths, each in 2..8.
+        example_input: a batch of real inputs, [batch, 3, height, width]; the activation steps start from it.
+
+    Raises:
+        UnsupportedLayerError: a layer cannot be quantized, or is never called.
+    """
+    costs = profile_module(module, example_input)
+    supernet = build_supernet(module, costs, candidates, tuple(example_input.shape[1:]))
+    initialize_activation_steps_(supernet, example_input)
+    return supernet
+
+
+def build_supernet(
+    module: nn.Module, costs: Costs, candidates: Sequence[int], input_shape: tuple[int, ...]
+) -> nn.Module:
+    """Return a copy of `module` as a supernet whose activation steps are not yet set."""
+    candidates = tuple(sorted(candidates, reverse=True))
+    for bits in candidates:
+        LayerBits(bits, bits)
+    widths = {
+        name: ((cost.fixed.weight,), (cost.fixed.activation,)) if cost.fixed else (candidates, candidates)
+        for name, cost in costs.items()
+    }
+    supernet = _replace_layers(module, costs, widths)
+    for name, layer in trace(module, input_shape).norm_feeds.items():
+        if costs[layer].fixed is None:
+            supernet.set_submodule(name, SwitchableBatchNorm2d(supernet.get_submodule(name), candidates, layer))
+    for name, layer in quantized_layers(supernet):
+        if costs[name].fixed:
+            layer.set_bits_(None)
+    return supernet
+
+
+def to_quantized(module: nn.Module, policy: Policy, *, example_input: Tensor) -> nn.Module:
+    """Return a copy of `module` with quantized layers at the bits of `policy`, ready for fine-tuning.
+
+    Args:
+        module: a float network.
+        policy: bits for each of its layers, first and last included.
+        example_input: a batch of real inputs, [batch, 3, height, width]; the activation steps start from it.
+
+    Raises:
+        PolicyError: the policy is for other layers.
+        UnsupportedLayerError: a layer cannot be quantized, or is never called.
+    """
+    costs = profile_module(module, example_input)
+    quantized = build_quantized(module, policy, costs)
+    initialize_activation_steps_(quantized, example_input)
+    return quantized
+
+
+def build_quantized(module: nn.Module, policy: Policy, costs: Costs) -> nn.Module:
+    """Return a copy of `module` at the bits of `policy` whose activation steps are not yet set."""
+    check_layers(costs, policy)
+    widths = {name: ((bits.weight,), (bits.activation,)) for name, bits in policy.layers.items()}
+    return _replace_layers(module, costs, widths)
+
+
+def set_policy_(model: nn.Module, policy: Policy) -> nn.Module:
+    """Switch every quantized layer of `model`, and the batch normalizations after it, to the bits of `policy`.
+
+    A layer with one candidate only (first and last) that the policy leaves out runs in float.
+
+    Raises:
+        PolicyError: the policy is for other layers, or asks for bits that are not a candidate; nothing is changed.
+    """
+    layers = dict(quantized_layers(model))
+    for name in policy.layers:
+        if name not in layers:
+            raise PolicyError(f"the policy names layer {name!r}, which is not a quantized layer of the network")
+    for name, layer in layers.items():
+        if name not in policy.layers and len(layer.weight_quantizer.candidates) > 1:
+            raise PolicyError(f"the policy gives no bits for layer {name!r}")
+    for name, bits in policy.layers.items():
+        try:
+            layers[name].check_bits(bits)
+        except PolicyError as error:
+            raise PolicyError(f"layer {name!r}: {error}") from None
+    for name, layer in layers.items():
+        layer.set_bits_(policy.layers.get(name))
+    for norm in model.modules():
+        if isinstance(norm, SwitchableBatchNorm2d):
+            norm.bits = policy.layers[norm.layer].weight
+    return model
+
+
+def read_policy(model: nn.Module) -> Policy:
+    """Return the bits that the quantized layers of `model` run at; layers in float are left out."""
+    return Policy(
+        architecture_of(model), {name: layer.bits for name, layer in quantized_layers(model) if layer.bits is not None}
+    )
+
+
+def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
+    """Return a copy of `supernet` that is a plain quantized network at `policy`: one step and one BatchNorm per layer.
+
+    Raises:
+        PolicyError: the policy is for other layers, or asks for bits that are not a candidate.
+    """
+    selected = set_policy_(copy.deepcopy(supernet), policy)
+    for name, layer in list(quantized_layers(selected)):
+        if layer.bits is None:
+            raise PolicyError(f"the policy gives no bits for layer {name!r}")
+        for quantizer in (layer.weight_quantizer, layer.activation_quantizer):
+            step = quantizer.step_of(quantizer.bits).detach()
+            quantizer.candidates = (quantizer.bits,)
+            quantizer.step = nn.Parameter(step.clone().reshape(1), requires_grad=quantizer.step.requires_grad)
+    for name, norm in list(selected.named_modules()):
+        if isinstance(norm, SwitchableBatchNorm2d):
+            selected.set_submodule(name, norm.active)
+    return selected
+
+
+def read_indicators(
+    supernet: nn.Module,
+    costs: Mapping[str, LayerCost],
+    *,
+    input_size: int,
+    num_classes: int,
+    alpha: float = DEFAULT_ALPHA,
+    provenance: Mapping[str, Any] | None = None,
+) -> Indicators:
+    """Return the learned step sizes of a jointly trained supernet as indicators.
+
+    Args:
+        costs: cost of each layer, from `profile_module` of the float network.
+        input_size: height and width in pixels.
+    """
+    searched = {name: layer for name, layer in quantized_layers(supernet) if costs[name].fixed is None}
+    return Indicators(
+        model=architecture_of(supernet),
+        input_size=input_size,
+        num_classes=num_classes,
+        costs=costs,
+        weight_steps={name: _steps(layer.weight_quantizer) for name, layer in searched.items()},
+        activation_steps={name: _steps(layer.activation_quantizer) for name, layer in searched.items()},
+        alpha=alpha,
+        provenance=provenance or {},
+    )
+
+
+def architecture_of(module: nn.Module) -> str:
+    """Return timm's name of the architecture, or the class name of any other module."""
+    return (getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__
+
+
+@torch.no_grad()
+def _steps(quantizer: nn.Module) -> dict[int, float]:
+    return {bits: float(quantizer.step_of(bits)) for bits in quantizer.candidates}
+
+
+def _replace_layers(
+    module: nn.Module, costs: Costs, widths: Mapping[str, tuple[Iterable[int], Iterable[int]]]
+) -> nn.Module:
+    copied = copy.deepcopy(module)
+    for name, layer in quantizable_layers(copied).items():
+        kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
+        quantized: QuantLayer = kind.from_float(layer)
+        quantized.add_quantizers_(*map(tuple, widths[name]), signed=costs[name].signed)
+        if layer is copied:
+            return quantized
+        copied.set_submodule(name, quantized)
+    return copied

@@ -1,0 +1,304 @@
+"""The training loop that all scripts share: gradients in, optimizer steps, progress and saved states out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import timm
+import torch
+from accelerate import Accelerator
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from torch import Tensor, nn
+
+from limpq_hub import __version__
+from limpq_hub.errors import TrainingError
+from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.quant.convert import set_policy_
+from _data import EpochSampler
+from _options import options_record
+
+MINIMUM_LR = 1e-5
+_MAY_CHANGE = {"resume", "workers", "threads", "save_interval"}
+Accumulate = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def start(options: argparse.Namespace) -> Accelerator:
+    """Return the accelerator of a run, after checking its output folder and writing `options.json`.
+
+    Raises:
+        TrainingError: the folder holds another run, or `--resume` changes a setting.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    accelerator = Accelerator(mixed_precision=options.mixed_precision)
+    record, path = options_record(options), options.output / "options.json"
+    if path.exists():
+        if not options.resume:
+            raise TrainingError(f"{options.output} holds a run already; add --resume, or choose another --output")
+        changed = {
+            key for key, value in read_json(path).items() if key not in _MAY_CHANGE and _plain(record.get(key)) != value
+        }
+        if changed:
+            raise TrainingError(f"--resume with another {', '.join(sorted(changed))}; give the options of the first run")
+    elif accelerator.is_main_process:
+        write_json(path, {key: _plain(value) for key, value in record.items()})
+    accelerator.wait_for_everyone()
+    return accelerator
+
+
+def fit(
+    accelerator: Accelerator,
+    model: nn.Module,
+    loader: torch.utils.data.DataLoader,
+    accumulate: Accumulate,
+    options: argparse.Namespace,
+) -> float:
+    """Train `model` in place until the last step; continue from the state in the output folder if there is one.
+
+    Args:
+        loader: from `training_loader`.
+        accumulate: adds the gradients of (images, labels, step) and returns the loss to show.
+
+    Returns:
+        Seconds that the training took, all its resumed parts together.
+    """
+    sampler: EpochSampler = loader.sampler
+    per_step = options.batch_size * accelerator.num_processes
+    steps_per_epoch = len(sampler) // per_step
+    steps = min(steps_per_epoch * options.epochs, options.max_steps or 10**12)
+    optimizer = create_optimizer_v2(
+        model, "momentum", lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
+    )
+    scheduler = CosineLRScheduler(
+        optimizer,
+        t_initial=steps,
+        lr_min=min(MINIMUM_LR, options.lr),
+        warmup_t=round(options.warmup_epochs * steps_per_epoch),
+        warmup_lr_init=min(MINIMUM_LR, options.lr),
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+    state = options.output / "state.safetensors"
+    step, seconds = _restore(state, model, optimizer) if options.resume and state.exists() else (0, 0.0)
+    loader = accelerator.prepare_data_loader(loader, device_placement=True)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    began = time.monotonic() - seconds
+    with _progress(accelerator, steps, step, per_step) as show:
+        while step < steps:
+            sampler.epoch, skipped = divmod(step, steps_per_epoch)
+            sampler.start = skipped * per_step
+            for images, labels in loader:
+                torch.manual_seed(options.seed * 1_000_003 + step)
+                scheduler.step_update(step)
+                if options.channels_last:
+                    images = images.contiguous(memory_format=torch.channels_last)
+                loss = accumulate(images, labels, step)
+                reduce_gradients_(accelerator, parameters)
+                nn.utils.clip_grad_value_(parameters, options.clip_value)
+                optimizer.step()
+                optimizer.zero_grad()
+                step += 1
+                show(step, float(loss))
+                if accelerator.is_main_process and (step % options.save_interval == 0 or step == steps):
+                    _save(state, model, optimizer, step, time.monotonic() - began)
+                if step == steps:
+                    break
+    return time.monotonic() - began
+
+
+def accumulate_joint_gradients(
+    accelerator: Accelerator,
+    supernet: nn.Module,
+    images: Tensor,
+    policies: Sequence[Policy],
+    loss_of: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Add the gradients of one batch under each policy; the caller clips and steps.
+
+    Args:
+        images: [batch, 3, height, width], normalized.
+        loss_of: loss of logits [batch, classes].
+
+    Returns:
+        Loss under each policy, [len(policies)], detached, of this process.
+
+    Source: LIMPQ, joint training: each candidate bit-width, then one random mixture.
+    """
+    losses = []
+    for policy in policies:
+        set_policy_(supernet, policy)
+        with accelerator.autocast():
+            loss = loss_of(supernet(images))
+        accelerator.backward(loss)
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+def joint_policies(model: str, costs: Costs, candidates: Sequence[int], *, seed: int, step: int) -> list[Policy]:
+    """Return the policies of one joint step: uniform at each candidate, most bits first, then a random mixture.
+
+    The mixture draws weight and activation bits independently, from (seed, step) alone. First and last layer are
+    left out: they run in float.
+    """
+    searched = [name for name, cost in costs.items() if cost.fixed is None]
+    draw = random.Random(f"mixture {seed} {step}").choice
+    uniform = [dict.fromkeys(searched, LayerBits(bits, bits)) for bits in sorted(candidates, reverse=True)]
+    mixture = {name: LayerBits(draw(candidates), draw(candidates)) for name in searched}
+    return [Policy(model, layers) for layers in (*uniform, mixture)]
+
+
+def classification_loss(
+    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, *, smoothing: float, distill: float
+) -> Tensor:
+    """Return cross-entropy mixed with the KL divergence from the teacher, shape [].
+
+    Args:
+        logits, teacher_logits: [batch, classes].   labels: [batch], int64.
+        distill: share of the KL term, 0..1.
+    """
+    logits = logits.float()
+    hard = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    if teacher_logits is None or distill == 0:
+        return hard
+    soft = nn.functional.kl_div(
+        logits.log_softmax(-1), teacher_logits.float().log_softmax(-1), log_target=True, reduction="batchmean"
+    )
+    return (1 - distill) * hard + distill * soft
+
+
+@torch.no_grad()
+def reduce_gradients_(accelerator: Accelerator, parameters: Iterable[nn.Parameter]) -> None:
+    """Average the gradients over all processes, in one flat message; a missing gradient counts as zero."""
+    if accelerator.num_processes == 1:
+        return
+    parameters = list(parameters)
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="mean")
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+@torch.no_grad()
+def evaluate(accelerator: Accelerator, model: nn.Module, loader: torch.utils.data.DataLoader) -> dict[str, float | int]:
+    """Return top-1 and top-5 in percent and the number of images, over all of `loader`, in float32."""
+    model.eval()
+    hits = torch.zeros(3, dtype=torch.int64, device=accelerator.device)
+    for images, labels in accelerator.prepare_data_loader(loader, device_placement=True):
+        found = model(images).topk(min(5, model.num_classes)).indices == labels[:, None]
+        found, labels = accelerator.gather_for_metrics((found, labels))
+        hits += torch.stack([found[:, 0].sum(), found.sum(), torch.tensor(len(labels), device=hits.device)])
+    top1, top5, images = hits.tolist()
+    if not images:
+        raise TrainingError("no validation image was found")
+    return {"top1": round(100 * top1 / images, 4), "top5": round(100 * top5 / images, 4), "images": images}
+
+
+def float_network(options: argparse.Namespace, num_classes: int) -> nn.Module:
+    """Return the timm network with its float weights, in eval mode.
+
+    Raises:
+        TrainingError: the weights are for another network.
+    """
+    size = (3, options.input_size, options.input_size)
+    model = timm.create_model(
+        options.model,
+        num_classes=num_classes,
+        pretrained=options.weights == "pretrained",
+        pretrained_cfg_overlay={"input_size": size, "crop_pct": 1.0, "interpolation": "bilinear"},
+    )
+    if options.weights not in ("pretrained", "scratch"):
+        state = {name: value.float() if value.is_floating_point() else value
+                 for name, value in load_file(options.weights).items()}  # fmt: skip
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise TrainingError(f"--weights {options.weights}: {str(error)[:300]}") from None
+    return model.eval()
+
+
+def provenance(accelerator: Accelerator, command: str, options: argparse.Namespace, seconds: float) -> dict[str, object]:
+    """Return how a result came about: command, seed, device, versions, time."""
+    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"{platform.machine()} CPU"
+    return {
+        "command": command,
+        "seed": options.seed,
+        "device": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads",
+        "seconds": round(seconds, 1),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "versions": {"limpq-hub": __version__, "torch": torch.__version__, "timm": timm.__version__},
+    }
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
+    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            tensors[f"optimizer.{index}.{key}"] = torch.as_tensor(value).contiguous()
+    temporary = path.with_suffix(".partial")
+    save_file(tensors, temporary, metadata={"step": str(step), "seconds": str(seconds)})
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(metadata["step"]), float(metadata["seconds"])
+
+
+class _progress:
+    """A bar with loss, images/s and time left on a terminal, a line every 30 seconds elsewhere."""
+
+    def __init__(self, accelerator: Accelerator, steps: int, done: int, images_per_step: int) -> None:
+        self.steps, self.first, self.images_per_step = steps, done, images_per_step
+        self.main = accelerator.is_main_process
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not self.main
+        )
+        self.task = self.bar.add_task("training", total=steps, completed=done)
+        self.began = self.spoke = time.monotonic()
+
+    def __enter__(self) -> Callable[[int, float], None]:
+        self.terminal = self.bar.console.is_terminal
+        if self.terminal:
+            self.bar.start()
+        return self.show
+
+    def __exit__(self, *error: object) -> None:
+        if self.terminal:
+            self.bar.stop()
+
+    def show(self, step: int, loss: float) -> None:
+        now = time.monotonic()
+        rate = (step - self.first) * self.images_per_step / max(now - self.began, 1e-9)
+        text = f"loss {loss:.3f} · {rate:.0f} images/s"
+        self.bar.update(self.task, completed=step, description=text)
+        if self.main and not self.terminal and (now - self.spoke > 30 or step == self.steps):
+            left = (self.steps - step) * self.images_per_step / max(rate, 1e-9)
+            print(f"step {step}/{self.steps} · {text} · {left / 60:.1f} min left", flush=True)
+            self.spoke = now
