@@ -3,7 +3,10 @@
 
 def shown(value: object) -> str:
     """Return `value` as a message may quote it: control characters escaped, at most 80 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -1,0 +1,274 @@
+"""From indicators and a budget to the rows of the integer programme, in exact integers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from typing import Any
+
+from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError, shown
+from limpq_hub.plan.budget import Budget, LatencyTable, format_bitops, format_size
+from limpq_hub.plan.costs import FLOAT_BITS, Costs, Counting, LayerCost, total_bitops
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.policy import LayerBits, Policy
+
+Pins = Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Layers that get the same bits, and the bits they may get."""
+
+    layers: tuple[str, ...]
+    options: tuple[LayerBits, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One limit: the chosen coefficients, one per unit, add up to at most `limit`.
+
+    Attributes:
+        constraint: name of the argument of `search` it stands for.
+        coefficients: for each unit, one whole number per option.
+        value_of: turns a sum of coefficients into the units of the constraint.
+        text_of: turns a sum of coefficients into text that can be fed back as this constraint.
+        advice: how the text is used.
+    """
+
+    constraint: str
+    coefficients: tuple[tuple[int, ...], ...]
+    limit: int
+    value_of: Callable[[int], float]
+    text_of: Callable[[int], str]
+    advice: str
+
+    def infeasible(self, model: str, minimum: int, given: str = "") -> InfeasibleBudgetError:
+        """Return the error for a limit below `minimum`, the smallest sum that is possible."""
+        maximum = sum(map(max, self.coefficients))
+        at_least = "allows at most" if self.constraint == "compression" else "needs at least"
+        values = sorted((self.value_of(minimum), self.value_of(maximum)))
+        return InfeasibleBudgetError(
+            f'{self.constraint}="{_exact(self, self.limit)}" cannot be met{given}: {model} {at_least} '
+            f"{self.text_of(minimum)} (every searched layer at its fewest bits, first and last at 8); "
+            f'use {self.constraint}="{self.text_of(minimum)}" {self.advice}',
+            requested=self.value_of(self.limit),
+            minimum=values[0],
+            maximum=values[1],
+            constraint=self.constraint,
+        )
+
+
+def units_of(
+    indicators: Indicators,
+    *,
+    candidates: Sequence[int] | None,
+    pin: Pins | None,
+    exclude: Iterable[str] | None,
+    tie: Iterable[Iterable[str]] | None,
+) -> list[Unit]:
+    """Return the decisions of the search: single layers, or tied ones together.
+
+    Args:
+        indicators: without outliers.
+        candidates: bit-widths that may be used, or None for all that were learned.
+        pin: (weight bits, activation bits) by layer pattern.
+        exclude: patterns of layers that keep their most bits.
+        tie: groups of patterns; the layers of a group get the same bits.
+
+    Raises:
+        PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
+    """
+    options = {name: _options(indicators, name, candidates) for name in indicators.costs}
+    searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
+    for pattern, bits in (pin or {}).items():
+        for name in _matching("pin", pattern, searched):
+            options[name] = (_pinned(indicators, name, pattern, bits),)
+    for pattern in exclude or ():
+        for name in _matching("exclude", pattern, searched):
+            options[name] = (max(options[name]),)
+    groups = [[name for pattern in group for name in _matching("tie", pattern, searched)] for group in tie or ()]
+    leader = {name: name for name in options}
+    for group in groups:
+        joined = {leader[name] for name in group}
+        leader = {name: group[0] if first in joined else first for name, first in leader.items()}
+    units = []
+    for first in dict.fromkeys(leader.values()):
+        layers = tuple(name for name in leader if leader[name] == first)
+        shared = [bits for bits in options[layers[0]] if all(bits in options[name] for name in layers)]
+        if not shared:
+            raise PolicyError(f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them")
+        units.append(Unit(layers, tuple(shared)))
+    return units
+
+
+def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], counting: Counting) -> list[Row]:
+    """Return the rows of the integer programme, one per constraint that adds up over layers."""
+    costs, rows = indicators.costs, []
+
+    def add(constraint: str, cost_of: Callable[[str, LayerBits], int], limit: int, **texts: Any) -> None:
+        coefficients = tuple(
+            tuple(sum(cost_of(name, bits) for name in unit.layers) for bits in unit.options) for unit in units
+        )
+        rows.append(Row(constraint, coefficients, limit, **texts))
+
+    def size_of(name: str, bits: LayerBits) -> int:
+        return costs[name].size_bits(bits)
+
+    if budget.bitops is not None:
+        limit = budget.bitops
+        if isinstance(limit, LayerBits):
+            uniform = Policy.uniform(indicators.model, costs, limit.weight, limit.activation)
+            limit = total_bitops(costs, uniform, counting)
+        add(
+            "bitops",
+            lambda name, bits: costs[name].bitops(bits, counting),
+            limit,
+            value_of=int,
+            text_of=format_bitops,
+            advice="or more, or a smaller input",
+        )
+    if budget.size is not None:
+        add(
+            "size",
+            size_of,
+            budget.size * 8,
+            value_of=lambda bits: -(-bits // 8),
+            text_of=lambda bits: format_size(-(-bits // 8)),
+            advice="or more",
+        )
+    if budget.compression is not None:
+        float_bits = FLOAT_BITS * sum(cost.weights for cost in costs.values())
+        add(
+            "compression",
+            size_of,
+            math.floor(float_bits / budget.compression),
+            value_of=lambda bits: float_bits / bits if bits else math.inf,
+            text_of=lambda bits: _ratio_text(float_bits, bits),
+            advice="or less",
+        )
+    if budget.latency is not None:
+        table, limit = budget.latency
+        times = {name: _times(table, name, units) for name in table}
+        scale = math.lcm(limit.denominator, *(time.denominator for row in times.values() for time in row.values()))
+        add(
+            "latency",
+            lambda name, bits: int(times[name][bits] * scale) if name in times else 0,
+            int(limit * scale),
+            value_of=lambda total: total / scale,
+            text_of=lambda total: f"{math.ceil(total * 1000 / scale) / 1000:g}",
+            advice="or more",
+        )
+    return rows
+
+
+def within_activation_memory(indicators: Indicators, budget: Budget, units: Sequence[Unit]) -> list[Unit]:
+    """Return the units without the options whose layer input is larger than the budget allows.
+
+    Raises:
+        InfeasibleBudgetError: a layer has no option left.
+    """
+    limit = budget.activation_memory
+    if limit is None:
+        return list(units)
+    costs = indicators.costs
+
+    def bytes_of(unit: Unit, bits: LayerBits) -> int:
+        return max(costs[name].activation_bytes(bits) for name in unit.layers)
+
+    kept = [Unit(unit.layers, tuple(bits for bits in unit.options if bytes_of(unit, bits) <= limit)) for unit in units]
+    if all(unit.options for unit in kept):
+        return kept
+    minimum = max(min(bytes_of(unit, bits) for bits in unit.options) for unit in units)
+    maximum = max(max(bytes_of(unit, bits) for bits in unit.options) for unit in units)
+    raise InfeasibleBudgetError(
+        f'activation_memory="{limit}B" cannot be met: the largest layer input of {describe(indicators)} takes at least '
+        f'{minimum}B; use activation_memory="{minimum}B" or more, or a smaller input',
+        requested=limit,
+        minimum=minimum,
+        maximum=maximum,
+        constraint="activation_memory",
+    )
+
+
+def describe(indicators: Indicators) -> str:
+    """Return the network as an error names it: "resnet18 at 64x64"."""
+    return f"{indicators.model} at {indicators.input_size}x{indicators.input_size}"
+
+
+def _options(indicators: Indicators, name: str, candidates: Sequence[int] | None) -> tuple[LayerBits, ...]:
+    cost: LayerCost = indicators.costs[name]
+    if cost.fixed is not None:
+        return (cost.fixed,)
+    allowed = indicators.candidates if candidates is None else tuple(candidates)
+    unknown = [bits for bits in allowed if bits not in indicators.candidates]
+    if unknown or not allowed:
+        learned = ", ".join(map(str, indicators.candidates))
+        raise PolicyError(f"candidates={shown(candidates)}: choose from the learned bit-widths {learned}")
+    options = tuple(
+        LayerBits(weight, activation)
+        for weight in sorted(indicators.weight_steps[name])
+        for activation in sorted(indicators.activation_steps[name])
+        if weight in allowed and activation in allowed
+    )
+    if not options:
+        raise PolicyError(f"layer {shown(name)} has no bit-width left among candidates={shown(candidates)}; allow more")
+    return options
+
+
+def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> LayerBits:
+    try:
+        weight, activation = bits
+        pinned = LayerBits(weight, activation)
+    except (TypeError, ValueError):
+        raise PolicyError(f"pin {shown(pattern)}: give (weight bits, activation bits), found {shown(bits)}") from None
+    for kind, width in (("weight", pinned.weight), ("activation", pinned.activation)):
+        learned = getattr(indicators, f"{kind}_steps")[name]
+        if width not in learned:
+            raise PolicyError(
+                f"pin {shown(pattern)}: layer {shown(name)} learned no {kind} step at {width} bits; "
+                f"choose from {', '.join(map(str, sorted(learned)))}"
+            )
+    return pinned
+
+
+def _matching(what: str, pattern: str, names: Sequence[str]) -> list[str]:
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise PolicyError(f"{what} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ...")
+    return found
+
+
+def _times(table: LatencyTable, name: str, units: Sequence[Unit]) -> dict[LayerBits, Fraction]:
+    unit = next((unit for unit in units if name in unit.layers), None)
+    if unit is None:
+        raise BudgetError(f"the latency table names layer {shown(name)}, which the network does not have")
+    times = {}
+    for bits in unit.options:
+        time = table[name].get((bits.weight, bits.activation))
+        if time is None:
+            raise BudgetError(
+                f"the latency table has no time for layer {shown(name)} at {bits.weight} weight and "
+                f"{bits.activation} activation bits; add it"
+            )
+        times[bits] = Fraction(repr(time))
+    return times
+
+
+def _ratio_text(float_bits: int, bits: int) -> str:
+    hundredths = float_bits * 100 // bits
+    return f"{hundredths // 100}.{hundredths % 100:02d}x"
+
+
+def _exact(row: Row, total: int) -> str:
+    """Return the limit as it was asked for, without rounding it onto the minimum."""
+    if row.constraint == "bitops":
+        for unit, size in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
+            if total >= size and total * 1000 % size == 0:
+                return f"{total / size:.3f}".rstrip("0").rstrip(".") + unit
+        return str(total)
+    if row.constraint == "size":
+        return f"{total // 8}B"
+    return f"{row.value_of(total):g}" + ("x" if row.constraint == "compression" else "")

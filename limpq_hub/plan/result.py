@@ -1,0 +1,123 @@
+"""What a search returns: `Plan`, a policy with its costs and the proof that none is better."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from limpq_hub.plan.budget import format_bitops, format_size
+from limpq_hub.plan.costs import (
+    Costs,
+    Counting,
+    compression_ratio,
+    peak_activation_bytes,
+    total_bitops,
+    total_size_bits,
+)
+from limpq_hub.plan.indicators import Outlier
+from limpq_hub.plan.policy import Policy
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A policy, what it costs, and how it was proven.
+
+    Attributes:
+        policy: bits of every layer, first and last included.
+        costs: cost of each layer before its bits were known.
+        bitops: BitOps of one image, first and last layer included.
+        size_bytes: bytes of all quantized weights, without step sizes, biases and BatchNorm.
+        compression: 32-bit size of the weights divided by their size.
+        activation_bytes: bytes of the largest layer input, for one image.
+        objective: sum over the searched layers of activation step + alpha x weight step.
+        bound: proven lower bound of the objective under the same budget; equal to it when optimal.
+        optimal: whether the policy is proven to be the best.
+        excluded: outliers that were no choice.
+        alpha: weight of the weight steps in the objective.
+        counting: the rule that `bitops` follows.
+        seconds: time the search took.
+        notes: what the user should know about this result, a sentence each.
+    """
+
+    policy: Policy
+    costs: Costs
+    bitops: int
+    size_bytes: int
+    compression: float
+    activation_bytes: int
+    objective: float
+    bound: float
+    optimal: bool
+    excluded: tuple[Outlier, ...]
+    alpha: float
+    counting: Counting
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, policy: Policy, costs: Costs, *, counting: Counting = "exact", **proof: Any) -> Plan:
+        """Return the plan of `policy`, its costs counted afresh.
+
+        Args:
+            proof: the remaining attributes.
+        """
+        return cls(
+            policy=policy,
+            costs=costs,
+            bitops=total_bitops(costs, policy, counting),
+            size_bytes=-(-total_size_bits(costs, policy) // 8),
+            compression=compression_ratio(costs, policy),
+            activation_bytes=peak_activation_bytes(costs, policy),
+            counting=counting,
+            **proof,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON can hold it; its "policy" is the content of a `policy.json`."""
+        return {
+            "format": FORMAT,
+            "policy": self.policy.to_json(),
+            "bitops": self.bitops,
+            "size_bytes": self.size_bytes,
+            "compression": self.compression,
+            "activation_bytes": self.activation_bytes,
+            "objective": self.objective,
+            "bound": self.bound,
+            "optimal": self.optimal,
+            "excluded": [asdict(outlier) for outlier in self.excluded],
+            "alpha": self.alpha,
+            "counting": self.counting,
+            "seconds": self.seconds,
+            "notes": list(self.notes),
+        }
+
+    def table(self) -> Table:
+        """Return the bits of each layer with what they cost, to be printed with rich."""
+        from rich.table import Table
+
+        size = f" at {self.policy.input_size}x{self.policy.input_size}" if self.policy.input_size else ""
+        proof = "proven optimal" if self.optimal else f"bound {self.bound:.6f}"
+        table = Table(
+            title=f"{self.policy.model}{size}: {format_bitops(self.bitops)} BitOps, {format_size(self.size_bytes)}",
+            caption=f"{self.compression:.2f}x smaller than float32 · objective {self.objective:.6f}, {proof}, "
+            f"{self.seconds * 1000:.0f} ms",
+        )
+        for heading in ("layer", "weight bits", "activation bits", "MACs", "BitOps", "share"):
+            table.add_column(heading, justify="left" if heading == "layer" else "right")
+        for name, bits in self.policy.layers.items():
+            cost = self.costs[name]
+            bitops = cost.bitops(bits, self.counting)
+            table.add_row(
+                name + (" (fixed)" if cost.fixed else ""),
+                str(bits.weight),
+                str(bits.activation),
+                format_bitops(cost.macs),
+                format_bitops(bitops),
+                f"{bitops / self.bitops:.1%}",
+            )
+        return table
