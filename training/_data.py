@@ -15,8 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from limpq_hub.errors import DataError, shown
 from limpq_hub.plan.jsonfile import read_json
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from limpq_hub.zoo.network import NetworkSpec
 
 
 class SeededImages(Dataset):
@@ -64,32 +63,34 @@ class EpochSampler(Sampler[int]):
         return iter((order[self.start :] + self.epoch * self.size).tolist())
 
 
-def training_loader(options: argparse.Namespace) -> DataLoader:
+def training_loader(options: argparse.Namespace, spec: NetworkSpec) -> DataLoader:
     """Return shuffled, augmented batches: images [batch, 3, size, size] and labels [batch].
 
     Raises:
         DataError: the data set is missing or empty.
     """
     transform = create_transform(
-        (3, options.input_size, options.input_size),
+        spec.input_shape,
         is_training=True,
         scale=tuple(options.crop_scale),
         color_jitter=options.color_jitter or None,
         auto_augment=options.auto_augment,
-        interpolation="bilinear",
-        mean=MEAN,
-        std=STD,
+        interpolation=spec.interpolation,
+        mean=spec.mean,
+        std=spec.std,
     )
     images = SeededImages(_pictures(options, "train", training=True), transform, options.seed)
     sampler = EpochSampler(len(images), seed=options.seed, fraction=options.data_fraction)
     if len(sampler) < options.batch_size:
-        raise DataError(f"{options.data} has {len(sampler)} training images, less than one batch of {options.batch_size}")
+        raise DataError(
+            f"{options.data} has {len(sampler)} training images, less than one batch of {options.batch_size}"
+        )
     return DataLoader(
         images, options.batch_size, sampler=sampler, num_workers=options.workers, drop_last=True, pin_memory=False
     )
 
 
-def validation_loader(options: argparse.Namespace, batch_size: int = 250) -> DataLoader:
+def validation_loader(options: argparse.Namespace, spec: NetworkSpec, batch_size: int = 250) -> DataLoader:
     """Return every validation image once: images [batch, 3, size, size] and labels [batch].
 
     Raises:
@@ -97,17 +98,21 @@ def validation_loader(options: argparse.Namespace, batch_size: int = 250) -> Dat
     """
     images = _pictures(options, "val", training=False)
     images.transform = create_transform(
-        (3, options.input_size, options.input_size), crop_pct=1.0, interpolation="bilinear", mean=MEAN, std=STD
+        spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
     )
     return DataLoader(images, batch_size, num_workers=options.workers)
 
 
-def class_records(options: argparse.Namespace) -> list[dict[str, str]]:
-    """Return id and name of each class, in the order of the class indices."""
+def class_records(options: argparse.Namespace, names: Path | None = None) -> list[dict[str, str]]:
+    """Return id and name of each class, in the order of the class indices.
+
+    Args:
+        names: JSON file of {class folder: name}.
+    """
     reader = _pictures(options, "val", training=False).reader
     ids = sorted(reader.class_to_idx, key=reader.class_to_idx.get)
-    names = read_json(options.class_names) if options.class_names else {}
-    return [{"id": key, "name": names.get(key, key)} for key in ids]
+    known = read_json(names) if names else {}
+    return [{"id": key, "name": known.get(key, key)} for key in ids]
 
 
 def data_record(options: argparse.Namespace) -> dict[str, object]:
@@ -123,7 +128,9 @@ def _pictures(options: argparse.Namespace, split: str, *, training: bool) -> Dat
     if not named:
         folder = Path(options.data) / split
         if not folder.is_dir():
-            raise DataError(f"--data {shown(options.data)}: no folder {split}/ in it; give a folder with train/ and val/")
+            raise DataError(
+                f"--data {shown(options.data)}: no folder {split}/ in it; give a folder with train/ and val/"
+            )
         empty = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not any(entry.iterdir()))
         if empty:
             raise DataError(f"{folder}: no image in class {', '.join(empty[:5])}; remove the folder or fill it")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import timm
 import torch
+from _data import EpochSampler, class_records
+from _options import BUDGETS, options_record
 from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
@@ -21,17 +23,24 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 
 from limpq_hub import __version__
-from limpq_hub.errors import TrainingError
+from limpq_hub.errors import DataError, TrainingError, shown
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.policy import LayerBits, Policy
 from limpq_hub.quant.convert import set_policy_
-from _data import EpochSampler
-from _options import options_record
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes
 
 MINIMUM_LR = 1e-5
 _MAY_CHANGE = {"resume", "workers", "threads", "save_interval"}
 Accumulate = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def new_accelerator(options: argparse.Namespace) -> Accelerator:
+    """Return the accelerator that the options ask for."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return Accelerator(mixed_precision=options.mixed_precision)
 
 
 def start(options: argparse.Namespace) -> Accelerator:
@@ -40,20 +49,18 @@ def start(options: argparse.Namespace) -> Accelerator:
     Raises:
         TrainingError: the folder holds another run, or `--resume` changes a setting.
     """
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    accelerator = Accelerator(mixed_precision=options.mixed_precision)
+    accelerator = new_accelerator(options)
     record, path = options_record(options), options.output / "options.json"
     if path.exists():
         if not options.resume:
             raise TrainingError(f"{options.output} holds a run already; add --resume, or choose another --output")
-        changed = {
-            key for key, value in read_json(path).items() if key not in _MAY_CHANGE and _plain(record.get(key)) != value
-        }
+        changed = {key for key, value in read_json(path).items() if key not in _MAY_CHANGE and record.get(key) != value}
         if changed:
-            raise TrainingError(f"--resume with another {', '.join(sorted(changed))}; give the options of the first run")
+            raise TrainingError(
+                f"--resume with another {', '.join(sorted(changed))}; give the options of the first run"
+            )
     elif accelerator.is_main_process:
-        write_json(path, {key: _plain(value) for key, value in record.items()})
+        write_json(path, record)
     accelerator.wait_for_everyone()
     return accelerator
 
@@ -160,7 +167,7 @@ def joint_policies(model: str, costs: Costs, candidates: Sequence[int], *, seed:
 
 
 def classification_loss(
-    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, *, smoothing: float, distill: float
+    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, *, smoothing: float, distill: float = 0.0
 ) -> Tensor:
     """Return cross-entropy mixed with the KL divergence from the teacher, shape [].
 
@@ -205,30 +212,44 @@ def evaluate(accelerator: Accelerator, model: nn.Module, loader: torch.utils.dat
     return {"top1": round(100 * top1 / images, 4), "top5": round(100 * top5 / images, 4), "images": images}
 
 
-def float_network(options: argparse.Namespace, num_classes: int) -> nn.Module:
-    """Return the timm network with its float weights, in eval mode.
+def float_network(architecture: str, num_classes: int, input_size: int, weights: str | None) -> nn.Module:
+    """Return the timm network in eval mode.
+
+    Args:
+        weights: safetensors file, "pretrained" for timm's own, or None for random ones.
 
     Raises:
-        TrainingError: the weights are for another network.
+        TrainingError: the file is missing, or for another network.
     """
-    size = (3, options.input_size, options.input_size)
+    overlay = {"input_size": (3, input_size, input_size)}
+    if weights != "pretrained":
+        overlay |= {"crop_pct": 1.0, "interpolation": "bilinear"}
     model = timm.create_model(
-        options.model,
-        num_classes=num_classes,
-        pretrained=options.weights == "pretrained",
-        pretrained_cfg_overlay={"input_size": size, "crop_pct": 1.0, "interpolation": "bilinear"},
+        architecture, num_classes=num_classes, pretrained=weights == "pretrained", pretrained_cfg_overlay=overlay
     )
-    if options.weights not in ("pretrained", "scratch"):
-        state = {name: value.float() if value.is_floating_point() else value
-                 for name, value in load_file(options.weights).items()}  # fmt: skip
-        try:
-            model.load_state_dict(state)
-        except RuntimeError as error:
-            raise TrainingError(f"--weights {options.weights}: {str(error)[:300]}") from None
+    if weights not in ("pretrained", None):
+        if not Path(weights).is_file():
+            raise TrainingError(f"--weights {shown(weights)}: there is no such file")
+        load_strictly(model, tensors_from_bytes(Path(weights).read_bytes(), weights), weights)
     return model.eval()
 
 
-def provenance(accelerator: Accelerator, command: str, options: argparse.Namespace, seconds: float) -> dict[str, object]:
+def budget_of(options: argparse.Namespace) -> dict[str, object]:
+    """Return the budget or policy of the options, as `limpq_hub.load` takes them."""
+    names = (*BUDGETS, "policy")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def check_fits(options: argparse.Namespace, spec: NetworkSpec) -> None:
+    """Raise `DataError` unless the data has as many classes as the network."""
+    classes = len(class_records(options))
+    if classes != spec.num_classes:
+        raise DataError(f"--data {options.data} has {classes} classes, the network {spec.num_classes}")
+
+
+def provenance(
+    accelerator: Accelerator, command: str, options: argparse.Namespace, seconds: float
+) -> dict[str, object]:
     """Return how a result came about: command, seed, device, versions, time."""
     device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"{platform.machine()} CPU"
     return {
@@ -239,10 +260,6 @@ def provenance(accelerator: Accelerator, command: str, options: argparse.Namespa
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {"limpq-hub": __version__, "torch": torch.__version__, "timm": timm.__version__},
     }
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
@@ -278,7 +295,11 @@ class _progress:
         self.steps, self.first, self.images_per_step = steps, done, images_per_step
         self.main = accelerator.is_main_process
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not self.main
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            disable=not self.main,
         )
         self.task = self.bar.add_task("training", total=steps, completed=done)
         self.began = self.spoke = time.monotonic()

@@ -3,28 +3,74 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from limpq_hub.plan.budget import CONSTRAINTS
 
-def parser_of(description: str, *, epochs: int, learning_rate: float) -> argparse.ArgumentParser:
-    """Return a parser with the options that every training script takes.
+BUDGETS = CONSTRAINTS[:-1]
 
-    Args:
-        epochs, learning_rate: defaults of this script.
-    """
-    parser = argparse.ArgumentParser(
+
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """Return a parser that shows defaults and takes whole option names only."""
+    return argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
-    add_model_options(parser)
+
+
+def add_network_options(parser: argparse.ArgumentParser, *, distill: float | None = None) -> None:
+    """Add which float network to start from; with `distill`, also as a teacher for that share of the loss."""
+    group = parser.add_argument_group("network")
+    group.add_argument("--model", required=True, help="timm architecture, for example resnet18")
+    group.add_argument("--input-size", type=positive(int), default=224, help="height and width in pixels")
+    if distill is not None:
+        _add_float_options(group, distill)
+
+
+def add_entry_options(parser: argparse.ArgumentParser, *, distill: float | None = None) -> None:
+    """Add which entry of the zoo, and the budget or policy; with `distill`, also a float teacher."""
+    group = parser.add_argument_group("network and budget")
+    group.add_argument("--model", required=True, help="entry: resnet18, local-dir:out/my-joint, hf-hub:owner/name")
+    for budget in BUDGETS:
+        group.add_argument(
+            f"--{budget.replace('_', '-')}", help=f"{budget.replace('_', ' ')} budget, as in `limpq search`"
+        )
+    group.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
+    if distill is not None:
+        _add_float_options(group, distill)
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the data set and the device."""
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data", required=True, help="folder with train/ and val/, or timm data set name (torch/cifar10)"
+    )
+    data.add_argument("--data-root", help="where a named data set lies or is downloaded to")
+    data.add_argument("--batch-size", type=positive(int), default=128, help="images per process and step")
+    device = parser.add_argument_group("device")
+    device.add_argument(
+        "--workers", type=int, default=2, help="processes that decode images; 0 decodes in the main one"
+    )
+    device.add_argument("--threads", type=positive(int), help="CPU threads; all cores if not given")
+    device.add_argument(
+        "--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="bf16 blurs step gradients"
+    )
+    device.add_argument("--channels-last", action="store_true", help="memory format of images and weights")
+    device.add_argument("--seed", type=int, default=0, help="of every random choice")
+
+
+def add_training_options(parser: argparse.ArgumentParser, *, epochs: int, lr: float, weight_decay: float) -> None:
+    """Add the schedule, the augmentation and the output folder, with this script's defaults."""
     schedule = parser.add_argument_group("schedule")
     schedule.add_argument("--epochs", type=positive(int), default=epochs, help="passes over the training images")
     schedule.add_argument("--max-steps", type=positive(int), help="stop after this many optimizer steps")
-    schedule.add_argument("--lr", type=positive(float), default=learning_rate, help="peak learning rate")
+    schedule.add_argument("--lr", type=positive(float), default=lr, help="peak learning rate of the cosine")
     schedule.add_argument("--warmup-epochs", type=float, default=0.0, help="epochs of linear warm-up")
-    schedule.add_argument("--momentum", type=float, default=0.9, help="SGD momentum")
-    schedule.add_argument("--weight-decay", type=float, default=2.5e-5, help="not on step sizes, BatchNorm and biases")
+    schedule.add_argument("--momentum", type=float, default=0.9, help="SGD momentum, Nesterov")
+    schedule.add_argument("--weight-decay", type=float, default=weight_decay, help="not on steps, BatchNorm and biases")
     schedule.add_argument("--smoothing", type=float, default=0.1, help="label smoothing, 0..1")
     schedule.add_argument("--clip-value", type=positive(float), default=1.0, help="largest gradient entry")
     augment = parser.add_argument_group("augmentation")
@@ -35,38 +81,15 @@ def parser_of(description: str, *, epochs: int, learning_rate: float) -> argpars
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, required=True, help="folder for the results")
     run.add_argument("--resume", action="store_true", help="continue the run in --output")
-    run.add_argument("--save-interval", type=positive(int), default=200, help="optimizer steps between two saved states")
-    return parser
+    run.add_argument(
+        "--save-interval", type=positive(int), default=200, help="optimizer steps between two saved states"
+    )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the network, the data and the device."""
-    model = parser.add_argument_group("network and data")
-    model.add_argument("--model", required=True, help="timm architecture, for example resnet18")
-    model.add_argument("--data", required=True, help="folder with train/ and val/, or timm data set name (torch/cifar10)")
-    model.add_argument("--data-root", help="where a named data set lies or is downloaded to")
-    model.add_argument("--input-size", type=positive(int), default=224, help="height and width in pixels")
-    model.add_argument("--batch-size", type=positive(int), default=128, help="images per process and step")
-    model.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
-    device = parser.add_argument_group("device")
-    device.add_argument("--workers", type=int, default=2, help="processes that decode images; 0 decodes in the main one")
-    device.add_argument("--threads", type=positive(int), help="CPU threads; all cores by default")
-    device.add_argument("--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="bf16 blurs step gradients")
-    device.add_argument("--channels-last", action="store_true", help="memory format of images and weights")
-    device.add_argument("--seed", type=int, default=0, help="of every random choice")
-
-
-def add_float_options(parser: argparse.ArgumentParser, *, distill: float) -> None:
-    """Add where the float network comes from and how much is learned from it."""
-    group = parser.add_argument_group("float network")
-    group.add_argument("--weights", default="pretrained", help="safetensors file, or `pretrained` for timm's own")
-    group.add_argument("--distill", type=float, default=distill, help="share of the loss that is KL to the float network, 0..1")
-
-
-def positive(number: type) -> type:
+def positive(number: Callable[[str], float]) -> Callable[[str], float]:
     """Return an argparse type for numbers above 0."""
 
-    def parse(text: str):
+    def parse(text: str) -> float:
         value = number(text)
         if not value > 0:
             raise argparse.ArgumentTypeError(f"{text} is not above 0")
@@ -77,10 +100,24 @@ def positive(number: type) -> type:
 
 
 def options_record(options: argparse.Namespace) -> dict[str, object]:
-    """Return the options as JSON can hold them."""
-    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    """Return the options as JSON holds them."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, Path):
+            return str(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    return {key: plain(value) for key, value in vars(options).items()}
 
 
 def command_line(argv: Sequence[str] | None) -> str:
     """Return the command that started this script."""
-    return " ".join(["accelerate launch", f"training/{Path(sys.argv[0]).name}", *(sys.argv[1:] if argv is None else argv)])
+    arguments = sys.argv[1:] if argv is None else argv
+    return f"accelerate launch training/{Path(sys.argv[0]).name} {shlex.join(arguments)}"
+
+
+def _add_float_options(group: argparse._ArgumentGroup, distill: float) -> None:
+    group.add_argument("--weights", default="pretrained", help="safetensors file of the float network, or timm's own")
+    group.add_argument(
+        "--distill", type=float, default=distill, help="share of the loss that is KL to the float network"
+    )

@@ -1,16 +1,18 @@
 """Joint training: learn every layer's step size at every candidate bit-width, once per network.
 
-    accelerate launch training/indicators.py --model resnet18 --data ~/tiny-imagenet --input-size 64 \
-        --weights resnet18.safetensors --distill 0.5 --output out/resnet18-joint
+    accelerate launch training/indicators.py --model resnet18 --input-size 64 --data ~/tiny-imagenet \
+        --weights resnet18_tiny_imagenet.safetensors --distill 0.5 --output out/resnet18-joint
 
-Writes `indicators.json` (what the search reads), `supernet.safetensors` (what any policy can be served from),
-`classes.json`, `metrics.json` and `config.json` with the sha256 of each.
+Writes an entry folder: `indicators.json` (what the search reads), `supernet.safetensors` (what any policy can be
+served from), `classes.json`, `metrics.json`, and `config.json` with the sha256 of each.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
 
 import torch
 from _data import class_records, data_record, training_loader, validation_loader
@@ -24,63 +26,66 @@ from _loop import (
     provenance,
     start,
 )
-from _options import add_float_options, command_line, parser_of
+from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of
 
-from limpq_hub.plan.costs import FIXED_BITS
+from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, read_indicators, set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
-from limpq_hub.zoo.entry import load_supernet, save_entry
+from limpq_hub.zoo.entry import save_entry, seal_entry
+from limpq_hub.zoo.network import NetworkSpec
 
 CALIBRATION_BATCHES = 4
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of this script."""
-    parser = parser_of(__doc__.splitlines()[0], epochs=5, learning_rate=0.01)
-    add_float_options(parser, distill=0.0)
+    parser = parser_of(__doc__.splitlines()[0])
+    add_network_options(parser, distill=0.0)
     parser.add_argument(
         "--candidates", type=int, nargs="+", default=list(DEFAULT_CANDIDATES), help="bit-widths, each in 2..8"
     )
-    parser.add_argument("--alpha", type=float, default=2.0, help="weight of the weight steps in a search by default")
+    parser.add_argument("--alpha", type=float, default=2.0, help="default weight of the weight steps in a search")
+    parser.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
+    add_data_options(parser)
+    add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train, export, and measure what was exported."""
+    """Train the supernet, then export what it learned."""
     options = parse_options(argv)
     accelerator = start(options)
-    train, validate, classes = training_loader(options), validation_loader(options), class_records(options)
-    teacher = float_network(options, len(classes)).to(accelerator.device)
+    classes = class_records(options, options.class_names)
+    teacher = float_network(options.model, len(classes), options.input_size, options.weights).to(accelerator.device)
+    spec = NetworkSpec.of(teacher)
+    train = training_loader(options, spec)
     first_images = next(iter(train))[0].to(accelerator.device)
     costs = profile_module(teacher, first_images)
     supernet = to_supernet(teacher, options.candidates, example_input=first_images).train()
     if options.channels_last:
-        supernet, teacher = (net.to(memory_format=torch.channels_last) for net in (supernet, teacher))
+        supernet, teacher = (network.to(memory_format=torch.channels_last) for network in (supernet, teacher))
 
     def accumulate(images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
         policies = joint_policies(options.model, costs, options.candidates, seed=options.seed, step=step)
         with torch.no_grad(), accelerator.autocast():
             taught = teacher(images) if options.distill else None
-        losses = accumulate_joint_gradients(
-            accelerator,
-            supernet,
-            images,
-            policies,
-            lambda logits: classification_loss(
-                logits, labels, taught, smoothing=options.smoothing, distill=options.distill
-            ),
-        )
-        return losses.mean()
+
+        def loss_of(logits: torch.Tensor) -> torch.Tensor:
+            return classification_loss(logits, labels, taught, smoothing=options.smoothing, distill=options.distill)
+
+        return accumulate_joint_gradients(accelerator, supernet, images, policies, loss_of).mean()
 
     seconds = fit(accelerator, supernet, train, accumulate, options)
+    # First and last layer were float until now: their 8-bit steps come from a few training batches.
+    ends = [name for name, cost in costs.items() if cost.fixed]
+    batches = [images.to(accelerator.device) for images, _ in islice(train, CALIBRATION_BATCHES)]
+    set_policy_(supernet, Policy.uniform(options.model, costs, max(options.candidates)))
+    calibrate_steps_(supernet, ends, batches)
+    measured = evaluate(accelerator, teacher, validation_loader(options, spec))
     if not accelerator.is_main_process:
         return
-    fixed = [name for name, cost in costs.items() if cost.fixed]
-    highest = Policy.uniform(options.model, costs, max(options.candidates))
-    batches = [images.to(accelerator.device) for _, (images, _) in zip(range(CALIBRATION_BATCHES), train, strict=False)]
-    calibrate_steps_(set_policy_(supernet, highest), fixed, batches)
     record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
     indicators = read_indicators(
         supernet,
@@ -90,13 +95,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         alpha=options.alpha,
         provenance=record,
     )
-    save_entry(options.output, supernet, indicators, classes, {"float": evaluate(accelerator, teacher, validate)})
-    shipped, metrics = load_supernet(options.output), {}
-    for bits in indicators.candidates:
-        policy = Policy.uniform(options.model, costs, bits)
-        metrics[f"w{bits}a{bits}"] = evaluate(accelerator, set_policy_(shipped, policy), validate)
-        print(f"uniform {bits}/{bits} ({FIXED_BITS.weight}/{FIXED_BITS.activation} at both ends): {metrics[f'w{bits}a{bits}']}")
-    print(f"search it: limpq search {options.output}/indicators.json --bitops w4a4")
+    write_json(options.output / "metrics.json", {"float": measured, "joint": []})
+    save_entry(options.output, supernet, indicators, classes)
+    seal_entry(options.output, spec)
+    print(f"float top-1 {measured['top1']:.2f} %; indicators of {len(costs) - len(ends)} layers in {options.output}")
+    print(f"next: limpq search {options.output}/indicators.json --bitops w4a4")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""DECIDE the bits: budgets, costs, indicators, policies and the exact search. No torch, no network."""

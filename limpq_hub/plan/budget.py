@@ -14,6 +14,8 @@ from limpq_hub.plan.policy import LayerBits
 
 LatencyTable = Mapping[str, Mapping[tuple[int, int], float]]
 
+CONSTRAINTS = ("bitops", "size", "compression", "activation_memory", "latency")
+
 _BITOPS_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SIZE_UNITS = {
     "B": 1,
@@ -121,7 +123,9 @@ def format_bitops(bitops: int) -> str:
 
 def format_size(size_bytes: int) -> str:
     """Return bytes as a budget can be written, rounded up to two decimals: what it says always suffices."""
-    unit = max((unit for unit in ("B", "kB", "MB", "GB") if _SIZE_UNITS[unit] <= max(size_bytes, 1)), key=_SIZE_UNITS.get)
+    unit = max(
+        (unit for unit in ("B", "kB", "MB", "GB") if _SIZE_UNITS[unit] <= max(size_bytes, 1)), key=_SIZE_UNITS.get
+    )
     return _rounded_up(size_bytes, _SIZE_UNITS[unit]) + unit
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError, shown
 from limpq_hub.plan.budget import Budget, LatencyTable, format_bitops, format_size
-from limpq_hub.plan.costs import FLOAT_BITS, Costs, Counting, LayerCost, total_bitops
+from limpq_hub.plan.costs import FLOAT_BITS, Counting, LayerCost, total_bitops
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import LayerBits, Policy
 
@@ -99,7 +99,9 @@ def units_of(
         layers = tuple(name for name in leader if leader[name] == first)
         shared = [bits for bits in options[layers[0]] if all(bits in options[name] for name in layers)]
         if not shared:
-            raise PolicyError(f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them")
+            raise PolicyError(
+                f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them"
+            )
         units.append(Unit(layers, tuple(shared)))
     return units
 
@@ -224,20 +226,19 @@ def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> Layer
         pinned = LayerBits(weight, activation)
     except (TypeError, ValueError):
         raise PolicyError(f"pin {shown(pattern)}: give (weight bits, activation bits), found {shown(bits)}") from None
-    for kind, width in (("weight", pinned.weight), ("activation", pinned.activation)):
-        learned = getattr(indicators, f"{kind}_steps")[name]
-        if width not in learned:
-            raise PolicyError(
-                f"pin {shown(pattern)}: layer {shown(name)} learned no {kind} step at {width} bits; "
-                f"choose from {', '.join(map(str, sorted(learned)))}"
-            )
+    try:
+        indicators.importance(name, pinned, indicators.alpha)
+    except PolicyError as error:
+        raise PolicyError(f"pin {shown(pattern)}: {error}") from None
     return pinned
 
 
 def _matching(what: str, pattern: str, names: Sequence[str]) -> list[str]:
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
-        raise PolicyError(f"{what} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ...")
+        raise PolicyError(
+            f"{what} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ..."
+        )
     return found
 
 

@@ -100,7 +100,9 @@ def solve(costs: Sequence[Sequence[float]], rows: Sequence[Row], time_limit_s: f
         for unit, of_unit in enumerate(costs)
     ]
     problem += pulp.lpSum(
-        cost * scale * pick for of_unit, of_pick in zip(slopes, picks, strict=True) for cost, pick in zip(of_unit, of_pick, strict=True)
+        cost * scale * pick
+        for of_unit, of_pick in zip(slopes, picks, strict=True)
+        for cost, pick in zip(of_unit, of_pick, strict=True)
     )
     for of_pick in picks:
         problem += pulp.lpSum(of_pick) == 1

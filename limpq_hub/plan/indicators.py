@@ -77,8 +77,20 @@ class Indicators:
     def importance(self, name: str, bits: LayerBits, alpha: float) -> float:
         """Return what `bits` add to the objective in layer `name`: activation step + alpha x weight step.
 
+        Raises:
+            PolicyError: no step was learned at these bits.
+
         Source: LIMPQ (ECCV 2022), the objective of its integer programme.
         """
+        for kind, steps, width in (
+            ("weight", self.weight_steps[name], bits.weight),
+            ("activation", self.activation_steps[name], bits.activation),
+        ):
+            if width not in steps:
+                raise PolicyError(
+                    f"layer {shown(name)} learned no {kind} step at {width} bits; "
+                    f"choose from {', '.join(map(str, sorted(steps)))}"
+                )
         return self.activation_steps[name][bits.activation] + alpha * self.weight_steps[name][bits.weight]
 
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
@@ -168,7 +180,9 @@ def _check_same_layers(kind: str, steps: Steps, searched: list[str]) -> None:
             raise ArtifactFormatError(f"{kind} steps for layer {shown(name)}, which is not a searched layer; remove it")
     for name in searched:
         if name not in steps:
-            raise ArtifactFormatError(f"layer {shown(name)} has no {kind} steps; train them with training/indicators.py")
+            raise ArtifactFormatError(
+                f"layer {shown(name)} has no {kind} steps; train them with training/indicators.py"
+            )
 
 
 def _check_steps(what: str, steps: Mapping[int, float]) -> None:

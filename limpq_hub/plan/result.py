@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from limpq_hub.errors import PolicyError, shown
 from limpq_hub.plan.budget import format_bitops, format_size
 from limpq_hub.plan.costs import (
     Costs,
     Counting,
+    check_layers,
     compression_ratio,
     peak_activation_bytes,
     total_bitops,
     total_size_bits,
 )
-from limpq_hub.plan.indicators import Outlier
+from limpq_hub.plan.indicators import Indicators, Outlier
 from limpq_hub.plan.policy import Policy
 
 if TYPE_CHECKING:
@@ -75,6 +78,31 @@ class Plan:
             activation_bytes=peak_activation_bytes(costs, policy),
             counting=counting,
             **proof,
+        )
+
+    @classmethod
+    def of_policy(cls, indicators: Indicators, policy: Policy, *, alpha: float | None = None) -> Plan:
+        """Return the plan of a policy that no search has found; its bound, 0, is all that is proven.
+
+        Raises:
+            PolicyError: the policy is for other layers, or uses bits that were not learned.
+        """
+        check_layers(indicators.costs, policy)
+        alpha = indicators.alpha if alpha is None else alpha
+        for name, cost in indicators.costs.items():
+            if cost.fixed not in (None, policy.layers[name]):
+                raise PolicyError(f"layer {shown(name)} is fixed at {cost.fixed}, the policy has {policy.layers[name]}")
+        return cls.of(
+            policy,
+            indicators.costs,
+            objective=math.fsum(
+                indicators.importance(name, policy.layers[name], alpha) for name in indicators.weight_steps
+            ),
+            bound=0.0,
+            optimal=False,
+            excluded=(),
+            alpha=alpha,
+            seconds=0.0,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -103,7 +103,12 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    copies = {norm for switch in model.modules() if isinstance(switch, SwitchableBatchNorm2d) for norm in switch.copies.values()}
+    copies = {
+        norm
+        for switch in model.modules()
+        if isinstance(switch, SwitchableBatchNorm2d)
+        for norm in switch.copies.values()
+    }
     active = {switch.active for switch in model.modules() if isinstance(switch, SwitchableBatchNorm2d)}
     return [
         norm

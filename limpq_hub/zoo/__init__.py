@@ -1,0 +1,1 @@
+"""SHARE the results: artifact folders, the catalog of names, and loading."""

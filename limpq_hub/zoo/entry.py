@@ -1,3 +1,72 @@
-"""placeholder"""
-def save_entry(*a): raise SystemExit("re-run with --resume")
-load_supernet = None
+"""An entry folder: one network's `indicators.json`, jointly trained `supernet.safetensors`, and its policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.quant.convert import build_supernet
+from limpq_hub.zoo.folder import SealedFolder, seal_folder
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
+
+KIND = "entry"
+_SUPERNET = "supernet.safetensors"
+
+
+def save_entry(
+    folder: Path,
+    supernet: nn.Module,
+    indicators: Indicators,
+    classes: Sequence[Mapping[str, str]],
+) -> None:
+    """Write what joint training learned; convolution and linear weights in half precision.
+
+    Args:
+        classes: {"id", "name"} of each class, in the order of the class indices.
+    """
+    state = {name: value.half() if value.ndim > 1 else value for name, value in supernet.state_dict().items()}
+    write_bytes(folder / _SUPERNET, tensors_to_bytes(state))
+    indicators.save(folder / "indicators.json")
+    write_json(folder / "classes.json", list(classes))
+    seal_entry(folder, NetworkSpec.of(supernet))
+
+
+def seal_entry(folder: Path, spec: NetworkSpec) -> None:
+    """Write the `config.json` of an entry folder over all files that it holds."""
+    seal_folder(folder, KIND, spec.to_config())
+
+
+def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
+    """Return the jointly trained supernet of an entry in eval mode.
+
+    Args:
+        indicators: those of the same folder.
+
+    Raises:
+        ArtifactError: a file is damaged, or does not fit the network; nothing is half-loaded.
+    """
+    spec = NetworkSpec.from_config(folder.config, folder.name)
+    module = spec.build()
+    check_costs(indicators, spec, module, folder.name)
+    supernet = build_supernet(module, indicators.costs, indicators.candidates, spec.input_shape)
+    name = f"{folder.name}/{_SUPERNET}"
+    load_strictly(supernet, tensors_from_bytes(folder.read(_SUPERNET), name), name)
+    return supernet.eval()
+
+
+def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, name: str) -> None:
+    """Raise `ArtifactIntegrityError` unless the indicators describe exactly the layers of the network."""
+    signed = {layer for layer, cost in indicators.costs.items() if cost.signed}
+    counted = spec.costs(module, signed)
+    for layer in [*counted, *indicators.costs]:
+        if counted.get(layer) != indicators.costs.get(layer):
+            raise ArtifactIntegrityError(
+                f"{name}/indicators.json does not fit {spec.architecture} at {spec.input_size} pixels: layer {layer} "
+                f"is {indicators.costs.get(layer)} there, a recount gives {counted.get(layer)}"
+            )

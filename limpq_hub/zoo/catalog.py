@@ -1,0 +1,160 @@
+"""Names and tags -> artifacts: bundled with the package, in a local folder, or on the Hub. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from limpq_hub.errors import ArtifactFormatError, UnknownModelError, shown
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.zoo.folder import SealedFolder, open_folder, open_local_folder
+
+BUNDLED = Path(__file__).parent / "bundled"
+_POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A fine-tuned policy of an entry.
+
+    Attributes:
+        name: its folder below `policies/`.
+        bitops: BitOps of one image.
+        size_bytes: bytes of the quantized weights.
+        top1: percent, measured on the validation images of the entry's data set.
+    """
+
+    name: str
+    policy_sha256: str
+    bitops: int
+    size_bytes: int
+    top1: float | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network of the zoo: its indicators, supernet and published policies.
+
+    Attributes:
+        name: as the user may give it.
+        folder: its verified files.
+        source: "bundled", "local" or "hub".
+        revision: commit on the Hub, or None.
+    """
+
+    name: str
+    folder: SealedFolder
+    source: str
+    revision: str | None = None
+
+    @cached_property
+    def indicators(self) -> Indicators:
+        """Learned step sizes and layer costs."""
+        return Indicators.from_json(self.folder.read_json("indicators.json"), f"{self.folder.name}/indicators.json")
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """Measured figures: "float", and "joint" by policy; empty if nothing was measured."""
+        return self.folder.read_json("metrics.json") if "metrics.json" in self.folder.files else {}
+
+    @cached_property
+    def classes(self) -> list[dict[str, str]]:
+        """Id and name of each class, in the order of the class indices."""
+        classes = self.folder.read_json("classes.json")
+        if len(classes) != self.folder.config["num_classes"]:
+            raise ArtifactFormatError(
+                f"{self.folder.name}/classes.json names {len(classes)} classes, the network has "
+                f"{self.folder.config['num_classes']}"
+            )
+        return classes
+
+    @cached_property
+    def published(self) -> tuple[Published, ...]:
+        """The fine-tuned policies, fewest BitOps first."""
+        found = []
+        for match in filter(None, map(_POLICY_CONFIG.fullmatch, self.folder.files)):
+            checkpoint = self.checkpoint(match[1])
+            metrics = checkpoint.read_json("metrics.json") if "metrics.json" in checkpoint.files else {}
+            figures = {key: checkpoint.config[key] for key in ("policy_sha256", "bitops", "size_bytes")}
+            found.append(Published(name=match[1], top1=metrics.get("top1"), **figures))
+        return tuple(sorted(found, key=lambda published: published.bitops))
+
+    def checkpoint(self, policy_name: str) -> SealedFolder:
+        """Return the verified files of a published policy."""
+        return self.folder.inner(f"policies/{policy_name}", "checkpoint")
+
+    def measured(self, policy_sha256: str) -> float | None:
+        """Return the top-1 in percent that the joint weights were measured to have at a policy, or None."""
+        return next(
+            (joint["top1"] for joint in self.metrics.get("joint", ()) if joint["policy_sha256"] == policy_sha256), None
+        )
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of the bundled entries that match a shell pattern, sorted."""
+    names = sorted(folder.name for folder in BUNDLED.iterdir() if (folder / "config.json").is_file())
+    return [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(_architecture(name), pattern)]
+
+
+def find_entry(
+    name: str, *, revision: str | None = None, cache_dir: str | None = None, token: str | None = None
+) -> Entry:
+    """Return the entry that `name` means: "resnet18", "resnet18.tiny_imagenet", "local-dir:path", "hf-hub:owner/name".
+
+    Raises:
+        UnknownModelError: no entry has this name; names the nearest ones.
+        ArtifactError: the entry is damaged.
+        HubError: the Hub does not give it.
+    """
+    if not isinstance(name, str):
+        raise UnknownModelError(f"a model is named by text, found {shown(name)}; known: {', '.join(list_models())}")
+    if name.startswith("hf-hub:"):
+        return _from_hub(name, revision, cache_dir, token)
+    if revision is not None:
+        raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/{name}")
+    if name.startswith("local-dir:"):
+        path = Path(name.removeprefix("local-dir:"))
+        if not (path / "config.json").is_file():
+            raise UnknownModelError(
+                f"{shown(name)}: no config.json there; give the output folder of training/publish.py"
+            )
+        return Entry(name, open_local_folder(path, "entry"), "local")
+    if "/" in name or "\\" in name:
+        raise UnknownModelError(
+            f"{shown(name)} could be a folder or a Hub repository: write {shown('local-dir:' + name)} or "
+            f"{shown('hf-hub:' + name)}"
+        )
+    known = list_models()
+    match = next((entry for entry in known if name in (entry, _architecture(entry))), None)
+    if match is None:
+        raise UnknownModelError(f"no model is named {shown(name)}; {_nearest(name, known)}")
+    return Entry(match, open_folder(match, (BUNDLED / match).__truediv__, "entry"), "bundled")
+
+
+def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str | None) -> Entry:
+    from limpq_hub.zoo import hub
+
+    repo, _, named_revision = name.removeprefix("hf-hub:").partition("@")
+    if named_revision and revision and named_revision != revision:
+        raise UnknownModelError(f"{shown(name)} and revision={shown(revision)} name two revisions; give one")
+    commit = hub.resolve_commit(repo, revision or named_revision or None, cache_dir, token)
+    folder = open_folder(name, lambda file: hub.fetch_file(repo, file, commit, cache_dir, token), "entry")
+    return Entry(name, folder, "hub", commit)
+
+
+def _architecture(name: str) -> str:
+    return name.split(".")[0]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    architectures = dict.fromkeys(map(_architecture, known))
+    near = difflib.get_close_matches(name, [*known, *architectures], n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known: {', '.join(known)}; any timm network can be trained with training/indicators.py"

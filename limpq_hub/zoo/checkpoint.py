@@ -1,0 +1,136 @@
+"""A checkpoint folder: one fine-tuned policy as `config.json`, `policy.json` and bit-packed `model.safetensors`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, LimpqError
+from limpq_hub.plan.costs import Costs, total_bitops, total_size_bits
+from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.convert import build_quantized, read_policy
+from limpq_hub.quant.layers import QuantLayer, quantized_layers
+from limpq_hub.quant.packing import pack, unpack
+from limpq_hub.quant.quantizer import quantize_to_integers
+from limpq_hub.zoo.folder import SealedFolder, seal_folder
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
+
+KIND = "checkpoint"
+_WEIGHTS = "model.safetensors"
+
+
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    costs: Costs,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a quantized network: what the weights are on their grids, packed, and nothing that is not needed to run.
+
+    Args:
+        model: timm network with one bit-width per layer, from `to_quantized` or `select_policy`.
+        costs: cost of each layer.
+        metrics: measured figures, written to `metrics.json`.
+        provenance: how the checkpoint came about.
+    """
+    spec = NetworkSpec.of(model)
+    bits = read_policy(model)
+    policy = Policy(bits.model, {name: bits.layers[name] for name in costs}, spec.input_size)
+    write_json(folder / "policy.json", policy.to_json())
+    write_bytes(folder / _WEIGHTS, tensors_to_bytes(_packed(model)))
+    if metrics is not None:
+        write_json(folder / "metrics.json", metrics)
+    config = spec.to_config() | {
+        "policy_sha256": policy.digest(),
+        "bitops": total_bitops(costs, policy),
+        "size_bytes": -(-total_size_bits(costs, policy) // 8),
+        "signed_inputs": [name for name, cost in costs.items() if cost.signed],
+        "provenance": dict(provenance or {}),
+    }
+    seal_folder(folder, KIND, config)
+
+
+def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
+    """Return the quantized network in eval mode, and its policy, after recounting all that the folder claims.
+
+    Raises:
+        ArtifactError: a file is damaged, or does not fit the network; nothing is half-loaded.
+    """
+    spec = NetworkSpec.from_config(folder.config, folder.name)
+    module = spec.build()
+    costs = spec.costs(module, set(folder.config.get("signed_inputs", ())))
+    try:
+        policy = Policy.from_json(folder.read_json("policy.json"))
+        quantized = build_quantized(module, policy, costs)
+    except LimpqError as error:
+        if isinstance(error, ArtifactIntegrityError):
+            raise
+        raise ArtifactFormatError(f"{folder.name}/policy.json: {error}") from None
+    counted = {
+        "policy_sha256": policy.digest(),
+        "bitops": total_bitops(costs, policy),
+        "size_bytes": -(-total_size_bits(costs, policy) // 8),
+    }
+    for key, value in counted.items():
+        if folder.config.get(key) != value:
+            raise ArtifactIntegrityError(
+                f"{folder.name}: config.json says {key} {folder.config.get(key)!r}, a recount gives {value!r}"
+            )
+    name = f"{folder.name}/{_WEIGHTS}"
+    load_strictly(quantized, _unpacked(quantized, tensors_from_bytes(folder.read(_WEIGHTS), name), name), name)
+    return quantized.eval(), policy
+
+
+def _packed(model: nn.Module) -> dict[str, Tensor]:
+    tensors = dict(model.state_dict())
+    for name, layer in quantized_layers(model):
+        del tensors[f"{name}.weight_quantizer.step"], tensors[f"{name}.activation_quantizer.step"]
+        weight = tensors.pop(f"{name}.weight")
+        bits = layer.weight_quantizer.bits
+        scale, input_scale = (q.step_of(q.bits).detach().reshape(1) for q in _quantizers(layer))
+        integers = quantize_to_integers(weight, scale[0], bits, signed=True).to(torch.int8)
+        tensors[f"{name}.weight_packed"] = torch.from_numpy(pack(integers.cpu().numpy(), bits))
+        tensors[f"{name}.weight_scale"] = scale
+        tensors[f"{name}.weight_shape"] = torch.tensor(weight.shape)
+        tensors[f"{name}.input_scale"] = input_scale
+    return tensors
+
+
+def _unpacked(model: nn.Module, tensors: dict[str, Tensor], file: str) -> dict[str, Tensor]:
+    tensors = dict(tensors)
+
+    def take(key: str) -> Tensor:
+        if key not in tensors:
+            raise ArtifactFormatError(f"{file}: tensor {key} is missing")
+        return tensors.pop(key)
+
+    for name, layer in quantized_layers(model):
+        shape = tuple(take(f"{name}.weight_shape").tolist())
+        if shape != tuple(layer.weight.shape):
+            raise ArtifactFormatError(
+                f"{file}: layer {name} has weights of shape {list(shape)}, the network needs {list(layer.weight.shape)}"
+            )
+        scales = {key: take(f"{name}.{key}") for key in ("weight_scale", "input_scale")}
+        for key, scale in scales.items():
+            if scale.shape != (1,) or not bool(scale.isfinite().all() and (scale > 0).all()):
+                raise ArtifactFormatError(f"{file}: tensor {name}.{key} must be one number above 0")
+        try:
+            integers = unpack(take(f"{name}.weight_packed").numpy(), layer.weight_quantizer.bits, shape)
+        except ArtifactFormatError as error:
+            raise ArtifactFormatError(f"{file}: tensor {name}.weight_packed: {error}") from None
+        tensors[f"{name}.weight"] = torch.from_numpy(integers).to(scales["weight_scale"].dtype) * scales["weight_scale"]
+        tensors[f"{name}.weight_quantizer.step"] = scales["weight_scale"]
+        tensors[f"{name}.activation_quantizer.step"] = scales["input_scale"]
+    return tensors
+
+
+def _quantizers(layer: QuantLayer) -> tuple[nn.Module, nn.Module]:
+    return layer.weight_quantizer, layer.activation_quantizer

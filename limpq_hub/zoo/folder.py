@@ -1,0 +1,136 @@
+"""A sealed folder: `config.json` lists the sha256 and size of every other file, and of its own content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, UnsafeFileError, shown
+from limpq_hub.plan.jsonfile import parse_json, write_bytes
+
+FORMAT = 1
+CONFIG = "config.json"
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
+
+
+@dataclass(frozen=True)
+class SealedFolder:
+    """Files of one artifact, each verified whenever it is read.
+
+    Attributes:
+        name: what to call the folder in an error.
+        fetch: returns the local path of a file of the folder.
+        config: content of `config.json`.
+    """
+
+    name: str
+    fetch: Callable[[str], Path]
+    config: Mapping[str, Any]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files but `config.json`."""
+        return tuple(self.config["files"])
+
+    def read(self, file: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            ArtifactIntegrityError: the file is missing, or not the one that `config.json` describes.
+            UnsafeFileError: the file is a pickle.
+        """
+        listed = self.config["files"].get(file)
+        if listed is None:
+            raise ArtifactIntegrityError(f"{self.name}: {CONFIG} does not list {shown(file)}; fetch the artifact again")
+        data = _read(self.fetch(file), f"{self.name}/{file}")
+        if len(data) != listed["bytes"] or hashlib.sha256(data).hexdigest() != listed["sha256"]:
+            raise ArtifactIntegrityError(
+                f"{self.name}/{file} is damaged: {len(data)} bytes that are not the {listed['bytes']} bytes with sha256 "
+                f"{listed['sha256'][:12]}... of its {CONFIG}; fetch the artifact again"
+            )
+        if data.startswith(_PICKLES):
+            raise UnsafeFileError(f"{self.name}/{file} is a pickle, which can execute code: it is not read")
+        return data
+
+    def read_json(self, file: str) -> Any:
+        """Return the parsed content of a JSON file; raises like `read`."""
+        return parse_json(self.read(file), f"{self.name}/{file}")
+
+    def inner(self, prefix: str, kind: str) -> SealedFolder:
+        """Return the sealed folder at `prefix` inside this one, its `config.json` verified by this one too."""
+        self.read(f"{prefix}/{CONFIG}")
+        return open_folder(f"{self.name}/{prefix}", lambda file: self.fetch(f"{prefix}/{file}"), kind)
+
+
+def open_folder(name: str, fetch: Callable[[str], Path], kind: str) -> SealedFolder:
+    """Return the sealed folder whose files `fetch` finds, after checking its `config.json`.
+
+    Args:
+        kind: "entry" or "checkpoint".
+
+    Raises:
+        ArtifactFormatError: the folder is of another kind or format, or not sealed.
+        ArtifactIntegrityError: `config.json` is missing or was changed.
+        UnsafeFileError: `config.json` names a file outside its folder.
+    """
+    label = f"{name}/{CONFIG}"
+    data = _read(fetch(CONFIG), label)
+    config = parse_json(data, label)
+    if not isinstance(config, dict) or type(config.get("format")) is not int or config["format"] != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else config
+        raise ArtifactFormatError(f"{label}: format {shown(found)} is not the format {FORMAT} that this version reads")
+    if config.get("kind") != kind:
+        raise ArtifactFormatError(f"{label}: this is a {shown(config.get('kind'))} folder, not a {kind!r} folder")
+    seal = config.pop("config_sha256", None)
+    if seal != _digest(config) or data != _canonical(config | {"config_sha256": seal}):
+        raise ArtifactIntegrityError(f"{label} was changed after it was written; fetch the artifact again")
+    for file, listed in config["files"].items():
+        if not _FILE_NAME.fullmatch(file) or ".." in file:
+            raise UnsafeFileError(f"{label}: {shown(file)} is not a plain file name inside the folder")
+        if set(listed) != {"sha256", "bytes"}:
+            raise ArtifactFormatError(f"{label}: {shown(file)} needs exactly a sha256 and bytes")
+    return SealedFolder(name, fetch, config)
+
+
+def open_local_folder(path: str | Path, kind: str) -> SealedFolder:
+    """Return the sealed folder at a local path; raises like `open_folder`."""
+    path = Path(path)
+    return open_folder(str(path), path.__truediv__, kind)
+
+
+def seal_folder(path: Path, kind: str, config: Mapping[str, Any]) -> None:
+    """Write `config.json` last, with the sha256 and size of every file that the folder holds then.
+
+    Files of a training run (`options.json`, `state.safetensors`) and hidden files are not part of an artifact.
+    """
+    run = {"options.json", "state.safetensors", "state.partial"}
+    files = {}
+    for file in sorted(found for found in path.rglob("*") if found.is_file()):
+        name = file.relative_to(path).as_posix()
+        if name == CONFIG or file.name in run or file.name.startswith("."):
+            continue
+        data = file.read_bytes()
+        files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    content = {"format": FORMAT, "kind": kind, **config, "files": files}
+    write_bytes(path / CONFIG, _canonical(content | {"config_sha256": _digest(content)}))
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def _read(path: Path, label: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactIntegrityError(f"{label} is missing; fetch the artifact again") from None

@@ -1,0 +1,204 @@
+"""load(): from a name and a budget to a quantized network in eval mode."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.errors import BudgetError, PolicyError, UnknownModelError, shown
+from limpq_hub.plan import ilp
+from limpq_hub.plan.budget import CONSTRAINTS, Budget, format_bitops
+from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.result import Plan
+from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.convert import select_policy, to_quantized
+from limpq_hub.zoo.catalog import Entry, Published, find_entry
+from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.entry import load_supernet
+from limpq_hub.zoo.network import NetworkSpec
+
+
+class NotFineTunedWarning(UserWarning):
+    """A network runs a policy that its weights were not fine-tuned for."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What `load` knows about the network that it returned, as `model.limpq`.
+
+    Attributes:
+        plan: policy, costs and proof.
+        weights: "finetuned" for exactly this policy, "joint" from joint training, or "random".
+        top1: percent, measured for exactly these weights and this policy, else None.
+        nearest: the published fine-tuned policy next below in BitOps, or None.
+        source: "bundled", "local" or "hub".
+        revision: commit on the Hub, or None.
+        network: architecture, input size and preprocessing.
+        classes: id and name of each class, in the order of the class indices.
+    """
+
+    plan: Plan
+    weights: Literal["finetuned", "joint", "random"]
+    top1: float | None
+    nearest: Published | None
+    source: str
+    revision: str | None
+    network: NetworkSpec
+    classes: tuple[Mapping[str, str], ...]
+
+
+def load(
+    model: str,
+    *,
+    policy: Policy | Plan | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    weights: Literal["auto", "finetuned", "joint"] = "auto",
+    pretrained: bool = True,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    token: str | None = None,
+    device: str | torch.device = "cpu",
+    calibrate: Iterable[Tensor] | None = None,
+    **constraints: Any,
+) -> nn.Module:
+    """Return a quantized timm network in eval mode, its parameters frozen, with `.limpq` telling what it is.
+
+    Args:
+        model: name of an entry: "resnet18", "hf-hub:owner/name", "local-dir:path".
+        policy: bits per layer instead of a search; also the content or path of a `policy.json`.
+        weights: "finetuned" or "joint" insist; "auto" takes the checkpoint fine-tuned for exactly this policy if
+            there is one, else the jointly trained weights.
+        pretrained: False leaves the weights random.
+        revision, cache_dir, token: for the Hub.
+        calibrate: unlabelled image batches, [batch, 3, height, width], normalized; BatchNorm is recalibrated on them.
+        constraints: every argument of `search`.
+
+    Raises:
+        BudgetError: neither a constraint nor a policy was given, or one is malformed.
+        InfeasibleBudgetError: no policy meets the budget.
+        UnknownModelError: no such entry, or no such weights.
+        ArtifactError: a file is damaged; nothing is half-loaded.
+        HubError: the Hub does not give it.
+    """
+    if weights not in ("auto", "finetuned", "joint"):
+        raise UnknownModelError(f'weights={shown(weights)} is not known: use "auto", "finetuned" or "joint"')
+    entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
+    plan = plan_for(entry, policy, **constraints)
+    digest = plan.policy.digest()
+    exact = next((published for published in entry.published if published.policy_sha256 == digest), None)
+    if weights == "finetuned" and exact is None:
+        names = ", ".join(f"{p.name} ({format_bitops(p.bitops)})" for p in entry.published) or "none"
+        raise UnknownModelError(
+            f'weights="finetuned": {entry.name} has no checkpoint fine-tuned for exactly this policy '
+            f'({format_bitops(plan.bitops)} BitOps); published: {names}; use weights="auto", or {_finetune(entry, plan)}'
+        )
+    if not pretrained:
+        kind, top1, network = "random", None, _random_network(entry, plan.policy)
+    elif exact is not None and weights != "joint":
+        kind, top1 = "finetuned", exact.top1
+        network, _ = load_checkpoint(entry.checkpoint(exact.name))
+    else:
+        kind, top1 = "joint", entry.measured(digest)
+        network = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy).eval()
+    network.requires_grad_(False).to(device)
+    if calibrate is not None and recalibrate_batch_norm_(network, (images.to(device) for images in calibrate)):
+        top1 = None
+    below = [published for published in entry.published if published.bitops <= plan.bitops]
+    network.limpq = Loaded(
+        plan=plan,
+        weights=kind,
+        top1=top1,
+        nearest=below[-1] if below else None,
+        source=entry.source,
+        revision=entry.revision,
+        network=NetworkSpec.from_config(entry.folder.config, entry.name),
+        classes=tuple(entry.classes),
+    )
+    if kind != "finetuned":
+        _warn(entry, network.limpq)
+    return network
+
+
+def plan_for(entry: Entry, policy: Any = None, **constraints: Any) -> Plan:
+    """Return the plan of a given policy, or of a search in the indicators of `entry`.
+
+    Args:
+        policy: as `load` takes it.
+        constraints: every argument of `search`.
+
+    Raises:
+        BudgetError: neither or both are given.
+        PolicyError: the policy is for another network.
+    """
+    given = {key: value for key, value in constraints.items() if value is not None}
+    indicators = entry.indicators
+    if policy is not None:
+        if given:
+            raise BudgetError(f"give a policy or {', '.join(given)}, not both")
+        policy = _read_policy(policy)
+        if policy.model != indicators.model:
+            raise PolicyError(f"the policy is for {shown(policy.model)}, {entry.name} is a {indicators.model}")
+        return Plan.of_policy(indicators, policy)
+    limits = {key: given.pop(key) for key in CONSTRAINTS if key in given}
+    if not limits:
+        lowest, highest = (
+            format_bitops(Plan.of_policy(indicators, Policy.uniform(indicators.model, indicators.costs, bits)).bitops)
+            for bits in (min(indicators.candidates), max(indicators.candidates))
+        )
+        names = ", ".join(published.name for published in entry.published) or "none"
+        raise BudgetError(
+            f'{entry.name} needs a budget or a policy: give bitops= between "{lowest}" and "{highest}", or size=, '
+            f"compression=, activation_memory=, latency= or policy=; fine-tuned policies: {names}"
+        )
+    return ilp.search(indicators, Budget(**limits), **given)
+
+
+def _random_network(entry: Entry, policy: Policy) -> nn.Module:
+    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+    return to_quantized(spec.build(), policy, example_input=torch.randn(8, *spec.input_shape))
+
+
+def _read_policy(policy: Any) -> Policy:
+    if isinstance(policy, Plan):
+        return policy.policy
+    if isinstance(policy, str | os.PathLike):
+        if not Path(policy).is_file():
+            raise PolicyError(f"there is no file {shown(str(policy))}; give the path of a policy.json")
+        policy = read_json(policy)
+    if isinstance(policy, Mapping):
+        policy = Policy.from_json(policy.get("policy", policy))
+    if not isinstance(policy, Policy):
+        raise PolicyError(f"policy={shown(policy)}: give a Policy, a Plan, or the content or path of a policy.json")
+    return policy
+
+
+def _finetune(entry: Entry, plan: Plan) -> str:
+    """Return how to fine-tune exactly this plan."""
+    return (
+        f"fine-tune it: accelerate launch training/finetune.py --model {entry.name} --bitops {plan.bitops} "
+        f"--data FOLDER --output out/{entry.indicators.model}-{format_bitops(plan.bitops)}"
+    )
+
+
+def _warn(entry: Entry, loaded: Loaded) -> None:
+    nearest = loaded.nearest
+    better = (
+        f"the fine-tuned policy next below is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, "
+        f"{nearest.top1:.2f} % top-1)"
+        if nearest
+        else "no fine-tuned policy lies below it"
+    )
+    measured = f"measured {loaded.top1:.2f} % top-1" if loaded.top1 is not None else "its accuracy was not measured"
+    warnings.warn(
+        f"{entry.name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
+        f"{measured}): {better}; {_finetune(entry, loaded.plan)}",
+        NotFineTunedWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,102 @@
+"""Which network an artifact is for: `NetworkSpec`, built again from timm by name alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import timm
+from torch import nn
+
+from limpq_hub.errors import ArtifactFormatError, shown
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.quant.profile import measure_costs, quantizable_layers
+
+_KEYS = ("architecture", "num_classes", "input_size", "mean", "std", "interpolation", "crop_pct")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A timm network and how pictures are prepared for it.
+
+    Attributes:
+        architecture: timm name without a tag.
+        input_size: height and width in pixels.
+        mean, std: per channel, for pixels in 0..1.
+        crop_pct: share of the shorter side that the center crop keeps.
+    """
+
+    architecture: str
+    num_classes: int
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_pct: float
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        return (3, self.input_size, self.input_size)
+
+    @classmethod
+    def of(cls, module: nn.Module) -> NetworkSpec:
+        """Return the spec of a timm network, from its `pretrained_cfg`."""
+        config = module.pretrained_cfg
+        return cls(
+            architecture=config["architecture"],
+            num_classes=module.num_classes,
+            input_size=config["input_size"][-1],
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+            interpolation=config["interpolation"],
+            crop_pct=config["crop_pct"],
+        )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], name: str) -> NetworkSpec:
+        """Return the spec in the `config.json` of an artifact.
+
+        Args:
+            name: what to call the artifact in an error.
+
+        Raises:
+            ArtifactFormatError: a value is missing, or the architecture is not one of timm's.
+        """
+        missing = [key for key in _KEYS if key not in config]
+        if missing:
+            raise ArtifactFormatError(f"{name}/config.json: {', '.join(missing)} missing")
+        architecture, sizes = config["architecture"], (config["num_classes"], config["input_size"])
+        if not isinstance(architecture, str) or not timm.is_model(architecture):
+            raise ArtifactFormatError(f"{name}/config.json: {shown(architecture)} is not an architecture of timm")
+        if any(type(size) is not int or not 0 < size < 100_000 for size in sizes):
+            raise ArtifactFormatError(f"{name}/config.json: num_classes and input_size of {sizes} cannot be")
+        values = {key: config[key] for key in _KEYS}
+        return cls(**values | {"mean": tuple(config["mean"]), "std": tuple(config["std"])})
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the spec as `config.json` holds it."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    def build(self) -> nn.Module:
+        """Return the float network with random weights, in eval mode."""
+        overlay = {
+            "input_size": self.input_shape,
+            "mean": self.mean,
+            "std": self.std,
+            "interpolation": self.interpolation,
+            "crop_pct": self.crop_pct,
+        }
+        return timm.create_model(
+            self.architecture, num_classes=self.num_classes, pretrained=False, pretrained_cfg_overlay=overlay
+        ).eval()
+
+    def costs(self, module: nn.Module, signed_inputs: set[str]) -> dict[str, LayerCost]:
+        """Return the cost of each layer of `module`, counted afresh.
+
+        Args:
+            signed_inputs: layers whose input can be negative.
+        """
+        signs = {name: name in signed_inputs for name in quantizable_layers(module)}
+        return measure_costs(module, self.input_shape, signs)

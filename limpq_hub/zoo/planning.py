@@ -1,0 +1,78 @@
+"""search() and what it needs to know of a model: the torch-free half of the pipeline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from limpq_hub.errors import UnknownModelError, shown
+from limpq_hub.plan import ilp
+from limpq_hub.plan.budget import Budget, LatencyTable
+from limpq_hub.plan.costs import Counting
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.result import Plan
+from limpq_hub.zoo.catalog import find_entry
+
+
+def search(
+    model: str | os.PathLike[str] | Indicators,
+    *,
+    bitops: str | float | None = None,
+    size: str | int | None = None,
+    compression: str | float | None = None,
+    activation_memory: str | int | None = None,
+    latency: tuple[LatencyTable, float] | None = None,
+    alpha: float | None = None,
+    candidates: Sequence[int] | None = None,
+    pin: Mapping[str, tuple[int, int]] | None = None,
+    exclude: Iterable[str] | None = None,
+    tie: Iterable[Iterable[str]] | None = None,
+    counting: Counting = "exact",
+    time_limit_s: float = 10,
+) -> Plan:
+    """Return the best policy within a budget, proven; in milliseconds, without torch and without images.
+
+    Args:
+        model: name of an entry ("resnet18"), path to an `indicators.json`, or `Indicators`.
+        bitops: BitOps per image, first and last layer included: "3G", 2.5e9, or "w3a4" for that uniform policy's.
+        size: bytes of all quantized weights: "4.5MB", "4.5MiB".
+        compression: 32-bit size of the weights divided by their size, at least: 12.2 or "12.2x".
+        activation_memory: bytes of the largest layer input.
+        latency: (table, limit): table[layer][weight bits, activation bits] is a time.
+        alpha: weight of the weight steps in the objective; the entry's own if None.
+        candidates: bit-widths that may be used; all that were learned if None.
+        pin: (weight bits, activation bits) by shell pattern over layer names.
+        exclude: shell patterns of layers that keep their most bits.
+        tie: groups of shell patterns; the layers of a group get the same bits.
+        counting: "exact", or "limpq" to compare with published budgets.
+        time_limit_s: seconds after which the search gives up.
+
+    Raises:
+        BudgetError: no budget, or one that is malformed.
+        InfeasibleBudgetError: no policy meets it; `.minimum` does.
+        UnknownModelError: no model has this name.
+    """
+    budget = Budget(bitops, size, compression, activation_memory, latency)
+    return ilp.search(
+        indicators_of(model),
+        budget,
+        alpha=alpha,
+        candidates=candidates,
+        pin=pin,
+        exclude=exclude,
+        tie=tie,
+        counting=counting,
+        time_limit_s=time_limit_s,
+    )
+
+
+def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
+    """Return the indicators of a name, of an `indicators.json` file, or as they are."""
+    if isinstance(model, Indicators):
+        return model
+    if str(model).endswith(".json"):
+        if not Path(model).is_file():
+            raise UnknownModelError(f"there is no file {shown(str(model))}; give the path of an indicators.json")
+        return Indicators.load(model)
+    return find_entry(model).indicators

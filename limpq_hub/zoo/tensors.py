@@ -1,0 +1,50 @@
+"""safetensors in memory, and strict loading into a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from limpq_hub.errors import ArtifactFormatError
+
+
+def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the tensors as the content of a safetensors file."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def tensors_from_bytes(data: bytes, name: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        ArtifactFormatError: the data is not safetensors.
+    """
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ArtifactFormatError(f"{name} is not a safetensors file: {str(error)[:100]}") from None
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Copy `tensors` into `module`: exactly its names and shapes, floating point of any width.
+
+    Raises:
+        ArtifactFormatError: a tensor is missing, foreign, or of another shape; nothing is copied.
+    """
+    state = module.state_dict()
+    for key in state.keys() - tensors.keys():
+        raise ArtifactFormatError(f"{name}: tensor {key} is missing")
+    for key in tensors.keys() - state.keys():
+        raise ArtifactFormatError(f"{name}: tensor {key} is not part of the network")
+    for key, value in state.items():
+        found = tensors[key]
+        if found.shape != value.shape or found.is_floating_point() != value.is_floating_point():
+            raise ArtifactFormatError(
+                f"{name}: tensor {key} is {found.dtype} {list(found.shape)}, the network needs {list(value.shape)}"
+            )
+    with torch.no_grad():
+        module.load_state_dict({key: tensors[key].to(value.dtype) for key, value in state.items()})

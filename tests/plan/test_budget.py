@@ -1,0 +1,245 @@
+"""The grammar of budgets: what is accepted, exactly, and how the rest is refused."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from limpq_hub.errors import BudgetError, LimpqError
+from limpq_hub.plan.budget import Budget, format_bitops, format_size
+from limpq_hub.plan.policy import LayerBits
+
+TIMES = {"layer": {(2, 2): 0.5, (4, 4): 1}}
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        ("3G", 3_000_000_000),
+        ("23.07G", 23_070_000_000),
+        ("850M", 850_000_000),
+        ("12K", 12_000),
+        ("1.5T", 1_500_000_000_000),
+        ("7", 7),
+        ("0.001G", 1_000_000),
+        ("1.0000000019K", 1000),
+        ("003G", 3_000_000_000),
+        (2.5e9, 2_500_000_000),
+        (1.9, 1),
+        (3_000_000_000, 3_000_000_000),
+        (1, 1),
+    ],
+)
+def test_bitops_are_parsed_exactly_and_rounded_down(given, parsed):
+    assert Budget(bitops=given).bitops == parsed
+
+
+def test_bitops_of_all_9999_texts_below_ten_giga_are_exact():
+    for thousandths in range(1, 10_000):
+        text = f"{thousandths // 1000}.{thousandths % 1000:03d}G"
+        assert Budget(bitops=text).bitops == thousandths * 10**6
+
+
+@pytest.mark.parametrize("weight", range(2, 9))
+def test_a_uniform_policy_is_a_bitops_budget(weight):
+    assert Budget(bitops=f"w{weight}a4").bitops == LayerBits(weight, 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        ("4.5MB", 4_500_000),
+        ("4.5MiB", 4_718_592),
+        ("1GB", 10**9),
+        ("1GiB", 2**30),
+        ("3kB", 3000),
+        ("3KB", 3000),
+        ("3KiB", 3072),
+        ("17B", 17),
+        ("1.7B", 1),
+        (4_500_000, 4_500_000),
+    ],
+)
+@pytest.mark.parametrize("name", ["size", "activation_memory"])
+def test_sizes_are_parsed_exactly_in_decimal_and_binary_units(name, given, parsed):
+    assert getattr(Budget(**{name: given}), name) == parsed
+
+
+@pytest.mark.parametrize(("given", "parsed"), [("12.2x", "12.2"), ("12.2", "12.2"), (12.2, "12.2"), (8, "8"), ("1x", 1)])
+def test_compression_is_exactly_what_was_written_in_decimal(given, parsed):
+    assert Budget(compression=given).compression == Fraction(parsed)
+
+
+@pytest.mark.parametrize(("limit", "parsed"), [(2.5, "2.5"), ("2.5", "2.5"), (3, "3"), (0.1, "0.1")])
+def test_latency_keeps_the_table_and_an_exact_limit(limit, parsed):
+    assert Budget(latency=(TIMES, limit)).latency == (TIMES, Fraction(parsed))
+
+
+def test_constraints_that_were_not_given_are_none_and_several_hold_together():
+    assert Budget("3G", "4MB") == Budget(bitops=3_000_000_000, size=4_000_000)
+    assert Budget("3G", "4MB").compression is Budget("3G").latency is Budget("3G").activation_memory is None
+
+
+def test_a_number_of_numpy_is_a_number():
+    assert Budget(bitops=np.float64(2.5e9)).bitops == 2_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("given", "because"),
+    [
+        ("", "write ASCII digits"),
+        (" 3G", "write ASCII digits"),
+        ("3 G", "write ASCII digits"),
+        ("3G\n", "write ASCII digits"),
+        ("-3G", "write ASCII digits"),
+        ("+3G", "write ASCII digits"),
+        ("3_0", "write ASCII digits"),
+        ("1e9", "write ASCII digits"),
+        ("3.G", "write ASCII digits"),
+        (".5G", "write ASCII digits"),
+        ("1.2.3G", "write ASCII digits"),
+        ("1,5G", "write ASCII digits"),
+        ("３G", "write ASCII digits"),  # a full-width digit
+        ("٣G", "write ASCII digits"),  # an Arabic-Indic digit
+        ("nan", "write ASCII digits"),
+        ("inf", "write ASCII digits"),
+        ("w3a4 ", "write ASCII digits"),
+        ("w9a4", "write ASCII digits"),
+        ("w1a4", "write ASCII digits"),
+        ("W3A4", "write ASCII digits"),
+        ("w3", "write ASCII digits"),
+        ("0x10", "write ASCII digits"),
+        ("9" * 33, "write ASCII digits"),
+        ("3g", "the unit 'g' is not known"),
+        ("3GB", "the unit 'GB' is not known"),
+        ("3x", "the unit 'x' is not known"),
+        ("0G", "must be above 0"),
+        ("0.0", "must be above 0"),
+        (0, "must be above 0"),
+        (-1, "must be above 0"),
+        (-0.0, "must be above 0"),
+        pytest.param(-(10**5000), "must be above 0", id="huge"),
+        ("0.5", "leaves nothing: it must be at least 1"),
+        (0.99, "leaves nothing: it must be at least 1"),
+        (float("nan"), "must be finite"),
+        (float("inf"), "must be finite"),
+        (float("-inf"), "must be finite"),
+        (True, "must be a number or text"),
+        (False, "must be a number or text"),
+        (b"3G", "must be a number or text"),
+        ([3], "must be a number or text"),
+        (3 + 0j, "must be a number or text"),
+        (Decimal(3), "must be a number or text"),
+        (LayerBits(3, 4), "must be a number or text"),
+    ],
+)
+def test_malformed_bitops_are_refused_with_the_reason_and_an_example(given, because):
+    with pytest.raises(BudgetError, match=because) as caught:
+        Budget(bitops=given)
+    assert str(caught.value).startswith("bitops=")
+    assert '"3G", "850M", 2.5e9, or "w3a4"' in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["size", "activation_memory"])
+@pytest.mark.parametrize(
+    ("given", "because"),
+    [
+        ("4.5", r"the unit is missing \(known: B, kB, KB, MB, GB, KiB, MiB, GiB\)"),
+        ("4.5M", "the unit 'M' is not known"),
+        ("4.5mb", "the unit 'mb' is not known"),
+        ("3G", "the unit 'G' is not known"),
+        ("0MB", "must be above 0"),
+        ("0.5B", "leaves nothing"),
+        (True, "must be a number or text"),
+        (float("nan"), "must be finite"),
+    ],
+)
+def test_malformed_sizes_are_refused_with_the_reason_and_an_example(name, given, because):
+    with pytest.raises(BudgetError, match=because) as caught:
+        Budget(**{name: given})
+    assert str(caught.value).startswith(f"{name}=")
+    assert '"4.5MB" (1e6 bytes), "4.5MiB" (2**20)' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "because"),
+    [("12X", "the unit 'X' is not known"), ("x", "write ASCII digits"), (0, "above 0"), (-2.0, "above 0"), (True, "a number")],
+)
+def test_malformed_compression_is_refused_with_the_reason_and_an_example(given, because):
+    with pytest.raises(BudgetError, match=f'^compression=.*{because}.*"12.2x" or 12.2'):
+        Budget(compression=given)
+
+
+@pytest.mark.parametrize("given", [TIMES, 2.5, "2.5", (TIMES,), (TIMES, 1, 2), [TIMES, 1], ({}, 1), ([1], 1)])
+def test_latency_that_is_no_table_with_a_limit_is_refused(given):
+    with pytest.raises(BudgetError, match=r"^latency=.* is not a budget: give \(table, limit\), for example"):
+        Budget(latency=given)
+
+
+@pytest.mark.parametrize(
+    ("table", "limit", "because"),
+    [
+        ({"a": 3}, 1, r"latency of layer 'a' is 3: give \(table, limit\)"),
+        ({"a": {(2, 2): -1}}, 1, r"latency of layer 'a' at bits \(2, 2\) is -1: a time is a finite number of at least 0"),
+        ({"a": {(2, 2): float("nan")}}, 1, "is nan: a time is a finite number"),
+        ({"a": {(2, 2): float("inf")}}, 1, "is inf: a time is a finite number"),
+        ({"a": {(2, 2): True}}, 1, "is True: a time is a finite number"),
+        ({"a": {(2, 2): "1"}}, 1, "is '1': a time is a finite number"),
+        (TIMES, 0, "latency=0 is not a budget: it must be above 0"),
+        (TIMES, float("nan"), "latency=nan is not a budget: it must be finite"),
+        (TIMES, "2ms", "the unit 'ms' is not known"),
+        (TIMES, None, "latency=None is not a budget: it must be a number or text"),
+    ],
+)
+def test_latency_with_a_wrong_time_or_limit_is_refused(table, limit, because):
+    with pytest.raises(BudgetError, match=because):
+        Budget(latency=(table, limit))
+
+
+def test_a_budget_without_any_constraint_is_refused_with_three_examples():
+    with pytest.raises(BudgetError, match='no budget was given: use for example bitops="3G", size="4.5MB" or compression'):
+        Budget()
+
+
+def test_a_long_or_unprintable_value_is_quoted_short_and_escaped():
+    for given in ("3" * 500, "\x1b[31m3G", 10**6000 * -1):
+        with pytest.raises(BudgetError) as caught:
+            Budget(bitops=given)
+        assert len(str(caught.value)) < 300
+        assert str(caught.value).isprintable()
+
+
+def test_a_budget_error_is_a_value_error_and_a_limpq_error():
+    with pytest.raises(ValueError, match="is not a budget") as caught:
+        Budget(bitops="nan")
+    assert isinstance(caught.value, LimpqError)
+
+
+def test_a_budget_cannot_be_changed():
+    with pytest.raises(AttributeError, match="cannot assign to field 'bitops'"):
+        Budget("3G").bitops = 1
+
+
+@pytest.mark.parametrize(
+    ("bitops", "text"),
+    [(1, "1"), (999, "999"), (1000, "1.00K"), (14_367_383_552, "14.37G"), (14_370_000_000, "14.37G"), (999_999, "1000.00K")],
+)
+def test_bitops_are_written_rounded_up_to_two_decimals(bitops, text):
+    assert format_bitops(bitops) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(1, "1B"), (999, "999B"), (1001, "1.01kB"), (4_500_000, "4.50MB"), (10**10, "10.00GB")])
+def test_sizes_are_written_rounded_up_to_two_decimals(size, text):
+    assert format_size(size) == text
+
+
+def test_what_is_written_always_suffices_and_is_at_most_one_percent_more():
+    rng = random.Random(0)
+    for _ in range(2000):
+        value = int(10 ** rng.uniform(0, 14))
+        assert value <= Budget(bitops=format_bitops(value)).bitops <= value * 1.01
+        assert value <= Budget(size=format_size(value)).size <= value * 1.01

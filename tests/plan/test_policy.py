@@ -1,0 +1,111 @@
+"""Bits by layer name: `LayerBits`, `Policy` and its JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from limpq_hub.errors import PolicyError
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.policy import LayerBits, Policy
+
+POLICY = Policy("toynet", {"conv": LayerBits(3, 5), "head": LayerBits(8, 8)}, 32)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_layer_bits_take_every_width_from_2_to_8(bits):
+    assert (LayerBits(bits, 2).weight, LayerBits(2, bits).activation) == (bits, bits)
+
+
+@pytest.mark.parametrize("bits", [1, 9, 0, -2, 4.0, "4", True, None, pytest.param(10**5000, id="huge")])
+def test_layer_bits_refuse_everything_else_and_say_which_side(bits):
+    with pytest.raises(PolicyError, match=r"^weight bits of .* cannot be: use a whole number from 2 to 8"):
+        LayerBits(bits, 4)
+    with pytest.raises(PolicyError, match=r"^activation bits of .* cannot be: use a whole number from 2 to 8"):
+        LayerBits(4, bits)
+
+
+def test_a_uniform_policy_leaves_fixed_layers_alone():
+    costs = {
+        "stem": LayerCost(1, 1, 1, 1, signed=True, fixed=LayerBits(8, 8)),
+        "conv": LayerCost(1, 1, 1, 1, signed=False),
+    }
+    assert Policy.uniform("toynet", costs, 3, 4, 32) == Policy(
+        "toynet", {"stem": LayerBits(8, 8), "conv": LayerBits(3, 4)}, 32
+    )
+    assert Policy.uniform("toynet", costs, 5).layers["conv"] == LayerBits(5, 5)
+
+
+def test_a_policy_cannot_be_changed_not_even_through_the_mapping_it_was_made_from():
+    layers = {"conv": LayerBits(2, 2)}
+    policy = Policy("toynet", layers)
+    layers["conv"] = LayerBits(8, 8)
+    assert policy.layers["conv"] == LayerBits(2, 2)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        policy.layers["conv"] = LayerBits(8, 8)
+    with pytest.raises(AttributeError, match="cannot assign to field 'model'"):
+        policy.model = "other"
+
+
+def test_diff_names_changed_missing_and_added_layers_only():
+    other = Policy("toynet", {"conv": LayerBits(3, 4), "head": LayerBits(8, 8), "extra": LayerBits(2, 2)})
+    without_conv = Policy("toynet", {"head": LayerBits(8, 8)})
+    assert POLICY.diff(other) == {"conv": (LayerBits(3, 5), LayerBits(3, 4)), "extra": (None, LayerBits(2, 2))}
+    assert POLICY.diff(without_conv) == {"conv": (LayerBits(3, 5), None)}
+    assert POLICY.diff(POLICY) == {}
+
+
+def test_the_digest_depends_on_model_and_bits_but_not_on_the_layer_order():
+    turned = Policy("toynet", dict(reversed(POLICY.layers.items())))
+    swapped = Policy("toynet", {"conv": LayerBits(5, 3), "head": LayerBits(8, 8)})
+    other = Policy("othernet", POLICY.layers)
+    assert POLICY.digest() == turned.digest()
+    assert len({POLICY.digest(), swapped.digest(), other.digest()}) == 3
+    assert len(POLICY.digest()) == 64
+
+
+@pytest.mark.parametrize("policy", [POLICY, Policy("toynet", {"conv": LayerBits(2, 8)})])
+def test_a_policy_survives_json(policy):
+    assert Policy.from_json(json.loads(json.dumps(policy.to_json()))) == policy
+
+
+def test_the_json_of_a_policy_is_what_other_tools_read():
+    assert POLICY.to_json() == {
+        "format": 1,
+        "model": "toynet",
+        "input_size": 32,
+        "layers": {"conv": {"weight": 3, "activation": 5}, "head": {"weight": 8, "activation": 8}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        ({"format": 2}, "not a policy of format 1: found format 2"),
+        ({"format": "1"}, "not a policy of format 1: found format '1'"),
+        ({"format": None}, "not a policy of format 1: found format None"),
+        ({"format": True}, "not a policy of format 1: found format True"),
+        ({"model": None}, 'a policy needs "model"'),
+        ({"model": 3}, 'a policy needs "model"'),
+        ({"layers": {}}, 'a policy needs "model"'),
+        ({"layers": []}, 'a policy needs "model"'),
+        ({"input_size": 0}, '"input_size" of a policy is pixels, a positive whole number: found 0'),
+        ({"input_size": 32.0}, '"input_size" of a policy is pixels, a positive whole number: found 32.0'),
+        ({"input_size": True}, '"input_size" of a policy is pixels, a positive whole number: found True'),
+        ({"layers": {"conv": 4}}, "layer 'conv' needs exactly \"weight\" and \"activation\" bits: found 4"),
+        ({"layers": {"conv": {"weight": 4}}}, "layer 'conv' needs exactly"),
+        ({"layers": {"conv": {"weight": 4, "activation": 4, "bias": 4}}}, "layer 'conv' needs exactly"),
+        ({"layers": {"conv": {"weight": 1, "activation": 4}}}, "layer 'conv': weight bits of 1 cannot be"),
+        ({"layers": {"conv": {"weight": 4, "activation": "4"}}}, "layer 'conv': activation bits of '4' cannot be"),
+    ],
+)
+def test_malformed_policy_json_is_refused_by_name(change, because):
+    with pytest.raises(PolicyError, match=because):
+        Policy.from_json({**POLICY.to_json(), **change})
+
+
+@pytest.mark.parametrize("content", [None, [], "policy", 1])
+def test_json_that_is_no_object_is_not_a_policy(content):
+    with pytest.raises(PolicyError, match="not a policy of format 1: found format"):
+        Policy.from_json(content)

@@ -1,0 +1,238 @@
+"""Tests of the fused LSQ function against the composed straight-through formula, and of `LsqQuantizer`."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from limpq_hub.quant.quantizer import LsqQuantizer, fake_quantize, quantization_range, quantize_to_integers
+
+GRIDS = [(bits, signed) for bits in range(2, 9) for signed in (True, False)]
+
+
+def composed(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+    """LSQ as its paper writes it, differentiated by autograd: rounding passes gradients straight through."""
+    clamped = torch.clamp(x / step, low, high)
+    return (clamped + (torch.round(clamped) - clamped).detach()) * step
+
+
+def limits(bits: int, signed: bool) -> tuple[int, int]:
+    table = {2: (-2, 1), 3: (-4, 3), 4: (-8, 7), 5: (-16, 15), 6: (-32, 31), 7: (-64, 63), 8: (-128, 127)}
+    return table[bits] if signed else (0, table[bits][1] - table[bits][0])
+
+
+@pytest.mark.parametrize(("bits", "signed"), GRIDS)
+def test_range_is_twos_complement_or_from_zero(bits, signed):
+    assert quantization_range(bits, signed=signed) == limits(bits, signed)
+
+
+@pytest.mark.parametrize(("bits", "signed"), GRIDS)
+def test_values_and_gradients_equal_the_composed_formula(bits, signed):
+    torch.manual_seed(bits)
+    low, high = limits(bits, signed)
+    step_value = 0.25  # a power of two, so that the edges and the halves below are exact
+    edges = torch.tensor([low, high, low - 1, high + 1, low - 0.5, high + 0.5, 0.5, 1.5, -0.5, 0.0]) * step_value
+    values = torch.cat([torch.randn(2000) * 0.7 * high * step_value, edges]).double()
+    upstream = torch.randn_like(values)
+    gradients = []
+    outputs = []
+    for function in (
+        lambda x, step: fake_quantize(x, step, bits, signed=signed),
+        lambda x, step: composed(x, step, low, high),
+    ):
+        x = values.clone().requires_grad_()
+        step = torch.tensor(step_value, dtype=torch.float64, requires_grad=True)
+        outputs.append(function(x, step))
+        gradients.append(torch.autograd.grad(outputs[-1], (x, step), upstream))
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradients[0][0], gradients[1][0], rtol=1e-12, atol=1e-12)
+    assert gradients[0][1].shape == ()
+    torch.testing.assert_close(gradients[0][1], gradients[1][1], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_step_gradient_equals_the_composed_formula_at_uneven_steps(seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(3, 50, dtype=torch.float64, generator=generator)
+    step = torch.rand((), dtype=torch.float64, generator=generator).add(0.01).requires_grad_()
+    (ours,) = torch.autograd.grad(fake_quantize(values, step, 3, signed=True).square().sum(), step)
+    (oracle,) = torch.autograd.grad(composed(values, step, -4, 3).square().sum(), step)
+    torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-10)
+
+
+def test_step_gradient_of_single_values_matches_the_three_cases_of_the_paper():
+    cases = [(-5.0, -2.0), (9.0, 1.0), (0.3, 0 - 0.3), (0.7, 1 - 0.7), (-1.6, -2 + 1.6), (1.0, 0.0), (-2.0, 0.0)]
+    for scaled, expected in cases:  # below the grid: Qn; above: Qp; inside: round(x/s) - x/s
+        step = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+        value = torch.tensor([scaled * 0.5], dtype=torch.float64)
+        fake_quantize(value, step, 2, signed=True).sum().backward()
+        assert step.grad.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_values_on_the_edges_of_the_grid_keep_their_gradient_and_values_outside_lose_it():
+    x = torch.tensor([-1.0, 0.5, -1.001, 0.501], requires_grad=True)
+    fake_quantize(x, torch.tensor(0.5), 2, signed=True).sum().backward()
+    assert x.grad.tolist() == [1, 1, 0, 0]
+
+
+def test_halves_round_to_even():
+    halves = torch.tensor([0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5])
+    for x in (halves, halves.clone().requires_grad_()):
+        assert fake_quantize(x, torch.tensor(1.0), 4, signed=True).tolist() == [0, 2, 2, 4, 0, -2, -2]
+
+
+@pytest.mark.parametrize(("bits", "signed"), GRIDS)
+def test_result_without_gradients_is_bit_equal_to_the_one_with_gradients(bits, signed):
+    torch.manual_seed(bits)
+    x = torch.randn(500)
+    with_gradients = fake_quantize(x, torch.tensor(0.037, requires_grad=True), bits, signed=signed)
+    with torch.no_grad():
+        without = fake_quantize(x, torch.tensor(0.037, requires_grad=True), bits, signed=signed)
+    assert with_gradients.requires_grad
+    assert not without.requires_grad
+    assert torch.equal(with_gradients, without)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_input_is_left_as_it_was(gradients):
+    x = torch.linspace(-2, 2, 9, requires_grad=gradients)
+    before = x.detach().clone()
+    fake_quantize(x, torch.tensor(0.3), 3, signed=True).sum()
+    assert torch.equal(x, before)
+
+
+def test_integers_times_the_step_are_the_fake_quantized_values():
+    torch.manual_seed(0)
+    x, step = torch.randn(500), torch.tensor(0.11)
+    integers = quantize_to_integers(x, step, 3, signed=True)
+    assert integers.unique().tolist() == list(range(-4, 4))
+    assert torch.equal(integers * step, fake_quantize(x, step, 3, signed=True))
+
+
+def test_gradient_scale_multiplies_the_step_gradient_only():
+    torch.manual_seed(0)
+    values = torch.randn(100)
+    gradients = []
+    for scale in (1.0, 0.125):
+        x, step = values.clone().requires_grad_(), torch.tensor(0.3, requires_grad=True)
+        fake_quantize(x, step, 3, signed=True, gradient_scale=scale).sum().backward()
+        gradients.append((x.grad, step.grad))
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    assert torch.equal(gradients[0][1] * 0.125, gradients[1][1])
+
+
+def step_gradient(quantizer: LsqQuantizer, x: Tensor) -> float:
+    quantizer.step.grad = None
+    quantizer(x).sum().backward()
+    return quantizer.step.grad.item()
+
+
+@pytest.mark.parametrize(("signed", "highest"), [(True, 7), (False, 15)])
+def test_gradient_scale_of_activations_counts_the_elements_of_one_sample(signed, highest):
+    torch.manual_seed(0)
+    sample = torch.randn(1, 3, 4, 5).abs()
+    quantizer = LsqQuantizer((4,), signed=signed, per_sample=True)
+    quantizer.set_step_(4, 0.1)
+    step = torch.tensor(0.1, requires_grad=True)
+    composed(sample, step, *limits(4, signed)).sum().backward()
+    once = step_gradient(quantizer, sample)
+    assert once == pytest.approx(step.grad.item() / math.sqrt(highest * 60), rel=1e-5)
+    assert step_gradient(quantizer, sample.repeat(8, 1, 1, 1)) == pytest.approx(8 * once, rel=1e-5)
+
+
+def test_gradient_scale_of_weights_counts_every_element():
+    torch.manual_seed(0)
+    weight = torch.randn(8, 3, 2, 2)
+    quantizer = LsqQuantizer((3,), signed=True, per_sample=False)
+    quantizer.set_step_(3, 0.2)
+    step = torch.tensor(0.2, requires_grad=True)
+    composed(weight, step, -4, 3).sum().backward()
+    assert step_gradient(quantizer, weight) == pytest.approx(step.grad.item() / math.sqrt(3 * 96), rel=1e-5)
+
+
+@pytest.mark.parametrize("raw", [-0.5, 0.0, 1e-6])
+def test_raw_step_below_the_floor_is_used_as_the_floor_and_still_learns(raw):
+    quantizer = LsqQuantizer((4, 2), signed=True, per_sample=False)
+    quantizer.set_step_(2, raw)
+    quantizer.bits = 2
+    values = torch.tensor([-1.0, 0.0, 1.0])
+    assert quantizer.step_of(2).item() == pytest.approx(1e-5)
+    torch.testing.assert_close(quantizer(values), torch.tensor([-2e-5, 0, 1e-5]))
+    quantizer(values).backward(torch.tensor([0.0, 0.0, 1.0]))
+    assert quantizer.step.grad.tolist() == pytest.approx([0, 1 / math.sqrt(1 * 3)])
+
+
+def test_raw_step_above_the_floor_is_used_as_it_is():
+    quantizer = LsqQuantizer((4,), signed=True, per_sample=False)
+    quantizer.set_step_(4, 3.5)
+    assert quantizer.step_of(4).item() == 3.5
+
+
+def test_only_the_step_of_the_active_bits_learns():
+    quantizer = LsqQuantizer((6, 4, 2), signed=True, per_sample=False)
+    quantizer.bits = 4
+    quantizer(torch.tensor([0.3, 0.7, 30.0])).sum().backward()
+    assert quantizer.step.grad[1] != 0
+    assert quantizer.step.grad[[0, 2]].tolist() == [0, 0]
+
+
+def test_initial_weight_step_reaches_three_deviations_from_the_mean():
+    weight = torch.tensor([[-1.0, 3.0]])  # mean 1, deviation 2: the farther end is 1 + 3 * 2 = 7
+    quantizer = LsqQuantizer((4, 2), signed=True, per_sample=False)
+    assert quantizer.initial_step(weight, 4).item() == pytest.approx(7 / 8)
+    assert quantizer.initial_step(weight, 2).item() == pytest.approx(7 / 2)
+    assert quantizer.initial_step(-weight, 4).item() == pytest.approx(7 / 8)
+
+
+@pytest.mark.parametrize(("signed", "highest"), [(True, 7), (False, 15)])
+def test_initial_activation_step_is_twice_the_mean_magnitude_over_the_root_of_the_highest_integer(signed, highest):
+    quantizer = LsqQuantizer((4,), signed=signed, per_sample=True)
+    step = quantizer.initial_step(torch.tensor([[-1.0, 3.0], [0.0, 4.0]]), 4)
+    assert step.item() == pytest.approx(2 * 2.0 / math.sqrt(highest))
+
+
+@pytest.mark.parametrize("per_sample", [True, False])
+def test_tensor_of_zeros_gets_a_positive_step_and_stays_zero(per_sample):
+    quantizer = LsqQuantizer((2,), signed=True, per_sample=per_sample)
+    zeros = torch.zeros(2, 3)
+    quantizer.set_step_(2, quantizer.initial_step(zeros, 2))
+    assert quantizer.step.item() == pytest.approx(1e-5)
+    assert quantizer(zeros).tolist() == zeros.tolist()
+
+
+def test_first_call_while_initializing_sets_the_step_of_the_active_bits_only():
+    quantizer = LsqQuantizer((6, 2), signed=False, per_sample=True)
+    quantizer.bits, quantizer.initializing = 2, True
+    quantizer(torch.full((2, 3), 1.5))
+    assert quantizer.step.tolist() == pytest.approx([1.0, 2 * 1.5 / math.sqrt(3)])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_half_precision_input_is_quantized_in_float32(dtype, gradients):
+    torch.manual_seed(0)
+    x = torch.randn(300).to(dtype).requires_grad_(gradients)
+    quantized = fake_quantize(x, torch.tensor(0.013), 8, signed=True)
+    assert quantized.dtype == torch.float32
+    torch.testing.assert_close(quantized, composed(x.float(), torch.tensor(0.013), -128, 127), rtol=1e-6, atol=1e-6)
+    if gradients:
+        quantized.sum().backward()
+        assert x.grad.dtype == dtype
+
+
+def test_without_bits_values_pass_through_untouched():
+    quantizer = LsqQuantizer((4,), signed=True, per_sample=True)
+    quantizer.bits = None
+    x = torch.randn(2, 3, dtype=torch.bfloat16)
+    assert quantizer(x) is x
+
+
+def test_empty_batch_stays_empty():
+    quantizer = LsqQuantizer((4,), signed=True, per_sample=True)
+    assert quantizer(torch.empty(0, 3, 2, 2)).shape == (0, 3, 2, 2)
+
+
+def test_printed_quantizer_shows_its_bits_and_signedness():
+    quantizer = LsqQuantizer((4, 2), signed=False, per_sample=True)
+    assert repr(quantizer) == "LsqQuantizer(bits=4, candidates=(4, 2), signed=False)"

@@ -1,0 +1,86 @@
+"""LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
+
+    accelerate launch training/finetune.py --model local-dir:out/resnet18-joint --bitops 3G --data ~/tiny-imagenet \
+        --weights resnet18_tiny_imagenet.safetensors --distill 0.5 --output out/resnet18-3G
+
+Searches the policy in the entry's indicators (or takes `--policy`), starts from the jointly trained weights and
+steps (`--from joint`) or from the float network (`--from float`), and writes a checkpoint folder. Its
+`metrics.json` is measured on the checkpoint as it lies on the disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from _data import data_record, training_loader, validation_loader
+from _loop import budget_of, check_fits, classification_loss, evaluate, fit, float_network, provenance, start
+from _options import add_data_options, add_entry_options, add_training_options, command_line, parser_of
+
+from limpq_hub.plan.budget import format_bitops
+from limpq_hub.quant.convert import select_policy, to_quantized
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
+from limpq_hub.zoo.entry import load_supernet
+from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.loading import plan_for
+from limpq_hub.zoo.network import NetworkSpec
+
+
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of this script."""
+    parser = parser_of(__doc__.splitlines()[0])
+    add_entry_options(parser, distill=0.0)
+    parser.add_argument(
+        "--from", dest="start_from", choices=("joint", "float"), default="joint", help="weights to start from"
+    )
+    add_data_options(parser)
+    add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Fine-tune one policy, save it packed, and measure what was saved."""
+    options = parse_options(argv)
+    accelerator = start(options)
+    entry = find_entry(options.model)
+    plan = plan_for(entry, **budget_of(options))
+    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+    check_fits(options, spec)
+    train = training_loader(options, spec)
+    teacher = None
+    if options.distill or options.start_from == "float":
+        teacher = float_network(spec.architecture, spec.num_classes, spec.input_size, options.weights)
+        teacher.to(accelerator.device)
+    if options.start_from == "float":
+        model = to_quantized(teacher, plan.policy, example_input=next(iter(train))[0].to(accelerator.device))
+    else:
+        model = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy)
+    model.to(accelerator.device).train()
+    if options.channels_last:
+        model.to(memory_format=torch.channels_last)
+
+    def accumulate(images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
+        with torch.no_grad(), accelerator.autocast():
+            taught = teacher(images) if options.distill else None
+        with accelerator.autocast():
+            logits = model(images)
+        loss = classification_loss(logits, labels, taught, smoothing=options.smoothing, distill=options.distill)
+        accelerator.backward(loss)
+        return loss.detach()
+
+    seconds = fit(accelerator, model, train, accumulate, options)
+    record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
+    if accelerator.is_main_process:
+        save_checkpoint(options.output, model, plan.costs, provenance=record)
+    accelerator.wait_for_everyone()
+    saved, _ = load_checkpoint(open_local_folder(options.output, "checkpoint"))
+    metrics = evaluate(accelerator, saved.to(accelerator.device), validation_loader(options, spec))
+    if accelerator.is_main_process:
+        save_checkpoint(options.output, model, plan.costs, metrics=metrics, provenance=record)
+        print(f"top-1 {metrics['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Train a float network on a data set: what timm's pretrained weights are for ImageNet.
+
+    accelerate launch training/pretrain.py --model resnet18 --input-size 64 --data ~/tiny-imagenet --epochs 60 \
+        --output out/resnet18-float
+
+Writes `model.safetensors` (for `--weights` of the other scripts) and `metrics.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from _data import class_records, data_record, training_loader, validation_loader
+from _loop import classification_loss, evaluate, fit, float_network, provenance, start
+from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of
+
+from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.tensors import tensors_to_bytes
+
+
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of this script."""
+    parser = parser_of(__doc__.splitlines()[0])
+    add_network_options(parser)
+    add_data_options(parser)
+    add_training_options(parser, epochs=60, lr=0.4, weight_decay=1e-4)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, save, measure."""
+    options = parse_options(argv)
+    accelerator = start(options)
+    torch.manual_seed(options.seed)
+    model = float_network(options.model, len(class_records(options)), options.input_size, None)
+    spec = NetworkSpec.of(model)
+    model.to(accelerator.device).train()
+    if options.channels_last:
+        model.to(memory_format=torch.channels_last)
+
+    def accumulate(images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
+        with accelerator.autocast():
+            logits = model(images)
+        loss = classification_loss(logits, labels, None, smoothing=options.smoothing)
+        accelerator.backward(loss)
+        return loss.detach()
+
+    seconds = fit(accelerator, model, training_loader(options, spec), accumulate, options)
+    metrics = evaluate(accelerator, model, validation_loader(options, spec))
+    if accelerator.is_main_process:
+        write_bytes(options.output / "model.safetensors", tensors_to_bytes(model.state_dict()))
+        record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
+        write_json(options.output / "metrics.json", metrics | record)
+        print(f"top-1 {metrics['top1']:.2f} %; weights in {options.output}/model.safetensors")
+
+
+if __name__ == "__main__":
+    main()
