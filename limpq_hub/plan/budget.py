@@ -111,21 +111,18 @@ def parse_compression(value: str | float) -> Fraction:
     Raises:
         BudgetError: the value is not in the grammar of `Budget`.
     """
-    ratio = _number("compression", value, {"": 1, "x": 1}, 'use for example "12.2x" or 12.2')
-    return ratio
+    return _number("compression", value, {"": 1, "x": 1}, 'use for example "12.2x" or 12.2')
 
 
 def format_bitops(bitops: int) -> str:
     """Return BitOps as a budget can be written, rounded up to two decimals: what it says always suffices."""
-    unit = max((unit for unit, size in _BITOPS_UNITS.items() if size <= max(bitops, 1)), key=_BITOPS_UNITS.get)
+    unit = next(unit for unit in ("T", "G", "M", "K", "") if _BITOPS_UNITS[unit] <= max(bitops, 1))
     return _rounded_up(bitops, _BITOPS_UNITS[unit]) + unit
 
 
 def format_size(size_bytes: int) -> str:
     """Return bytes as a budget can be written, rounded up to two decimals: what it says always suffices."""
-    unit = max(
-        (unit for unit in ("B", "kB", "MB", "GB") if _SIZE_UNITS[unit] <= max(size_bytes, 1)), key=_SIZE_UNITS.get
-    )
+    unit = next(unit for unit in ("GB", "MB", "kB", "B") if _SIZE_UNITS[unit] <= max(size_bytes, 1))
     return _rounded_up(size_bytes, _SIZE_UNITS[unit]) + unit
 
 

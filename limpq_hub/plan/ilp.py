@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -99,21 +100,12 @@ def solve(costs: Sequence[Sequence[float]], rows: Sequence[Row], time_limit_s: f
         [problem.add_variable(f"pick_{unit}_{option}", cat=pulp.LpBinary) for option in range(len(of_unit))]
         for unit, of_unit in enumerate(costs)
     ]
-    problem += pulp.lpSum(
-        cost * scale * pick
-        for of_unit, of_pick in zip(slopes, picks, strict=True)
-        for cost, pick in zip(of_unit, of_pick, strict=True)
-    )
+    problem += scale * _weighted(slopes, picks)
     for of_pick in picks:
         problem += pulp.lpSum(of_pick) == 1
     for row in rows:
         coefficients, limit = _reduced(row)
-        problem += pulp.lpSum(
-            weight * pick
-            for of_unit, of_pick in zip(coefficients, picks, strict=True)
-            for weight, pick in zip(of_unit, of_pick, strict=True)
-            if weight
-        ) <= limit  # fmt: skip
+        problem += _weighted(coefficients, picks) <= limit
     deadline = time.monotonic() + time_limit_s
     for _ in range(_MOST_REPAIRS):
         left = max(deadline - time.monotonic(), 0.01)
@@ -129,6 +121,14 @@ def solve(costs: Sequence[Sequence[float]], rows: Sequence[Row], time_limit_s: f
         # The solver's tolerance let a policy through that is over budget in exact integers: forbid just that one.
         problem += pulp.lpSum(of_pick[option] for of_pick, option in zip(picks, choice, strict=True)) <= len(choice) - 1
     raise SearchError(f"no proven optimum within {time_limit_s:g} s; raise time_limit_s, or use fewer candidates")
+
+
+def _weighted(
+    weights: Sequence[Sequence[float]], picks: Sequence[Sequence[pulp.LpVariable]]
+) -> pulp.LpAffineExpression:
+    """Return the sum over units and options of weight x pick."""
+    terms = zip(itertools.chain(*weights), itertools.chain(*picks), strict=True)
+    return pulp.LpAffineExpression([(pick, weight) for weight, pick in terms])
 
 
 def _reduced(row: Row) -> tuple[list[list[int]], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -169,7 +170,7 @@ class Indicators:
 def _outliers(kind: Literal["weight", "activation"], steps: Steps) -> Iterable[Outlier]:
     for name, of_layer in steps.items():
         widths = sorted(of_layer, reverse=True)
-        for above, bits in zip(widths, widths[1:], strict=False):
+        for above, bits in itertools.pairwise(widths):
             if of_layer[bits] < of_layer[above]:
                 yield Outlier(name, kind, bits, of_layer[bits], of_layer[above])
 

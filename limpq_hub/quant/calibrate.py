@@ -103,22 +103,14 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    copies = {
-        norm
-        for switch in model.modules()
-        if isinstance(switch, SwitchableBatchNorm2d)
-        for norm in switch.copies.values()
-    }
-    active = {switch.active for switch in model.modules() if isinstance(switch, SwitchableBatchNorm2d)}
-    return [
-        norm
-        for norm in model.modules()
-        if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats and (norm not in copies or norm in active)
-    ]
+    switches = [module for module in model.modules() if isinstance(module, SwitchableBatchNorm2d)]
+    idle = {norm for switch in switches for norm in switch.copies.values() if norm is not switch.active}
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and module not in idle]
+    return [norm for norm in norms if norm.track_running_stats]
 
 
 def _least_error_step(values: Tensor, bits: int, signed: bool) -> Tensor:
-    low, high = quantization_range(bits, signed=signed)
+    _, high = quantization_range(bits, signed=signed)
     largest = values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)
     steps = _CLIP_FRACTIONS.to(values) * largest / high
     errors = [

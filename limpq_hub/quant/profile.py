@@ -169,7 +169,7 @@ def profile_module(module: nn.Module, example_input: Tensor) -> dict[str, LayerC
 
 
 def _outputs_limpq(layer: nn.Module, x: Tensor, output: Tensor) -> int:
-    """Return the outputs per image as the published script counts them: only the area is rounded down, not the sides."""
+    """Return the outputs per image as the published script counts them: it rounds down the area, not the sides."""
     if not isinstance(layer, nn.Conv2d) or isinstance(layer.padding, str):
         return prod(output.shape[1:])
     height, width = (

@@ -51,8 +51,8 @@ class SealedFolder:
         data = _read(self.fetch(file), f"{self.name}/{file}")
         if len(data) != listed["bytes"] or hashlib.sha256(data).hexdigest() != listed["sha256"]:
             raise ArtifactIntegrityError(
-                f"{self.name}/{file} is damaged: {len(data)} bytes that are not the {listed['bytes']} bytes with sha256 "
-                f"{listed['sha256'][:12]}... of its {CONFIG}; fetch the artifact again"
+                f"{self.name}/{file} is damaged: its {len(data)} bytes are not the {listed['bytes']} with sha256 "
+                f"{listed['sha256'][:12]}... that {CONFIG} lists; fetch the artifact again"
             )
         if data.startswith(_PICKLES):
             raise UnsafeFileError(f"{self.name}/{file} is a pickle, which can execute code: it is not read")

@@ -94,10 +94,10 @@ def load(
     digest = plan.policy.digest()
     exact = next((published for published in entry.published if published.policy_sha256 == digest), None)
     if weights == "finetuned" and exact is None:
-        names = ", ".join(f"{p.name} ({format_bitops(p.bitops)})" for p in entry.published) or "none"
+        names = ", ".join(published.name for published in entry.published) or "none"
         raise UnknownModelError(
-            f'weights="finetuned": {entry.name} has no checkpoint fine-tuned for exactly this policy '
-            f'({format_bitops(plan.bitops)} BitOps); published: {names}; use weights="auto", or {_finetune(entry, plan)}'
+            f'weights="finetuned": {entry.name} has no checkpoint fine-tuned for exactly this policy of '
+            f'{format_bitops(plan.bitops)} BitOps (it has: {names}); use weights="auto", or {_finetune(entry, plan)}'
         )
     if not pretrained:
         kind, top1, network = "random", None, _random_network(entry, plan.policy)
