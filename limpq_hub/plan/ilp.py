@@ -20,6 +20,8 @@ from limpq_hub.plan.result import Plan
 # CBC takes a solution as better only if it is by more than 1e-5: costs are scaled to reach up to this.
 _COST_SCALE = 1e4
 _MOST_REPAIRS = 20
+# The solver that comes with PuLP 3.
+_CBC = pulp.PULP_CBC_CMD.pulp_cbc_path
 
 
 def search(
@@ -109,7 +111,7 @@ def solve(costs: Sequence[Sequence[float]], rows: Sequence[Row], time_limit_s: f
     deadline = time.monotonic() + time_limit_s
     for _ in range(_MOST_REPAIRS):
         left = max(deadline - time.monotonic(), 0.01)
-        problem.solve(pulp.PULP_CBC_CMD(msg=False, gapRel=0, gapAbs=0, threads=1, timeLimit=left))
+        problem.solve(pulp.COIN_CMD(path=_CBC, msg=False, gapRel=0, gapAbs=0, threads=1, timeLimit=left))
         if problem.status == pulp.LpStatusInfeasible:
             return None
         # `status` also reads Optimal when a time limit stopped at a merely feasible point; `sol_status` does not.

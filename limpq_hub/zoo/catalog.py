@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, UnknownModelError, shown
+from limpq_hub.plan.costs import FLOAT_BITS, total_bitops
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.folder import SealedFolder, open_folder, open_local_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -88,6 +90,33 @@ class Entry:
     def checkpoint(self, policy_name: str) -> SealedFolder:
         """Return the verified files of a published policy."""
         return self.folder.inner(f"policies/{policy_name}", "checkpoint")
+
+    def summary(self) -> dict[str, Any]:
+        """Return what can be said of the entry, as JSON holds it."""
+        indicators, costs = self.indicators, self.indicators.costs
+        minimum, maximum = (
+            total_bitops(costs, Policy.uniform(indicators.model, costs, pick(indicators.candidates)))
+            for pick in (min, max)
+        )
+        return {
+            "name": self.name,
+            "source": self.source,
+            "revision": self.revision,
+            "architecture": indicators.model,
+            "num_classes": indicators.num_classes,
+            "input_size": indicators.input_size,
+            "searched_layers": sum(cost.fixed is None for cost in costs.values()),
+            "fixed_layers": sum(cost.fixed is not None for cost in costs.values()),
+            "macs": sum(cost.macs for cost in costs.values()),
+            "float_bytes": FLOAT_BITS // 8 * sum(cost.weights for cost in costs.values()),
+            "float_top1": self.metrics.get("float", {}).get("top1"),
+            "minimum_bitops": minimum,
+            "maximum_bitops": maximum,
+            "policies": [asdict(published) for published in self.published],
+            "joint": list(self.metrics.get("joint", ())),
+            "files": {name: listed["bytes"] for name, listed in self.folder.config["files"].items()},
+            "provenance": dict(indicators.provenance),
+        }
 
     def measured(self, policy_sha256: str) -> float | None:
         """Return the top-1 in percent that the joint weights were measured to have at a policy, or None."""

@@ -148,10 +148,8 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Any) -> Plan:
         return Plan.of_policy(indicators, policy)
     limits = {key: given.pop(key) for key in CONSTRAINTS if key in given}
     if not limits:
-        lowest, highest = (
-            format_bitops(Plan.of_policy(indicators, Policy.uniform(indicators.model, indicators.costs, bits)).bitops)
-            for bits in (min(indicators.candidates), max(indicators.candidates))
-        )
+        known = entry.summary()
+        lowest, highest = format_bitops(known["minimum_bitops"]), format_bitops(known["maximum_bitops"])
         names = ", ".join(published.name for published in entry.published) or "none"
         raise BudgetError(
             f'{entry.name} needs a budget or a policy: give bitops= between "{lowest}" and "{highest}", or size=, '
@@ -191,14 +189,17 @@ def _warn(entry: Entry, loaded: Loaded) -> None:
     nearest = loaded.nearest
     better = (
         f"the fine-tuned policy next below is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, "
-        f"{nearest.top1:.2f} % top-1)"
+        f"{_measured(nearest.top1)})"
         if nearest
         else "no fine-tuned policy lies below it"
     )
-    measured = f"measured {loaded.top1:.2f} % top-1" if loaded.top1 is not None else "its accuracy was not measured"
     warnings.warn(
         f"{entry.name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
-        f"{measured}): {better}; {_finetune(entry, loaded.plan)}",
+        f"{_measured(loaded.top1)}): {better}; {_finetune(entry, loaded.plan)}",
         NotFineTunedWarning,
         stacklevel=3,
     )
+
+
+def _measured(top1: float | None) -> str:
+    return "accuracy not measured" if top1 is None else f"measured {top1:.2f} % top-1"

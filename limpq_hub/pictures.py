@@ -1,0 +1,84 @@
+"""Pictures from files, as a network takes them, and the classes that it sees in them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from timm.data import create_transform
+from torch import nn
+
+from limpq_hub.errors import ImageError, shown
+from limpq_hub.zoo.network import NetworkSpec
+
+MOST_PIXELS = 50_000_000
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class and how sure the network is of it, 0..1."""
+
+    id: str
+    name: str
+    probability: float
+
+
+def read_picture(path: str | os.PathLike[str]) -> Image.Image:
+    """Return the picture in a file as upright RGB; transparency shows white, of an animation the first frame.
+
+    Raises:
+        ImageError: the file is missing, no picture, damaged, or of more than 50 megapixels.
+    """
+    name = shown(os.fspath(path))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(path)
+        if picture.width * picture.height > MOST_PIXELS:
+            raise ImageError(
+                f"{name} has {picture.width} x {picture.height} pixels, more than {MOST_PIXELS:,}; scale it down first"
+            )
+        return _to_rgb(ImageOps.exif_transpose(picture))
+    except FileNotFoundError:
+        raise ImageError(f"there is no file {name}; give the path of a picture") from None
+    except (UnidentifiedImageError, IsADirectoryError):
+        raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{name} is damaged and cannot be decoded: {str(error)[:80]}") from None
+
+
+@torch.inference_mode()
+def top_classes(model: nn.Module, picture: Image.Image, count: int = 5) -> list[Guess]:
+    """Return the classes that a network from `load` finds most likely, most likely first.
+
+    Args:
+        picture: RGB, of any size; it is scaled and cropped as the network was validated.
+    """
+    spec: NetworkSpec = model.limpq.network
+    prepare = create_transform(
+        spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
+    )
+    device = next(model.parameters()).device
+    best = model(prepare(picture)[None].to(device))[0].softmax(-1).topk(min(count, spec.num_classes))
+    classes = [model.limpq.classes[index] for index in best.indices.tolist()]
+    return [
+        Guess(found["id"], found["name"], probability)
+        for found, probability in zip(classes, best.values.tolist(), strict=True)
+    ]
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        # Pillow clips 16-bit grey to 8 bits: scale it instead.
+        grey = picture.convert("F")
+        return grey.point(lambda value: value * (255 / 65535)).convert("L").convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        layered = picture.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return picture.convert("RGB")

@@ -1,0 +1,71 @@
+"""Put together an entry of the zoo: joint training, fine-tuned checkpoints and measured figures in one folder.
+
+    python training/publish.py --joint out/resnet18-joint --checkpoint 3G=out/resnet18-3G \
+        --measured out/joint-*.json --output limpq_hub/zoo/bundled/resnet18.tiny_imagenet
+
+The folder is what `limpq_hub.load("local-dir:...")` takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from _options import parser_of
+
+from limpq_hub.errors import TrainingError
+from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import seal_entry
+from limpq_hub.zoo.folder import SealedFolder, open_local_folder
+from limpq_hub.zoo.network import NetworkSpec
+
+
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of this script."""
+    parser = parser_of(__doc__.splitlines()[0])
+    parser.add_argument("--joint", type=Path, required=True, help="output folder of indicators.py")
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=DIR", help="output of finetune.py")
+    parser.add_argument(
+        "--measured", type=Path, nargs="*", default=[], help="outputs of validate.py with joint weights"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the entry; replaced if it is one")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Copy what verifies, seal it, and read it back."""
+    options = parse_options(argv)
+    if options.output.exists() and not (options.output / "config.json").is_file():
+        raise TrainingError(f"{options.output} exists and is no entry; choose another --output")
+    joint = open_local_folder(options.joint, "entry")
+    building = options.output.with_name(f".{options.output.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    copy_verified(joint, building)
+    for pair in options.checkpoint:
+        name, _, folder = pair.partition("=")
+        copy_verified(open_local_folder(folder, "checkpoint"), building / "policies" / name)
+    measured = [read_json(path) for path in options.measured]
+    metrics = joint.read_json("metrics.json")
+    write_json(building / "metrics.json", metrics | {"joint": sorted(measured, key=lambda record: -record["bitops"])})
+    seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
+    shutil.rmtree(options.output, ignore_errors=True)
+    building.rename(options.output)
+    entry = find_entry(f"local-dir:{options.output}")
+    size = sum(listed["bytes"] for listed in entry.folder.config["files"].values())
+    print(f"{options.output}: {len(entry.published)} policies, {size / 1e6:.1f} MB in all")
+
+
+def copy_verified(source: SealedFolder, target: Path) -> None:
+    """Copy every file of a sealed folder that its `config.json` vouches for, and the `config.json`."""
+    for file in (*source.files, "config.json"):
+        if file != "config.json":
+            source.read(file)
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.fetch(file), target / file)
+
+
+if __name__ == "__main__":
+    main()
