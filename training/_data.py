@@ -128,9 +128,7 @@ def _pictures(options: argparse.Namespace, split: str, *, training: bool) -> Dat
     if not named:
         folder = Path(options.data) / split
         if not folder.is_dir():
-            raise DataError(
-                f"--data {shown(options.data)}: no folder {split}/ in it; give a folder with train/ and val/"
-            )
+            raise DataError(f"--data {shown(options.data)} has no folder {split}/; give one with train/ and val/")
         empty = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not any(entry.iterdir()))
         if empty:
             raise DataError(f"{folder}: no image in class {', '.join(empty[:5])}; remove the folder or fill it")

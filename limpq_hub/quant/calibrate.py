@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from limpq_hub.quant.layers import QuantLayer, SwitchableBatchNorm2d, quantized_layers
-from limpq_hub.quant.quantizer import quantization_range, quantize_to_integers
+from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer, quantization_range, quantize_to_integers
 
 # Fractions of the largest magnitude that a calibrated grid may end at.
 _CLIP_FRACTIONS = torch.arange(1, 81) / 80
@@ -47,27 +48,27 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
     Args:
         batches: image batches, [batch, 3, height, width], normalized.
     """
-    wanted = {name: layer for name, layer in quantized_layers(model) if name in set(layers)}
+    found = dict(quantized_layers(model))
+    wanted = {name: found[name] for name in layers}
     inputs: dict[str, list[Tensor]] = {name: [] for name in wanted}
     handles = [
         layer.register_forward_pre_hook(lambda _, args, name=name: inputs[name].append(args[0].float()))
         for name, layer in wanted.items()
     ]
-    training = model.training
-    model.eval()
-    try:
-        for images in batches:
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-        model.train(training)
+    with _modes_restored(model):
+        model.eval()
+        try:
+            for images in batches:
+                model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
     for name, layer in wanted.items():
         for quantizer, values in (
             (layer.weight_quantizer, layer.weight),
             (layer.activation_quantizer, torch.cat(inputs[name])),
         ):
-            quantizer.set_step_(quantizer.bits, _least_error_step(values, quantizer.bits, quantizer.signed))
+            quantizer.set_step_(quantizer.bits, _least_error_step(quantizer, values))
 
 
 @torch.no_grad()
@@ -81,25 +82,34 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         The number of images seen; with none, the statistics stay as they were.
     """
     norms = _active_batch_norms(model)
-    training = {module: module.training for module in model.modules()}
     momenta = [norm.momentum for norm in norms]
     seen = 0
-    try:
+    with _modes_restored(model):
         model.eval()
-        for images in batches:
-            if not seen:
-                for norm in norms:
-                    norm.reset_running_stats()
-                    norm.momentum = None
-                    norm.train()
-            model(images)
-            seen += len(images)
+        try:
+            for images in batches:
+                if not seen:
+                    for norm in norms:
+                        norm.reset_running_stats()
+                        norm.momentum = None
+                        norm.train()
+                model(images)
+                seen += len(images)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+    return seen
+
+
+@contextmanager
+def _modes_restored(model: nn.Module) -> Iterator[None]:
+    """Put every module back into its own train or eval mode at the end."""
+    training = {module: module.training for module in model.modules()}
+    try:
+        yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
         for module, was_training in training.items():
             module.training = was_training
-    return seen
 
 
 def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
@@ -109,10 +119,12 @@ def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [norm for norm in norms if norm.track_running_stats]
 
 
-def _least_error_step(values: Tensor, bits: int, signed: bool) -> Tensor:
-    _, high = quantization_range(bits, signed=signed)
-    largest = values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)
-    steps = _CLIP_FRACTIONS.to(values) * largest / high
+def _least_error_step(quantizer: LsqQuantizer, values: Tensor) -> Tensor:
+    """Return the best of many steps, the present and the initial one among them."""
+    bits, signed = quantizer.bits, quantizer.signed
+    largest = values.abs().max().clamp_min(STEP_FLOOR)
+    grid = _CLIP_FRACTIONS.to(values) * largest / quantization_range(bits, signed=signed)[1]
+    steps = [*grid, quantizer.step_of(bits), quantizer.initial_step(values, bits)]
     errors = [
         (quantize_to_integers(values, step, bits, signed=signed) * step - values).square_().mean() for step in steps
     ]

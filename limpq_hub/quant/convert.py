@@ -45,7 +45,9 @@ def build_supernet(
     module: nn.Module, costs: Costs, candidates: Sequence[int], input_shape: tuple[int, ...]
 ) -> nn.Module:
     """Return a copy of `module` as a supernet whose activation steps are not yet set."""
-    candidates = tuple(sorted(candidates, reverse=True))
+    candidates = tuple(sorted(set(candidates), reverse=True))
+    if not candidates:
+        raise PolicyError("candidates=() leaves nothing to choose: give bit-widths from 2 to 8")
     for bits in candidates:
         LayerBits(bits, bits)
     widths = {
@@ -55,7 +57,8 @@ def build_supernet(
     supernet = _replace_layers(module, costs, widths)
     for name, layer in trace(module, input_shape).norm_feeds.items():
         if costs[layer].fixed is None:
-            supernet.set_submodule(name, SwitchableBatchNorm2d(supernet.get_submodule(name), candidates, layer))
+            norm = supernet.get_submodule(name)
+            _replace_everywhere_(supernet, norm, SwitchableBatchNorm2d(norm, candidates, layer))
     for name, layer in quantized_layers(supernet):
         if costs[name].fixed:
             layer.set_bits_(None)
@@ -99,8 +102,9 @@ def set_policy_(model: nn.Module, policy: Policy) -> nn.Module:
     for name in policy.layers:
         if name not in layers:
             raise PolicyError(f"the policy names layer {name!r}, which is not a quantized layer of the network")
+    switching = {norm.layer for norm in model.modules() if isinstance(norm, SwitchableBatchNorm2d)}
     for name, layer in layers.items():
-        if name not in policy.layers and len(layer.weight_quantizer.candidates) > 1:
+        if name not in policy.layers and (name in switching or len(layer.weight_quantizer.candidates) > 1):
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
     for name, bits in policy.layers.items():
         try:
@@ -136,9 +140,9 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
             step = quantizer.step_of(quantizer.bits).detach()
             quantizer.candidates = (quantizer.bits,)
             quantizer.step = nn.Parameter(step.clone().reshape(1), requires_grad=quantizer.step.requires_grad)
-    for name, norm in list(selected.named_modules()):
+    for norm in list(selected.modules()):
         if isinstance(norm, SwitchableBatchNorm2d):
-            selected.set_submodule(name, norm.active)
+            _replace_everywhere_(selected, norm, norm.active)
     return selected
 
 
@@ -190,5 +194,11 @@ def _replace_layers(
         quantized.add_quantizers_(*map(tuple, widths[name]), signed=costs[name].signed)
         if layer is copied:
             return quantized
-        copied.set_submodule(name, quantized)
+        _replace_everywhere_(copied, layer, quantized)
     return copied
+
+
+def _replace_everywhere_(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put `new` wherever `old` is registered, under all of its names."""
+    for name in [name for name, found in module.named_modules(remove_duplicate=False) if found is old]:
+        module.set_submodule(name, new)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,37 @@ from torch import Tensor, nn
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.policy import LayerBits
 from limpq_hub.quant.quantizer import LsqQuantizer
+
+
+@dataclass(frozen=True)
+class KeptWeight:
+    """A quantized weight and what it was made of.
+
+    Attributes:
+        sources: weight and step, detached: holding them keeps their memory from being given to other tensors.
+        versions: how often each had been written to.
+        bits: the active bit-width.
+        quantized: the weight on its grid.
+    """
+
+    sources: tuple[Tensor, Tensor]
+    versions: tuple[int, int]
+    bits: int | None
+    quantized: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, step: Tensor, bits: int | None, quantized: Tensor) -> KeptWeight:
+        """Return the record of `quantized`, made of `weight` and `step` just now."""
+        return cls((weight.detach(), step.detach()), (weight._version, step._version), bits, quantized)
+
+    def is_of(self, weight: Tensor, step: Tensor, bits: int | None) -> bool:
+        """Return whether weight, step and bits are still those that the quantized weight was made of."""
+        held = tuple(source.data_ptr() for source in self.sources)
+        return (
+            self.bits == bits
+            and held == (weight.data_ptr(), step.data_ptr())
+            and self.versions == (weight._version, step._version)
+        )
 
 
 class QuantLayer(nn.Module):
@@ -23,6 +55,7 @@ class QuantLayer(nn.Module):
     weight: nn.Parameter
     weight_quantizer: LsqQuantizer
     activation_quantizer: LsqQuantizer
+    _kept: KeptWeight | None = None
 
     def add_quantizers_(
         self, weight_candidates: tuple[int, ...], activation_candidates: tuple[int, ...], *, signed: bool
@@ -39,7 +72,6 @@ class QuantLayer(nn.Module):
             self.activation_quantizer.to(self.weight.device)
             for bits in weight_candidates:
                 self.weight_quantizer.set_step_(bits, self.weight_quantizer.initial_step(self.weight, bits))
-        self._kept: tuple[tuple[object, ...], Tensor] | None = None
 
     @property
     def bits(self) -> LayerBits | None:
@@ -70,18 +102,21 @@ class QuantLayer(nn.Module):
 
     def quantized_weight(self) -> Tensor:
         """Return the weight on its grid, in the shape of the weight."""
-        wants_gradient = self.weight.requires_grad or self.weight_quantizer.step.requires_grad
-        if self.training or (torch.is_grad_enabled() and wants_gradient):
+        weight, step, bits = self.weight, self.weight_quantizer.step, self.weight_quantizer.bits
+        wants_gradient = torch.is_grad_enabled() and (weight.requires_grad or step.requires_grad)
+        if self.training or wants_gradient or weight.is_inference() or step.is_inference():
             self._kept = None
-            return self.weight_quantizer(self.weight)
-        weight, step = self.weight, self.weight_quantizer.step
-        key = (self.weight_quantizer.bits, weight.data_ptr(), weight._version, weight.dtype, weight.device)
-        key += (step.data_ptr(), step._version)
-        if self._kept is None or self._kept[0] != key:
+            return self.weight_quantizer(weight)
+        if self._kept is None or not self._kept.is_of(weight, step, bits):
             # Outside inference mode, so that the kept weight can later take part in autograd of the input.
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = (key, self.weight_quantizer(self.weight))
-        return self._kept[1]
+                self._kept = KeptWeight.of(weight, step, bits, self.weight_quantizer(weight))
+        return self._kept.quantized
+
+    def train(self, mode: bool = True) -> QuantLayer:
+        """Set the mode, and forget the kept weight."""
+        self._kept = None
+        return super().train(mode)
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.plan.policy import BIT_WIDTHS
 from limpq_hub.quant.quantizer import quantization_range
 
 
@@ -21,8 +22,13 @@ def pack(integers: np.ndarray, bits: int) -> np.ndarray:
         uint8, [ceil(integers.size * bits / 8)]; the last byte is filled up with zeros.
 
     Raises:
+        TypeError: the numbers are not of an integer dtype.
         ValueError: an integer is out of range.
     """
+    if not np.issubdtype(integers.dtype, np.integer):
+        raise TypeError(f"only integers can be packed, found {integers.dtype}; round the weights first")
+    if bits not in BIT_WIDTHS:
+        raise ValueError(f"{bits}-bit integers cannot be packed: use 2 to 8 bits")
     low, high = quantization_range(bits, signed=True)
     flat = integers.reshape(-1)
     if flat.size and (flat.min() < low or flat.max() > high):

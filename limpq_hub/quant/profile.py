@@ -55,7 +55,8 @@ def quantizable_layers(module: nn.Module) -> dict[str, nn.Module]:
             plain = False
         else:
             continue
-        if plain:
+        # A parametrized weight (weight_norm, for one) is computed anew at every call.
+        if plain and "weight" in layer._parameters:
             layers[name] = layer
         else:
             refused.append(f"{name} ({type(layer).__name__})")
@@ -103,7 +104,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Trace:
 
     norms = {name: norm for name, norm in twin.named_modules() if isinstance(norm, nn.BatchNorm2d)}
     with _watch(layers, count), _watch(norms, feed), torch.no_grad():
-        twin(torch.empty(1, *input_shape, device="meta"))
+        twin(torch.empty(1, *input_shape, device="meta", dtype=next(twin.parameters()).dtype))
     never = [name for name in layers if name not in seen]
     if never:
         raise UnsupportedLayerError(

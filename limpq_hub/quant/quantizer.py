@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ class LsqQuantizer(nn.Module):
         if self.initializing:
             self.set_step_(self.bits, self.initial_step(x, self.bits))
         high = quantization_range(self.bits, signed=self.signed)[1]
-        elements = x.numel() // x.shape[0] if self.per_sample else x.numel()
+        elements = prod(x.shape[1:]) if self.per_sample else x.numel()
         scale = (high * elements) ** -0.5
         return fake_quantize(x, self.step_of(self.bits), self.bits, signed=self.signed, gradient_scale=scale)
 

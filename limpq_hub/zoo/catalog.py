@@ -119,10 +119,11 @@ class Entry:
         }
 
     def measured(self, policy_sha256: str) -> float | None:
-        """Return the top-1 in percent that the joint weights were measured to have at a policy, or None."""
-        return next(
-            (joint["top1"] for joint in self.metrics.get("joint", ()) if joint["policy_sha256"] == policy_sha256), None
-        )
+        """Return the top-1 in percent that the joint weights as shipped were measured to have at a policy, or None."""
+        for joint in self.metrics.get("joint", ()):
+            if joint["policy_sha256"] == policy_sha256 and not joint["calibration_images"]:
+                return joint["top1"]
+        return None
 
 
 def list_models(pattern: str = "*") -> list[str]:

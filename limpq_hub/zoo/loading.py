@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,11 @@ from limpq_hub.zoo.catalog import Entry, Published, find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import load_supernet
 from limpq_hub.zoo.network import NetworkSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from limpq_hub.zoo.planning import SearchOptions
 
 
 class NotFineTunedWarning(UserWarning):
@@ -66,7 +71,7 @@ def load(
     token: str | None = None,
     device: str | torch.device = "cpu",
     calibrate: Iterable[Tensor] | None = None,
-    **constraints: Any,
+    **constraints: Unpack[SearchOptions],
 ) -> nn.Module:
     """Return a quantized timm network in eval mode, its parameters frozen, with `.limpq` telling what it is.
 
@@ -91,13 +96,13 @@ def load(
         raise UnknownModelError(f'weights={shown(weights)} is not known: use "auto", "finetuned" or "joint"')
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
     plan = plan_for(entry, policy, **constraints)
-    digest = plan.policy.digest()
+    digest, advice = plan.policy.digest(), _finetune(entry, constraints)
     exact = next((published for published in entry.published if published.policy_sha256 == digest), None)
     if weights == "finetuned" and exact is None:
         names = ", ".join(published.name for published in entry.published) or "none"
         raise UnknownModelError(
             f'weights="finetuned": {entry.name} has no checkpoint fine-tuned for exactly this policy of '
-            f'{format_bitops(plan.bitops)} BitOps (it has: {names}); use weights="auto", or {_finetune(entry, plan)}'
+            f'{format_bitops(plan.bitops)} BitOps (it has: {names}); use weights="auto", or {advice}'
         )
     if not pretrained:
         kind, top1, network = "random", None, _random_network(entry, plan.policy)
@@ -122,11 +127,11 @@ def load(
         classes=tuple(entry.classes),
     )
     if kind != "finetuned":
-        _warn(entry, network.limpq)
+        _warn(entry.name, network.limpq, advice)
     return network
 
 
-def plan_for(entry: Entry, policy: Any = None, **constraints: Any) -> Plan:
+def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptions]) -> Plan:
     """Return the plan of a given policy, or of a search in the indicators of `entry`.
 
     Args:
@@ -177,15 +182,20 @@ def _read_policy(policy: Any) -> Policy:
     return policy
 
 
-def _finetune(entry: Entry, plan: Plan) -> str:
-    """Return how to fine-tune exactly this plan."""
+def _finetune(entry: Entry, constraints: Mapping[str, Any]) -> str:
+    """Return how to fine-tune exactly the policy that was asked for."""
+    given = {key: value for key, value in constraints.items() if value is not None}
+    if given and all(key in CONSTRAINTS and isinstance(value, str | int | float) for key, value in given.items()):
+        which = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in given.items())
+    else:
+        which = "--policy policy.json (write model.limpq.plan.policy.to_json() there)"
     return (
-        f"fine-tune it: accelerate launch training/finetune.py --model {entry.name} --bitops {plan.bitops} "
-        f"--data FOLDER --output out/{entry.indicators.model}-{format_bitops(plan.bitops)}"
+        f"to fine-tune it: accelerate launch training/finetune.py --model {entry.name} {which} --data FOLDER "
+        f"--output out/{entry.indicators.model}-finetuned"
     )
 
 
-def _warn(entry: Entry, loaded: Loaded) -> None:
+def _warn(name: str, loaded: Loaded, advice: str) -> None:
     nearest = loaded.nearest
     better = (
         f"the fine-tuned policy next below is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, "
@@ -194,8 +204,8 @@ def _warn(entry: Entry, loaded: Loaded) -> None:
         else "no fine-tuned policy lies below it"
     )
     warnings.warn(
-        f"{entry.name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
-        f"{_measured(loaded.top1)}): {better}; {_finetune(entry, loaded.plan)}",
+        f"{name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
+        f"{_measured(loaded.top1)}): {better}; {advice}",
         NotFineTunedWarning,
         stacklevel=3,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from limpq_hub.errors import UnknownModelError, shown
 from limpq_hub.plan import ilp
@@ -13,6 +14,23 @@ from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.result import Plan
 from limpq_hub.zoo.catalog import find_entry
+
+
+class SearchOptions(TypedDict, total=False):
+    """The keyword arguments of `search`, for functions that pass them on."""
+
+    bitops: str | float | None
+    size: str | int | None
+    compression: str | float | None
+    activation_memory: str | int | None
+    latency: tuple[LatencyTable, float] | None
+    alpha: float | None
+    candidates: Sequence[int] | None
+    pin: Mapping[str, tuple[int, int]] | None
+    exclude: Iterable[str] | None
+    tie: Iterable[Iterable[str]] | None
+    counting: Counting
+    time_limit_s: float
 
 
 def search(

@@ -79,7 +79,12 @@ def random_network(network) -> Callable[..., Indicators]:
     """Return a function that draws a network whose steps shrink with every bit, so that nothing is an outlier."""
 
     def build(
-        rng: random.Random, *, layers: int = 4, candidates: Sequence[int] = (2, 3, 4), largest: int = 10**6, unit: int = 1
+        rng: random.Random,
+        *,
+        layers: int = 4,
+        candidates: Sequence[int] = (2, 3, 4),
+        largest: int = 10**6,
+        unit: int = 1,
     ) -> Indicators:
         names = [f"layer{index}" for index in range(layers)]
 
@@ -141,6 +146,6 @@ def one_less() -> Callable[[str], str]:
         number = text.rstrip("BGKMTkx")
         places = len(number.partition(".")[2])
         value = Fraction(number) - Fraction(by, 10**places)
-        return f"{float(value):.{places}f}{text[len(number):]}"
+        return f"{float(value):.{places}f}{text[len(number) :]}"
 
     return lowered

@@ -69,7 +69,9 @@ def test_sizes_are_parsed_exactly_in_decimal_and_binary_units(name, given, parse
     assert getattr(Budget(**{name: given}), name) == parsed
 
 
-@pytest.mark.parametrize(("given", "parsed"), [("12.2x", "12.2"), ("12.2", "12.2"), (12.2, "12.2"), (8, "8"), ("1x", 1)])
+@pytest.mark.parametrize(
+    ("given", "parsed"), [("12.2x", "12.2"), ("12.2", "12.2"), (12.2, "12.2"), (8, "8"), ("1x", 1)]
+)
 def test_compression_is_exactly_what_was_written_in_decimal(given, parsed):
     assert Budget(compression=given).compression == Fraction(parsed)
 
@@ -167,7 +169,13 @@ def test_malformed_sizes_are_refused_with_the_reason_and_an_example(name, given,
 
 @pytest.mark.parametrize(
     ("given", "because"),
-    [("12X", "the unit 'X' is not known"), ("x", "write ASCII digits"), (0, "above 0"), (-2.0, "above 0"), (True, "a number")],
+    [
+        ("12X", "the unit 'X' is not known"),
+        ("x", "write ASCII digits"),
+        (0, "above 0"),
+        (-2.0, "above 0"),
+        (True, "a number"),
+    ],
 )
 def test_malformed_compression_is_refused_with_the_reason_and_an_example(given, because):
     with pytest.raises(BudgetError, match=f'^compression=.*{because}.*"12.2x" or 12.2'):
@@ -184,7 +192,11 @@ def test_latency_that_is_no_table_with_a_limit_is_refused(given):
     ("table", "limit", "because"),
     [
         ({"a": 3}, 1, r"latency of layer 'a' is 3: give \(table, limit\)"),
-        ({"a": {(2, 2): -1}}, 1, r"latency of layer 'a' at bits \(2, 2\) is -1: a time is a finite number of at least 0"),
+        (
+            {"a": {(2, 2): -1}},
+            1,
+            r"latency of layer 'a' at bits \(2, 2\) is -1: a time is a finite number of at least 0",
+        ),
         ({"a": {(2, 2): float("nan")}}, 1, "is nan: a time is a finite number"),
         ({"a": {(2, 2): float("inf")}}, 1, "is inf: a time is a finite number"),
         ({"a": {(2, 2): True}}, 1, "is True: a time is a finite number"),
@@ -201,7 +213,9 @@ def test_latency_with_a_wrong_time_or_limit_is_refused(table, limit, because):
 
 
 def test_a_budget_without_any_constraint_is_refused_with_three_examples():
-    with pytest.raises(BudgetError, match='no budget was given: use for example bitops="3G", size="4.5MB" or compression'):
+    with pytest.raises(
+        BudgetError, match='no budget was given: use for example bitops="3G", size="4.5MB" or compression'
+    ):
         Budget()
 
 
@@ -226,13 +240,22 @@ def test_a_budget_cannot_be_changed():
 
 @pytest.mark.parametrize(
     ("bitops", "text"),
-    [(1, "1"), (999, "999"), (1000, "1.00K"), (14_367_383_552, "14.37G"), (14_370_000_000, "14.37G"), (999_999, "1000.00K")],
+    [
+        (1, "1"),
+        (999, "999"),
+        (1000, "1.00K"),
+        (14_367_383_552, "14.37G"),
+        (14_370_000_000, "14.37G"),
+        (999_999, "1000.00K"),
+    ],
 )
 def test_bitops_are_written_rounded_up_to_two_decimals(bitops, text):
     assert format_bitops(bitops) == text
 
 
-@pytest.mark.parametrize(("size", "text"), [(1, "1B"), (999, "999B"), (1001, "1.01kB"), (4_500_000, "4.50MB"), (10**10, "10.00GB")])
+@pytest.mark.parametrize(
+    ("size", "text"), [(1, "1B"), (999, "999B"), (1001, "1.01kB"), (4_500_000, "4.50MB"), (10**10, "10.00GB")]
+)
 def test_sizes_are_written_rounded_up_to_two_decimals(size, text):
     assert format_size(size) == text
 

@@ -53,7 +53,9 @@ def test_counts_stay_exact_beyond_the_precision_of_floats():
     assert peak_activation_bytes(costs, policy) == (7 * 2**61 + 7 + 7) // 8
 
 
-@pytest.mark.parametrize("count", [total_bitops, total_size_bits, compression_ratio, peak_activation_bytes, check_layers])
+@pytest.mark.parametrize(
+    "count", [total_bitops, total_size_bits, compression_ratio, peak_activation_bytes, check_layers]
+)
 def test_a_policy_for_other_layers_is_refused_by_every_count(count):
     other = Policy("toynet", {"conv": LayerBits(3, 5), "fc": LayerBits(8, 8)})
     with pytest.raises(PolicyError, match="it lacks head; it has foreign fc; give bits for exactly the 2 layers"):

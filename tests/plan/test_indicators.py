@@ -92,8 +92,16 @@ def test_outliers_of_every_layer_are_reported(network):
 @pytest.mark.parametrize(
     ("weight_steps", "activation_steps", "because"),
     [
-        ({"conv": {}}, {"conv": {2: 0.1}}, "weight steps of layer 'conv': none given, at least one bit-width is needed"),
-        ({"conv": {2: 0.1}}, {"conv": {1: 0.1}}, "activation steps of layer 'conv': a bit-width is a whole number from 2"),
+        (
+            {"conv": {}},
+            {"conv": {2: 0.1}},
+            "weight steps of layer 'conv': none given, at least one bit-width is needed",
+        ),
+        (
+            {"conv": {2: 0.1}},
+            {"conv": {1: 0.1}},
+            "activation steps of layer 'conv': a bit-width is a whole number from 2",
+        ),
         ({"conv": {"2": 0.1}}, {"conv": {2: 0.1}}, "a bit-width is a whole number from 2 to 8, found '2'"),
         ({"conv": {2: 0}}, {"conv": {2: 0.1}}, "the step at 2 bits must be a number above 0, found 0"),
         ({"conv": {2: -0.1}}, {"conv": {2: 0.1}}, "must be a number above 0, found -0.1"),
@@ -103,8 +111,16 @@ def test_outliers_of_every_layer_are_reported(network):
         ({"conv": {2: True}}, {"conv": {2: 0.1}}, "must be a number above 0, found True"),
         ({"conv": {2: "0.1"}}, {"conv": {2: 0.1}}, "must be a number above 0, found '0.1'"),
         ({"conv": {2: 0.1}}, {}, "layer 'conv' has no activation steps; train them with training/indicators.py"),
-        ({"conv": {2: 0.1}}, {"conv": {2: 0.1}, "x": {2: 0.1}}, "activation steps for layer 'x', which is not a searched"),
-        ({"head": {2: 0.1}}, {"head": {2: 0.1}}, "weight steps for layer 'head', which is not a searched layer; remove it"),
+        (
+            {"conv": {2: 0.1}},
+            {"conv": {2: 0.1}, "x": {2: 0.1}},
+            "activation steps for layer 'x', which is not a searched",
+        ),
+        (
+            {"head": {2: 0.1}},
+            {"head": {2: 0.1}},
+            "weight steps for layer 'head', which is not a searched layer; remove it",
+        ),
     ],
 )
 def test_steps_that_cannot_be_are_refused_with_layer_and_bit_width(network, weight_steps, activation_steps, because):
@@ -145,7 +161,7 @@ MISSING = object()
         ("format", True, "format True is not the format 1"),
         ("format", MISSING, "format None is not the format 1"),
         ("model", MISSING, 'indicators: "model" is missing'),
-        ("model", "", '"model" must be the name of a timm architecture, found \'\''),
+        ("model", "", "\"model\" must be the name of a timm architecture, found ''"),
         ("model", 5, '"model" must be the name of a timm architecture, found 5'),
         ("extra", 1, "indicators: 'extra' is not known in format 1"),
         ("input_size", 0, '"input_size" must be a whole number of at least 1, found 0'),
@@ -173,10 +189,22 @@ MISSING = object()
         ("layers/conv/fixed", {"weight": 8, "activation": 8}, "layer 'conv': '(weight|activation)_steps' is not known"),
         ("layers/conv/weight_steps", MISSING, "layer 'conv': \"weight_steps\" is missing"),
         ("layers/conv/weight_steps", [1], "layer 'conv', weight steps: must give a step for each bit-width"),
-        ("layers/conv/activation_steps/3", MISSING, "layer 'conv', activation steps: no step at 3 bits, which is a cand"),
-        ("layers/conv/activation_steps/03", 1.0, "layer 'conv', activation steps: a step at '03' bits, which is not a ca"),
+        (
+            "layers/conv/activation_steps/3",
+            MISSING,
+            "layer 'conv', activation steps: no step at 3 bits, which is a cand",
+        ),
+        (
+            "layers/conv/activation_steps/03",
+            1.0,
+            "layer 'conv', activation steps: a step at '03' bits, which is not a ca",
+        ),
         ("layers/conv/activation_steps/3", 0, "activation steps of layer 'conv': the step at 3 bits must be a number"),
-        ("layers/conv/activation_steps/3", None, "activation steps of layer 'conv': the step at 3 bits must be a number"),
+        (
+            "layers/conv/activation_steps/3",
+            None,
+            "activation steps of layer 'conv': the step at 3 bits must be a number",
+        ),
         ("layers/head/fixed", None, "layer 'head': \"(weight|activation)_steps\" is missing"),
         ("layers/head/fixed", 8, 'layer \'head\': "fixed" needs "weight" and "activation" bits, found 8'),
         ("layers/head/fixed/weight", 9, "layer 'head': \"fixed\": weight bits of 9 cannot be"),

@@ -93,7 +93,7 @@ def test_the_json_of_a_policy_is_what_other_tools_read():
         ({"input_size": 0}, '"input_size" of a policy is pixels, a positive whole number: found 0'),
         ({"input_size": 32.0}, '"input_size" of a policy is pixels, a positive whole number: found 32.0'),
         ({"input_size": True}, '"input_size" of a policy is pixels, a positive whole number: found True'),
-        ({"layers": {"conv": 4}}, "layer 'conv' needs exactly \"weight\" and \"activation\" bits: found 4"),
+        ({"layers": {"conv": 4}}, 'layer \'conv\' needs exactly "weight" and "activation" bits: found 4'),
         ({"layers": {"conv": {"weight": 4}}}, "layer 'conv' needs exactly"),
         ({"layers": {"conv": {"weight": 4, "activation": 4, "bias": 4}}}, "layer 'conv' needs exactly"),
         ({"layers": {"conv": {"weight": 1, "activation": 4}}}, "layer 'conv': weight bits of 1 cannot be"),

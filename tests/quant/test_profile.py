@@ -101,9 +101,7 @@ def test_bitops_of_real_networks_match_the_table_of_the_method(model, classes, i
     with torch.device("meta"):
         network = timm.create_model(model, num_classes=classes)
     costs = measure_costs(network, (3, input_size, input_size), defaultdict(bool))
-    found = {
-        bits: f"{total_bitops(costs, Policy.uniform(model, costs, bits)) / GIGA:.2f}" for bits in bitops
-    }
+    found = {bits: f"{total_bitops(costs, Policy.uniform(model, costs, bits)) / GIGA:.2f}" for bits in bitops}
     assert f"{sum(cost.macs for cost in costs.values()) / GIGA:.3f}" == macs
     assert found == bitops
     overcount = sum(cost.macs_limpq for cost in costs.values()) / sum(cost.macs for cost in costs.values())
@@ -130,9 +128,18 @@ def test_sign_is_also_probed_with_noise():
     assert probe_signs(network, torch.ones(2, 1, 4, 4))["0"]
 
 
-def test_sign_seen_in_one_of_two_calls_counts(tiny, tiny_images):
-    signs = probe_signs(tiny, tiny_images)  # `grouped` first sees a ReLU's output, then its own
-    assert signs["grouped"]
+@pytest.mark.parametrize("negative_call", ["first", "last"])
+def test_sign_seen_in_one_of_two_calls_counts(negative_call):
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            calls = (x, x.abs()) if negative_call == "first" else (x.abs(), x)
+            return sum(self.layer(call) for call in calls)
+
+    assert probe_signs(Twice(), torch.randn(2, 4))["layer"]
 
 
 def test_probing_signs_twice_gives_the_same_answer_and_draws_no_global_randomness(tiny, tiny_images):

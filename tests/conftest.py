@@ -1,0 +1,195 @@
+"""What the tests of the zoo, the command and the pictures share: one tiny entry of random weights, sealed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# The Hub library reads these when it is imported: whatever a test asks for, nothing goes to the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="limpq-hub-tests-")
+os.environ.pop("HF_TOKEN", None)
+
+ARCHITECTURE = "test_resnet"
+CANDIDATES = (4, 3, 2)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A sealed entry and what it was made from.
+
+    Attributes:
+        folder: to be read only; `entry_copy` may be damaged.
+        name: as `load` takes it.
+        supernet: with random weights, in eval mode.
+        checkpoints: the network saved below `policies/`, by name; "small" is the best policy within "w3a3", "large"
+            is uniform at 4 bits.
+        joint: the policy that `metrics.json` has a figure for, uniform at 2 bits.
+    """
+
+    folder: Path
+    name: str
+    supernet: Any
+    costs: Any
+    indicators: Any
+    policies: dict[str, Any]
+    checkpoints: dict[str, Any]
+    joint: Any
+    images: Any
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hub_home():
+    yield
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """An entry of timm's smallest residual network: 16 layers, 10 classes, 32 x 32 pixels, 4, 3 or 2 bits."""
+    # Imported here, so that the tests of `limpq_hub.plan` run without torch.
+    import timm
+    import torch
+
+    from limpq_hub import Budget, Policy
+    from limpq_hub.plan import ilp
+    from limpq_hub.plan.costs import total_bitops
+    from limpq_hub.plan.jsonfile import write_json
+    from limpq_hub.quant.convert import read_indicators, select_policy, to_supernet
+    from limpq_hub.quant.profile import profile_module
+    from limpq_hub.zoo.checkpoint import save_checkpoint
+    from limpq_hub.zoo.entry import save_entry, seal_entry
+    from limpq_hub.zoo.network import NetworkSpec
+
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    overlay = {"input_size": (3, 32, 32), "crop_pct": 1.0, "interpolation": "bilinear"}
+    network = timm.create_model(ARCHITECTURE, num_classes=10, pretrained_cfg_overlay=overlay).eval()
+    images = torch.randn(8, 3, 32, 32, generator=generator)
+    costs = profile_module(network, images)
+    supernet = to_supernet(network, CANDIDATES, example_input=images).eval()
+    for module in supernet.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            with torch.no_grad():
+                module.running_mean.uniform_(-0.2, 0.2, generator=generator)
+                module.running_var.uniform_(0.5, 1.5, generator=generator)
+                module.weight.uniform_(0.7, 1.3, generator=generator)
+    indicators = read_indicators(
+        supernet, costs, input_size=32, num_classes=10, provenance={"command": "tests/conftest.py", "seed": 0}
+    )
+    folder = tmp_path_factory.mktemp("zoo") / f"{ARCHITECTURE}.noise"
+    classes = [{"id": f"n{index:04d}", "name": f"noise {index}"} for index in range(10)]
+    save_entry(folder, supernet, indicators, classes)
+    policies = {
+        "small": ilp.search(indicators, Budget(bitops="w3a3")).policy,
+        "large": Policy.uniform(ARCHITECTURE, costs, 4, input_size=32),
+    }
+    checkpoints = {}
+    for (name, policy), top1 in zip(policies.items(), (61.5, 72.25), strict=True):
+        checkpoints[name] = select_policy(supernet, policy).eval()
+        with torch.no_grad():
+            # What fine-tuning does: other weights than the joint ones.
+            checkpoints[name].fc.bias.uniform_(-1, 1, generator=generator)
+        save_checkpoint(
+            folder / "policies" / name,
+            checkpoints[name],
+            costs,
+            metrics={"top1": top1, "top5": 99.0, "images": 400},
+            provenance={"seed": 0},
+        )
+    joint = Policy.uniform(ARCHITECTURE, costs, 2, input_size=32)
+    measured = {
+        "policy_sha256": joint.digest(),
+        "bitops": total_bitops(costs, joint),
+        "calibration_images": 0,
+        "top1": 33.5,
+        "images": 400,
+    }
+    write_json(folder / "metrics.json", {"float": {"top1": 80.0, "images": 400}, "joint": [measured]})
+    seal_entry(folder, NetworkSpec.of(supernet))
+    return Tiny(folder, f"local-dir:{folder}", supernet, costs, indicators, policies, checkpoints, joint, images)
+
+
+@pytest.fixture
+def entry_copy(tiny: Tiny, tmp_path: Path) -> Path:
+    """A copy of the tiny entry that a test may damage."""
+    return shutil.copytree(tiny.folder, tmp_path / tiny.folder.name)
+
+
+@pytest.fixture
+def seal() -> Callable[[Path, dict[str, Any]], None]:
+    """A function that writes a `config.json` whose own sha256 is right, whatever it says; as a forger would."""
+
+    def write(folder: Path, config: dict[str, Any]) -> None:
+        content = {key: value for key, value in config.items() if key != "config_sha256"}
+        digest = hashlib.sha256((json.dumps(content, indent=1) + "\n").encode()).hexdigest()
+        (folder / "config.json").write_text(json.dumps(content | {"config_sha256": digest}, indent=1) + "\n")
+
+    return write
+
+
+@pytest.fixture
+def reseal(seal) -> Callable[..., None]:
+    """A function that lists the files of an entry or checkpoint as they are now, with the given keys changed.
+
+    A value of None takes the key out; the entry around a checkpoint is listed again too.
+    """
+
+    def again(folder: Path, **changes: Any) -> None:
+        config = json.loads((folder / "config.json").read_text()) | changes
+        config = {key: value for key, value in config.items() if value is not None}
+        if "files" not in changes:
+            files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "config.json")
+            listed = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+            config["files"] = {
+                name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in listed.items()
+            }
+        seal(folder, config)
+        if folder.parent.name == "policies":
+            again(folder.parent.parent)
+
+    return again
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs a piece of Python in an interpreter of its own, offline, with warnings as errors."""
+
+    def run(code: str, *, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@dataclass(frozen=True)
+class WritesFile:
+    """An object whose pickle writes a file when it is loaded: what a malicious artifact does."""
+
+    path: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (Path(self.path), "executed")
+
+
+@pytest.fixture
+def malicious(tmp_path: Path):
+    """An object to pickle, whose `path` must not exist afterwards."""
+    return WritesFile(str(tmp_path / "executed.txt"))

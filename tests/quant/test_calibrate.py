@@ -1,0 +1,272 @@
+"""Tests of step and BatchNorm calibration from unlabelled images, against values computed by hand."""
+
+import copy
+import math
+
+import pytest
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+
+from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.quant.calibrate import calibrate_steps_, initialize_activation_steps_, recalibrate_batch_norm_
+from limpq_hub.quant.convert import set_policy_, to_quantized, to_supernet
+from limpq_hub.quant.layers import QuantLinear, SwitchableBatchNorm2d, quantized_layers
+
+STEP_NAMES = ("weight_quantizer.step", "activation_quantizer.step")
+
+
+def on_grid(x: Tensor, step: float, low: int, high: int) -> Tensor:
+    return torch.round(torch.clamp(x / step, low, high)) * step
+
+
+def squared_error(x: Tensor, step: Tensor | float, bits: int, signed: bool) -> float:
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return float((on_grid(x.double(), float(torch.as_tensor(step).detach()), low, high) - x).square().sum())
+
+
+def batches(count: int, size: int = 4) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    return [torch.randn(size, 3, 8, 8, generator=generator) * 2 + 0.5 for _ in range(count)]
+
+
+def without_steps(state: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in state.items() if not name.endswith(STEP_NAMES)}
+
+
+# Initial steps
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_initial_activation_steps_change_nothing_else(training, supernet, images, policy_of, state_of):
+    set_policy_(supernet, policy_of(0)).train(training)
+    with torch.no_grad():
+        for _, layer in quantized_layers(supernet):
+            layer.activation_quantizer.step.fill_(77.0)
+    before = state_of(supernet)
+    initialize_activation_steps_(supernet, images)
+    after = state_of(supernet)
+    differing = {name for name in after if after[name] != before[name]}
+    assert differing == {f"{name}.activation_quantizer.step" for name, _ in quantized_layers(supernet)}
+    assert not any(layer.activation_quantizer.initializing for _, layer in quantized_layers(supernet))
+
+
+def test_initial_activation_steps_follow_the_formula_with_the_net_at_one_bit_width_at_a_time():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    network = nn.Sequential(*network, nn.ReLU(), nn.Conv2d(4, 2, 1))
+    images = batches(1)[0]
+    supernet = to_supernet(network, (4, 2), example_input=images)
+    network.train()
+    with torch.no_grad():
+        step = 2 * images.abs().mean() / math.sqrt(127)
+        assert supernet[0].activation_quantizer.step.tolist() == pytest.approx([step.item()])
+        weight = on_grid(network[0].weight, supernet[0].weight_quantizer.step.item(), -128, 127)
+        first = nn.functional.conv2d(on_grid(images, step, -128, 127), weight, network[0].bias)
+        inner = network[1](first).relu()
+        expected = [2 * inner.mean().item() / math.sqrt(highest) for highest in (15, 3)]
+        assert supernet[3].activation_quantizer.step.tolist() == pytest.approx(expected, rel=1e-4)
+
+
+# Step calibration
+
+
+@pytest.fixture
+def at_policy(supernet, policy_of):
+    return set_policy_(supernet, policy_of(2))
+
+
+def inputs_of(model: nn.Module, images: list[Tensor]) -> dict[str, Tensor]:
+    model = copy.deepcopy(model).eval()
+    seen: dict[str, list[Tensor]] = {name: [] for name, _ in quantized_layers(model)}
+    for name, layer in quantized_layers(model):
+        layer.register_forward_pre_hook(lambda _, args, name=name: seen[name].append(args[0]))
+    with torch.no_grad():
+        for batch in images:
+            model(batch)
+    return {name: torch.cat(values) for name, values in seen.items()}
+
+
+def test_calibrated_step_is_no_worse_than_the_initial_and_the_max_range_one(at_policy):
+    images = batches(2)
+    initial = copy.deepcopy(at_policy)
+    inputs = inputs_of(at_policy, images)
+    calibrate_steps_(at_policy, [name for name, _ in quantized_layers(at_policy)], images)
+    before = dict(quantized_layers(initial))
+    for name, layer in quantized_layers(at_policy):
+        for kind, values in (("weight_quantizer", layer.weight.detach()), ("activation_quantizer", inputs[name])):
+            quantizer = getattr(layer, kind)
+            bits, signed = quantizer.bits, quantizer.signed
+            max_range = values.abs().max() / (2 ** (bits - 1) - 1 if signed else 2**bits - 1)
+            errors = [
+                squared_error(values, step, bits, signed)
+                for step in (quantizer.step_of(bits), getattr(before[name], kind).step_of(bits), max_range)
+            ]
+            assert errors[0] <= min(errors) * (1 + 1e-6), (name, kind)
+
+
+def test_calibrated_step_is_close_to_the_best_of_a_fine_search(at_policy):
+    values = at_policy.project.weight.detach()
+    bits = at_policy.project.bits.weight
+    calibrate_steps_(at_policy, ["project"], batches(1))
+    fine = [squared_error(values, values.abs().max() * k / 4000, bits, True) for k in range(1, 4001)]
+    assert squared_error(values, at_policy.project.weight_quantizer.step_of(bits), bits, True) <= 1.05 * min(fine)
+
+
+def test_calibration_with_rare_large_activations_is_no_worse_than_the_initial_step():
+    layer = QuantLinear.from_float(nn.Linear(1, 1))
+    layer.add_quantizers_((2,), (2,), signed=False)
+    values = torch.rand(200_000, 1, generator=torch.Generator().manual_seed(0)) + 0.5
+    values[0] = 400.0
+    layer.activation_quantizer.set_step_(2, layer.activation_quantizer.initial_step(values, 2))
+    initial = squared_error(values, layer.activation_quantizer.step.item(), 2, False)
+    calibrate_steps_(nn.Sequential(layer), ["0"], [values])
+    assert squared_error(values, layer.activation_quantizer.step.item(), 2, False) <= initial
+
+
+@pytest.mark.parametrize("as_given", [list, iter], ids=["list", "iterator"])
+def test_step_calibration_changes_the_active_steps_of_the_named_layers_only(as_given, at_policy, state_of):
+    before = state_of(at_policy)
+    named = ["depthwise", "final"]
+    calibrate_steps_(at_policy, as_given(named), batches(1))
+    after = state_of(at_policy)
+    differing = {name for name in after if after[name] != before[name]}
+    assert differing == {f"{name}.{step}" for name in named for step in STEP_NAMES}
+    for name in named:
+        quantizer = at_policy.get_submodule(name).weight_quantizer
+        old = before[f"{name}.weight_quantizer.step"]
+        moved = [bits for bits, a, b in zip(quantizer.candidates, old, quantizer.step.tolist(), strict=True) if a != b]
+        assert moved == [quantizer.bits]
+
+
+def test_step_calibration_restores_the_mode_of_every_module(at_policy):
+    at_policy.train()
+    at_policy.stem_norm.eval()  # a frozen normalization
+    before = {name: module.training for name, module in at_policy.named_modules()}
+    calibrate_steps_(at_policy, ["final"], batches(1))
+    assert {name: module.training for name, module in at_policy.named_modules()} == before
+
+
+def test_step_calibration_of_zeros_gives_a_positive_step(at_policy):
+    with torch.no_grad():
+        at_policy.project.weight.zero_()
+    calibrate_steps_(at_policy, ["project"], batches(1))
+    bits = at_policy.project.bits.weight
+    assert at_policy.project.weight_quantizer.step_of(bits).item() >= 1e-6
+    assert not at_policy.project.quantized_weight().any()
+
+
+# BatchNorm recalibration
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormAct2d])
+def test_statistics_are_the_plain_average_over_batches(kind):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4)).eval()
+    images = batches(3)
+    with torch.no_grad():
+        outputs = [network[0](batch).transpose(0, 1).flatten(1) for batch in images]
+    mean = sum(output.mean(1) for output in outputs) / 3
+    variance = sum(output.var(1, correction=1) for output in outputs) / 3
+    assert recalibrate_batch_norm_(network, iter(images)) == 12
+    torch.testing.assert_close(network[1].running_mean, mean)
+    torch.testing.assert_close(network[1].running_var, variance)
+
+
+def test_statistics_of_a_quantized_network_are_those_of_its_quantized_convolution(images):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    policy = Policy("Sequential", {"0": LayerBits(3, 3), "2": LayerBits(8, 8)})
+    quantized = to_quantized(network, policy, example_input=images)
+    recalibrate_batch_norm_(quantized, [images])
+    weight = on_grid(network[0].weight, quantized[0].weight_quantizer.step.item(), -4, 3)
+    x = on_grid(images, quantized[0].activation_quantizer.step.item(), -4, 3)
+    output = nn.functional.conv2d(x, weight, network[0].bias).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(quantized[1].running_mean, output.mean(1))
+    torch.testing.assert_close(quantized[1].running_var, output.var(1))
+
+
+def test_only_active_copies_and_only_statistics_change(at_policy, state_of):
+    before = state_of(at_policy)
+    recalibrate_batch_norm_(at_policy, batches(2))
+    after = state_of(at_policy)
+    switches = {name: norm for name, norm in at_policy.named_modules() if isinstance(norm, SwitchableBatchNorm2d)}
+    active = ["stem_norm", *(f"{name}.copies.{norm.bits}" for name, norm in switches.items())]
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert {name for name in after if after[name] != before[name]} == {
+        f"{norm}.{value}" for norm in active for value in statistics
+    }
+    assert len(active) == 5
+
+
+def test_old_statistics_are_forgotten(at_policy):
+    twin = copy.deepcopy(at_policy)
+    for norm in twin.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.fill_(50.0)
+            norm.num_batches_tracked.fill_(1000)
+    for model in (at_policy, twin):
+        recalibrate_batch_norm_(model, batches(2))
+    assert torch.equal(at_policy.stem_norm.running_mean, twin.stem_norm.running_mean)
+    assert torch.equal(at_policy.final_norm.active.running_var, twin.final_norm.active.running_var)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_modes_and_momenta_are_restored(training, at_policy):
+    at_policy.train(training)
+    at_policy.stem_norm.eval()
+    at_policy.stem_norm.momentum = 0.37
+    at_policy.expand_norm.active.momentum = None
+
+    def modes() -> dict[str, tuple[bool, object]]:
+        return {name: (part.training, getattr(part, "momentum", 0)) for name, part in at_policy.named_modules()}
+
+    before = modes()
+    recalibrate_batch_norm_(at_policy, batches(1))
+    assert modes() == before
+
+
+def test_modes_and_momenta_are_restored_after_an_error_in_the_batches(at_policy):
+    at_policy.train()
+
+    def broken():
+        yield from batches(1)
+        raise OSError("disk gone")
+
+    with pytest.raises(OSError, match=r"^disk gone$"):
+        recalibrate_batch_norm_(at_policy, broken())
+    assert all(module.training for module in at_policy.modules())
+    assert at_policy.stem_norm.momentum == 0.1
+
+
+def test_zero_batches_leave_the_statistics_alone(at_policy, state_of):
+    before = state_of(at_policy)
+    assert recalibrate_batch_norm_(at_policy, []) == 0
+    assert state_of(at_policy) == before
+
+
+def test_dropout_stays_off_while_statistics_are_measured():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(0.9), nn.BatchNorm2d(4)).train()
+    plain = nn.Sequential(copy.deepcopy(network[0]), nn.BatchNorm2d(4)).train()
+    for model in (network, plain):
+        recalibrate_batch_norm_(model, batches(1))
+    assert torch.equal(network[2].running_var, plain[1].running_var)
+
+
+def test_norm_without_statistics_is_left_alone():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
+    assert recalibrate_batch_norm_(network, batches(1)) == 4
+    assert network[1].running_mean is None
+
+
+def test_recalibration_brings_a_low_bit_network_closer_to_the_float_one(network, images):
+    images = torch.cat(batches(8))
+    recalibrate_batch_norm_(network, [images])
+    policy = {name: LayerBits(2, 4) for name in ("stem", "expand", "depthwise", "project", "final", "classifier")}
+    quantized = to_quantized(network, Policy("Bottleneck", policy), example_input=images).eval()
+    with torch.no_grad():
+        before = nn.functional.mse_loss(quantized(images), network(images))
+        recalibrate_batch_norm_(quantized, [images])
+        after = nn.functional.mse_loss(quantized(images), network(images))
+    assert after < before

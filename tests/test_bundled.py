@@ -1,0 +1,146 @@
+"""The bundled ResNet-18: what the README promises of it, recounted with hooks and checked on real photographs."""
+
+import io
+import tarfile
+import warnings
+from math import prod
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torch import nn
+
+import limpq_hub
+from limpq_hub.errors import InfeasibleBudgetError
+from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.zoo.catalog import BUNDLED, find_entry
+from limpq_hub.zoo.loading import NotFineTunedWarning
+
+VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "tiny-imagenet-val.tar.gz"
+IMAGES = 1000
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotFineTunedWarning)
+        return limpq_hub.load("resnet18", bitops="3G")
+
+
+@pytest.fixture(scope="module")
+def photographs() -> tuple[torch.Tensor, torch.Tensor]:
+    """Every tenth validation photograph, [1000, 3, 64, 64], and its class index."""
+    if not VALIDATION.is_file():
+        pytest.skip("../shared/data is absent")
+    classes = [record["id"] for record in find_entry("resnet18").classes]
+    prepare = create_transform((3, 64, 64), crop_pct=1.0, interpolation="bilinear")
+    images, labels = [], []
+    with tarfile.open(VALIDATION) as archive:
+        names = sorted(name for name in archive.getnames() if name.endswith(".JPEG"))
+        wanted = set(names[:: len(names) // IMAGES])
+        for member in archive:
+            if member.name in wanted:
+                data = archive.extractfile(member).read()
+                images.append(prepare(Image.open(io.BytesIO(data)).convert("RGB")))
+                labels.append(classes.index(member.name.split("/")[-2]))
+    return torch.stack(images), torch.tensor(labels)
+
+
+def test_3g_loads_a_fine_tuned_network_within_its_budget(model):
+    assert model.limpq.weights == "finetuned"
+    assert model.limpq.top1 is not None
+    assert model.limpq.plan.optimal
+    assert model.limpq.plan.bitops <= 3_000_000_000
+    assert not model.training
+    assert isinstance(model, timm.models.ResNet)
+
+
+def test_the_bitops_are_what_hooks_on_the_running_network_count(model):
+    """An own count: multiplications of each real convolution from its output, times the levels' bits."""
+    counted = []
+
+    def count(layer, inputs, output):
+        macs = prod(output.shape[1:]) * layer.weight[0].numel()
+        counted.append(macs * layer.weight_quantizer.bits * layer.activation_quantizer.bits)
+
+    handles = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, QuantLayer)]
+    model(torch.zeros(1, 3, 64, 64))
+    for handle in handles:
+        handle.remove()
+    assert sum(counted) == model.limpq.plan.bitops
+    weights = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert len(counted) == len(weights)
+
+
+def test_every_weight_and_every_layer_input_has_at_most_its_levels(model, monkeypatch):
+    policy = model.limpq.plan.policy.layers
+    layer_of = {id(layer): name for name, layer in model.named_modules() if isinstance(layer, QuantLayer)}
+    seen = {}
+    convolve, multiply = nn.Conv2d._conv_forward, nn.functional.linear
+
+    def watch(name, x, weight):
+        seen[name] = (x.unique().numel(), weight.unique().numel())
+
+    def watched_convolution(self, x, weight, bias):
+        watch(layer_of[id(self)], x, weight)
+        return convolve(self, x, weight, bias)
+
+    def watched_linear(x, weight, bias=None):
+        watch("fc", x, weight)
+        return multiply(x, weight, bias)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", watched_convolution)
+    monkeypatch.setattr(nn.functional, "linear", watched_linear)
+    model(torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert seen.keys() == policy.keys()
+    for name, (inputs, weights) in seen.items():
+        assert inputs <= 2 ** policy[name].activation, name
+        assert weights <= 2 ** policy[name].weight, name
+
+
+def test_the_stated_top1_holds_on_a_tenth_of_the_validation_photographs(model, photographs):
+    images, labels = photographs
+    with torch.inference_mode():
+        top1 = 100 * float(
+            (torch.cat([model(batch) for batch in images.split(200)]).argmax(1) == labels).float().mean()
+        )
+    standard_error = 100 * (0.5 * 0.5 / len(labels)) ** 0.5
+    assert abs(top1 - model.limpq.top1) < 4 * standard_error
+
+
+def test_any_other_budget_is_served_from_the_joint_weights_with_a_warning(photographs):
+    with pytest.warns(NotFineTunedWarning, match=r"at 2\.00G BitOps was not fine-tuned.*training/finetune.py --model"):
+        model = limpq_hub.load("resnet18", bitops="2G")
+    images, labels = photographs
+    with torch.inference_mode():
+        top1 = 100 * float(
+            (torch.cat([model(batch) for batch in images.split(200)]).argmax(1) == labels).float().mean()
+        )
+    assert model.limpq.weights == "joint"
+    assert model.limpq.top1 is not None
+    assert abs(top1 - model.limpq.top1) < 4 * 100 * (0.5 * 0.5 / len(labels)) ** 0.5
+
+
+def test_the_smallest_budget_that_an_error_states_works():
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        limpq_hub.search("resnet18", bitops="1G")
+    smallest = caught.value.minimum
+    assert limpq_hub.search("resnet18", bitops=smallest).bitops == smallest
+    assert limpq_hub.search("resnet18", bitops="1.18G").bitops == smallest
+    with pytest.raises(InfeasibleBudgetError):
+        limpq_hub.search("resnet18", bitops=smallest - 1)
+
+
+def test_the_bundled_files_take_at_most_32_megabytes():
+    files = [file for file in (BUNDLED / "resnet18.tiny_imagenet").rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) <= 32_000_000
+
+
+def test_the_bundled_class_names_are_those_of_tiny_imagenet():
+    classes = find_entry("resnet18").classes
+    assert len(classes) == 200
+    assert [record["id"] for record in classes] == sorted(record["id"] for record in classes)
+    assert {"id": "n02129165", "name": "lion, king of beasts, Panthera leo"} in classes

@@ -1,0 +1,227 @@
+"""The training scripts, end to end on generated pictures, and what they refuse."""
+
+import json
+import shutil
+from pathlib import Path
+
+import _loop
+import finetune
+import indicators
+import numpy as np
+import pretrain
+import publish
+import pytest
+import torch
+import validate
+from _data import EpochSampler
+from _loop import accumulate_joint_gradients, classification_loss, joint_policies
+from accelerate import Accelerator
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+import limpq_hub
+from limpq_hub.errors import DataError, TrainingError
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.policy import LayerBits
+from limpq_hub.quant.convert import set_policy_, to_supernet
+from limpq_hub.quant.profile import profile_module
+from limpq_hub.zoo.catalog import find_entry
+
+CLASSES = 4
+NETWORK = ["--model", "test_resnet", "--input-size", "32"]
+RUN = ["--batch-size", "8", "--workers", "0", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4)):
+        for label in range(CLASSES):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8) // 2 + 30 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory) -> Path:
+    """Every script once: float network, joint training, fine-tuning, validation, and the entry made of them."""
+    root = tmp_path_factory.mktemp("runs")
+    steps = [*RUN, "--data", str(data), "--max-steps", "3"]
+    weights = ["--weights", str(root / "float/model.safetensors"), "--distill", "0.5"]
+    pretrain.main([*NETWORK, *steps, "--output", str(root / "float")])
+    indicators.main([*NETWORK, *steps, *weights, "--output", str(root / "joint")])
+    entry = ["--model", f"local-dir:{root}/joint", "--bitops", "w4a4"]
+    finetune.main([*entry, *steps, *weights, "--output", str(root / "w4a4")])
+    finetune.main([*entry, *steps, *weights, "--from", "float", "--output", str(root / "from-float")])
+    measure = [*RUN, "--data", str(data), "--output", str(root / "measured.json")]
+    validate.main([*entry, *measure, "--weights", "joint", "--calibrate-images", "16"])
+    publish.main(
+        [
+            "--joint",
+            f"{root}/joint",
+            "--checkpoint",
+            f"w4a4={root}/w4a4",
+            "--measured",
+            f"{root}/measured.json",
+            "--output",
+            f"{root}/entry",
+        ]
+    )
+    return root
+
+
+def test_the_entry_made_by_the_scripts_loads_its_fine_tuned_policy(runs):
+    model = limpq_hub.load(f"local-dir:{runs}/entry", bitops="w4a4")
+    metrics = json.loads((runs / "w4a4/metrics.json").read_text())
+    assert model.limpq.weights == "finetuned"
+    assert model.limpq.top1 == metrics["top1"]
+    assert metrics["images"] == 4 * CLASSES
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, CLASSES)
+
+
+def test_a_result_says_how_it_came_about(runs):
+    entry = find_entry(f"local-dir:{runs}/entry")
+    for record in (entry.indicators.provenance, entry.checkpoint("w4a4").config["provenance"]):
+        assert record["command"].startswith("accelerate launch training/")
+        assert {"seed", "device", "seconds", "date", "versions", "data"} <= set(record)
+    assert json.loads((runs / "joint/options.json").read_text())["distill"] == 0.5
+
+
+def test_validate_reports_what_fine_tuning_measured(runs, data, capsys):
+    validate.main(["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(data), *RUN])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["weights"] == "finetuned"
+    assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
+
+
+def test_learned_steps_moved_away_from_their_start(runs):
+    found = find_entry(f"local-dir:{runs}/joint").indicators
+    steps = [step for of_layer in found.weight_steps.values() for step in of_layer.values()]
+    start = [
+        step
+        for of_layer in found.weight_steps.values()
+        for step in (of_layer[6] * 2 ** (6 - bits) for bits in of_layer)
+    ]
+    assert found.candidates == (6, 5, 4, 3, 2)
+    assert all(step > 0 for step in steps)
+    assert not np.allclose(steps, start, rtol=1e-4)
+
+
+def test_a_run_cut_off_after_a_save_continues_to_the_same_weights(runs, data, tmp_path, monkeypatch):
+    options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN]
+    options += ["--max-steps", "6", "--epochs", "2", "--save-interval", "2"]
+    finetune.main([*options, "--output", str(tmp_path / "whole")])
+    save = _loop._save
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_loop, "_save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.main([*options, "--output", str(tmp_path / "cut")])
+    monkeypatch.setattr(_loop, "_save", save)
+    finetune.main([*options, "--output", str(tmp_path / "cut"), "--resume"])
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_folder_that_holds_a_run_is_refused(runs, data):
+    with pytest.raises(TrainingError, match="holds a run already; add --resume, or choose another --output"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(data), "--output", str(runs / "float")])
+
+
+def test_a_changed_setting_at_resume_is_refused_by_name(runs, data):
+    with pytest.raises(TrainingError, match="--resume with another lr, max_steps; give the options of the first run"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(data), "--output", str(runs / "float"), "--resume", "--lr", "1"])
+
+
+def test_a_data_folder_without_val_is_refused(data, tmp_path):
+    shutil.copytree(data / "train", tmp_path / "train")
+    with pytest.raises(DataError, match="has no folder val/; give one with train/ and val/"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(tmp_path), "--output", str(tmp_path / "out")])
+
+
+def test_an_empty_class_is_named(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data/val/class2")
+    (tmp_path / "data/val/class2").mkdir()
+    with pytest.raises(DataError, match="no image in class class2"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")])
+
+
+def test_data_with_other_classes_than_the_network_is_refused(runs, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data/val/class3")
+    with pytest.raises(DataError, match="has 3 classes, the network 4"):
+        validate.main(
+            ["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(tmp_path / "data"), *RUN]
+        )
+
+
+def test_missing_float_weights_are_named(data, tmp_path):
+    arguments = [*NETWORK, *RUN, "--data", str(data), "--weights", "nowhere.safetensors", "--output", str(tmp_path)]
+    with pytest.raises(TrainingError, match=r"--weights 'nowhere.safetensors': there is no such file"):
+        indicators.main(arguments)
+
+
+def test_a_joint_step_visits_each_candidate_then_a_mixture_of_independent_bits():
+    costs = {f"layer{k}": LayerCost(1, 1, 1, 1, False) for k in range(200)}
+    costs["ends"] = LayerCost(1, 1, 1, 1, True, LayerBits(8, 8))
+    *uniform, mixture = joint_policies("net", costs, (2, 4, 3), seed=0, step=7)
+    assert [set(policy.layers.values()) for policy in uniform] == [{LayerBits(b, b)} for b in (4, 3, 2)]
+    assert "ends" not in mixture.layers
+    assert {(bits.weight, bits.activation) for bits in mixture.layers.values()} == {
+        (w, a) for w in (2, 3, 4) for a in (2, 3, 4)
+    }
+    assert joint_policies("net", costs, (2, 4, 3), seed=0, step=7)[-1] == mixture
+    assert joint_policies("net", costs, (2, 4, 3), seed=0, step=8)[-1] != mixture
+
+
+def test_joint_gradients_are_the_sum_over_the_policies():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3)).double()
+    images, labels = torch.randn(5, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    costs = profile_module(network, images)
+    supernet = to_supernet(network, (4, 2), example_input=images).double()
+    policies = joint_policies("net", costs, (4, 2), seed=0, step=0)
+
+    def loss_of(logits):
+        return classification_loss(logits, labels, None, smoothing=0.1).double()
+
+    expected = {name: torch.zeros_like(parameter) for name, parameter in supernet.named_parameters()}
+    for policy in policies:
+        set_policy_(supernet, policy)
+        names, parameters = zip(*supernet.named_parameters(), strict=True)
+        for name, gradient in zip(
+            names, torch.autograd.grad(loss_of(supernet(images)), parameters, allow_unused=True), strict=True
+        ):
+            expected[name] += 0 if gradient is None else gradient
+    losses = accumulate_joint_gradients(Accelerator(cpu=True), supernet, images, policies, loss_of)
+    assert losses.shape == (3,)
+    for name, parameter in supernet.named_parameters():
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(found, expected[name])
+
+
+def test_distillation_of_equal_logits_leaves_only_the_labels_share():
+    logits, labels = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 5
+    hard = nn.functional.cross_entropy(logits, labels)
+    mixed = classification_loss(logits, labels, logits.clone(), smoothing=0.0, distill=0.25)
+    torch.testing.assert_close(mixed, 0.75 * hard)
+
+
+def test_an_epoch_resumed_in_the_middle_shows_the_rest_of_the_same_images():
+    sampler = EpochSampler(50, seed=3, fraction=0.5)
+    sampler.epoch = 2
+    whole = list(sampler)
+    sampler.start = 10
+    assert list(sampler) == whole[10:]
+    assert len(sampler) == 15
+    assert {key // 50 for key in whole} == {2}
+    assert len({key % 50 for key in whole}) == 25

@@ -1,0 +1,287 @@
+"""Tests of checkpoint folders: what was trained is what is read, and whatever does not fit the network is refused."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
+from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.quant.convert import read_policy
+from limpq_hub.quant.layers import quantized_layers
+from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
+from limpq_hub.zoo.folder import open_local_folder
+
+LAYER = "layer1.0.conv1"
+NAMES = ["small", "large"]
+
+
+@pytest.fixture
+def folder(entry_copy):
+    """A copy of the checkpoint "small" that a test may forge."""
+    return entry_copy / "policies" / "small"
+
+
+@pytest.fixture
+def refused(folder, reseal):
+    """A function that lists the forged files with their right hashes, loads them, and returns the refusal."""
+
+    def attempt(expected: type[ArtifactError] = ArtifactError, match: str = "", **changes) -> None:
+        reseal(folder, **changes)
+        with pytest.raises(expected, match=match):
+            load_checkpoint(open_local_folder(folder, "checkpoint"))
+
+    return attempt
+
+
+@pytest.fixture
+def edit_tensors(folder):
+    """A function that changes the tensors of the checkpoint: a value of None takes one out."""
+
+    def edit(**tensors) -> None:
+        found = load_file(folder / "model.safetensors") | tensors
+        save_file({name: value for name, value in found.items() if value is not None}, folder / "model.safetensors")
+
+    return edit
+
+
+@pytest.fixture
+def edit_policy(folder):
+    """A function that changes the bits of single layers in policy.json; returns the policy that it then holds."""
+
+    def edit(model: str | None = None, **layers: LayerBits | None) -> Policy:
+        path = folder / "policy.json"
+        old = Policy.from_json(json.loads(path.read_text()))
+        merged = {name: bits for name, bits in {**old.layers, **layers}.items() if bits is not None}
+        policy = Policy(model or old.model, merged, old.input_size)
+        path.write_text(json.dumps(policy.to_json()))
+        return policy
+
+    return edit
+
+
+def read_checkpoint(tiny, name: str):
+    return load_checkpoint(open_local_folder(tiny.folder / "policies" / name, "checkpoint"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_computes_what_the_trained_network_computed(tiny, name):
+    loaded, policy = read_checkpoint(tiny, name)
+    assert policy == tiny.policies[name]
+    assert read_policy(loaded).layers == tiny.policies[name].layers
+    assert not any(module.training for module in loaded.modules())
+    with torch.inference_mode():
+        assert torch.equal(loaded(tiny.images), tiny.checkpoints[name](tiny.images))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dequantized_weights_are_bit_equal_to_the_fake_quantized_ones_of_training(tiny, name):
+    trained = dict(quantized_layers(tiny.checkpoints[name]))
+    for layer_name, layer in quantized_layers(read_checkpoint(tiny, name)[0]):
+        original = trained[layer_name]
+        in_training = original.weight_quantizer(original.weight).detach()
+        assert in_training.requires_grad is False
+        assert torch.equal(layer.weight, in_training), layer_name
+        # The formula of LSQ by hand: clamp to the grid, round, scale.
+        step, bits = original.weight_quantizer.step.detach(), tiny.policies[name].layers[layer_name].weight
+        by_hand = (original.weight.detach() / step).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1).round() * step
+        assert torch.equal(layer.weight, by_hand), layer_name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_weight_of_b_bits_takes_at_most_two_to_the_b_levels(tiny, name):
+    loaded, policy = read_checkpoint(tiny, name)
+    levels = {layer_name: len(layer.weight.unique()) for layer_name, layer in quantized_layers(loaded)}
+    assert all(2 <= count <= 2 ** policy.layers[layer_name].weight for layer_name, count in levels.items()), levels
+    assert levels["fc"] > 16
+    assert set(levels) == set(tiny.costs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_packed_weights_take_the_bytes_that_the_config_claims(tiny, name):
+    tensors = load_file(tiny.folder / "policies" / name / "model.safetensors")
+    packed = {key: value for key, value in tensors.items() if key.endswith("weight_packed")}
+    assert all(value.dtype is torch.uint8 for value in packed.values())
+    config = json.loads((tiny.folder / "policies" / name / "config.json").read_text())
+    layers = tiny.policies[name].layers
+    assert sum(map(len, packed.values())) == config["size_bytes"]
+    assert config["size_bytes"] * 8 == sum(tiny.costs[layer].weights * bits.weight for layer, bits in layers.items())
+    assert config["bitops"] == sum(
+        tiny.costs[layer].macs * bits.weight * bits.activation for layer, bits in layers.items()
+    )
+
+
+def test_saving_what_was_loaded_writes_the_same_tensors(tiny, tmp_path):
+    loaded, _ = read_checkpoint(tiny, "small")
+    save_checkpoint(tmp_path, loaded, tiny.costs, metrics={"top1": 61.5, "top5": 99.0, "images": 400})
+    for file in ("model.safetensors", "policy.json", "metrics.json"):
+        assert (tmp_path / file).read_bytes() == (tiny.folder / "policies/small" / file).read_bytes(), file
+
+
+def test_a_checkpoint_without_metrics_has_no_metrics_file(tiny, tmp_path):
+    save_checkpoint(tmp_path, tiny.checkpoints["small"], tiny.costs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors", "policy.json"]
+
+
+@pytest.mark.parametrize(
+    "key", ["fc.bias", "bn1.running_var", *(f"{LAYER}.{part}" for part in ("weight_packed", "weight_scale"))]
+    + [f"{LAYER}.{part}" for part in ("weight_shape", "input_scale")]
+)
+def test_a_missing_tensor_is_named(refused, edit_tensors, key):
+    edit_tensors(**{key: None})
+    refused(ArtifactFormatError, rf"model\.safetensors: tensor {re.escape(key)} is missing")
+
+
+@pytest.mark.parametrize("key", ["extra", f"{LAYER}.weight_packed.more", "fc.weight_offset"])
+def test_a_foreign_tensor_is_named(refused, edit_tensors, key):
+    edit_tensors(**{key: torch.ones(1)})
+    refused(ArtifactFormatError, rf"model\.safetensors: tensor {re.escape(key)} is not part of the network")
+
+
+@pytest.mark.parametrize("value", [torch.zeros(9), torch.zeros(10, 1), torch.zeros(()), torch.zeros(10).long()])
+def test_a_tensor_of_another_shape_or_kind_is_named(refused, edit_tensors, value):
+    edit_tensors(**{"fc.bias": value})
+    found = f"{value.dtype} {list(value.shape)}"
+    refused(ArtifactFormatError, rf"tensor fc\.bias is {re.escape(found)}, the network needs \[10\]")
+
+
+def test_another_weight_shape_is_refused(refused, edit_tensors, tiny):
+    shape = list(tiny.checkpoints["small"].get_submodule(LAYER).weight.shape)
+    swapped = [shape[1], shape[0] * 9, 1, 1]
+    edit_tensors(**{f"{LAYER}.weight_shape": torch.tensor(swapped)})
+    message = f"layer {LAYER} has weights of shape {swapped}, the network needs {shape}"
+    refused(ArtifactFormatError, re.escape(message))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda packed: packed[:-1], lambda packed: torch.cat([packed, packed[:1]]), lambda packed: packed[None]]
+    + [lambda packed: packed.to(torch.int8), lambda packed: packed.float()],
+    ids=["shorter", "longer", "two-dimensional", "int8", "float"],
+)
+def test_packed_weights_of_another_size_or_kind_are_refused(refused, edit_tensors, tiny, change):
+    packed = load_file(tiny.folder / "policies/small/model.safetensors")[f"{LAYER}.weight_packed"]
+    edit_tensors(**{f"{LAYER}.weight_packed": change(packed).contiguous()})
+    message = rf"tensor {re.escape(LAYER)}\.weight_packed: \d+ integers of \d bits take {len(packed)} bytes, found torch|"
+    refused(ArtifactFormatError, message + rf"{re.escape(LAYER)}\.weight_packed: .* take {len(packed)} bytes, found")
+
+
+@pytest.mark.parametrize("key", ["weight_scale", "input_scale"])
+@pytest.mark.parametrize("scale", [[0.0], [-0.1], [float("nan")], [float("inf")], [0.1, 0.1], [], [[0.1]]], ids=str)
+def test_a_scale_that_is_not_one_number_above_zero_is_refused(refused, edit_tensors, key, scale):
+    edit_tensors(**{f"{LAYER}.{key}": torch.tensor(scale)})
+    refused(ArtifactFormatError, rf"tensor {re.escape(LAYER)}\.{key} must be one number above 0")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("bn1.running_var", -1.0), ("bn1.running_var", float("nan")), ("fc.bias", float("nan")), ("bn1.weight", torch.inf)],
+)
+def test_values_that_no_training_leaves_behind_are_refused(refused, edit_tensors, tiny, key, value):
+    edit_tensors(**{key: torch.full_like(tiny.checkpoints["small"].state_dict()[key], value)})
+    refused(ArtifactFormatError, re.escape(key))
+
+
+def test_a_weights_file_that_is_no_safetensors_is_refused(refused, folder):
+    (folder / "model.safetensors").write_bytes(b"these are no weights, whatever the manifest says")
+    refused(ArtifactFormatError, r"small/model\.safetensors is not a safetensors file: ")
+
+
+def test_a_policy_that_lacks_a_layer_is_refused(refused, edit_policy):
+    edit_policy(**{LAYER: None})
+    refused(ArtifactFormatError, rf"policy\.json: the policy is for other layers: it lacks {re.escape(LAYER)}; give bits")
+
+
+def test_a_policy_with_a_foreign_layer_is_refused(refused, edit_policy):
+    edit_policy(**{"layer9": LayerBits(2, 2)})
+    refused(ArtifactFormatError, r"policy\.json: the policy is for other layers: it has foreign layer9; give bits")
+
+
+def test_a_policy_with_a_malformed_layer_is_refused(refused, folder):
+    content = json.loads((folder / "policy.json").read_text())
+    content["layers"][LAYER] = {"weight": 9, "activation": 2}
+    (folder / "policy.json").write_text(json.dumps(content))
+    refused(ArtifactFormatError, rf"policy\.json: layer '{re.escape(LAYER)}': weight bits of 9 cannot be: use a whole")
+
+
+def test_a_policy_with_other_bits_fails_the_recount_however_much_is_forged(refused, edit_policy, tiny, folder):
+    bits = tiny.policies["small"].layers[LAYER]
+    config = json.loads((folder / "config.json").read_text())
+    policy = edit_policy(**{LAYER: LayerBits(8, bits.activation)})
+    says = rf"config\.json says {{}} '?{config['policy_sha256']}'?, a recount gives '?{policy.digest()}'?"
+    refused(ArtifactIntegrityError, says.format("policy_sha256"))
+    cost, more = tiny.costs[LAYER], 8 - bits.weight
+    bitops = config["bitops"] + cost.macs * more * bits.activation
+    says = f"config.json says bitops {config['bitops']}, a recount gives {bitops}"
+    refused(ArtifactIntegrityError, re.escape(says), policy_sha256=policy.digest())
+    size = config["size_bytes"] + cost.weights * more // 8
+    says = f"config.json says size_bytes {config['size_bytes']}, a recount gives {size}"
+    refused(ArtifactIntegrityError, re.escape(says), bitops=bitops)
+    refused(ArtifactFormatError, rf"{re.escape(LAYER)}\.weight_packed: .* of 8 bits take", size_bytes=size)
+
+
+@pytest.mark.parametrize("key", ["policy_sha256", "bitops", "size_bytes"])
+def test_a_claim_that_is_wrong_or_missing_is_refused(refused, folder, key):
+    says = rf"config\.json says {key} {{}}, a recount gives "
+    refused(ArtifactIntegrityError, says.format("'?0'?"), **{key: 0})
+    refused(ArtifactIntegrityError, says.format("None"), **{key: None})
+
+
+def test_a_policy_for_another_architecture_is_refused(refused, edit_policy):
+    policy = edit_policy(model="resnet50")
+    refused(ArtifactError, "resnet50", policy_sha256=policy.digest())
+
+
+def test_a_policy_for_another_input_size_is_refused(refused, folder):
+    content = json.loads((folder / "policy.json").read_text())
+    (folder / "policy.json").write_text(json.dumps(content | {"input_size": 224}))
+    refused(ArtifactError, "224")
+
+
+def test_an_architecture_that_timm_does_not_have_is_refused(refused):
+    message = r"config\.json: 'no_such_net' is not an architecture of timm"
+    refused(ArtifactFormatError, message, architecture="no_such_net")
+
+
+@pytest.mark.parametrize("architecture", [3, ["test_resnet"], "", "../resnet18", "hf-hub:a/b", "local-dir:/tmp"])
+def test_an_architecture_that_is_no_name_is_refused(refused, architecture):
+    refused(ArtifactFormatError, r"config\.json: .* is not an architecture of timm", architecture=architecture)
+
+
+def test_an_architecture_with_a_tag_that_timm_does_not_have_is_refused(refused):
+    refused(ArtifactFormatError, "test_resnet.nonsense", architecture="test_resnet.nonsense")
+
+
+def test_another_architecture_of_timm_is_refused(refused):
+    message = r"policy\.json: the policy is for other layers: it lacks stem\.conv, .*; it has foreign conv1\.0, "
+    refused(ArtifactFormatError, message, architecture="test_byobnet")
+
+
+@pytest.mark.parametrize("key", ["architecture", "num_classes", "input_size", "mean", "std", "interpolation", "crop_pct"])
+def test_a_config_without_a_key_is_refused(refused, key):
+    refused(ArtifactFormatError, rf"config\.json: {key} missing", **{key: None})
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "64", True, 100_000])
+@pytest.mark.parametrize("key", ["num_classes", "input_size"])
+def test_a_size_that_cannot_be_is_refused(refused, key, value):
+    refused(ArtifactFormatError, r"config\.json: num_classes and input_size of \(.*\) cannot be", **{key: value})
+
+
+def test_another_input_size_or_class_count_fails_the_recount(refused):
+    refused(ArtifactIntegrityError, r"config\.json says bitops \d+, a recount gives \d+", input_size=48)
+    refused(ArtifactIntegrityError, r"config\.json says bitops \d+, a recount gives \d+", num_classes=11, input_size=32)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mean": 0.5}, {"std": [0, 0, 0]}, {"mean": ["a", "b", "c"]}, {"crop_pct": "all"}], ids=str
+)
+def test_a_preparation_of_pictures_that_cannot_be_is_refused(refused, changes):
+    refused(ArtifactFormatError, r"config\.json", **changes)
+
+
+@pytest.mark.parametrize("signed", [3, ["no_such_layer"], [["fc"]]], ids=str)
+def test_signed_inputs_that_are_no_layers_are_refused(refused, signed):
+    refused(ArtifactError, "signed_inputs|no_such_layer", signed_inputs=signed)

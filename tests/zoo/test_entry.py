@@ -1,0 +1,195 @@
+"""Tests of entry folders: the supernet comes back in half precision, and indicators that do not fit are refused."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.quant.convert import read_indicators, select_policy, set_policy_
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import load_supernet, save_entry
+from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.loading import load
+
+LAYER = "layer2.0.conv1"
+
+
+def read_supernet(folder):
+    sealed = open_local_folder(folder, "entry")
+    return load_supernet(sealed, Indicators.from_json(sealed.read_json("indicators.json")))
+
+
+@pytest.fixture
+def edit_indicators(entry_copy, reseal):
+    """A function that changes the keys of indicators.json, or of one layer in it, and lists the file anew."""
+
+    def edit(layer: str | None = None, **changes) -> None:
+        path = entry_copy / "indicators.json"
+        content = json.loads(path.read_text())
+        (content["layers"][layer] if layer else content).update(changes)
+        path.write_text(json.dumps(content))
+        reseal(entry_copy)
+
+    return edit
+
+
+def test_a_supernet_comes_back_as_half_precision_leaves_it(tiny):
+    loaded = read_supernet(tiny.folder)
+    assert not any(module.training for module in loaded.modules())
+    original, found = tiny.supernet.state_dict(), loaded.state_dict()
+    assert list(found) == list(original)
+    for name, value in original.items():
+        expected = value.to(torch.float16).to(torch.float32) if value.ndim > 1 else value
+        assert torch.equal(found[name], expected), name
+        assert found[name].dtype == value.dtype, name
+
+
+def test_only_weights_are_stored_in_half_precision(tiny):
+    stored = load_file(tiny.folder / "supernet.safetensors")
+    halved = {name for name, value in stored.items() if value.dtype is torch.float16}
+    assert halved == {f"{name}.weight" for name in tiny.costs}
+    assert all(stored[name].dtype is torch.float32 for name in stored if name.endswith((".step", ".running_var")))
+    weights = sum(cost.weights for cost in tiny.costs.values())
+    assert (tiny.folder / "supernet.safetensors").stat().st_size < 2 * weights + 200_000
+
+
+@pytest.mark.parametrize("which", ["small", "large", "joint"])
+def test_a_loaded_supernet_switches_and_computes_like_the_trained_one(tiny, which):
+    policy = tiny.joint if which == "joint" else tiny.policies[which]
+    halved = select_policy(tiny.supernet, policy)
+    with torch.no_grad():
+        for name, parameter in halved.named_parameters():
+            parameter.copy_(parameter.half().float() if parameter.ndim > 1 else parameter)
+        loaded = set_policy_(read_supernet(tiny.folder), policy)
+        assert torch.equal(loaded(tiny.images), halved.eval()(tiny.images))
+
+
+def test_the_indicators_of_a_loaded_supernet_are_those_of_its_entry(tiny):
+    again = read_indicators(
+        read_supernet(tiny.folder),
+        tiny.costs,
+        input_size=32,
+        num_classes=10,
+        provenance=tiny.indicators.provenance,
+    )
+    assert again.to_json() == tiny.indicators.to_json()
+    assert Indicators.load(tiny.folder / "indicators.json").to_json() == tiny.indicators.to_json()
+
+
+def test_saving_an_entry_writes_no_policies_and_no_metrics(tiny, tmp_path):
+    save_entry(tmp_path, tiny.supernet, tiny.indicators, [{"id": "n", "name": "noise"}] * 10)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "classes.json",
+        "indicators.json",
+        "supernet.safetensors",
+    }
+    entry = find_entry(f"local-dir:{tmp_path}")
+    assert entry.published == ()
+    assert entry.metrics == {}
+    assert (tmp_path / "supernet.safetensors").read_bytes() == (tiny.folder / "supernet.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"macs": 1}, {"macs_limpq": 1}, {"weights": 1}, {"inputs": 1}],
+    ids=str,
+)
+def test_indicators_that_count_another_cost_are_refused_by_layer(tiny, entry_copy, edit_indicators, changes):
+    edit_indicators(LAYER, **changes)
+    message = rf"indicators\.json does not fit test_resnet at 32 pixels: layer {re.escape(LAYER)} is LayerCost\(.*=1[,)]"
+    with pytest.raises(ArtifactIntegrityError, match=message):
+        read_supernet(entry_copy)
+    with pytest.raises(ArtifactIntegrityError, match=re.escape(LAYER)):
+        load(f"local-dir:{entry_copy}", bitops="w3a3", weights="joint")
+
+
+def test_indicators_with_a_layer_too_few_or_too_many_are_refused_by_layer(entry_copy, reseal):
+    path = entry_copy / "indicators.json"
+    original = json.loads(path.read_text())
+    fewer, more = json.loads(path.read_text()), json.loads(path.read_text())
+    del fewer["layers"][LAYER]
+    more["layers"]["layer9"] = original["layers"][LAYER]
+    for content, layer, found in ((fewer, re.escape(LAYER), "None there"), (more, "layer9", r"gives None")):
+        path.write_text(json.dumps(content))
+        reseal(entry_copy)
+        with pytest.raises(ArtifactIntegrityError, match=rf"does not fit test_resnet .* layer {layer} is .*{found}"):
+            read_supernet(entry_copy)
+
+
+def test_indicators_that_free_a_fixed_layer_are_refused_by_layer(entry_copy, edit_indicators, tiny):
+    steps = {"4": 0.1, "3": 0.2, "2": 0.3}
+    edit_indicators("fc", fixed=None, weight_steps=steps, activation_steps=steps)
+    with pytest.raises(ArtifactIntegrityError, match="does not fit test_resnet at 32 pixels: layer fc is LayerCost"):
+        read_supernet(entry_copy)
+
+
+def test_indicators_with_other_candidates_than_the_supernet_are_refused(entry_copy, edit_indicators, tiny):
+    content = tiny.indicators.to_json()
+    for layer in content["layers"].values():
+        for kind in ("weight_steps", "activation_steps"):
+            if kind in layer:
+                del layer[kind]["4"]
+    edit_indicators(candidates=[3, 2], layers=content["layers"])
+    with pytest.raises(ArtifactFormatError, match=r"supernet\.safetensors: tensor .*\.copies\.4\..* is not part of the"):
+        read_supernet(entry_copy)
+
+
+@pytest.mark.parametrize("changes", [{"model": "resnet18"}, {"input_size": 224}, {"num_classes": 1000}], ids=str)
+def test_indicators_for_another_network_are_refused(entry_copy, edit_indicators, changes):
+    edit_indicators(**changes)
+    with pytest.raises(ArtifactIntegrityError, match=r"indicators\.json"):
+        read_supernet(entry_copy)
+
+
+def test_learned_steps_that_differ_from_the_supernet_are_refused(tiny, entry_copy, edit_indicators):
+    steps = {bits: 2 * step for bits, step in tiny.indicators.to_json()["layers"][LAYER]["weight_steps"].items()}
+    edit_indicators(LAYER, weight_steps=steps)
+    with pytest.raises(ArtifactIntegrityError, match=re.escape(LAYER)):
+        read_supernet(entry_copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("fc.bias", None, "tensor fc.bias is missing"),
+        ("extra", torch.ones(1), "tensor extra is not part of the network"),
+        ("fc.bias", torch.ones(11), "tensor fc.bias is torch.float32 [11], the network needs [10]"),
+        (f"{LAYER}.weight_quantizer.step", torch.ones(2), f"tensor {LAYER}.weight_quantizer.step is torch.float32 [2]"),
+    ],
+)
+def test_tensors_that_do_not_fit_the_supernet_are_named(entry_copy, reseal, key, value, message):
+    path = entry_copy / "supernet.safetensors"
+    tensors = load_file(path) | {key: value}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+    reseal(entry_copy)
+    with pytest.raises(ArtifactFormatError, match=rf"supernet\.safetensors: {re.escape(message)}"):
+        read_supernet(entry_copy)
+
+
+@pytest.mark.parametrize("step", [0.0, -0.1, float("nan"), float("inf")])
+def test_a_step_of_the_supernet_that_is_no_number_above_zero_is_refused(entry_copy, reseal, step):
+    path = entry_copy / "supernet.safetensors"
+    tensors = load_file(path)
+    tensors[f"{LAYER}.activation_quantizer.step"] = torch.full((3,), step)
+    save_file(tensors, path)
+    reseal(entry_copy)
+    with pytest.raises(ArtifactError, match=rf"{re.escape(LAYER)}"):
+        load(f"local-dir:{entry_copy}", bitops="w3a3", weights="joint")
+
+
+@pytest.mark.parametrize("changes", [{"num_classes": 11}, {"input_size": 64}, {"architecture": "test_byobnet"}], ids=str)
+def test_a_config_for_another_network_is_refused(entry_copy, reseal, changes):
+    reseal(entry_copy, **changes)
+    with pytest.raises(ArtifactIntegrityError, match=r"indicators\.json does not fit \w+ at \d+ pixels: layer "):
+        read_supernet(entry_copy)
+
+
+def test_an_input_smaller_than_the_network_takes_is_refused(entry_copy, reseal):
+    reseal(entry_copy, architecture="vgg11", input_size=1)
+    with pytest.raises(ArtifactError, match="vgg11"):
+        read_supernet(entry_copy)
