@@ -1,12 +1,16 @@
 """Every error of this package: what was given, why it cannot be, what to do instead."""
 
+import reprlib
+
+# Stays quick on values that are huge, or nested without end.
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
+_BRIEF.maxlevel = 3
+
 
 def shown(value: object) -> str:
     """Return `value` as a message may quote it: control characters escaped, at most 80 characters."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more digits than Python prints
-        text = f"<{type(value).__name__}>"
+    text = _BRIEF.repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -23,6 +23,7 @@ os.environ.pop("HF_TOKEN", None)
 
 ARCHITECTURE = "test_resnet"
 CANDIDATES = (4, 3, 2)
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    overlay = {"input_size": (3, 32, 32), "crop_pct": 1.0, "interpolation": "bilinear"}
+    overlay = {"input_size": (3, 32, 32), "crop_pct": 1.0, "interpolation": "bilinear", "mean": MEAN, "std": STD}
     network = timm.create_model(ARCHITECTURE, num_classes=10, pretrained_cfg_overlay=overlay).eval()
     images = torch.randn(8, 3, 32, 32, generator=generator)
     costs = profile_module(network, images)

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 
 from limpq_hub.errors import BudgetError, shown
@@ -114,6 +113,14 @@ def parse_compression(value: str | float) -> Fraction:
     return _number("compression", value, {"": 1, "x": 1}, 'use for example "12.2x" or 12.2')
 
 
+def is_number(value: object) -> bool:
+    """Return whether `value` is an integer or float, no bool, that is finite as a float."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def format_bitops(bitops: int) -> str:
     """Return BitOps as a budget can be written, rounded up to two decimals: what it says always suffices."""
     unit = next(unit for unit in ("T", "G", "M", "K", "") if _BITOPS_UNITS[unit] <= max(bitops, 1))
@@ -151,11 +158,13 @@ def _number(name: str, value: object, units: Mapping[str, int], advice: str) -> 
             known = ", ".join(unit for unit in units if unit)
             what = f"the unit {shown(match[2])} is not known" if match[2] else "the unit is missing"
             raise BudgetError(f"{refused}: {what} (known: {known}); {advice}")
-        number = Fraction(Decimal(match[1])) * units[match[2]]
+        number = Fraction(match[1]) * units[match[2]]
+    elif isinstance(value, int):
+        number = Fraction(value)
     elif not math.isfinite(value):
         raise BudgetError(f"{refused}: it must be finite; {advice}")
     else:
-        number = Fraction(Decimal(repr(value))) if isinstance(value, float) else Fraction(value)
+        number = Fraction(repr(float(value)))
     if number <= 0:
         raise BudgetError(f"{refused}: it must be above 0; {advice}")
     return number
@@ -170,7 +179,7 @@ def _parse_latency(value: object) -> tuple[LatencyTable, Fraction]:
         if not isinstance(times, Mapping):
             raise BudgetError(f"latency of layer {shown(layer)} is {shown(times)}: {advice}")
         for bits, time in times.items():
-            if type(time) not in (int, float) or not math.isfinite(time) or time < 0:
+            if not is_number(time) or time < 0:
                 raise BudgetError(
                     f"latency of layer {shown(layer)} at bits {shown(bits)} is {shown(time)}: a time is a finite "
                     "number of at least 0"

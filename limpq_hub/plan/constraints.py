@@ -33,7 +33,8 @@ class Row:
     Attributes:
         constraint: name of the argument of `search` it stands for.
         coefficients: for each unit, one whole number per option.
-        value_of: turns a sum of coefficients into the units of the constraint.
+        requested: the limit as it was asked for, in the units of the constraint.
+        value_of: turns a sum of coefficients into the units of the constraint, rounded so that it can be fed back.
         text_of: turns a sum of coefficients into text that can be fed back as this constraint.
         advice: how the text is used.
     """
@@ -41,20 +42,25 @@ class Row:
     constraint: str
     coefficients: tuple[tuple[int, ...], ...]
     limit: int
+    requested: Fraction
     value_of: Callable[[int], float]
     text_of: Callable[[int], str]
     advice: str
 
-    def infeasible(self, model: str, minimum: int, given: str = "") -> InfeasibleBudgetError:
-        """Return the error for a limit below `minimum`, the smallest sum that is possible."""
+    def infeasible(self, model: str, minimum: int, given: str = "", because: str = "") -> InfeasibleBudgetError:
+        """Return the error for a limit below `minimum`, the smallest sum that is possible.
+
+        Args:
+            given: words for the other constraints that the minimum depends on.
+            because: words for why it is no smaller.
+        """
         maximum = sum(map(max, self.coefficients))
         at_least = "allows at most" if self.constraint == "compression" else "needs at least"
         values = sorted((self.value_of(minimum), self.value_of(maximum)))
         return InfeasibleBudgetError(
-            f'{self.constraint}="{_exact(self, self.limit)}" cannot be met{given}: {model} {at_least} '
-            f"{self.text_of(minimum)} (every searched layer at its fewest bits, first and last at 8); "
-            f'use {self.constraint}="{self.text_of(minimum)}" {self.advice}',
-            requested=self.value_of(self.limit),
+            f'{self.constraint}="{_as_asked(self)}" cannot be met{given}: {model} {at_least} {self.text_of(minimum)}'
+            f'{because}; use {self.constraint}="{self.text_of(minimum)}" {self.advice}',
+            requested=float(self.requested) if self.requested.denominator > 1 else int(self.requested),
             minimum=values[0],
             maximum=values[1],
             constraint=self.constraint,
@@ -64,6 +70,7 @@ class Row:
 def units_of(
     indicators: Indicators,
     *,
+    learned: Sequence[int],
     candidates: Sequence[int] | None,
     pin: Pins | None,
     exclude: Iterable[str] | None,
@@ -73,6 +80,7 @@ def units_of(
 
     Args:
         indicators: without outliers.
+        learned: every bit-width that was learned, outliers included.
         candidates: bit-widths that may be used, or None for all that were learned.
         pin: (weight bits, activation bits) by layer pattern.
         exclude: patterns of layers that keep their most bits.
@@ -81,7 +89,7 @@ def units_of(
     Raises:
         PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
     """
-    options = {name: _options(indicators, name, candidates) for name in indicators.costs}
+    options = {name: _options(indicators, name, learned, candidates) for name in indicators.costs}
     searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
     for pattern, bits in (pin or {}).items():
         for name in _matching("pin", pattern, searched):
@@ -128,6 +136,7 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
             "bitops",
             lambda name, bits: costs[name].bitops(bits, counting),
             limit,
+            requested=Fraction(limit),
             value_of=int,
             text_of=format_bitops,
             advice="or more, or a smaller input",
@@ -137,6 +146,7 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
             "size",
             size_of,
             budget.size * 8,
+            requested=Fraction(budget.size),
             value_of=lambda bits: -(-bits // 8),
             text_of=lambda bits: format_size(-(-bits // 8)),
             advice="or more",
@@ -147,7 +157,8 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
             "compression",
             size_of,
             math.floor(float_bits / budget.compression),
-            value_of=lambda bits: float_bits / bits if bits else math.inf,
+            requested=budget.compression,
+            value_of=lambda bits: _float_below(Fraction(float_bits, bits)),
             text_of=lambda bits: _ratio_text(float_bits, bits),
             advice="or less",
         )
@@ -159,8 +170,9 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
             "latency",
             lambda name, bits: int(times[name][bits] * scale) if name in times else 0,
             int(limit * scale),
-            value_of=lambda total: total / scale,
-            text_of=lambda total: f"{math.ceil(total * 1000 / scale) / 1000:g}",
+            requested=limit,
+            value_of=lambda total: _float_above(Fraction(total, scale)),
+            text_of=lambda total: _decimal_above(Fraction(total, scale)),
             advice="or more",
         )
     return rows
@@ -200,15 +212,16 @@ def describe(indicators: Indicators) -> str:
     return f"{indicators.model} at {indicators.input_size}x{indicators.input_size}"
 
 
-def _options(indicators: Indicators, name: str, candidates: Sequence[int] | None) -> tuple[LayerBits, ...]:
+def _options(
+    indicators: Indicators, name: str, learned: Sequence[int], candidates: Sequence[int] | None
+) -> tuple[LayerBits, ...]:
     cost: LayerCost = indicators.costs[name]
     if cost.fixed is not None:
         return (cost.fixed,)
-    allowed = indicators.candidates if candidates is None else tuple(candidates)
-    unknown = [bits for bits in allowed if bits not in indicators.candidates]
-    if unknown or not allowed:
-        learned = ", ".join(map(str, indicators.candidates))
-        raise PolicyError(f"candidates={shown(candidates)}: choose from the learned bit-widths {learned}")
+    allowed = tuple(learned if candidates is None else candidates)
+    if not allowed or not set(allowed) <= set(learned):
+        known = ", ".join(map(str, learned))
+        raise PolicyError(f"candidates={shown(candidates)}: choose from the learned bit-widths {known}")
     options = tuple(
         LayerBits(weight, activation)
         for weight in sorted(indicators.weight_steps[name])
@@ -263,13 +276,31 @@ def _ratio_text(float_bits: int, bits: int) -> str:
     return f"{hundredths // 100}.{hundredths % 100:02d}x"
 
 
-def _exact(row: Row, total: int) -> str:
-    """Return the limit as it was asked for, without rounding it onto the minimum."""
+def _as_asked(row: Row) -> str:
+    """Return the limit as it was asked for, never rounded onto the minimum."""
     if row.constraint == "bitops":
         for unit, size in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
-            if total >= size and total * 1000 % size == 0:
-                return f"{total / size:.3f}".rstrip("0").rstrip(".") + unit
-        return str(total)
-    if row.constraint == "size":
-        return f"{total // 8}B"
-    return f"{row.value_of(total):g}" + ("x" if row.constraint == "compression" else "")
+            if row.requested >= size and row.requested * 1000 % size == 0:
+                return f"{float(row.requested / size):.3f}".rstrip("0").rstrip(".") + unit
+        return str(row.requested)
+    unit = {"size": "B", "compression": "x"}.get(row.constraint, "")
+    return _decimal_above(row.requested, digits=12) + unit
+
+
+def _float_below(exact: Fraction) -> float:
+    """Return the largest float that is not above `exact`."""
+    near = float(exact)
+    return near if Fraction(near) <= exact else math.nextafter(near, -math.inf)
+
+
+def _float_above(exact: Fraction) -> float:
+    """Return the smallest float that is not below `exact`."""
+    near = float(exact)
+    return near if Fraction(near) >= exact else math.nextafter(near, math.inf)
+
+
+def _decimal_above(exact: Fraction, digits: int = 4) -> str:
+    """Return `exact` rounded up to at least `digits` significant digits, as plain decimal text."""
+    places = max(0, digits - math.floor(math.log10(exact)) - 1) if exact else 0
+    scaled = str(math.ceil(exact * 10**places)).rjust(places + 1, "0")
+    return f"{scaled[:-places]}.{scaled[-places:]}".rstrip("0").rstrip(".") if places else scaled

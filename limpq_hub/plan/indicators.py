@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from limpq_hub.errors import ArtifactFormatError, LimpqError, PolicyError, shown
+from limpq_hub.plan.budget import is_number
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.jsonfile import parse_json, write_json
 from limpq_hub.plan.policy import BIT_WIDTHS, LayerBits
@@ -192,7 +192,7 @@ def _check_steps(what: str, steps: Mapping[int, float]) -> None:
     for bits, step in steps.items():
         if type(bits) is not int or bits not in BIT_WIDTHS:
             raise ArtifactFormatError(f"{what}: a bit-width is a whole number from 2 to 8, found {shown(bits)}")
-        if type(step) not in (int, float) or not math.isfinite(step) or step <= 0:
+        if not is_number(step) or step <= 0:
             raise ArtifactFormatError(f"{what}: the step at {bits} bits must be a number above 0, found {shown(step)}")
 
 
@@ -212,7 +212,7 @@ def _read(content: Any) -> Indicators:
     if not isinstance(provenance, dict):
         raise ArtifactFormatError(f'"provenance" must be a JSON object, found {shown(provenance)}')
     alpha = content["alpha"]
-    if type(alpha) not in (int, float) or not math.isfinite(alpha) or alpha < 0:
+    if not is_number(alpha) or alpha < 0:
         raise ArtifactFormatError(f'"alpha" must be a number of at least 0, found {shown(alpha)}')
     candidates = content["candidates"]
     if not isinstance(candidates, list) or not candidates or len({str(bits) for bits in candidates}) != len(candidates):

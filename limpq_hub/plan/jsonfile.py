@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from limpq_hub.errors import ArtifactFormatError, shown
 
@@ -29,12 +30,15 @@ def parse_json(data: bytes | str, name: str) -> Any:
             raise ArtifactFormatError(f"{name}: the key {shown(twice)} stands twice; keep one")
         return content
 
-    def refuse(constant: str) -> None:
+    def refuse(constant: str) -> NoReturn:
         raise ArtifactFormatError(f"{name}: {constant} is not a number that can be used")
+
+    def finite(text: str) -> float:
+        return float(text) if math.isfinite(float(text)) else refuse(text)
 
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:
         if isinstance(error, ArtifactFormatError):
             raise

@@ -95,8 +95,8 @@ class Policy:
         Raises:
             PolicyError: the content is not a policy of this format.
         """
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format") if isinstance(content, dict) else content
+        found = content.get("format") if isinstance(content, dict) else content
+        if not isinstance(content, dict) or type(found) is not int or found != FORMAT:
             raise PolicyError(f"not a policy of format {FORMAT}: found format {shown(found)}")
         model, layers, input_size = content.get("model"), content.get("layers"), content.get("input_size")
         if not isinstance(model, str) or not isinstance(layers, dict) or not layers:

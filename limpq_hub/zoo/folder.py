@@ -16,6 +16,7 @@ from limpq_hub.plan.jsonfile import parse_json, write_bytes
 FORMAT = 1
 CONFIG = "config.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
+_LISTED = {"sha256": str, "bytes": int}
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -54,7 +55,7 @@ class SealedFolder:
                 f"{self.name}/{file} is damaged: its {len(data)} bytes are not the {listed['bytes']} with sha256 "
                 f"{listed['sha256'][:12]}... that {CONFIG} lists; fetch the artifact again"
             )
-        if data.startswith(_PICKLES):
+        if data.startswith(_PICKLES) and not _looks_like_safetensors(data):
             raise UnsafeFileError(f"{self.name}/{file} is a pickle, which can execute code: it is not read")
         return data
 
@@ -88,12 +89,14 @@ def open_folder(name: str, fetch: Callable[[str], Path], kind: str) -> SealedFol
     if config.get("kind") != kind:
         raise ArtifactFormatError(f"{label}: this is a {shown(config.get('kind'))} folder, not a {kind!r} folder")
     seal = config.pop("config_sha256", None)
-    if seal != _digest(config) or data != _canonical(config | {"config_sha256": seal}):
+    if data != _canonical(config | {"config_sha256": seal}) or seal != _digest(config):
         raise ArtifactIntegrityError(f"{label} was changed after it was written; fetch the artifact again")
+    if not isinstance(config.get("files"), dict):
+        raise ArtifactFormatError(f'{label}: "files" must list every file with its sha256 and bytes')
     for file, listed in config["files"].items():
         if not _FILE_NAME.fullmatch(file) or ".." in file:
             raise UnsafeFileError(f"{label}: {shown(file)} is not a plain file name inside the folder")
-        if set(listed) != {"sha256", "bytes"}:
+        if not isinstance(listed, dict) or {key: type(value) for key, value in listed.items()} != _LISTED:
             raise ArtifactFormatError(f"{label}: {shown(file)} needs exactly a sha256 and bytes")
     return SealedFolder(name, fetch, config)
 
@@ -121,6 +124,11 @@ def seal_folder(path: Path, kind: str, config: Mapping[str, Any]) -> None:
     write_bytes(path / CONFIG, _canonical(content | {"config_sha256": _digest(content)}))
 
 
+def _looks_like_safetensors(data: bytes) -> bool:
+    """Return whether the data starts with the length of a JSON header that fits; some lengths read like a pickle."""
+    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
+
+
 def _canonical(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
@@ -134,3 +142,5 @@ def _read(path: Path, label: str) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise ArtifactIntegrityError(f"{label} is missing; fetch the artifact again") from None
+    except OSError as error:
+        raise ArtifactIntegrityError(f"{label} cannot be read ({error.strerror}); fetch the artifact again") from None

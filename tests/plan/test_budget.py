@@ -214,7 +214,7 @@ def test_latency_with_a_wrong_time_or_limit_is_refused(table, limit, because):
 
 def test_a_budget_without_any_constraint_is_refused_with_three_examples():
     with pytest.raises(
-        BudgetError, match='no budget was given: use for example bitops="3G", size="4.5MB" or compression'
+        BudgetError, match=r'no budget was given: use for example bitops="3G", size="4.5MB" or compression'
     ):
         Budget()
 

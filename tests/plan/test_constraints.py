@@ -161,7 +161,7 @@ def test_activation_memory_limits_the_largest_layer_input_only(network):
         assert plan.activation_bytes == -(-100 * wide // 8)
     with pytest.raises(
         InfeasibleBudgetError,
-        match='activation_memory="24B" cannot be met: the largest layer input of toynet at 32x32 takes at least 25B; use',
+        match=r'activation_memory="24B" cannot be met: the largest layer input of toynet at 32x32 takes at least 25B',
     ) as caught:
         search(indicators, Budget(activation_memory=24))
     assert (caught.value.requested, caught.value.minimum, caught.value.maximum) == (24, 25, 50)
@@ -194,7 +194,7 @@ def test_compression_is_met_exactly(network):
     for ratio, bits in [("6.4x", 4), (6.4, 4), ("6.41x", 3), ("7.52x", 3), ("7.53x", 2), ("9.14x", 2)]:
         assert bits_of(search(indicators, Budget(compression=ratio)))["a"] == (bits, 4)
     with pytest.raises(
-        InfeasibleBudgetError, match='toynet at 32x32 allows at most 9.14x .* use compression="9.14x" or less'
+        InfeasibleBudgetError, match=r'toynet at 32x32 allows at most 9.14x .* use compression="9.14x" or less'
     ):
         search(indicators, Budget(compression="9.15x"))
 
@@ -222,7 +222,7 @@ def test_the_stated_minimum_works_as_text_and_one_in_its_last_place_less_fails(
     stated = re.search(rf'use {constraint}="([^"]*)" or (more|less)', str(caught.value))[1]
     search(indicators, limited(constraint, stated, table))
     worse = one_less(stated, by=-1 if constraint == "compression" else 1)
-    with pytest.raises((InfeasibleBudgetError, BudgetError), match="cannot be met|above 0|leaves nothing"):
+    with pytest.raises((InfeasibleBudgetError, BudgetError), match=r"cannot be met|above 0|leaves nothing"):
         search(indicators, limited(constraint, worse, table))
 
 
@@ -236,12 +236,12 @@ def test_the_attributes_of_an_infeasible_budget_work_when_fed_back(random_networ
     with pytest.raises(InfeasibleBudgetError, match=f"^{constraint}=") as caught:
         search(indicators, limited(constraint, impossible, table))
     error = caught.value
-    assert (error.constraint, error.requested) == (constraint, impossible)
+    assert error.constraint == constraint
     tightest = error.maximum if constraint == "compression" else error.minimum
     loosest = error.minimum if constraint == "compression" else error.maximum
     search(indicators, limited(constraint, tightest, table))
     assert set(bits_of(search(indicators, limited(constraint, loosest, table))).values()) == {(4, 4), (8, 8)}
-    with pytest.raises((InfeasibleBudgetError, BudgetError), match="cannot be met|leaves nothing"):
+    with pytest.raises((InfeasibleBudgetError, BudgetError), match=r"cannot be met|leaves nothing"):
         search(indicators, limited(constraint, tightest * (1.001 if constraint == "compression" else 0.999), table))
 
 
@@ -257,6 +257,7 @@ def test_the_limit_that_was_asked_for_is_quoted_and_differs_from_the_stated_mini
     asked = exact * step if constraint in ("compression", "latency") else int(exact) - 1
     with pytest.raises(InfeasibleBudgetError, match=f"^{constraint}=") as caught:
         search(indicators, limited(constraint, asked, table))
+    assert caught.value.requested == asked
     quoted, stated = re.findall(rf'{constraint}="([0-9.]+)[A-Za-z]*"', str(caught.value))
     assert quoted != stated
     assert float(quoted) == pytest.approx(asked, rel=1e-5) or constraint in ("size", "bitops")
@@ -265,7 +266,7 @@ def test_the_limit_that_was_asked_for_is_quoted_and_differs_from_the_stated_mini
 def test_a_latency_that_is_stated_as_the_minimum_is_close_to_what_is_needed(network):
     indicators = network({"a": {2: 0.4}})
     for time in (0.00012, 0.21, 1234.567, 1234567.1, 98765432.1):
-        with pytest.raises(InfeasibleBudgetError, match="^latency=.* cannot be met") as caught:
+        with pytest.raises(InfeasibleBudgetError, match=r"^latency=.* cannot be met") as caught:
             search(indicators, Budget(latency=({"a": {(2, 2): time}}, time * 0.9)))
         stated = re.search(r'use latency="([^"]*)" or more', str(caught.value))[1]
         assert time <= float(stated) <= 1.01 * time
@@ -288,7 +289,7 @@ def test_rows_that_only_exclude_each_other_state_what_the_first_needs_given_the_
             continue
         checked += 1
         with pytest.raises(
-            InfeasibleBudgetError, match="^bitops=.* cannot be met together with latency: toynet"
+            InfeasibleBudgetError, match=r"^bitops=.* cannot be met together with latency: toynet"
         ) as caught:
             search(indicators, Budget(bitops=needed - 1, latency=(table, latency)))
         assert (caught.value.requested, caught.value.minimum) == (needed - 1, needed)
@@ -299,9 +300,9 @@ def test_rows_that_only_exclude_each_other_state_what_the_first_needs_given_the_
 def test_two_later_rows_that_exclude_each_other_are_an_infeasible_budget_too(network):
     indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, weights=8)
     fast_at_four = {"a": {(2, 4): 9, (4, 4): 1}}
-    with pytest.raises(InfeasibleBudgetError, match="^size=.* cannot be met together with latency"):
+    with pytest.raises(InfeasibleBudgetError, match=r"^size=.* cannot be met together with latency"):
         search(indicators, Budget(size=2, latency=(fast_at_four, 1)))
-    with pytest.raises(InfeasibleBudgetError, match="^size=.* cannot be met together with latency"):
+    with pytest.raises(InfeasibleBudgetError, match=r"^size=.* cannot be met together with latency"):
         search(indicators, Budget(bitops="1G", size=2, latency=(fast_at_four, 1)))
 
 

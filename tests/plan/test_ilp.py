@@ -15,12 +15,13 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.ilp import search
 from limpq_hub.plan.policy import LayerBits
 
-# Twice the budgets of one programme: exactly at what some policy costs, and one below it.
 KINDS = [("bitops",), ("size",), ("latency",), ("bitops", "size"), ("bitops", "latency"), ("size", "latency")]
-CASES = [(seed, KINDS[seed % len(KINDS)]) for seed in range(300)]
+# Programmes with small numbers on which CBC, with its preprocessing and cuts, calls a worse policy optimal.
+MISJUDGED = (432, 588, 1603, 1639, 1663, 1709, 1795, 1909, 2257, 2329, 2563, 3121)
+CASES = [(seed, KINDS[seed % len(KINDS)]) for seed in (*range(300), *MISJUDGED)]
 
 
-def check_against(outcomes, feasible, searched, constraint):
+def check_against(outcomes, feasible, searched):
     """Assert that `searched()` is a best feasible policy, or infeasible exactly when there is none."""
     if not feasible.any():
         with pytest.raises(InfeasibleBudgetError, match="cannot be met"):
@@ -30,7 +31,7 @@ def check_against(outcomes, feasible, searched, constraint):
     assert plan.optimal
     assert plan.objective == plan.bound == pytest.approx(outcomes.objective[feasible].min(), rel=0, abs=1e-11)
     matching = feasible & (outcomes.bitops == plan.bitops) & (-(-outcomes.size_bits // 8) == plan.size_bytes)
-    assert np.isclose(outcomes.objective[matching], plan.objective, rtol=0, atol=1e-11).any(), constraint
+    assert np.isclose(outcomes.objective[matching], plan.objective, rtol=0, atol=1e-11).any()
 
 
 @pytest.mark.parametrize(("seed", "kinds"), CASES)
@@ -52,7 +53,7 @@ def test_search_matches_brute_force_exactly_at_and_one_below_what_a_policy_costs
             continue
         feasible = np.logical_and.reduce([values[kind] <= limit for kind, limit in limits.items()])
         budget = Budget(**{kind: (table, limit) if kind == "latency" else limit for kind, limit in limits.items()})
-        check_against(outcomes, feasible, lambda budget=budget: search(indicators, budget), kinds)
+        check_against(outcomes, feasible, lambda budget=budget: search(indicators, budget))
 
 
 def exact_front(costs_by_layer, objective_by_layer, capacity):
@@ -228,13 +229,14 @@ def test_a_solution_that_the_solver_has_not_proven_is_an_error(network, monkeypa
 
     monkeypatch.setattr(pulp.LpProblem, "solve", stopped)
     with pytest.raises(
-        SearchError, match="no proven optimum within 0.5 s; raise time_limit_s, or use fewer candidates"
+        SearchError, match=r"no proven optimum within 0.5 s; raise time_limit_s, or use fewer candidates"
     ):
         search(network({"a": {2: 0.3, 4: 0.1}}), Budget(bitops="w4a4"), time_limit_s=0.5)
 
 
 def test_a_solution_over_budget_in_whole_numbers_is_never_returned(network, monkeypatch):
-    indicators = network({"a": {2: 0.3, 4: 0.1}}, {"a": {4: 0.1}}, macs=1)
+    weights, activations = {"a": {2: 0.3, 4: 0.1}, "b": {2: 0.2, 4: 0.1}}, {"a": {4: 0.1}, "b": {4: 0.1}}
+    indicators = network(weights, activations, macs=1)
     real, solved = pulp.LpProblem.solve, []
 
     def tolerant(problem, *arguments):
@@ -242,8 +244,9 @@ def test_a_solution_over_budget_in_whole_numbers_is_never_returned(network, monk
         real(problem, *arguments)
         if len(solved) == 1:  # a solver whose tolerance lets the better but too costly option through
             for variable in problem.variables():
-                variable.varValue = float(variable.name == "pick_0_1")
+                variable.varValue = float(variable.name.endswith("_1"))
 
     monkeypatch.setattr(pulp.LpProblem, "solve", tolerant)
-    plan = search(indicators, Budget(bitops=15))
-    assert (plan.policy.layers["a"].weight, plan.bitops, len(solved)) == (2, 8, 2)
+    plan = search(indicators, Budget(bitops=24))
+    found = {name: bits.weight for name, bits in plan.policy.layers.items()}
+    assert (found, plan.bitops, len(solved)) == ({"a": 4, "b": 2}, 24, 2)

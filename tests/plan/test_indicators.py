@@ -227,12 +227,12 @@ def test_a_fault_in_the_file_is_refused_with_the_file_and_the_place(indicators, 
 
 @pytest.mark.parametrize("content", [None, [], 1, "indicators"])
 def test_json_that_is_no_object_is_not_indicators(content):
-    with pytest.raises(ArtifactFormatError, match="^indicators.json: indicators are a JSON object, found"):
+    with pytest.raises(ArtifactFormatError, match=r"^indicators.json: indicators are a JSON object, found"):
         Indicators.from_json(content)
 
 
 def test_a_file_that_is_not_json_is_refused_with_its_path(tmp_path):
     path = tmp_path / "indicators.pkl"
     path.write_bytes(b"\x80\x04\x95")
-    with pytest.raises(ArtifactFormatError, match="indicators.pkl is not JSON: .*is this the right file"):
+    with pytest.raises(ArtifactFormatError, match=r"indicators.pkl is not JSON: .*is this the right file"):
         Indicators.load(path)

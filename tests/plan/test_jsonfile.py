@@ -42,7 +42,7 @@ def test_anything_but_strict_json_is_refused_with_the_name_of_the_file(data, bec
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999"])
 def test_a_number_too_large_for_a_float_is_refused_like_infinity(number):
-    with pytest.raises(ArtifactFormatError, match="x.json: .* is not a number that can be used"):
+    with pytest.raises(ArtifactFormatError, match=r"x.json: .* is not a number that can be used"):
         parse_json(f"[{number}]", "x.json")
 
 
@@ -54,7 +54,7 @@ def test_what_was_written_is_read_back_and_a_folder_is_made_for_it(tmp_path):
 
 
 def test_a_missing_file_is_an_os_error_that_names_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match="absent.json"):
+    with pytest.raises(FileNotFoundError, match=r"absent.json"):
         read_json(tmp_path / "absent.json")
 
 

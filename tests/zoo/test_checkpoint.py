@@ -126,8 +126,9 @@ def test_a_checkpoint_without_metrics_has_no_metrics_file(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "key", ["fc.bias", "bn1.running_var", *(f"{LAYER}.{part}" for part in ("weight_packed", "weight_scale"))]
-    + [f"{LAYER}.{part}" for part in ("weight_shape", "input_scale")]
+    "key",
+    ["fc.bias", "bn1.running_var", *(f"{LAYER}.{part}" for part in ("weight_packed", "weight_scale"))]
+    + [f"{LAYER}.{part}" for part in ("weight_shape", "input_scale")],
 )
 def test_a_missing_tensor_is_named(refused, edit_tensors, key):
     edit_tensors(**{key: None})
@@ -157,15 +158,22 @@ def test_another_weight_shape_is_refused(refused, edit_tensors, tiny):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda packed: packed[:-1], lambda packed: torch.cat([packed, packed[:1]]), lambda packed: packed[None]]
-    + [lambda packed: packed.to(torch.int8), lambda packed: packed.float()],
+    [
+        lambda packed: packed[:-1],
+        lambda packed: torch.cat([packed, packed[:1]]),
+        lambda packed: packed[None],
+        lambda packed: packed.to(torch.int8),
+        lambda packed: packed.float(),
+    ],
     ids=["shorter", "longer", "two-dimensional", "int8", "float"],
 )
 def test_packed_weights_of_another_size_or_kind_are_refused(refused, edit_tensors, tiny, change):
     packed = load_file(tiny.folder / "policies/small/model.safetensors")[f"{LAYER}.weight_packed"]
     edit_tensors(**{f"{LAYER}.weight_packed": change(packed).contiguous()})
-    message = rf"tensor {re.escape(LAYER)}\.weight_packed: \d+ integers of \d bits take {len(packed)} bytes, found torch|"
-    refused(ArtifactFormatError, message + rf"{re.escape(LAYER)}\.weight_packed: .* take {len(packed)} bytes, found")
+    message = (
+        rf"tensor {re.escape(LAYER)}\.weight_packed: \d+ integers of \d bits take {len(packed)} bytes, found \w+ \["
+    )
+    refused(ArtifactFormatError, message)
 
 
 @pytest.mark.parametrize("key", ["weight_scale", "input_scale"])
@@ -177,7 +185,12 @@ def test_a_scale_that_is_not_one_number_above_zero_is_refused(refused, edit_tens
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("bn1.running_var", -1.0), ("bn1.running_var", float("nan")), ("fc.bias", float("nan")), ("bn1.weight", torch.inf)],
+    [
+        ("bn1.running_var", -1.0),
+        ("bn1.running_var", float("nan")),
+        ("fc.bias", float("nan")),
+        ("bn1.weight", torch.inf),
+    ],
 )
 def test_values_that_no_training_leaves_behind_are_refused(refused, edit_tensors, tiny, key, value):
     edit_tensors(**{key: torch.full_like(tiny.checkpoints["small"].state_dict()[key], value)})
@@ -191,7 +204,9 @@ def test_a_weights_file_that_is_no_safetensors_is_refused(refused, folder):
 
 def test_a_policy_that_lacks_a_layer_is_refused(refused, edit_policy):
     edit_policy(**{LAYER: None})
-    refused(ArtifactFormatError, rf"policy\.json: the policy is for other layers: it lacks {re.escape(LAYER)}; give bits")
+    refused(
+        ArtifactFormatError, rf"policy\.json: the policy is for other layers: it lacks {re.escape(LAYER)}; give bits"
+    )
 
 
 def test_a_policy_with_a_foreign_layer_is_refused(refused, edit_policy):
@@ -259,7 +274,9 @@ def test_another_architecture_of_timm_is_refused(refused):
     refused(ArtifactFormatError, message, architecture="test_byobnet")
 
 
-@pytest.mark.parametrize("key", ["architecture", "num_classes", "input_size", "mean", "std", "interpolation", "crop_pct"])
+@pytest.mark.parametrize(
+    "key", ["architecture", "num_classes", "input_size", "mean", "std", "interpolation", "crop_pct"]
+)
 def test_a_config_without_a_key_is_refused(refused, key):
     refused(ArtifactFormatError, rf"config\.json: {key} missing", **{key: None})
 

@@ -1,0 +1,311 @@
+"""Tests of pictures from files: every kind of file shows what a person sees in it, and what is none is refused."""
+
+import io
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import EpsImagePlugin, Image, features
+
+from limpq_hub import load
+from limpq_hub.errors import ImageError
+from limpq_hub.pictures import Guess, read_picture, top_classes
+
+SIZE = (24, 16)  # width, height
+
+
+@pytest.fixture
+def scene() -> np.ndarray:
+    """A smooth RGB picture, [16, 24, 3], 0..255, no two corners alike."""
+    rows, columns = np.mgrid[0 : SIZE[1], 0 : SIZE[0]]
+    return np.stack([columns * 10, rows * 15, 255 - columns * 5 - rows * 5], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A function that saves a Pillow picture in a format, and returns the path."""
+
+    def save(picture: Image.Image, kind: str, name: str | None = None, **options):
+        path = tmp_path / (name or f"picture.{kind.lower()}")
+        picture.save(path, kind, **options)
+        return path
+
+    return save
+
+
+def pixels(path) -> np.ndarray:
+    """The picture as `read_picture` gives it, [height, width, 3]."""
+    picture = read_picture(path)
+    assert isinstance(picture, Image.Image)
+    assert picture.mode == "RGB"
+    return np.asarray(picture).astype(int)
+
+
+def header(width: int, height: int, color: int = 2) -> bytes:
+    """A PNG of 8 bits per channel that says how large it is and holds no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def mode_or_refusal(path) -> str:
+    """The mode of the picture, which is "RGB" also of one that is refused by name."""
+    try:
+        return read_picture(path).mode
+    except ImageError as error:
+        return "RGB" if path.name in str(error) else str(error)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
+def test_a_lossless_picture_comes_back_exactly(saved, scene, kind, options):
+    assert np.array_equal(pixels(saved(Image.fromarray(scene), kind, **options)), scene)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_lossy_picture_comes_back_almost(saved, scene, kind):
+    found = pixels(saved(Image.fromarray(scene), kind, quality=95))
+    assert np.abs(found - scene).mean() < 6
+
+
+def test_a_path_may_be_text_and_a_name_may_lie_about_the_format(saved, scene):
+    path = saved(Image.fromarray(scene), "PNG", "picture.gif")
+    assert np.array_equal(pixels(str(path)), scene)
+
+
+def test_an_animation_shows_its_first_frame(saved):
+    frames = [Image.new("RGB", SIZE, color) for color in ("red", "lime", "blue")]
+    for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
+        path = saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50, **options)
+        with Image.open(path) as animation:
+            assert animation.n_frames == 3
+        assert (pixels(path) == [255, 0, 0]).all(), kind
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG"])
+def test_a_palette_is_looked_up(saved, kind):
+    picture = Image.new("P", SIZE, 0)
+    picture.putpalette([10, 200, 30, 250, 0, 90])
+    picture.putpixel((5, 3), 1)
+    found = pixels(saved(picture, kind))
+    assert found[3, 5].tolist() == [250, 0, 90]
+    assert found[0, 0].tolist() == [10, 200, 30]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_transparency_shows_white_and_not_the_hidden_color(saved, kind):
+    layered = np.zeros((16, 24, 4), dtype=np.uint8)
+    layered[..., 0] = 200
+    layered[:8, :, 3] = 0
+    layered[8:12, :, 3] = 51
+    layered[12:, :, 3] = 255
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    found = pixels(saved(Image.fromarray(layered), kind, **options))
+    assert (found[:8] == 255).all()
+    # By hand: a fifth of (200, 0, 0) over white.
+    assert np.abs(found[8:12] - [244, 204, 204]).max() <= 1
+    assert (found[12:] == [200, 0, 0]).all()
+
+
+@pytest.mark.parametrize(("mode", "color"), [("P", 1), ("RGB", (1, 2, 3)), ("L", 77)])
+def test_a_transparent_color_of_a_png_shows_white(saved, mode, color):
+    picture = Image.new(mode, SIZE, 0)
+    if mode == "P":
+        picture.putpalette([0, 0, 0, 9, 9, 9])
+    picture.paste(color, (0, 0, 8, 16))
+    found = pixels(saved(picture, "PNG", transparency=color))
+    assert (found[:, :8] == 255).all()
+    assert (found[:, 8:] == 0).all()
+
+
+def test_grey_with_transparency_is_read(saved):
+    picture = Image.merge("LA", [Image.new("L", SIZE, 100), Image.new("L", SIZE, 255)])
+    picture.putpixel((2, 1), (0, 0))
+    found = pixels(saved(picture, "PNG"))
+    assert found[0, 0].tolist() == [100, 100, 100]
+    assert found[1, 2].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_keeps_its_brightness(saved, kind):
+    ramp = np.linspace(0, 65535, 24 * 16).astype(np.uint16).reshape(16, 24)
+    found = pixels(saved(Image.fromarray(ramp), kind))
+    assert np.abs(found - (ramp / 257)[..., None]).max() <= 1
+    assert (found[0, 0].tolist(), found[-1, -1].tolist()) == ([0, 0, 0], [255, 255, 255])
+
+
+@pytest.mark.parametrize(("mode", "white"), [("L", 255), ("1", 1)])
+def test_grey_and_black_and_white_keep_their_brightness(saved, mode, white):
+    picture = Image.new(mode, SIZE, 0)
+    picture.paste(white, (0, 0, 12, 16))
+    found = pixels(saved(picture, "PNG"))
+    assert (found[:, :12] == 255).all()
+    assert (found[:, 12:] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["picture.jpg", "picture.gif"])
+def test_the_inks_of_a_cmyk_jpeg_become_light(saved, name):
+    inks = {"cyan": (255, 0, 0, 0), "red": (0, 255, 255, 0), "white": (0, 0, 0, 0), "black": (0, 0, 0, 255)}
+    light = {"cyan": (0, 255, 255), "red": (255, 0, 0), "white": (255, 255, 255), "black": (0, 0, 0)}
+    for ink, amounts in inks.items():
+        found = pixels(saved(Image.new("CMYK", SIZE, amounts), "JPEG", name, quality=95))
+        assert np.abs(found - light[ink]).max() <= 4, ink
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, lambda upright: upright),
+        (2, lambda upright: upright[:, ::-1]),
+        (3, lambda upright: upright[::-1, ::-1]),
+        (4, lambda upright: upright[::-1]),
+        (5, lambda upright: upright.transpose(1, 0, 2)),
+        (6, lambda upright: np.rot90(upright, 1)),
+        (7, lambda upright: np.rot90(upright[::-1], 1)),
+        (8, lambda upright: np.rot90(upright, -1)),
+    ],
+)
+def test_a_picture_turned_by_the_camera_is_upright(saved, scene, kind, orientation, turned):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(turned(scene)))
+    found = pixels(saved(stored, kind, exif=exif, quality=100))
+    assert found.shape == scene.shape
+    assert np.abs(found - scene).mean() < 8
+
+
+def test_a_text_file_is_no_picture(tmp_path):
+    for content in (b"hello", b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\x80\x04K\x01."):
+        (tmp_path / "text.jpg").write_bytes(content)
+        with pytest.raises(
+            ImageError, match=r"'.*text\.jpg' is not a picture that can be read; give a JPEG, PNG, WebP or"
+        ):
+            read_picture(tmp_path / "text.jpg")
+
+
+def test_a_postscript_program_is_refused_and_not_run(saved, scene, monkeypatch):
+    path, runs = saved(Image.fromarray(scene), "EPS", "picture.jpg"), []
+    # Pillow shows PostScript by running it in Ghostscript, where that is installed.
+    monkeypatch.setattr(
+        EpsImagePlugin, "Ghostscript", lambda *arguments: runs.append(arguments) or Image.core.new("RGB", SIZE)
+    )
+    with pytest.raises(
+        ImageError, match=r"picture\.jpg' is not a picture that can be read; give a JPEG, PNG, WebP or GIF"
+    ):
+        read_picture(path)
+    assert not runs
+
+
+def test_a_folder_is_no_picture(tmp_path):
+    with pytest.raises(ImageError, match="is not a picture that can be read; give a JPEG, PNG, WebP or GIF file"):
+        read_picture(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ImageError, match=r"there is no file '.*no\.jpg'; give the path of a picture"):
+        read_picture(tmp_path / "no.jpg")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_a_truncated_picture_is_refused_and_never_half_shown(tmp_path, kind):
+    buffer, rng = io.BytesIO(), np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, kind)
+    data = buffer.getvalue()
+    for percent in (1, 10, 30, 50, 70, 90):
+        (tmp_path / "cut.img").write_bytes(data[: len(data) * percent // 100])
+        with pytest.raises(
+            ImageError, match=r"cut\.img' is (damaged and cannot be decoded|not a picture that can be read)"
+        ):
+            read_picture(tmp_path / "cut.img")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO", "PPM", "TGA", "AVIF"])
+def test_a_damaged_picture_is_read_or_refused_and_nothing_else(tmp_path, kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    buffer, rng = io.BytesIO(), np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"exif": exif} if kind in ("JPEG", "PNG", "WEBP", "TIFF") else {}
+    Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(buffer, kind, **options)
+    data = np.frombuffer(buffer.getvalue(), dtype=np.uint8)
+    for turn in range(150):
+        damaged = data.copy()
+        # Headers matter most: half of the damage is in the first 200 bytes.
+        places = rng.integers(0, min(200, len(data)) if turn % 2 else len(data), 3)
+        damaged[places] = rng.integers(0, 256, 3)
+        (tmp_path / "damaged.img").write_bytes(damaged.tobytes())
+        assert mode_or_refusal(tmp_path / "damaged.img") == "RGB"
+
+
+@pytest.mark.parametrize(("width", "height"), [(8000, 8000), (50_001, 1000), (1, 50_000_001)])
+def test_a_picture_of_too_many_pixels_is_refused_from_its_header(tmp_path, width, height):
+    (tmp_path / "large.png").write_bytes(header(width, height))
+    message = rf"large\.png' has {width} x {height} pixels, more than 50,000,000; scale it down first"
+    with pytest.raises(ImageError, match=message):
+        read_picture(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (2**31 - 1, 2**31 - 1)])
+def test_a_decompression_bomb_is_refused_from_its_header_at_once(tmp_path, width, height):
+    (tmp_path / "bomb.png").write_bytes(header(width, height))
+    began = time.perf_counter()
+    with pytest.raises(ImageError, match=r"bomb\.png' .*[0-9]{9} ?pixels|bomb\.png' has \d+ x \d+ pixels"):
+        read_picture(tmp_path / "bomb.png")
+    assert time.perf_counter() - began < 0.5
+
+
+def test_a_decompression_bomb_is_called_too_large_and_not_damaged(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(header(20_000, 20_000))
+    with pytest.raises(ImageError, match=r"pixels, more than 50,000,000; scale it down first"):
+        read_picture(tmp_path / "bomb.png")
+
+
+def test_a_picture_just_small_enough_is_looked_into(tmp_path):
+    (tmp_path / "empty.png").write_bytes(header(10_000, 5_000, color=0))
+    with pytest.raises(ImageError, match=r"empty\.png' is damaged and cannot be decoded: "):
+        read_picture(tmp_path / "empty.png")
+
+
+def test_a_name_with_control_characters_is_shown_escaped():
+    with pytest.raises(ImageError, match=r"there is no file '.*\\x1b\[31m\\n\.jpg'"):
+        read_picture("\x1b[31m\n.jpg")
+
+
+def test_top_classes_are_the_largest_probabilities_in_order(tiny, scene):
+    model = load(tiny.name, bitops="w3a3")
+    guesses = top_classes(model, Image.fromarray(scene), count=10)
+    assert all(isinstance(guess, Guess) for guess in guesses)
+    assert sorted(guess.id for guess in guesses) == [f"n{index:04d}" for index in range(10)]
+    assert {guess.name for guess in guesses} == {f"noise {index}" for index in range(10)}
+    probabilities = [guess.probability for guess in guesses]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+    assert top_classes(model, Image.fromarray(scene), count=3) == guesses[:3]
+    assert top_classes(model, Image.fromarray(scene), count=99) == guesses
+
+
+def test_top_classes_prepare_the_picture_as_the_network_was_validated(tiny):
+    model = load(tiny.name, bitops="w3a3")
+    # One color, so that scaling and cropping do not matter: only the normalization is left.
+    guesses = top_classes(model, Image.new("RGB", (50, 40), (255, 0, 51)), count=10)
+    mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
+    image = ((torch.tensor([1.0, 0.0, 0.2]) - mean) / std)[None, :, None, None].expand(1, 3, 32, 32)
+    with torch.inference_mode():
+        expected = model(image)[0].softmax(-1)
+    found = {int(guess.id[1:]): guess.probability for guess in guesses}
+    torch.testing.assert_close(torch.tensor([found[index] for index in range(10)]), expected, atol=2e-5, rtol=1e-3)
+
+
+def test_a_picture_that_is_not_square_is_cropped_at_the_center(tiny):
+    model = load(tiny.name, bitops="w3a3")
+    wide = Image.new("RGB", (96, 32), "black")
+    wide.paste(Image.new("RGB", (32, 32), "white"), (32, 0))
+    white = top_classes(model, Image.new("RGB", (32, 32), "white"), count=10)
+    assert [guess.id for guess in top_classes(model, wide, count=10)] == [guess.id for guess in white]

@@ -1,0 +1,242 @@
+"""Tests of the catalog: which name means which entry, what an entry says of itself, and which names are refused."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from limpq_hub import list_models
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, UnknownModelError
+from limpq_hub.plan.policy import Policy
+from limpq_hub.zoo import catalog
+from limpq_hub.zoo.catalog import find_entry
+
+
+@pytest.fixture
+def bundle(tiny, tmp_path, monkeypatch):
+    """The tiny entry bundled under three names, beside things that are no entries."""
+    for name in ("test_resnet.noise", "test_resnet.birds", "other_net.noise"):
+        shutil.copytree(tiny.folder, tmp_path / name)
+    (tmp_path / "unfinished.noise").mkdir()
+    (tmp_path / "README.md").write_text("no entry")
+    monkeypatch.setattr(catalog, "BUNDLED", tmp_path)
+    return tmp_path
+
+
+def test_models_are_listed_by_name_and_only_finished_ones(bundle):
+    assert list_models() == ["other_net.noise", "test_resnet.birds", "test_resnet.noise"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("*", ["other_net.noise", "test_resnet.birds", "test_resnet.noise"]),
+        ("test_*", ["test_resnet.birds", "test_resnet.noise"]),
+        ("test_resnet", ["test_resnet.birds", "test_resnet.noise"]),
+        ("*.noise", ["other_net.noise", "test_resnet.noise"]),
+        ("other_net.noise", ["other_net.noise"]),
+        ("[ot]*.birds", ["test_resnet.birds"]),
+        ("TEST_*", []),
+        ("", []),
+    ],
+)
+def test_a_shell_pattern_lists_the_names_that_match(bundle, pattern, found):
+    assert list_models(pattern) == found
+
+
+def test_a_full_name_means_its_entry_and_a_bare_one_the_default_tag(bundle):
+    for name in ("test_resnet.noise", "test_resnet.birds", "other_net.noise"):
+        entry = find_entry(name)
+        assert (entry.name, entry.source, entry.revision) == (name, "bundled", None)
+    assert find_entry("test_resnet").name == "test_resnet.birds"
+    assert find_entry("other_net").name == "other_net.noise"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("test_resnet.nose", r"did you mean test_resnet\.noise( or|\?)"),
+        ("test_resnt", r"did you mean test_resnet( or|\?)"),
+        ("other_net.birds", r"did you mean (other_net\.noise|test_resnet\.birds) or "),
+        ("zzzzzz", r"known: other_net\.noise, test_resnet\.birds, test_resnet\.noise; any timm network can be trained"),
+        ("", r"known: "),
+        ("TEST_RESNET", r"known: |did you mean test_resnet"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest_ones(bundle, name, advice):
+    with pytest.raises(UnknownModelError, match=rf"no model is named {re.escape(repr(name))}; {advice}"):
+        find_entry(name)
+
+
+@pytest.mark.parametrize("name", ["owner/name", "./out/entry", "/tmp/entry", "..\\entry", "out\\entry"])
+def test_an_unprefixed_path_is_answered_with_both_fixes_filled_in(name):
+    fixes = f"write {'local-dir:' + name!r} or {'hf-hub:' + name!r}"
+    with pytest.raises(UnknownModelError, match=re.escape(f"{name!r} could be a folder or a Hub repository: {fixes}")):
+        find_entry(name)
+
+
+@pytest.mark.parametrize("name", [None, 3, ["resnet18"], b"resnet18"])
+def test_a_name_that_is_no_text_is_refused(name):
+    with pytest.raises(UnknownModelError, match=rf"a model is named by text, found {re.escape(repr(name))}; known: "):
+        find_entry(name)
+
+
+def test_a_revision_of_a_bundled_model_is_refused(bundle):
+    with pytest.raises(
+        UnknownModelError, match="revision='v1' is for models on the Hub: write hf-hub:owner/test_resnet"
+    ):
+        find_entry("test_resnet", revision="v1")
+
+
+def test_a_revision_of_a_local_folder_is_refused_with_advice_that_can_be_followed(tiny):
+    with pytest.raises(UnknownModelError, match="revision='v1' is for models on the Hub") as caught:
+        find_entry(tiny.name, revision="v1")
+    assert "owner/local-dir:" not in str(caught.value)
+
+
+def test_a_local_folder_is_found_by_its_path(tiny):
+    entry = find_entry(tiny.name)
+    assert (entry.name, entry.source, entry.revision) == (tiny.name, "local", None)
+    assert entry.indicators.to_json() == tiny.indicators.to_json()
+
+
+@pytest.mark.parametrize("inside", ["", "missing", "policies"])
+def test_a_local_folder_without_a_config_is_refused(tiny, tmp_path, inside):
+    path = tiny.folder / inside if inside == "policies" else tmp_path / inside
+    message = re.escape(": no config.json there; give the output folder of training/publish.py")
+    with pytest.raises(UnknownModelError, match=message):
+        find_entry(f"local-dir:{path}")
+
+
+def test_a_checkpoint_is_not_taken_for_an_entry(tiny):
+    with pytest.raises(ArtifactFormatError, match=r"config\.json: this is a 'checkpoint' folder, not a 'entry' folder"):
+        find_entry(f"{tiny.name}/policies/small")
+
+
+def test_published_policies_come_fewest_bitops_first_with_their_figures(tiny):
+    published = find_entry(tiny.name).published
+    assert [(found.name, found.top1) for found in published] == [("small", 61.5), ("large", 72.25)]
+    for found in published:
+        layers = tiny.policies[found.name].layers
+        costs = {name: (tiny.costs[name], bits) for name, bits in layers.items()}
+        assert found.policy_sha256 == tiny.policies[found.name].digest()
+        assert found.bitops == sum(cost.macs * bits.weight * bits.activation for cost, bits in costs.values())
+        assert found.size_bytes == sum(cost.weights * bits.weight for cost, bits in costs.values()) // 8
+
+
+def test_measured_gives_the_figure_of_exactly_one_policy(tiny):
+    entry = find_entry(tiny.name)
+    assert entry.measured(tiny.joint.digest()) == 33.5
+    assert entry.measured(tiny.policies["small"].digest()) is None
+
+
+def test_a_figure_measured_after_calibration_is_not_one_of_the_shipped_weights(tiny, entry_copy, reseal):
+    metrics = json.loads((entry_copy / "metrics.json").read_text())
+    metrics["joint"][0]["calibration_images"] = 64
+    (entry_copy / "metrics.json").write_text(json.dumps(metrics))
+    reseal(entry_copy)
+    assert find_entry(f"local-dir:{entry_copy}").measured(tiny.joint.digest()) is None
+
+
+def test_a_summary_can_be_written_as_json_and_counts_what_there_is(tiny):
+    summary = find_entry(tiny.name).summary()
+    assert json.loads(json.dumps(summary)) == summary
+    bitops = {
+        bits: sum(cost.macs * (64 if cost.fixed else bits * bits) for cost in tiny.costs.values()) for bits in (2, 4)
+    }
+    weights = sum(cost.weights for cost in tiny.costs.values())
+    expected = {
+        "architecture": "test_resnet",
+        "num_classes": 10,
+        "input_size": 32,
+        "searched_layers": 14,
+        "fixed_layers": 2,
+        "minimum_bitops": bitops[2],
+        "maximum_bitops": bitops[4],
+        "float_bytes": 4 * weights,
+        "float_top1": 80.0,
+        "source": "local",
+        "revision": None,
+    }
+    assert {key: summary[key] for key in expected} == expected
+    assert [policy["name"] for policy in summary["policies"]] == ["small", "large"]
+    assert summary["files"] == {
+        path.relative_to(tiny.folder).as_posix(): path.stat().st_size
+        for path in tiny.folder.rglob("*")
+        if path.is_file() and path != tiny.folder / "config.json"
+    }
+
+
+def test_classes_that_do_not_fit_the_network_are_refused(entry_copy, reseal):
+    classes = json.loads((entry_copy / "classes.json").read_text())
+    for wrong in (classes[:9], [*classes, classes[0]]):
+        (entry_copy / "classes.json").write_text(json.dumps(wrong))
+        reseal(entry_copy)
+        with pytest.raises(ArtifactFormatError, match=rf"classes\.json names {len(wrong)} classes, the network has 10"):
+            _ = find_entry(f"local-dir:{entry_copy}").classes
+
+
+@pytest.mark.parametrize("content", [3, None, ["a"] * 10, [{"id": "n"}] * 10, [{"id": 1, "name": 2}] * 10], ids=str)
+def test_malformed_classes_are_refused(entry_copy, reseal, content):
+    (entry_copy / "classes.json").write_text(json.dumps(content))
+    reseal(entry_copy)
+    with pytest.raises(ArtifactFormatError, match=r"classes\.json"):
+        _ = find_entry(f"local-dir:{entry_copy}").classes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [3, [], {"float": 3}, {"float": {"top1": "best"}}, {"joint": 3}, {"joint": [3]}, {"joint": [{"top1": 3.0}]}],
+    ids=str,
+)
+def test_malformed_metrics_are_refused(entry_copy, reseal, content):
+    (entry_copy / "metrics.json").write_text(json.dumps(content))
+    reseal(entry_copy)
+    with pytest.raises(ArtifactFormatError, match=r"metrics\.json"):
+        find_entry(f"local-dir:{entry_copy}").measured(find_entry(f"local-dir:{entry_copy}").summary()["name"])
+
+
+@pytest.mark.parametrize("key", ["policy_sha256", "bitops", "size_bytes"])
+def test_a_published_policy_that_does_not_say_what_it_costs_is_refused(entry_copy, reseal, key):
+    for value in (None, ["much"]):
+        reseal(entry_copy / "policies" / "small", **{key: value})
+        with pytest.raises(ArtifactFormatError, match=rf"policies/small/config\.json.*{key}"):
+            _ = find_entry(f"local-dir:{entry_copy}").published
+
+
+def test_a_damaged_bundled_entry_is_refused_by_name(bundle):
+    path = bundle / "test_resnet.noise" / "indicators.json"
+    path.write_text(path.read_text().replace('"alpha": 2.0', '"alpha": 3.0'))
+    with pytest.raises(ArtifactIntegrityError, match=r"test_resnet\.noise/indicators\.json is damaged: its \d+ bytes"):
+        _ = find_entry("test_resnet.noise").indicators
+
+
+def test_every_bundled_entry_reads_and_keeps_what_it_promises():
+    names = list_models()
+    assert "resnet18.tiny_imagenet" in names
+    for name in names:
+        entry = find_entry(name)
+        summary = entry.summary()
+        assert summary["architecture"] == name.split(".")[0]
+        assert summary["minimum_bitops"] < summary["maximum_bitops"]
+        assert len(entry.classes) == summary["num_classes"]
+        assert len({found["id"] for found in entry.classes}) == summary["num_classes"]
+        assert 0 < summary["float_top1"] <= 100
+        for published in entry.published:
+            policy = Policy.from_json(entry.checkpoint(published.name).read_json("policy.json"))
+            assert policy.digest() == published.policy_sha256
+            assert summary["minimum_bitops"] <= published.bitops <= summary["maximum_bitops"]
+            assert 0 < published.top1 <= 100
+            assert policy.model == summary["architecture"]
+
+
+def test_the_bundled_resnet18_has_a_fine_tuned_policy_within_three_giga_bitops():
+    entry = find_entry("resnet18")
+    assert entry.name == "resnet18.tiny_imagenet"
+    found = {published.name: published for published in entry.published}["3G"]
+    assert found.bitops <= 3_000_000_000
+    assert len(entry.indicators.costs) == 21
+    assert sum(cost.fixed is not None for cost in entry.indicators.costs.values()) == 2
+    with pytest.raises(ArtifactError, match=r"config\.json does not list 'policies/4G/config\.json'"):
+        entry.checkpoint("4G")

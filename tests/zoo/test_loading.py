@@ -1,0 +1,357 @@
+"""Tests of load(): which weights come, what `.limpq` and the warning say, and what is refused."""
+
+import re
+import warnings
+
+import pytest
+import timm
+import torch
+
+from limpq_hub import LayerBits, Policy, load, search
+from limpq_hub.errors import (
+    ArtifactError,
+    BudgetError,
+    InfeasibleBudgetError,
+    LimpqError,
+    PolicyError,
+    UnknownModelError,
+)
+from limpq_hub.plan.budget import format_bitops
+from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.quant.convert import read_policy, select_policy, to_quantized
+from limpq_hub.quant.layers import SwitchableBatchNorm2d, quantized_layers
+from limpq_hub.quant.profile import profile_module
+from limpq_hub.zoo.checkpoint import save_checkpoint
+from limpq_hub.zoo.loading import NotFineTunedWarning
+
+
+@pytest.fixture
+def load_joint(tiny):
+    """A function that loads and returns the network with the text of its warning."""
+
+    def loaded(name: str | None = None, **arguments):
+        with pytest.warns(NotFineTunedWarning) as caught:
+            model = load(name or tiny.name, **arguments)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__, "the warning points into the package"
+        return model, str(caught[0].message)
+
+    return loaded
+
+
+def logits(model, images: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(images)
+
+
+@pytest.mark.parametrize("weights", ["auto", "finetuned"])
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_a_policy_that_was_fine_tuned_comes_with_its_own_weights_and_no_warning(tiny, name, weights):
+    model = load(tiny.name, policy=tiny.policies[name], weights=weights)
+    assert torch.equal(logits(model, tiny.images), logits(tiny.checkpoints[name], tiny.images))
+    facts = model.limpq
+    assert (facts.weights, facts.source, facts.revision) == ("finetuned", "local", None)
+    assert facts.top1 == {"small": 61.5, "large": 72.25}[name]
+    assert facts.nearest.name == name
+    assert facts.plan.policy == tiny.policies[name]
+
+
+def test_a_budget_finds_the_policy_that_was_fine_tuned_for_it(tiny):
+    model = load(tiny.name, bitops="w3a3")
+    assert (model.limpq.weights, model.limpq.top1) == ("finetuned", 61.5)
+    assert model.limpq.plan.optimal
+    assert model.limpq.plan.policy == search(tiny.indicators, bitops="w3a3").policy
+
+
+def test_joint_weights_insist_even_where_a_fine_tuned_checkpoint_is(tiny, load_joint):
+    model, message = load_joint(policy=tiny.policies["small"], weights="joint")
+    assert (model.limpq.weights, model.limpq.top1) == ("joint", None)
+    assert "was not fine-tuned (joint weights, accuracy not measured)" in message
+
+
+def test_another_policy_gets_the_joint_weights_with_the_figure_measured_for_exactly_it(tiny, load_joint):
+    model, message = load_joint(policy=tiny.joint)
+    assert (model.limpq.weights, model.limpq.top1, model.limpq.nearest) == ("joint", 33.5, None)
+    bitops = format_bitops(model.limpq.plan.bitops)
+    assert f"at {bitops} BitOps was not fine-tuned (joint weights, measured 33.50 % top-1): no fine-tuned" in message
+    assert "no fine-tuned policy lies below it; to fine-tune it: accelerate launch training/finetune.py" in message
+
+
+def test_joint_weights_compute_what_the_supernet_computes_at_the_policy(tiny, load_joint):
+    model, _ = load_joint(policy=tiny.joint)
+    expected = select_policy(tiny.supernet, tiny.joint).eval()
+    with torch.no_grad():
+        for parameter in expected.parameters():
+            parameter.copy_(parameter.half().float() if parameter.ndim > 1 else parameter)
+    assert torch.equal(logits(model, tiny.images), logits(expected, tiny.images))
+
+
+def test_the_warning_names_the_nearest_policy_and_the_command_that_fine_tunes(tiny, load_joint):
+    model, message = load_joint(bitops="w4a3")
+    small = sum(
+        tiny.costs[name].macs * bits.weight * bits.activation for name, bits in tiny.policies["small"].layers.items()
+    )
+    assert model.limpq.nearest.name == "small"
+    assert (
+        f"the fine-tuned policy next below is small ({format_bitops(small)} BitOps, measured 61.50 % top-1)" in message
+    )
+    assert (
+        f"accelerate launch training/finetune.py --model {tiny.name} --bitops w4a3 --data FOLDER --output " in message
+    )
+
+
+def test_the_command_in_the_warning_asks_for_every_budget_or_for_the_policy_itself(tiny, load_joint):
+    _, message = load_joint(bitops="w4a3", activation_memory="64kB", compression=8)
+    assert "--bitops w4a3 --activation-memory 64kB --compression 8 --data FOLDER" in message
+    for arguments in (
+        {"policy": tiny.joint},
+        {"bitops": "w4a3", "alpha": 0.5},
+        {"bitops": "w4a3", "pin": {"*": (4, 3)}},
+    ):
+        _, message = load_joint(**arguments)
+        assert "--policy policy.json (write model.limpq.plan.policy.to_json() there) --data FOLDER" in message
+        assert "--bitops" not in message
+
+
+def test_finetuned_weights_that_do_not_exist_are_refused_with_what_there_is(tiny):
+    message = (
+        r'weights="finetuned": local-dir:.* has no checkpoint fine-tuned for exactly this policy of [\d.]+M BitOps '
+    )
+    with pytest.raises(
+        UnknownModelError, match=message + r'\(it has: small, large\); use weights="auto", or '
+    ) as caught:
+        load(tiny.name, bitops="w4a3", weights="finetuned")
+    assert f"training/finetune.py --model {tiny.name} --bitops w4a3 --data FOLDER" in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", ["float", "", None, "AUTO", 3])
+def test_other_weights_are_refused(tiny, weights):
+    message = f'weights={weights!r} is not known: use "auto", "finetuned" or "joint"'
+    with pytest.raises(UnknownModelError, match=re.escape(message)):
+        load(tiny.name, bitops="w3a3", weights=weights)
+
+
+def test_without_a_budget_the_error_lists_what_can_be_asked_and_it_works(tiny):
+    message = r'needs a budget or a policy: give bitops= between "([\d.]+M)" and "([\d.]+M)", or size=, compression=, '
+    message += r"activation_memory=, latency= or policy=; fine-tuned policies: small, large$"
+    with pytest.raises(BudgetError, match=message) as caught:
+        load(tiny.name)
+    lowest, highest = re.search(message, str(caught.value)).groups()
+    assert search(tiny.name, bitops=lowest).policy == tiny.joint
+    assert search(tiny.name, bitops=highest).policy == tiny.policies["large"]
+    with pytest.raises(InfeasibleBudgetError, match="cannot be met"):
+        load(tiny.name, bitops=f"{float(lowest[:-1]) - 0.01:.2f}M")
+
+
+def test_a_misspelt_budget_is_named(tiny):
+    for budget in ({"bitops": "w3a3"}, {}):
+        with pytest.raises(TypeError, match="'bitop'"):
+            load(tiny.name, bitop="3G", **budget)
+
+
+def test_every_form_of_a_policy_loads_the_same_network(tiny, tmp_path):
+    policy = tiny.policies["small"]
+    write_json(tmp_path / "policy.json", policy.to_json())
+    plan = search(tiny.name, bitops="w3a3")
+    write_json(tmp_path / "plan.json", plan.to_json())
+    forms = [policy, plan, policy.to_json(), plan.to_json(), tmp_path / "policy.json", str(tmp_path / "plan.json")]
+    expected = logits(tiny.checkpoints["small"], tiny.images)
+    for form in forms:
+        model = load(tiny.name, policy=form)
+        assert model.limpq.plan.policy == policy
+        assert torch.equal(logits(model, tiny.images), expected)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"bitops": "3G"}, {"size": "1MB", "alpha": 2.0}, {"candidates": [2, 3]}], ids=str
+)
+def test_a_policy_and_a_budget_together_are_refused(tiny, arguments):
+    with pytest.raises(BudgetError, match=f"^give a policy or {', '.join(arguments)}, not both$"):
+        load(tiny.name, policy=tiny.policies["small"], **arguments)
+
+
+@pytest.mark.parametrize("policy", [3, ["fc"], b"policy"])
+def test_a_policy_of_another_kind_is_refused(tiny, policy):
+    message = f"policy={policy!r}: give a Policy, a Plan, or the content or path of a policy.json"
+    with pytest.raises(PolicyError, match=re.escape(message)):
+        load(tiny.name, policy=policy)
+
+
+def test_a_policy_file_that_is_missing_or_malformed_is_named(tiny, tmp_path):
+    with pytest.raises(PolicyError, match=r"there is no file '.*missing\.json'; give the path of a policy\.json"):
+        load(tiny.name, policy=tmp_path / "missing.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(LimpqError, match=r"broken\.json is not JSON: "):
+        load(tiny.name, policy=tmp_path / "broken.json")
+    with pytest.raises(PolicyError, match="not a policy of format 1: found format 2"):
+        load(tiny.name, policy={"format": 2})
+    (tmp_path / "list.json").write_text("[1, 2]")
+    with pytest.raises(PolicyError, match=r"policy=\[1, 2\]: give a Policy, a Plan, or the content or path"):
+        load(tiny.name, policy=tmp_path / "list.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "resnet50"}, "the policy is for 'resnet50', local-dir:"),
+        ({"layer": ("layer1.0.conv1", None)}, "the policy is for other layers: it lacks layer1.0.conv1; give bits for"),
+        (
+            {"layer": ("extra", LayerBits(2, 2))},
+            "the policy is for other layers: it has foreign extra; give bits for ex",
+        ),
+        (
+            {"layer": ("layer1.0.conv1", LayerBits(5, 4))},
+            "layer 'layer1.0.conv1' learned no weight step at 5 bits; choose",
+        ),
+        ({"layer": ("layer1.0.conv1", LayerBits(4, 8))}, "layer 'layer1.0.conv1' learned no activation step at 8 bits"),
+        (
+            {"layer": ("fc", LayerBits(4, 4))},
+            "layer 'fc' is fixed at LayerBits(weight=8, activation=8), the policy has",
+        ),
+    ],
+)
+def test_a_policy_that_does_not_fit_the_entry_is_refused(tiny, change, message):
+    layers = dict(tiny.joint.layers)
+    if "layer" in change:
+        name, bits = change["layer"]
+        layers[name] = bits
+    policy = Policy(change.get("model", "test_resnet"), {name: bits for name, bits in layers.items() if bits})
+    with pytest.raises(PolicyError, match=re.escape(message)):
+        load(tiny.name, policy=policy)
+
+
+@pytest.mark.parametrize("weights", ["finetuned", "joint"])
+def test_the_network_is_in_eval_mode_frozen_and_plain(tiny, weights):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotFineTunedWarning)
+        model = load(tiny.name, policy=tiny.policies["small"], weights=weights)
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not any(isinstance(module, SwitchableBatchNorm2d) for module in model.modules())
+    assert {name for name, _ in quantized_layers(model)} == set(tiny.costs)
+    assert read_policy(model).layers == tiny.policies["small"].layers
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+    assert model.num_classes == 10
+
+
+def test_gradients_of_the_image_flow_through_the_frozen_network(tiny):
+    model = load(tiny.name, bitops="w3a3")
+    images = tiny.images.clone().requires_grad_()
+    model(images).square().sum().backward()
+    assert images.grad.abs().sum() > 0
+
+
+def test_what_the_network_says_of_itself_cannot_be_changed(tiny):
+    model = load(tiny.name, bitops="w3a3")
+    with pytest.raises(AttributeError, match="cannot assign to field 'top1'"):
+        model.limpq.top1 = 100.0
+    spec = model.limpq.network
+    assert (spec.architecture, spec.num_classes, spec.input_shape) == ("test_resnet", 10, (3, 32, 32))
+    assert [found["name"] for found in model.limpq.classes] == [f"noise {index}" for index in range(10)]
+
+
+def test_two_loads_share_nothing(tiny):
+    first, second = (load(tiny.name, bitops="w3a3") for _ in range(2))
+    expected = logits(second, tiny.images)
+    with torch.no_grad():
+        for value in first.state_dict().values():
+            value.zero_()
+    assert torch.equal(logits(second, tiny.images), expected)
+
+
+@pytest.mark.parametrize("weights", ["finetuned", "joint"])
+def test_calibration_changes_the_batch_norm_statistics_only_and_clears_the_figure(tiny, weights):
+    policy = tiny.policies["small"] if weights == "finetuned" else tiny.joint
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotFineTunedWarning)
+        plain = load(tiny.name, policy=policy, weights=weights)
+        calibrated = load(tiny.name, policy=policy, weights=weights, calibrate=iter([tiny.images[:4], tiny.images[4:]]))
+    assert plain.limpq.top1 in (61.5, 33.5)
+    assert calibrated.limpq.top1 is None
+    assert calibrated.limpq.weights == weights
+    before, after = plain.state_dict(), calibrated.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    statistics = {name for name in before if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    assert changed == statistics
+    # The first statistic, by hand: the mean over both batches of the first convolution's output.
+    with torch.no_grad():
+        outputs = [plain.conv1[0](batch).mean((0, 2, 3)) for batch in (tiny.images[:4], tiny.images[4:])]
+    torch.testing.assert_close(after["conv1.1.running_mean"], torch.stack(outputs).mean(0))
+    assert not any(module.training for module in calibrated.modules())
+
+
+def test_calibration_without_images_changes_nothing(tiny):
+    model = load(tiny.name, bitops="w3a3", calibrate=[])
+    assert model.limpq.top1 == 61.5
+    assert torch.equal(logits(model, tiny.images), logits(tiny.checkpoints["small"], tiny.images))
+
+
+def test_without_pretrained_weights_the_network_is_random_and_says_so(tiny, load_joint):
+    model, message = load_joint(policy=tiny.policies["small"], pretrained=False)
+    assert (model.limpq.weights, model.limpq.top1) == ("random", None)
+    assert "was not fine-tuned (random weights, accuracy not measured): " in message
+    assert not torch.equal(logits(model, tiny.images), logits(tiny.checkpoints["small"], tiny.images))
+    assert logits(model, tiny.images).isfinite().all()
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert read_policy(model).layers == tiny.policies["small"].layers
+
+
+def test_random_weights_need_no_weight_files(tiny, entry_copy, load_joint):
+    for file in entry_copy.rglob("*.safetensors"):
+        file.unlink()
+    model, _ = load_joint(f"local-dir:{entry_copy}", bitops="w3a3", pretrained=False)
+    assert model.limpq.weights == "random"
+
+
+def test_a_published_checkpoint_of_another_network_is_refused(tiny, entry_copy, reseal):
+    overlay = {"input_size": (3, 32, 32), "crop_pct": 1.0, "interpolation": "bilinear"}
+    torch.manual_seed(0)
+    other = timm.create_model("test_resnet", num_classes=7, pretrained_cfg_overlay=overlay).eval()
+    quantized = to_quantized(other, tiny.policies["small"], example_input=tiny.images)
+    save_checkpoint(
+        entry_copy / "policies/small", quantized, profile_module(other, tiny.images), metrics={"top1": 99.0}
+    )
+    reseal(entry_copy / "policies/small")
+    with pytest.raises(ArtifactError, match="policies/small"):
+        load(f"local-dir:{entry_copy}", policy=tiny.policies["small"])
+
+
+def test_a_published_checkpoint_that_prepares_pictures_otherwise_is_refused(tiny, entry_copy, reseal):
+    reseal(entry_copy / "policies/small", mean=[0.0, 0.0, 0.0])
+    with pytest.raises(ArtifactError, match="policies/small"):
+        load(f"local-dir:{entry_copy}", policy=tiny.policies["small"])
+
+
+def test_an_entry_without_policies_and_figures_loads_joint_weights(tiny, entry_copy, reseal, load_joint):
+    for file in ("metrics.json", *(f"policies/{name}/config.json" for name in ("small", "large"))):
+        (entry_copy / file).unlink()
+    reseal(entry_copy)
+    model, message = load_joint(f"local-dir:{entry_copy}", bitops="w3a3")
+    assert (model.limpq.weights, model.limpq.top1, model.limpq.nearest) == ("joint", None, None)
+    assert "no fine-tuned policy lies below it" in message
+    with pytest.raises(BudgetError, match=r"fine-tuned policies: none$"):
+        load(f"local-dir:{entry_copy}")
+    with pytest.raises(UnknownModelError, match=r"\(it has: none\)"):
+        load(f"local-dir:{entry_copy}", bitops="w3a3", weights="finetuned")
+
+
+def test_the_bundled_resnet18_is_fine_tuned_at_three_giga_bitops():
+    model = load("resnet18", bitops="3G")
+    facts = model.limpq
+    assert (facts.weights, facts.source, facts.revision) == ("finetuned", "bundled", None)
+    assert facts.nearest.name == "3G"
+    assert facts.top1 == facts.nearest.top1
+    assert facts.plan.bitops == facts.nearest.bitops <= 3_000_000_000
+    assert len(facts.classes) == model.num_classes == 200
+    images = torch.randn(2, *facts.network.input_shape, generator=torch.Generator().manual_seed(0))
+    answers = logits(model, images)
+    assert answers.shape == (2, 200)
+    assert answers.isfinite().all()
+
+
+def test_the_bundled_resnet18_below_its_fine_tuned_policy_is_joint(load_joint):
+    model, message = load_joint("resnet18", bitops="2.345G")
+    assert model.limpq.weights == "joint"
+    assert model.limpq.plan.bitops <= 2_345_000_000
+    assert "resnet18.tiny_imagenet at " in message
+    assert "--model resnet18.tiny_imagenet --bitops 2.345G --data FOLDER" in message
