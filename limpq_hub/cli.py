@@ -68,13 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
     )
-    predict.add_argument("--top", type=int, default=5, help="how many classes to show")
+    predict.add_argument("--top", type=_count, default=5, help="how many classes to show")
 
     reader = command("import", _import, "Turn an indicator pickle of the LIMPQ authors into an indicators.json.")
     reader.add_argument("pickle", type=Path, help="read without executing anything in it")
     reader.add_argument("--model", required=True, help="timm architecture that its layer names fit")
-    reader.add_argument("--input-size", type=int, default=224, help="height and width in pixels")
-    reader.add_argument("--num-classes", type=int, default=1000, help="outputs of the classifier")
+    reader.add_argument("--input-size", type=_count, default=224, help="height and width in pixels")
+    reader.add_argument("--num-classes", type=_count, default=1000, help="outputs of the classifier")
     reader.add_argument("--output", type=Path, required=True, help="the indicators.json to write")
     return parser
 
@@ -100,6 +100,12 @@ def _pin(text: str) -> tuple[str, tuple[int, int]]:
     if not pattern or not comma or not weight.isdecimal() or not activation.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=W,A, for example 'layer4.*=4,4'")
     return pattern, (int(weight), int(activation))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
@@ -150,6 +156,8 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
+    from rich.markup import escape
+
     from limpq_hub.zoo.catalog import find_entry
 
     entry = find_entry(options.model)
@@ -173,11 +181,13 @@ def _info(options: argparse.Namespace) -> None:
     rows |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in record["provenance"].items()}
     table = _table(entry.name, "", "")
     for key, value in rows.items():
-        table.add_row(key, value)
+        table.add_row(escape(key), escape(value))
     _print(table)
 
 
 def _predict(options: argparse.Namespace) -> None:
+    from rich.markup import escape
+
     from limpq_hub.pictures import read_picture, top_classes
     from limpq_hub.zoo.loading import load
 
@@ -203,7 +213,7 @@ def _predict(options: argparse.Namespace) -> None:
         return
     table = _table(f"{options.picture.name}, seen by {options.model}", "class", "probability")
     for guess in guesses:
-        table.add_row(guess.name, f"{guess.probability:.1%}")
+        table.add_row(escape(guess.name), f"{guess.probability:.1%}")
     table.caption = (
         f"{loaded.weights} weights, {format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
         + (f", {loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
@@ -220,7 +230,7 @@ def _import(options: argparse.Namespace) -> None:
     from limpq_hub.quant.profile import profile_module
 
     read_limpq_pickle(options.pickle)
-    if not timm.is_model(options.model):
+    if not timm.is_model(options.model) or "." in options.model:
         raise UnknownModelError(f"timm has no architecture {shown(options.model)}; see timm.list_models()")
     network = timm.create_model(options.model, num_classes=options.num_classes, pretrained=False)
     costs = profile_module(network, torch.zeros(1, 3, options.input_size, options.input_size))
@@ -242,9 +252,10 @@ def _percent(value: float | None) -> str:
 
 
 def _table(title: str, *headings: str) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, show_header=any(headings))
+    table = Table(title=escape(title), show_header=any(headings))
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table

@@ -1,16 +1,20 @@
 """Every error of this package: what was given, why it cannot be, what to do instead."""
 
-import reprlib
-
-# Stays quick on values that are huge, or nested without end.
-_BRIEF = reprlib.Repr()
-_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
-_BRIEF.maxlevel = 3
+_SCALARS = (str, bytes, int, float, type(None))
 
 
 def shown(value: object) -> str:
-    """Return `value` as a message may quote it: control characters escaped, at most 80 characters."""
-    text = _BRIEF.repr(value)
+    """Return `value` as a message may quote it: control characters escaped, at most 80 characters.
+
+    A collection that is nested is named by its type alone: it may go on without end.
+    """
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+    if any(not isinstance(item, _SCALARS) for item in items):
+        return f"<{type(value).__name__}>"
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pickletools
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, UnsafeFileError, shown
+from limpq_hub.plan.budget import is_number
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import Indicators
 
@@ -70,7 +70,11 @@ def import_limpq_indicators(
     for key in ("weight", "act"):
         if not isinstance(content.get(key), dict):
             raise ArtifactFormatError(f"{path}: no {key!r} steps in it; is it an indicator file of the LIMPQ authors?")
-        named = {str(name).removeprefix("module."): of_layer for name, of_layer in content[key].items()}
+        names = [str(name).removeprefix("module.") for name in content[key]]
+        for name in names:
+            if names.count(name) > 1:
+                raise ArtifactFormatError(f"{path}: layer {shown(name)} stands twice among the {key!r} steps")
+        named = dict(zip(names, content[key].values(), strict=True))
         foreign = [name for name in named if name not in costs]
         if foreign:
             raise ArtifactFormatError(f"{path}: layer {shown(foreign[0])} is not a layer of {model}; is --model right?")
@@ -92,10 +96,12 @@ def import_limpq_indicators(
 def _step_sizes(where: str, of_layer: Any) -> dict[int, float]:
     if not isinstance(of_layer, Mapping):
         raise ArtifactFormatError(f"{where}: no step for each bit-width, found {shown(of_layer)}")
-    steps = {}
+    steps: dict[int, float] = {}
     for bits, step in of_layer.items():
-        if not str(bits).isdecimal() or not isinstance(step, int | float) or not math.isfinite(step):
+        if not str(bits).isdecimal() or not is_number(step):
             raise ArtifactFormatError(f"{where}: {shown(step)} at {shown(bits)} bits is not a step size")
+        if int(bits) in steps:
+            raise ArtifactFormatError(f"{where}: two steps at {int(bits)} bits; keep one")
         steps[int(bits)] = float(step)
     return steps
 

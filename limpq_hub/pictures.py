@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import struct
 import warnings
 from dataclasses import dataclass
 
@@ -15,6 +17,9 @@ from limpq_hub.errors import ImageError, shown
 from limpq_hub.zoo.network import NetworkSpec
 
 MOST_PIXELS = 50_000_000
+_TOO_MANY = f"more than {MOST_PIXELS:,}; scale it down first"
+# Not PostScript, which Pillow shows by running it.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
@@ -35,20 +40,22 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
     name = shown(os.fspath(path))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
-        if picture.width * picture.height > MOST_PIXELS:
-            raise ImageError(
-                f"{name} has {picture.width} x {picture.height} pixels, more than {MOST_PIXELS:,}; scale it down first"
-            )
-        return _to_rgb(ImageOps.exif_transpose(picture))
+            # Large pictures are refused below; odd metadata does not change what the picture shows.
+            warnings.simplefilter("ignore")
+            picture = Image.open(path, formats=_FORMATS)
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ImageError(f"{name} has {picture.width} x {picture.height} pixels, {_TOO_MANY}")
+            return _to_rgb(ImageOps.exif_transpose(picture))
+    except ImageError:
+        raise
     except FileNotFoundError:
         raise ImageError(f"there is no file {name}; give the path of a picture") from None
     except (UnidentifiedImageError, IsADirectoryError):
         raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, ImageError):
-            raise
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r"\d+ pixels", str(error))
+        raise ImageError(f"{name} has {pixels[0] if pixels else 'too many pixels'}, {_TOO_MANY}") from None
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise ImageError(f"{name} is damaged and cannot be decoded: {str(error)[:80]}") from None
 
 

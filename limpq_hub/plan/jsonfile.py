@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from limpq_hub.errors import ArtifactFormatError, shown
+from limpq_hub.plan.budget import is_number
 
 
 def parse_json(data: bytes | str, name: str) -> Any:
@@ -70,3 +71,26 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_shape(content: Any, shape: Any, where: str) -> None:
+    """Raise `ArtifactFormatError` unless parsed JSON has the types of `shape`.
+
+    Args:
+        shape: a type (float stands for any finite number), `[shape of each item]`, or `{key: shape}`, in which further
+            keys are free.
+        where: what to call the content in an error.
+    """
+    if isinstance(shape, dict):
+        check_shape(content, dict, where)
+        for key, inner in shape.items():
+            if key not in content:
+                raise ArtifactFormatError(f"{where}: {key} is missing")
+            check_shape(content[key], inner, f"{where}: {key}")
+    elif isinstance(shape, list):
+        check_shape(content, list, where)
+        for item in content:
+            check_shape(item, shape[0], where)
+    elif not (is_number(content) if shape is float else type(content) is shape):
+        kind = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}[shape]
+        raise ArtifactFormatError(f"{where} must be {kind}, found {shown(content)}")

@@ -14,10 +14,16 @@ from typing import Any
 from limpq_hub.errors import ArtifactFormatError, UnknownModelError, shown
 from limpq_hub.plan.costs import FLOAT_BITS, total_bitops
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.folder import SealedFolder, open_folder, open_local_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
+_COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
+_METRICS = {
+    "float": {"top1": float},
+    "joint": [{"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}],
+}
 _POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
 
 
@@ -63,12 +69,17 @@ class Entry:
     @cached_property
     def metrics(self) -> Mapping[str, Any]:
         """Measured figures: "float", and "joint" by policy; empty if nothing was measured."""
-        return self.folder.read_json("metrics.json") if "metrics.json" in self.folder.files else {}
+        if "metrics.json" not in self.folder.files:
+            return {}
+        metrics = self.folder.read_json("metrics.json")
+        check_shape(metrics, _METRICS, f"{self.folder.name}/metrics.json")
+        return metrics
 
     @cached_property
     def classes(self) -> list[dict[str, str]]:
         """Id and name of each class, in the order of the class indices."""
         classes = self.folder.read_json("classes.json")
+        check_shape(classes, [{"id": str, "name": str}], f"{self.folder.name}/classes.json")
         if len(classes) != self.folder.config["num_classes"]:
             raise ArtifactFormatError(
                 f"{self.folder.name}/classes.json names {len(classes)} classes, the network has "
@@ -82,9 +93,13 @@ class Entry:
         found = []
         for match in filter(None, map(_POLICY_CONFIG.fullmatch, self.folder.files)):
             checkpoint = self.checkpoint(match[1])
-            metrics = checkpoint.read_json("metrics.json") if "metrics.json" in checkpoint.files else {}
-            figures = {key: checkpoint.config[key] for key in ("policy_sha256", "bitops", "size_bytes")}
-            found.append(Published(name=match[1], top1=metrics.get("top1"), **figures))
+            check_shape(checkpoint.config, _COSTS, f"{checkpoint.name}/config.json")
+            metrics = {"top1": None}
+            if "metrics.json" in checkpoint.files:
+                metrics = checkpoint.read_json("metrics.json")
+                check_shape(metrics, {"top1": float}, f"{checkpoint.name}/metrics.json")
+            figures = {key: checkpoint.config[key] for key in _COSTS}
+            found.append(Published(name=match[1], top1=metrics["top1"], **figures))
         return tuple(sorted(found, key=lambda published: published.bitops))
 
     def checkpoint(self, policy_name: str) -> SealedFolder:
@@ -147,7 +162,7 @@ def find_entry(
     if name.startswith("hf-hub:"):
         return _from_hub(name, revision, cache_dir, token)
     if revision is not None:
-        raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/{name}")
+        raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/name")
     if name.startswith("local-dir:"):
         path = Path(name.removeprefix("local-dir:"))
         if not (path / "config.json").is_file():

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, LimpqError
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, PolicyError, shown
 from limpq_hub.plan.costs import Costs, total_bitops, total_size_bits
-from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import build_quantized, read_policy
 from limpq_hub.quant.layers import QuantLayer, quantized_layers
@@ -65,14 +65,17 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
         ArtifactError: a file is damaged, or does not fit the network; nothing is half-loaded.
     """
     spec = NetworkSpec.from_config(folder.config, folder.name)
-    module = spec.build()
-    costs = spec.costs(module, set(folder.config.get("signed_inputs", ())))
+    check_shape(folder.config, {"signed_inputs": [str]}, f"{folder.name}/config.json")
+    module, signed = spec.build(), folder.config["signed_inputs"]
+    costs = spec.costs(module, signed)
+    if not set(signed) <= set(costs):
+        raise ArtifactFormatError(f"{folder.name}/config.json: signed_inputs names layers that the network has not")
     try:
         policy = Policy.from_json(folder.read_json("policy.json"))
+        if (policy.model, policy.input_size) != (spec.architecture, spec.input_size):
+            raise PolicyError(f"the policy is for {shown(policy.model)} at {policy.input_size} pixels")
         quantized = build_quantized(module, policy, costs)
-    except LimpqError as error:
-        if isinstance(error, ArtifactIntegrityError):
-            raise
+    except PolicyError as error:
         raise ArtifactFormatError(f"{folder.name}/policy.json: {error}") from None
     counted = {
         "policy_sha256": policy.digest(),

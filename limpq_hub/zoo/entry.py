@@ -11,6 +11,7 @@ from limpq_hub.errors import ArtifactIntegrityError
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.quant.convert import build_supernet
+from limpq_hub.quant.quantizer import STEP_FLOOR
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
@@ -31,6 +32,7 @@ def save_entry(
         classes: {"id", "name"} of each class, in the order of the class indices.
     """
     state = {name: value.half() if value.ndim > 1 else value for name, value in supernet.state_dict().items()}
+    state |= {name: value.clamp_min(STEP_FLOOR) for name, value in state.items() if name.endswith(".step")}
     write_bytes(folder / _SUPERNET, tensors_to_bytes(state))
     indicators.save(folder / "indicators.json")
     write_json(folder / "classes.json", list(classes))
@@ -62,6 +64,12 @@ def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
 
 def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, name: str) -> None:
     """Raise `ArtifactIntegrityError` unless the indicators describe exactly the layers of the network."""
+    described = (indicators.model, indicators.input_size, indicators.num_classes)
+    if described != (spec.architecture, spec.input_size, spec.num_classes):
+        raise ArtifactIntegrityError(
+            f"{name}/indicators.json is for {described[0]} at {described[1]} pixels with {described[2]} classes, its "
+            f"config.json for {spec.architecture} at {spec.input_size} pixels with {spec.num_classes}"
+        )
     signed = {layer for layer, cost in indicators.costs.items() if cost.signed}
     counted = spec.costs(module, signed)
     for layer in [*counted, *indicators.costs]:

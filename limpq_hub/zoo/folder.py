@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, UnsafeFileError, shown
-from limpq_hub.plan.jsonfile import parse_json, write_bytes
+from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
 
 FORMAT = 1
 CONFIG = "config.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
-_LISTED = {"sha256": str, "bytes": int}
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -89,15 +88,13 @@ def open_folder(name: str, fetch: Callable[[str], Path], kind: str) -> SealedFol
     if config.get("kind") != kind:
         raise ArtifactFormatError(f"{label}: this is a {shown(config.get('kind'))} folder, not a {kind!r} folder")
     seal = config.pop("config_sha256", None)
-    if data != _canonical(config | {"config_sha256": seal}) or seal != _digest(config):
+    if seal != _digest(config) or data != _canonical(config | {"config_sha256": seal}):
         raise ArtifactIntegrityError(f"{label} was changed after it was written; fetch the artifact again")
-    if not isinstance(config.get("files"), dict):
-        raise ArtifactFormatError(f'{label}: "files" must list every file with its sha256 and bytes')
+    check_shape(config, {"files": dict}, label)
     for file, listed in config["files"].items():
         if not _FILE_NAME.fullmatch(file) or ".." in file:
             raise UnsafeFileError(f"{label}: {shown(file)} is not a plain file name inside the folder")
-        if not isinstance(listed, dict) or {key: type(value) for key, value in listed.items()} != _LISTED:
-            raise ArtifactFormatError(f"{label}: {shown(file)} needs exactly a sha256 and bytes")
+        check_shape(listed, {"sha256": str, "bytes": int}, f"{label}: {file}")
     return SealedFolder(name, fetch, config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ from limpq_hub import __version__
 from limpq_hub.errors import HubNotFoundError, HubOfflineError, HubUnavailableError, shown
 
 _LIBRARY = {"library_name": "limpq-hub", "library_version": __version__}
+_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*", re.ASCII)
 Result = TypeVar("Result")
 
 
@@ -34,6 +36,8 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
     Raises:
         HubError: the Hub has no such repository, or cannot be reached.
     """
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise HubNotFoundError(f"{repo}: {shown(revision)} is not a branch, tag or commit")
     snapshot = _asked(
         repo,
         revision,

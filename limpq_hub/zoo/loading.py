@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import BudgetError, PolicyError, UnknownModelError, shown
+from limpq_hub.errors import ArtifactIntegrityError, BudgetError, PolicyError, UnknownModelError, shown
 from limpq_hub.plan import ilp
 from limpq_hub.plan.budget import CONSTRAINTS, Budget, format_bitops
 from limpq_hub.plan.jsonfile import read_json
@@ -24,11 +25,10 @@ from limpq_hub.zoo.catalog import Entry, Published, find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import load_supernet
 from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.planning import SearchOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from limpq_hub.zoo.planning import SearchOptions
 
 
 class NotFineTunedWarning(UserWarning):
@@ -108,7 +108,7 @@ def load(
         kind, top1, network = "random", None, _random_network(entry, plan.policy)
     elif exact is not None and weights != "joint":
         kind, top1 = "finetuned", exact.top1
-        network, _ = load_checkpoint(entry.checkpoint(exact.name))
+        network = _published_network(entry, exact, plan)
     else:
         kind, top1 = "joint", entry.measured(digest)
         network = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy).eval()
@@ -131,6 +131,19 @@ def load(
     return network
 
 
+def _published_network(entry: Entry, published: Published, plan: Plan) -> nn.Module:
+    """Return the fine-tuned network, after checking that entry and checkpoint speak of the same one."""
+    folder = entry.checkpoint(published.name)
+    network, _ = load_checkpoint(folder)
+    specs = [NetworkSpec.from_config(config, entry.name) for config in (entry.folder.config, folder.config)]
+    counted = (plan.bitops, plan.size_bytes), (published.bitops, published.size_bytes)
+    if specs[0] != specs[1] or counted[0] != counted[1]:
+        raise ArtifactIntegrityError(
+            f"{folder.name} is a checkpoint of another network than {entry.name}; fetch the artifact again"
+        )
+    return network
+
+
 def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptions]) -> Plan:
     """Return the plan of a given policy, or of a search in the indicators of `entry`.
 
@@ -142,6 +155,8 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptio
         BudgetError: neither or both are given.
         PolicyError: the policy is for another network.
     """
+    for key in constraints.keys() - SearchOptions.__annotations__.keys():
+        raise TypeError(f"{key!r} is not an argument of load or search; see limpq_hub.search")
     given = {key: value for key, value in constraints.items() if value is not None}
     indicators = entry.indicators
     if policy is not None:
@@ -190,8 +205,8 @@ def _finetune(entry: Entry, constraints: Mapping[str, Any]) -> str:
     else:
         which = "--policy policy.json (write model.limpq.plan.policy.to_json() there)"
     return (
-        f"to fine-tune it: accelerate launch training/finetune.py --model {entry.name} {which} --data FOLDER "
-        f"--output out/{entry.indicators.model}-finetuned"
+        f"fine-tune it with: accelerate launch training/finetune.py --model {shlex.quote(entry.name)} {which} "
+        f"--data FOLDER --output out/{entry.indicators.model}-finetuned"
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,9 +12,19 @@ from torch import nn
 
 from limpq_hub.errors import ArtifactFormatError, shown
 from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.quant.profile import measure_costs, quantizable_layers
 
-_KEYS = ("architecture", "num_classes", "input_size", "mean", "std", "interpolation", "crop_pct")
+_SHAPE = {
+    "architecture": str,
+    "num_classes": int,
+    "input_size": int,
+    "mean": [float],
+    "std": [float],
+    "interpolation": str,
+    "crop_pct": float,
+}
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
 @dataclass(frozen=True)
@@ -64,16 +75,18 @@ class NetworkSpec:
         Raises:
             ArtifactFormatError: a value is missing, or the architecture is not one of timm's.
         """
-        missing = [key for key in _KEYS if key not in config]
-        if missing:
-            raise ArtifactFormatError(f"{name}/config.json: {', '.join(missing)} missing")
-        architecture, sizes = config["architecture"], (config["num_classes"], config["input_size"])
-        if not isinstance(architecture, str) or not timm.is_model(architecture):
-            raise ArtifactFormatError(f"{name}/config.json: {shown(architecture)} is not an architecture of timm")
-        if any(type(size) is not int or not 0 < size < 100_000 for size in sizes):
-            raise ArtifactFormatError(f"{name}/config.json: num_classes and input_size of {sizes} cannot be")
-        values = {key: config[key] for key in _KEYS}
-        return cls(**values | {"mean": tuple(config["mean"]), "std": tuple(config["std"])})
+        where = f"{name}/config.json"
+        check_shape(config, _SHAPE, where)
+        architecture = config["architecture"]
+        if not re.fullmatch(r"[A-Za-z0-9_]+", architecture) or not timm.is_model(architecture):
+            raise ArtifactFormatError(f"{where}: {shown(architecture)} is not an architecture of timm")
+        for key, lowest, highest in (("num_classes", 1, 99_999), ("input_size", 1, 9_999), ("crop_pct", 0.01, 1)):
+            if not lowest <= config[key] <= highest:
+                raise ArtifactFormatError(f"{where}: {key} of {shown(config[key])} cannot be")
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or config["interpolation"] not in _INTERPOLATIONS:
+            raise ArtifactFormatError(f"{where}: mean, std or interpolation is not how pictures can be prepared")
+        return cls(**{key: config[key] for key in _SHAPE} | {"mean": mean, "std": std})
 
     def to_config(self) -> dict[str, Any]:
         """Return the spec as `config.json` holds it."""
@@ -92,7 +105,7 @@ class NetworkSpec:
             self.architecture, num_classes=self.num_classes, pretrained=False, pretrained_cfg_overlay=overlay
         ).eval()
 
-    def costs(self, module: nn.Module, signed_inputs: set[str]) -> dict[str, LayerCost]:
+    def costs(self, module: nn.Module, signed_inputs: Collection[str]) -> dict[str, LayerCost]:
         """Return the cost of each layer of `module`, counted afresh.
 
         Args:

@@ -33,7 +33,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
     """Copy `tensors` into `module`: exactly its names and shapes, floating point of any width.
 
     Raises:
-        ArtifactFormatError: a tensor is missing, foreign, or of another shape; nothing is copied.
+        ArtifactFormatError: a tensor is missing, foreign, of another shape, or not finite; nothing is copied.
     """
     state = module.state_dict()
     for key in state.keys() - tensors.keys():
@@ -46,5 +46,15 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
             raise ArtifactFormatError(
                 f"{name}: tensor {key} is {found.dtype} {list(found.shape)}, the network needs {list(value.shape)}"
             )
+        if found.is_floating_point() and not _can_be(key, found):
+            raise ArtifactFormatError(f"{name}: tensor {key} holds values that no training leaves behind")
     with torch.no_grad():
         module.load_state_dict({key: tensors[key].to(value.dtype) for key, value in state.items()})
+
+
+def _can_be(key: str, value: Tensor) -> bool:
+    if key.endswith(".step") and not bool((value > 0).all()):
+        return False
+    if key.endswith(".running_var") and not bool((value >= 0).all()):
+        return False
+    return bool(value.isfinite().all())

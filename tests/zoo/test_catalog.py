@@ -83,9 +83,7 @@ def test_a_name_that_is_no_text_is_refused(name):
 
 
 def test_a_revision_of_a_bundled_model_is_refused(bundle):
-    with pytest.raises(
-        UnknownModelError, match="revision='v1' is for models on the Hub: write hf-hub:owner/test_resnet"
-    ):
+    with pytest.raises(UnknownModelError, match="revision='v1' is for models on the Hub: write hf-hub:owner/name"):
         find_entry("test_resnet", revision="v1")
 
 

@@ -262,7 +262,8 @@ def test_an_architecture_that_timm_does_not_have_is_refused(refused):
 
 @pytest.mark.parametrize("architecture", [3, ["test_resnet"], "", "../resnet18", "hf-hub:a/b", "local-dir:/tmp"])
 def test_an_architecture_that_is_no_name_is_refused(refused, architecture):
-    refused(ArtifactFormatError, r"config\.json: .* is not an architecture of timm", architecture=architecture)
+    message = r"config\.json: (.* is not an architecture of timm|architecture must be text)"
+    refused(ArtifactFormatError, message, architecture=architecture)
 
 
 def test_an_architecture_with_a_tag_that_timm_does_not_have_is_refused(refused):
@@ -270,25 +271,25 @@ def test_an_architecture_with_a_tag_that_timm_does_not_have_is_refused(refused):
 
 
 def test_another_architecture_of_timm_is_refused(refused):
-    message = r"policy\.json: the policy is for other layers: it lacks stem\.conv, .*; it has foreign conv1\.0, "
-    refused(ArtifactFormatError, message, architecture="test_byobnet")
+    refused(ArtifactFormatError, "signed_inputs names layers that the network has not", architecture="test_byobnet")
 
 
 @pytest.mark.parametrize(
     "key", ["architecture", "num_classes", "input_size", "mean", "std", "interpolation", "crop_pct"]
 )
 def test_a_config_without_a_key_is_refused(refused, key):
-    refused(ArtifactFormatError, rf"config\.json: {key} missing", **{key: None})
+    refused(ArtifactFormatError, rf"config\.json: {key} is missing", **{key: None})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "64", True, 100_000])
 @pytest.mark.parametrize("key", ["num_classes", "input_size"])
 def test_a_size_that_cannot_be_is_refused(refused, key, value):
-    refused(ArtifactFormatError, r"config\.json: num_classes and input_size of \(.*\) cannot be", **{key: value})
+    message = rf"config\.json: {key} (of {value} cannot be|must be a whole number, found {value!r})"
+    refused(ArtifactFormatError, message, **{key: value})
 
 
 def test_another_input_size_or_class_count_fails_the_recount(refused):
-    refused(ArtifactIntegrityError, r"config\.json says bitops \d+, a recount gives \d+", input_size=48)
+    refused(ArtifactFormatError, r"policy\.json: the policy is for 'test_resnet' at 32 pixels", input_size=48)
     refused(ArtifactIntegrityError, r"config\.json says bitops \d+, a recount gives \d+", num_classes=11, input_size=32)
 
 
