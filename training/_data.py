@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from timm.data import create_dataset, create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from limpq_hub.errors import DataError, shown
 from limpq_hub.plan.jsonfile import read_json
@@ -96,11 +96,14 @@ def validation_loader(options: argparse.Namespace, spec: NetworkSpec, batch_size
     Raises:
         DataError: the data set is missing or empty.
     """
-    images = _pictures(options, "val", training=False)
-    images.transform = create_transform(
-        spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
-    )
-    return DataLoader(images, batch_size, num_workers=options.workers)
+    return DataLoader(_plain_images(options, spec, "val"), batch_size, num_workers=options.workers)
+
+
+def calibration_batches(options: argparse.Namespace, spec: NetworkSpec, count: int) -> list[Tensor]:
+    """Return training images as they are validated, not augmented, drawn by the seed: [batch, 3, size, size] each."""
+    images = _plain_images(options, spec, "train")
+    drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))[:count]
+    return [batch for batch, _ in DataLoader(Subset(images, drawn.tolist()), batch_size=128)]
 
 
 def class_records(options: argparse.Namespace, names: Path | None = None) -> list[dict[str, str]]:
@@ -121,6 +124,14 @@ def data_record(options: argparse.Namespace) -> dict[str, object]:
     names = sorted(reader.filenames(absolute=False)) if hasattr(reader, "filenames") else []
     digest = hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
     return {"name": Path(options.data).name, "validation_images": len(names), "validation_names_sha256": digest}
+
+
+def _plain_images(options: argparse.Namespace, spec: NetworkSpec, split: str) -> Dataset:
+    images = _pictures(options, split, training=False)
+    images.transform = create_transform(
+        spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
+    )
+    return images
 
 
 def _pictures(options: argparse.Namespace, split: str, *, training: bool) -> Dataset:

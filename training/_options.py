@@ -111,8 +111,8 @@ def options_record(options: argparse.Namespace) -> dict[str, object]:
 
 
 def command_line(argv: Sequence[str] | None) -> str:
-    """Return the command that started this script."""
-    arguments = sys.argv[1:] if argv is None else argv
+    """Return the command that gives this script's result, whether or not it was resumed."""
+    arguments = [argument for argument in (sys.argv[1:] if argv is None else argv) if argument != "--resume"]
     return f"accelerate launch training/{Path(sys.argv[0]).name} {shlex.join(arguments)}"
 
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import torch
-from _data import class_records, data_record, training_loader, validation_loader
+from _data import calibration_batches, class_records, data_record, training_loader, validation_loader
 from _loop import (
     accumulate_joint_gradients,
     classification_loss,
@@ -26,17 +25,19 @@ from _loop import (
     provenance,
     start,
 )
-from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of
+from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of, positive
 
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, read_indicators, set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
-from limpq_hub.zoo.entry import save_entry, seal_entry
+from limpq_hub.zoo.anchors import anchor_policies, save_anchors
+from limpq_hub.zoo.entry import load_supernet, save_entry, seal_entry
+from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 
-CALIBRATION_BATCHES = 4
+STEP_BATCHES = 4
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -47,6 +48,13 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--candidates", type=int, nargs="+", default=list(DEFAULT_CANDIDATES), help="bit-widths, each in 2..8"
     )
     parser.add_argument("--alpha", type=float, default=2.0, help="default weight of the weight steps in a search")
+    parser.add_argument(
+        "--calibrate-images",
+        type=positive(int),
+        default=2048,
+        help="training images for steps and BatchNorm statistics",
+    )
+    parser.add_argument("--anchors", type=positive(int), default=16, help="budgets to keep BatchNorm statistics for")
     parser.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
     add_data_options(parser)
     add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5)
@@ -78,11 +86,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         return accumulate_joint_gradients(accelerator, supernet, images, policies, loss_of).mean()
 
     seconds = fit(accelerator, supernet, train, accumulate, options)
-    # First and last layer were float until now: their 8-bit steps come from a few training batches.
+    # First and last layer were float until now: their 8-bit steps come from training images.
     ends = [name for name, cost in costs.items() if cost.fixed]
-    batches = [images.to(accelerator.device) for images, _ in islice(train, CALIBRATION_BATCHES)]
+    images = [batch.to(accelerator.device) for batch in calibration_batches(options, spec, options.calibrate_images)]
     set_policy_(supernet, Policy.uniform(options.model, costs, max(options.candidates)))
-    calibrate_steps_(supernet, ends, batches)
+    calibrate_steps_(supernet, ends, images[:STEP_BATCHES])
     measured = evaluate(accelerator, teacher, validation_loader(options, spec))
     if not accelerator.is_main_process:
         return
@@ -97,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     write_json(options.output / "metrics.json", {"float": measured, "joint": []})
     save_entry(options.output, supernet, indicators, classes)
+    shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(accelerator.device)
+    save_anchors(options.output, shipped, anchor_policies(indicators, options.anchors), images)
     seal_entry(options.output, spec)
     print(f"float top-1 {measured['top1']:.2f} %; indicators of {len(costs) - len(ends)} layers in {options.output}")
     print(f"next: limpq search {options.output}/indicators.json --bitops w4a4")

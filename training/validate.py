@@ -13,10 +13,9 @@ import json
 import time
 import warnings
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
-from _data import data_record, training_loader, validation_loader
+from _data import calibration_batches, data_record, validation_loader
 from _loop import budget_of, check_fits, evaluate, new_accelerator, provenance
 from _options import add_data_options, add_entry_options, command_line, parser_of
 
@@ -36,7 +35,6 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--calibrate-images", type=int, default=0, help="training images to recalibrate BatchNorm on")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     add_data_options(parser)
-    parser.set_defaults(crop_scale=(1.0, 1.0), color_jitter=0.0, auto_augment=None, data_fraction=1.0)
     return parser.parse_args(argv)
 
 
@@ -47,14 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     entry = find_entry(options.model)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     check_fits(options, spec)
-    calibrate = None
-    if options.calibrate_images:
-        batches = -(-options.calibrate_images // options.batch_size)
-        calibrate = (images for images, _ in islice(training_loader(options, spec), batches))
+    images = calibration_batches(options, spec, options.calibrate_images)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotFineTunedWarning)
         model = load(
-            options.model, weights=options.weights, calibrate=calibrate, device=accelerator.device, **budget_of(options)
+            options.model, weights=options.weights, calibrate=images, device=accelerator.device, **budget_of(options)
         )
     began = time.monotonic()
     measured = evaluate(accelerator, model, validation_loader(options, spec))

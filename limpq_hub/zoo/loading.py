@@ -21,6 +21,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy, to_quantized
+from limpq_hub.zoo.anchors import apply_nearest_anchor_
 from limpq_hub.zoo.catalog import Entry, Published, find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import load_supernet
@@ -112,6 +113,7 @@ def load(
     else:
         kind, top1 = "joint", entry.measured(digest)
         network = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy).eval()
+        apply_nearest_anchor_(network, plan.policy, entry.folder)
     network.requires_grad_(False).to(device)
     if calibrate is not None and recalibrate_batch_norm_(network, (images.to(device) for images in calibrate)):
         top1 = None

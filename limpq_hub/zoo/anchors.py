@@ -1,0 +1,92 @@
+"""BatchNorm statistics of a few anchor policies, so that joint weights serve any budget without images at hand.
+
+The statistics that joint training leaves behind are those of uniform bit-widths; a mixed policy needs its own. An
+entry therefore holds statistics measured under anchor policies over the whole range of budgets, and `load` takes
+those of the nearest anchor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.costs import total_bitops
+from limpq_hub.plan.ilp import search
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
+from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.convert import select_policy
+from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
+
+FORMAT = 1
+_POLICIES, _STATISTICS = "anchors.json", "anchors.safetensors"
+
+
+def anchor_policies(indicators: Indicators, points: int) -> list[Policy]:
+    """Return the uniform policy at each candidate, and the best policies of `points` budgets from least to most."""
+    model, costs, size = indicators.model, indicators.costs, indicators.input_size
+    uniform = [Policy.uniform(model, costs, bits, bits, size) for bits in indicators.candidates]
+    kept, _ = indicators.without_outliers()
+    fewest = {
+        name: cost.fixed or LayerBits(min(kept.weight_steps[name]), min(kept.activation_steps[name]))
+        for name, cost in costs.items()
+    }
+    least, most = total_bitops(costs, Policy(model, fewest)), total_bitops(costs, uniform[0])
+    budgets = [least + (most - least) * point // max(points - 1, 1) for point in range(points)]
+    found = [*uniform, *(search(indicators, Budget(bitops=budget)).policy for budget in budgets)]
+    return list({policy.digest(): policy for policy in found}.values())
+
+
+def save_anchors(folder: Path, supernet: nn.Module, policies: Sequence[Policy], batches: Sequence[Tensor]) -> None:
+    """Write the BatchNorm statistics of `supernet` under each policy; nothing if it has no BatchNorm.
+
+    Args:
+        batches: unlabelled images, [batch, 3, height, width], normalized.
+    """
+    tensors: dict[str, Tensor] = {}
+    for index, policy in enumerate(policies):
+        network = select_policy(supernet, policy)
+        recalibrate_batch_norm_(network, batches)
+        tensors |= {f"{index}.{name}": value.clone() for name, value in _statistics(network).items()}
+    if tensors:
+        write_bytes(folder / _STATISTICS, tensors_to_bytes(tensors))
+        write_json(folder / _POLICIES, {"format": FORMAT, "policies": [policy.to_json() for policy in policies]})
+
+
+def apply_nearest_anchor_(network: nn.Module, policy: Policy, folder: SealedFolder) -> None:
+    """Give a network from `select_policy` the statistics of the anchor whose bits differ least from `policy`.
+
+    Leaves the network alone if the entry has no anchors.
+
+    Raises:
+        ArtifactError: a file is damaged, or does not fit the network.
+    """
+    if _POLICIES not in folder.files:
+        return
+    content = folder.read_json(_POLICIES)
+    check_shape(content, {"format": int, "policies": [dict]}, f"{folder.name}/{_POLICIES}")
+    anchors = [Policy.from_json(anchor) for anchor in content["policies"]]
+    nearest = min(range(len(anchors)), key=lambda index: _distance(anchors[index], policy))
+    name = f"{folder.name}/{_STATISTICS}"
+    tensors = tensors_from_bytes(folder.read(_STATISTICS), name)
+    found = {key.removeprefix(f"{nearest}."): value for key, value in tensors.items() if key.startswith(f"{nearest}.")}
+    load_strictly(network, {**network.state_dict(), **found}, name)
+
+
+def _statistics(network: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: value for name, value in network.state_dict().items() if name.endswith((".running_mean", ".running_var"))
+    }
+
+
+def _distance(one: Policy, other: Policy) -> int:
+    return sum(
+        abs(bits.weight - other.layers[name].weight) + abs(bits.activation - other.layers[name].activation)
+        for name, bits in one.layers.items()
+        if name in other.layers
+    )
