@@ -14,7 +14,7 @@ import pytest
 import torch
 import validate
 from _data import EpochSampler
-from _loop import accumulate_joint_gradients, classification_loss, joint_policies
+from _method import accumulate_joint_gradients, classification_loss, joint_policies
 from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file

@@ -112,18 +112,24 @@ def class_records(options: argparse.Namespace, names: Path | None = None) -> lis
     Args:
         names: JSON file of {class folder: name}.
     """
-    reader = _pictures(options, "val", training=False).reader
-    ids = sorted(reader.class_to_idx, key=reader.class_to_idx.get)
+    index_of = _reader(options).class_to_idx
+    ids = sorted(index_of, key=index_of.get)
     known = read_json(names) if names else {}
     return [{"id": key, "name": known.get(key, key)} for key in ids]
 
 
 def data_record(options: argparse.Namespace) -> dict[str, object]:
     """Return what identifies the data: its name and a sha256 over the names of all validation files."""
-    reader = _pictures(options, "val", training=False).reader
+    reader = _reader(options)
     names = sorted(reader.filenames(absolute=False)) if hasattr(reader, "filenames") else []
     digest = hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
     return {"name": Path(options.data).name, "validation_images": len(names), "validation_names_sha256": digest}
+
+
+def _reader(options: argparse.Namespace) -> object:
+    """Return what knows the class folders: timm's reader, or the torchvision data set itself."""
+    pictures = _pictures(options, "val", training=False)
+    return getattr(pictures, "reader", pictures)
 
 
 def _plain_images(options: argparse.Namespace, spec: NetworkSpec, split: str) -> Dataset:

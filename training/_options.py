@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from limpq_hub.errors import LimpqError
 from limpq_hub.plan.budget import CONSTRAINTS
 
 BUDGETS = CONSTRAINTS[:-1]
@@ -97,6 +98,15 @@ def positive(number: Callable[[str], float]) -> Callable[[str], float]:
 
     parse.__name__ = number.__name__
     return parse
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script: an error that was raised on purpose is one line on stderr, and its exit code."""
+    try:
+        main()
+    except LimpqError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def options_record(options: argparse.Namespace) -> dict[str, object]:

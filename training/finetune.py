@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import torch
 from _data import data_record, training_loader, validation_loader
-from _loop import budget_of, check_fits, classification_loss, evaluate, fit, float_network, provenance, start
-from _options import add_data_options, add_entry_options, add_training_options, command_line, parser_of
+from _loop import budget_of, check_fits, evaluate, fit, float_network, provenance, start
+from _method import classification_loss
+from _options import add_data_options, add_entry_options, add_training_options, command_line, parser_of, run
 
 from limpq_hub.plan.budget import format_bitops
 from limpq_hub.quant.convert import select_policy, to_quantized
@@ -83,4 +84,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

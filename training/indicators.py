@@ -15,17 +15,9 @@ from pathlib import Path
 
 import torch
 from _data import calibration_batches, class_records, data_record, training_loader, validation_loader
-from _loop import (
-    accumulate_joint_gradients,
-    classification_loss,
-    evaluate,
-    fit,
-    float_network,
-    joint_policies,
-    provenance,
-    start,
-)
-from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of, positive
+from _loop import evaluate, fit, float_network, provenance, start
+from _method import accumulate_joint_gradients, classification_loss, joint_policies
+from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of, positive, run
 
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
@@ -113,4 +105,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import torch
 from _data import class_records, data_record, training_loader, validation_loader
-from _loop import classification_loss, evaluate, fit, float_network, provenance, start
-from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of
+from _loop import evaluate, fit, float_network, provenance, start
+from _method import classification_loss
+from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of, run
 
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.zoo.network import NetworkSpec
@@ -58,4 +59,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

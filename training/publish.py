@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from _options import parser_of
+from _options import parser_of, run
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
@@ -68,4 +68,4 @@ def copy_verified(source: SealedFolder, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from _data import calibration_batches, data_record, validation_loader
 from _loop import budget_of, check_fits, evaluate, new_accelerator, provenance
-from _options import add_data_options, add_entry_options, command_line, parser_of
+from _options import add_data_options, add_entry_options, command_line, parser_of, run
 
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.zoo.catalog import find_entry
@@ -70,4 +70,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from fractions import Fraction
 from typing import Any
 
-from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError, shown
+from limpq_hub.errors import BudgetError, InfeasibleBudgetError, shown
 from limpq_hub.plan.budget import Budget, LatencyTable, format_bitops, format_size
-from limpq_hub.plan.costs import FLOAT_BITS, Counting, LayerCost, total_bitops
+from limpq_hub.plan.costs import FLOAT_BITS, Counting, total_bitops
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import LayerBits, Policy
-
-Pins = Mapping[str, tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Layers that get the same bits, and the bits they may get."""
-
-    layers: tuple[str, ...]
-    options: tuple[LayerBits, ...]
+from limpq_hub.plan.units import Unit
 
 
 @dataclass(frozen=True)
@@ -65,53 +55,6 @@ class Row:
             maximum=values[1],
             constraint=self.constraint,
         )
-
-
-def units_of(
-    indicators: Indicators,
-    *,
-    learned: Sequence[int],
-    candidates: Sequence[int] | None,
-    pin: Pins | None,
-    exclude: Iterable[str] | None,
-    tie: Iterable[Iterable[str]] | None,
-) -> list[Unit]:
-    """Return the decisions of the search: single layers, or tied ones together.
-
-    Args:
-        indicators: without outliers.
-        learned: every bit-width that was learned, outliers included.
-        candidates: bit-widths that may be used, or None for all that were learned.
-        pin: (weight bits, activation bits) by layer pattern.
-        exclude: patterns of layers that keep their most bits.
-        tie: groups of patterns; the layers of a group get the same bits.
-
-    Raises:
-        PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
-    """
-    options = {name: _options(indicators, name, learned, candidates) for name in indicators.costs}
-    searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
-    for pattern, bits in (pin or {}).items():
-        for name in _matching("pin", pattern, searched):
-            options[name] = (_pinned(indicators, name, pattern, bits),)
-    for pattern in exclude or ():
-        for name in _matching("exclude", pattern, searched):
-            options[name] = (max(options[name]),)
-    groups = [[name for pattern in group for name in _matching("tie", pattern, searched)] for group in tie or ()]
-    leader = {name: name for name in options}
-    for group in groups:
-        joined = {leader[name] for name in group}
-        leader = {name: group[0] if first in joined else first for name, first in leader.items()}
-    units = []
-    for first in dict.fromkeys(leader.values()):
-        layers = tuple(name for name in leader if leader[name] == first)
-        shared = [bits for bits in options[layers[0]] if all(bits in options[name] for name in layers)]
-        if not shared:
-            raise PolicyError(
-                f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them"
-            )
-        units.append(Unit(layers, tuple(shared)))
-    return units
 
 
 def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], counting: Counting) -> list[Row]:
@@ -198,61 +141,13 @@ def within_activation_memory(indicators: Indicators, budget: Budget, units: Sequ
     minimum = max(min(bytes_of(unit, bits) for bits in unit.options) for unit in units)
     maximum = max(max(bytes_of(unit, bits) for bits in unit.options) for unit in units)
     raise InfeasibleBudgetError(
-        f'activation_memory="{limit}B" cannot be met: the largest layer input of {describe(indicators)} takes at least '
+        f'activation_memory="{limit}B" cannot be met: the largest layer input of {indicators.title} takes at least '
         f'{minimum}B; use activation_memory="{minimum}B" or more, or a smaller input',
         requested=limit,
         minimum=minimum,
         maximum=maximum,
         constraint="activation_memory",
     )
-
-
-def describe(indicators: Indicators) -> str:
-    """Return the network as an error names it: "resnet18 at 64x64"."""
-    return f"{indicators.model} at {indicators.input_size}x{indicators.input_size}"
-
-
-def _options(
-    indicators: Indicators, name: str, learned: Sequence[int], candidates: Sequence[int] | None
-) -> tuple[LayerBits, ...]:
-    cost: LayerCost = indicators.costs[name]
-    if cost.fixed is not None:
-        return (cost.fixed,)
-    allowed = tuple(learned if candidates is None else candidates)
-    if not allowed or not set(allowed) <= set(learned):
-        known = ", ".join(map(str, learned))
-        raise PolicyError(f"candidates={shown(candidates)}: choose from the learned bit-widths {known}")
-    options = tuple(
-        LayerBits(weight, activation)
-        for weight in sorted(indicators.weight_steps[name])
-        for activation in sorted(indicators.activation_steps[name])
-        if weight in allowed and activation in allowed
-    )
-    if not options:
-        raise PolicyError(f"layer {shown(name)} has no bit-width left among candidates={shown(candidates)}; allow more")
-    return options
-
-
-def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> LayerBits:
-    try:
-        weight, activation = bits
-        pinned = LayerBits(weight, activation)
-    except (TypeError, ValueError):
-        raise PolicyError(f"pin {shown(pattern)}: give (weight bits, activation bits), found {shown(bits)}") from None
-    try:
-        indicators.importance(name, pinned, indicators.alpha)
-    except PolicyError as error:
-        raise PolicyError(f"pin {shown(pattern)}: {error}") from None
-    return pinned
-
-
-def _matching(what: str, pattern: str, names: Sequence[str]) -> list[str]:
-    found = [name for name in names if fnmatchcase(name, pattern)]
-    if not found:
-        raise PolicyError(
-            f"{what} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ..."
-        )
-    return found
 
 
 def _times(table: LatencyTable, name: str, units: Sequence[Unit]) -> dict[LayerBits, Fraction]:

@@ -12,11 +12,12 @@ import pulp
 
 from limpq_hub.errors import BudgetError, SearchError, shown
 from limpq_hub.plan.budget import Budget, is_number
-from limpq_hub.plan.constraints import Pins, Row, Unit, describe, rows_of, units_of, within_activation_memory
+from limpq_hub.plan.constraints import Row, rows_of, within_activation_memory
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
+from limpq_hub.plan.units import Pins, Unit, units_of
 
 # CBC takes a solution as better only if it is by more than 1e-5: costs are scaled to reach up to this.
 _COST_SCALE = 1e4
@@ -70,10 +71,10 @@ def search(
         minimum = sum(map(min, row.coefficients))
         if minimum > row.limit:
             unrestricted = pin is None and exclude is None and tie is None and candidates is None
-            raise row.infeasible(describe(kept), minimum, because=_FEWEST_BITS if unrestricted else "")
+            raise row.infeasible(kept.title, minimum, because=_FEWEST_BITS if unrestricted else "")
     choice = solve(costs, rows, time_limit_s)
     if choice is None:
-        raise _jointly_infeasible(describe(kept), rows, time_limit_s)
+        raise _jointly_infeasible(kept.title, rows, time_limit_s)
     bits = {name: unit.options[picked] for unit, picked in zip(units, choice, strict=True) for name in unit.layers}
     policy = Policy(kept.model, {name: bits[name] for name in kept.costs}, kept.input_size)
     objective = math.fsum(of_unit[picked] for of_unit, picked in zip(costs, choice, strict=True))

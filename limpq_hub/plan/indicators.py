@@ -70,6 +70,11 @@ class Indicators:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
     @property
+    def title(self) -> str:
+        """The network as a message names it: "resnet18 at 64x64"."""
+        return f"{self.model} at {self.input_size}x{self.input_size}"
+
+    @property
     def candidates(self) -> tuple[int, ...]:
         """Every bit-width that some layer may take, most bits first."""
         found = {bits for steps in (self.weight_steps, self.activation_steps) for of in steps.values() for bits in of}

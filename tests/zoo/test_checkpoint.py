@@ -25,7 +25,7 @@ def folder(entry_copy):
 
 
 @pytest.fixture
-def refused(folder, reseal):
+def check_refused(folder, reseal):
     """A function that lists the forged files with their right hashes, loads them, and returns the refusal."""
 
     def attempt(expected: type[ArtifactError] = ArtifactError, match: str = "", **changes) -> None:
@@ -130,30 +130,30 @@ def test_a_checkpoint_without_metrics_has_no_metrics_file(tiny, tmp_path):
     ["fc.bias", "bn1.running_var", *(f"{LAYER}.{part}" for part in ("weight_packed", "weight_scale"))]
     + [f"{LAYER}.{part}" for part in ("weight_shape", "input_scale")],
 )
-def test_a_missing_tensor_is_named(refused, edit_tensors, key):
+def test_a_missing_tensor_is_named(check_refused, edit_tensors, key):
     edit_tensors(**{key: None})
-    refused(ArtifactFormatError, rf"model\.safetensors: tensor {re.escape(key)} is missing")
+    check_refused(ArtifactFormatError, rf"model\.safetensors: tensor {re.escape(key)} is missing")
 
 
 @pytest.mark.parametrize("key", ["extra", f"{LAYER}.weight_packed.more", "fc.weight_offset"])
-def test_a_foreign_tensor_is_named(refused, edit_tensors, key):
+def test_a_foreign_tensor_is_named(check_refused, edit_tensors, key):
     edit_tensors(**{key: torch.ones(1)})
-    refused(ArtifactFormatError, rf"model\.safetensors: tensor {re.escape(key)} is not part of the network")
+    check_refused(ArtifactFormatError, rf"model\.safetensors: tensor {re.escape(key)} is not part of the network")
 
 
 @pytest.mark.parametrize("value", [torch.zeros(9), torch.zeros(10, 1), torch.zeros(()), torch.zeros(10).long()])
-def test_a_tensor_of_another_shape_or_kind_is_named(refused, edit_tensors, value):
+def test_a_tensor_of_another_shape_or_kind_is_named(check_refused, edit_tensors, value):
     edit_tensors(**{"fc.bias": value})
     found = f"{value.dtype} {list(value.shape)}"
-    refused(ArtifactFormatError, rf"tensor fc\.bias is {re.escape(found)}, the network needs \[10\]")
+    check_refused(ArtifactFormatError, rf"tensor fc\.bias is {re.escape(found)}, the network needs \[10\]")
 
 
-def test_another_weight_shape_is_refused(refused, edit_tensors, tiny):
+def test_another_weight_shape_is_refused(check_refused, edit_tensors, tiny):
     shape = list(tiny.checkpoints["small"].get_submodule(LAYER).weight.shape)
     swapped = [shape[1], shape[0] * 9, 1, 1]
     edit_tensors(**{f"{LAYER}.weight_shape": torch.tensor(swapped)})
     message = f"layer {LAYER} has weights of shape {swapped}, the network needs {shape}"
-    refused(ArtifactFormatError, re.escape(message))
+    check_refused(ArtifactFormatError, re.escape(message))
 
 
 @pytest.mark.parametrize(
@@ -167,20 +167,20 @@ def test_another_weight_shape_is_refused(refused, edit_tensors, tiny):
     ],
     ids=["shorter", "longer", "two-dimensional", "int8", "float"],
 )
-def test_packed_weights_of_another_size_or_kind_are_refused(refused, edit_tensors, tiny, change):
+def test_packed_weights_of_another_size_or_kind_are_refused(check_refused, edit_tensors, tiny, change):
     packed = load_file(tiny.folder / "policies/small/model.safetensors")[f"{LAYER}.weight_packed"]
     edit_tensors(**{f"{LAYER}.weight_packed": change(packed).contiguous()})
     message = (
         rf"tensor {re.escape(LAYER)}\.weight_packed: \d+ integers of \d bits take {len(packed)} bytes, found \w+ \["
     )
-    refused(ArtifactFormatError, message)
+    check_refused(ArtifactFormatError, message)
 
 
 @pytest.mark.parametrize("key", ["weight_scale", "input_scale"])
 @pytest.mark.parametrize("scale", [[0.0], [-0.1], [float("nan")], [float("inf")], [0.1, 0.1], [], [[0.1]]], ids=str)
-def test_a_scale_that_is_not_one_number_above_zero_is_refused(refused, edit_tensors, key, scale):
+def test_a_scale_that_is_not_one_number_above_zero_is_refused(check_refused, edit_tensors, key, scale):
     edit_tensors(**{f"{LAYER}.{key}": torch.tensor(scale)})
-    refused(ArtifactFormatError, rf"tensor {re.escape(LAYER)}\.{key} must be one number above 0")
+    check_refused(ArtifactFormatError, rf"tensor {re.escape(LAYER)}\.{key} must be one number above 0")
 
 
 @pytest.mark.parametrize(
@@ -192,114 +192,122 @@ def test_a_scale_that_is_not_one_number_above_zero_is_refused(refused, edit_tens
         ("bn1.weight", torch.inf),
     ],
 )
-def test_values_that_no_training_leaves_behind_are_refused(refused, edit_tensors, tiny, key, value):
+def test_values_that_no_training_leaves_behind_are_refused(check_refused, edit_tensors, tiny, key, value):
     edit_tensors(**{key: torch.full_like(tiny.checkpoints["small"].state_dict()[key], value)})
-    refused(ArtifactFormatError, re.escape(key))
+    check_refused(ArtifactFormatError, re.escape(key))
 
 
-def test_a_weights_file_that_is_no_safetensors_is_refused(refused, folder):
+def test_a_weights_file_that_is_no_safetensors_is_refused(check_refused, folder):
     (folder / "model.safetensors").write_bytes(b"these are no weights, whatever the manifest says")
-    refused(ArtifactFormatError, r"small/model\.safetensors is not a safetensors file: ")
+    check_refused(ArtifactFormatError, r"small/model\.safetensors is not a safetensors file: ")
 
 
-def test_a_policy_that_lacks_a_layer_is_refused(refused, edit_policy):
+def test_a_policy_that_lacks_a_layer_is_refused(check_refused, edit_policy):
     edit_policy(**{LAYER: None})
-    refused(
+    check_refused(
         ArtifactFormatError, rf"policy\.json: the policy is for other layers: it lacks {re.escape(LAYER)}; give bits"
     )
 
 
-def test_a_policy_with_a_foreign_layer_is_refused(refused, edit_policy):
+def test_a_policy_with_a_foreign_layer_is_refused(check_refused, edit_policy):
     edit_policy(**{"layer9": LayerBits(2, 2)})
-    refused(ArtifactFormatError, r"policy\.json: the policy is for other layers: it has foreign layer9; give bits")
+    check_refused(
+        ArtifactFormatError, r"policy\.json: the policy is for other layers: it has foreign layer9; give bits"
+    )
 
 
-def test_a_policy_with_a_malformed_layer_is_refused(refused, folder):
+def test_a_policy_with_a_malformed_layer_is_refused(check_refused, folder):
     content = json.loads((folder / "policy.json").read_text())
     content["layers"][LAYER] = {"weight": 9, "activation": 2}
     (folder / "policy.json").write_text(json.dumps(content))
-    refused(ArtifactFormatError, rf"policy\.json: layer '{re.escape(LAYER)}': weight bits of 9 cannot be: use a whole")
+    check_refused(
+        ArtifactFormatError, rf"policy\.json: layer '{re.escape(LAYER)}': weight bits of 9 cannot be: use a whole"
+    )
 
 
-def test_a_policy_with_other_bits_fails_the_recount_however_much_is_forged(refused, edit_policy, tiny, folder):
+def test_a_policy_with_other_bits_fails_the_recount_however_much_is_forged(check_refused, edit_policy, tiny, folder):
     bits = tiny.policies["small"].layers[LAYER]
     config = json.loads((folder / "config.json").read_text())
     policy = edit_policy(**{LAYER: LayerBits(8, bits.activation)})
     says = rf"config\.json says {{}} '?{config['policy_sha256']}'?, a recount gives '?{policy.digest()}'?"
-    refused(ArtifactIntegrityError, says.format("policy_sha256"))
+    check_refused(ArtifactIntegrityError, says.format("policy_sha256"))
     cost, more = tiny.costs[LAYER], 8 - bits.weight
     bitops = config["bitops"] + cost.macs * more * bits.activation
     says = f"config.json says bitops {config['bitops']}, a recount gives {bitops}"
-    refused(ArtifactIntegrityError, re.escape(says), policy_sha256=policy.digest())
+    check_refused(ArtifactIntegrityError, re.escape(says), policy_sha256=policy.digest())
     size = config["size_bytes"] + cost.weights * more // 8
     says = f"config.json says size_bytes {config['size_bytes']}, a recount gives {size}"
-    refused(ArtifactIntegrityError, re.escape(says), bitops=bitops)
-    refused(ArtifactFormatError, rf"{re.escape(LAYER)}\.weight_packed: .* of 8 bits take", size_bytes=size)
+    check_refused(ArtifactIntegrityError, re.escape(says), bitops=bitops)
+    check_refused(ArtifactFormatError, rf"{re.escape(LAYER)}\.weight_packed: .* of 8 bits take", size_bytes=size)
 
 
 @pytest.mark.parametrize("key", ["policy_sha256", "bitops", "size_bytes"])
-def test_a_claim_that_is_wrong_or_missing_is_refused(refused, folder, key):
+def test_a_claim_that_is_wrong_or_missing_is_refused(check_refused, folder, key):
     says = rf"config\.json says {key} {{}}, a recount gives "
-    refused(ArtifactIntegrityError, says.format("'?0'?"), **{key: 0})
-    refused(ArtifactIntegrityError, says.format("None"), **{key: None})
+    check_refused(ArtifactIntegrityError, says.format("'?0'?"), **{key: 0})
+    check_refused(ArtifactIntegrityError, says.format("None"), **{key: None})
 
 
-def test_a_policy_for_another_architecture_is_refused(refused, edit_policy):
+def test_a_policy_for_another_architecture_is_refused(check_refused, edit_policy):
     policy = edit_policy(model="resnet50")
-    refused(ArtifactError, "resnet50", policy_sha256=policy.digest())
+    check_refused(ArtifactError, "resnet50", policy_sha256=policy.digest())
 
 
-def test_a_policy_for_another_input_size_is_refused(refused, folder):
+def test_a_policy_for_another_input_size_is_refused(check_refused, folder):
     content = json.loads((folder / "policy.json").read_text())
     (folder / "policy.json").write_text(json.dumps(content | {"input_size": 224}))
-    refused(ArtifactError, "224")
+    check_refused(ArtifactError, "224")
 
 
-def test_an_architecture_that_timm_does_not_have_is_refused(refused):
+def test_an_architecture_that_timm_does_not_have_is_refused(check_refused):
     message = r"config\.json: 'no_such_net' is not an architecture of timm"
-    refused(ArtifactFormatError, message, architecture="no_such_net")
+    check_refused(ArtifactFormatError, message, architecture="no_such_net")
 
 
 @pytest.mark.parametrize("architecture", [3, ["test_resnet"], "", "../resnet18", "hf-hub:a/b", "local-dir:/tmp"])
-def test_an_architecture_that_is_no_name_is_refused(refused, architecture):
+def test_an_architecture_that_is_no_name_is_refused(check_refused, architecture):
     message = r"config\.json: (.* is not an architecture of timm|architecture must be text)"
-    refused(ArtifactFormatError, message, architecture=architecture)
+    check_refused(ArtifactFormatError, message, architecture=architecture)
 
 
-def test_an_architecture_with_a_tag_that_timm_does_not_have_is_refused(refused):
-    refused(ArtifactFormatError, "test_resnet.nonsense", architecture="test_resnet.nonsense")
+def test_an_architecture_with_a_tag_that_timm_does_not_have_is_refused(check_refused):
+    check_refused(ArtifactFormatError, "test_resnet.nonsense", architecture="test_resnet.nonsense")
 
 
-def test_another_architecture_of_timm_is_refused(refused):
-    refused(ArtifactFormatError, "signed_inputs names layers that the network has not", architecture="test_byobnet")
+def test_another_architecture_of_timm_is_refused(check_refused):
+    check_refused(
+        ArtifactFormatError, "signed_inputs names layers that the network has not", architecture="test_byobnet"
+    )
 
 
 @pytest.mark.parametrize(
     "key", ["architecture", "num_classes", "input_size", "mean", "std", "interpolation", "crop_pct"]
 )
-def test_a_config_without_a_key_is_refused(refused, key):
-    refused(ArtifactFormatError, rf"config\.json: {key} is missing", **{key: None})
+def test_a_config_without_a_key_is_refused(check_refused, key):
+    check_refused(ArtifactFormatError, rf"config\.json: {key} is missing", **{key: None})
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "64", True, 100_000])
 @pytest.mark.parametrize("key", ["num_classes", "input_size"])
-def test_a_size_that_cannot_be_is_refused(refused, key, value):
+def test_a_size_that_cannot_be_is_refused(check_refused, key, value):
     message = rf"config\.json: {key} (of {value} cannot be|must be a whole number, found {value!r})"
-    refused(ArtifactFormatError, message, **{key: value})
+    check_refused(ArtifactFormatError, message, **{key: value})
 
 
-def test_another_input_size_or_class_count_fails_the_recount(refused):
-    refused(ArtifactFormatError, r"policy\.json: the policy is for 'test_resnet' at 32 pixels", input_size=48)
-    refused(ArtifactIntegrityError, r"config\.json says bitops \d+, a recount gives \d+", num_classes=11, input_size=32)
+def test_another_input_size_or_class_count_fails_the_recount(check_refused):
+    check_refused(ArtifactFormatError, r"policy\.json: the policy is for 'test_resnet' at 32 pixels", input_size=48)
+    check_refused(
+        ArtifactIntegrityError, r"config\.json says bitops \d+, a recount gives \d+", num_classes=11, input_size=32
+    )
 
 
 @pytest.mark.parametrize(
     "changes", [{"mean": 0.5}, {"std": [0, 0, 0]}, {"mean": ["a", "b", "c"]}, {"crop_pct": "all"}], ids=str
 )
-def test_a_preparation_of_pictures_that_cannot_be_is_refused(refused, changes):
-    refused(ArtifactFormatError, r"config\.json", **changes)
+def test_a_preparation_of_pictures_that_cannot_be_is_refused(check_refused, changes):
+    check_refused(ArtifactFormatError, r"config\.json", **changes)
 
 
 @pytest.mark.parametrize("signed", [3, ["no_such_layer"], [["fc"]]], ids=str)
-def test_signed_inputs_that_are_no_layers_are_refused(refused, signed):
-    refused(ArtifactError, "signed_inputs|no_such_layer", signed_inputs=signed)
+def test_signed_inputs_that_are_no_layers_are_refused(check_refused, signed):
+    check_refused(ArtifactError, "signed_inputs|no_such_layer", signed_inputs=signed)

@@ -1,0 +1,113 @@
+"""The decisions of a search: which layers get their bits together, and which bits they may get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from limpq_hub.errors import PolicyError, shown
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.policy import LayerBits
+
+Pins = Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Layers that get the same bits, and the bits they may get."""
+
+    layers: tuple[str, ...]
+    options: tuple[LayerBits, ...]
+
+
+def units_of(
+    indicators: Indicators,
+    *,
+    learned: Sequence[int],
+    candidates: Sequence[int] | None,
+    pin: Pins | None,
+    exclude: Iterable[str] | None,
+    tie: Iterable[Iterable[str]] | None,
+) -> list[Unit]:
+    """Return the decisions of the search: single layers, or tied ones together.
+
+    Args:
+        indicators: without outliers.
+        learned: every bit-width that was learned, outliers included.
+        candidates: bit-widths that may be used, or None for all that were learned.
+        pin: (weight bits, activation bits) by layer pattern.
+        exclude: patterns of layers that keep their most bits.
+        tie: groups of patterns; the layers of a group get the same bits.
+
+    Raises:
+        PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
+    """
+    options = {name: _options(indicators, name, learned, candidates) for name in indicators.costs}
+    searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
+    for pattern, bits in (pin or {}).items():
+        for name in _matching("pin", pattern, searched):
+            options[name] = (_pinned(indicators, name, pattern, bits),)
+    for pattern in exclude or ():
+        for name in _matching("exclude", pattern, searched):
+            options[name] = (max(options[name]),)
+    groups = [[name for pattern in group for name in _matching("tie", pattern, searched)] for group in tie or ()]
+    leader = {name: name for name in options}
+    for group in groups:
+        joined = {leader[name] for name in group}
+        leader = {name: group[0] if first in joined else first for name, first in leader.items()}
+    units = []
+    for first in dict.fromkeys(leader.values()):
+        layers = tuple(name for name in leader if leader[name] == first)
+        shared = [bits for bits in options[layers[0]] if all(bits in options[name] for name in layers)]
+        if not shared:
+            raise PolicyError(
+                f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them"
+            )
+        units.append(Unit(layers, tuple(shared)))
+    return units
+
+
+def _options(
+    indicators: Indicators, name: str, learned: Sequence[int], candidates: Sequence[int] | None
+) -> tuple[LayerBits, ...]:
+    cost: LayerCost = indicators.costs[name]
+    if cost.fixed is not None:
+        return (cost.fixed,)
+    allowed = tuple(learned if candidates is None else candidates)
+    if not allowed or not set(allowed) <= set(learned):
+        known = ", ".join(map(str, learned))
+        raise PolicyError(f"candidates={shown(candidates)}: choose from the learned bit-widths {known}")
+    options = tuple(
+        LayerBits(weight, activation)
+        for weight in sorted(indicators.weight_steps[name])
+        for activation in sorted(indicators.activation_steps[name])
+        if weight in allowed and activation in allowed
+    )
+    if not options:
+        raise PolicyError(f"layer {shown(name)} has no bit-width left among candidates={shown(candidates)}; allow more")
+    return options
+
+
+def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> LayerBits:
+    try:
+        weight, activation = bits
+        pinned = LayerBits(weight, activation)
+    except (TypeError, ValueError):
+        raise PolicyError(f"pin {shown(pattern)}: give (weight bits, activation bits), found {shown(bits)}") from None
+    try:
+        indicators.importance(name, pinned, indicators.alpha)
+    except PolicyError as error:
+        raise PolicyError(f"pin {shown(pattern)}: {error}") from None
+    return pinned
+
+
+def _matching(what: str, pattern: str, names: Sequence[str]) -> list[str]:
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise PolicyError(
+            f"{what} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ..."
+        )
+    return found

@@ -1,0 +1,75 @@
+"""BatchNorm statistics of anchor policies: which are kept, and which a policy gets."""
+
+import pytest
+import torch
+
+from limpq_hub import Policy
+from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.plan.costs import total_bitops
+from limpq_hub.plan.policy import LayerBits
+from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.convert import select_policy
+from limpq_hub.zoo.anchors import anchor_policies, apply_nearest_anchor_, save_anchors
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.loading import load
+
+
+@pytest.fixture
+def anchored(tiny, entry_copy, reseal):
+    """A copy of the tiny entry with anchors at its uniform policies."""
+    uniform = [Policy.uniform("test_resnet", tiny.costs, bits, input_size=32) for bits in (4, 3, 2)]
+    save_anchors(entry_copy, tiny.supernet, uniform, [tiny.images])
+    reseal(entry_copy)
+    return entry_copy
+
+
+def statistics(network) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in network.state_dict().items() if "running_" in key}
+
+
+def test_anchors_are_the_uniform_policies_and_the_best_ones_from_least_to_most_bitops(tiny):
+    policies = anchor_policies(tiny.indicators, points=5)
+    bitops = [total_bitops(tiny.costs, policy) for policy in policies]
+    assert [set(policy.layers.values()) - {LayerBits(8, 8)} for policy in policies[:3]] == [
+        {LayerBits(bits, bits)} for bits in (4, 3, 2)
+    ]
+    assert 5 <= len(policies) <= 8
+    assert len({policy.digest() for policy in policies}) == len(policies)
+    assert (min(bitops), max(bitops)) == (bitops[2], bitops[0])
+
+
+def test_a_policy_gets_the_statistics_measured_under_the_nearest_anchor(tiny, anchored):
+    layers = dict(Policy.uniform("test_resnet", tiny.costs, 3).layers)
+    first = next(name for name, bits in layers.items() if bits == LayerBits(3, 3))
+    policy = Policy("test_resnet", layers | {first: LayerBits(2, 4)}, 32)
+    network = select_policy(tiny.supernet, policy).eval()
+    apply_nearest_anchor_(network, policy, find_entry(f"local-dir:{anchored}").folder)
+    uniform = select_policy(tiny.supernet, Policy.uniform("test_resnet", tiny.costs, 3)).eval()
+    recalibrate_batch_norm_(uniform, [tiny.images])
+    expected = statistics(uniform)
+    assert expected
+    for key, value in statistics(network).items():
+        torch.testing.assert_close(value, expected[key])
+
+
+def test_joint_weights_are_served_with_anchor_statistics(tiny, anchored, entry_copy):
+    with pytest.warns(UserWarning, match="was not fine-tuned"):
+        model = load(f"local-dir:{anchored}", policy=tiny.joint)
+    uniform = select_policy(tiny.supernet, tiny.joint).eval()
+    recalibrate_batch_norm_(uniform, [tiny.images])
+    for key, value in statistics(model).items():
+        torch.testing.assert_close(value, statistics(uniform)[key])
+
+
+def test_an_entry_without_anchors_keeps_the_statistics_of_joint_training(tiny):
+    network = select_policy(tiny.supernet, tiny.joint).eval()
+    before = statistics(select_policy(tiny.supernet, tiny.joint))
+    apply_nearest_anchor_(network, tiny.joint, find_entry(tiny.name).folder)
+    assert all(torch.equal(value, before[key]) for key, value in statistics(network).items())
+
+
+def test_malformed_anchors_are_refused(tiny, anchored, reseal):
+    (anchored / "anchors.json").write_text('{"format": 1, "policies": 3}')
+    reseal(anchored)
+    with pytest.raises(ArtifactFormatError, match=r"anchors\.json: policies must be a list, found 3"):
+        load(f"local-dir:{anchored}", policy=tiny.joint)
