@@ -57,7 +57,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     device.add_argument("--threads", type=positive(int), help="CPU threads; all cores if not given")
     device.add_argument(
-        "--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="bf16 blurs step gradients"
+        "--mixed-precision", choices=("no", "bf16"), default="no", help="bf16 blurs step gradients"
     )
     device.add_argument("--channels-last", action="store_true", help="memory format of images and weights")
     device.add_argument("--seed", type=int, default=0, help="of every random choice")

@@ -14,12 +14,13 @@ import argparse
 from collections.abc import Sequence
 
 import torch
-from _data import data_record, training_loader, validation_loader
+from _data import calibration_batches, data_record, training_loader, validation_loader
 from _loop import budget_of, check_fits, evaluate, fit, float_network, provenance, start
 from _method import classification_loss
-from _options import add_data_options, add_entry_options, add_training_options, command_line, parser_of, run
+from _options import add_data_options, add_entry_options, add_training_options, command_line, parser_of, positive, run
 
 from limpq_hub.plan.budget import format_bitops
+from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy, to_quantized
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
@@ -35,6 +36,9 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add_entry_options(parser, distill=0.0)
     parser.add_argument(
         "--from", dest="start_from", choices=("joint", "float"), default="joint", help="weights to start from"
+    )
+    parser.add_argument(
+        "--calibrate-images", type=positive(int), default=6000, help="training images for the BatchNorm statistics"
     )
     add_data_options(parser)
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
@@ -72,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return loss.detach()
 
     seconds = fit(accelerator, model, train, accumulate, options)
+    # Random crops shift the statistics: pictures are validated whole.
+    batches = calibration_batches(options, spec, options.calibrate_images)
+    recalibrate_batch_norm_(model, [images.to(accelerator.device) for images in batches])
     record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
     if accelerator.is_main_process:
         save_checkpoint(options.output, model, plan.costs, provenance=record)
