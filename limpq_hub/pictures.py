@@ -42,10 +42,10 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
         with warnings.catch_warnings():
             # Large pictures are refused below; odd metadata does not change what the picture shows.
             warnings.simplefilter("ignore")
-            picture = Image.open(path, formats=_FORMATS)
-            if picture.width * picture.height > MOST_PIXELS:
-                raise ImageError(f"{name} has {picture.width} x {picture.height} pixels, {_TOO_MANY}")
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            with Image.open(path, formats=_FORMATS) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise ImageError(f"{name} has {picture.width} x {picture.height} pixels, {_TOO_MANY}")
+                return _to_rgb(ImageOps.exif_transpose(picture))
     except ImageError:
         raise
     except FileNotFoundError:

@@ -157,7 +157,8 @@ def test_an_empty_class_is_named(data, tmp_path):
 
 def test_data_with_other_classes_than_the_network_is_refused(runs, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
-    shutil.rmtree(tmp_path / "data/val/class3")
+    for split in ("train", "val"):
+        shutil.rmtree(tmp_path / f"data/{split}/class3")
     with pytest.raises(DataError, match="has 3 classes, the network 4"):
         validate.main(
             ["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(tmp_path / "data"), *RUN]
@@ -225,3 +226,90 @@ def test_an_epoch_resumed_in_the_middle_shows_the_rest_of_the_same_images():
     assert len(sampler) == 15
     assert {key // 50 for key in whole} == {2}
     assert len({key % 50 for key in whole}) == 25
+
+
+def test_classes_that_differ_between_train_and_val_are_named(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data/val/class1").rename(tmp_path / "data/val/class9")
+    with pytest.raises(DataError, match="train/ and val/ differ in class class1, class9; use the same"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")])
+
+
+def test_classes_in_another_order_than_the_networks_are_refused(runs, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    for split in ("train", "val"):
+        (tmp_path / f"data/{split}/class0").rename(tmp_path / f"data/{split}/zebra")
+    arguments = ["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(tmp_path / "data"), *RUN]
+    with pytest.raises(DataError, match="class 0 is 'class1', for the network it is 'class0'"):
+        validate.main(arguments)
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_and_not_replaced_by_another(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data/val/class1/2.png").write_bytes(b"no picture")
+    arguments = [
+        *NETWORK,
+        *RUN,
+        "--data",
+        str(tmp_path / "data"),
+        "--max-steps",
+        "1",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    with pytest.raises(DataError, match=r"val/class1/2\.png cannot be decoded .*; replace or remove it"):
+        pretrain.main(arguments)
+
+
+def test_pretrained_weights_of_other_classes_are_refused(data, tmp_path):
+    arguments = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out")]
+    with pytest.raises(TrainingError, match="timm's weights of test_resnet are for 1000 classes, the data has 4"):
+        indicators.main(arguments)
+
+
+def test_a_refused_start_leaves_the_output_folder_free(data, tmp_path):
+    arguments = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out"), "--max-steps", "1"]
+    with pytest.raises(TrainingError):
+        indicators.main([*arguments, "--weights", "nowhere.safetensors"])
+    pretrain.main(arguments)
+
+
+def test_fewer_images_than_a_batch_are_refused(data, tmp_path):
+    arguments = [
+        *NETWORK,
+        "--workers",
+        "0",
+        "--batch-size",
+        "64",
+        "--data",
+        str(data),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    with pytest.raises(DataError, match="32 training images, less than one batch of 64"):
+        pretrain.main(arguments)
+
+
+@pytest.mark.parametrize("pair", ["out/w4a4", "../up=out/w4a4", "=x"])
+def test_a_checkpoint_without_a_plain_name_is_refused(runs, tmp_path, pair):
+    with pytest.raises(TrainingError, match="is not NAME=DIR, for example 3G=out/resnet18-3G"):
+        publish.main(["--joint", f"{runs}/joint", "--checkpoint", pair, "--output", str(tmp_path / "entry")])
+
+
+def test_an_output_that_would_replace_the_joint_folder_is_refused(runs):
+    with pytest.raises(TrainingError, match="--output would replace --joint"):
+        publish.main(["--joint", f"{runs}/joint", "--output", f"{runs}/joint"])
+
+
+def test_warm_up_and_cosine_end_at_the_smallest_rate(data, tmp_path, monkeypatch):
+    rates = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(
+        torch.optim.SGD, "step", lambda self, *a, **k: rates.append(self.param_groups[0]["lr"]) or step(self, *a, **k)
+    )
+    arguments = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out"), "--epochs", "5"]
+    pretrain.main([*arguments, "--warmup-epochs", "1", "--lr", "0.1"])
+    assert len(rates) == 20
+    assert rates[:4] == pytest.approx([1e-5, 0.025, 0.05, 0.075], rel=1e-2)
+    assert max(rates) == rates[4] == pytest.approx(0.1)
+    assert rates[-1] < 0.002

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from timm.data import create_dataset, create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
@@ -17,31 +20,69 @@ from limpq_hub.errors import DataError, shown
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.zoo.network import NetworkSpec
 
+# Data sets of timm that are read by index; those that are streams (wds/, tfds/, hfids/) have no fixed order.
+_NAMED = ("torch/", "hfds/")
 
-class SeededImages(Dataset):
+
+class Pictures(Dataset):
+    """RGB pictures with their class index, from any data set of timm that is read by index.
+
+    timm replaces a picture that cannot be decoded by its neighbour; here it is an error that names the file.
+    """
+
+    def __init__(self, source: Dataset, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.source = source
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return a normalized image [3, height, width] and its class index."""
+        picture, label = self.read(index)
+        return self.transform(picture), label
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        """Return a picture and its class index.
+
+        Raises:
+            DataError: the file cannot be decoded.
+        """
+        reader = getattr(self.source, "reader", None)
+        if reader is None:
+            picture, label = self.source[index]
+            return picture.convert("RGB"), label
+        file, label = reader[index]
+        try:
+            with file:
+                return Image.open(file).convert("RGB"), label
+        except (OSError, SyntaxError, ValueError) as error:
+            name = reader.filename(index, absolute=True)
+            raise DataError(f"{name} cannot be decoded ({str(error)[:60]}); replace or remove it") from None
+
+
+class SeededImages(Pictures):
     """Pictures whose random transform depends on (seed, epoch, index) alone.
 
     The sampler passes `epoch * len(self) + index`, so that workers need no state.
     """
 
-    def __init__(self, pictures: Dataset, transform: object, seed: int) -> None:
-        self.pictures = pictures
-        self.transform = transform
+    def __init__(self, source: Dataset, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
+        super().__init__(source, transform)
         self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, key: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return a normalized image [3, height, width] and its class index."""
-        picture, label = self.pictures[key % len(self)]
-        outer = random.getstate()
+        picture, label = self.read(index % len(self))
+        drawn = random.Random(f"{self.seed} {index}").getrandbits(32)
+        outer, outer_numpy = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(devices=[]):
-            drawn = random.Random(f"{self.seed} {key}").getrandbits(63)
             torch.manual_seed(drawn)
             random.seed(drawn)
-            image = self.transform(picture.convert("RGB"))
+            np.random.seed(drawn)
+            image = self.transform(picture)
         random.setstate(outer)
+        np.random.set_state(outer_numpy)
         return image, label
 
 
@@ -79,7 +120,7 @@ def training_loader(options: argparse.Namespace, spec: NetworkSpec) -> DataLoade
         mean=spec.mean,
         std=spec.std,
     )
-    images = SeededImages(_pictures(options, "train", training=True), transform, options.seed)
+    images = SeededImages(_source(options, "train", training=True), transform, options.seed)
     sampler = EpochSampler(len(images), seed=options.seed, fraction=options.data_fraction)
     if len(sampler) < options.batch_size:
         raise DataError(
@@ -101,9 +142,11 @@ def validation_loader(options: argparse.Namespace, spec: NetworkSpec, batch_size
 
 def calibration_batches(options: argparse.Namespace, spec: NetworkSpec, count: int) -> list[Tensor]:
     """Return training images as they are validated, not augmented, drawn by the seed: [batch, 3, size, size] each."""
+    if not count:
+        return []
     images = _plain_images(options, spec, "train")
     drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))[:count]
-    return [batch for batch, _ in DataLoader(Subset(images, drawn.tolist()), batch_size=128)]
+    return [batch for batch, _ in DataLoader(Subset(images, drawn.tolist()), 128, num_workers=options.workers)]
 
 
 def class_records(options: argparse.Namespace, names: Path | None = None) -> list[dict[str, str]]:
@@ -111,8 +154,16 @@ def class_records(options: argparse.Namespace, names: Path | None = None) -> lis
 
     Args:
         names: JSON file of {class folder: name}.
+
+    Raises:
+        DataError: training and validation images are of different classes.
     """
-    index_of = _reader(options).class_to_idx
+    index_of = _reader(options, "val").class_to_idx
+    if _has_split(options, "train"):
+        trained = _reader(options, "train").class_to_idx
+        if trained != index_of:
+            different = sorted(map(str, trained.keys() ^ index_of.keys()))
+            raise DataError(f"{options.data}: train/ and val/ differ in class {', '.join(different[:5])}; use the same")
     ids = sorted(index_of, key=index_of.get)
     known = read_json(names) if names else {}
     return [{"id": key, "name": known.get(key, key)} for key in ids]
@@ -120,28 +171,35 @@ def class_records(options: argparse.Namespace, names: Path | None = None) -> lis
 
 def data_record(options: argparse.Namespace) -> dict[str, object]:
     """Return what identifies the data: its name and a sha256 over the names of all validation files."""
-    reader = _reader(options)
+    reader = _reader(options, "val")
     names = sorted(reader.filenames(absolute=False)) if hasattr(reader, "filenames") else []
     digest = hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
     return {"name": Path(options.data).name, "validation_images": len(names), "validation_names_sha256": digest}
 
 
-def _reader(options: argparse.Namespace) -> object:
+def _reader(options: argparse.Namespace, split: str) -> Any:
     """Return what knows the class folders: timm's reader, or the torchvision data set itself."""
-    pictures = _pictures(options, "val", training=False)
+    pictures = _source(options, split, training=False)
     return getattr(pictures, "reader", pictures)
 
 
-def _plain_images(options: argparse.Namespace, spec: NetworkSpec, split: str) -> Dataset:
-    images = _pictures(options, split, training=False)
-    images.transform = create_transform(
+def _plain_images(options: argparse.Namespace, spec: NetworkSpec, split: str) -> Pictures:
+    transform = create_transform(
         spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
     )
-    return images
+    return Pictures(_source(options, split, training=False), transform)
 
 
-def _pictures(options: argparse.Namespace, split: str, *, training: bool) -> Dataset:
-    named = "/" in options.data and options.data.split("/")[0] in ("torch", "hfds", "tfds", "wds", "hfids")
+def _is_named(options: argparse.Namespace) -> bool:
+    return options.data.startswith(_NAMED)
+
+
+def _has_split(options: argparse.Namespace, split: str) -> bool:
+    return _is_named(options) or (Path(options.data) / split).is_dir()
+
+
+def _source(options: argparse.Namespace, split: str, *, training: bool) -> Dataset:
+    named = _is_named(options)
     if not named:
         folder = Path(options.data) / split
         if not folder.is_dir():

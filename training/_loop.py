@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from limpq_hub import __version__
 from limpq_hub.errors import DataError, TrainingError, shown
 from limpq_hub.plan.jsonfile import read_json, write_json
-from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.catalog import Entry
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes
 
 MINIMUM_LR = 1e-5
@@ -40,25 +40,27 @@ def new_accelerator(options: argparse.Namespace) -> Accelerator:
 
 
 def start(options: argparse.Namespace) -> Accelerator:
-    """Return the accelerator of a run, after checking its output folder and writing `options.json`.
+    """Return the accelerator of a run, after checking that its output folder is free, or holds this very run.
 
     Raises:
         TrainingError: the folder holds another run, or `--resume` changes a setting.
     """
     accelerator = new_accelerator(options)
-    record, path = options_record(options), options.output / "options.json"
+    path = options.output / "options.json"
     if path.exists():
         if not options.resume:
             raise TrainingError(f"{options.output} holds a run already; add --resume, or choose another --output")
-        changed = {key for key, value in read_json(path).items() if key not in _MAY_CHANGE and record.get(key) != value}
+        record = _run_record(accelerator, options)
+        changed = [key for key, value in read_json(path).items() if key not in _MAY_CHANGE and record.get(key) != value]
         if changed:
-            raise TrainingError(
-                f"--resume with another {', '.join(sorted(changed))}; give the options of the first run"
-            )
-    elif accelerator.is_main_process:
-        write_json(path, record)
+            names = ", ".join(sorted(changed))
+            raise TrainingError(f"--resume with another {names}; give the options of the first run")
     accelerator.wait_for_everyone()
     return accelerator
+
+
+def _run_record(accelerator: Accelerator, options: argparse.Namespace) -> dict[str, object]:
+    return options_record(options) | {"processes": accelerator.num_processes}
 
 
 def fit(
@@ -76,19 +78,29 @@ def fit(
 
     Returns:
         Seconds that the training took, all its resumed parts together.
+
+    Raises:
+        DataError: the images do not fill one batch on every process.
     """
     sampler: EpochSampler = loader.sampler
     per_step = options.batch_size * accelerator.num_processes
     steps_per_epoch = len(sampler) // per_step
     steps = min(steps_per_epoch * options.epochs, options.max_steps or 10**12)
+    if not steps:
+        raise DataError(
+            f"{len(sampler)} training images do not fill one step of {per_step}; use a smaller --batch-size"
+        )
+    if accelerator.is_main_process:
+        write_json(options.output / "options.json", _run_record(accelerator, options))
     optimizer = create_optimizer_v2(
         model, "momentum", lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
     )
+    warmup = round(options.warmup_epochs * steps_per_epoch)
     scheduler = CosineLRScheduler(
         optimizer,
-        t_initial=steps,
+        t_initial=max(1, steps - warmup),
         lr_min=min(MINIMUM_LR, options.lr),
-        warmup_t=round(options.warmup_epochs * steps_per_epoch),
+        warmup_t=warmup,
         warmup_lr_init=min(MINIMUM_LR, options.lr),
         warmup_prefix=True,
         t_in_epochs=False,
@@ -98,7 +110,7 @@ def fit(
     loader = accelerator.prepare_data_loader(loader, device_placement=True)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     began = time.monotonic() - seconds
-    with _progress(accelerator, steps, step, per_step) as show:
+    with _Progress(accelerator, steps, step, per_step) as show:
         while step < steps:
             sampler.epoch, skipped = divmod(step, steps_per_epoch)
             sampler.start = skipped * per_step
@@ -135,8 +147,14 @@ def reduce_gradients_(accelerator: Accelerator, parameters: Iterable[nn.Paramete
 
 @torch.no_grad()
 def evaluate(accelerator: Accelerator, model: nn.Module, loader: torch.utils.data.DataLoader) -> dict[str, float | int]:
-    """Return top-1 and top-5 in percent and the number of images, over all of `loader`, in float32."""
+    """Return top-1 and top-5 in percent and the number of images, over all of `loader`, in full float32.
+
+    Raises:
+        TrainingError: there is no image.
+    """
     model.eval()
+    # TensorFloat-32 would make the figures depend on the device.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     hits = torch.zeros(3, dtype=torch.int64, device=accelerator.device)
     for images, labels in accelerator.prepare_data_loader(loader, device_placement=True):
         found = model(images).topk(min(5, model.num_classes)).indices == labels[:, None]
@@ -158,7 +176,14 @@ def float_network(architecture: str, num_classes: int, input_size: int, weights:
         TrainingError: the file is missing, or for another network.
     """
     overlay = {"input_size": (3, input_size, input_size)}
-    if weights != "pretrained":
+    if weights == "pretrained":
+        classes = timm.get_pretrained_cfg(architecture).num_classes
+        if classes != num_classes:
+            raise TrainingError(
+                f"timm's weights of {architecture} are for {classes} classes, the data has {num_classes}: train others "
+                "with training/pretrain.py, and give --weights"
+            )
+    else:
         overlay |= {"crop_pct": 1.0, "interpolation": "bilinear"}
     model = timm.create_model(
         architecture, num_classes=num_classes, pretrained=weights == "pretrained", pretrained_cfg_overlay=overlay
@@ -176,11 +201,16 @@ def budget_of(options: argparse.Namespace) -> dict[str, object]:
     return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
-def check_fits(options: argparse.Namespace, spec: NetworkSpec) -> None:
-    """Raise `DataError` unless the data has as many classes as the network."""
-    classes = len(class_records(options))
-    if classes != spec.num_classes:
-        raise DataError(f"--data {options.data} has {classes} classes, the network {spec.num_classes}")
+def check_fits(options: argparse.Namespace, entry: Entry) -> None:
+    """Raise `DataError` unless the data has the classes of the entry, in the same order."""
+    found, known = ([record["id"] for record in records] for records in (class_records(options), entry.classes))
+    if len(found) != len(known):
+        raise DataError(f"--data {options.data} has {len(found)} classes, the network {len(known)}")
+    for index, (here, there) in enumerate(zip(found, known, strict=True)):
+        if here != there:
+            raise DataError(
+                f"--data {options.data}: class {index} is {shown(here)}, for the network it is {shown(there)}"
+            )
 
 
 def provenance(
@@ -224,7 +254,7 @@ def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
     return int(metadata["step"]), float(metadata["seconds"])
 
 
-class _progress:
+class _Progress:
     """A bar with loss, images/s and time left on a terminal, a line every 30 seconds elsewhere."""
 
     def __init__(self, accelerator: Accelerator, steps: int, done: int, images_per_step: int) -> None:

@@ -56,9 +56,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=2, help="processes that decode images; 0 decodes in the main one"
     )
     device.add_argument("--threads", type=positive(int), help="CPU threads; all cores if not given")
-    device.add_argument(
-        "--mixed-precision", choices=("no", "bf16"), default="no", help="bf16 blurs step gradients"
-    )
+    device.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help="bf16 blurs step gradients")
     device.add_argument("--channels-last", action="store_true", help="memory format of images and weights")
     device.add_argument("--seed", type=int, default=0, help="of every random choice")
 
@@ -70,7 +68,7 @@ def add_training_options(parser: argparse.ArgumentParser, *, epochs: int, lr: fl
     schedule.add_argument("--max-steps", type=positive(int), help="stop after this many optimizer steps")
     schedule.add_argument("--lr", type=positive(float), default=lr, help="peak learning rate of the cosine")
     schedule.add_argument("--warmup-epochs", type=float, default=0.0, help="epochs of linear warm-up")
-    schedule.add_argument("--momentum", type=float, default=0.9, help="SGD momentum, Nesterov")
+    schedule.add_argument("--momentum", type=float, default=0.9, help="SGD momentum")
     schedule.add_argument("--weight-decay", type=float, default=weight_decay, help="not on steps, BatchNorm and biases")
     schedule.add_argument("--smoothing", type=float, default=0.1, help="label smoothing, 0..1")
     schedule.add_argument("--clip-value", type=positive(float), default=1.0, help="largest gradient entry")
@@ -96,17 +94,24 @@ def positive(number: Callable[[str], float]) -> Callable[[str], float]:
             raise argparse.ArgumentTypeError(f"{text} is not above 0")
         return value
 
-    parse.__name__ = number.__name__
+    parse.__name__ = number.__name__  # argparse shows it in its messages
     return parse
+
+
+def count(text: str) -> int:
+    """Return a whole number of at least 0, as an argparse type."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a script: an error that was raised on purpose is one line on stderr, and its exit code."""
     try:
         main()
-    except LimpqError as error:
+    except (LimpqError, OSError) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", 3))
 
 
 def options_record(options: argparse.Namespace) -> dict[str, object]:

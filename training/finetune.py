@@ -20,8 +20,8 @@ from _method import classification_loss
 from _options import add_data_options, add_entry_options, add_training_options, command_line, parser_of, positive, run
 
 from limpq_hub.plan.budget import format_bitops
-from limpq_hub.quant.calibrate import recalibrate_batch_norm_
-from limpq_hub.quant.convert import select_policy, to_quantized
+from limpq_hub.quant.calibrate import initialize_activation_steps_, recalibrate_batch_norm_
+from limpq_hub.quant.convert import build_quantized, select_policy
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.entry import load_supernet
@@ -52,14 +52,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     entry = find_entry(options.model)
     plan = plan_for(entry, **budget_of(options))
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    check_fits(options, spec)
+    check_fits(options, entry)
     train = training_loader(options, spec)
     teacher = None
     if options.distill or options.start_from == "float":
         teacher = float_network(spec.architecture, spec.num_classes, spec.input_size, options.weights)
         teacher.to(accelerator.device)
     if options.start_from == "float":
-        model = to_quantized(teacher, plan.policy, example_input=next(iter(train))[0].to(accelerator.device))
+        model = build_quantized(teacher, plan.policy, plan.costs)
+        initialize_activation_steps_(model, next(iter(train))[0].to(accelerator.device))
     else:
         model = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy)
     model.to(accelerator.device).train()

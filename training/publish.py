@@ -9,13 +9,14 @@ The folder is what `limpq_hub.load("local-dir:...")` takes.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from _options import parser_of, run
 
-from limpq_hub.errors import TrainingError
+from limpq_hub.errors import TrainingError, shown
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import seal_entry
@@ -31,23 +32,30 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--measured", type=Path, nargs="*", default=[], help="outputs of validate.py with joint weights"
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder of the entry; replaced if it is one")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the entry; an entry there is replaced")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Copy what verifies, seal it, and read it back."""
     options = parse_options(argv)
-    if options.output.exists() and not (options.output / "config.json").is_file():
-        raise TrainingError(f"{options.output} exists and is no entry; choose another --output")
+    if options.output.resolve() == options.joint.resolve():
+        raise TrainingError("--output would replace --joint; choose another --output")
+    if options.output.exists():
+        open_local_folder(options.output, "entry")
+    checkpoints = [_named_folder(pair) for pair in options.checkpoint]
     joint = open_local_folder(options.joint, "entry")
     building = options.output.with_name(f".{options.output.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     copy_verified(joint, building)
-    for pair in options.checkpoint:
-        name, _, folder = pair.partition("=")
+    for name, folder in checkpoints:
         copy_verified(open_local_folder(folder, "checkpoint"), building / "policies" / name)
     measured = [read_json(path) for path in options.measured]
+    for path, record in zip(options.measured, measured, strict=True):
+        if record.get("weights") != "joint":
+            raise TrainingError(
+                f"--measured {path}: it measured {record.get('weights')} weights, only joint ones count"
+            )
     metrics = joint.read_json("metrics.json")
     write_json(building / "metrics.json", metrics | {"joint": sorted(measured, key=lambda record: -record["bitops"])})
     seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
@@ -56,6 +64,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     entry = find_entry(f"local-dir:{options.output}")
     size = sum(listed["bytes"] for listed in entry.folder.config["files"].values())
     print(f"{options.output}: {len(entry.published)} policies, {size / 1e6:.1f} MB in all")
+
+
+def _named_folder(pair: str) -> tuple[str, str]:
+    name, equals, folder = pair.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise TrainingError(f"--checkpoint {shown(pair)} is not NAME=DIR, for example 3G=out/resnet18-3G")
+    return name, folder
 
 
 def copy_verified(source: SealedFolder, target: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from _data import calibration_batches, data_record, validation_loader
 from _loop import budget_of, check_fits, evaluate, new_accelerator, provenance
-from _options import add_data_options, add_entry_options, command_line, parser_of, run
+from _options import add_data_options, add_entry_options, command_line, count, parser_of, run
 
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.zoo.catalog import find_entry
@@ -32,7 +32,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
     )
-    parser.add_argument("--calibrate-images", type=int, default=0, help="training images to recalibrate BatchNorm on")
+    parser.add_argument("--calibrate-images", type=count, default=0, help="training images to recalibrate BatchNorm on")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     add_data_options(parser)
     return parser.parse_args(argv)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     accelerator = new_accelerator(options)
     entry = find_entry(options.model)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    check_fits(options, spec)
+    check_fits(options, entry)
     images = calibration_batches(options, spec, options.calibrate_images)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotFineTunedWarning)

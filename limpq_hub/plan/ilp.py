@@ -217,7 +217,7 @@ def _jointly_infeasible(model: str, rows: Sequence[Row], time_limit_s: float) ->
         return _jointly_infeasible(model, others, time_limit_s)
     minimum = _sum(first, cheapest)
     if minimum <= first.limit:
-        return SearchError("the solver contradicts itself about this budget; try a slightly other one")
+        return SearchError("the solver gave two different answers for this budget; try a slightly other one")
     return first.infeasible(model, minimum, f" together with {' and '.join(row.constraint for row in others)}")
 
 

@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 from limpq_hub.errors import ArtifactFormatError, LimpqError, PolicyError, shown
 from limpq_hub.plan.budget import is_number
 from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.jsonfile import parse_json, write_json
-from limpq_hub.plan.policy import BIT_WIDTHS, LayerBits
+from limpq_hub.plan.policy import BIT_WIDTHS, LayerBits, Policy
 
 FORMAT = 1
 DEFAULT_ALPHA = 2.0
@@ -64,10 +64,10 @@ class Indicators:
             _check_same_layers(kind, steps, searched)
             for name, of_layer in steps.items():
                 _check_steps(f"{kind} steps of layer {shown(name)}", of_layer)
-            frozen = {name: MappingProxyType(dict(steps[name])) for name in searched}
-            object.__setattr__(self, f"{kind}_steps", MappingProxyType(frozen))
-        object.__setattr__(self, "costs", MappingProxyType(dict(self.costs)))
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+            frozen = {name: FrozenMapping(steps[name]) for name in searched}
+            object.__setattr__(self, f"{kind}_steps", FrozenMapping(frozen))
+        object.__setattr__(self, "costs", FrozenMapping(self.costs))
+        object.__setattr__(self, "provenance", FrozenMapping(self.provenance))
 
     @property
     def title(self) -> str:
@@ -120,6 +120,15 @@ class Indicators:
             activation_steps=keep("activation", self.activation_steps),
         )
         return kept, outliers
+
+    def fewest_bits(self) -> Policy:
+        """Return the policy with the fewest bits in each layer that are a choice, outliers left out."""
+        kept, _ = self.without_outliers()
+        bits = {
+            name: cost.fixed or LayerBits(min(kept.weight_steps[name]), min(kept.activation_steps[name]))
+            for name, cost in self.costs.items()
+        }
+        return Policy(self.model, bits, self.input_size)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of an `indicators.json`."""

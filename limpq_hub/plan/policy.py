@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from limpq_hub.errors import PolicyError, shown
+from limpq_hub.plan.frozen import FrozenMapping
 
 if TYPE_CHECKING:
     from limpq_hub.plan.costs import LayerCost
@@ -46,7 +46,7 @@ class Policy:
     input_size: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", MappingProxyType(dict(self.layers)))
+        object.__setattr__(self, "layers", FrozenMapping(self.layers))
 
     @classmethod
     def uniform(

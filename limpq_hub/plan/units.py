@@ -45,6 +45,10 @@ def units_of(
     Raises:
         PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
     """
+    _refuse_text("exclude", exclude)
+    _refuse_text("tie", tie)
+    for group in tie or ():
+        _refuse_text("tie", group)
     options = {name: _options(indicators, name, learned, candidates) for name in indicators.costs}
     searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
     for pattern, bits in (pin or {}).items():
@@ -102,6 +106,11 @@ def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> Layer
     except PolicyError as error:
         raise PolicyError(f"pin {shown(pattern)}: {error}") from None
     return pinned
+
+
+def _refuse_text(what: str, patterns: Any) -> None:
+    if isinstance(patterns, str):
+        raise PolicyError(f"{what}={shown(patterns)}: give a list of patterns, not text")
 
 
 def _matching(what: str, pattern: str, names: Sequence[str]) -> list[str]:

@@ -30,7 +30,8 @@ def quantize_to_integers(x: Tensor, step: Tensor, bits: int, *, signed: bool) ->
 def fake_quantize(x: Tensor, step: Tensor, bits: int, *, signed: bool, gradient_scale: float = 1.0) -> Tensor:
     """Return `x` rounded (half to even) to a grid of `2**bits` multiples of `step`, with LSQ gradients.
 
-    Arithmetic is float32 under autocast. A value exactly on an edge of the grid counts as inside it.
+    Half precision values are quantized in float32 and returned in their own precision. A value exactly on an edge of
+    the grid counts as inside it.
 
     Args:
         x: values of any shape.
@@ -44,9 +45,12 @@ def fake_quantize(x: Tensor, step: Tensor, bits: int, *, signed: bool, gradient_
     if torch.is_grad_enabled() and (x.requires_grad or step.requires_grad):
         low, high = quantization_range(bits, signed=signed)
         return _FakeQuantize.apply(x, step, low, high, gradient_scale)
-    if x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    return quantize_to_integers(x, step, bits, signed=signed).mul_(step.detach())
+    wide, wide_step = _widened(x), _widened(step.detach())
+    return quantize_to_integers(wide, wide_step, bits, signed=signed).mul_(wide_step).to(x.dtype)
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -54,23 +58,23 @@ class _FakeQuantize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.float()
         ctx.save_for_backward(x, step)
         ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
-        return x.div(step).clamp_(low, high).round_().mul_(step)
+        wide_step = _widened(step)
+        return _widened(x).div(wide_step).clamp_(low, high).round_().mul_(wide_step).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, step = ctx.saved_tensors
-        scaled = x.div(step)
+        gradient = _widened(gradient)
+        scaled = _widened(x).div(_widened(step))
         clamped = scaled.clamp(ctx.low, ctx.high)
         inside = scaled == clamped
-        x_gradient = gradient * inside if ctx.needs_input_grad[0] else None
+        x_gradient = (gradient * inside).to(x.dtype) if ctx.needs_input_grad[0] else None
         step_gradient = None
         if ctx.needs_input_grad[1]:
             residual = clamped.round_().sub_(scaled.mul_(inside))
-            step_gradient = residual.mul_(gradient).sum().mul_(ctx.gradient_scale)
+            step_gradient = residual.mul_(gradient).sum().mul_(ctx.gradient_scale).to(step.dtype)
         return x_gradient, step_gradient, None, None, None
 
 

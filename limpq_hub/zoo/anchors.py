@@ -1,8 +1,8 @@
 """BatchNorm statistics of a few anchor policies, so that joint weights serve any budget without images at hand.
 
-The statistics that joint training leaves behind are those of uniform bit-widths; a mixed policy needs its own. An
-entry therefore holds statistics measured under anchor policies over the whole range of budgets, and `load` takes
-those of the nearest anchor.
+The statistics that joint training leaves behind are mostly those of uniform bit-widths; a mixed policy needs its
+own. An entry therefore holds statistics measured under anchor policies over the whole range of budgets, and `load`
+takes those of the nearest anchor.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from limpq_hub.errors import ArtifactFormatError, PolicyError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.ilp import search
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.zoo.folder import SealedFolder
@@ -31,12 +32,7 @@ def anchor_policies(indicators: Indicators, points: int) -> list[Policy]:
     """Return the uniform policy at each candidate, and the best policies of `points` budgets from least to most."""
     model, costs, size = indicators.model, indicators.costs, indicators.input_size
     uniform = [Policy.uniform(model, costs, bits, bits, size) for bits in indicators.candidates]
-    kept, _ = indicators.without_outliers()
-    fewest = {
-        name: cost.fixed or LayerBits(min(kept.weight_steps[name]), min(kept.activation_steps[name]))
-        for name, cost in costs.items()
-    }
-    least, most = total_bitops(costs, Policy(model, fewest)), total_bitops(costs, uniform[0])
+    least, most = (total_bitops(costs, policy) for policy in (indicators.fewest_bits(), uniform[0]))
     budgets = [least + (most - least) * point // max(points - 1, 1) for point in range(points)]
     found = [*uniform, *(search(indicators, Budget(bitops=budget)).policy for budget in budgets)]
     return list({policy.digest(): policy for policy in found}.values())
@@ -68,14 +64,23 @@ def apply_nearest_anchor_(network: nn.Module, policy: Policy, folder: SealedFold
     """
     if _POLICIES not in folder.files:
         return
+    name = f"{folder.name}/{_POLICIES}"
     content = folder.read_json(_POLICIES)
-    check_shape(content, {"format": int, "policies": [dict]}, f"{folder.name}/{_POLICIES}")
-    anchors = [Policy.from_json(anchor) for anchor in content["policies"]]
+    check_shape(content, {"format": int, "policies": [dict]}, name)
+    try:
+        anchors = [Policy.from_json(anchor) for anchor in content["policies"]]
+    except PolicyError as error:
+        raise ArtifactFormatError(f"{name}: {error}") from None
+    if content["format"] != FORMAT or not anchors or any(set(a.layers) != set(policy.layers) for a in anchors):
+        raise ArtifactFormatError(f"{name}: no anchors of format {FORMAT} for the layers of this network")
     nearest = min(range(len(anchors)), key=lambda index: _distance(anchors[index], policy))
     name = f"{folder.name}/{_STATISTICS}"
-    tensors = tensors_from_bytes(folder.read(_STATISTICS), name)
-    found = {key.removeprefix(f"{nearest}."): value for key, value in tensors.items() if key.startswith(f"{nearest}.")}
-    load_strictly(network, {**network.state_dict(), **found}, name)
+    tensors, state = tensors_from_bytes(folder.read(_STATISTICS), name), network.state_dict()
+    for key in _statistics(network):
+        if f"{nearest}.{key}" not in tensors:
+            raise ArtifactFormatError(f"{name}: tensor {nearest}.{key} is missing")
+        state[key] = tensors[f"{nearest}.{key}"]
+    load_strictly(network, state, name)
 
 
 def _statistics(network: nn.Module) -> dict[str, Tensor]:
@@ -85,8 +90,8 @@ def _statistics(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _distance(one: Policy, other: Policy) -> int:
+    """Return by how many bits two policies for the same layers differ."""
     return sum(
         abs(bits.weight - other.layers[name].weight) + abs(bits.activation - other.layers[name].activation)
         for name, bits in one.layers.items()
-        if name in other.layers
     )

@@ -24,6 +24,8 @@ _METRICS = {
     "float": {"top1": float},
     "joint": [{"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}],
 }
+# What a bare architecture means.
+DEFAULTS = {"resnet18": "resnet18.tiny_imagenet"}
 _POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
 
 
@@ -109,10 +111,7 @@ class Entry:
     def summary(self) -> dict[str, Any]:
         """Return what can be said of the entry, as JSON holds it."""
         indicators, costs = self.indicators, self.indicators.costs
-        minimum, maximum = (
-            total_bitops(costs, Policy.uniform(indicators.model, costs, pick(indicators.candidates)))
-            for pick in (min, max)
-        )
+        most = Policy.uniform(indicators.model, costs, max(indicators.candidates))
         return {
             "name": self.name,
             "source": self.source,
@@ -125,8 +124,8 @@ class Entry:
             "macs": sum(cost.macs for cost in costs.values()),
             "float_bytes": FLOAT_BITS // 8 * sum(cost.weights for cost in costs.values()),
             "float_top1": self.metrics.get("float", {}).get("top1"),
-            "minimum_bitops": minimum,
-            "maximum_bitops": maximum,
+            "minimum_bitops": total_bitops(costs, indicators.fewest_bits()),
+            "maximum_bitops": total_bitops(costs, most),
             "policies": [asdict(published) for published in self.published],
             "joint": list(self.metrics.get("joint", ())),
             "files": {name: listed["bytes"] for name, listed in self.folder.config["files"].items()},
@@ -176,10 +175,11 @@ def find_entry(
             f"{shown('hf-hub:' + name)}"
         )
     known = list_models()
-    match = next((entry for entry in known if name in (entry, _architecture(entry))), None)
-    if match is None:
+    tags = [entry for entry in known if _architecture(entry) == name]
+    match = name if name in known else DEFAULTS.get(name, tags[0] if tags else None)
+    if match not in known:
         raise UnknownModelError(f"no model is named {shown(name)}; {_nearest(name, known)}")
-    return Entry(match, open_folder(match, (BUNDLED / match).__truediv__, "entry"), "bundled")
+    return Entry(match, open_folder(match, (BUNDLED / match).joinpath, "entry"), "bundled")
 
 
 def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str | None) -> Entry:

@@ -23,6 +23,7 @@ from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_
 
 KIND = "checkpoint"
 _WEIGHTS = "model.safetensors"
+FILES = ("policy.json", _WEIGHTS, "metrics.json")
 
 
 def save_checkpoint(
@@ -49,13 +50,11 @@ def save_checkpoint(
     if metrics is not None:
         write_json(folder / "metrics.json", metrics)
     config = spec.to_config() | {
-        "policy_sha256": policy.digest(),
-        "bitops": total_bitops(costs, policy),
-        "size_bytes": -(-total_size_bits(costs, policy) // 8),
+        **_counted(policy, costs),
         "signed_inputs": [name for name, cost in costs.items() if cost.signed],
         "provenance": dict(provenance or {}),
     }
-    seal_folder(folder, KIND, config)
+    seal_folder(folder, KIND, config, FILES)
 
 
 def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
@@ -77,12 +76,7 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
         quantized = build_quantized(module, policy, costs)
     except PolicyError as error:
         raise ArtifactFormatError(f"{folder.name}/policy.json: {error}") from None
-    counted = {
-        "policy_sha256": policy.digest(),
-        "bitops": total_bitops(costs, policy),
-        "size_bytes": -(-total_size_bits(costs, policy) // 8),
-    }
-    for key, value in counted.items():
+    for key, value in _counted(policy, costs).items():
         if folder.config.get(key) != value:
             raise ArtifactIntegrityError(
                 f"{folder.name}: config.json says {key} {folder.config.get(key)!r}, a recount gives {value!r}"
@@ -90,6 +84,15 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     name = f"{folder.name}/{_WEIGHTS}"
     load_strictly(quantized, _unpacked(quantized, tensors_from_bytes(folder.read(_WEIGHTS), name), name), name)
     return quantized.eval(), policy
+
+
+def _counted(policy: Policy, costs: Costs) -> dict[str, Any]:
+    """Return what `config.json` claims of a policy, counted afresh."""
+    return {
+        "policy_sha256": policy.digest(),
+        "bitops": total_bitops(costs, policy),
+        "size_bytes": -(-total_size_bits(costs, policy) // 8),
+    }
 
 
 def _packed(model: nn.Module) -> dict[str, Tensor]:
@@ -110,23 +113,25 @@ def _packed(model: nn.Module) -> dict[str, Tensor]:
 def _unpacked(model: nn.Module, tensors: dict[str, Tensor], file: str) -> dict[str, Tensor]:
     tensors = dict(tensors)
 
-    def take(key: str) -> Tensor:
+    def take(key: str, dtype: torch.dtype) -> Tensor:
         if key not in tensors:
             raise ArtifactFormatError(f"{file}: tensor {key} is missing")
+        if tensors[key].dtype != dtype:
+            raise ArtifactFormatError(f"{file}: tensor {key} is {tensors[key].dtype}, it must be {dtype}")
         return tensors.pop(key)
 
     for name, layer in quantized_layers(model):
-        shape = tuple(take(f"{name}.weight_shape").tolist())
+        shape = tuple(take(f"{name}.weight_shape", torch.int64).tolist())
         if shape != tuple(layer.weight.shape):
             raise ArtifactFormatError(
                 f"{file}: layer {name} has weights of shape {list(shape)}, the network needs {list(layer.weight.shape)}"
             )
-        scales = {key: take(f"{name}.{key}") for key in ("weight_scale", "input_scale")}
+        scales = {key: take(f"{name}.{key}", torch.float32) for key in ("weight_scale", "input_scale")}
         for key, scale in scales.items():
             if scale.shape != (1,) or not bool(scale.isfinite().all() and (scale > 0).all()):
                 raise ArtifactFormatError(f"{file}: tensor {name}.{key} must be one number above 0")
         try:
-            integers = unpack(take(f"{name}.weight_packed").numpy(), layer.weight_quantizer.bits, shape)
+            integers = unpack(take(f"{name}.weight_packed", torch.uint8).numpy(), layer.weight_quantizer.bits, shape)
         except ArtifactFormatError as error:
             raise ArtifactFormatError(f"{file}: tensor {name}.weight_packed: {error}") from None
         tensors[f"{name}.weight"] = torch.from_numpy(integers).to(scales["weight_scale"].dtype) * scales["weight_scale"]

@@ -12,12 +12,22 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.quantizer import STEP_FLOOR
+from limpq_hub.zoo import checkpoint
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
 
 KIND = "entry"
 _SUPERNET = "supernet.safetensors"
+FILES = (
+    "indicators.json",
+    _SUPERNET,
+    "classes.json",
+    "metrics.json",
+    "anchors.*",
+    "policies/*/config.json",
+    *(f"policies/*/{file}" for file in checkpoint.FILES),
+)
 
 
 def save_entry(
@@ -41,7 +51,7 @@ def save_entry(
 
 def seal_entry(folder: Path, spec: NetworkSpec) -> None:
     """Write the `config.json` of an entry folder over all files that it holds."""
-    seal_folder(folder, KIND, spec.to_config())
+    seal_folder(folder, KIND, spec.to_config(), FILES)
 
 
 def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:

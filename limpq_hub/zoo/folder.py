@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,22 +101,18 @@ def open_folder(name: str, fetch: Callable[[str], Path], kind: str) -> SealedFol
 def open_local_folder(path: str | Path, kind: str) -> SealedFolder:
     """Return the sealed folder at a local path; raises like `open_folder`."""
     path = Path(path)
-    return open_folder(str(path), path.__truediv__, kind)
+    return open_folder(str(path), path.joinpath, kind)
 
 
-def seal_folder(path: Path, kind: str, config: Mapping[str, Any]) -> None:
+def seal_folder(path: Path, kind: str, config: Mapping[str, Any], patterns: Iterable[str]) -> None:
     """Write `config.json` last, with the sha256 and size of every file that the folder holds then.
 
-    Files of a training run (`options.json`, `state.safetensors`) and hidden files are not part of an artifact.
+    Args:
+        patterns: shell patterns of the files that belong to the artifact; others are left out.
     """
-    run = {"options.json", "state.safetensors", "state.partial"}
-    files = {}
-    for file in sorted(found for found in path.rglob("*") if found.is_file()):
-        name = file.relative_to(path).as_posix()
-        if name == CONFIG or file.name in run or file.name.startswith("."):
-            continue
-        data = file.read_bytes()
-        files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    found = sorted(file for pattern in patterns for file in path.glob(pattern))
+    contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in found}
+    files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
     content = {"format": FORMAT, "kind": kind, **config, "files": files}
     write_bytes(path / CONFIG, _canonical(content | {"config_sha256": _digest(content)}))
 

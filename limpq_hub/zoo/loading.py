@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from limpq_hub.errors import ArtifactIntegrityError, BudgetError, PolicyError, UnknownModelError, shown
 from limpq_hub.plan import ilp
 from limpq_hub.plan.budget import CONSTRAINTS, Budget, format_bitops
+from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
@@ -83,8 +84,10 @@ def load(
             there is one, else the jointly trained weights.
         pretrained: False leaves the weights random.
         revision, cache_dir, token: for the Hub.
+        device: where the network goes.
         calibrate: unlabelled image batches, [batch, 3, height, width], normalized; BatchNorm is recalibrated on them.
-        constraints: every argument of `search`.
+        constraints: every argument of `search`: bitops="3G", size=, compression=, activation_memory=, latency=, alpha=,
+            candidates=, pin=, exclude=, tie=, counting=, time_limit_s=.
 
     Raises:
         BudgetError: neither a constraint nor a policy was given, or one is malformed.
@@ -115,9 +118,10 @@ def load(
         network = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy).eval()
         apply_nearest_anchor_(network, plan.policy, entry.folder)
     network.requires_grad_(False).to(device)
-    if calibrate is not None and recalibrate_batch_norm_(network, (images.to(device) for images in calibrate)):
+    if calibrate is not None and recalibrate_batch_norm_(network, _image_batches(calibrate, device)):
         top1 = None
-    below = [published for published in entry.published if published.bitops <= plan.bitops]
+    limit = _bitops_limit(plan, constraints)
+    below = [published for published in entry.published if published.bitops <= limit]
     network.limpq = Loaded(
         plan=plan,
         weights=kind,
@@ -138,8 +142,7 @@ def _published_network(entry: Entry, published: Published, plan: Plan) -> nn.Mod
     folder = entry.checkpoint(published.name)
     network, _ = load_checkpoint(folder)
     specs = [NetworkSpec.from_config(config, entry.name) for config in (entry.folder.config, folder.config)]
-    counted = (plan.bitops, plan.size_bytes), (published.bitops, published.size_bytes)
-    if specs[0] != specs[1] or counted[0] != counted[1]:
+    if specs[0] != specs[1] or total_bitops(plan.costs, plan.policy) != published.bitops:
         raise ArtifactIntegrityError(
             f"{folder.name} is a checkpoint of another network than {entry.name}; fetch the artifact again"
         )
@@ -167,6 +170,10 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptio
         policy = _read_policy(policy)
         if policy.model != indicators.model:
             raise PolicyError(f"the policy is for {shown(policy.model)}, {entry.name} is a {indicators.model}")
+        if policy.input_size not in (None, indicators.input_size):
+            raise PolicyError(
+                f"the policy is for {policy.input_size} pixels, {entry.name} takes {indicators.input_size}"
+            )
         return Plan.of_policy(indicators, policy)
     limits = {key: given.pop(key) for key in CONSTRAINTS if key in given}
     if not limits:
@@ -178,6 +185,20 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptio
             f"compression=, activation_memory=, latency= or policy=; fine-tuned policies: {names}"
         )
     return ilp.search(indicators, Budget(**limits), **given)
+
+
+def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Iterator[Tensor]:
+    for images in batches:
+        if not isinstance(images, Tensor) or images.ndim != 4:
+            raise PolicyError("calibrate: give batches of images alone, tensors [batch, 3, height, width], no labels")
+        yield images.to(device)
+
+
+def _bitops_limit(plan: Plan, constraints: Mapping[str, Any]) -> int:
+    """Return the BitOps budget that was asked for, or what the plan costs if none was."""
+    asked = constraints.get("bitops")
+    limit = None if asked is None else Budget(bitops=asked).bitops
+    return limit if isinstance(limit, int) else total_bitops(plan.costs, plan.policy)
 
 
 def _random_network(entry: Entry, policy: Policy) -> nn.Module:
@@ -202,13 +223,13 @@ def _read_policy(policy: Any) -> Policy:
 def _finetune(entry: Entry, constraints: Mapping[str, Any]) -> str:
     """Return how to fine-tune exactly the policy that was asked for."""
     given = {key: value for key, value in constraints.items() if value is not None}
+    which, hint = "--policy policy.json", "; write model.limpq.plan.policy.to_json() to policy.json first"
     if given and all(key in CONSTRAINTS and isinstance(value, str | int | float) for key, value in given.items()):
-        which = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in given.items())
-    else:
-        which = "--policy policy.json (write model.limpq.plan.policy.to_json() there)"
+        which = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in given.items())
+        hint = ""
     return (
-        f"fine-tune it with: accelerate launch training/finetune.py --model {shlex.quote(entry.name)} {which} "
-        f"--data FOLDER --output out/{entry.indicators.model}-finetuned"
+        "fine-tune it, in a checkout of limpq-hub, with: accelerate launch training/finetune.py "
+        f"--model {shlex.quote(entry.name)} {which} --data FOLDER --output out/{entry.indicators.model}-finetuned{hint}"
     )
 
 

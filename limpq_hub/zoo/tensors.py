@@ -47,7 +47,9 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
                 f"{name}: tensor {key} is {found.dtype} {list(found.shape)}, the network needs {list(value.shape)}"
             )
         if found.is_floating_point() and not _can_be(key, found):
-            raise ArtifactFormatError(f"{name}: tensor {key} holds values that no training leaves behind")
+            raise ArtifactFormatError(
+                f"{name}: tensor {key} has a value that is not finite, or a step or variance below 0"
+            )
     with torch.no_grad():
         module.load_state_dict({key: tensors[key].to(value.dtype) for key, value in state.items()})
 

@@ -57,7 +57,7 @@ def test_diff_names_changed_missing_and_added_layers_only():
 
 
 def test_the_digest_depends_on_model_and_bits_but_not_on_the_layer_order():
-    turned = Policy("toynet", dict(reversed(POLICY.layers.items())))
+    turned = Policy("toynet", dict(reversed(list(POLICY.layers.items()))))
     swapped = Policy("toynet", {"conv": LayerBits(5, 3), "head": LayerBits(8, 8)})
     other = Policy("othernet", POLICY.layers)
     assert POLICY.digest() == turned.digest()

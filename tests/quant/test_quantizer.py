@@ -221,8 +221,9 @@ def test_half_precision_input_is_quantized_in_float32(dtype, gradients):
     torch.manual_seed(0)
     x = torch.randn(300).to(dtype).requires_grad_(gradients)
     quantized = fake_quantize(x, torch.tensor(0.013), 8, signed=True)
-    assert quantized.dtype == torch.float32
-    torch.testing.assert_close(quantized, composed(x.float(), torch.tensor(0.013), -128, 127), rtol=1e-6, atol=1e-6)
+    assert quantized.dtype == dtype
+    exact = composed(x.float(), torch.tensor(0.013), -128, 127)
+    torch.testing.assert_close(quantized, exact.to(dtype), rtol=0, atol=0)
     if gradients:
         quantized.sum().backward()
         assert x.grad.dtype == dtype

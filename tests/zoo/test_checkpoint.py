@@ -170,9 +170,8 @@ def test_another_weight_shape_is_refused(check_refused, edit_tensors, tiny):
 def test_packed_weights_of_another_size_or_kind_are_refused(check_refused, edit_tensors, tiny, change):
     packed = load_file(tiny.folder / "policies/small/model.safetensors")[f"{LAYER}.weight_packed"]
     edit_tensors(**{f"{LAYER}.weight_packed": change(packed).contiguous()})
-    message = (
-        rf"tensor {re.escape(LAYER)}\.weight_packed: \d+ integers of \d bits take {len(packed)} bytes, found \w+ \["
-    )
+    size = rf": \d+ integers of \d bits take {len(packed)} bytes, found \w+ \["
+    message = rf"tensor {re.escape(LAYER)}\.weight_packed({size}| is torch\.\w+, it must be torch\.uint8)"
     check_refused(ArtifactFormatError, message)
 
 

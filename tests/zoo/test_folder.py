@@ -47,7 +47,7 @@ def test_a_sealed_folder_gives_back_every_byte(tmp_path):
     (tmp_path / "inside" / "deeper").mkdir(parents=True)
     for name in ("one.json", "inside/two.bin", "inside/deeper/three.txt"):
         (tmp_path / name).write_bytes(name.encode() * 3)
-    seal_folder(tmp_path, "entry", {"answer": 42})
+    seal_folder(tmp_path, "entry", {"answer": 42}, ["*.*", "*/*.*", "*/*/*.*"])
     folder = open_local_folder(tmp_path, "entry")
     assert set(folder.files) == {"one.json", "inside/two.bin", "inside/deeper/three.txt"}
     assert all(folder.read(name) == name.encode() * 3 for name in folder.files)
@@ -56,11 +56,11 @@ def test_a_sealed_folder_gives_back_every_byte(tmp_path):
 
 def test_sealing_twice_writes_the_same_bytes_and_leaves_out_the_files_of_a_run(tmp_path):
     (tmp_path / "data.bin").write_bytes(b"data")
-    seal_folder(tmp_path, "entry", {})
+    seal_folder(tmp_path, "entry", {}, ["*.bin"])
     first = (tmp_path / "config.json").read_bytes()
     for name in ("options.json", "state.safetensors", ".data.bin.partial"):
         (tmp_path / name).write_bytes(b"of the run")
-    seal_folder(tmp_path, "entry", {})
+    seal_folder(tmp_path, "entry", {}, ["*.bin"])
     assert (tmp_path / "config.json").read_bytes() == first
 
 
@@ -280,7 +280,7 @@ def test_a_safetensors_file_whose_header_length_looks_like_a_pickle_is_read(tmp_
     assert int.from_bytes(data[:8], "little") == header
     assert load_tensors(data)["x"].tolist() == [1, 1]
     (tmp_path / "model.safetensors").write_bytes(data)
-    seal_folder(tmp_path, "checkpoint", {})
+    seal_folder(tmp_path, "checkpoint", {}, ["*.safetensors"])
     assert open_local_folder(tmp_path, "checkpoint").read("model.safetensors") == data
 
 

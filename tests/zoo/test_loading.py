@@ -1,5 +1,7 @@
 """Tests of load(): which weights come, what `.limpq` and the warning say, and what is refused."""
 
+import copy
+import pickle
 import re
 import warnings
 
@@ -74,7 +76,7 @@ def test_another_policy_gets_the_joint_weights_with_the_figure_measured_for_exac
     assert (model.limpq.weights, model.limpq.top1, model.limpq.nearest) == ("joint", 33.5, None)
     bitops = format_bitops(model.limpq.plan.bitops)
     assert f"at {bitops} BitOps was not fine-tuned (joint weights, measured 33.50 % top-1): no fine-tuned" in message
-    assert "no fine-tuned policy lies below it; fine-tune it with: accelerate launch training/finetune.py" in message
+    assert "no fine-tuned policy lies below it; fine-tune it, in a checkout of limpq-hub, with: accelerate" in message
 
 
 def test_joint_weights_compute_what_the_supernet_computes_at_the_policy(tiny, load_joint):
@@ -109,7 +111,8 @@ def test_the_command_in_the_warning_asks_for_every_budget_or_for_the_policy_itse
         {"bitops": "w4a3", "pin": {"*": (4, 3)}},
     ):
         _, message = load_joint(**arguments)
-        assert "--policy policy.json (write model.limpq.plan.policy.to_json() there) --data FOLDER" in message
+        assert "--policy policy.json --data FOLDER" in message
+        assert message.endswith("; write model.limpq.plan.policy.to_json() to policy.json first")
         assert "--bitops" not in message
 
 
@@ -355,3 +358,28 @@ def test_the_bundled_resnet18_below_its_fine_tuned_policy_is_joint(load_joint):
     assert model.limpq.plan.bitops <= 2_345_000_000
     assert "resnet18.tiny_imagenet at " in message
     assert "--model resnet18.tiny_imagenet --bitops 2.345G --data FOLDER" in message
+
+
+def test_a_loaded_network_and_its_plan_can_be_copied_and_pickled(tiny):
+    model = load(tiny.name, policy=tiny.policies["small"])
+    twin = copy.deepcopy(model)
+    assert twin.limpq.plan == model.limpq.plan
+    assert torch.equal(twin(tiny.images), model(tiny.images))
+    for value in (model.limpq.plan, tiny.indicators, tiny.policies["small"]):
+        assert pickle.loads(pickle.dumps(value)) == value
+
+
+def test_a_published_policy_is_served_whatever_the_counting(tiny):
+    model = load(tiny.name, bitops="w4a4", counting="limpq")
+    assert model.limpq.weights == "finetuned"
+
+
+def test_labels_among_the_calibration_images_are_refused(tiny):
+    with pytest.raises(PolicyError, match="give batches of images alone"):
+        load(tiny.name, policy=tiny.joint, calibrate=[(tiny.images, torch.zeros(8))])
+
+
+def test_a_policy_for_another_input_size_is_refused(tiny):
+    policy = Policy("test_resnet", tiny.joint.layers, 224)
+    with pytest.raises(PolicyError, match="the policy is for 224 pixels, .* takes 32"):
+        load(tiny.name, policy=policy)
