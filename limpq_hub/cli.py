@@ -91,6 +91,9 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     choice.add_argument("--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'")
     choice.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits")
     choice.add_argument("--tie", action="append", nargs="+", metavar="PATTERN", help="layers that get the same bits")
+    choice.add_argument(
+        "--time-limit", dest="time_limit_s", type=float, help="seconds until the search gives up; 10 if not given"
+    )
     choice.add_argument("--counting", choices=("exact", "limpq"), help="how MACs are counted; exact if not given")
 
 
@@ -109,7 +112,18 @@ def _count(text: str) -> int:
 
 
 def _search_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("bitops", "size", "compression", "activation_memory", "alpha", "candidates", "exclude", "tie", "counting")
+    names = (
+        "bitops",
+        "size",
+        "compression",
+        "activation_memory",
+        "alpha",
+        "candidates",
+        "exclude",
+        "tie",
+        "counting",
+        "time_limit_s",
+    )
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     return given | ({"pin": dict(options.pin)} if options.pin else {})
 

@@ -17,7 +17,7 @@ from _data import EpochSampler
 from _method import accumulate_joint_gradients, classification_loss, joint_policies
 from accelerate import Accelerator
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import limpq_hub
@@ -313,3 +313,27 @@ def test_warm_up_and_cosine_end_at_the_smallest_rate(data, tmp_path, monkeypatch
     assert rates[:4] == pytest.approx([1e-5, 0.025, 0.05, 0.075], rel=1e-2)
     assert max(rates) == rates[4] == pytest.approx(0.1)
     assert rates[-1] < 0.002
+
+
+def test_validate_measures_a_checkpoint_folder_too(runs, data, capsys):
+    validate.main(["--checkpoint", str(runs / "w4a4"), "--data", str(data), *RUN])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
+
+
+def test_validate_without_a_network_is_refused(data):
+    with pytest.raises(TrainingError, match="give --model with a budget or policy, or --checkpoint"):
+        validate.main(["--data", str(data), *RUN])
+
+
+def test_a_teacher_of_its_own_changes_what_is_learned(runs, data, tmp_path):
+    joint = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
+    weights = ["--weights", str(runs / "float/model.safetensors"), "--distill", "1.0"]
+    other = load_file(runs / "float/model.safetensors")
+    save_file(other | {"fc.bias": other["fc.bias"] + torch.arange(4.0)}, tmp_path / "teacher.safetensors")
+    finetune.main([*joint, *weights, "--output", str(tmp_path / "one")])
+    finetune.main(
+        [*joint, *weights, "--teacher", str(tmp_path / "teacher.safetensors"), "--output", str(tmp_path / "two")]
+    )
+    one, two = (load_file(tmp_path / name / "model.safetensors")["fc.bias"] for name in ("one", "two"))
+    assert not torch.allclose(one, two)

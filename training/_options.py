@@ -30,10 +30,10 @@ def add_network_options(parser: argparse.ArgumentParser, *, distill: float | Non
         _add_float_options(group, distill)
 
 
-def add_entry_options(parser: argparse.ArgumentParser, *, distill: float | None = None) -> None:
+def add_entry_options(parser: argparse.ArgumentParser, *, distill: float | None = None, required: bool = True) -> None:
     """Add which entry of the zoo, and the budget or policy; with `distill`, also a float teacher."""
     group = parser.add_argument_group("network and budget")
-    group.add_argument("--model", required=True, help="entry: resnet18, local-dir:out/my-joint, hf-hub:owner/name")
+    group.add_argument("--model", required=required, help="entry: resnet18, local-dir:out/my-joint, hf-hub:owner/name")
     for budget in BUDGETS:
         group.add_argument(
             f"--{budget.replace('_', '-')}", help=f"{budget.replace('_', ' ')} budget, as in `limpq search`"
@@ -133,6 +133,5 @@ def command_line(argv: Sequence[str] | None) -> str:
 
 def _add_float_options(group: argparse._ArgumentGroup, distill: float) -> None:
     group.add_argument("--weights", default="pretrained", help="safetensors file of the float network, or timm's own")
-    group.add_argument(
-        "--distill", type=float, default=distill, help="share of the loss that is KL to the float network"
-    )
+    group.add_argument("--teacher", help="safetensors file of the network to learn from; --weights if not given")
+    group.add_argument("--distill", type=float, default=distill, help="share of the loss that is KL to the teacher")

@@ -54,12 +54,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     check_fits(options, entry)
     train = training_loader(options, spec)
-    teacher = None
-    if options.distill or options.start_from == "float":
-        teacher = float_network(spec.architecture, spec.num_classes, spec.input_size, options.weights)
-        teacher.to(accelerator.device)
+
+    def network_of(weights: str) -> torch.nn.Module:
+        network = float_network(spec.architecture, spec.num_classes, spec.input_size, weights)
+        return network.to(accelerator.device)
+
+    teacher = network_of(options.teacher or options.weights) if options.distill else None
     if options.start_from == "float":
-        model = build_quantized(teacher, plan.policy, plan.costs)
+        model = build_quantized(network_of(options.weights), plan.policy, plan.costs)
         initialize_activation_steps_(model, next(iter(train))[0].to(accelerator.device))
     else:
         model = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy)

@@ -58,12 +58,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options(argv)
     accelerator = start(options)
     classes = class_records(options, options.class_names)
-    teacher = float_network(options.model, len(classes), options.input_size, options.weights).to(accelerator.device)
-    spec = NetworkSpec.of(teacher)
+    network, teacher = (
+        float_network(options.model, len(classes), options.input_size, weights).to(accelerator.device)
+        for weights in (options.weights, options.teacher or options.weights)
+    )
+    spec = NetworkSpec.of(network)
     train = training_loader(options, spec)
     first_images = next(iter(train))[0].to(accelerator.device)
-    costs = profile_module(teacher, first_images)
-    supernet = to_supernet(teacher, options.candidates, example_input=first_images).train()
+    costs = profile_module(network, first_images)
+    supernet = to_supernet(network, options.candidates, example_input=first_images).train()
     if options.channels_last:
         supernet, teacher = (network.to(memory_format=torch.channels_last) for network in (supernet, teacher))
 
@@ -83,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = [batch.to(accelerator.device) for batch in calibration_batches(options, spec, options.calibrate_images)]
     set_policy_(supernet, Policy.uniform(options.model, costs, max(options.candidates)))
     calibrate_steps_(supernet, ends, images[:STEP_BATCHES])
-    measured = evaluate(accelerator, teacher, validation_loader(options, spec))
+    measured = evaluate(accelerator, network, validation_loader(options, spec))
     if not accelerator.is_main_process:
         return
     record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}

@@ -1,7 +1,8 @@
-"""Top-1 and top-5 of an entry at a budget or policy, on all validation images.
+"""Top-1 and top-5 of an entry at a budget or policy, or of a checkpoint, on all validation images.
 
     accelerate launch training/validate.py --model resnet18 --bitops 3G --data ~/tiny-imagenet
     accelerate launch training/validate.py --model resnet18 --bitops 2G --weights joint --data ~/tiny-imagenet
+    accelerate launch training/validate.py --checkpoint out/resnet18-3G --data ~/tiny-imagenet
 
 Prints the figures, and with `--output` writes them with command, seed, device and time.
 """
@@ -18,9 +19,14 @@ from pathlib import Path
 from _data import calibration_batches, data_record, validation_loader
 from _loop import budget_of, check_fits, evaluate, new_accelerator, provenance
 from _options import add_data_options, add_entry_options, command_line, count, parser_of, run
+from torch import nn
 
+from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import NotFineTunedWarning, load
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -28,7 +34,8 @@ from limpq_hub.zoo.network import NetworkSpec
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of this script."""
     parser = parser_of(__doc__.splitlines()[0])
-    add_entry_options(parser)
+    add_entry_options(parser, required=False)
+    parser.add_argument("--checkpoint", type=Path, help="output folder of finetune.py, instead of --model")
     parser.add_argument(
         "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
     )
@@ -42,23 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Load, evaluate, report."""
     options = parse_options(argv)
     accelerator = new_accelerator(options)
-    entry = find_entry(options.model)
-    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    check_fits(options, entry)
+    model, spec, described = quantized_network(options)
     images = calibration_batches(options, spec, options.calibrate_images)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotFineTunedWarning)
-        model = load(
-            options.model, weights=options.weights, calibrate=images, device=accelerator.device, **budget_of(options)
-        )
+    recalibrate_batch_norm_(model.to(accelerator.device), [batch.to(accelerator.device) for batch in images])
     began = time.monotonic()
     measured = evaluate(accelerator, model, validation_loader(options, spec))
     record = {
-        "model": entry.name,
-        "weights": model.limpq.weights,
+        **described,
         "calibration_images": options.calibrate_images,
-        "policy_sha256": model.limpq.plan.policy.digest(),
-        "bitops": model.limpq.plan.bitops,
         **measured,
         **provenance(accelerator, command_line(argv), options, time.monotonic() - began),
         "data": data_record(options),
@@ -67,6 +65,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps(record, indent=1))
         if options.output:
             write_json(options.output, record)
+
+
+def quantized_network(options: argparse.Namespace) -> tuple[nn.Module, NetworkSpec, dict[str, object]]:
+    """Return the network that the options name, how it takes pictures, and what it is.
+
+    Raises:
+        TrainingError: both or neither of --model and --checkpoint are given.
+        DataError: the data has other classes.
+    """
+    if (options.model is None) == (options.checkpoint is None):
+        raise TrainingError("give --model with a budget or policy, or --checkpoint")
+    if options.checkpoint:
+        folder = open_local_folder(options.checkpoint, "checkpoint")
+        model, policy = load_checkpoint(folder)
+        name, weights, bitops = folder.name, "finetuned", folder.config["bitops"]
+        spec = NetworkSpec.from_config(folder.config, folder.name)
+    else:
+        entry = find_entry(options.model)
+        check_fits(options, entry)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotFineTunedWarning)
+            model = load(options.model, weights=options.weights, **budget_of(options))
+        name, weights, spec = entry.name, model.limpq.weights, model.limpq.network
+        policy, bitops = model.limpq.plan.policy, model.limpq.plan.bitops
+    return model, spec, {"model": name, "weights": weights, "policy_sha256": policy.digest(), "bitops": bitops}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def _whole(name: str, value: object, units: Mapping[str, int], advice: str) -> i
 def _number(name: str, value: object, units: Mapping[str, int], advice: str) -> Fraction:
     """Return the exact number above 0 that `value` stands for."""
     refused = f"{name}={shown(value)} is not a budget"
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real | str):
         raise BudgetError(f"{refused}: it must be a number or text; {advice}")
     if isinstance(value, str):
         match = _QUANTITY.fullmatch(value) if len(value) <= _LONGEST else None
@@ -159,8 +160,8 @@ def _number(name: str, value: object, units: Mapping[str, int], advice: str) -> 
             what = f"the unit {shown(match[2])} is not known" if match[2] else "the unit is missing"
             raise BudgetError(f"{refused}: {what} (known: {known}); {advice}")
         number = Fraction(match[1]) * units[match[2]]
-    elif isinstance(value, int):
-        number = Fraction(value)
+    elif isinstance(value, numbers.Rational):
+        number = Fraction(int(value.numerator), int(value.denominator))
     elif not math.isfinite(value):
         raise BudgetError(f"{refused}: it must be finite; {advice}")
     else:

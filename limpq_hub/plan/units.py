@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -45,6 +45,8 @@ def units_of(
     Raises:
         PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
     """
+    if candidates is not None and not isinstance(candidates, Sequence | Set):
+        raise PolicyError(f"candidates={shown(candidates)}: give a list of bit-widths, for example [2, 4]")
     _refuse_text("exclude", exclude)
     _refuse_text("tie", tie)
     for group in tie or ():

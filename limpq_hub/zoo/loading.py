@@ -98,6 +98,7 @@ def load(
     """
     if weights not in ("auto", "finetuned", "joint"):
         raise UnknownModelError(f'weights={shown(weights)} is not known: use "auto", "finetuned" or "joint"')
+    device = torch.device(device)
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
     plan = plan_for(entry, policy, **constraints)
     digest, advice = plan.policy.digest(), _finetune(entry, constraints)

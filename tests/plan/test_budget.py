@@ -266,3 +266,7 @@ def test_what_is_written_always_suffices_and_is_at_most_one_percent_more():
         value = int(10 ** rng.uniform(0, 14))
         assert value <= Budget(bitops=format_bitops(value)).bitops <= value * 1.01
         assert value <= Budget(size=format_size(value)).size <= value * 1.01
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert Budget(bitops=np.int64(3_000_000_000)).bitops == Budget(bitops=np.float64(3e9)).bitops == 3_000_000_000

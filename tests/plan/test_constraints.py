@@ -319,3 +319,14 @@ def test_a_uniform_policy_as_budget_is_met_by_at_least_that_policy(random_networ
         uniform = [indicators.importance(name, LayerBits(3, 3), plan.alpha) for name in indicators.weight_steps]
         assert plan.objective <= sum(uniform) + 1e-12
         assert plan.bitops <= sum(cost.macs * (64 if cost.fixed else 9) for cost in indicators.costs.values())
+
+
+@pytest.mark.parametrize("arguments", [{"exclude": "a"}, {"tie": "ab"}, {"tie": ["ab"]}], ids=str)
+def test_patterns_given_as_text_instead_of_a_list_are_refused(three, arguments):
+    with pytest.raises(PolicyError, match="give a list of patterns, not text"):
+        search(three, Budget(bitops="1G"), **arguments)
+
+
+def test_candidates_given_as_a_number_are_refused(three):
+    with pytest.raises(PolicyError, match="candidates=4: give a list of bit-widths"):
+        search(three, Budget(bitops="1G"), candidates=4)
