@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from limpq_hub.errors import PolicyError, shown
@@ -48,7 +48,7 @@ class Plan:
     """
 
     policy: Policy
-    costs: Costs
+    costs: Costs = field(repr=False)
     bitops: int
     size_bytes: int
     compression: float

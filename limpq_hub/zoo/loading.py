@@ -6,7 +6,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactIntegrityError, BudgetError, PolicyError, UnknownModelError, shown
 from limpq_hub.plan import ilp
-from limpq_hub.plan.budget import CONSTRAINTS, Budget, format_bitops
+from limpq_hub.plan.budget import CONSTRAINTS, Budget, format_bitops, format_size
 from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.policy import Policy
@@ -59,7 +59,16 @@ class Loaded:
     source: str
     revision: str | None
     network: NetworkSpec
-    classes: tuple[Mapping[str, str], ...]
+    classes: tuple[Mapping[str, str], ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return the figures in one line."""
+        proof = "proven optimal" if self.plan.optimal else "not searched"
+        return (
+            f"{self.network.architecture} at {self.network.input_size}x{self.network.input_size}: "
+            f"{self.plan.bitops:,} BitOps ({proof}), {format_size(self.plan.size_bytes)} of weights, "
+            f"{self.weights} weights, {_measured(self.top1)}"
+        )
 
 
 def load(
