@@ -1,7 +1,10 @@
 """The training scripts, end to end on generated pictures, and what they refuse."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import _loop
@@ -27,6 +30,7 @@ from limpq_hub.plan.policy import LayerBits
 from limpq_hub.quant.convert import set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.loading import NotFineTunedWarning
 
 CLASSES = 4
 NETWORK = ["--model", "test_resnet", "--input-size", "32"]
@@ -337,3 +341,17 @@ def test_a_teacher_of_its_own_changes_what_is_learned(runs, data, tmp_path):
     )
     one, two = (load_file(tmp_path / name / "model.safetensors")["fc.bias"] for name in ("one", "two"))
     assert not torch.allclose(one, two)
+
+
+def test_two_processes_train_and_export_together(runs, data, tmp_path):
+    script = Path(indicators.__file__)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    weights = ["--weights", str(runs / "float/model.safetensors"), "--output", str(tmp_path / "joint")]
+    arguments = [*NETWORK, "--data", str(data), *RUN, *weights, "--max-steps", "2", "--calibrate-images", "8"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    entry = find_entry(f"local-dir:{tmp_path}/joint")
+    assert entry.indicators.provenance["device"].startswith("2 x ")
+    with pytest.warns(NotFineTunedWarning, match="was not fine-tuned"):
+        assert limpq_hub.load(entry.name, bitops="w4a4").num_classes == CLASSES

@@ -63,6 +63,12 @@ def _run_record(accelerator: Accelerator, options: argparse.Namespace) -> dict[s
     return options_record(options) | {"processes": accelerator.num_processes}
 
 
+def finish(accelerator: Accelerator) -> None:
+    """Wait for all processes, and leave the process group together."""
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
 def fit(
     accelerator: Accelerator,
     model: nn.Module,

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import torch
 from _data import calibration_batches, data_record, training_loader, validation_loader
-from _loop import budget_of, check_fits, evaluate, fit, float_network, provenance, start
+from _loop import budget_of, check_fits, evaluate, finish, fit, float_network, provenance, start
 from _method import classification_loss
 from _options import add_data_options, add_entry_options, add_training_options, command_line, parser_of, positive, run
 
@@ -91,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if accelerator.is_main_process:
         save_checkpoint(options.output, model, plan.costs, metrics=metrics, provenance=record)
         print(f"top-1 {metrics['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {options.output}")
+    finish(accelerator)
 
 
 if __name__ == "__main__":

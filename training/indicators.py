@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from _data import calibration_batches, class_records, data_record, training_loader, validation_loader
-from _loop import evaluate, fit, float_network, provenance, start
+from _loop import evaluate, finish, fit, float_network, provenance, start
 from _method import accumulate_joint_gradients, classification_loss, joint_policies
 from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of, positive, run
 
@@ -87,24 +87,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_policy_(supernet, Policy.uniform(options.model, costs, max(options.candidates)))
     calibrate_steps_(supernet, ends, images[:STEP_BATCHES])
     measured = evaluate(accelerator, network, validation_loader(options, spec))
-    if not accelerator.is_main_process:
-        return
-    record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
-    indicators = read_indicators(
-        supernet,
-        costs,
-        input_size=options.input_size,
-        num_classes=len(classes),
-        alpha=options.alpha,
-        provenance=record,
-    )
-    write_json(options.output / "metrics.json", {"float": measured, "joint": []})
-    save_entry(options.output, supernet, indicators, classes)
-    shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(accelerator.device)
-    save_anchors(options.output, shipped, anchor_policies(indicators, options.anchors), images)
-    seal_entry(options.output, spec)
-    print(f"float top-1 {measured['top1']:.2f} %; indicators of {len(costs) - len(ends)} layers in {options.output}")
-    print(f"next: limpq search {options.output}/indicators.json --bitops w4a4")
+    if accelerator.is_main_process:
+        record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
+        indicators = read_indicators(
+            supernet,
+            costs,
+            input_size=options.input_size,
+            num_classes=len(classes),
+            alpha=options.alpha,
+            provenance=record,
+        )
+        write_json(options.output / "metrics.json", {"float": measured, "joint": []})
+        save_entry(options.output, supernet, indicators, classes)
+        # What is shipped is in half precision: its statistics are measured on what is shipped.
+        shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(accelerator.device)
+        save_anchors(options.output, shipped, anchor_policies(indicators, options.anchors), images)
+        seal_entry(options.output, spec)
+        print(
+            f"float top-1 {measured['top1']:.2f} %; indicators of {len(costs) - len(ends)} layers in {options.output}"
+        )
+        print(f"next: limpq search {options.output}/indicators.json --bitops w4a4")
+    finish(accelerator)
 
 
 if __name__ == "__main__":

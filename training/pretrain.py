@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from _data import class_records, data_record, training_loader, validation_loader
-from _loop import evaluate, fit, float_network, provenance, start
+from _loop import evaluate, finish, fit, float_network, provenance, start
 from _method import classification_loss
 from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of, run
 
@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
         write_json(options.output / "metrics.json", metrics | record)
         print(f"top-1 {metrics['top1']:.2f} %; weights in {options.output}/model.safetensors")
+    finish(accelerator)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _data import calibration_batches, data_record, validation_loader
-from _loop import budget_of, check_fits, evaluate, new_accelerator, provenance
+from _loop import budget_of, check_fits, evaluate, finish, new_accelerator, provenance
 from _options import add_data_options, add_entry_options, command_line, count, parser_of, run
 from torch import nn
 
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(json.dumps(record, indent=1))
         if options.output:
             write_json(options.output, record)
+    finish(accelerator)
 
 
 def quantized_network(options: argparse.Namespace) -> tuple[nn.Module, NetworkSpec, dict[str, object]]:
