@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from limpq_hub import __version__
 from limpq_hub.errors import LimpqError
-from limpq_hub.plan.budget import format_bitops, format_size
+from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.jsonfile import write_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"limpq {options.command}: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"limpq {options.command}: {error}", file=sys.stderr)
+        print(f"limpq {options.command}: {error.strerror or error}: {error.filename!r}", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         return 130
@@ -145,10 +145,13 @@ def _list(options: argparse.Namespace) -> None:
             bitops, weights = format_bitops(policy["bitops"]), format_size(policy["size_bytes"])
             table.add_row("", size, f"{policy['name']} fine-tuned", bitops, weights, _percent(policy["top1"]))
         for joint in entry.metrics.get("joint", ()):
-            kind = "joint, BatchNorm recalibrated" if joint["calibration_images"] else "joint, as shipped"
+            kind = "joint, set to this budget" + (", recalibrated" if joint["calibration_images"] else "")
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", _percent(joint["top1"]))
     _print(table)
-    print("next: limpq search resnet18 --bitops 3G", file=sys.stderr)
+    if entries:
+        print(f"next: limpq search {entries[0].name} --bitops w4a4", file=sys.stderr)
+    else:
+        print(f"no bundled model matches {options.pattern!r}", file=sys.stderr)
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -156,8 +159,8 @@ def _search(options: argparse.Namespace) -> None:
 
     plan = search(options.model, **_search_arguments(options))
     for outlier in plan.excluded:
-        what = f"{outlier.layer}: its step at {outlier.bits} {outlier.kind} bits is smaller than at more bits"
-        print(f"note: {what}; it is no choice", file=sys.stderr)
+        what = f"{outlier.bits} {outlier.kind} bits learned a smaller step than more bits did"
+        print(f"note: {outlier.layer}: {what}, so they are left out", file=sys.stderr)
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
     if options.output:
@@ -184,13 +187,14 @@ def _info(options: argparse.Namespace) -> None:
         "input": f"{record['input_size']} x {record['input_size']} pixels",
         "layers": f"{record['searched_layers']} searched, {record['fixed_layers']} fixed at 8/8 bits",
         "MACs": format_bitops(record["macs"]),
-        "BitOps": f"{format_bitops(record['minimum_bitops'])} to {format_bitops(record['maximum_bitops'])}",
+        "BitOps": f"{enough_bitops(record['minimum_bitops'])} to {enough_bitops(record['maximum_bitops'])}",
         "float top-1": _percent(record["float_top1"]),
         "source": " ".join(filter(None, (record["source"], record["revision"]))),
     }
     for policy in record["policies"]:
         costs = f"{format_bitops(policy['bitops'])} BitOps, {format_size(policy['size_bytes'])}"
         rows[f"policy {policy['name']}"] = f"{costs}, top-1 {_percent(policy['top1'])}"
+        rows[f"policy {policy['name']} from"] = policy["command"] or "an unknown command"
     rows |= {f"file {name}": format_size(size) for name, size in record["files"].items()}
     rows |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in record["provenance"].items()}
     table = _table(entry.name, "", "")
@@ -269,7 +273,7 @@ def _table(title: str, *headings: str) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), show_header=any(headings))
+    table = Table(title=escape(title), show_header=any(headings), min_width=min(len(title) + 4, 76))
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table

@@ -55,7 +55,7 @@ def test_3g_loads_a_fine_tuned_network_within_its_budget(model):
     assert model.limpq.plan.optimal
     assert model.limpq.plan.bitops <= 3_000_000_000
     assert not model.training
-    assert str(model.limpq).startswith("resnet18 at 64x64: 2,998,140,928 BitOps (proven optimal), 3.46MB of weights")
+    assert str(model.limpq).startswith("resnet18 at 64x64: 2,998,140,928 BitOps (proven optimal), 3.45MB of weights")
     assert isinstance(model, timm.models.ResNet)
 
 

@@ -78,7 +78,7 @@ def test_list_shows_every_model_and_what_to_do_next(limpq):
     assert code == 0
     assert "resnet18.tiny_imagenet" in out
     assert "3G fine-tuned" in out
-    assert err == "next: limpq search resnet18 --bitops 3G\n"
+    assert err == "next: limpq search resnet18.tiny_imagenet --bitops w4a4\n"
 
 
 def test_list_as_json_holds_the_summaries_and_nothing_else(limpq):
@@ -146,7 +146,7 @@ def test_outliers_of_a_search_are_noted_on_stderr(limpq, tiny, tmp_path):
     (tmp_path / "outlier.json").write_text(json.dumps(content))
     code, out, err = limpq("search", tmp_path / "outlier.json", "--bitops", "w3a3", "--json")
     assert code == 0
-    note = "note: layer1.0.conv1: its step at 2 weight bits is smaller than at more bits; it is no choice\n"
+    note = "note: layer1.0.conv1: 2 weight bits learned a smaller step than more bits did, so they are left out\n"
     assert err == note
     assert json.loads(out)["excluded"][0]["layer"] == "layer1.0.conv1"
 

@@ -34,8 +34,9 @@ Accumulate = Callable[[Tensor, Tensor, int], Tensor]
 
 def new_accelerator(options: argparse.Namespace) -> Accelerator:
     """Return the accelerator that the options ask for."""
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    # `accelerate launch` sets one thread where nothing is said.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 1) // processes))
     return Accelerator(mixed_precision=options.mixed_precision)
 
 

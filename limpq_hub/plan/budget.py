@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -123,20 +123,30 @@ def is_number(value: object) -> bool:
 
 
 def format_bitops(bitops: int) -> str:
-    """Return BitOps as a budget can be written, rounded up to two decimals: what it says always suffices."""
-    unit = next(unit for unit in ("T", "G", "M", "K", "") if _BITOPS_UNITS[unit] <= max(bitops, 1))
-    return _rounded_up(bitops, _BITOPS_UNITS[unit]) + unit
+    """Return BitOps (or MACs) for people to read, rounded to two decimals: "3.00G"."""
+    return _written(bitops, ("T", "G", "M", "K", ""), _BITOPS_UNITS, round)
 
 
 def format_size(size_bytes: int) -> str:
-    """Return bytes as a budget can be written, rounded up to two decimals: what it says always suffices."""
-    unit = next(unit for unit in ("GB", "MB", "kB", "B") if _SIZE_UNITS[unit] <= max(size_bytes, 1))
-    return _rounded_up(size_bytes, _SIZE_UNITS[unit]) + unit
+    """Return bytes for people to read, rounded to two decimals: "4.50MB"."""
+    return _written(size_bytes, ("GB", "MB", "kB", "B"), _SIZE_UNITS, round)
 
 
-def _rounded_up(value: int, unit: int) -> str:
-    hundredths = -(-value * 100 // unit)
-    return str(hundredths // 100) if unit == 1 else f"{hundredths // 100}.{hundredths % 100:02d}"
+def enough_bitops(bitops: int) -> str:
+    """Return the smallest budget of two decimals that allows `bitops`."""
+    return _written(bitops, ("T", "G", "M", "K", ""), _BITOPS_UNITS, math.ceil)
+
+
+def enough_size(size_bytes: int) -> str:
+    """Return the smallest size budget of two decimals that allows `size_bytes`."""
+    return _written(size_bytes, ("GB", "MB", "kB", "B"), _SIZE_UNITS, math.ceil)
+
+
+def _written(value: int, units: Sequence[str], sizes: Mapping[str, int], whole: Callable[[Fraction], int]) -> str:
+    """Return `value` in the largest of `units` that it fills, with two decimals made by `whole`."""
+    unit = next(unit for unit in units if sizes[unit] <= max(value, 1))
+    hundredths = whole(Fraction(value * 100, sizes[unit]))
+    return f"{value}{unit}" if sizes[unit] == 1 else f"{hundredths // 100}.{hundredths % 100:02d}{unit}"
 
 
 def _whole(name: str, value: object, units: Mapping[str, int], advice: str) -> int:

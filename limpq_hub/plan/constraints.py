@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError, shown
-from limpq_hub.plan.budget import Budget, LatencyTable, format_bitops, format_size
+from limpq_hub.plan.budget import Budget, LatencyTable, enough_bitops, enough_size
 from limpq_hub.plan.costs import FLOAT_BITS, Counting, total_bitops
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import LayerBits, Policy
@@ -81,7 +81,7 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
             limit,
             requested=Fraction(limit),
             value_of=int,
-            text_of=format_bitops,
+            text_of=enough_bitops,
             advice="or more, or a smaller input",
         )
     if budget.size is not None:
@@ -91,7 +91,7 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
             budget.size * 8,
             requested=Fraction(budget.size),
             value_of=lambda bits: -(-bits // 8),
-            text_of=lambda bits: format_size(-(-bits // 8)),
+            text_of=lambda bits: enough_size(-(-bits // 8)),
             advice="or more",
         )
     if budget.compression is not None:

@@ -62,6 +62,14 @@ class Plan:
     seconds: float
     notes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """Return the figures in one line."""
+        proof = "proven optimal" if self.optimal else f"bound {self.bound:.6f}"
+        return (
+            f"{self.policy.model}: {self.bitops:,} BitOps, {self.size_bytes:,} bytes of weights "
+            f"({self.compression:.2f}x), objective {self.objective:.6f}, {proof}"
+        )
+
     @classmethod
     def of(cls, policy: Policy, costs: Costs, *, counting: Counting = "exact", **proof: Any) -> Plan:
         """Return the plan of `policy`, its costs counted afresh.

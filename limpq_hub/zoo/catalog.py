@@ -38,6 +38,7 @@ class Published:
         bitops: BitOps of one image.
         size_bytes: bytes of the quantized weights.
         top1: percent, measured on the validation images of the entry's data set.
+        command: what fine-tuned it, if it says so.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Published:
     bitops: int
     size_bytes: int
     top1: float | None
+    command: str | None
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,14 @@ class Entry:
         found = []
         for match in filter(None, map(_POLICY_CONFIG.fullmatch, self.folder.files)):
             checkpoint = self.checkpoint(match[1])
-            check_shape(checkpoint.config, _COSTS, f"{checkpoint.name}/config.json")
+            check_shape(checkpoint.config, _COSTS | {"provenance": dict}, f"{checkpoint.name}/config.json")
             metrics = {"top1": None}
             if "metrics.json" in checkpoint.files:
                 metrics = checkpoint.read_json("metrics.json")
                 check_shape(metrics, {"top1": float}, f"{checkpoint.name}/metrics.json")
             figures = {key: checkpoint.config[key] for key in _COSTS}
-            found.append(Published(name=match[1], top1=metrics["top1"], **figures))
+            command = checkpoint.config["provenance"].get("command")
+            found.append(Published(name=match[1], top1=metrics["top1"], command=command, **figures))
         return tuple(sorted(found, key=lambda published: published.bitops))
 
     def checkpoint(self, policy_name: str) -> SealedFolder:

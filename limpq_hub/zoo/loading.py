@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactIntegrityError, BudgetError, PolicyError, UnknownModelError, shown
 from limpq_hub.plan import ilp
-from limpq_hub.plan.budget import CONSTRAINTS, Budget, format_bitops, format_size
+from limpq_hub.plan.budget import CONSTRAINTS, Budget, enough_bitops, format_bitops, format_size
 from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.policy import Policy
@@ -188,7 +188,7 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptio
     limits = {key: given.pop(key) for key in CONSTRAINTS if key in given}
     if not limits:
         known = entry.summary()
-        lowest, highest = format_bitops(known["minimum_bitops"]), format_bitops(known["maximum_bitops"])
+        lowest, highest = enough_bitops(known["minimum_bitops"]), enough_bitops(known["maximum_bitops"])
         names = ", ".join(published.name for published in entry.published) or "none"
         raise BudgetError(
             f'{entry.name} needs a budget or a policy: give bitops= between "{lowest}" and "{highest}", or size=, '

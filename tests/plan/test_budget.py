@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from limpq_hub.errors import BudgetError, LimpqError
-from limpq_hub.plan.budget import Budget, format_bitops, format_size
+from limpq_hub.plan.budget import Budget, enough_bitops, enough_size, format_bitops, format_size
 from limpq_hub.plan.policy import LayerBits
 
 TIMES = {"layer": {(2, 2): 0.5, (4, 4): 1}}
@@ -250,23 +250,33 @@ def test_a_budget_cannot_be_changed():
     ],
 )
 def test_bitops_are_written_rounded_up_to_two_decimals(bitops, text):
-    assert format_bitops(bitops) == text
+    assert enough_bitops(bitops) == text
 
 
 @pytest.mark.parametrize(
     ("size", "text"), [(1, "1B"), (999, "999B"), (1001, "1.01kB"), (4_500_000, "4.50MB"), (10**10, "10.00GB")]
 )
 def test_sizes_are_written_rounded_up_to_two_decimals(size, text):
-    assert format_size(size) == text
+    assert enough_size(size) == text
 
 
 def test_what_is_written_always_suffices_and_is_at_most_one_percent_more():
     rng = random.Random(0)
     for _ in range(2000):
         value = int(10 ** rng.uniform(0, 14))
-        assert value <= Budget(bitops=format_bitops(value)).bitops <= value * 1.01
-        assert value <= Budget(size=format_size(value)).size <= value * 1.01
+        assert value <= Budget(bitops=enough_bitops(value)).bitops <= value * 1.01
+        assert value <= Budget(size=enough_size(value)).size <= value * 1.01
 
 
 def test_numbers_of_numpy_are_numbers():
     assert Budget(bitops=np.int64(3_000_000_000)).bitops == Budget(bitops=np.float64(3e9)).bitops == 3_000_000_000
+
+
+def test_figures_for_people_are_rounded_to_the_nearest():
+    assert [format_bitops(value) for value in (2_982_412_288, 616_562_688, 999, 1_500)] == [
+        "2.98G",
+        "616.56M",
+        "999",
+        "1.50K",
+    ]
+    assert format_size(3_453_120) == "3.45MB"
