@@ -288,6 +288,7 @@ class _Progress:
             self.bar.stop()
 
     def show(self, step: int, loss: float) -> None:
+        """Show that `step` steps are done."""
         now = time.monotonic()
         rate = (step - self.first) * self.images_per_step / max(now - self.began, 1e-9)
         text = f"loss {loss:.3f} · {rate:.0f} images/s"
