@@ -349,7 +349,7 @@ def test_two_processes_train_and_export_together(runs, data, tmp_path):
     weights = ["--weights", str(runs / "float/model.safetensors"), "--output", str(tmp_path / "joint")]
     arguments = [*NETWORK, "--data", str(data), *RUN, *weights, "--max-steps", "2", "--calibrate-images", "8"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*launch, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*launch, *arguments], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
     entry = find_entry(f"local-dir:{tmp_path}/joint")
     assert entry.indicators.provenance["device"].startswith("2 x ")
