@@ -244,10 +244,9 @@ def _import(options: argparse.Namespace) -> None:
     import torch
 
     from limpq_hub.errors import UnknownModelError, shown
-    from limpq_hub.interop import import_limpq_indicators, read_limpq_pickle
+    from limpq_hub.interop import import_limpq_indicators
     from limpq_hub.quant.profile import profile_module
 
-    read_limpq_pickle(options.pickle)
     if not timm.is_model(options.model) or "." in options.model:
         raise UnknownModelError(f"timm has no architecture {shown(options.model)}; see timm.list_models()")
     network = timm.create_model(options.model, num_classes=options.num_classes, pretrained=False)

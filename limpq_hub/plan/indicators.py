@@ -21,7 +21,7 @@ DEFAULT_ALPHA = 2.0
 Steps = Mapping[str, Mapping[int, float]]
 _FILE_KEYS = {"format", "model", "input_size", "num_classes", "candidates", "alpha", "layers", "provenance"}
 _COST_KEYS = {"macs", "macs_limpq", "weights", "inputs", "signed", "fixed"}
-_STEP_KEYS = {"weight_steps", "activation_steps"}
+_STEP_KEYS = ("weight_steps", "activation_steps")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Indicators:
             layers[name] = {key: getattr(cost, key) for key in ("macs", "macs_limpq", "weights", "inputs", "signed")}
             layers[name]["fixed"] = fixed
             if fixed is None:
-                for key in sorted(_STEP_KEYS, reverse=True):
+                for key in _STEP_KEYS:
                     layers[name][key] = {str(bits): step for bits, step in getattr(self, key)[name].items()}
         return {
             "format": FORMAT,
@@ -250,7 +250,7 @@ def _cost(name: str, layer: Any) -> LayerCost:
     if not isinstance(layer, dict):
         raise ArtifactFormatError(f"{where}: must be a JSON object, found {shown(layer)}")
     fixed = layer.get("fixed")
-    _check_keys(where, layer, _COST_KEYS if fixed is not None else _COST_KEYS | _STEP_KEYS)
+    _check_keys(where, layer, _COST_KEYS if fixed is not None else _COST_KEYS.union(_STEP_KEYS))
     if type(layer["signed"]) is not bool:
         raise ArtifactFormatError(f'{where}: "signed" must be true or false, found {shown(layer["signed"])}')
     if fixed is not None:
