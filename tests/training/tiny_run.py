@@ -1,0 +1,5 @@
+"""Options of the smallest run of a training script."""
+
+CLASSES = 4
+NETWORK = ["--model", "test_resnet", "--input-size", "32"]
+RUN = ["--batch-size", "8", "--workers", "0", "--threads", "1"]
