@@ -1,89 +1,26 @@
-"""Images for training and validation: timm's readers and transforms, every random choice a function of the seed."""
+"""Loaders of training and validation images, their classes, and what identifies them."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import random
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from timm.data import create_dataset, create_transform
+from _picture_cache import CachedSource
+from _pictures import Pictures, SeededImages, Transform
+from _sources import Source
+from _splits import has_training_split, open_split
+from _unreadable import UNREADABLE
+from timm.data import create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Sampler, Subset
 
-from limpq_hub.errors import DataError, shown
+from limpq_hub.errors import DataError
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.zoo.network import NetworkSpec
-
-# Data sets of timm that are read by index; those that are streams (wds/, tfds/, hfids/) have no fixed order.
-_NAMED = ("torch/", "hfds/")
-
-
-class Pictures(Dataset):
-    """RGB pictures with their class index, from any data set of timm that is read by index.
-
-    timm replaces a picture that cannot be decoded by its neighbour; here it is an error that names the file.
-    """
-
-    def __init__(self, source: Dataset, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.source = source
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return a normalized image [3, height, width] and its class index."""
-        picture, label = self.read(index)
-        return self.transform(picture), label
-
-    def read(self, index: int) -> tuple[Image.Image, int]:
-        """Return a picture and its class index.
-
-        Raises:
-            DataError: the file cannot be decoded.
-        """
-        reader = getattr(self.source, "reader", None)
-        if reader is None:
-            picture, label = self.source[index]
-            return picture.convert("RGB"), label
-        file, label = reader[index]
-        try:
-            with file:
-                return Image.open(file).convert("RGB"), label
-        except (OSError, SyntaxError, ValueError) as error:
-            name = reader.filename(index, absolute=True)
-            raise DataError(f"{name} cannot be decoded ({str(error)[:60]}); replace or remove it") from None
-
-
-class SeededImages(Pictures):
-    """Pictures whose random transform depends on (seed, epoch, index) alone.
-
-    The sampler passes `epoch * len(self) + index`, so that workers need no state.
-    """
-
-    def __init__(self, source: Dataset, transform: Callable[[Image.Image], Tensor], seed: int) -> None:
-        super().__init__(source, transform)
-        self.seed = seed
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return a normalized image [3, height, width] and its class index."""
-        picture, label = self.read(index % len(self))
-        drawn = random.Random(f"{self.seed} {index}").getrandbits(32)
-        outer, outer_numpy = random.getstate(), np.random.get_state()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(drawn)
-            random.seed(drawn)
-            np.random.seed(drawn)
-            image = self.transform(picture)
-        random.setstate(outer)
-        np.random.set_state(outer_numpy)
-        return image, label
 
 
 class EpochSampler(Sampler[int]):
@@ -107,10 +44,137 @@ class EpochSampler(Sampler[int]):
 def training_loader(options: argparse.Namespace, spec: NetworkSpec) -> DataLoader:
     """Return shuffled, augmented batches: images [batch, 3, size, size] and labels [batch].
 
+    Call `loader.dataset.unreadable.check()` for each batch, before its images are used.
+
+    Raises:
+        DataError: the data set is missing or empty, or does not fit in the memory that `--cache-images` may take.
+    """
+    source = open_split(options, training=True)
+    sampler = EpochSampler(len(source), seed=options.seed, fraction=options.data_fraction)
+    if len(sampler) < options.batch_size:
+        raise DataError(
+            f"{options.data} has {len(sampler)} training images, less than one batch of {options.batch_size}; use a "
+            "smaller --batch-size"
+        )
+    if options.cache_images:
+        source = CachedSource(source, sorted(sampler.chosen.tolist()), options.workers)
+    return DataLoader(
+        _seeded_images(options, spec, source, len(sampler)),
+        options.batch_size,
+        sampler=sampler,
+        num_workers=options.workers,
+        drop_last=True,
+        pin_memory=False,
+    )
+
+
+def validation_loader(options: argparse.Namespace, spec: NetworkSpec, batch_size: int = 250) -> DataLoader:
+    """Return every validation image once: images [batch, 3, size, size] and labels [batch].
+
+    An image that cannot be decoded is zero and has the label `UNREADABLE`: leave it out of every figure, and call
+    `loader.dataset.unreadable.check()` for each batch.
+
     Raises:
         DataError: the data set is missing or empty.
     """
-    transform = create_transform(
+    return DataLoader(_plain_images(options, spec, training=False), batch_size, num_workers=options.workers)
+
+
+def calibration_batches(options: argparse.Namespace, spec: NetworkSpec, count: int) -> list[Tensor]:
+    """Return training images as they are validated, not augmented, drawn by the seed: [batch, 3, size, size] each.
+
+    Those that cannot be decoded are left out.
+
+    Raises:
+        DataError: they are more than 0.1 % of the training images.
+    """
+    if not count:
+        return []
+    images = _plain_images(options, spec, training=True)
+    drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))[:count]
+    batches = []
+    for batch, labels in DataLoader(Subset(images, drawn.tolist()), 128, num_workers=options.workers):
+        images.unreadable.check()
+        kept = batch[labels != UNREADABLE]
+        if len(kept):
+            batches.append(kept)
+    return batches
+
+
+def first_images(options: argparse.Namespace, spec: NetworkSpec, count: int) -> Tensor:
+    """Return the first images of epoch 0 in training order, augmented, as one batch [count, 3, size, size].
+
+    They are the same for every batch size and number of processes, and fewer than `count` where the data set is
+    smaller.
+
+    Raises:
+        DataError: more than 0.1 % of the training images cannot be decoded.
+    """
+    source = open_split(options, training=True)
+    sampler = EpochSampler(len(source), seed=options.seed, fraction=options.data_fraction)
+    images = _seeded_images(options, spec, source, len(sampler))
+    found = [images[index][0] for index, _ in zip(sampler, range(count), strict=False)]
+    images.unreadable.check()
+    return torch.stack(found)
+
+
+def loader_speed(loader: DataLoader, seconds: float = 3.0) -> float:
+    """Return the images per second that a loader gives when nothing waits for it, measured for about `seconds`.
+
+    Batches that were decoded while the worker processes started are left out, if there are more. Neither the sampler
+    nor torch's random state is changed. Give the loader that is not yet prepared by Accelerate.
+    """
+    arrivals: list[tuple[float, int]] = []
+    began = time.monotonic()
+    with torch.random.fork_rng(devices=[]):  # an iterator of a loader draws a seed
+        for images, _ in loader:
+            arrivals.append((time.monotonic(), len(images)))
+            if arrivals[-1][0] - (arrivals[0][0] if loader.num_workers else began) >= seconds:
+                break
+    skipped = min(loader.num_workers, len(arrivals) - 1)
+    since = arrivals[skipped - 1][0] if skipped else began
+    return sum(count for _, count in arrivals[skipped:]) / max(arrivals[-1][0] - since, 1e-9)
+
+
+def class_records(options: argparse.Namespace, names: Path | None = None) -> list[dict[str, str]]:
+    """Return id and name of each class, in the order of the class indices.
+
+    Args:
+        names: JSON file of {class id: name}; the id of a class in folders is the folder's name.
+
+    Raises:
+        DataError: training and validation images are of different classes.
+    """
+    ids = open_split(options, training=False).classes
+    if has_training_split(options):
+        trained = open_split(options, training=True).classes
+        if trained != ids:
+            different = sorted({*trained} ^ {*ids})
+            what = f"class {', '.join(different[:5])}" if different else "the order of the classes"
+            raise DataError(
+                f"{options.data}: {options.train_split}/ and {options.val_split}/ differ in {what}; use the same"
+            )
+    known = read_json(names) if names else {}
+    return [{"id": key, "name": known.get(key, key)} for key in ids]
+
+
+def data_record(options: argparse.Namespace) -> dict[str, object]:
+    """Return what identifies the data: its name, how many images, a sha256 over the names of all validation images.
+
+    Where images have no names, their positions and classes stand for them. A script that trains also records how many
+    training images it used.
+    """
+    names = open_split(options, training=False).names()
+    digest = hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
+    record = {"name": Path(options.data).name, "validation_images": len(names), "validation_names_sha256": digest}
+    if hasattr(options, "data_fraction"):
+        size = len(open_split(options, training=True))
+        record["training_images"] = len(EpochSampler(size, seed=options.seed, fraction=options.data_fraction))
+    return record
+
+
+def _transform(options: argparse.Namespace, spec: NetworkSpec) -> Transform:
+    return create_transform(
         spec.input_shape,
         is_training=True,
         scale=tuple(options.crop_scale),
@@ -120,99 +184,14 @@ def training_loader(options: argparse.Namespace, spec: NetworkSpec) -> DataLoade
         mean=spec.mean,
         std=spec.std,
     )
-    images = SeededImages(_source(options, "train", training=True), transform, options.seed)
-    sampler = EpochSampler(len(images), seed=options.seed, fraction=options.data_fraction)
-    if len(sampler) < options.batch_size:
-        raise DataError(
-            f"{options.data} has {len(sampler)} training images, less than one batch of {options.batch_size}"
-        )
-    return DataLoader(
-        images, options.batch_size, sampler=sampler, num_workers=options.workers, drop_last=True, pin_memory=False
-    )
 
 
-def validation_loader(options: argparse.Namespace, spec: NetworkSpec, batch_size: int = 250) -> DataLoader:
-    """Return every validation image once: images [batch, 3, size, size] and labels [batch].
-
-    Raises:
-        DataError: the data set is missing or empty.
-    """
-    return DataLoader(_plain_images(options, spec, "val"), batch_size, num_workers=options.workers)
+def _seeded_images(options: argparse.Namespace, spec: NetworkSpec, source: Source, used: int) -> SeededImages:
+    return SeededImages(source, _transform(options, spec), spec.input_shape, options.seed, used=used)
 
 
-def calibration_batches(options: argparse.Namespace, spec: NetworkSpec, count: int) -> list[Tensor]:
-    """Return training images as they are validated, not augmented, drawn by the seed: [batch, 3, size, size] each."""
-    if not count:
-        return []
-    images = _plain_images(options, spec, "train")
-    drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))[:count]
-    return [batch for batch, _ in DataLoader(Subset(images, drawn.tolist()), 128, num_workers=options.workers)]
-
-
-def class_records(options: argparse.Namespace, names: Path | None = None) -> list[dict[str, str]]:
-    """Return id and name of each class, in the order of the class indices.
-
-    Args:
-        names: JSON file of {class folder: name}.
-
-    Raises:
-        DataError: training and validation images are of different classes.
-    """
-    index_of = _reader(options, "val").class_to_idx
-    if _has_split(options, "train"):
-        trained = _reader(options, "train").class_to_idx
-        if trained != index_of:
-            different = sorted(map(str, trained.keys() ^ index_of.keys()))
-            raise DataError(f"{options.data}: train/ and val/ differ in class {', '.join(different[:5])}; use the same")
-    ids = sorted(index_of, key=index_of.get)
-    known = read_json(names) if names else {}
-    return [{"id": key, "name": known.get(key, key)} for key in ids]
-
-
-def data_record(options: argparse.Namespace) -> dict[str, object]:
-    """Return what identifies the data: its name and a sha256 over the names of all validation files."""
-    reader = _reader(options, "val")
-    names = sorted(reader.filenames(absolute=False)) if hasattr(reader, "filenames") else []
-    digest = hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
-    return {"name": Path(options.data).name, "validation_images": len(names), "validation_names_sha256": digest}
-
-
-def _reader(options: argparse.Namespace, split: str) -> Any:
-    """Return what knows the class folders: timm's reader, or the torchvision data set itself."""
-    pictures = _source(options, split, training=False)
-    return getattr(pictures, "reader", pictures)
-
-
-def _plain_images(options: argparse.Namespace, spec: NetworkSpec, split: str) -> Pictures:
+def _plain_images(options: argparse.Namespace, spec: NetworkSpec, *, training: bool) -> Pictures:
     transform = create_transform(
         spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
     )
-    return Pictures(_source(options, split, training=False), transform)
-
-
-def _is_named(options: argparse.Namespace) -> bool:
-    return options.data.startswith(_NAMED)
-
-
-def _has_split(options: argparse.Namespace, split: str) -> bool:
-    return _is_named(options) or (Path(options.data) / split).is_dir()
-
-
-def _source(options: argparse.Namespace, split: str, *, training: bool) -> Dataset:
-    named = _is_named(options)
-    if not named:
-        folder = Path(options.data) / split
-        if not folder.is_dir():
-            raise DataError(f"--data {shown(options.data)} has no folder {split}/; give one with train/ and val/")
-        empty = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not any(entry.iterdir()))
-        if empty:
-            raise DataError(f"{folder}: no image in class {', '.join(empty[:5])}; remove the folder or fill it")
-    try:
-        return create_dataset(
-            options.data if named else "",
-            root=options.data_root if named else options.data,
-            split=split,
-            is_training=training,
-        )
-    except (RuntimeError, FileNotFoundError, AssertionError) as error:
-        raise DataError(f"--data {shown(options.data)}: {str(error)[:200]}") from None
+    return Pictures(open_split(options, training=training), transform, spec.input_shape)

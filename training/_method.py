@@ -1,11 +1,14 @@
-"""The method in three functions that neither log nor step: the joint gradients, their policies, and the loss."""
+"""The method in functions that neither log nor step: the joint gradients, their policies, and the loss."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 
 import torch
+from _layer_outputs import LayerOutputs
+from _shared_stem import SharedStem
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -19,56 +22,99 @@ def accumulate_joint_gradients(
     supernet: nn.Module,
     images: Tensor,
     policies: Sequence[Policy],
-    loss_of: Callable[[Tensor], Tensor],
+    loss_of: Callable[[Tensor, Tensor | None], Tensor],
+    *,
+    stem: SharedStem | None = None,
+    outputs: LayerOutputs | None = None,
+    share: float = 1.0,
 ) -> Tensor:
     """Add the gradients of one batch under each policy; the caller clips and steps.
 
     Args:
         images: [batch, 3, height, width], normalized.
-        loss_of: loss of logits [batch, classes].
+        loss_of: loss, shape [], of logits [batch, classes] and the detached logits of the first policy, which are
+            None in its own pass.
+        stem: shares what does not depend on the policy among the passes; the gradients stay the same.
+        outputs: adds to the loss how far each layer's output is from that of the first policy.
+        share: factor on the gradients, for a batch that is a part of a step.
 
     Returns:
         Loss under each policy, [len(policies)], detached, of this process.
 
-    Source: LIMPQ, joint training: each candidate bit-width, then one random mixture.
+    Source: LIMPQ, joint training: each candidate bit-width, then random mixtures.
     """
-    losses = []
-    for policy in policies:
-        set_policy_(supernet, policy)
-        with accelerator.autocast():
-            loss = loss_of(supernet(images))
-        accelerator.backward(loss)
-        losses.append(loss.detach())
+    losses, first_logits = [], None
+    with ExitStack() as passes:
+        if stem:
+            passes.enter_context(stem.shared_by(len(policies)))
+        if outputs:
+            passes.enter_context(outputs.watched())
+        for policy in policies:
+            set_policy_(supernet, policy)
+            with accelerator.autocast():
+                logits = supernet(images)
+                loss = loss_of(logits, first_logits)
+                if outputs:
+                    loss = loss + outputs.distance()
+            accelerator.backward(loss * share)
+            losses.append(loss.detach())
+            if first_logits is None:
+                first_logits = logits.detach()
     return torch.stack(losses)
 
 
-def joint_policies(model: str, costs: Costs, candidates: Sequence[int], *, seed: int, step: int) -> list[Policy]:
-    """Return the policies of one joint step: uniform at each candidate, most bits first, then a random mixture.
+def joint_policies(
+    model: str,
+    costs: Costs,
+    candidates: Sequence[int],
+    *,
+    seed: int,
+    step: int,
+    uniform: str = "all",
+    mixtures: int = 1,
+    restless: Collection[str] = (),
+) -> list[Policy]:
+    """Return the policies of one joint step: uniform ones, most bits first, then random mixtures.
 
-    The mixture draws weight and activation bits independently, from (seed, step) alone. First and last layer are
-    left out: they run in float.
+    A mixture draws weight and activation bits independently, from (seed, step) alone. First and last layer are left
+    out: they run in float.
+
+    Args:
+        uniform: "all" for one pass at each candidate, "highest" for one at the most bits.
+        restless: layers that are not drawn at the fewest weight bits.
     """
     searched = [name for name, cost in costs.items() if cost.fixed is None]
     draw = random.Random(f"mixture {seed} {step}").choice
-    uniform = [dict.fromkeys(searched, LayerBits(bits, bits)) for bits in sorted(candidates, reverse=True)]
-    mixture = {name: LayerBits(draw(candidates), draw(candidates)) for name in searched}
-    return [Policy(model, layers) for layers in (*uniform, mixture)]
+    ordered = sorted(candidates, reverse=True)
+    widths = ordered if uniform == "all" else ordered[:1]
+    policies = [dict.fromkeys(searched, LayerBits(bits, bits)) for bits in widths]
+    for _ in range(mixtures):
+        policies.append(
+            {
+                name: LayerBits(draw(ordered[:-1] if name in restless else candidates), draw(candidates))
+                for name in searched
+            }
+        )
+    return [Policy(model, layers) for layers in policies]
 
 
 def classification_loss(
-    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, *, smoothing: float, distill: float = 0.0
+    logits: Tensor, labels: Tensor, *teachers: tuple[Tensor | None, float], smoothing: float
 ) -> Tensor:
-    """Return cross-entropy mixed with the KL divergence from the teacher, shape [].
+    """Return cross-entropy, mixed with the KL divergence from each teacher, shape [].
 
     Args:
-        logits, teacher_logits: [batch, classes].   labels: [batch], int64.
-        distill: share of the KL term, 0..1.
+        logits: [batch, classes].   labels: [batch], int64.
+        teachers: logits [batch, classes] to learn from, or None, and their share of the loss, 0..1; the labels keep
+            what is left.
     """
     logits = logits.float()
-    hard = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-    if teacher_logits is None or distill == 0:
-        return hard
-    soft = nn.functional.kl_div(
-        logits.log_softmax(-1), teacher_logits.float().log_softmax(-1), log_target=True, reduction="batchmean"
-    )
-    return (1 - distill) * hard + distill * soft
+    present = [(taught, share) for taught, share in teachers if taught is not None and share > 0]
+    hard_share = 1 - sum(share for _, share in present)
+    loss = hard_share * nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    for taught, share in present:
+        soft = nn.functional.kl_div(
+            logits.log_softmax(-1), taught.float().log_softmax(-1), log_target=True, reduction="batchmean"
+        )
+        loss = loss + share * soft
+    return loss

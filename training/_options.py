@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from _interrupt import stop_at_once
+from _recipe import add_recipe_option, with_recipe
 
 from limpq_hub.errors import LimpqError
 from limpq_hub.plan.budget import CONSTRAINTS
 
 BUDGETS = CONSTRAINTS[:-1]
+BF16_HELP = "bf16 is faster and turns the step gradients"
 
 
 def parser_of(description: str) -> argparse.ArgumentParser:
@@ -19,6 +24,17 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
+
+
+def parse(parser: argparse.ArgumentParser, script: str, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of a script, those of its `--recipe` among them.
+
+    Args:
+        script: name of the script without .py.
+        argv: what was typed after the script's name; the process's own if None.
+    """
+    add_recipe_option(parser)
+    return parser.parse_args(with_recipe(parser, script, sys.argv[1:] if argv is None else argv))
 
 
 def add_network_options(parser: argparse.ArgumentParser, *, distill: float | None = None) -> None:
@@ -47,16 +63,23 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the data set and the device."""
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--data", required=True, help="folder with train/ and val/, or timm data set name (torch/cifar10)"
+        "--data",
+        required=True,
+        help="folder with train/ and val/, or data set name of timm: torch/cifar10, hfds/owner/name, wds/name",
     )
-    data.add_argument("--data-root", help="where a named data set lies or is downloaded to")
+    data.add_argument("--data-root", help="folder of a torch/ or wds/ data set, cache folder of a hfds/ one")
+    data.add_argument("--train-split", default="train", help="folder or split of the training images")
+    data.add_argument("--val-split", default="val", help="folder or split of the validation images")
+    data.add_argument(
+        "--cache-images", action="store_true", help="decode the training images once, into at most half the free memory"
+    )
     data.add_argument("--batch-size", type=positive(int), default=128, help="images per process and step")
     device = parser.add_argument_group("device")
     device.add_argument(
         "--workers", type=int, default=2, help="processes that decode images; 0 decodes in the main one"
     )
     device.add_argument("--threads", type=positive(int), help="CPU threads; all cores if not given")
-    device.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help="bf16 blurs step gradients")
+    device.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help=BF16_HELP)
     device.add_argument("--channels-last", action="store_true", help="memory format of images and weights")
     device.add_argument("--seed", type=int, default=0, help="of every random choice")
 
@@ -66,23 +89,42 @@ def add_training_options(parser: argparse.ArgumentParser, *, epochs: int, lr: fl
     schedule = parser.add_argument_group("schedule")
     schedule.add_argument("--epochs", type=positive(int), default=epochs, help="passes over the training images")
     schedule.add_argument("--max-steps", type=positive(int), help="stop after this many optimizer steps")
+    schedule.add_argument(
+        "--gradient-accumulation", type=positive(int), default=1, help="batches per process and optimizer step"
+    )
+    schedule.add_argument("--optimizer", default="momentum", help="timm's name; momentum is SGD without Nesterov")
     schedule.add_argument("--lr", type=positive(float), default=lr, help="peak learning rate of the cosine")
     schedule.add_argument("--warmup-epochs", type=float, default=0.0, help="epochs of linear warm-up")
     schedule.add_argument("--momentum", type=float, default=0.9, help="SGD momentum")
     schedule.add_argument("--weight-decay", type=float, default=weight_decay, help="not on steps, BatchNorm and biases")
-    schedule.add_argument("--smoothing", type=float, default=0.1, help="label smoothing, 0..1")
+    schedule.add_argument("--smoothing", type=share, default=0.1, help="label smoothing, 0..1")
     schedule.add_argument("--clip-value", type=positive(float), default=1.0, help="largest gradient entry")
+    schedule.add_argument("--ema", type=share, help="decay of a moving average of the weights, which is what is kept")
+    parser.set_defaults(step_optimizer=None, step_lr=None)
     augment = parser.add_argument_group("augmentation")
     augment.add_argument("--crop-scale", type=float, nargs=2, default=(0.35, 1.0), help="area of the random crop, 0..1")
     augment.add_argument("--color-jitter", type=float, default=0.0, help="strength of the color jitter")
     augment.add_argument("--auto-augment", help="timm's policy string, for example rand-m7-mstd0.5")
-    augment.add_argument("--data-fraction", type=float, default=1.0, help="share of the training images used, 0..1")
+    augment.add_argument("--data-fraction", type=share, default=1.0, help="share of the training images used, 0..1")
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, required=True, help="folder for the results")
     run.add_argument("--resume", action="store_true", help="continue the run in --output")
     run.add_argument(
         "--save-interval", type=positive(int), default=200, help="optimizer steps between two saved states"
     )
+
+
+def add_quantizer_options(parser: argparse.ArgumentParser) -> None:
+    """Add how the quantizers run and how their step sizes are trained; after `add_training_options`."""
+    group = parser.add_argument_group("quantizer")
+    group.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compile the quantizer where a compiler works (20 s at the first start), else say so and go on without",
+    )
+    group.add_argument("--step-optimizer", help="timm's name of an optimizer of their own for the step sizes")
+    group.add_argument("--step-lr", type=positive(float), help="its peak learning rate; --lr if not given")
 
 
 def positive(number: Callable[[str], float]) -> Callable[[str], float]:
@@ -98,6 +140,14 @@ def positive(number: Callable[[str], float]) -> Callable[[str], float]:
     return parse
 
 
+def share(text: str) -> float:
+    """Return a number from 0 to 1, as an argparse type."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return value
+
+
 def count(text: str) -> int:
     """Return a whole number of at least 0, as an argparse type."""
     if not text.isdecimal():
@@ -106,7 +156,8 @@ def count(text: str) -> int:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script: an error that was raised on purpose is one line on stderr, and its exit code."""
+    """Run a script: an error that was raised on purpose is one line on stderr, and its exit code; so is SIGTERM."""
+    signal.signal(signal.SIGTERM, stop_at_once)
     try:
         main()
     except (LimpqError, OSError) as error:
@@ -134,4 +185,4 @@ def command_line(argv: Sequence[str] | None) -> str:
 def _add_float_options(group: argparse._ArgumentGroup, distill: float) -> None:
     group.add_argument("--weights", default="pretrained", help="safetensors file of the float network, or timm's own")
     group.add_argument("--teacher", help="safetensors file of the network to learn from; --weights if not given")
-    group.add_argument("--distill", type=float, default=distill, help="share of the loss that is KL to the teacher")
+    group.add_argument("--distill", type=share, default=distill, help="share of the loss that is KL to the teacher")

@@ -14,20 +14,38 @@ import argparse
 from collections.abc import Sequence
 
 import torch
-from _data import calibration_batches, data_record, training_loader, validation_loader
-from _loop import budget_of, check_fits, evaluate, finish, fit, float_network, provenance, start
+from _data import calibration_batches, data_record, first_images, training_loader, validation_loader
+from _evaluate import evaluate
+from _loop import Moment, fit
 from _method import classification_loss
-from _options import add_data_options, add_entry_options, add_training_options, command_line, parser_of, positive, run
+from _networks import budget_of, check_fits, float_network, run_compiled_
+from _options import (
+    add_data_options,
+    add_entry_options,
+    add_quantizer_options,
+    add_training_options,
+    command_line,
+    parse,
+    parser_of,
+    positive,
+    run,
+)
+from _run import provenance, training_run
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from limpq_hub.plan.budget import format_bitops
+from limpq_hub.plan.result import Plan
 from limpq_hub.quant.calibrate import initialize_activation_steps_, recalibrate_batch_norm_
 from limpq_hub.quant.convert import build_quantized, select_policy
-from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.catalog import Entry, find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.entry import load_supernet
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import plan_for
 from limpq_hub.zoo.network import NetworkSpec
+
+FIRST_IMAGES = 256
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -42,56 +60,75 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_data_options(parser)
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
-    return parser.parse_args(argv)
+    add_quantizer_options(parser)
+    return parse(parser, "finetune", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Fine-tune one policy, save it packed, and measure what was saved."""
     options = parse_options(argv)
-    accelerator = start(options)
-    entry = find_entry(options.model)
-    plan = plan_for(entry, **budget_of(options))
-    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    check_fits(options, entry)
-    train = training_loader(options, spec)
+    with training_run(options) as accelerator:
+        entry = find_entry(options.model)
+        plan = plan_for(entry, **budget_of(options))
+        spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+        check_fits(options, entry)
+        train = training_loader(options, spec)
+        model = _network_to_train(accelerator, entry, plan, spec, options)
+        seconds = _train(accelerator, model, spec, train, options)
+        # Random crops shift the statistics: pictures are validated whole.
+        batches = calibration_batches(options, spec, options.calibrate_images)
+        recalibrate_batch_norm_(model, [images.to(accelerator.device) for images in batches])
+        record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
+        if accelerator.is_main_process:
+            save_checkpoint(options.output, model, plan.costs, provenance=record)
+        accelerator.wait_for_everyone()
+        saved, _ = load_checkpoint(open_local_folder(options.output, "checkpoint"))
+        metrics = evaluate(accelerator, saved.to(accelerator.device), validation_loader(options, spec))
+        if accelerator.is_main_process:
+            save_checkpoint(options.output, model, plan.costs, metrics=metrics, provenance=record)
+            print(f"top-1 {metrics['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {options.output}")
 
-    def network_of(weights: str) -> torch.nn.Module:
-        network = float_network(spec.architecture, spec.num_classes, spec.input_size, weights)
-        return network.to(accelerator.device)
 
-    teacher = network_of(options.teacher or options.weights) if options.distill else None
+def _network_to_train(
+    accelerator: Accelerator, entry: Entry, plan: Plan, spec: NetworkSpec, options: argparse.Namespace
+) -> nn.Module:
+    """Return the network at the plan's policy, with the jointly trained weights and steps or from the float network."""
     if options.start_from == "float":
-        model = build_quantized(network_of(options.weights), plan.policy, plan.costs)
-        initialize_activation_steps_(model, next(iter(train))[0].to(accelerator.device))
+        network = float_network(spec.architecture, spec.num_classes, spec.input_size, options.weights)
+        model = build_quantized(network, plan.policy, plan.costs)
+        initialize_activation_steps_(model, first_images(options, spec, FIRST_IMAGES))
     else:
         model = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy)
     model.to(accelerator.device).train()
-    if options.channels_last:
-        model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last) if options.channels_last else model
 
-    def accumulate(images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
+
+def _train(
+    accelerator: Accelerator,
+    model: nn.Module,
+    spec: NetworkSpec,
+    train: torch.utils.data.DataLoader,
+    options: argparse.Namespace,
+) -> float:
+    """Train `model` in place; return the seconds it took."""
+    teacher = None
+    if options.distill:
+        weights = options.teacher or options.weights
+        teacher = float_network(spec.architecture, spec.num_classes, spec.input_size, weights).to(accelerator.device)
+        teacher = teacher.to(memory_format=torch.channels_last) if options.channels_last else teacher
+    if options.compile:
+        run_compiled_(accelerator, model)
+
+    def accumulate(images: Tensor, labels: Tensor, moment: Moment) -> Tensor:
         with torch.no_grad(), accelerator.autocast():
-            taught = teacher(images) if options.distill else None
+            taught = teacher(images) if teacher else None
         with accelerator.autocast():
             logits = model(images)
-        loss = classification_loss(logits, labels, taught, smoothing=options.smoothing, distill=options.distill)
-        accelerator.backward(loss)
+            loss = classification_loss(logits, labels, (taught, options.distill), smoothing=options.smoothing)
+        accelerator.backward(loss * moment.share)
         return loss.detach()
 
-    seconds = fit(accelerator, model, train, accumulate, options)
-    # Random crops shift the statistics: pictures are validated whole.
-    batches = calibration_batches(options, spec, options.calibrate_images)
-    recalibrate_batch_norm_(model, [images.to(accelerator.device) for images in batches])
-    record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
-    if accelerator.is_main_process:
-        save_checkpoint(options.output, model, plan.costs, provenance=record)
-    accelerator.wait_for_everyone()
-    saved, _ = load_checkpoint(open_local_folder(options.output, "checkpoint"))
-    metrics = evaluate(accelerator, saved.to(accelerator.device), validation_loader(options, spec))
-    if accelerator.is_main_process:
-        save_checkpoint(options.output, model, plan.costs, metrics=metrics, provenance=record)
-        print(f"top-1 {metrics['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {options.output}")
-    finish(accelerator)
+    return fit(accelerator, model, train, accumulate, options)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from _data import calibration_batches, class_records, data_record, training_loader, validation_loader
-from _loop import evaluate, finish, fit, float_network, provenance, start
+from _curves import save_curves
+from _data import calibration_batches, class_records, data_record, first_images, training_loader, validation_loader
+from _evaluate import evaluate
+from _layer_outputs import LayerOutputs
+from _loop import Moment, fit
 from _method import accumulate_joint_gradients, classification_loss, joint_policies
-from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of, positive, run
+from _networks import float_network, run_compiled_
+from _options import (
+    add_data_options,
+    add_network_options,
+    add_quantizer_options,
+    add_training_options,
+    command_line,
+    count,
+    parse,
+    parser_of,
+    positive,
+    run,
+    share,
+)
+from _oscillation import update_restless_
+from _run import provenance, training_run
+from _shared_stem import SharedStem
+from accelerate import Accelerator
+from torch import Tensor, nn
 
+from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_
@@ -29,6 +51,7 @@ from limpq_hub.zoo.entry import load_supernet, save_entry, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 
+FIRST_IMAGES = 256
 STEP_BATCHES = 4
 
 
@@ -36,78 +59,161 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of this script."""
     parser = parser_of(__doc__.splitlines()[0])
     add_network_options(parser, distill=0.0)
-    parser.add_argument(
+    joint = parser.add_argument_group("joint training")
+    joint.add_argument(
         "--candidates", type=int, nargs="+", default=list(DEFAULT_CANDIDATES), help="bit-widths, each in 2..8"
     )
-    parser.add_argument("--alpha", type=float, default=2.0, help="default weight of the weight steps in a search")
-    parser.add_argument(
+    joint.add_argument(
+        "--uniform", choices=("all", "highest"), default="all", help="uniform passes: each candidate, or the most bits"
+    )
+    joint.add_argument("--mixtures", type=count, default=1, help="passes at random bits per step")
+    joint.add_argument(
+        "--in-place-distill", type=share, default=0.0, help="share of the loss that is KL to the pass at the most bits"
+    )
+    joint.add_argument(
+        "--output-distance",
+        type=float,
+        default=0.0,
+        help="factor on the squared difference of each layer's output to that of the pass at the most bits",
+    )
+    joint.add_argument(
+        "--spare-restless",
+        type=share,
+        default=0.0,
+        help="share of layers, those whose weights flip most, kept from their fewest bits at times from epoch 5 on",
+    )
+    joint.add_argument(
+        "--share-stem",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run what comes before the first searched layer once per step; the gradients stay the same",
+    )
+    result = parser.add_argument_group("result")
+    result.add_argument("--alpha", type=float, default=2.0, help="default weight of the weight steps in a search")
+    result.add_argument(
         "--calibrate-images",
         type=positive(int),
         default=2048,
         help="training images for steps and BatchNorm statistics",
     )
-    parser.add_argument("--anchors", type=positive(int), default=16, help="budgets to keep BatchNorm statistics for")
-    parser.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
+    result.add_argument("--anchors", type=positive(int), default=16, help="budgets to keep BatchNorm statistics for")
+    result.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
     add_data_options(parser)
     add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5)
-    return parser.parse_args(argv)
+    add_quantizer_options(parser)
+    options = parse(parser, "indicators", argv)
+    if options.distill + options.in_place_distill > 1:
+        parser.error(f"--distill {options.distill} and --in-place-distill {options.in_place_distill} are above 1")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train the supernet, then export what it learned."""
     options = parse_options(argv)
-    accelerator = start(options)
-    classes = class_records(options, options.class_names)
-    network, teacher = (
-        float_network(options.model, len(classes), options.input_size, weights).to(accelerator.device)
-        for weights in (options.weights, options.teacher or options.weights)
-    )
-    spec = NetworkSpec.of(network)
-    train = training_loader(options, spec)
-    first_images = next(iter(train))[0].to(accelerator.device)
-    costs = profile_module(network, first_images)
-    supernet = to_supernet(network, options.candidates, example_input=first_images).train()
+    with training_run(options) as accelerator:
+        classes = class_records(options, options.class_names)
+        network, teacher = (
+            float_network(options.model, len(classes), options.input_size, weights).to(accelerator.device)
+            for weights in (options.weights, options.teacher or options.weights)
+        )
+        spec = NetworkSpec.of(network)
+        train = training_loader(options, spec)
+        first = _first_images(accelerator, options, spec)
+        costs = profile_module(network, first)
+        supernet = to_supernet(network, options.candidates, example_input=first).train()
+        seconds = train_jointly_(accelerator, supernet, teacher, costs, train, options)
+        record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
+        measured = evaluate(accelerator, network, validation_loader(options, spec))
+        images = calibration_batches(options, spec, options.calibrate_images)
+        images = [batch.to(accelerator.device) for batch in images]
+        if accelerator.is_main_process:
+            write_json(options.output / "metrics.json", {"float": measured, "joint": []})
+            export(options, supernet, costs, classes, images, record)
+            print(f"float top-1 {measured['top1']:.2f} %; indicators in {options.output}, their picture in curves.png")
+            print(f"next: limpq search {options.output}/indicators.json --bitops w4a4")
+
+
+def train_jointly_(
+    accelerator: Accelerator,
+    supernet: nn.Module,
+    teacher: nn.Module,
+    costs: Costs,
+    train: torch.utils.data.DataLoader,
+    options: argparse.Namespace,
+) -> float:
+    """Train `supernet` in place; return the seconds it took."""
     if options.channels_last:
         supernet, teacher = (network.to(memory_format=torch.channels_last) for network in (supernet, teacher))
+    if options.compile:
+        run_compiled_(accelerator, supernet)
+    image = torch.zeros(1, *NetworkSpec.of(supernet).input_shape, device=accelerator.device)
+    stem = SharedStem(supernet, image) if options.share_stem else None
+    outputs = LayerOutputs(supernet, options.output_distance) if options.output_distance else None
+    memory: dict[str, object] = {}
 
-    def accumulate(images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
-        policies = joint_policies(options.model, costs, options.candidates, seed=options.seed, step=step)
+    def accumulate(images: Tensor, labels: Tensor, moment: Moment) -> Tensor:
+        policies = joint_policies(
+            options.model,
+            costs,
+            options.candidates,
+            seed=options.seed,
+            step=moment.step,
+            uniform=options.uniform,
+            mixtures=options.mixtures,
+            restless=update_restless_(memory, supernet, options.spare_restless, moment.epoch),
+        )
         with torch.no_grad(), accelerator.autocast():
             taught = teacher(images) if options.distill else None
 
-        def loss_of(logits: torch.Tensor) -> torch.Tensor:
-            return classification_loss(logits, labels, taught, smoothing=options.smoothing, distill=options.distill)
+        def loss_of(logits: Tensor, highest: Tensor | None) -> Tensor:
+            teachers = ((taught, options.distill), (highest, options.in_place_distill))
+            return classification_loss(logits, labels, *teachers, smoothing=options.smoothing)
 
-        return accumulate_joint_gradients(accelerator, supernet, images, policies, loss_of).mean()
+        return accumulate_joint_gradients(
+            accelerator, supernet, images, policies, loss_of, stem=stem, outputs=outputs, share=moment.share
+        )
 
-    seconds = fit(accelerator, supernet, train, accumulate, options)
+    return fit(accelerator, supernet, train, accumulate, options, memory=memory)
+
+
+def export(
+    options: argparse.Namespace,
+    supernet: nn.Module,
+    costs: Costs,
+    classes: Sequence[dict[str, str]],
+    images: Sequence[Tensor],
+    record: dict[str, object],
+) -> None:
+    """Write the entry folder and the picture of the steps; the main process alone does.
+
+    Args:
+        images: training images that are not augmented, [batch, 3, height, width] each.
+        record: how the indicators came about.
+    """
     # First and last layer were float until now: their 8-bit steps come from training images.
     ends = [name for name, cost in costs.items() if cost.fixed]
-    images = [batch.to(accelerator.device) for batch in calibration_batches(options, spec, options.calibrate_images)]
     set_policy_(supernet, Policy.uniform(options.model, costs, max(options.candidates)))
     calibrate_steps_(supernet, ends, images[:STEP_BATCHES])
-    measured = evaluate(accelerator, network, validation_loader(options, spec))
-    if accelerator.is_main_process:
-        record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
-        indicators = read_indicators(
-            supernet,
-            costs,
-            input_size=options.input_size,
-            num_classes=len(classes),
-            alpha=options.alpha,
-            provenance=record,
-        )
-        write_json(options.output / "metrics.json", {"float": measured, "joint": []})
-        save_entry(options.output, supernet, indicators, classes)
-        # What is shipped is in half precision: its statistics are measured on what is shipped.
-        shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(accelerator.device)
-        save_anchors(options.output, shipped, anchor_policies(indicators, options.anchors), images)
-        seal_entry(options.output, spec)
-        print(
-            f"float top-1 {measured['top1']:.2f} %; indicators of {len(costs) - len(ends)} layers in {options.output}"
-        )
-        print(f"next: limpq search {options.output}/indicators.json --bitops w4a4")
-    finish(accelerator)
+    indicators = read_indicators(
+        supernet,
+        costs,
+        input_size=options.input_size,
+        num_classes=len(classes),
+        alpha=options.alpha,
+        provenance=record,
+    )
+    save_entry(options.output, supernet, indicators, classes)
+    # What is shipped is in half precision: its statistics are measured on what is shipped.
+    shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(images[0].device)
+    save_anchors(options.output, shipped, anchor_policies(indicators, options.anchors), images)
+    seal_entry(options.output, NetworkSpec.of(supernet))
+    save_curves(options.output / "curves.png", indicators)
+
+
+def _first_images(accelerator: Accelerator, options: argparse.Namespace, spec: NetworkSpec) -> Tensor:
+    """Return the images that the steps start from: the same on all processes, and however many there are."""
+    per_step = options.batch_size * accelerator.num_processes * options.gradient_accumulation
+    return first_images(options, spec, min(FIRST_IMAGES, per_step)).to(accelerator.device)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,12 @@ from collections.abc import Sequence
 
 import torch
 from _data import class_records, data_record, training_loader, validation_loader
-from _loop import evaluate, finish, fit, float_network, provenance, start
+from _evaluate import evaluate
+from _loop import Moment, fit
 from _method import classification_loss
-from _options import add_data_options, add_network_options, add_training_options, command_line, parser_of, run
+from _networks import float_network
+from _options import add_data_options, add_network_options, add_training_options, command_line, parse, parser_of, run
+from _run import provenance, training_run
 
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.zoo.network import NetworkSpec
@@ -28,35 +31,33 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add_network_options(parser)
     add_data_options(parser)
     add_training_options(parser, epochs=60, lr=0.4, weight_decay=1e-4)
-    return parser.parse_args(argv)
+    return parse(parser, "pretrain", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, save, measure."""
     options = parse_options(argv)
-    accelerator = start(options)
-    torch.manual_seed(options.seed)
-    model = float_network(options.model, len(class_records(options)), options.input_size, None)
-    spec = NetworkSpec.of(model)
-    model.to(accelerator.device).train()
-    if options.channels_last:
-        model.to(memory_format=torch.channels_last)
+    with training_run(options) as accelerator:
+        torch.manual_seed(options.seed)
+        model = float_network(options.model, len(class_records(options)), options.input_size, None)
+        spec = NetworkSpec.of(model)
+        model.to(accelerator.device).train()
+        if options.channels_last:
+            model.to(memory_format=torch.channels_last)
 
-    def accumulate(images: torch.Tensor, labels: torch.Tensor, step: int) -> torch.Tensor:
-        with accelerator.autocast():
-            logits = model(images)
-        loss = classification_loss(logits, labels, None, smoothing=options.smoothing)
-        accelerator.backward(loss)
-        return loss.detach()
+        def accumulate(images: torch.Tensor, labels: torch.Tensor, moment: Moment) -> torch.Tensor:
+            with accelerator.autocast():
+                loss = classification_loss(model(images), labels, smoothing=options.smoothing)
+            accelerator.backward(loss * moment.share)
+            return loss.detach()
 
-    seconds = fit(accelerator, model, training_loader(options, spec), accumulate, options)
-    metrics = evaluate(accelerator, model, validation_loader(options, spec))
-    if accelerator.is_main_process:
-        write_bytes(options.output / "model.safetensors", tensors_to_bytes(model.state_dict()))
-        record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
-        write_json(options.output / "metrics.json", metrics | record)
-        print(f"top-1 {metrics['top1']:.2f} %; weights in {options.output}/model.safetensors")
-    finish(accelerator)
+        seconds = fit(accelerator, model, training_loader(options, spec), accumulate, options)
+        metrics = evaluate(accelerator, model, validation_loader(options, spec))
+        if accelerator.is_main_process:
+            write_bytes(options.output / "model.safetensors", tensors_to_bytes(model.state_dict()))
+            record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
+            write_json(options.output / "metrics.json", metrics | record)
+            print(f"top-1 {metrics['top1']:.2f} %; weights in {options.output}/model.safetensors")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _data import calibration_batches, data_record, validation_loader
-from _loop import budget_of, check_fits, evaluate, finish, new_accelerator, provenance
+from _evaluate import evaluate
+from _networks import budget_of, check_fits
 from _options import add_data_options, add_entry_options, command_line, count, parser_of, run
+from _run import finish, new_accelerator, provenance
 from torch import nn
 
 from limpq_hub.errors import TrainingError

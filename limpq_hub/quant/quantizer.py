@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 STEP_FLOOR = 1e-5
 
@@ -27,7 +29,15 @@ def quantize_to_integers(x: Tensor, step: Tensor, bits: int, *, signed: bool) ->
     return x.detach().div(step.detach()).clamp_(low, high).round_()
 
 
-def fake_quantize(x: Tensor, step: Tensor, bits: int, *, signed: bool, gradient_scale: float = 1.0) -> Tensor:
+def fake_quantize(
+    x: Tensor,
+    step: Tensor,
+    bits: int,
+    *,
+    signed: bool,
+    gradient_scale: float = 1.0,
+    arithmetic: type[Function] | None = None,
+) -> Tensor:
     """Return `x` rounded (half to even) to a grid of `2**bits` multiples of `step`, with LSQ gradients.
 
     Half precision values are quantized in float32 and returned in their own precision. A value exactly on an edge of
@@ -39,43 +49,58 @@ def fake_quantize(x: Tensor, step: Tensor, bits: int, *, signed: bool, gradient_
         bits: 2..8.
         signed: grid -2^(b-1) .. 2^(b-1)-1 if True, 0 .. 2^b-1 if False.
         gradient_scale: factor on the gradient of `step`.
+        arithmetic: autograd function of (x, step, low, high, gradient_scale); `FakeQuantize` if None.
 
     Source: Esser et al., "Learned Step Size Quantization", ICLR 2020.
     """
     if torch.is_grad_enabled() and (x.requires_grad or step.requires_grad):
         low, high = quantization_range(bits, signed=signed)
-        return _FakeQuantize.apply(x, step, low, high, gradient_scale)
-    wide, wide_step = _widened(x), _widened(step.detach())
+        return (arithmetic or FakeQuantize).apply(x, step, low, high, gradient_scale)
+    wide, wide_step = widened(x), widened(step.detach())
     return quantize_to_integers(wide, wide_step, bits, signed=signed).mul_(wide_step).to(x.dtype)
 
 
-def _widened(x: Tensor) -> Tensor:
+def widened(x: Tensor) -> Tensor:
+    """Return half precision values in float32, others as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-class _FakeQuantize(torch.autograd.Function):
-    """Saves only `x` and `step`; the backward pass recomputes the rest."""
+@cache
+def _just_outside(low: int, high: int, dtype: torch.dtype) -> tuple[float, float]:
+    """Return the numbers next to the edges of a grid: hardtanh has no gradient on its edges, LSQ has."""
+    edges = torch.tensor([low, high], dtype=dtype)
+    below, above = torch.nextafter(edges, torch.tensor([-torch.inf, torch.inf], dtype=dtype)).tolist()
+    # Next to zero is a denormal number, which some devices flush to zero.
+    return below if low else -torch.finfo(dtype).tiny, above
+
+
+class FakeQuantize(Function):
+    """Saves `x`, the step and the result, which the layer behind keeps anyway."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
-        ctx.save_for_backward(x, step)
+        """Return `x` on the grid `low * step .. high * step`."""
+        wide_step = widened(step)
+        quantized = widened(x).div(wide_step).clamp_(low, high).round_().mul_(wide_step).to(x.dtype)
+        ctx.save_for_backward(x, step, quantized)
         ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
-        wide_step = _widened(step)
-        return _widened(x).div(wide_step).clamp_(low, high).round_().mul_(wide_step).to(x.dtype)
+        return quantized
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, step = ctx.saved_tensors
-        gradient = _widened(gradient)
-        scaled = _widened(x).div(_widened(step))
-        clamped = scaled.clamp(ctx.low, ctx.high)
-        inside = scaled == clamped
-        x_gradient = (gradient * inside).to(x.dtype) if ctx.needs_input_grad[0] else None
+        """Return the gradients of `x` and of the step."""
+        x, step, quantized = ctx.saved_tensors
+        wide, wide_step, gradient = widened(x), widened(step), widened(gradient)
+        scaled = wide.div(wide_step)
+        below, above = _just_outside(ctx.low, ctx.high, scaled.dtype)
+        x_gradient = torch.ops.aten.hardtanh_backward(gradient, scaled, below, above)
         step_gradient = None
         if ctx.needs_input_grad[1]:
-            residual = clamped.round_().sub_(scaled.mul_(inside))
-            step_gradient = residual.mul_(gradient).sum().mul_(ctx.gradient_scale).to(step.dtype)
-        return x_gradient, step_gradient, None, None, None
+            # d(result)/d(step) times the step: the rounding error inside the grid, the result itself outside.
+            inside = torch.ops.aten.hardtanh_backward.grad_input(wide, scaled, below, above, grad_input=scaled)
+            error = torch.sub(widened(quantized), inside, out=inside)
+            step_gradient = (error.mul_(gradient).sum() * (ctx.gradient_scale / wide_step)).to(step.dtype)
+        return x_gradient.to(x.dtype), step_gradient, None, None, None
 
 
 class _PositiveStep(torch.autograd.Function):
@@ -104,6 +129,7 @@ class LsqQuantizer(nn.Module):
     Attributes:
         step: raw step sizes, shape [len(candidates)], in the order of `candidates`.
         bits: the active bit-width, or None to pass values through in float.
+        arithmetic: the autograd function that quantizes while gradients are wanted.
     """
 
     def __init__(self, candidates: tuple[int, ...], *, signed: bool, per_sample: bool) -> None:
@@ -113,6 +139,7 @@ class LsqQuantizer(nn.Module):
         self.per_sample = per_sample
         self.bits: int | None = candidates[0]
         self.initializing = False
+        self.arithmetic: type[Function] = FakeQuantize
         self.step = nn.Parameter(torch.ones(len(candidates)))
 
     def step_of(self, bits: int) -> Tensor:
@@ -128,7 +155,14 @@ class LsqQuantizer(nn.Module):
         high = quantization_range(self.bits, signed=self.signed)[1]
         elements = prod(x.shape[1:]) if self.per_sample else x.numel()
         scale = (high * elements) ** -0.5
-        return fake_quantize(x, self.step_of(self.bits), self.bits, signed=self.signed, gradient_scale=scale)
+        return fake_quantize(
+            x,
+            self.step_of(self.bits),
+            self.bits,
+            signed=self.signed,
+            gradient_scale=scale,
+            arithmetic=self.arithmetic,
+        )
 
     @torch.no_grad()
     def set_step_(self, bits: int, step: Tensor | float) -> None:

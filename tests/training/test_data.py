@@ -1,0 +1,91 @@
+"""What the loaders give first and how fast, and what identifies their data."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from _data import (
+    EpochSampler,
+    data_record,
+    first_images,
+    loader_speed,
+    training_loader,
+)
+from drawn_pictures import (
+    SPEC,
+    draw_varied,
+    options_of,
+)
+from torch.utils.data import DataLoader, Dataset
+
+from limpq_hub.errors import DataError
+
+
+@pytest.fixture
+def varied(tmp_path) -> Path:
+    return draw_varied(tmp_path)
+
+
+@pytest.mark.parametrize("batch_size", ["3", "8"])
+def test_the_first_images_are_those_of_the_first_batches_whatever_the_batch_size(varied, batch_size):
+    options = options_of(varied, "--batch-size", batch_size, "--seed", "4", color_jitter=0.3)
+    batches = torch.cat([images for images, _ in training_loader(options, SPEC)])
+    found = first_images(options, SPEC, 7)
+    assert found.shape == (7, 3, 16, 16)
+    assert torch.equal(found, batches[:7])
+    assert len(first_images(options, SPEC, 100)) == 24
+
+
+def test_first_images_that_cannot_be_decoded_are_an_error(varied):
+    next((varied / "train/c0").iterdir()).write_bytes(b"")
+    with pytest.raises(DataError, match="1 of 24 images cannot be decoded"):
+        first_images(options_of(varied), SPEC, 24)
+
+
+class Slow(Dataset):
+    """Pictures that take `seconds` each, and `start` more for the first."""
+
+    def __init__(self, size: int, seconds: float, start: float) -> None:
+        self.size, self.seconds, self.start = size, seconds, start
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        time.sleep(self.seconds + (self.start if index == 0 else 0))
+        return torch.zeros(1), 0
+
+
+def test_the_speed_of_a_loader_is_measured_for_the_time_given_and_changes_nothing():
+    sampler = EpochSampler(10_000, seed=0)
+    sampler.epoch, sampler.start = 3, 20
+    loader = DataLoader(Slow(40_000, 0.002, 0), 10, sampler=sampler)
+    before, began = torch.get_rng_state(), time.monotonic()
+    speed = loader_speed(loader, 0.4)
+    assert 0.35 < time.monotonic() - began < 2
+    assert 150 < speed <= 500
+    assert (sampler.epoch, sampler.start, len(sampler)) == (3, 20, 9980)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_start_of_worker_processes_does_not_count_as_loading():
+    speed = loader_speed(DataLoader(Slow(100, 0.002, 1.0), 10, num_workers=1), 5)
+    assert 150 < speed <= 500
+    assert 5 < loader_speed(DataLoader(Slow(10, 0.002, 0.5), 10, num_workers=1), 5) < 20  # there is but one batch
+
+
+def test_the_record_of_data_in_folders_is_the_hash_of_its_sorted_names(varied):
+    names = "\n".join(sorted(path.relative_to(varied / "val").as_posix() for path in (varied / "val").rglob("*.*")))
+    expected = {
+        "name": varied.name,
+        "validation_images": 24,
+        "validation_names_sha256": hashlib.sha256(names.encode()).hexdigest(),
+    }
+    options = options_of(varied, data_fraction=0.25)
+    assert data_record(options) == expected | {"training_images": 6}
+    del options.data_fraction
+    assert data_record(options) == expected

@@ -1,0 +1,42 @@
+"""The picture of the indicators: learned step sizes of every layer at every bit-width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from limpq_hub.plan.indicators import Indicators
+
+
+def save_curves(path: Path, indicators: Indicators) -> None:
+    """Write a PNG with two charts, weights above and activations below: a curve per bit-width over the layers.
+
+    Source: LIMPQ, the figures of the learned importance indicators.
+    """
+    layers = list(indicators.weight_steps)
+    figure = Figure(figsize=(max(8.0, 0.28 * len(layers) + 3), 8), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    _draw(above, indicators.weight_steps, "step size of the weights")
+    _draw(below, indicators.activation_steps, "step size of the activations")
+    below.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8)
+    below.set_xlabel("layer, in the order of execution")
+    size = indicators.input_size
+    figure.suptitle(
+        f"Learned step sizes of {indicators.model} at {size}x{size}: a large step at few bits = a layer that suffers"
+    )
+    above.legend(title="bits", ncols=len(indicators.candidates), loc="upper right")
+    figure.savefig(path, dpi=120)
+
+
+def _draw(axes: Axes, steps: Mapping[str, Mapping[int, float]], label: str) -> None:
+    bits_of_all = sorted({bits for of_layer in steps.values() for bits in of_layer}, reverse=True)
+    for bits in bits_of_all:
+        known = [(place, of_layer[bits]) for place, of_layer in enumerate(steps.values()) if bits in of_layer]
+        axes.plot(*zip(*known, strict=True), marker="o", markersize=3, linewidth=1.2, label=str(bits))
+    axes.set_yscale("log")
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.3)
+    axes.margins(x=0.01)

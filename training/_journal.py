@@ -1,0 +1,62 @@
+"""`metrics.jsonl`: one line per optimizer step; the same figures for TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from limpq_hub.plan.jsonfile import write_bytes
+
+_FILE = "metrics.jsonl"
+
+
+class Journal:
+    """Writes figures in the order of the steps, each step once however often the run was cut off.
+
+    Figures wait in memory, on the device where they were computed, until `flush`.
+
+    Args:
+        folder: output folder of the run.
+        step: the step that the run goes on from; what was written of later ones is taken out.
+    """
+
+    def __init__(self, accelerator: Accelerator, folder: Path, step: int) -> None:
+        self.accelerator, self.path = accelerator, folder / _FILE
+        self.waiting: list[tuple[int, float, Tensor]] = []
+        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
+        if accelerator.is_main_process:
+            _keep_until(self.path, step)
+
+    def add(self, step: int, rate: float, losses: Tensor) -> None:
+        """Note a step: its learning rate, and the loss of each pass in the order of the passes, [passes]."""
+        self.waiting.append((step, rate, losses))
+
+    def flush(self) -> float:
+        """Write what waits, and return the mean loss of the last step."""
+        records = []
+        for step, rate, losses in self.waiting:
+            values = losses.reshape(-1).tolist()
+            record = {"step": step, "loss": sum(values) / len(values), "losses": values, "lr": rate}
+            records.append(record)
+            figures = {f"loss/pass {number}": value for number, value in enumerate(values)}
+            self.accelerator.log({"loss": record["loss"], "lr": rate} | figures, step=step)
+        self.waiting.clear()
+        self.write(records)
+        return records[-1]["loss"]
+
+    def write(self, records: list[dict[str, Any]]) -> None:
+        """Append lines; the main process alone does."""
+        if self.accelerator.is_main_process:
+            with self.path.open("a") as file:
+                file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def _keep_until(path: Path, step: int) -> None:
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    # A run that was killed may have left half a line.
+    kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
+    write_bytes(path, "".join(kept).encode())

@@ -1,0 +1,50 @@
+"""How far each quantized layer's output is from its output at the most bits: a loss of the retraining-free recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from limpq_hub.quant.layers import quantized_layers
+
+
+class LayerOutputs:
+    """Compares the outputs of the quantized layers in each pass with those of the first pass of a step.
+
+    Args:
+        supernet: the network of the passes.
+        weight: factor on the distance.
+
+    Source: Tang et al., "Retraining-free Model Quantization via One-Shot Weight-Coupling Learning", CVPR 2024.
+    """
+
+    def __init__(self, supernet: nn.Module, weight: float) -> None:
+        self.weight = weight
+        self._layers = [layer for _, layer in quantized_layers(supernet) if len(layer.weight_quantizer.candidates) > 1]
+        self._first: list[Tensor] = []
+        self._seen: list[Tensor] = []
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look at the outputs of the passes inside; nothing is kept after them."""
+        handles = [
+            layer.register_forward_hook(lambda layer, inputs, output: self._seen.append(output))
+            for layer in self._layers
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._first, self._seen = [], []
+
+    def distance(self) -> Tensor | float:
+        """Return the weighted sum over the layers of the mean squared difference to the first pass; 0 in it."""
+        outputs, self._seen = self._seen, []
+        if not self._first:
+            self._first = [output.detach() for output in outputs]
+            return 0.0
+        pairs = zip(outputs, self._first, strict=True)
+        return self.weight * sum(nn.functional.mse_loss(output.float(), first.float()) for output, first in pairs)

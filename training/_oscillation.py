@@ -1,0 +1,50 @@
+"""Which layers' weights lie near a rounding boundary, where a small change flips them from level to level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from limpq_hub.quant.layers import QuantLayer, quantized_layers
+from limpq_hub.quant.quantizer import quantization_range
+
+_FIRST_EPOCH, _EPOCHS_BETWEEN = 5, 2
+_NEAR = 0.125  # of a step
+
+
+def restless_layers(supernet: nn.Module, share: float) -> list[str]:
+    """Return the names of the `share` of switching layers with the most weights near a rounding boundary."""
+    layers = {name: layer for name, layer in quantized_layers(supernet) if len(layer.weight_quantizer.candidates) > 1}
+    ordered = sorted(layers, key=lambda name: -_restlessness(layers[name]))
+    return ordered[: int(len(ordered) * share)]
+
+
+def update_restless_(memory: dict[str, Any], supernet: nn.Module, share: float, epoch: int) -> Sequence[str]:
+    """Return the layers that must not be drawn at their fewest weight bits now; chosen anew every other epoch.
+
+    Args:
+        memory: keeps the choice and the epoch it was made in, from step to step.
+
+    Source: Tang et al., "Retraining-free Model Quantization via One-Shot Weight-Coupling Learning", CVPR 2024: from
+    epoch 5 on.
+    """
+    due = epoch >= _FIRST_EPOCH and epoch >= memory.get("chosen_in_epoch", -_EPOCHS_BETWEEN) + _EPOCHS_BETWEEN
+    if share and due:
+        memory |= {"chosen_in_epoch": epoch, "restless": restless_layers(supernet, share)}
+    return memory.get("restless", ())
+
+
+@torch.no_grad()
+def _restlessness(layer: QuantLayer) -> float:
+    """Return the share of weights near a boundary, each bit-width counting by its inverse."""
+    total = 0.0
+    for bits in layer.weight_quantizer.candidates:
+        low, high = quantization_range(bits, signed=True)
+        scaled = layer.weight / layer.weight_quantizer.step_of(bits)
+        to_boundary = (scaled - scaled.floor() - 0.5).abs()
+        near = (to_boundary < _NEAR) & (scaled > low) & (scaled < high)
+        total += float(near.float().mean()) / bits
+    return total

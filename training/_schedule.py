@@ -1,0 +1,47 @@
+"""Optimizers and their learning rates, from timm: one for everything, or one of its own for the step sizes."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+
+MINIMUM_LR = 1e-5
+
+
+def optimizers_of(model: nn.Module, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of a run; weight decay spares step sizes, BatchNorm and biases.
+
+    With `--step-optimizer` the step sizes have an optimizer of their own, the second.
+    """
+    steps = [p for name, p in model.named_parameters() if name.endswith("quantizer.step")]
+    apart = {id(parameter) for parameter in steps} if options.step_optimizer else set()
+    groups = [
+        group | {"params": [parameter for parameter in group["params"] if id(parameter) not in apart]}
+        for group in param_groups_weight_decay(model, options.weight_decay)
+    ]
+    optimizers = [create_optimizer_v2(groups, options.optimizer, lr=options.lr, momentum=options.momentum)]
+    if apart:
+        rate = options.step_lr or options.lr
+        optimizers.append(create_optimizer_v2(steps, options.step_optimizer, lr=rate, momentum=options.momentum))
+    return optimizers
+
+
+def schedule_of(
+    optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int, options: argparse.Namespace
+) -> CosineLRScheduler:
+    """Return linear warm-up, then a cosine down to 1e-5 at the last step."""
+    warmup = round(options.warmup_epochs * steps_per_epoch)
+    lowest = min(MINIMUM_LR, *(group["lr"] for group in optimizer.param_groups))
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=max(1, steps - warmup),
+        lr_min=lowest,
+        warmup_t=warmup,
+        warmup_lr_init=lowest,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )

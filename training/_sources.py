@@ -1,0 +1,171 @@
+"""Where pictures come from, whatever the kind of data set: opened, labelled and named by index, checked at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from timm.data import create_dataset
+from timm.data.readers.reader import Reader
+
+from limpq_hub.errors import DataError, shown
+
+
+class Source(ABC):
+    """Pictures of one split, by index 0..len - 1.
+
+    Attributes:
+        where: what a message calls the split: a folder, or the name of the data set.
+        classes: id of each class, in the order of the class indices.
+        labels: class index of each picture.
+    """
+
+    def __init__(self, where: str, classes: Sequence[str], labels: Sequence[int]) -> None:
+        """Check that every picture has a class and every class a picture.
+
+        Raises:
+            DataError: there is none, or a class or a label is missing.
+        """
+        if not len(labels):
+            raise DataError(f"{where} holds no image; is this the right folder and split?")
+        if not classes:
+            raise DataError(f"{where} has no class names; use a data set whose labels are named classes")
+        self.where, self.classes, self.labels = where, tuple(classes), list(labels)
+        for index, label in enumerate(self.labels):
+            if not isinstance(label, int) or not 0 <= label < len(classes):
+                raise DataError(
+                    f"{self.path(index)} has the class index {shown(label)}, outside 0..{len(classes) - 1}; use a "
+                    "split with labels"
+                )
+        empty = [classes[label] for label in sorted(set(range(len(classes))) - set(self.labels))]
+        if empty:
+            raise DataError(f"{where}: no image in class {', '.join(empty[:5])}; remove the class or fill it")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    @contextmanager
+    def picture(self, index: int) -> Iterator[Image.Image]:
+        """Open a picture, of any mode; its pixels may be decoded later, but inside the `with` block."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """Return what tells a picture from the others of this split."""
+
+    def path(self, index: int) -> str:
+        """Return what a message calls a picture."""
+        return f"{self.where}/{self.name(index)}"
+
+    def names(self) -> list[str]:
+        """Return the name of every picture, sorted."""
+        return sorted(map(self.name, range(len(self))))
+
+
+class FileSource(Source):
+    """Pictures that a reader of timm, or one with the same methods, opens as files."""
+
+    def __init__(self, where: str, reader: Reader, labels: Sequence[int]) -> None:
+        self.reader = reader
+        super().__init__(where, sorted(reader.class_to_idx, key=reader.class_to_idx.get), labels)
+
+    @contextmanager
+    def picture(self, index: int) -> Iterator[Image.Image]:
+        """Open a picture; its header is read, its pixels are not."""
+        file, _ = self.reader[index]
+        with file:
+            yield Image.open(file)
+
+    def name(self, index: int) -> str:
+        """Return the file's path below the split."""
+        return self.reader.filename(index)
+
+
+class HubSource(FileSource):
+    """Pictures of the `datasets` package, which need not have file names."""
+
+    def name(self, index: int) -> str:
+        """Return the position and the class: all that tells pictures apart without reading them."""
+        return f"image {index} of class {self.labels[index]}"
+
+
+class TorchSource(Source):
+    """Pictures of a data set of torchvision."""
+
+    def __init__(self, where: str, data: Any) -> None:
+        # ImageNet has WordNet ids beside its names; iNaturalist has neither `classes` nor `targets`.
+        classes = next((getattr(data, key) for key in ("wnids", "classes", "all_categories") if hasattr(data, key)), ())
+        labels = np.asarray(data.targets if hasattr(data, "targets") else [label for label, _ in data.index])
+        self.data, self.files = data, getattr(data, "samples", None)
+        # QMNIST: the first column is the class.
+        super().__init__(where, classes, (labels[:, 0] if labels.ndim == 2 else labels).tolist())
+
+    @contextmanager
+    def picture(self, index: int) -> Iterator[Image.Image]:
+        """Return a picture, decoded."""
+        yield self.data[index][0]
+
+    def name(self, index: int) -> str:
+        """Return the file's path below the split, or position and class where there are no files."""
+        if self.files is None:
+            return f"image {index} of class {self.labels[index]}"
+        return Path(self.files[index][0]).relative_to(self.data.root).as_posix()
+
+
+def open_hub_data(name: str, root: str | None, split: str) -> HubSource:
+    """Return a split of a data set of the Hub, or of a local folder that `datasets` reads.
+
+    Args:
+        name: "hfds/owner/name" or "hfds//local/folder".
+        root: cache folder, or None for that of `datasets`.
+
+    Raises:
+        DataError: `datasets` is not installed, or cannot read this as images with labels.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(
+            f"--data {shown(name)} is read by a package that is missing here: pip install datasets"
+        ) from None
+    try:
+        reader = create_dataset(name, root=root, split=split).reader
+    except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(
+            f"--data {shown(name)}, split {shown(split)}: {_line(error)}; it must have this split (--train-split, "
+            "--val-split), with the columns image and label"
+        ) from None
+    # Where a column is missing, `datasets` gives timm an empty one without a word.
+    if reader.dataset.data.column(reader.image_key).null_count == len(reader):
+        others = sorted({*reader.dataset.column_names} - {reader.image_key})
+        raise DataError(
+            f"--data {shown(name)} has no column image, only {', '.join(others)}; rename that of the images"
+        )
+    labels = list(reader.dataset[reader.label_key]) if reader.class_to_idx else [-1] * len(reader)
+    return HubSource(f"{name}/{split}", reader, labels)
+
+
+def open_torch_data(name: str, root: str, split: str) -> TorchSource:
+    """Return a split of a data set of torchvision that lies in `root`.
+
+    Raises:
+        DataError: it is not there, or unknown.
+    """
+    # timm takes the whole root where it finds no folder of the split: training images would be validated on.
+    if name.lower() in ("torch/image_folder", "torch/folder") and not (Path(root) / split).is_dir():
+        raise DataError(f"--data-root {shown(root)} has no folder {split}/; give one with it, or name the split")
+    try:
+        return TorchSource(f"{name}/{split}", create_dataset(name, root=root, split=split))
+    except (RuntimeError, OSError, AssertionError) as error:
+        raise DataError(
+            f"--data {shown(name)}: {_line(error)}; --data-root must hold it, downloaded by torchvision before"
+        ) from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,94 @@
+"""Pictures that cannot be decoded: each named once, counted over all worker processes, too many of them an error."""
+
+from __future__ import annotations
+
+import multiprocessing
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+
+from PIL import Image
+
+from limpq_hub.errors import DataError
+
+UNREADABLE = -1
+"""The label of a picture that could not be decoded; its pixels are zero, and it counts for nothing."""
+
+# What PIL raises for broken files, by format; a data set of the Hub without bytes or path is an AssertionError of timm.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_TOLERATED_PER_THOUSAND = 1
+_NAMED = 5
+
+
+class Unreadable:
+    """The unreadable pictures of one data set, shared by the process that made this object and its workers."""
+
+    def __init__(self, size: int, path_of: Callable[[int], str], *, used: int | None = None) -> None:
+        """Start with none.
+
+        Args:
+            size: pictures in the data set.
+            path_of: what a message calls the picture of an index.
+            used: pictures that are read, of which 0.1 % may be unreadable; `size` if not given.
+        """
+        self.used = size if used is None else used
+        self._path_of = path_of
+        self._found = multiprocessing.RawArray("B", size)
+        # Kept beside the flags, so that `check` after every step costs nothing.
+        self._count = multiprocessing.RawValue("q", 0)
+        self._lock = multiprocessing.Lock()
+
+    @property
+    def count(self) -> int:
+        """Unreadable pictures that this process and its workers have met, each counted once."""
+        return self._count.value
+
+    @property
+    def too_many(self) -> bool:
+        """Whether they are more than 0.1 % of the pictures used."""
+        return self.count * 1000 > self.used * _TOLERATED_PER_THOUSAND
+
+    def add(self, index: int, error: BaseException) -> None:
+        """Count the picture of `index`, and name it on stderr, unless that was done before."""
+        with self._lock:
+            if self._found[index]:
+                return
+            self._found[index] = 1
+            self._count.value += 1
+        # PIL quotes the file object in angle brackets; one write keeps the lines of several workers apart.
+        reason = " ".join(str(error).split(" <")[0].split())[:80] or type(error).__name__
+        sys.stderr.write(f"cannot be decoded, left out: {_printable(self._path_of(index))} ({reason})\n")
+        sys.stderr.flush()
+
+    def check(self) -> None:
+        """Do nothing while they are few. Call it in the main process, for each batch before its images are used.
+
+        Raises:
+            DataError: more than 0.1 % of the pictures used are unreadable.
+        """
+        if not self.too_many:
+            return
+        indices = [index for index, found in enumerate(self._found) if found]
+        names = ", ".join(_printable(self._path_of(index)) for index in indices[:_NAMED])
+        more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
+        raise DataError(
+            f"{len(indices)} of {self.used} images cannot be decoded, more than 0.1 %: {names}{more}; replace or "
+            "remove them"
+        )
+
+
+def _printable(path: str) -> str:
+    return path if path.isprintable() else repr(path)
