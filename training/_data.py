@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from _picture_cache import CachedSource
@@ -16,7 +18,7 @@ from _splits import has_training_split, open_split
 from _unreadable import UNREADABLE
 from timm.data import create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from limpq_hub.errors import DataError
 from limpq_hub.plan.jsonfile import read_json
@@ -58,14 +60,8 @@ def training_loader(options: argparse.Namespace, spec: NetworkSpec) -> DataLoade
         )
     if options.cache_images:
         source = CachedSource(source, sorted(sampler.chosen.tolist()), options.workers)
-    return DataLoader(
-        _seeded_images(options, spec, source, len(sampler)),
-        options.batch_size,
-        sampler=sampler,
-        num_workers=options.workers,
-        drop_last=True,
-        pin_memory=False,
-    )
+    images = _seeded_images(options, spec, source, len(sampler))
+    return _loader(options, images, options.batch_size, sampler=sampler, drop_last=True)
 
 
 def validation_loader(options: argparse.Namespace, spec: NetworkSpec, batch_size: int = 250) -> DataLoader:
@@ -77,7 +73,7 @@ def validation_loader(options: argparse.Namespace, spec: NetworkSpec, batch_size
     Raises:
         DataError: the data set is missing or empty.
     """
-    return DataLoader(_plain_images(options, spec, training=False), batch_size, num_workers=options.workers)
+    return _loader(options, _plain_images(options, spec, training=False), batch_size)
 
 
 def calibration_batches(options: argparse.Namespace, spec: NetworkSpec, count: int) -> list[Tensor]:
@@ -93,7 +89,7 @@ def calibration_batches(options: argparse.Namespace, spec: NetworkSpec, count: i
     images = _plain_images(options, spec, training=True)
     drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(options.seed))[:count]
     batches = []
-    for batch, labels in DataLoader(Subset(images, drawn.tolist()), 128, num_workers=options.workers):
+    for batch, labels in _loader(options, Subset(images, drawn.tolist()), 128):
         images.unreadable.check()
         kept = batch[labels != UNREADABLE]
         if len(kept):
@@ -171,6 +167,22 @@ def data_record(options: argparse.Namespace) -> dict[str, object]:
         size = len(open_split(options, training=True))
         record["training_images"] = len(EpochSampler(size, seed=options.seed, fraction=options.data_fraction))
     return record
+
+
+def _loader(options: argparse.Namespace, images: Dataset, batch_size: int, **order: Any) -> DataLoader:
+    return DataLoader(
+        images,
+        batch_size,
+        num_workers=options.workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_sigterm_to_the_parent,
+        **order,
+    )
+
+
+def _leave_sigterm_to_the_parent(worker: int) -> None:
+    # A signal to the process group must not end the workers before the step is done that waits for them.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _transform(options: argparse.Namespace, spec: NetworkSpec) -> Transform:

@@ -25,11 +25,11 @@ def evaluate(accelerator: Accelerator, model: nn.Module, loader: DataLoader) -> 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     counts = torch.zeros(4, dtype=torch.int64, device=accelerator.device)
     for images, labels in accelerator.prepare_data_loader(loader, device_placement=True):
-        loader.dataset.unreadable.check()
         found = model(images).topk(min(5, model.num_classes)).indices == labels[:, None]
         found, labels = accelerator.gather_for_metrics((found, labels))
         readable = labels != UNREADABLE
         counts += torch.stack([found[:, 0].sum(), found.sum(), readable.sum(), (~readable).sum()])
+    loader.dataset.unreadable.check()
     top1, top5, images, unreadable = counts.tolist()
     if not images:
         raise DataError("no validation image was found; see the folder val/ of --data")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from limpq_hub.quant.layers import quantized_layers
+from limpq_hub.quant.quantizer import widened
 
 
 class LayerOutputs:
@@ -47,4 +48,4 @@ class LayerOutputs:
             self._first = [output.detach() for output in outputs]
             return 0.0
         pairs = zip(outputs, self._first, strict=True)
-        return self.weight * sum(nn.functional.mse_loss(output.float(), first.float()) for output, first in pairs)
+        return self.weight * sum(nn.functional.mse_loss(widened(output), widened(first)) for output, first in pairs)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from _data import EpochSampler, loader_speed
-from _interrupt import WHAT_NEXT, StopRequest, sigterm_deferred
+from _interrupt import WHAT_NEXT, sigterm_deferred
 from _journal import Journal
 from _processes import batch_norm_over_all_processes, reduce_gradients_, same_everywhere_
 from _progress import TrainingProgress
@@ -104,7 +104,7 @@ def fit(
         batch_norm_over_all_processes(accelerator, model),
         TrainingProgress(accelerator, steps, state.step, per_step) as progress,
     ):
-        for moment, parts in batches.of_steps(state.step, steps, stop):
+        for moment, parts in batches.of_steps(state.step, steps):
             torch.manual_seed(options.seed * 1_000_003 + moment.step)
             for schedule in schedules:
                 schedule.step_update(moment.step)
@@ -120,15 +120,11 @@ def fit(
             journal.add(state.step, optimizers[0].param_groups[0]["lr"], losses)
             saving = stopping or state.step == steps or state.step % options.save_interval == 0
             if saving or state.step % _STEPS_BETWEEN_FLUSHES == 0:
-                loader.dataset.unreadable.check()
                 progress.show(state.step, journal.flush(), batches.seconds_waiting)
             if saving:
                 save()
             if stopping:
                 raise RunInterruptedError(WHAT_NEXT)
-    if state.step < steps:
-        save()
-        raise RunInterruptedError(WHAT_NEXT)
     if average:
         model.load_state_dict(average.module.state_dict())
     return state.seconds
@@ -151,36 +147,28 @@ class _Batches:
     ) -> None:
         self.sampler: EpochSampler = loader.sampler
         self.loader = accelerator.prepare_data_loader(loader, device_placement=True)
-        self.alone = accelerator.num_processes == 1
+        self.unreadable = loader.dataset.unreadable
         self.parts = options.gradient_accumulation
         self.channels_last = options.channels_last
         self.steps_per_epoch, self.per_step = steps_per_epoch, per_step
         self.seconds_waiting = 0.0
 
-    def of_steps(
-        self, first: int, steps: int, stop: StopRequest
-    ) -> Iterator[tuple[Moment, list[tuple[Tensor, Tensor]]]]:
-        """Yield the batches of the steps `first` to `steps`; end early where a stop has ended the workers too."""
+    def of_steps(self, first: int, steps: int) -> Iterator[tuple[Moment, list[tuple[Tensor, Tensor]]]]:
+        """Yield the batches of the steps from `first` to before `steps`."""
         step = first
         while step < steps:
             epoch, done = divmod(step, self.steps_per_epoch)
             self.sampler.epoch, self.sampler.start = epoch, done * self.per_step
             batches = iter(self.loader)
             for _ in range(min(self.steps_per_epoch - done, steps - step)):
-                try:
-                    parts = self._next_of(batches)
-                except RuntimeError:
-                    # SIGTERM to a process group ends the workers before their parent has finished its step.
-                    if stop.made and self.alone:
-                        return
-                    raise
-                yield Moment(step, epoch, 1 / self.parts), parts
+                yield Moment(step, epoch, 1 / self.parts), self._next_of(batches)
                 step += 1
 
     def _next_of(self, batches: Iterator[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         began = time.monotonic()
         parts = list(islice(batches, self.parts))
         self.seconds_waiting += time.monotonic() - began
+        self.unreadable.check()
         if self.channels_last:
             return [(images.contiguous(memory_format=torch.channels_last), labels) for images, labels in parts]
         return parts

@@ -80,6 +80,11 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     device.add_argument("--threads", type=positive(int), help="CPU threads; all cores if not given")
     device.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help=BF16_HELP)
+    device.add_argument(
+        "--float64",
+        action="store_true",
+        help="compute in float64: several times slower, and the same result for any number of processes",
+    )
     device.add_argument("--channels-last", action="store_true", help="memory format of images and weights")
     device.add_argument("--seed", type=int, default=0, help="of every random choice")
 

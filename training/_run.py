@@ -45,7 +45,8 @@ def training_run(options: argparse.Namespace) -> Iterator[Accelerator]:
         TrainingError: the folder holds another run, another process is at work there, or `--resume` changes a setting.
     """
     accelerator = new_accelerator(options, options.output)
-    with _locked(options.output) if accelerator.is_main_process else nullcontext():
+    lock = _locked(options.output) if accelerator.is_main_process else nullcontext()
+    with lock, _default_dtype(torch.float64 if options.float64 else torch.float32):
         if accelerator.is_main_process:
             _check_folder(accelerator, options)
         accelerator.wait_for_everyone()
@@ -78,6 +79,16 @@ def provenance(
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {"limpq-hub": __version__, "torch": torch.__version__, "timm": timm.__version__},
     }
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ SPEC = NetworkSpec("test_resnet", 4, 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bili
 def options_of(data: Path | str, *arguments: str, **training: object) -> argparse.Namespace:
     parser = parser_of("test")
     add_data_options(parser)
-    options = parser.parse_args(["--data", str(data), "--workers", "0", *arguments])
+    options = parser.parse_args(["--data", str(data), "--batch-size", "2", "--workers", "0", *arguments])
     defaults = {"crop_scale": (0.35, 1.0), "color_jitter": 0.0, "auto_augment": None, "data_fraction": 1.0}
     return argparse.Namespace(**vars(options), **(defaults | training))
 
@@ -40,9 +40,9 @@ def index_of(image: torch.Tensor) -> int:
     return red + 256 * (green // 60)
 
 
-def draw_colored(root: Path) -> Path:
-    """Write 1040 training pictures, each of one color, and eight for validation."""
-    for split, per_class in (("train", PER_CLASS), ("val", 2)):
+def draw_colored(root: Path, train_per_class: int = PER_CLASS) -> Path:
+    """Write pictures of four classes, each of one color: 1040 for training, eight for validation."""
+    for split, per_class in (("train", train_per_class), ("val", 2)):
         for index in range(4 * per_class):
             folder = root / split / f"c{index // per_class}"
             folder.mkdir(parents=True, exist_ok=True)

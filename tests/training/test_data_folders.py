@@ -6,11 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from _data import (
-    class_records,
-    training_loader,
-    validation_loader,
-)
+from _data import class_records, data_record, training_loader, validation_loader
 from _splits import has_training_split, open_split
 from drawn_pictures import (
     SPEC,
@@ -171,3 +167,11 @@ def test_a_split_that_is_missing_is_not_replaced_by_the_whole_folder(folders):
 def test_a_torchvision_data_set_that_is_not_there_is_named(tmp_path, name, reason):
     with pytest.raises(DataError, match=f"--data '{name}': {reason}.*; --data-root must hold it, downloaded by"):
         validation_loader(options_of(name, "--data-root", str(tmp_path)), SPEC)
+
+
+def test_the_record_changes_with_a_name(folders):
+    options = options_of("torch/image_folder", "--data-root", str(folders))
+    first = data_record(options)
+    assert (first["name"], first["validation_images"], first["training_images"]) == ("image_folder", 3, 6)
+    (folders / "val/n2/5.png").rename(folders / "val/n2/6.png")
+    assert data_record(options)["validation_names_sha256"] != first["validation_names_sha256"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 
@@ -47,7 +48,10 @@ def test_a_table_of_the_datasets_package_is_read_by_index(tables, workers):
     assert reds_and_labels(options, training=True) == TRAIN
     assert reds_and_labels(options, training=False) == VAL
     assert [record["id"] for record in class_records(options)] == ["a", "b", "c"]
-    assert data_record(options)["validation_images"] == 3
+    record = data_record(options)
+    names = "\n".join(f"image {index} of class {index}" for index in range(3))
+    assert (record["validation_images"], record["training_images"]) == (3, 6)
+    assert record["validation_names_sha256"] == hashlib.sha256(names.encode()).hexdigest()
 
 
 def test_a_cached_table_gives_the_same_pictures(tables):

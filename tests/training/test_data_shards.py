@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -10,11 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from _data import (
-    class_records,
-    training_loader,
-    validation_loader,
-)
+from _data import class_records, data_record, training_loader, validation_loader
 from _splits import has_training_split, open_split
 from drawn_pictures import (
     SPEC,
@@ -23,7 +20,6 @@ from drawn_pictures import (
     encoded,
     options_of,
     reds_and_labels,
-    write_shard,
 )
 
 from limpq_hub.errors import ArtifactFormatError, DataError
@@ -209,3 +205,13 @@ def test_a_class_without_a_picture_in_the_shards_is_named(shards):
     write_shard(shards / "x-val-0.tar", {"a.png": encoded(1), "a.cls": b"0", "b.png": encoded(2), "b.cls": b"2"})
     with pytest.raises(DataError, match="val: no image in class class 1; remove the class or fill it"):
         class_records(options_of("wds/x", "--data-root", str(shards)))
+
+
+def test_the_record_of_shards_is_the_hash_of_shard_and_member_names(shards):
+    names = "\n".join(f"x-val-0.tar/{label}.PNG" for label in range(3))
+    assert data_record(options_of("wds/x", "--data-root", str(shards))) == {
+        "name": "x",
+        "validation_images": 3,
+        "validation_names_sha256": hashlib.sha256(names.encode()).hexdigest(),
+        "training_images": 6,
+    }

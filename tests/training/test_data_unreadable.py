@@ -8,11 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from _data import (
-    calibration_batches,
-    training_loader,
-    validation_loader,
-)
+from _data import calibration_batches, training_loader, validation_loader
 from _unreadable import UNREADABLE, Unreadable
 from drawn_pictures import (
     BROKEN_FILES,
@@ -36,10 +32,10 @@ def colored(tmp_path) -> Path:
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("kind", BROKEN_FILES)
-def test_a_validation_picture_that_cannot_be_decoded_is_named_once_and_left_out(colored, capfd, kind, workers):
-    path = colored / "val/c1/0003.png"
+def test_a_validation_picture_that_cannot_be_decoded_is_named_once_and_left_out(tmp_path, capfd, kind, workers):
+    path = draw_colored(tmp_path, 1) / "val/c1/0003.png"
     path.write_bytes(BROKEN_FILES[kind])
-    loader = validation_loader(options_of(colored, "--workers", workers), SPEC, batch_size=3)
+    loader = validation_loader(options_of(tmp_path, "--workers", workers), SPEC, batch_size=3)
     for _ in range(2):
         images, labels = map(torch.cat, zip(*loader, strict=True))
         assert labels.tolist() == [0, 0, 1, UNREADABLE, 2, 2, 3, 3]
@@ -56,7 +52,7 @@ def test_a_validation_picture_that_cannot_be_decoded_is_named_once_and_left_out(
 def test_a_training_picture_that_cannot_be_decoded_is_replaced_by_the_next_with_its_own_label(colored, capfd, workers):
     broken = PER_CLASS - 1  # the last of its class: the next is of another
     picture_path(colored, broken).write_bytes(BROKEN_FILES["truncated jpeg"])
-    loader = training_loader(options_of(colored, "--workers", workers), SPEC)
+    loader = training_loader(options_of(colored, "--workers", workers, "--batch-size", "16"), SPEC)
     for epoch in (0, 1):
         loader.sampler.epoch = epoch
         images, labels = map(torch.cat, zip(*loader, strict=True))
@@ -98,7 +94,7 @@ def test_more_than_a_thousandth_unreadable_is_an_error_in_the_main_process_that_
     names = [picture_path(colored, index) for index in range(100, 107)]
     for path in names:
         path.write_bytes(b"")
-    loader = training_loader(options_of(colored, "--workers", "2"), SPEC)
+    loader = training_loader(options_of(colored, "--workers", "2", "--batch-size", "16"), SPEC)
     for _ in loader:
         pass
     listed = ", ".join(map(str, names[:5]))

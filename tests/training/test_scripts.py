@@ -216,7 +216,9 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_not_replaced_by_another(d
         "--output",
         str(tmp_path / "out"),
     ]
-    with pytest.raises(DataError, match=r"1 of 16 images cannot be decoded, more than 0.1 %: .*val/class1/2\.png; replace"):
+    with pytest.raises(
+        DataError, match=r"1 of 16 images cannot be decoded, more than 0.1 %: .*val/class1/2\.png; replace"
+    ):
         pretrain.main(arguments)
 
 
