@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def float_network(architecture: str, num_classes: int, input_size: int, weights:
 
 def run_compiled_(accelerator: Accelerator, model: nn.Module) -> None:
     """Compile the quantizers of `model`; where no compiler works, say so in one line and leave them as they are."""
+    # On machines without a GPU torch warns of the GPU that it does not find.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     why_not = use_compiled_quantizer_(model)
     if why_not and accelerator.is_main_process:
         print(f"the quantizer runs uncompiled, a little slower: {why_not}", file=sys.stderr)
