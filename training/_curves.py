@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -24,18 +25,18 @@ def save_curves(path: Path, indicators: Indicators) -> None:
     below.set_xticks(range(len(layers)), layers, rotation=90, fontsize=8)
     below.set_xlabel("layer, in the order of execution")
     size = indicators.input_size
-    figure.suptitle(
-        f"Learned step sizes of {indicators.model} at {size}x{size}: a large step at few bits = a layer that suffers"
+    above.set_title(
+        f"Learned step sizes of {indicators.model} at {size}x{size}: large at few bits = a layer that suffers"
     )
-    above.legend(title="bits", ncols=len(indicators.candidates), loc="upper right")
+    figure.legend(*above.get_legend_handles_labels(), title="bits", loc="outside right upper")
     figure.savefig(path, dpi=120)
 
 
 def _draw(axes: Axes, steps: Mapping[str, Mapping[int, float]], label: str) -> None:
     bits_of_all = sorted({bits for of_layer in steps.values() for bits in of_layer}, reverse=True)
-    for bits in bits_of_all:
+    for bits, color in zip(bits_of_all, colormaps["viridis"].resampled(len(bits_of_all)).colors, strict=True):
         known = [(place, of_layer[bits]) for place, of_layer in enumerate(steps.values()) if bits in of_layer]
-        axes.plot(*zip(*known, strict=True), marker="o", markersize=3, linewidth=1.2, label=str(bits))
+        axes.plot(*zip(*known, strict=True), marker="o", markersize=3, linewidth=1.2, color=color, label=str(bits))
     axes.set_yscale("log")
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)

@@ -45,11 +45,18 @@ class Journal:
             figures = {f"loss/pass {number}": value for number, value in enumerate(values)}
             self.accelerator.log({"loss": record["loss"], "lr": rate} | figures, step=step)
         self.waiting.clear()
-        self.write(records)
+        self._append(records)
         return records[-1]["loss"]
 
-    def write(self, records: list[dict[str, Any]]) -> None:
-        """Append lines; the main process alone does."""
+    def note(self, record: dict[str, Any]) -> None:
+        """Write and show figures of a validation."""
+        if self.waiting:
+            self.flush()
+        self._append([record])
+        if self.accelerator.is_main_process:
+            print(json.dumps(record), flush=True)
+
+    def _append(self, records: list[dict[str, Any]]) -> None:
         if self.accelerator.is_main_process:
             with self.path.open("a") as file:
                 file.writelines(json.dumps(record) + "\n" for record in records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Moment:
 
 
 Accumulate = Callable[[Tensor, Tensor, Moment], Tensor]
+Validate = Callable[[nn.Module], dict[str, float | int]]
 
 
 def fit(
@@ -54,6 +56,7 @@ def fit(
     options: argparse.Namespace,
     *,
     memory: dict[str, Any] | None = None,
+    validate: Validate | None = None,
 ) -> float:
     """Train `model` in place until the last step; continue from the state in the output folder if there is one.
 
@@ -63,6 +66,7 @@ def fit(
         loader: from `training_loader`.
         accumulate: adds the gradients of (images, labels, moment) and returns the loss of each pass, detached.
         memory: what `accumulate` remembers from step to step, as JSON holds it; it is saved and restored.
+        validate: figures of a copy of the model, for `--validate-epochs`.
 
     Returns:
         Seconds that the training took, all its resumed parts together.
@@ -125,6 +129,11 @@ def fit(
                 save()
             if stopping:
                 raise RunInterruptedError(WHAT_NEXT)
+            epochs, rest = divmod(state.step, steps_per_epoch)
+            due = options.validate_epochs and not rest and epochs % options.validate_epochs == 0
+            if validate and due and state.step < steps:
+                figures = validate(copy.deepcopy(average.module if average else model))
+                journal.note({"step": state.step, "epochs": epochs, "validation": figures})
     if average:
         model.load_state_dict(average.module.state_dict())
     return state.seconds

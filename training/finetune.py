@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from _data import calibration_batches, data_record, first_images, training_loader, validation_loader
 from _evaluate import evaluate
-from _loop import Moment, fit
+from _loop import Moment, Validate, fit
 from _method import classification_loss
 from _networks import budget_of, check_fits, float_network, run_compiled_
 from _options import (
@@ -73,17 +73,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         spec = NetworkSpec.from_config(entry.folder.config, entry.name)
         check_fits(options, entry)
         train = training_loader(options, spec)
+        # Random crops shift the statistics of BatchNorm: pictures are validated whole.
+        images = calibration_batches(options, spec, options.calibrate_images)
+        images = [batch.to(accelerator.device) for batch in images]
+        validation = validation_loader(options, spec)
+
+        def validate(copied: nn.Module) -> dict[str, float | int]:
+            recalibrate_batch_norm_(copied, images)
+            return evaluate(accelerator, copied, validation)
+
         model = _network_to_train(accelerator, entry, plan, spec, options)
-        seconds = _train(accelerator, model, spec, train, options)
-        # Random crops shift the statistics: pictures are validated whole.
-        batches = calibration_batches(options, spec, options.calibrate_images)
-        recalibrate_batch_norm_(model, [images.to(accelerator.device) for images in batches])
+        seconds = _train(accelerator, model, spec, train, validate, options)
+        recalibrate_batch_norm_(model, images)
         record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
         if accelerator.is_main_process:
             save_checkpoint(options.output, model, plan.costs, provenance=record)
         accelerator.wait_for_everyone()
         saved, _ = load_checkpoint(open_local_folder(options.output, "checkpoint"))
-        metrics = evaluate(accelerator, saved.to(accelerator.device), validation_loader(options, spec))
+        metrics = evaluate(accelerator, saved.to(accelerator.device), validation)
         if accelerator.is_main_process:
             save_checkpoint(options.output, model, plan.costs, metrics=metrics, provenance=record)
             print(f"top-1 {metrics['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {options.output}")
@@ -108,6 +115,7 @@ def _train(
     model: nn.Module,
     spec: NetworkSpec,
     train: torch.utils.data.DataLoader,
+    validate: Validate,
     options: argparse.Namespace,
 ) -> float:
     """Train `model` in place; return the seconds it took."""
@@ -128,7 +136,7 @@ def _train(
         accelerator.backward(loss * moment.share)
         return loss.detach()
 
-    return fit(accelerator, model, train, accumulate, options)
+    return fit(accelerator, model, train, accumulate, options, validate=validate)
 
 
 if __name__ == "__main__":

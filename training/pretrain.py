@@ -51,8 +51,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             accelerator.backward(loss * moment.share)
             return loss.detach()
 
-        seconds = fit(accelerator, model, training_loader(options, spec), accumulate, options)
-        metrics = evaluate(accelerator, model, validation_loader(options, spec))
+        validation = validation_loader(options, spec)
+
+        def validate(copied: torch.nn.Module) -> dict[str, float | int]:
+            return evaluate(accelerator, copied, validation)
+
+        train = training_loader(options, spec)
+        seconds = fit(accelerator, model, train, accumulate, options, validate=validate)
+        metrics = validate(model)
         if accelerator.is_main_process:
             write_bytes(options.output / "model.safetensors", tensors_to_bytes(model.state_dict()))
             record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
