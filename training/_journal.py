@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor
 
+from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_bytes
 
 _FILE = "metrics.jsonl"
@@ -36,10 +38,18 @@ class Journal:
         self.waiting.append((step, rate, losses))
 
     def flush(self) -> float:
-        """Write what waits, and return the mean loss of the last step."""
+        """Write what waits, and return the mean loss of the last step.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
         records = []
         for step, rate, losses in self.waiting:
             values = losses.reshape(-1).tolist()
+            if not all(map(math.isfinite, values)):
+                raise TrainingError(
+                    f"the loss of step {step} is not finite; use a smaller --lr or more --warmup-epochs"
+                )
             record = {"step": step, "loss": sum(values) / len(values), "losses": values, "lr": rate}
             records.append(record)
             figures = {f"loss/pass {number}": value for number, value in enumerate(values)}

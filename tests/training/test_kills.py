@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -75,11 +74,6 @@ def joint_options(runs, data):
 def tuning_options(runs, data):
     weights = ["--weights", f"{runs}/float/model.safetensors", "--distill", "0.5", "--ema", "0.9"]
     return ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", *RUN, "--data", str(data), *weights, *SCHEDULE]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch):
-    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
 
 
 def test_joint_training_killed_twice_gives_the_supernet_of_a_run_that_was_not(joint_options, tmp_path):
