@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ class Journal:
     Args:
         folder: output folder of the run.
         step: the step that the run goes on from; what was written of later ones is taken out.
+
+    Attributes:
+        flushed: when figures were last written, in seconds of `time.monotonic`.
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path, step: int) -> None:
         self.accelerator, self.path = accelerator, folder / _FILE
         self.waiting: list[tuple[int, float, Tensor]] = []
+        self.flushed = time.monotonic()
         accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
         if accelerator.is_main_process:
             _keep_until(self.path, step)
@@ -56,6 +61,7 @@ class Journal:
             self.accelerator.log({"loss": record["loss"], "lr": rate} | figures, step=step)
         self.waiting.clear()
         self._append(records)
+        self.flushed = time.monotonic()
         return records[-1]["loss"]
 
     def note(self, record: dict[str, Any]) -> None:

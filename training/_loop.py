@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from limpq_hub.errors import DataError, RunInterruptedError
 
-_STEPS_BETWEEN_FLUSHES = 10
+_SECONDS_BETWEEN_FLUSHES = 2.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def fit(
                 average.update(model, step=state.step)
             journal.add(state.step, optimizers[0].param_groups[0]["lr"], losses)
             saving = stopping or state.step == steps or state.step % options.save_interval == 0
-            if saving or state.step % _STEPS_BETWEEN_FLUSHES == 0:
+            if saving or time.monotonic() - journal.flushed > _SECONDS_BETWEEN_FLUSHES:
                 progress.show(state.step, journal.flush(), batches.seconds_waiting)
             if saving:
                 save()

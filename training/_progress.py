@@ -54,7 +54,7 @@ class TrainingProgress:
         now = time.monotonic()
         taken = max(now - self.began, 1e-9)
         rate = (step - self.first) * self.images_per_step / taken
-        text = f"loss {loss:.3f} · {rate:.0f} images/s, {seconds_waiting / taken:.0%} of the time waiting for them"
+        text = f"loss {loss:.3f} · {rate:.0f} images/s · {seconds_waiting / taken:.0%} waiting for data"
         self.bar.update(self.task, completed=step, description=text)
         if self.main and not self.terminal and (now - self.spoke > _SECONDS_BETWEEN_LINES or step == self.steps):
             left = (self.steps - step) * self.images_per_step / max(rate, 1e-9)
