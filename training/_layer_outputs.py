@@ -30,8 +30,9 @@ class LayerOutputs:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Look at the outputs of the passes inside; nothing is kept after them."""
+        # Copies: what comes behind a layer may write into its output.
         handles = [
-            layer.register_forward_hook(lambda layer, inputs, output: self._seen.append(output))
+            layer.register_forward_hook(lambda layer, inputs, output: self._seen.append(output.clone()))
             for layer in self._layers
         ]
         try:

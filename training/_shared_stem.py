@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.quant.calibrate import modes_restored
 from limpq_hub.quant.layers import QuantLayer
 
 Results = list[tuple[Tensor, Tensor]]
@@ -27,10 +28,11 @@ class SharedStem:
     """
 
     def __init__(self, supernet: nn.Module, example_input: Tensor) -> None:
-        self.modules = _modules_before_the_first_switch(supernet, example_input)
+        self.modules, entered = _modules_before_the_first_switch(supernet, example_input)
         inner = [module for stem in self.modules for module in stem.modules()]
         self._norms = [module for module in inner if isinstance(module, nn.BatchNorm2d) and module.momentum]
-        self._in_place = [module for module in inner if getattr(module, "inplace", False)]
+        # What is given again must not be written into.
+        self._in_place = [module for module in entered if getattr(module, "inplace", False)]
 
     @contextmanager
     def shared_by(self, passes: int) -> Iterator[None]:
@@ -54,6 +56,7 @@ class SharedStem:
                 vars(module).pop("forward", None)
             for norm, momentum in zip(self._norms, momenta, strict=True):
                 norm.momentum = momentum
+                norm.num_batches_tracked += passes - 1
             for module in self._in_place:
                 module.inplace = True
 
@@ -73,9 +76,16 @@ def _keep_result_in(results: Results) -> Callable[[nn.Module, tuple[Tensor, ...]
 
 
 @torch.no_grad()
-def _modules_before_the_first_switch(supernet: nn.Module, example_input: Tensor) -> list[nn.Module]:
-    """Return the largest modules that run once, return a tensor and are done before the first switching layer."""
+def _modules_before_the_first_switch(
+    supernet: nn.Module, example_input: Tensor
+) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Return two lists of modules in the order of execution.
+
+    First the largest ones that run once, return a tensor and are done before the first switching layer; then all that
+    have started by then.
+    """
     finished: list[nn.Module] = []
+    entered: dict[nn.Module, None] = {}
     calls: Counter[nn.Module] = Counter()
     switched = False
 
@@ -83,6 +93,8 @@ def _modules_before_the_first_switch(supernet: nn.Module, example_input: Tensor)
         nonlocal switched
         calls[module] += 1
         switched = switched or _switches(module)
+        if not switched:
+            entered[module] = None
 
     def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         if not switched and isinstance(output, Tensor):
@@ -90,16 +102,15 @@ def _modules_before_the_first_switch(supernet: nn.Module, example_input: Tensor)
 
     handles = [module.register_forward_pre_hook(enter) for module in supernet.modules()]
     handles += [module.register_forward_hook(leave) for module in supernet.modules()]
-    was_training = supernet.training
-    try:
-        supernet.eval()(example_input[:1])
-    finally:
-        supernet.train(was_training)
-        for handle in handles:
-            handle.remove()
+    with modes_restored(supernet):
+        try:
+            supernet.eval()(example_input[:1])
+        finally:
+            for handle in handles:
+                handle.remove()
     stem = [module for module in finished if calls[module] == 1]
     inner = {child for module in stem for child in module.modules() if child is not module}
-    return [module for module in stem if module not in inner]
+    return [module for module in stem if module not in inner], list(entered)
 
 
 def _switches(module: nn.Module) -> bool:

@@ -55,7 +55,7 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
         layer.register_forward_pre_hook(lambda _, args, name=name: inputs[name].append(args[0].float()))
         for name, layer in wanted.items()
     ]
-    with _modes_restored(model):
+    with modes_restored(model):
         model.eval()
         try:
             for images in batches:
@@ -84,7 +84,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
     norms = _active_batch_norms(model)
     momenta = [norm.momentum for norm in norms]
     seen = 0
-    with _modes_restored(model):
+    with modes_restored(model):
         model.eval()
         try:
             for images in batches:
@@ -102,7 +102,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 @contextmanager
-def _modes_restored(model: nn.Module) -> Iterator[None]:
+def modes_restored(model: nn.Module) -> Iterator[None]:
     """Put every module back into its own train or eval mode at the end."""
     training = {module: module.training for module in model.modules()}
     try:

@@ -72,7 +72,8 @@ def _backward(gradient: Tensor, x: Tensor, step: Tensor, low: Tensor, high: Tens
 
 @cache
 def _compiled_loops() -> tuple[Any, Any]:
-    return tuple(torch.compile(loop, dynamic=True, fullgraph=True) for loop in (_forward, _backward))
+    # Not `fullgraph`: where the compiler gives up on a further shape the loop then runs as it is, instead of failing.
+    return tuple(torch.compile(loop, dynamic=True) for loop in (_forward, _backward))
 
 
 @cache
@@ -86,9 +87,14 @@ def _memory_format(x: Tensor) -> torch.memory_format:
 
 
 def _flattened(x: Tensor) -> Tensor:
+    """Return the values in the order of memory, [values], as a tensor that is no view.
+
+    The compiler would look at what a view is of, and compile anew for every shape.
+    """
+    x = x.detach()
     if _memory_format(x) is torch.channels_last:
-        return x.permute(0, 2, 3, 1).reshape(-1)
-    return x.reshape(-1)
+        x = x.permute(0, 2, 3, 1)
+    return torch.ops.aten._unsafe_view(x.contiguous(), [-1])
 
 
 def _unflattened(flat: Tensor, like: Tensor) -> Tensor:

@@ -75,16 +75,16 @@ def _just_outside(low: int, high: int, dtype: torch.dtype) -> tuple[float, float
 
 
 class FakeQuantize(Function):
-    """Saves `x`, the step and the result, which the layer behind keeps anyway."""
+    """Saves `x`, the step and the result, which the layer behind keeps anyway; not a result in half precision."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
         """Return `x` on the grid `low * step .. high * step`."""
         wide_step = widened(step)
-        quantized = widened(x).div(wide_step).clamp_(low, high).round_().mul_(wide_step).to(x.dtype)
-        ctx.save_for_backward(x, step, quantized)
+        quantized = widened(x).div(wide_step).clamp_(low, high).round_().mul_(wide_step)
+        ctx.save_for_backward(x, step, quantized if quantized.dtype == x.dtype else None)
         ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
-        return quantized
+        return quantized.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -96,9 +96,11 @@ class FakeQuantize(Function):
         x_gradient = torch.ops.aten.hardtanh_backward(gradient, scaled, below, above)
         step_gradient = None
         if ctx.needs_input_grad[1]:
+            if quantized is None:
+                quantized = scaled.clamp(ctx.low, ctx.high).round_().mul_(wide_step)
             # d(result)/d(step) times the step: the rounding error inside the grid, the result itself outside.
             inside = torch.ops.aten.hardtanh_backward.grad_input(wide, scaled, below, above, grad_input=scaled)
-            error = torch.sub(widened(quantized), inside, out=inside)
+            error = torch.sub(quantized, inside, out=inside)
             step_gradient = (error.mul_(gradient).sum() * (ctx.gradient_scale / wide_step)).to(step.dtype)
         return x_gradient.to(x.dtype), step_gradient, None, None, None
 

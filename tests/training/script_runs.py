@@ -91,8 +91,9 @@ def saved_step(output: Path) -> int:
 
 
 def journal_steps(output: Path) -> list[int]:
-    """Return the steps that `metrics.jsonl` holds, in its order."""
-    return [json.loads(line)["step"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+    """Return the steps whose losses `metrics.jsonl` holds, in its order."""
+    records = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
+    return [record["step"] for record in records if "loss" in record]
 
 
 def sha256_of(path: Path) -> str:

@@ -1,0 +1,116 @@
+"""Top-1 and top-5 against counts by hand; pictures that cannot be decoded count for nothing."""
+
+import pytest
+import torch
+from _evaluate import evaluate
+from _unreadable import UNREADABLE, Unreadable
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from limpq_hub.errors import DataError
+
+
+class Rows(Dataset):
+    """Images whose first row are the logits that `FirstRow` gives for them."""
+
+    def __init__(self, logits: list[list[float]], labels: list[int], *, size: int = 5000) -> None:
+        self.logits, self.labels = torch.tensor(logits), labels
+        self.unreadable = Unreadable(size, lambda index: f"picture {index}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if self.labels[index] == UNREADABLE:
+            self.unreadable.add(index, OSError("broken"))
+        return self.logits[index].expand(1, 1, -1), self.labels[index]
+
+
+class FirstRow(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.modes: set[tuple[bool, bool]] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.modes.add((self.training, torch.is_grad_enabled()))
+        return images[:, 0, 0]
+
+
+def rank(label: int, place: int, classes: int = 8) -> list[float]:
+    """Logits in which `label` has the place `place`, from 0."""
+    order = [other for other in range(classes) if other != label]
+    order.insert(place, label)
+    logits = [0.0] * classes
+    for position, index in enumerate(order):
+        logits[index] = float(-position)
+    return logits
+
+
+def measured(rows: Rows, batch_size: int = 3, num_classes: int = 8) -> dict[str, float | int]:
+    return evaluate(Accelerator(cpu=True), FirstRow(num_classes), DataLoader(rows, batch_size))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
+def test_figures_are_the_hits_by_hand_whatever_the_batch_size(batch_size):
+    places = [0, 0, 1, 4, 5, 7, 0]
+    labels = [3, 7, 0, 2, 2, 6, 0]
+    rows = Rows([rank(label, place) for label, place in zip(labels, places, strict=True)], labels)
+    assert measured(rows, batch_size) == {"top1": 42.8571, "top5": 71.4286, "images": 7}
+
+
+def test_an_unreadable_picture_is_left_out_of_hits_and_counts_and_reported(capsys):
+    labels = [3, UNREADABLE, 2, UNREADABLE, 1]
+    rows = Rows([rank(3, 0), rank(0, 0), rank(2, 3), rank(7, 0), rank(1, 6)], labels)
+    assert measured(rows) == {"top1": 33.3333, "top5": 66.6667, "images": 3, "unreadable": 2}
+    assert capsys.readouterr().err.splitlines() == [
+        "cannot be decoded, left out: picture 1 (broken)",
+        "cannot be decoded, left out: picture 3 (broken)",
+    ]
+
+
+def test_too_many_unreadable_pictures_are_an_error():
+    rows = Rows([rank(3, 0), rank(0, 0)], [3, UNREADABLE], size=2)
+    message = r"1 of 2 images cannot be decoded, more than 0.1 %: picture 1; replace or remove them"
+    with pytest.raises(DataError, match=message):
+        measured(rows)
+
+
+def test_unreadable_pictures_alone_are_no_validation_images():
+    with pytest.raises(DataError, match=r"no validation image was found; see the folder val/ of --data"):
+        measured(Rows([rank(0, 0)], [UNREADABLE]))
+
+
+def test_fewer_than_five_classes_are_all_in_the_top_five():
+    labels = [0, 1, 2]
+    rows = Rows([rank(0, 0, 3), rank(1, 2, 3), rank(2, 1, 3)], labels)
+    assert measured(rows, num_classes=3) == {"top1": 33.3333, "top5": 100.0, "images": 3}
+
+
+def test_the_network_is_evaluated_without_gradients_in_eval_mode():
+    network = FirstRow(8).train()
+    evaluate(Accelerator(cpu=True), network, DataLoader(Rows([rank(0, 0)], [0]), 1))
+    assert network.modes == {(False, False)}
+    assert not network.training
+
+
+@pytest.fixture
+def tensor_float_32():
+    """On while the test runs, as a user may have it."""
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = True
+    yield
+    for backend, allowed in zip(backends, before, strict=True):
+        backend.allow_tf32 = allowed
+
+
+def test_tensor_float_32_is_off_while_evaluating(tensor_float_32):
+    seen, network = [], FirstRow(8)
+    network.register_forward_hook(
+        lambda *_: seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+    )
+    evaluate(Accelerator(cpu=True), network, DataLoader(Rows([rank(0, 0)], [0]), 1))
+    assert seen == [(False, False)]
