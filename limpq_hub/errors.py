@@ -80,7 +80,7 @@ class TrainingError(LimpqError, RuntimeError):
     exit_code = 3
 
 
-class RunInterruptedError(LimpqError, RuntimeError):
+class RunInterruptedError(LimpqError):
     """A training run was asked to stop, and can be resumed."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from _data import UNREADABLE
 from accelerate import Accelerator
@@ -21,8 +24,11 @@ def evaluate(accelerator: Accelerator, model: nn.Module, loader: DataLoader) -> 
         DataError: there is no image, or too many cannot be decoded.
     """
     model.eval()
-    # TensorFloat-32 would make the figures depend on the device.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    with _full_precision():
+        return _figures(accelerator, model, loader)
+
+
+def _figures(accelerator: Accelerator, model: nn.Module, loader: DataLoader) -> dict[str, float | int]:
     counts = torch.zeros(4, dtype=torch.int64, device=accelerator.device)
     for images, labels in accelerator.prepare_data_loader(loader, device_placement=True):
         found = model(images).topk(min(5, model.num_classes)).indices == labels[:, None]
@@ -35,3 +41,17 @@ def evaluate(accelerator: Accelerator, model: nn.Module, loader: DataLoader) -> 
         raise DataError("no validation image was found; see the folder val/ of --data")
     figures = {"top1": round(100 * top1 / images, 4), "top5": round(100 * top5 / images, 4), "images": images}
     return figures | ({"unreadable": unreadable} if unreadable else {})
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Switch TensorFloat-32 off, with which figures would depend on the device."""
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for backend, allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = allowed

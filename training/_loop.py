@@ -125,15 +125,18 @@ def fit(
             saving = stopping or state.step == steps or state.step % options.save_interval == 0
             if saving or time.monotonic() - journal.flushed > _SECONDS_BETWEEN_FLUSHES:
                 progress.show(state.step, journal.flush(), batches.seconds_waiting)
+            # Before the state is saved: a validation that was cut off is done again.
+            epochs, rest = divmod(state.step, steps_per_epoch)
+            due = options.validate_epochs and not rest and epochs % options.validate_epochs == 0
+            if validate and due and not stopping and state.step < steps:
+                figures = validate(copy.deepcopy(average.module if average else model))
+                journal.note({"step": state.step, "epochs": epochs, "validation": figures})
             if saving:
                 save()
             if stopping:
                 raise RunInterruptedError(WHAT_NEXT)
-            epochs, rest = divmod(state.step, steps_per_epoch)
-            due = options.validate_epochs and not rest and epochs % options.validate_epochs == 0
-            if validate and due and state.step < steps:
-                figures = validate(copy.deepcopy(average.module if average else model))
-                journal.note({"step": state.step, "epochs": epochs, "validation": figures})
+    if stop.made:
+        raise RunInterruptedError(WHAT_NEXT)
     if average:
         model.load_state_dict(average.module.state_dict())
     return state.seconds

@@ -16,6 +16,8 @@ from limpq_hub.errors import LimpqError
 from limpq_hub.plan.budget import CONSTRAINTS
 
 BUDGETS = CONSTRAINTS[:-1]
+# Those of timm that a saved state holds entirely; others keep figures where a state does not look.
+OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", "rmsproptf", "lion", "madgrad")
 BF16_HELP = (
     "bf16 is faster, but turns the gradients of the step sizes: cosine to float32 0.56 to 0.90 on the bundled "
     "ResNet-18 (tests/benchmarks/step_gradients.py)"
@@ -100,7 +102,9 @@ def add_training_options(parser: argparse.ArgumentParser, *, epochs: int, lr: fl
     schedule.add_argument(
         "--gradient-accumulation", type=positive(int), default=1, help="batches per process and optimizer step"
     )
-    schedule.add_argument("--optimizer", default="momentum", help="timm's name; momentum is SGD without Nesterov")
+    schedule.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default="momentum", help="timm's name; momentum is SGD without Nesterov"
+    )
     schedule.add_argument("--lr", type=positive(float), default=lr, help="peak learning rate of the cosine")
     schedule.add_argument("--warmup-epochs", type=float, default=0.0, help="epochs of linear warm-up")
     schedule.add_argument("--momentum", type=float, default=0.9, help="SGD momentum")
@@ -134,7 +138,9 @@ def add_quantizer_options(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="compile the quantizer where a compiler works (20 s at the first start), else say so and go on without",
     )
-    group.add_argument("--step-optimizer", help="timm's name of an optimizer of their own for the step sizes")
+    group.add_argument(
+        "--step-optimizer", choices=OPTIMIZERS, help="timm's name of an optimizer of their own for the step sizes"
+    )
     group.add_argument("--step-lr", type=positive(float), help="its peak learning rate; --lr if not given")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor, distributed, nn
 from torch.autograd import Function
 
 from limpq_hub.errors import TrainingError
+
+_LAUNCHERS = re.compile(r"accelerate(_cli)?(\.py|\.exe)? launch|accelerate-launch|accelerate\.commands\.launch")
 
 
 def check_processes(accelerator: Accelerator) -> None:
@@ -91,7 +94,7 @@ def batch_norm_over_all_processes(accelerator: Accelerator, model: nn.Module) ->
 
 class _SynchronizedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not _spans_all_processes(self):
             return super().forward(x)
         self.num_batches_tracked.add_(1)
         return _BatchNormOverAllProcesses.apply(
@@ -101,7 +104,14 @@ class _SynchronizedBatchNorm2d(nn.BatchNorm2d):
 
 class _SynchronizedBatchNormAct2d(BatchNormAct2d):
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.drop(_SynchronizedBatchNorm2d.forward(self, x))) if self.training else super().forward(x)
+        if not _spans_all_processes(self):
+            return super().forward(x)
+        return self.act(self.drop(_SynchronizedBatchNorm2d.forward(self, x)))
+
+
+def _spans_all_processes(norm: nn.BatchNorm2d) -> bool:
+    # Without momentum a plain average is being taken, of images that are the same on every process.
+    return norm.training and norm.momentum is not None
 
 
 class _BatchNormOverAllProcesses(Function):
@@ -160,9 +170,13 @@ def _processes_asked_for() -> int | None:
         words = launcher.cmdline() if launcher else []
     except psutil.Error:
         return None
-    if "launch" not in words[:4] or not any("accelerate" in word for word in words[:3]):
+    if not _LAUNCHERS.search(" ".join(words[:4])):
         return None
+    launch = next(place for place, word in enumerate(words) if "launch" in word)
+    words = words[launch + 1 :]
     for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.endswith(".py"):
+            return None  # what stands behind the script is the script's
         name, _, value = word.replace("-", "_").partition("=")
         if name == "__num_processes":
             return int(value or following)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -41,19 +41,22 @@ def with_recipe(parser: argparse.ArgumentParser, script: str, argv: Sequence[str
         parser.error(f"--recipe {recipe}: there is no such file; recipes are {', '.join(names())}")
     try:
         sections = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         parser.error(f"--recipe {recipe}: not YAML ({' '.join(str(error).split())[:100]})")
     if not isinstance(sections, dict) or not isinstance(sections.get(script), dict):
         found = ", ".join(map(str, sections)) if isinstance(sections, dict) else "none"
         parser.error(f"--recipe {recipe} has no section {script!r}; its sections: {found}")
-    return [*_arguments(sections[script]), *argv]
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    return [*_arguments(sections[script], flags), *argv]
 
 
-def _arguments(section: Mapping[str, object]) -> list[str]:
+def _arguments(section: Mapping[str, object], flags: Collection[str]) -> list[str]:
     arguments: list[str] = []
     for name, value in section.items():
         if isinstance(value, bool):
-            arguments.append(f"--{name}" if value else f"--no-{name}")
+            flag = f"--{name}" if value else f"--no-{name}"
+            if value or flag in flags or f"--{name}" not in flags:
+                arguments.append(flag)
         else:
             arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     return arguments

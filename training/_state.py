@@ -52,7 +52,7 @@ class TrainingState:
         target = folder / f"step-{self.step:08d}"
         building = folder / f".{target.name}.partial"
         try:
-            for leftover in (building, target):
+            for leftover in (*folder.glob(".step-*.partial"), target):
                 shutil.rmtree(leftover, ignore_errors=True)
             write_bytes(building / _TENSORS, tensors_to_bytes(self._tensors()))
             record = {"step": self.step, "seconds": self.seconds, "memory": self.memory}

@@ -180,10 +180,6 @@ def as_at_the_start(compiler):
     compiled._compiled_loops.cache_clear()
 
 
-RECOMPILES = "_flattened gives views, and dynamo guards on the dimensions of their base and on requires_grad"
-
-
-@pytest.mark.xfail(strict=True, reason=RECOMPILES)
 def test_each_loop_is_compiled_once_for_all_shapes_and_bits(as_at_the_start):
     with torch._dynamo.config.patch(recompile_limit=64):
         quantize_all()
@@ -191,7 +187,6 @@ def test_each_loop_is_compiled_once_for_all_shapes_and_bits(as_at_the_start):
     assert counters["stats"]["unique_graphs"] <= 3
 
 
-@pytest.mark.xfail(strict=True, reason=RECOMPILES, raises=torch._dynamo.exc.FailOnRecompileLimitHit)
 def test_networks_of_many_shapes_in_two_precisions_stay_within_the_limit_of_recompilations(as_at_the_start):
     quantize_all((torch.float32, torch.bfloat16))
 

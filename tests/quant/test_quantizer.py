@@ -368,18 +368,7 @@ def test_step_gradient_of_a_million_float32_values_is_as_exact_as_in_float64(bit
     assert ours[1].item() == pytest.approx(oracle[1].item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    "bits",
-    [
-        pytest.param(
-            bits,
-            marks=pytest.mark.xfail(
-                bits > 2, strict=True, reason="FakeQuantize takes the rounding error from a result rounded to bfloat16"
-            ),
-        )
-        for bits in (2, 4, 6, 8)
-    ],
-)
+@pytest.mark.parametrize("bits", [2, 4, 6, 8])
 def test_step_gradient_of_bfloat16_values_is_that_of_the_same_values_in_float64(bits):
     torch.manual_seed(0)
     low, high = limits(bits, True)

@@ -99,29 +99,6 @@ def test_two_processes_stop_at_the_same_step_and_save_it_once(data, tmp_path):
     assert journal_steps(output) == list(range(1, step + 1))
 
 
-# Sends SIGTERM at the first import of a module.
-TERMINATED_AT_IMPORT = """
-import os, runpy, signal, sys
-module, script = sys.argv[1:3]
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name == module:
-            sys.meta_path.remove(self)
-            os.kill(os.getpid(), signal.SIGTERM)
-sys.meta_path.insert(0, Finder())
-sys.argv = sys.argv[2:]
-runpy.run_path(script, run_name="__main__")
-"""
-
-
-@pytest.mark.xfail(strict=True, reason="run() takes over SIGTERM only after seconds of imports")
-@pytest.mark.parametrize("module", ["torch", "accelerate"])
-def test_sigterm_while_the_script_imports_says_resume_me_too(data, tmp_path, module):
-    options = [*NETWORK, *RUN, "--data", str(data)]
-    with started(["-c", TERMINATED_AT_IMPORT, module, script("pretrain")], tmp_path / "out", *options) as running:
-        assert running.ends() == 75
-
-
 @pytest.mark.parametrize(
     ("place", "function"),
     [
@@ -166,14 +143,12 @@ def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, 
         assert sha256_of(tmp_path / "out" / file) == sha256_of(tmp_path / "whole" / file)
 
 
-@pytest.mark.xfail(strict=True, reason="RunInterruptedError is a RuntimeError, taken for a compiler that does not work")
 def test_sigterm_while_the_quantizer_is_compiled_stops(runs, data, tmp_path, monkeypatch):
     options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
     monkeypatch.setattr(CompiledFakeQuantize, "apply", terminate_myself)
     assert exit_code_of(lambda: finetune.main([*options, "--output", str(tmp_path / "out")])) == 75
 
 
-@pytest.mark.xfail(strict=True, reason="the last step is done, and nothing asks whether a stop was requested meanwhile")
 def test_sigterm_while_the_last_step_is_saved_stops(tmp_path, monkeypatch):
     write_bytes = _state.write_bytes
 

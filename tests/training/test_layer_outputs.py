@@ -103,7 +103,6 @@ def test_losses_and_gradients_are_those_of_the_sum_by_hand(shared):
     compare(Plain(), shared=shared)
 
 
-@pytest.mark.xfail(strict=True, reason="the kept output is the tensor itself, which the next operation writes over")
 def test_an_operation_in_place_after_a_layer_does_not_change_what_is_compared():
     compare(InPlaceAfterLayer(), shared=False)
 

@@ -289,9 +289,6 @@ def test_a_validation_sees_a_copy_of_the_average_and_changes_nothing(tmp_path):
     assert noted == [{"step": step, "epochs": step // 4, "validation": {"top1": 50.0}} for step in (4, 8)]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the state is saved before the validation, which the resumed run does not repeat"
-)
 def test_a_validation_that_was_cut_off_is_done_by_the_resumed_run(tmp_path):
     words = ["--batch-size", "2", "--epochs", "3", "--save-interval", "4", "--validate-epochs", "1"]
 
@@ -306,7 +303,6 @@ def test_a_validation_that_was_cut_off_is_done_by_the_resumed_run(tmp_path):
     assert [record["step"] for record in records if "validation" in record] == [4, 8]
 
 
-@pytest.mark.xfail(strict=True, reason="evaluate turns TensorFloat-32 off for the training that goes on after it")
 def test_a_validation_leaves_the_precision_of_training_as_it_was(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     model, images = nn.Linear(3, 4).eval(), torch.zeros(2, 3)

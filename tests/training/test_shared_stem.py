@@ -256,11 +256,6 @@ def test_a_frozen_stem_gets_no_gradient_and_changes_nothing_else():
     equal_gradients(shared, plain)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="a module called before and after the first switch runs in place on the stem's",
-)
 def test_one_relu_in_place_for_all_places_can_be_shared_too(monkeypatch):
     monkeypatch.setitem(NETWORKS, "one relu", (OneReluForAll, 12))
     shared, images, policies = supernet_of("one relu")
