@@ -17,7 +17,9 @@ from torch.autograd import Function
 
 from limpq_hub.errors import TrainingError
 
-_LAUNCHERS = re.compile(r"accelerate(_cli)?(\.py|\.exe)? launch|accelerate-launch|accelerate\.commands\.launch")
+_LAUNCHERS = re.compile(
+    r"(accelerate(_cli)?(\.py|\.exe)?\0launch|accelerate-launch|accelerate\.commands\.launch)(\0|$)"
+)
 
 
 def check_processes(accelerator: Accelerator) -> None:
@@ -170,7 +172,7 @@ def _processes_asked_for() -> int | None:
         words = launcher.cmdline() if launcher else []
     except psutil.Error:
         return None
-    if not _LAUNCHERS.search(" ".join(words[:4])):
+    if not _LAUNCHERS.search("\0".join(words[:4])):
         return None
     launch = next(place for place, word in enumerate(words) if "launch" in word)
     words = words[launch + 1 :]
