@@ -80,12 +80,6 @@ class TrainingError(LimpqError, RuntimeError):
     exit_code = 3
 
 
-class RunInterruptedError(LimpqError):
-    """A training run was asked to stop, and can be resumed."""
-
-    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
-
-
 class ArtifactError(LimpqError, ValueError):
     """An artifact cannot be used."""
 

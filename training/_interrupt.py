@@ -8,9 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from limpq_hub.errors import RunInterruptedError
+from limpq_hub.errors import LimpqError
 
 WHAT_NEXT = "SIGTERM: stopped; run the same command with --resume to go on"
+
+
+class RunInterruptedError(LimpqError):
+    """A run was asked to stop, and can be resumed; no `RuntimeError`, which a library would take for its own."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 @dataclass

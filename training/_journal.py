@@ -15,6 +15,7 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_bytes
 
 _FILE = "metrics.jsonl"
+SMALLER_STEPS = "start again in another --output with a smaller --lr or more --warmup-epochs"
 
 
 class Journal:
@@ -52,9 +53,8 @@ class Journal:
         for step, rate, losses in self.waiting:
             values = losses.reshape(-1).tolist()
             if not all(map(math.isfinite, values)):
-                raise TrainingError(
-                    f"the loss of step {step} is not finite; use a smaller --lr or more --warmup-epochs"
-                )
+                self._append(records)
+                raise TrainingError(f"the loss of step {step} is not finite; {SMALLER_STEPS}")
             record = {"step": step, "loss": sum(values) / len(values), "losses": values, "lr": rate}
             records.append(record)
             figures = {f"loss/pass {number}": value for number, value in enumerate(values)}

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from _data import EpochSampler, loader_speed
-from _interrupt import WHAT_NEXT, sigterm_deferred
-from _journal import Journal
+from _interrupt import WHAT_NEXT, RunInterruptedError, sigterm_deferred
+from _journal import SMALLER_STEPS, Journal
 from _processes import batch_norm_over_all_processes, reduce_gradients_, same_everywhere_
 from _progress import TrainingProgress
 from _run import record_options
@@ -24,7 +24,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from limpq_hub.errors import DataError, RunInterruptedError
+from limpq_hub.errors import DataError, TrainingError
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 
@@ -74,6 +74,7 @@ def fit(
     Raises:
         DataError: the images do not fill one batch on every process.
         RunInterruptedError: SIGTERM came; everything is saved.
+        TrainingError: a loss or a weight is not finite, or no state can be saved or read.
     """
     sampler: EpochSampler = loader.sampler
     per_step = options.batch_size * accelerator.num_processes * options.gradient_accumulation
@@ -91,6 +92,8 @@ def fit(
     states = options.output / "states"
     state.restore(states)
     same_everywhere_(accelerator, model)
+    if average:
+        same_everywhere_(accelerator, average.module)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if accelerator.is_main_process and state.step < steps:
         print(f"loader alone: {loader_speed(loader):.0f} images/s with {options.workers} workers", flush=True)
@@ -100,6 +103,8 @@ def fit(
 
     def save() -> None:
         state.seconds = time.monotonic() - began
+        if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+            raise TrainingError(f"a weight is not finite after step {state.step}; {SMALLER_STEPS}")
         if accelerator.is_main_process:
             state.save(states)
 

@@ -73,7 +73,7 @@ def joint_policies(
     step: int,
     uniform: str = "all",
     mixtures: int = 1,
-    restless: Collection[str] = (),
+    oscillating: Collection[str] = (),
 ) -> list[Policy]:
     """Return the policies of one joint step: uniform ones, most bits first, then random mixtures.
 
@@ -82,7 +82,7 @@ def joint_policies(
 
     Args:
         uniform: "all" for one pass at each candidate, "highest" for one at the most bits.
-        restless: layers that are not drawn at the fewest weight bits.
+        oscillating: layers that are not drawn at the fewest weight bits.
     """
     searched = [name for name, cost in costs.items() if cost.fixed is None]
     draw = random.Random(f"mixture {seed} {step}").choice
@@ -92,7 +92,7 @@ def joint_policies(
     for _ in range(mixtures):
         policies.append(
             {
-                name: LayerBits(draw(ordered[:-1] if name in restless else candidates), draw(candidates))
+                name: LayerBits(draw(ordered[:-1] if name in oscillating else candidates), draw(candidates))
                 for name in searched
             }
         )

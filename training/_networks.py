@@ -9,6 +9,7 @@ from pathlib import Path
 
 import timm
 from _data import class_records
+from _interrupt import WHAT_NEXT, RunInterruptedError, sigterm_deferred
 from _options import BUDGETS
 from accelerate import Accelerator
 from torch import nn
@@ -52,9 +53,13 @@ def run_compiled_(accelerator: Accelerator, model: nn.Module) -> None:
     """Compile the quantizers of `model`; where no compiler works, say so in one line and leave them as they are."""
     # On machines without a GPU torch warns of the GPU that it does not find.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    why_not = use_compiled_quantizer_(model)
+    # The compiler wraps whatever is raised inside it: SIGTERM would read as a compiler that does not work.
+    with sigterm_deferred() as stop:
+        why_not = use_compiled_quantizer_(model)
+    if stop.made:
+        raise RunInterruptedError(WHAT_NEXT)
     if why_not and accelerator.is_main_process:
-        print(f"the quantizer runs uncompiled, a little slower: {why_not}", file=sys.stderr)
+        print(f"the quantizer runs uncompiled: {why_not}", file=sys.stderr)
 
 
 def budget_of(options: argparse.Namespace) -> dict[str, object]:

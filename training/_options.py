@@ -94,8 +94,14 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     device.add_argument("--seed", type=int, default=0, help="of every random choice")
 
 
-def add_training_options(parser: argparse.ArgumentParser, *, epochs: int, lr: float, weight_decay: float) -> None:
-    """Add the schedule, the augmentation and the output folder, with this script's defaults."""
+def add_training_options(
+    parser: argparse.ArgumentParser, *, epochs: int, lr: float, weight_decay: float, validates: bool = True
+) -> None:
+    """Add the schedule, the augmentation and the output folder, with this script's defaults.
+
+    Args:
+        validates: whether the script can validate between epochs.
+    """
     schedule = parser.add_argument_group("schedule")
     schedule.add_argument("--epochs", type=positive(int), default=epochs, help="passes over the training images")
     schedule.add_argument("--max-steps", type=positive(int), help="stop after this many optimizer steps")
@@ -121,9 +127,11 @@ def add_training_options(parser: argparse.ArgumentParser, *, epochs: int, lr: fl
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, required=True, help="folder for the results")
     run.add_argument("--resume", action="store_true", help="continue the run in --output")
-    run.add_argument(
-        "--validate-epochs", type=positive(int), help="epochs between two validations; only at the end if not given"
-    )
+    parser.set_defaults(validate_epochs=None)
+    if validates:
+        run.add_argument(
+            "--validate-epochs", type=positive(int), help="epochs between two validations; only at the end if not given"
+        )
     run.add_argument(
         "--save-interval", type=positive(int), default=200, help="optimizer steps between two saved states"
     )

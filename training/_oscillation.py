@@ -15,14 +15,14 @@ _FIRST_EPOCH, _EPOCHS_BETWEEN = 5, 2
 _NEAR = 0.125  # of a step
 
 
-def restless_layers(supernet: nn.Module, share: float) -> list[str]:
+def oscillating_layers(supernet: nn.Module, share: float) -> list[str]:
     """Return the names of the `share` of switching layers with the most weights near a rounding boundary."""
     layers = {name: layer for name, layer in quantized_layers(supernet) if len(layer.weight_quantizer.candidates) > 1}
-    ordered = sorted(layers, key=lambda name: -_restlessness(layers[name]))
+    ordered = sorted(layers, key=lambda name: -_oscillation(layers[name]))
     return ordered[: int(len(ordered) * share)]
 
 
-def update_restless_(memory: dict[str, Any], supernet: nn.Module, share: float, epoch: int) -> Sequence[str]:
+def update_oscillating_(memory: dict[str, Any], supernet: nn.Module, share: float, epoch: int) -> Sequence[str]:
     """Return the layers that must not be drawn at their fewest weight bits now; chosen anew every other epoch.
 
     Args:
@@ -33,12 +33,12 @@ def update_restless_(memory: dict[str, Any], supernet: nn.Module, share: float, 
     """
     due = epoch >= _FIRST_EPOCH and epoch >= memory.get("chosen_in_epoch", -_EPOCHS_BETWEEN) + _EPOCHS_BETWEEN
     if share and due:
-        memory |= {"chosen_in_epoch": epoch, "restless": restless_layers(supernet, share)}
-    return memory.get("restless", ())
+        memory |= {"chosen_in_epoch": epoch, "oscillating": oscillating_layers(supernet, share)}
+    return memory.get("oscillating", ())
 
 
 @torch.no_grad()
-def _restlessness(layer: QuantLayer) -> float:
+def _oscillation(layer: QuantLayer) -> float:
     """Return the share of weights near a boundary, each bit-width counting by its inverse."""
     total = 0.0
     for bits in layer.weight_quantizer.candidates:

@@ -23,7 +23,7 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
 
 _OPTIONS = "options.json"
-_MAY_CHANGE = {"resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
+_MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
 
 
 def new_accelerator(options: argparse.Namespace, folder: Path | None = None) -> Accelerator:

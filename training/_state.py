@@ -73,16 +73,27 @@ class TrainingState:
                 shutil.rmtree(older)
 
     def restore(self, folder: Path) -> None:
-        """Take over the newest state in `folder` that verifies, if there is one; name those that do not on stderr."""
+        """Take over the newest state in `folder`, if there is one; name those that do not verify on stderr.
+
+        Raises:
+            TrainingError: there are states, and none verifies.
+        """
+        damaged = []
         for path in _saved(folder):
             try:
                 saved = open_local_folder(path, _KIND)
                 tensors = tensors_from_bytes(saved.read(_TENSORS), f"{path}/{_TENSORS}")
             except ArtifactError as error:
                 print(f"{path} is ignored: {error}", file=sys.stderr)
+                damaged.append(path.name)
                 continue
             self._take_over(saved, tensors)
             return
+        if damaged:
+            names = ", ".join(damaged)
+            raise TrainingError(
+                f"no state in {folder} can be read ({names}); bring one back, or delete {folder} to start over"
+            )
 
     def _take_over(self, saved: SealedFolder, tensors: dict[str, Tensor]) -> None:
         self.model.load_state_dict(_under("model.", tensors))

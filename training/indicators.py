@@ -34,7 +34,7 @@ from _options import (
     run,
     share,
 )
-from _oscillation import update_restless_
+from _oscillation import update_oscillating_
 from _run import provenance, training_run
 from _shared_stem import SharedStem
 from accelerate import Accelerator
@@ -77,7 +77,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="factor on the squared difference of each layer's output to that of the pass at the most bits",
     )
     joint.add_argument(
-        "--spare-restless",
+        "--spare-oscillating",
         type=share,
         default=0.0,
         help="share of layers, those whose weights flip most, kept from their fewest bits at times from epoch 5 on",
@@ -99,7 +99,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     result.add_argument("--anchors", type=positive(int), default=16, help="budgets to keep BatchNorm statistics for")
     result.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
     add_data_options(parser)
-    add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5)
+    add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5, validates=False)
     add_quantizer_options(parser)
     options = parse(parser, "indicators", argv)
     if options.distill + options.in_place_distill > 1:
@@ -160,7 +160,7 @@ def train_jointly_(
             step=moment.step,
             uniform=options.uniform,
             mixtures=options.mixtures,
-            restless=update_restless_(memory, supernet, options.spare_restless, moment.epoch),
+            oscillating=update_oscillating_(memory, supernet, options.spare_oscillating, moment.epoch),
         )
         with torch.no_grad(), accelerator.autocast():
             taught = teacher(images) if options.distill else None

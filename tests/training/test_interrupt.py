@@ -14,7 +14,7 @@ import indicators
 import pretrain
 import pytest
 import torch
-from _interrupt import sigterm_deferred, stop_at_once
+from _interrupt import RunInterruptedError, sigterm_deferred, stop_at_once
 from _options import run
 from _processes import reduce_gradients_
 from accelerate import Accelerator
@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from script_runs import TORCHRUN, TRAINING, journal_steps, saved_step, script, sha256_of, started
 from tiny_run import NETWORK, RUN
 
-from limpq_hub.errors import LimpqError, RunInterruptedError
+from limpq_hub.errors import LimpqError
 from limpq_hub.quant.compiled import CompiledFakeQuantize
 from limpq_hub.zoo.folder import open_local_folder
 

@@ -77,7 +77,8 @@ def test_a_loss_that_is_not_finite_is_refused_with_its_step(accelerator, tmp_pat
     journal = Journal(accelerator, tmp_path, 0)
     journal.add(1, 0.25, torch.tensor([1.0, 2.0]))
     journal.add(2, 0.25, torch.tensor([1.0, value]))
-    message = "^the loss of step 2 is not finite; use a smaller --lr or more --warmup-epochs$"
+    advice = "start again in another --output with a smaller --lr or more --warmup-epochs"
+    message = f"^the loss of step 2 is not finite; {advice}$"
     with pytest.raises(TrainingError, match=message):
         journal.flush()
     Journal(accelerator, tmp_path, 0)

@@ -133,18 +133,18 @@ def test_as_many_mixtures_as_asked_follow_the_uniform_passes(mixtures):
     assert all(len(set(policy.layers.values())) > 1 for policy in policies[3:])
 
 
-def test_restless_layers_are_drawn_at_all_but_the_fewest_weight_bits_and_at_any_activation_bits():
-    restless = ["layer3", "layer41"]
+def test_oscillating_layers_are_drawn_at_all_but_the_fewest_weight_bits_and_at_any_activation_bits():
+    oscillating = ["layer3", "layer41"]
     drawn = {name: Counter() for name in COSTS}
     for step in range(200):
-        (policy,) = joint_policies("net", COSTS, (4, 2, 3), seed=0, step=step, restless=restless)[3:]
+        (policy,) = joint_policies("net", COSTS, (4, 2, 3), seed=0, step=step, oscillating=oscillating)[3:]
         for name, bits in policy.layers.items():
             drawn[name][bits] += 1
-    for name in restless:
+    for name in oscillating:
         assert {bits.weight for bits in drawn[name]} == {3, 4}
         assert {bits.activation for bits in drawn[name]} == {2, 3, 4}
     assert {bits.weight for bits in drawn["layer4"]} == {2, 3, 4}
-    uniform = joint_policies("net", COSTS, (4, 2, 3), seed=0, step=0, restless=restless)[:3]
+    uniform = joint_policies("net", COSTS, (4, 2, 3), seed=0, step=0, oscillating=oscillating)[:3]
     assert uniform[2].layers["layer3"] == LayerBits(2, 2)
 
 

@@ -10,6 +10,7 @@ import signal
 import pretrain
 import pytest
 import torch
+from _interrupt import RunInterruptedError
 from _run import record_options, training_run
 from _state import TrainingState
 from number_runs import OneWeight, fit_to_numbers, number_options, slope_one
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from script_runs import saved_step, script, started
 from tiny_run import NETWORK, RUN
 
-from limpq_hub.errors import RunInterruptedError, TrainingError
+from limpq_hub.errors import TrainingError
 from limpq_hub.zoo.folder import open_local_folder
 
 MAY_CHANGE = {

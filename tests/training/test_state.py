@@ -119,7 +119,7 @@ def seal_as_another_kind(folder: Path) -> None:
 
 def test_model_both_optimizers_average_memory_step_and_seconds_come_back_to_the_last_bit(tmp_path):
     saved = train(tiny_state(0), 3)
-    saved.seconds, saved.memory["restless"] = 0.1 + 0.2, ["layer1.0", "layer2.1"]
+    saved.seconds, saved.memory["oscillating"] = 0.1 + 0.2, ["layer1.0", "layer2.1"]
     saved.save(tmp_path)
     found = tiny_state(1)
     found.restore(tmp_path)
