@@ -145,7 +145,12 @@ def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, 
 
 def test_sigterm_while_the_quantizer_is_compiled_stops(runs, data, tmp_path, monkeypatch):
     options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
-    monkeypatch.setattr(CompiledFakeQuantize, "apply", terminate_myself)
+
+    def terminate_within_the_compiler(*arguments):
+        terminate_myself()
+        raise RuntimeError("the compiler wraps whatever is raised inside it")
+
+    monkeypatch.setattr(CompiledFakeQuantize, "apply", terminate_within_the_compiler)
     assert exit_code_of(lambda: finetune.main([*options, "--output", str(tmp_path / "out")])) == 75
 
 
