@@ -10,10 +10,12 @@ served from), `classes.json`, `metrics.json`, and `config.json` with the sha256 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from _alpha import with_measured_alpha
 from _curves import save_curves
 from _data import calibration_batches, class_records, data_record, first_images, training_loader, validation_loader
 from _evaluate import evaluate
@@ -41,13 +43,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.indicators import DEFAULT_ALPHA
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.calibrate import calibrate_steps_
+from limpq_hub.quant.calibrate import calibrate_steps_, mean_magnitudes
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, read_indicators, set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
-from limpq_hub.zoo.entry import load_supernet, save_entry, seal_entry
+from limpq_hub.zoo.entry import load_float_network, load_supernet, save_entry, save_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -89,7 +92,17 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="run what comes before the first searched layer once per step; the gradients stay the same",
     )
     result = parser.add_argument_group("result")
-    result.add_argument("--alpha", type=float, default=2.0, help="default weight of the weight steps in a search")
+    result.add_argument(
+        "--magnitudes",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="record the mean magnitude of each layer's tensors: importance is then relative noise, else the bare step",
+    )
+    result.add_argument(
+        "--alpha",
+        type=float,
+        help="default weight of the weights in a search; measured at several budgets if not given",
+    )
     result.add_argument(
         "--calibrate-images",
         type=positive(int),
@@ -123,12 +136,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         supernet = to_supernet(network, options.candidates, example_input=first).train()
         seconds = train_jointly_(accelerator, supernet, teacher, costs, train, options)
         record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
-        measured = evaluate(accelerator, network, validation_loader(options, spec))
         images = calibration_batches(options, spec, options.calibrate_images)
         images = [batch.to(accelerator.device) for batch in images]
         if accelerator.is_main_process:
+            export(options, supernet, network, costs, classes, images, record)
+        accelerator.wait_for_everyone()
+        shipped = load_float_network(open_local_folder(options.output, "entry")).to(accelerator.device)
+        measured = evaluate(accelerator, shipped, validation_loader(options, spec))
+        if accelerator.is_main_process:
             write_json(options.output / "metrics.json", {"float": measured, "joint": []})
-            export(options, supernet, costs, classes, images, record)
+            seal_entry(options.output, spec)
             print(f"float top-1 {measured['top1']:.2f} %; indicators in {options.output}, their picture in curves.png")
             print(f"next: limpq search {options.output}/indicators.json --bitops w4a4")
 
@@ -179,6 +196,7 @@ def train_jointly_(
 def export(
     options: argparse.Namespace,
     supernet: nn.Module,
+    network: nn.Module,
     costs: Costs,
     classes: Sequence[dict[str, str]],
     images: Sequence[Tensor],
@@ -187,6 +205,7 @@ def export(
     """Write the entry folder and the picture of the steps; the main process alone does.
 
     Args:
+        network: the float network that the supernet started from.
         images: training images that are not augmented, [batch, 3, height, width] each.
         record: how the indicators came about.
     """
@@ -199,15 +218,31 @@ def export(
         costs,
         input_size=options.input_size,
         num_classes=len(classes),
-        alpha=options.alpha,
+        alpha=options.alpha or DEFAULT_ALPHA,
         provenance=record,
     )
+    if options.magnitudes:
+        weights, activations = mean_magnitudes(supernet, images[:STEP_BATCHES])
+        searched = indicators.weight_steps
+        indicators = replace(
+            indicators,
+            weight_magnitudes={name: weights[name] for name in searched},
+            activation_magnitudes={name: activations[name] for name in searched},
+        )
+    if options.alpha is None:
+        indicators, divergences = with_measured_alpha(indicators, supernet, network, images)
+        indicators = replace(indicators, provenance=record | {"kl_by_alpha": _as_json(divergences)})
+    save_float_network(options.output, network)
     save_entry(options.output, supernet, indicators, classes)
     # What is shipped is in half precision: its statistics are measured on what is shipped.
     shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(images[0].device)
     save_anchors(options.output, shipped, anchor_policies(indicators, options.anchors), images)
     seal_entry(options.output, NetworkSpec.of(supernet))
     save_curves(options.output / "curves.png", indicators)
+
+
+def _as_json(divergences: Mapping[float, Sequence[float]]) -> dict[str, list[float]]:
+    return {f"{alpha:g}": [round(divergence, 5) for divergence in found] for alpha, found in divergences.items()}
 
 
 def _first_images(accelerator: Accelerator, options: argparse.Namespace, spec: NetworkSpec) -> Tensor:

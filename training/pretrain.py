@@ -29,6 +29,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of this script."""
     parser = parser_of(__doc__.splitlines()[0])
     add_network_options(parser)
+    parser.add_argument("--weights", help="safetensors file to start from; random weights if not given")
     add_data_options(parser)
     add_training_options(parser, epochs=60, lr=0.4, weight_decay=1e-4)
     return parse(parser, "pretrain", argv)
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options(argv)
     with training_run(options) as accelerator:
         torch.manual_seed(options.seed)
-        model = float_network(options.model, len(class_records(options)), options.input_size, None)
+        model = float_network(options.model, len(class_records(options)), options.input_size, options.weights)
         spec = NetworkSpec.of(model)
         model.to(accelerator.device).train()
         if options.channels_last:

@@ -22,6 +22,7 @@ Steps = Mapping[str, Mapping[int, float]]
 _FILE_KEYS = {"format", "model", "input_size", "num_classes", "candidates", "alpha", "layers", "provenance"}
 _COST_KEYS = {"macs", "macs_limpq", "weights", "inputs", "signed", "fixed"}
 _STEP_KEYS = ("weight_steps", "activation_steps")
+_MAGNITUDE_KEYS = ("weight_magnitude", "activation_magnitude")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ class Indicators:
         num_classes: outputs of the classifier.
         costs: cost of every quantized layer, in the order of execution.
         weight_steps, activation_steps: step sizes, > 0, by layer and bit-width; searched layers only.
-        alpha: weight of the weight steps in the objective, unless a search says otherwise.
+        alpha: weight of the weights' part in the objective, unless a search says otherwise.
         provenance: how the indicators came about.
+        weight_magnitudes, activation_magnitudes: mean absolute weight, and input activation, of each searched layer,
+            > 0; empty if they were not measured. With them a layer's importance is its relative noise, without them
+            the bare step.
     """
 
     model: str
@@ -57,6 +61,8 @@ class Indicators:
     activation_steps: Steps
     alpha: float = DEFAULT_ALPHA
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    weight_magnitudes: Mapping[str, float] = field(default_factory=dict)
+    activation_magnitudes: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         searched = [name for name, cost in self.costs.items() if cost.fixed is None]
@@ -66,6 +72,11 @@ class Indicators:
                 _check_steps(f"{kind} steps of layer {shown(name)}", of_layer)
             frozen = {name: FrozenMapping(steps[name]) for name in searched}
             object.__setattr__(self, f"{kind}_steps", FrozenMapping(frozen))
+        for kind in ("weight", "activation"):
+            magnitudes = getattr(self, f"{kind}_magnitudes")
+            if self.weight_magnitudes or self.activation_magnitudes:
+                _check_magnitudes(kind, magnitudes, searched)
+            object.__setattr__(self, f"{kind}_magnitudes", FrozenMapping(magnitudes))
         object.__setattr__(self, "costs", FrozenMapping(self.costs))
         object.__setattr__(self, "provenance", FrozenMapping(self.provenance))
 
@@ -81,23 +92,29 @@ class Indicators:
         return tuple(sorted(found, reverse=True))
 
     def importance(self, name: str, bits: LayerBits, alpha: float) -> float:
-        """Return what `bits` add to the objective in layer `name`: activation step + alpha x weight step.
+        """Return what `bits` add to the objective in layer `name`: the activations' part + alpha x the weights' part.
+
+        A part is the step size, as published. Where magnitudes were measured it is (step / magnitude)^2, the noise of
+        rounding relative to the tensor, up to a factor: the scale of a tensor before batch normalization means nothing
+        and steps grow with it, and rounding noise has a power of step^2 / 12.
 
         Raises:
             PolicyError: no step was learned at these bits.
 
         Source: LIMPQ (ECCV 2022), the objective of its integer programme.
         """
-        for kind, steps, width in (
-            ("weight", self.weight_steps[name], bits.weight),
-            ("activation", self.activation_steps[name], bits.activation),
+        parts = []
+        for kind, steps, width, magnitudes in (
+            ("weight", self.weight_steps[name], bits.weight, self.weight_magnitudes),
+            ("activation", self.activation_steps[name], bits.activation, self.activation_magnitudes),
         ):
             if width not in steps:
                 raise PolicyError(
                     f"layer {shown(name)} learned no {kind} step at {width} bits; "
                     f"choose from {', '.join(map(str, sorted(steps)))}"
                 )
-        return self.activation_steps[name][bits.activation] + alpha * self.weight_steps[name][bits.weight]
+            parts.append((steps[width] / magnitudes[name]) ** 2 if magnitudes else steps[width])
+        return parts[1] + alpha * parts[0]
 
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
         """Return the indicators without their outliers, and the outliers.
@@ -140,6 +157,8 @@ class Indicators:
             if fixed is None:
                 for key in _STEP_KEYS:
                     layers[name][key] = {str(bits): step for bits, step in getattr(self, key)[name].items()}
+                for key in _MAGNITUDE_KEYS if self.weight_magnitudes else ():
+                    layers[name][key] = getattr(self, f"{key}s")[name]
         return {
             "format": FORMAT,
             "model": self.model,
@@ -200,6 +219,16 @@ def _check_same_layers(kind: str, steps: Steps, searched: list[str]) -> None:
             )
 
 
+def _check_magnitudes(kind: str, magnitudes: Mapping[str, float], searched: list[str]) -> None:
+    if set(magnitudes) != set(searched):
+        raise ArtifactFormatError(f"{kind} magnitudes must be given for every searched layer and no other, or for none")
+    for name, magnitude in magnitudes.items():
+        if not is_number(magnitude) or magnitude <= 0:
+            raise ArtifactFormatError(
+                f"layer {shown(name)}: the {kind} magnitude must be a number above 0, found {shown(magnitude)}"
+            )
+
+
 def _check_steps(what: str, steps: Mapping[int, float]) -> None:
     if not steps:
         raise ArtifactFormatError(f"{what}: none given, at least one bit-width is needed")
@@ -233,6 +262,9 @@ def _read(content: Any) -> Indicators:
         raise ArtifactFormatError(f'"candidates" must list different bit-widths, found {shown(candidates)}')
     costs = {name: _cost(name, layer) for name, layer in layers.items()}
     searched = {name: layers[name] for name, cost in costs.items() if cost.fixed is None}
+    weight_magnitudes, activation_magnitudes = (
+        {name: layer[key] for name, layer in searched.items() if key in layer} for key in _MAGNITUDE_KEYS
+    )
     return Indicators(
         model=model,
         input_size=_count('"input_size"', content["input_size"]),
@@ -242,6 +274,8 @@ def _read(content: Any) -> Indicators:
         activation_steps={name: _steps(name, "activation", layer, candidates) for name, layer in searched.items()},
         alpha=alpha,
         provenance=provenance,
+        weight_magnitudes=weight_magnitudes,
+        activation_magnitudes=activation_magnitudes,
     )
 
 
@@ -250,7 +284,8 @@ def _cost(name: str, layer: Any) -> LayerCost:
     if not isinstance(layer, dict):
         raise ArtifactFormatError(f"{where}: must be a JSON object, found {shown(layer)}")
     fixed = layer.get("fixed")
-    _check_keys(where, layer, _COST_KEYS if fixed is not None else _COST_KEYS.union(_STEP_KEYS))
+    measured = set(_MAGNITUDE_KEYS) & set(layer)
+    _check_keys(where, layer, _COST_KEYS if fixed is not None else _COST_KEYS.union(_STEP_KEYS, measured))
     if type(layer["signed"]) is not bool:
         raise ArtifactFormatError(f'{where}: "signed" must be true or false, found {shown(layer["signed"])}')
     if fixed is not None:

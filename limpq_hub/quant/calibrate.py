@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -69,6 +69,32 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
             (layer.activation_quantizer, torch.cat(inputs[name])),
         ):
             quantizer.set_step_(quantizer.bits, _least_error_step(quantizer, values))
+
+
+@torch.no_grad()
+def mean_magnitudes(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the mean absolute weight and the mean absolute input of each quantized layer, by layer name.
+
+    Args:
+        batches: image batches of one size, [batch, 3, height, width], normalized.
+    """
+    layers = dict(quantized_layers(model))
+    inputs: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, arguments: inputs[name].append(arguments[0].abs().mean())
+
+    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    with modes_restored(model):
+        model.eval()
+        try:
+            for images in batches:
+                model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+    weights = {name: float(layer.weight.abs().mean()) for name, layer in layers.items()}
+    return weights, {name: float(torch.stack(of_layer).mean()) for name, of_layer in inputs.items()}
 
 
 @torch.no_grad()

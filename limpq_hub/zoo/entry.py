@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.errors import ArtifactIntegrityError, UnknownModelError
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.quant.convert import build_supernet
@@ -19,9 +19,11 @@ from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_
 
 KIND = "entry"
 _SUPERNET = "supernet.safetensors"
+_FLOAT = "float.safetensors"
 FILES = (
     "indicators.json",
     _SUPERNET,
+    _FLOAT,
     "classes.json",
     "metrics.json",
     "anchors.*",
@@ -41,12 +43,17 @@ def save_entry(
     Args:
         classes: {"id", "name"} of each class, in the order of the class indices.
     """
-    state = {name: value.half() if value.ndim > 1 else value for name, value in supernet.state_dict().items()}
+    state = _halved(supernet)
     state |= {name: value.clamp_min(STEP_FLOOR) for name, value in state.items() if name.endswith(".step")}
     write_bytes(folder / _SUPERNET, tensors_to_bytes(state))
     indicators.save(folder / "indicators.json")
     write_json(folder / "classes.json", list(classes))
     seal_entry(folder, NetworkSpec.of(supernet))
+
+
+def save_float_network(folder: Path, network: nn.Module) -> None:
+    """Write the float network that an entry came from, convolution and linear weights in half precision; not sealed."""
+    write_bytes(folder / _FLOAT, tensors_to_bytes(_halved(network)))
 
 
 def seal_entry(folder: Path, spec: NetworkSpec) -> None:
@@ -72,6 +79,20 @@ def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
     return supernet.eval()
 
 
+def load_float_network(folder: SealedFolder) -> nn.Module:
+    """Return the float network that an entry came from, in eval mode.
+
+    Raises:
+        UnknownModelError: the entry holds none.
+        ArtifactError: the file is damaged, or does not fit the network.
+    """
+    if _FLOAT not in folder.files:
+        raise UnknownModelError(f"{folder.name} holds no float network; give its weights as a safetensors file")
+    network, name = NetworkSpec.from_config(folder.config, folder.name).build(), f"{folder.name}/{_FLOAT}"
+    load_strictly(network, tensors_from_bytes(folder.read(_FLOAT), name), name)
+    return network.eval()
+
+
 def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, name: str) -> None:
     """Raise `ArtifactIntegrityError` unless the indicators describe exactly the layers of the network."""
     described = (indicators.model, indicators.input_size, indicators.num_classes)
@@ -88,3 +109,7 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
                 f"{name}/indicators.json does not fit {spec.architecture} at {spec.input_size} pixels: layer {layer} "
                 f"is {indicators.costs.get(layer)} there, a recount gives {counted.get(layer)}"
             )
+
+
+def _halved(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.half() if value.ndim > 1 else value for name, value in network.state_dict().items()}

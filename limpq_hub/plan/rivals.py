@@ -1,0 +1,150 @@
+"""Policies to compare a search with, within the same budget: uniform, random, and the search on reversed importance."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from limpq_hub.errors import PolicyError
+from limpq_hub.plan.indicators import Indicators, Steps
+from limpq_hub.plan.policy import LayerBits, Policy
+
+Fits = Callable[[Policy], bool]
+Kind = Literal["weight", "activation"]
+_KINDS: tuple[Kind, Kind] = ("weight", "activation")
+
+
+def uniform_filled(indicators: Indicators, fits: Fits) -> Policy:
+    """Return the largest policy of equal bits that fits, then as many layers raised by one step as still fit.
+
+    Layers are raised in the order of execution, weights and activations together.
+
+    Args:
+        fits: whether a policy is within the budget.
+
+    Raises:
+        PolicyError: the policy of the fewest bits does not fit.
+    """
+    largest = next(filter(fits, (_uniform(indicators, bits, bits) for bits in indicators.candidates)), None)
+    if largest is None:
+        raise PolicyError(_NONE_FITS)
+    return _raised(indicators, largest, ((name, _KINDS) for name in indicators.weight_steps), fits)
+
+
+def uniform_splits(indicators: Indicators, fits: Fits) -> list[Policy]:
+    """Return the policies of one weight and one activation bit-width that fit while no larger pair does, filled up.
+
+    Activations are raised first, then weights, each in the order of execution.
+
+    Raises:
+        PolicyError: the policy of the fewest bits does not fit.
+    """
+    pairs = [
+        LayerBits(*pair)
+        for pair in itertools.product(indicators.candidates, repeat=2)
+        if fits(_uniform(indicators, *pair))
+    ]
+    if not pairs:
+        raise PolicyError(_NONE_FITS)
+    largest = [pair for pair in pairs if not any(_is_larger(other, pair) for other in pairs)]
+    layers = list(indicators.weight_steps)
+    order = [(name, (kind,)) for kind in reversed(_KINDS) for name in layers]
+    return [_raised(indicators, _uniform(indicators, pair.weight, pair.activation), order, fits) for pair in largest]
+
+
+def random_policy(indicators: Indicators, fits: Fits, seed: int) -> Policy:
+    """Return bits drawn at random, lowered at random until they fit, then raised at random until nothing more fits.
+
+    Raises:
+        PolicyError: the policy of the fewest bits does not fit.
+    """
+    if not fits(indicators.fewest_bits()):
+        raise PolicyError(_NONE_FITS)
+    kept, _ = indicators.without_outliers()
+    draw = random.Random(f"policy {seed}")
+    choices = [(name, (kind,)) for name in kept.weight_steps for kind in _KINDS]
+    layers = {
+        name: cost.fixed
+        or LayerBits(draw.choice(sorted(kept.weight_steps[name])), draw.choice(sorted(kept.activation_steps[name])))
+        for name, cost in kept.costs.items()
+    }
+    policy = Policy(kept.model, layers, kept.input_size)
+    while not fits(policy):
+        policy = _moved(kept, policy, *draw.choice(choices), by=-1) or policy
+    before = None
+    while policy != before:
+        before = policy
+        policy = _raised(kept, policy, draw.sample(choices, len(choices)), fits)
+    return policy
+
+
+def reversed_importance(indicators: Indicators) -> Indicators:
+    """Return the indicators with the importance of the layers turned round: a search in them should do badly.
+
+    Layers are ranked by the sum of their steps, relative ones where magnitudes were measured, weights and activations
+    apart; the first takes the steps of the last, the second those of the last but one. Layers that learned other
+    bit-widths are ranked apart.
+
+    Source: LIMPQ (ECCV 2022), its ablation with reversed importance.
+    """
+    given = {
+        "weight": _opposites(indicators.weight_steps, indicators.weight_magnitudes),
+        "activation": _opposites(indicators.activation_steps, indicators.activation_magnitudes),
+    }
+    turned = {
+        f"{kind}_{what}": {name: values[other] for name, other in given[kind].items() if values}
+        for kind in _KINDS
+        for what in ("steps", "magnitudes")
+        for values in [getattr(indicators, f"{kind}_{what}")]
+    }
+    return replace(indicators, **turned)
+
+
+_NONE_FITS = "no policy fits this budget: even the fewest bits are above it; raise the budget"
+
+
+def _uniform(indicators: Indicators, weight: int, activation: int) -> Policy:
+    return Policy.uniform(indicators.model, indicators.costs, weight, activation, indicators.input_size)
+
+
+def _is_larger(one: LayerBits, other: LayerBits) -> bool:
+    return one != other and one.weight >= other.weight and one.activation >= other.activation
+
+
+def _raised(
+    indicators: Indicators, policy: Policy, order: Iterable[tuple[str, tuple[Kind, ...]]], fits: Fits
+) -> Policy:
+    """Return `policy` with each of `order` raised by one candidate, one after the other, where the result fits."""
+    for name, kinds in order:
+        higher = _moved(indicators, policy, name, kinds, by=1)
+        if higher and fits(higher):
+            policy = higher
+    return policy
+
+
+def _moved(indicators: Indicators, policy: Policy, name: str, kinds: tuple[Kind, ...], *, by: int) -> Policy | None:
+    """Return `policy` with one layer's bits moved by so many candidates, or None if one of them has no such candidate."""
+    bits = policy.layers[name]
+    for kind in kinds:
+        steps = indicators.weight_steps if kind == "weight" else indicators.activation_steps
+        candidates = sorted(steps[name])
+        place = candidates.index(getattr(bits, kind)) + by
+        if not 0 <= place < len(candidates):
+            return None
+        bits = replace(bits, **{kind: candidates[place]})
+    return replace(policy, layers=dict(policy.layers) | {name: bits})
+
+
+def _opposites(steps: Steps, magnitudes: Mapping[str, float]) -> dict[str, str]:
+    """Return for each layer the one at the other end of the ranking."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, of_layer in steps.items():
+        groups.setdefault(tuple(sorted(of_layer)), []).append(name)
+    opposite: dict[str, str] = {}
+    for names in groups.values():
+        ranked = sorted(names, key=lambda name: sum(steps[name].values()) / magnitudes.get(name, 1.0))
+        opposite |= dict(zip(ranked, reversed(ranked), strict=True))
+    return {name: opposite[name] for name in steps}
