@@ -1,4 +1,4 @@
-"""The weight of the weights' part in the objective, measured: the one whose policies stay nearest to the float network."""
+"""Alpha, the weight of the weights in the objective, measured: its policies stay nearest to the float network."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ from torch import nn
 from limpq_hub.errors import DataError, TrainingError, shown
 from limpq_hub.quant.compiled import use_compiled_quantizer_
 from limpq_hub.zoo.catalog import Entry
+from limpq_hub.zoo.entry import load_float_network
+from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes
 
 
@@ -47,6 +49,22 @@ def float_network(architecture: str, num_classes: int, input_size: int, weights:
             raise TrainingError(f"--weights {shown(weights)}: there is no such file")
         load_strictly(model, tensors_from_bytes(Path(weights).read_bytes(), weights), weights)
     return model.eval()
+
+
+def float_network_of(entry: Entry, weights: str | None) -> nn.Module:
+    """Return the float network of an entry in eval mode.
+
+    Args:
+        weights: safetensors file, or None for the one that the entry holds.
+
+    Raises:
+        TrainingError: the file is missing, or for another network.
+        UnknownModelError: the entry holds none.
+    """
+    if weights is None:
+        return load_float_network(entry.folder)
+    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+    return float_network(spec.architecture, spec.num_classes, spec.input_size, weights)
 
 
 def run_compiled_(accelerator: Accelerator, model: nn.Module) -> None:

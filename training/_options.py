@@ -48,7 +48,10 @@ def add_network_options(parser: argparse.ArgumentParser, *, distill: float | Non
     group.add_argument("--model", required=True, help="timm architecture, for example resnet18")
     group.add_argument("--input-size", type=positive(int), default=224, help="height and width in pixels")
     if distill is not None:
-        _add_float_options(group, distill)
+        group.add_argument(
+            "--weights", default="pretrained", help="safetensors file of the float network, or timm's own"
+        )
+        _add_teacher_options(group, distill)
 
 
 def add_entry_options(parser: argparse.ArgumentParser, *, distill: float | None = None, required: bool = True) -> None:
@@ -61,7 +64,8 @@ def add_entry_options(parser: argparse.ArgumentParser, *, distill: float | None 
         )
     group.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
     if distill is not None:
-        _add_float_options(group, distill)
+        group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")
+        _add_teacher_options(group, distill)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -207,7 +211,6 @@ def command_line(argv: Sequence[str] | None) -> str:
     return f"accelerate launch training/{Path(sys.argv[0]).name} {shlex.join(arguments)}"
 
 
-def _add_float_options(group: argparse._ArgumentGroup, distill: float) -> None:
-    group.add_argument("--weights", default="pretrained", help="safetensors file of the float network, or timm's own")
+def _add_teacher_options(group: argparse._ArgumentGroup, distill: float) -> None:
     group.add_argument("--teacher", help="safetensors file of the network to learn from; --weights if not given")
     group.add_argument("--distill", type=share, default=distill, help="share of the loss that is KL to the teacher")

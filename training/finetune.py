@@ -1,7 +1,7 @@
 """LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
 
     accelerate launch training/finetune.py --model local-dir:out/resnet18-joint --bitops 3G --data ~/tiny-imagenet \
-        --weights resnet18_tiny_imagenet.safetensors --distill 0.5 --output out/resnet18-3G
+        --distill 0.5 --output out/resnet18-3G
 
 Searches the policy in the entry's indicators (or takes `--policy`), starts from the jointly trained weights and
 steps (`--from joint`) or from the float network (`--from float`), and writes a checkpoint folder. Its
@@ -18,7 +18,7 @@ from _data import calibration_batches, data_record, first_images, training_loade
 from _evaluate import evaluate
 from _loop import Moment, Validate, fit
 from _method import classification_loss
-from _networks import budget_of, check_fits, float_network, run_compiled_
+from _networks import budget_of, check_fits, float_network_of, run_compiled_
 from _options import (
     add_data_options,
     add_entry_options,
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             return evaluate(accelerator, copied, validation)
 
         model = _network_to_train(accelerator, entry, plan, spec, options)
-        seconds = _train(accelerator, model, spec, train, validate, options)
+        seconds = _train(accelerator, model, entry, train, validate, options)
         recalibrate_batch_norm_(model, images)
         record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
         if accelerator.is_main_process:
@@ -101,7 +101,7 @@ def _network_to_train(
 ) -> nn.Module:
     """Return the network at the plan's policy, with the jointly trained weights and steps or from the float network."""
     if options.start_from == "float":
-        network = float_network(spec.architecture, spec.num_classes, spec.input_size, options.weights)
+        network = float_network_of(entry, options.weights)
         model = build_quantized(network, plan.policy, plan.costs)
         initialize_activation_steps_(model, first_images(options, spec, FIRST_IMAGES))
     else:
@@ -113,7 +113,7 @@ def _network_to_train(
 def _train(
     accelerator: Accelerator,
     model: nn.Module,
-    spec: NetworkSpec,
+    entry: Entry,
     train: torch.utils.data.DataLoader,
     validate: Validate,
     options: argparse.Namespace,
@@ -121,8 +121,7 @@ def _train(
     """Train `model` in place; return the seconds it took."""
     teacher = None
     if options.distill:
-        weights = options.teacher or options.weights
-        teacher = float_network(spec.architecture, spec.num_classes, spec.input_size, weights).to(accelerator.device)
+        teacher = float_network_of(entry, options.teacher or options.weights).to(accelerator.device)
         teacher = teacher.to(memory_format=torch.channels_last) if options.channels_last else teacher
     if options.compile:
         run_compiled_(accelerator, model)

@@ -101,7 +101,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     result.add_argument(
         "--alpha",
         type=float,
-        help="default weight of the weights in a search; measured at several budgets if not given",
+        help="default weight of the weights in a search; measured at some budgets if not given",
     )
     result.add_argument(
         "--calibrate-images",

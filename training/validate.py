@@ -2,6 +2,7 @@
 
     accelerate launch training/validate.py --model resnet18 --bitops 3G --data ~/tiny-imagenet
     accelerate launch training/validate.py --model resnet18 --bitops 2G --weights joint --data ~/tiny-imagenet
+    accelerate launch training/validate.py --model resnet18 --weights float --data ~/tiny-imagenet
     accelerate launch training/validate.py --checkpoint out/resnet18-3G --data ~/tiny-imagenet
 
 Prints the figures, and with `--output` writes them with command, seed, device and time.
@@ -28,6 +29,7 @@ from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.entry import load_float_network
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import NotFineTunedWarning, load
 from limpq_hub.zoo.network import NetworkSpec
@@ -39,7 +41,10 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add_entry_options(parser, required=False)
     parser.add_argument("--checkpoint", type=Path, help="output folder of finetune.py, instead of --model")
     parser.add_argument(
-        "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
+        "--weights",
+        choices=("auto", "finetuned", "joint", "float"),
+        default="auto",
+        help="which weights to load; float: the network that the entry came from, without a budget",
     )
     parser.add_argument("--calibrate-images", type=count, default=0, help="training images to recalibrate BatchNorm on")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
@@ -87,6 +92,9 @@ def quantized_network(options: argparse.Namespace) -> tuple[nn.Module, NetworkSp
     else:
         entry = find_entry(options.model)
         check_fits(options, entry)
+        if options.weights == "float":
+            network, spec = load_float_network(entry.folder), NetworkSpec.from_config(entry.folder.config, entry.name)
+            return network, spec, {"model": entry.name, "weights": "float", "policy_sha256": None, "bitops": None}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotFineTunedWarning)
             model = load(options.model, weights=options.weights, **budget_of(options))

@@ -14,6 +14,7 @@ from limpq_hub.plan.policy import LayerBits, Policy
 
 Fits = Callable[[Policy], bool]
 Kind = Literal["weight", "activation"]
+Raise = tuple[str, tuple[Kind, ...]]  # a layer, and what of it is raised together
 _KINDS: tuple[Kind, Kind] = ("weight", "activation")
 
 
@@ -114,9 +115,7 @@ def _is_larger(one: LayerBits, other: LayerBits) -> bool:
     return one != other and one.weight >= other.weight and one.activation >= other.activation
 
 
-def _raised(
-    indicators: Indicators, policy: Policy, order: Iterable[tuple[str, tuple[Kind, ...]]], fits: Fits
-) -> Policy:
+def _raised(indicators: Indicators, policy: Policy, order: Iterable[Raise], fits: Fits) -> Policy:
     """Return `policy` with each of `order` raised by one candidate, one after the other, where the result fits."""
     for name, kinds in order:
         higher = _moved(indicators, policy, name, kinds, by=1)
@@ -126,7 +125,7 @@ def _raised(
 
 
 def _moved(indicators: Indicators, policy: Policy, name: str, kinds: tuple[Kind, ...], *, by: int) -> Policy | None:
-    """Return `policy` with one layer's bits moved by so many candidates, or None if one of them has no such candidate."""
+    """Return `policy` with one layer's bits moved by so many candidates, or None if there is no such candidate."""
     bits = policy.layers[name]
     for kind in kinds:
         steps = indicators.weight_steps if kind == "weight" else indicators.activation_steps
