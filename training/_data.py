@@ -64,16 +64,22 @@ def training_loader(options: argparse.Namespace, spec: NetworkSpec) -> DataLoade
     return _loader(options, images, options.batch_size, sampler=sampler, drop_last=True)
 
 
-def validation_loader(options: argparse.Namespace, spec: NetworkSpec, batch_size: int = 250) -> DataLoader:
+def validation_loader(
+    options: argparse.Namespace, spec: NetworkSpec, batch_size: int = 250, *, every: int = 1
+) -> DataLoader:
     """Return every validation image once: images [batch, 3, size, size] and labels [batch].
 
     An image that cannot be decoded is zero and has the label `UNREADABLE`: leave it out of every figure, and call
     `loader.dataset.unreadable.check()` for each batch.
 
+    Args:
+        every: take one image of so many.
+
     Raises:
         DataError: the data set is missing or empty.
     """
-    return _loader(options, _plain_images(options, spec, training=False), batch_size)
+    images = _plain_images(options, spec, training=False)
+    return _loader(options, images, batch_size, sampler=range(0, len(images), every))
 
 
 def calibration_batches(options: argparse.Namespace, spec: NetworkSpec, count: int) -> list[Tensor]:

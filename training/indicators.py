@@ -10,7 +10,7 @@ served from), `classes.json`, `metrics.json`, and `config.json` with the sha256 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from _evaluate import evaluate
 from _layer_outputs import LayerOutputs
 from _loop import Moment, fit
 from _method import accumulate_joint_gradients, classification_loss, joint_policies
+from _nearness import Nearness
 from _networks import float_network, run_compiled_
 from _options import (
     add_data_options,
@@ -230,8 +231,8 @@ def export(
             activation_magnitudes={name: activations[name] for name in searched},
         )
     if options.alpha is None:
-        indicators, divergences = with_measured_alpha(indicators, supernet, network, images)
-        indicators = replace(indicators, provenance=record | {"kl_by_alpha": _as_json(divergences)})
+        indicators, measured = with_measured_alpha(indicators, Nearness(supernet, network, images))
+        indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
     save_float_network(options.output, network)
     save_entry(options.output, supernet, indicators, classes)
     # What is shipped is in half precision: its statistics are measured on what is shipped.
@@ -239,10 +240,6 @@ def export(
     save_anchors(options.output, shipped, anchor_policies(indicators, options.anchors), images)
     seal_entry(options.output, NetworkSpec.of(supernet))
     save_curves(options.output / "curves.png", indicators)
-
-
-def _as_json(divergences: Mapping[float, Sequence[float]]) -> dict[str, list[float]]:
-    return {f"{alpha:g}": [round(divergence, 5) for divergence in found] for alpha, found in divergences.items()}
 
 
 def _first_images(accelerator: Accelerator, options: argparse.Namespace, spec: NetworkSpec) -> Tensor:

@@ -1,0 +1,190 @@
+"""What `compare.py` measures: policies of one entry before and after the same fine-tuning, each measured once."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from _data import calibration_batches, validation_loader
+from _evaluate import evaluate, log_probabilities
+from _nearness import Nearness
+from _networks import check_fits, float_network_of
+from _run import new_accelerator
+from accelerate import Accelerator
+from scipy.stats import spearmanr
+from torch import nn
+
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.costs import total_bitops
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.result import Plan
+from limpq_hub.plan.rivals import random_policy, reversed_importance, uniform_filled, uniform_splits
+from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.convert import select_policy
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.entry import load_supernet
+from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.planning import search
+
+Figures = dict[str, Any]
+_CHOOSING_IMAGES = 2048
+
+
+class Study:
+    """Policies of one entry, measured on the validation images; what was measured before is not measured again."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Load the networks and the images."""
+        self.options = options
+        self.accelerator: Accelerator = new_accelerator(options)
+        self.entry = find_entry(options.model)
+        check_fits(options, self.entry)
+        self.indicators: Indicators = self.entry.indicators
+        spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
+        device = self.accelerator.device
+        self.supernet = load_supernet(self.entry.folder, self.indicators).to(device)
+        network = float_network_of(self.entry, options.weights).to(device)
+        choosing = [batch.to(device) for batch in calibration_batches(options, spec, _CHOOSING_IMAGES)]
+        self.nearness = Nearness(self.supernet, network, choosing)
+        self.images = [batch.to(device) for batch in calibration_batches(options, spec, options.calibrate_images)]
+        self.loaders = {every: validation_loader(options, spec, every=every) for every in (1, options.correlate_every)}
+        self.references = {
+            every: log_probabilities(self.accelerator, network, loader) for every, loader in self.loaders.items()
+        }
+        self.path = options.output / "measured.json"
+        self.measured: dict[str, Figures] = read_json(self.path) if self.path.exists() else {}
+
+    def at_budget(self, bitops: str) -> list[Figures]:
+        """Return a row per contender: what it is, and its figures before and after fine-tuning."""
+        rows = []
+        for contender, policy in self.contenders(bitops).items():
+            row = {"budget": bitops, "contender": contender, **self.described(policy), "joint": self.joint(policy)}
+            if self.options.steps:
+                row["finetuned"] = self.finetuned(policy)
+            print(f"{bitops} {contender}: {row}", file=sys.stderr, flush=True)
+            rows.append(row)
+        return rows
+
+    def contenders(self, bitops: str) -> dict[str, Policy]:
+        """Return the policies to compare, all within the same budget."""
+        found = search(self.indicators, bitops=bitops)
+        limit = self.limit(bitops)
+
+        def fits(policy: Policy) -> bool:
+            return total_bitops(self.indicators.costs, policy) <= limit
+
+        splits = uniform_splits(self.indicators, fits)
+        return {
+            "learned": found.policy,
+            "uniform": uniform_filled(self.indicators, fits),
+            "uniform, best split": min(splits, key=self.nearness.divergence),
+            **{
+                f"random, seed {seed}": random_policy(self.indicators, fits, seed)
+                for seed in range(self.options.random)
+            },
+            "reversed": search(reversed_importance(self.indicators), bitops=bitops).policy,
+        }
+
+    def limit(self, bitops: str) -> int:
+        """Return the BitOps of a budget as a whole number."""
+        budget = Budget(bitops=bitops).bitops
+        if isinstance(budget, int):
+            return budget
+        costs = self.indicators.costs
+        return total_bitops(costs, Policy.uniform(self.indicators.model, costs, budget.weight, budget.activation))
+
+    def correlations(self) -> Figures:
+        """Return the rank correlations of the objective with what was measured, and the points behind them."""
+        costs, count = self.indicators.costs, self.options.correlated
+        least = total_bitops(costs, self.indicators.fewest_bits())
+        most = total_bitops(costs, Policy.uniform(self.indicators.model, costs, max(self.indicators.candidates)))
+        limits = {
+            f"at {self.options.bitops[0]}": [self.limit(self.options.bitops[0])] * count,
+            "over all budgets": [least + (most - least) * (place + 1) // (count + 1) for place in range(count)],
+        }
+        return {
+            name: self.correlation([self.random_within(limit, 1000 + seed) for seed, limit in enumerate(of_name)])
+            for name, of_name in limits.items()
+        }
+
+    def random_within(self, limit: int, seed: int) -> Policy:
+        """Return a random policy of at most `limit` BitOps."""
+        return random_policy(self.indicators, lambda policy: total_bitops(self.indicators.costs, policy) <= limit, seed)
+
+    def correlation(self, policies: Sequence[Policy]) -> Figures:
+        """Return Spearman's rank correlation of the objective with KL and top-1, and each policy's figures."""
+        points = [
+            {**self.described(policy), **self.joint(policy, every=self.options.correlate_every)} for policy in policies
+        ]
+        objectives = [point["objective"] for point in points]
+        return {
+            "kl": round(float(spearmanr(objectives, [point["kl"] for point in points]).statistic), 4),
+            "top1": round(float(spearmanr(objectives, [point["top1"] for point in points]).statistic), 4),
+            "points": points,
+        }
+
+    def described(self, policy: Policy) -> Figures:
+        """Return what a policy costs, and its objective."""
+        plan = Plan.of_policy(self.indicators, policy)
+        searched = [policy.layers[name] for name in self.indicators.weight_steps]
+        return {
+            "policy_sha256": policy.digest(),
+            "bitops": plan.bitops,
+            "objective": plan.objective,
+            "mean_weight_bits": round(sum(bits.weight for bits in searched) / len(searched), 3),
+            "mean_activation_bits": round(sum(bits.activation for bits in searched) / len(searched), 3),
+        }
+
+    def joint(self, policy: Policy, *, every: int = 1) -> Figures:
+        """Return the figures of the jointly trained network at a policy, BatchNorm recalibrated."""
+
+        def measure() -> Figures:
+            model = select_policy(self.supernet, policy).eval()
+            recalibrate_batch_norm_(model, self.images)
+            return self.figures(model, every)
+
+        return self.once(f"joint {every} {policy.digest()}", measure)
+
+    def finetuned(self, policy: Policy) -> Figures:
+        """Return the figures of the policy after the same fine-tuning as all others."""
+
+        def measure() -> Figures:
+            folder = self.options.output / policy.digest()[:12]
+            write_json(self.options.output / f"{folder.name}.json", policy.to_json())
+            subprocess.run([sys.executable, *self.finetuning(folder)], check=True)
+            model, _ = load_checkpoint(open_local_folder(folder, "checkpoint"))
+            return self.figures(model.to(self.accelerator.device), 1)
+
+        return self.once(f"finetuned {self.options.steps} {policy.digest()}", measure)
+
+    def finetuning(self, folder: Path) -> list[str]:
+        """Return the command line that fine-tunes the policy of a folder."""
+        options = self.options
+        command = [str(Path(__file__).with_name("finetune.py")), "--model", options.model, "--data", options.data]
+        command += ["--policy", f"{folder}.json", "--max-steps", str(options.steps), "--output", str(folder)]
+        command += ["--batch-size", str(options.batch_size), "--seed", str(options.seed)]
+        command += ["--workers", str(options.workers), "--no-compile"]
+        command += ["--recipe", options.recipe] if options.recipe else []
+        command += ["--weights", options.weights] if options.weights else []
+        command += ["--threads", str(options.threads)] if options.threads else []
+        command += ["--channels-last"] if options.channels_last else []
+        return [*command, "--resume"]
+
+    def figures(self, model: nn.Module, every: int) -> Figures:
+        """Return top-1 and KL to the float network, with standard errors."""
+        return evaluate(self.accelerator, model, self.loaders[every], self.references[every])
+
+    def once(self, key: str, measure: Callable[[], Figures]) -> Figures:
+        """Return what was measured under `key`, measuring it if it was not."""
+        if key not in self.measured:
+            self.measured[key] = measure()
+            write_json(self.path, self.measured)
+        return self.measured[key]
