@@ -21,6 +21,9 @@ from limpq_hub.plan.jsonfile import write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from limpq_hub.plan.result import Plan
+    from limpq_hub.zoo.catalog import Entry
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -57,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_search_options(search)
     search.add_argument("--output", type=Path, help="write the policy to this policy.json")
 
+    front = command("frontier", _frontier, "Show the best policies over the whole range of budgets.")
+    front.add_argument("model", help="resnet18, hf-hub:owner/name, local-dir:path, or an indicators.json")
+    front.add_argument("--points", type=_count, default=20, help="how many budgets, evenly apart")
+    front.add_argument("--alpha", type=float, help="weight of the weights in the objective")
+
     info = command("info", _info, "Show one model: its layers, budgets, policies, files and provenance.")
     info.add_argument("model", help="resnet18, hf-hub:owner/name or local-dir:path")
 
@@ -86,7 +94,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--compression", help="times smaller than 32-bit weights: 12.2x")
     group.add_argument("--activation-memory", help="bytes of the largest layer input: 64kB")
     choice = parser.add_argument_group("search")
-    choice.add_argument("--alpha", type=float, help="weight of the weight steps in the objective")
+    choice.add_argument("--alpha", type=float, help="weight of the weights in the objective")
     choice.add_argument("--candidates", type=int, nargs="+", help="bit-widths that may be used")
     choice.add_argument("--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'")
     choice.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits")
@@ -135,18 +143,22 @@ def _list(options: argparse.Namespace) -> None:
     if options.json:
         _print_json([entry.summary() for entry in entries])
         return
-    table = _table("Models", "model", "input", "weights", "BitOps", "size", "top-1")
+    table = _table("Models", "model", "input", "weights", "BitOps", "size", "on disk", "top-1")
     for entry in entries:
         record = entry.summary()
         size = str(entry.indicators.input_size)
         float_size, float_top1 = format_size(record["float_bytes"]), _percent(record["float_top1"])
-        table.add_row(entry.name, size, "float32", "", float_size, float_top1)
+        table.add_row(entry.name, size, "float32", "", float_size, "", float_top1)
         for policy in record["policies"]:
             bitops, weights = format_bitops(policy["bitops"]), format_size(policy["size_bytes"])
-            table.add_row("", size, f"{policy['name']} fine-tuned", bitops, weights, _percent(policy["top1"]))
-        for joint in entry.metrics.get("joint", ()):
-            kind = "joint, set to this budget" + (", recalibrated" if joint["calibration_images"] else "")
-            table.add_row("", size, kind, format_bitops(joint["bitops"]), "", _percent(joint["top1"]))
+            on_disk, top1 = format_size(policy["disk_bytes"]), _percent(policy["top1"])
+            table.add_row("", size, f"{policy['name']} fine-tuned", bitops, weights, on_disk, top1)
+        adapted = {joint["policy_sha256"]: joint["top1"] for joint in entry.front(calibrated=True)}
+        for joint in entry.front(calibrated=False):
+            kind, top1 = "joint, set to this budget", _percent(joint["top1"])
+            if joint["policy_sha256"] in adapted:
+                top1 += f", recalibrated {_percent(adapted[joint['policy_sha256']])}"
+            table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
     _print(table)
     if entries:
         print(f"next: limpq search {entries[0].name} --bitops w4a4", file=sys.stderr)
@@ -170,6 +182,38 @@ def _search(options: argparse.Namespace) -> None:
         _print_json(plan.to_json())
     else:
         _print(plan.table())
+
+
+def _frontier(options: argparse.Namespace) -> None:
+    from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.planning import frontier
+
+    plans = frontier(options.model, points=options.points, alpha=options.alpha)
+    entry = None if options.model.endswith(".json") else find_entry(options.model)
+    measured = {plan.policy.digest(): entry and entry.measured(plan.policy.digest()) for plan in plans}
+    if options.json:
+        _print_json([plan.to_json() | {"top1": measured[plan.policy.digest()]} for plan in plans])
+        return
+    headings = ("BitOps", "size", "compression", "weight bits", "activation bits", "objective", "top-1, joint weights")
+    table = _table(f"{options.model}: the best policy at each budget", *headings)
+    for plan in plans:
+        bits = [layer for name, layer in plan.policy.layers.items() if plan.costs[name].fixed is None]
+        table.add_row(
+            format_bitops(plan.bitops),
+            format_size(plan.size_bytes),
+            f"{plan.compression:.2f}x",
+            f"{sum(layer.weight for layer in bits) / len(bits):.2f}",
+            f"{sum(layer.activation for layer in bits) / len(bits):.2f}",
+            f"{plan.objective:.4f}",
+            _expected(None if options.alpha else entry, plan, measured[plan.policy.digest()]),
+        )
+    _print(table)
+    print(f"next: limpq search {options.model} --bitops {format_bitops(plans[-1].bitops)}", file=sys.stderr)
+
+
+def _expected(entry: Entry | None, plan: Plan, measured: float | None) -> str:
+    expected = entry.expected_top1(plan.bitops) if entry and measured is None else None
+    return _percent(measured) if expected is None else f"about {expected:.1f} %"
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Put together an entry of the zoo: joint training, fine-tuned checkpoints and measured figures in one folder.
 
     python training/publish.py --joint out/resnet18-joint --checkpoint 3G=out/resnet18-3G \
-        --measured out/joint-*.json --output limpq_hub/zoo/bundled/resnet18.tiny_imagenet
+        --front out/front.json --output limpq_hub/zoo/bundled/resnet18.tiny_imagenet
 
 The folder is what `limpq_hub.load("local-dir:...")` takes.
 """
@@ -17,11 +17,13 @@ from pathlib import Path
 from _options import parser_of, run
 
 from limpq_hub.errors import TrainingError, shown
-from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.plan.jsonfile import check_shape, read_json, write_json
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import seal_entry
 from limpq_hub.zoo.folder import SealedFolder, open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
+
+_MEASURED = {"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -29,9 +31,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = parser_of(__doc__.splitlines()[0])
     parser.add_argument("--joint", type=Path, required=True, help="output folder of indicators.py")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=DIR", help="output of finetune.py")
-    parser.add_argument(
-        "--measured", type=Path, nargs="*", default=[], help="outputs of validate.py with joint weights"
-    )
+    parser.add_argument("--front", type=Path, help="output of front.py for --joint")
     parser.add_argument("--output", type=Path, required=True, help="folder of the entry; an entry there is replaced")
     return parser.parse_args(argv)
 
@@ -50,14 +50,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     copy_verified(joint, building)
     for name, folder in checkpoints:
         copy_verified(open_local_folder(folder, "checkpoint"), building / "policies" / name)
-    measured = [read_json(path) for path in options.measured]
-    for path, record in zip(options.measured, measured, strict=True):
-        if record.get("weights") != "joint":
-            raise TrainingError(
-                f"--measured {path}: it measured {record.get('weights')} weights, only joint ones count"
-            )
     metrics = joint.read_json("metrics.json")
-    write_json(building / "metrics.json", metrics | {"joint": sorted(measured, key=lambda record: -record["bitops"])})
+    if options.front:
+        front = read_json(options.front)
+        check_shape(front, {"joint": [_MEASURED]}, str(options.front))
+        metrics |= {"joint": front.pop("joint"), "joint_provenance": front}
+    write_json(building / "metrics.json", metrics)
     seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
     shutil.rmtree(options.output, ignore_errors=True)
     building.rename(options.output)

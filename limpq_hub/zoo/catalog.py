@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ class Published:
         name: its folder below `policies/`.
         bitops: BitOps of one image.
         size_bytes: bytes of the quantized weights.
+        disk_bytes: bytes of its files, step sizes, biases, BatchNorm and provenance included.
         top1: percent, measured on the validation images of the entry's data set.
         command: what fine-tuned it, if it says so.
     """
@@ -45,6 +47,7 @@ class Published:
     policy_sha256: str
     bitops: int
     size_bytes: int
+    disk_bytes: int
     top1: float | None
     command: str | None
 
@@ -104,7 +107,8 @@ class Entry:
                 check_shape(metrics, {"top1": float}, f"{checkpoint.name}/metrics.json")
             figures = {key: checkpoint.config[key] for key in _COSTS}
             command = checkpoint.config["provenance"].get("command")
-            found.append(Published(name=match[1], top1=metrics["top1"], command=command, **figures))
+            on_disk = sum(listed["bytes"] for listed in checkpoint.config["files"].values())
+            found.append(Published(name=match[1], disk_bytes=on_disk, top1=metrics["top1"], command=command, **figures))
         return tuple(sorted(found, key=lambda published: published.bitops))
 
     def checkpoint(self, policy_name: str) -> SealedFolder:
@@ -134,6 +138,23 @@ class Entry:
             "files": {name: listed["bytes"] for name, listed in self.folder.config["files"].items()},
             "provenance": dict(indicators.provenance),
         }
+
+    def expected_top1(self, bitops: int) -> float | None:
+        """Return the top-1 in percent that the joint weights can be expected to have where a search spends `bitops`.
+
+        On a straight line between the measured budgets on both sides; None outside what was measured.
+        """
+        front = sorted((record["bitops"], record["top1"]) for record in self.front(calibrated=False))
+        for (low, below), (high, above) in itertools.pairwise(front):
+            if low <= bitops <= high:
+                share = (bitops - low) / (high - low) if high > low else 0.0
+                return below + (above - below) * share
+        return None
+
+    def front(self, *, calibrated: bool) -> list[dict[str, Any]]:
+        """Return what was measured of the joint weights, BatchNorm as shipped or recalibrated; most BitOps first."""
+        found = [joint for joint in self.metrics.get("joint", ()) if bool(joint["calibration_images"]) == calibrated]
+        return sorted(found, key=lambda joint: -joint["bitops"])
 
     def measured(self, policy_sha256: str) -> float | None:
         """Return the top-1 in percent that the joint weights as shipped were measured to have at a policy, or None."""

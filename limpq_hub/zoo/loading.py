@@ -45,6 +45,8 @@ class Loaded:
         plan: policy, costs and proof.
         weights: "finetuned" for exactly this policy, "joint" from joint training, or "random".
         top1: percent, measured for exactly these weights and this policy, else None.
+        expected: percent of top-1 on a line between the measured budgets of the joint weights on both sides; None where
+            `top1` is known, or the policy is not the best for a BitOps budget alone.
         nearest: the published fine-tuned policy next below in BitOps, or None.
         source: "bundled", "local" or "hub".
         revision: commit on the Hub, or None.
@@ -55,6 +57,7 @@ class Loaded:
     plan: Plan
     weights: Literal["finetuned", "joint", "random"]
     top1: float | None
+    expected: float | None
     nearest: Published | None
     source: str
     revision: str | None
@@ -67,7 +70,7 @@ class Loaded:
         return (
             f"{self.network.architecture} at {self.network.input_size}x{self.network.input_size}: "
             f"{self.plan.bitops:,} BitOps ({proof}), {format_size(self.plan.size_bytes)} of weights, "
-            f"{self.weights} weights, {_measured(self.top1)}"
+            f"{self.weights} weights, {_measured(self.top1, self.expected)}"
         )
 
 
@@ -131,11 +134,13 @@ def load(
     if calibrate is not None and recalibrate_batch_norm_(network, _image_batches(calibrate, device)):
         top1 = None
     limit = _bitops_limit(plan, constraints)
+    on_front = kind == "joint" and {key for key, value in constraints.items() if value is not None} == {"bitops"}
     below = [published for published in entry.published if published.bitops <= limit]
     network.limpq = Loaded(
         plan=plan,
         weights=kind,
         top1=top1,
+        expected=entry.expected_top1(plan.bitops) if on_front and top1 is None else None,
         nearest=below[-1] if below else None,
         source=entry.source,
         revision=entry.revision,
@@ -253,11 +258,13 @@ def _warn(name: str, loaded: Loaded, advice: str) -> None:
     )
     warnings.warn(
         f"{name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
-        f"{_measured(loaded.top1)}): {better}; {advice}",
+        f"{_measured(loaded.top1, loaded.expected)}): {better}; {advice}",
         NotFineTunedWarning,
         stacklevel=3,
     )
 
 
-def _measured(top1: float | None) -> str:
-    return "accuracy not measured" if top1 is None else f"measured {top1:.2f} % top-1"
+def _measured(top1: float | None, expected: float | None = None) -> str:
+    if top1 is not None:
+        return f"measured {top1:.2f} % top-1"
+    return "accuracy not measured" if expected is None else f"about {expected:.1f} % top-1 expected"

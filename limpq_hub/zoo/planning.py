@@ -1,4 +1,4 @@
-"""search() and what it needs to know of a model: the torch-free half of the pipeline."""
+"""search() and frontier(), and what they need to know of a model: the torch-free half of the pipeline."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from limpq_hub.plan import ilp
 from limpq_hub.plan.budget import Budget, LatencyTable
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.pareto import pareto_front
 from limpq_hub.plan.result import Plan
 from limpq_hub.zoo.catalog import find_entry
 
@@ -58,7 +59,7 @@ def search(
         compression: 32-bit size of the weights divided by their size, at least: 12.2 or "12.2x".
         activation_memory: bytes of the largest layer input.
         latency: (table, limit): table[layer][weight bits, activation bits] is a time.
-        alpha: weight of the weight steps in the objective; the entry's own if None.
+        alpha: weight of the weights' part in the objective; the entry's own if None.
         candidates: bit-widths that may be used; all that were learned if None.
         pin: (weight bits, activation bits) by shell pattern over layer names.
         exclude: shell patterns of layers that keep their most bits.
@@ -83,6 +84,29 @@ def search(
         counting=counting,
         time_limit_s=time_limit_s,
     )
+
+
+def frontier(
+    model: str | os.PathLike[str] | Indicators,
+    *,
+    points: int = 100,
+    alpha: float | None = None,
+    counting: Counting = "exact",
+) -> list[Plan]:
+    """Return the best plans over the whole range of budgets, BitOps ascending and objectives falling.
+
+    Args:
+        model: as in `search`.
+        points: how many budgets, evenly apart from the least to the most BitOps; plans that another one beats in BitOps
+            without a worse objective are left out.
+        alpha: weight of the weights' part in the objective; the entry's own if None.
+        counting: "exact", or "limpq" to compare with published budgets.
+
+    Raises:
+        BudgetError: `points` is not a whole number of at least 2.
+        UnknownModelError: no model has this name.
+    """
+    return pareto_front(indicators_of(model), points, alpha=alpha, counting=counting)
 
 
 def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
