@@ -205,10 +205,10 @@ def _frontier(options: argparse.Namespace) -> None:
             f"{sum(layer.weight for layer in bits) / len(bits):.2f}",
             f"{sum(layer.activation for layer in bits) / len(bits):.2f}",
             f"{plan.objective:.4f}",
-            _expected(None if options.alpha else entry, plan, measured[plan.policy.digest()]),
+            _expected(None if options.alpha is not None else entry, plan, measured[plan.policy.digest()]),
         )
     _print(table)
-    print(f"next: limpq search {options.model} --bitops {format_bitops(plans[-1].bitops)}", file=sys.stderr)
+    print(f"next: limpq search {options.model} --bitops {enough_bitops(plans[-1].bitops)}", file=sys.stderr)
 
 
 def _expected(entry: Entry | None, plan: Plan, measured: float | None) -> str:

@@ -129,6 +129,27 @@ def entry_copy(tiny: Tiny, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def with_front(entry_copy: Path, reseal) -> Callable[..., str]:
+    """A function that writes a measured front into the copy of the entry, and returns how `load` takes the copy.
+
+    Its arguments are (BitOps, top-1 in percent), or (BitOps, top-1, calibration images, sha256 of the policy).
+    """
+
+    def record(index: int, bitops: int, top1: float, images: int = 0, digest: str | None = None) -> dict[str, Any]:
+        digest = digest or f"policy {index}"
+        return {"policy_sha256": digest, "bitops": bitops, "top1": top1, "calibration_images": images}
+
+    def write(*points: tuple[Any, ...]) -> str:
+        joint = [record(index, *point) for index, point in enumerate(points)]
+        path = entry_copy / "metrics.json"
+        path.write_text(json.dumps({"float": {"top1": 80.0}, "joint": joint}))
+        reseal(entry_copy)
+        return f"local-dir:{entry_copy}"
+
+    return write
+
+
+@pytest.fixture
 def seal() -> Callable[[Path, dict[str, Any]], None]:
     """A function that writes a `config.json` whose own sha256 is right, whatever it says; as a forger would."""
 

@@ -8,9 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from limpq_hub import Indicators, Policy, __version__, load, search
+from limpq_hub import Indicators, Policy, __version__, frontier, load, search
 from limpq_hub.cli import main
-from limpq_hub.plan.budget import format_bitops
+from limpq_hub.plan.budget import format_bitops, format_size
+from limpq_hub.zoo import catalog
+
+COMMANDS = ("list", "search", "frontier", "info", "predict", "import")
 
 
 @pytest.fixture
@@ -56,8 +59,8 @@ def test_without_a_command_the_usage_is_shown(limpq):
 def test_help_lists_every_command(limpq):
     code, out, err = limpq("--help")
     assert (code, err) == (0, "")
-    assert all(re.search(rf"^    {command} ", out, re.MULTILINE) for command in ("list", "search", "info", "predict"))
-    for command in ("list", "search", "info", "predict", "import"):
+    assert all(re.search(rf"^    {command} ", out, re.MULTILINE) for command in COMMANDS)
+    for command in COMMANDS:
         code, out, err = limpq(command, "--help")
         assert (code, err) == (0, "")
         assert out.startswith(f"usage: limpq {command} ")
@@ -88,6 +91,137 @@ def test_list_as_json_holds_the_summaries_and_nothing_else(limpq):
     assert found["num_classes"] == 200
     assert [policy["bitops"] <= 3e9 for policy in found["policies"] if policy["name"] == "3G"] == [True]
     assert limpq("list", "no_such_*", "--json") == (0, "[]\n", "")
+
+
+def cells(out: str) -> list[list[str]]:
+    """Return the cells of each row of a printed table."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+
+
+@pytest.fixture
+def listed(entry_copy, monkeypatch):
+    """The copy of the tiny entry as the only bundled one."""
+    monkeypatch.setattr(catalog, "BUNDLED", entry_copy.parent)
+    return entry_copy
+
+
+def test_list_shows_weights_and_files_of_a_policy_and_both_figures_of_the_joint_weights(
+    limpq, tiny, listed, with_front
+):
+    with_front(
+        (9_000_000, 60.0, 0, "b"),
+        (5_000_000, 35.25, 64, "a"),
+        (5_000_000, 33.5, 0, "a"),
+        (7_000_000, 50.0, 0, "c"),
+        (9_000_000, 61.125, 64, "b"),
+    )
+    code, out, err = limpq("list")
+    assert (code, err) == (0, "next: limpq search test_resnet.noise --bitops w4a4\n")
+    assert "┃ on disk " in out
+    weights = sum(cost.weights for cost in tiny.costs.values())
+    expected = [["test_resnet.noise", "32", "float32", "", format_size(4 * weights), "", "80.00 %"]]
+    for name, top1 in (("small", "61.50 %"), ("large", "72.25 %")):
+        bits = {layer: (tiny.costs[layer], found) for layer, found in tiny.policies[name].layers.items()}
+        bitops = sum(cost.macs * found.weight * found.activation for cost, found in bits.values())
+        size = sum(cost.weights * found.weight for cost, found in bits.values()) / 8
+        disk = sum(path.stat().st_size for path in (listed / "policies" / name).iterdir())
+        figures = [format_bitops(bitops), format_size(round(size)), format_size(disk), top1]
+        expected.append(["", "32", f"{name} fine-tuned", *figures])
+    for bitops, top1 in (("9.00M", "60.00 %, recalibrated 61.12 %"), ("7.00M", "50.00 %"), ("5.00M", None)):
+        top1 = top1 or "33.50 %, recalibrated 35.25 %"
+        expected.append(["", "32", "joint, set to this budget", bitops, "", "", top1])
+    assert cells(out) == expected
+
+
+def test_list_as_json_says_how_large_a_policy_is_on_disk(limpq, listed):
+    code, out, _ = limpq("list", "--json")
+    (entry,) = json.loads(out)
+    disk = {folder.name: sum(path.stat().st_size for path in folder.iterdir()) for folder in listed.glob("policies/*")}
+    assert code == 0
+    assert {policy["name"]: policy["disk_bytes"] for policy in entry["policies"]} == disk
+
+
+def test_frontier_prints_a_line_for_each_plan_from_the_fewest_bitops_to_the_most(limpq, tiny):
+    code, out, err = limpq("frontier", tiny.name, "--points", 5)
+    plans = frontier(tiny.name, points=5)
+    assert (code, len(plans)) == (0, 5)
+    searched = [name for name, cost in tiny.costs.items() if not cost.fixed]
+    expected = []
+    for plan in plans:
+        bits = [plan.policy.layers[name] for name in searched]
+        expected.append(
+            [
+                format_bitops(plan.bitops),
+                format_size(plan.size_bytes),
+                f"{plan.compression:.2f}x",
+                f"{sum(layer.weight for layer in bits) / len(searched):.2f}",
+                f"{sum(layer.activation for layer in bits) / len(searched):.2f}",
+                f"{plan.objective:.4f}",
+                "33.50 %" if plan.policy == tiny.joint else "not measured",
+            ]
+        )
+    assert cells(out) == expected
+    assert [row[3:5] for row in (expected[0], expected[-1])] == [["2.00", "2.00"], ["4.00", "4.00"]]
+    assert expected[0][-1] == "33.50 %"
+    assert "the best policy at each budget" in out
+    model, bitops = re.fullmatch(r"next: limpq search (.*) --bitops (.*)\n", err).groups()
+    assert model == tiny.name
+    assert search(model, bitops=bitops).policy == plans[-1].policy  # the advice is true
+
+
+def test_frontier_has_twenty_budgets_unless_told_otherwise(limpq, tiny):
+    code, out, err = limpq("frontier", tiny.name, "--json")
+    assert (code, err) == (0, "")
+    found = [plan["bitops"] for plan in json.loads(out)]
+    assert found == [plan.bitops for plan in frontier(tiny.name, points=20)]
+
+
+def test_frontier_as_json_is_the_plans_with_the_measured_figures_and_nothing_else(limpq, tiny):
+    code, out, err = limpq("frontier", tiny.name, "--points", 3, "--alpha", 0.5, "--json")
+    assert (code, err) == (0, "")
+    plans = frontier(tiny.name, points=3, alpha=0.5)
+    assert [plan | {"seconds": 0} for plan in json.loads(out)] == [
+        plan.to_json() | {"seconds": 0, "top1": 33.5 if plan.policy == tiny.joint else None} for plan in plans
+    ]
+    assert [plan["top1"] for plan in json.loads(out)] == [33.5, None, None]
+    assert {plan["alpha"] for plan in json.loads(out)} == {0.5}
+
+
+def test_frontier_says_about_what_to_expect_between_measured_budgets_unless_alpha_is_another(limpq, tiny, with_front):
+    plans = frontier(tiny.name, points=3)
+    name = with_front(
+        (plans[0].bitops, 20.0, 0, plans[0].policy.digest()), (2 * plans[1].bitops - plans[0].bitops, 60.0)
+    )
+    # The second plan is half-way between the measured budgets.
+    rows = cells(limpq("frontier", name, "--points", 3)[1])
+    assert [row[-1] for row in rows[:2]] == ["20.00 %", "about 40.0 %"]
+    content = json.loads(limpq("frontier", name, "--points", 3, "--json")[1])
+    assert [plan["top1"] for plan in content] == [20.0, None, None]
+    for alpha in (0, 0.5):
+        rows = cells(limpq("frontier", name, "--points", 3, "--alpha", alpha)[1])
+        assert len(rows) > 1
+        assert all(row[-1] in ("20.00 %", "not measured") for row in rows)
+
+
+def test_the_budget_that_frontier_advises_is_rounded_up_so_that_the_last_plan_fits(limpq, tiny, tmp_path):
+    content = tiny.indicators.to_json()
+    layer = content["layers"]["layer1.0.conv1"]
+    path = tmp_path / "one_layer.json"
+    path.write_text(json.dumps(content | {"layers": {"layer1.0.conv1": layer | {"macs": 62_750}}}))
+    code, out, err = limpq("frontier", path, "--points", 2)
+    assert (code, cells(out)[-1][0]) == (0, "1.00M")
+    assert err == f"next: limpq search {path} --bitops 1.01M\n"
+    assert search(path, bitops="1.01M").bitops == 16 * 62_750 == 1_004_000
+
+
+def test_frontier_of_a_file_has_no_figures(limpq, tiny):
+    path = tiny.folder / "indicators.json"
+    code, out, err = limpq("frontier", path, "--points", 2)
+    assert code == 0
+    assert [row[-1] for row in cells(out)] == ["not measured", "not measured"]
+    assert err.startswith(f"next: limpq search {path} --bitops ")
+    code, out, _ = limpq("frontier", path, "--points", 2, "--json")
+    assert [plan["top1"] for plan in json.loads(out)] == [None, None]
 
 
 def test_search_prints_a_line_for_each_layer(limpq, tiny):
@@ -276,6 +410,10 @@ def test_import_turns_a_pickle_into_indicators_that_search_takes(limpq, tiny, st
         ("search resnet18 --bitops 1", 2, 'bitops="1" cannot be met: resnet18 at 64x64 needs at least'),
         ("search resnet81 --bitops 3G", 2, "no model is named 'resnet81'; did you mean resnet18"),
         ("search owner/name --bitops 3G", 2, "'owner/name' could be a folder or a Hub repository: write"),
+        ("frontier resnet18 --points 1", 2, "points=1 cannot be: use a whole number of at least 2, for example 100"),
+        ("frontier resnet18 --alpha nan", 2, "alpha=nan cannot be: use a number of at least 0"),
+        ("frontier resnet81", 2, "no model is named 'resnet81'; did you mean resnet18"),
+        ("frontier missing.json", 2, "there is no file 'missing.json'; give the path of an indicators.json"),
         ("search missing.json --bitops 3G", 2, "there is no file 'missing.json'; give the path of an indicators.json"),
         ("search resnet18 --bitops 3G --candidates 7", 2, "7"),
         ("search resnet18 --bitops 3G --pin nothing.*=4,4", 2, "nothing.*"),
@@ -306,6 +444,11 @@ def test_each_failure_has_its_exit_code_and_one_line(limpq, tmp_path, monkeypatc
         ("search resnet18 --bitops 3G --pin layer4.*=4", "'layer4.*=4' is not PATTERN=W,A, for example"),
         ("search resnet18 --bitops 3G --pin =4,4", "'=4,4' is not PATTERN=W,A, for example"),
         ("search resnet18 --bitops 3G --counting paper", "invalid choice: 'paper'"),
+        ("frontier", "the following arguments are required: model"),
+        ("frontier resnet18 --points 0", "'0' is not a whole number of at least 1"),
+        ("frontier resnet18 --points=-2", "'-2' is not a whole number of at least 1"),
+        ("frontier resnet18 --points many", "'many' is not a whole number of at least 1"),
+        ("frontier resnet18 --bitops 3G", "unrecognized arguments: --bitops 3G"),
         ("predict a.jpg --bitops 3G", "the following arguments are required: --model"),
         ("predict a.jpg --model resnet18 --weights float", "invalid choice: 'float'"),
         ("pull", "invalid choice: 'pull'"),
@@ -318,13 +461,14 @@ def test_a_wrong_use_exits_with_two_and_shows_the_usage(limpq, arguments, messag
     assert message in err
 
 
-@pytest.mark.parametrize("command", ["search", "info", "predict"])
+@pytest.mark.parametrize("command", ["search", "frontier", "info", "predict"])
 def test_a_damaged_entry_exits_with_five_and_names_the_file(limpq, entry_copy, picture, command):
     path = entry_copy / "indicators.json"
     path.write_text(path.read_text().replace('"alpha": 2.0', '"alpha": 3.0'))
     name = f"local-dir:{entry_copy}"
     arguments = {
         "search": ("search", name, "--bitops", "w3a3"),
+        "frontier": ("frontier", name, "--points", 2),
         "info": ("info", name),
         "predict": ("predict", picture, "--model", name, "--bitops", "w3a3"),
     }

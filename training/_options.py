@@ -151,9 +151,13 @@ def add_quantizer_options(parser: argparse.ArgumentParser) -> None:
         help="compile the quantizer where a compiler works (20 s at the first start), else say so and go on without",
     )
     group.add_argument(
-        "--step-optimizer", choices=OPTIMIZERS, help="timm's name of an optimizer of their own for the step sizes"
+        "--step-optimizer",
+        choices=OPTIMIZERS,
+        help="timm's name of an optimizer of their own for the step sizes; --optimizer if only --step-lr is given",
     )
-    group.add_argument("--step-lr", type=positive(float), help="its peak learning rate; --lr if not given")
+    group.add_argument(
+        "--step-lr", type=positive(float), help="peak learning rate of the step sizes; --lr if not given"
+    )
 
 
 def positive(number: Callable[[str], float]) -> Callable[[str], float]:

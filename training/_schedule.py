@@ -15,18 +15,18 @@ MINIMUM_LR = 1e-5
 def optimizers_of(model: nn.Module, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a run; weight decay spares step sizes, BatchNorm and biases.
 
-    With `--step-optimizer` the step sizes have an optimizer of their own, the second.
+    With `--step-optimizer` or `--step-lr` the step sizes have an optimizer of their own, the second.
     """
     steps = [p for name, p in model.named_parameters() if name.endswith("quantizer.step")]
-    apart = {id(parameter) for parameter in steps} if options.step_optimizer else set()
+    apart = {id(parameter) for parameter in steps} if options.step_optimizer or options.step_lr else set()
     groups = [
         group | {"params": [parameter for parameter in group["params"] if id(parameter) not in apart]}
         for group in param_groups_weight_decay(model, options.weight_decay)
     ]
     optimizers = [create_optimizer_v2(groups, options.optimizer, lr=options.lr, momentum=options.momentum)]
     if apart:
-        rate = options.step_lr or options.lr
-        optimizers.append(create_optimizer_v2(steps, options.step_optimizer, lr=rate, momentum=options.momentum))
+        name, rate = options.step_optimizer or options.optimizer, options.step_lr or options.lr
+        optimizers.append(create_optimizer_v2(steps, name, lr=rate, weight_decay=0.0, momentum=options.momentum))
     return optimizers
 
 

@@ -27,9 +27,10 @@ def uniform_filled(indicators: Indicators, fits: Fits) -> Policy:
         fits: whether a policy is within the budget.
 
     Raises:
-        PolicyError: the policy of the fewest bits does not fit.
+        PolicyError: the policy of the fewest bits does not fit, or the layers learned no bit-width in common.
     """
-    largest = next(filter(fits, (_uniform(indicators, bits, bits) for bits in indicators.candidates)), None)
+    shared = _shared(indicators.weight_steps, indicators.activation_steps)
+    largest = next(filter(fits, (_uniform(indicators, bits, bits) for bits in shared)), None)
     if largest is None:
         raise PolicyError(_NONE_FITS)
     return _raised(indicators, largest, ((name, _KINDS) for name in indicators.weight_steps), fits)
@@ -41,11 +42,11 @@ def uniform_splits(indicators: Indicators, fits: Fits) -> list[Policy]:
     Activations are raised first, then weights, each in the order of execution.
 
     Raises:
-        PolicyError: the policy of the fewest bits does not fit.
+        PolicyError: the policy of the fewest bits does not fit, or the layers learned no bit-width in common.
     """
     pairs = [
         LayerBits(*pair)
-        for pair in itertools.product(indicators.candidates, repeat=2)
+        for pair in itertools.product(_shared(indicators.weight_steps), _shared(indicators.activation_steps))
         if fits(_uniform(indicators, *pair))
     ]
     if not pairs:
@@ -109,6 +110,15 @@ _NONE_FITS = "no policy fits this budget: even the fewest bits are above it; rai
 
 def _uniform(indicators: Indicators, weight: int, activation: int) -> Policy:
     return Policy.uniform(indicators.model, indicators.costs, weight, activation, indicators.input_size)
+
+
+def _shared(*steps: Steps) -> list[int]:
+    """Return the bit-widths that every layer learned, most bits first."""
+    learned = [set(of_layer) for of_kind in steps for of_layer in of_kind.values()]
+    shared = set.intersection(*learned) if learned else set()
+    if not shared:
+        raise PolicyError("the layers learned no bit-width in common, so no policy has equal bits; use random_policy")
+    return sorted(shared, reverse=True)
 
 
 def _is_larger(one: LayerBits, other: LayerBits) -> bool:

@@ -107,7 +107,8 @@ class Entry:
                 check_shape(metrics, {"top1": float}, f"{checkpoint.name}/metrics.json")
             figures = {key: checkpoint.config[key] for key in _COSTS}
             command = checkpoint.config["provenance"].get("command")
-            on_disk = sum(listed["bytes"] for listed in checkpoint.config["files"].values())
+            within = [listed["bytes"] for listed in checkpoint.config["files"].values()]
+            on_disk = sum(within) + self.folder.config["files"][match[0]]["bytes"]
             found.append(Published(name=match[1], disk_bytes=on_disk, top1=metrics["top1"], command=command, **figures))
         return tuple(sorted(found, key=lambda published: published.bitops))
 

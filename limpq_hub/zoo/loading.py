@@ -46,7 +46,7 @@ class Loaded:
         weights: "finetuned" for exactly this policy, "joint" from joint training, or "random".
         top1: percent, measured for exactly these weights and this policy, else None.
         expected: percent of top-1 on a line between the measured budgets of the joint weights on both sides; None where
-            `top1` is known, or the policy is not the best for a BitOps budget alone.
+            `top1` is known, BatchNorm was recalibrated, or the policy is not the best for a BitOps budget alone.
         nearest: the published fine-tuned policy next below in BitOps, or None.
         source: "bundled", "local" or "hub".
         revision: commit on the Hub, or None.
@@ -131,10 +131,12 @@ def load(
         network = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy).eval()
         apply_nearest_anchor_(network, plan.policy, entry.folder)
     network.requires_grad_(False).to(device)
-    if calibrate is not None and recalibrate_batch_norm_(network, _image_batches(calibrate, device)):
+    as_shipped = calibrate is None or not recalibrate_batch_norm_(network, _image_batches(calibrate, device))
+    if not as_shipped:
         top1 = None
     limit = _bitops_limit(plan, constraints)
-    on_front = kind == "joint" and {key for key, value in constraints.items() if value is not None} == {"bitops"}
+    alone = {key for key, value in constraints.items() if value is not None} == {"bitops"}
+    on_front = kind == "joint" and as_shipped and alone
     below = [published for published in entry.published if published.bitops <= limit]
     network.limpq = Loaded(
         plan=plan,

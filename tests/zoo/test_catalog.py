@@ -238,3 +238,66 @@ def test_the_bundled_resnet18_has_a_fine_tuned_policy_within_three_giga_bitops()
     assert sum(cost.fixed is not None for cost in entry.indicators.costs.values()) == 2
     with pytest.raises(ArtifactError, match=r"config\.json does not list 'policies/4G/config\.json'"):
         entry.checkpoint("4G")
+
+
+# The measured front
+
+FRONT = [(200, 40.0), (100, 20.0), (400, 50.0), (150, 99.0, 64), (50, 10.0, 64)]
+
+
+def test_the_front_holds_what_was_measured_as_shipped_or_recalibrated_most_bitops_first(with_front):
+    entry = find_entry(with_front(*FRONT))
+    shipped, recalibrated = (entry.front(calibrated=calibrated) for calibrated in (False, True))
+    assert [(record["bitops"], record["top1"]) for record in shipped] == [(400, 50.0), (200, 40.0), (100, 20.0)]
+    assert [(record["bitops"], record["top1"]) for record in recalibrated] == [(150, 99.0), (50, 10.0)]
+    assert shipped[0] == {"policy_sha256": "policy 2", "bitops": 400, "top1": 50.0, "calibration_images": 0}
+
+
+@pytest.mark.parametrize(
+    ("bitops", "top1"),
+    [
+        (100, 20.0),
+        (101, 20.2),
+        (150, 30.0),  # not the 99.0 that recalibrated weights had there
+        (199, 39.8),
+        (200, 40.0),
+        (220, 41.0),
+        (300, 45.0),
+        (400, 50.0),
+        (99, None),
+        (50, None),  # only recalibrated weights were measured there
+        (401, None),
+        (0, None),
+    ],
+)
+def test_the_expected_top1_lies_on_a_line_between_measured_budgets_and_is_unknown_outside(with_front, bitops, top1):
+    found = find_entry(with_front(*FRONT)).expected_top1(bitops)
+    assert found is None if top1 is None else found == pytest.approx(top1, rel=1e-12)
+
+
+def test_two_figures_at_one_budget_divide_by_nothing(with_front):
+    entry = find_entry(with_front((100, 20.0), (100, 30.0), (200, 40.0)))
+    assert entry.expected_top1(100) in (20.0, 30.0)
+    assert entry.expected_top1(150) == pytest.approx(35.0)
+
+
+@pytest.mark.parametrize("points", [[], [(100, 20.0, 64), (200, 30.0, 64)], [(150, 20.0)]], ids=str)
+def test_without_two_measured_budgets_nothing_is_expected(with_front, points):
+    assert find_entry(with_front(*points)).expected_top1(151) is None
+
+
+def test_without_metrics_the_front_is_empty(entry_copy, reseal):
+    (entry_copy / "metrics.json").unlink()
+    reseal(entry_copy)
+    entry = find_entry(f"local-dir:{entry_copy}")
+    assert (entry.front(calibrated=False), entry.front(calibrated=True), entry.expected_top1(1)) == ([], [], None)
+
+
+def test_the_size_on_disk_is_that_of_all_files_of_the_policy(tiny):
+    entry = find_entry(tiny.name)
+    for published in entry.published:
+        files = (tiny.folder / "policies" / published.name).iterdir()
+        assert published.disk_bytes == sum(path.stat().st_size for path in files) > published.size_bytes
+    assert [policy["disk_bytes"] for policy in entry.summary()["policies"]] == [
+        published.disk_bytes for published in entry.published
+    ]

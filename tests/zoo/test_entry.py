@@ -7,13 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, UnknownModelError
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.quant.convert import read_indicators, select_policy, set_policy_
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry import load_supernet, save_entry
+from limpq_hub.zoo.entry import load_float_network, load_supernet, save_entry, save_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import load
+from limpq_hub.zoo.network import NetworkSpec
 
 LAYER = "layer2.0.conv1"
 
@@ -200,3 +201,102 @@ def test_an_input_size_that_the_network_does_not_take_is_refused(entry_copy, res
     reseal(entry_copy, architecture="test_vit", input_size=64)
     with pytest.raises(ArtifactError, match=r"test_vit.* 64 pixels"):
         read_supernet(entry_copy)
+
+
+# The float network
+
+
+@pytest.fixture
+def float_network(tiny):
+    """A float network of the entry, with random weights and statistics, in train mode."""
+    torch.manual_seed(3)
+    network = NetworkSpec.of(tiny.supernet).build().train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return network
+
+
+@pytest.fixture
+def with_float(entry_copy, float_network, tiny):
+    """The copy of the entry with its float network, sealed."""
+    save_float_network(entry_copy, float_network)
+    seal_entry(entry_copy, NetworkSpec.of(tiny.supernet))
+    return entry_copy
+
+
+def test_a_float_network_comes_back_as_half_precision_leaves_it(with_float, float_network, tiny):
+    original = float_network.state_dict()
+    found = load_float_network(open_local_folder(with_float, "entry"))
+    assert not any(module.training for module in found.modules())
+    assert list(found.state_dict()) == list(original)
+    for name, value in found.state_dict().items():
+        halved = original[name].to(torch.float16).to(torch.float32) if value.ndim > 1 else original[name]
+        assert torch.equal(value, halved), name
+        assert value.dtype == original[name].dtype, name
+    stored = load_file(with_float / "float.safetensors")
+    halves = {name for name, value in stored.items() if value.dtype is torch.float16}
+    assert halves == {f"{name}.weight" for name in tiny.costs}
+    float_network.eval()
+    with torch.no_grad():
+        for parameter in float_network.parameters():
+            parameter.copy_(parameter.half().float() if parameter.ndim > 1 else parameter)
+        assert torch.equal(found(tiny.images), float_network(tiny.images))
+
+
+def test_an_entry_with_a_float_network_still_gives_its_supernet_and_policies(with_float, tiny):
+    assert "float.safetensors" in open_local_folder(with_float, "entry").files
+    assert torch.equal(read_supernet(with_float).fc.weight, read_supernet(tiny.folder).fc.weight)
+    assert load(f"local-dir:{with_float}", bitops="w3a3").limpq.weights == "finetuned"
+
+
+def test_an_entry_without_a_float_network_says_what_to_give_instead(tiny):
+    message = f"{tiny.folder} holds no float network; give its weights as a safetensors file"
+    with pytest.raises(UnknownModelError, match=f"^{re.escape(message)}$"):
+        load_float_network(open_local_folder(tiny.folder, "entry"))
+
+
+def test_a_float_network_that_is_not_sealed_is_none_of_the_entry(entry_copy, float_network):
+    before = (entry_copy / "config.json").read_bytes()
+    save_float_network(entry_copy, float_network)
+    assert (entry_copy / "config.json").read_bytes() == before
+    with pytest.raises(UnknownModelError, match="holds no float network"):
+        load_float_network(open_local_folder(entry_copy, "entry"))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_damaged_float_network_is_refused_by_name(with_float, damage):
+    path = with_float / "float.safetensors"
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(data[:-100] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    message = r"/float\.safetensors is (damaged: its \d+ bytes are not|missing; fetch the artifact again)"
+    with pytest.raises(ArtifactIntegrityError, match=message):
+        load_float_network(open_local_folder(with_float, "entry"))
+
+
+def test_a_float_network_that_is_no_safetensors_file_is_refused(with_float, reseal):
+    (with_float / "float.safetensors").write_bytes(b"weights")
+    reseal(with_float)
+    with pytest.raises(ArtifactFormatError, match=r"/float\.safetensors is not a safetensors file: "):
+        load_float_network(open_local_folder(with_float, "entry"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("fc.bias", None, "tensor fc.bias is missing"),
+        ("extra", torch.ones(1), "tensor extra is not part of the network"),
+        ("fc.bias", torch.ones(7), "tensor fc.bias is torch.float32 [7], the network needs [10]"),
+        ("fc.bias", torch.full((10,), float("nan")), "tensor fc.bias has a value that is not finite"),
+    ],
+)
+def test_a_float_network_of_other_tensors_is_refused_by_tensor(with_float, reseal, key, value, message):
+    path = with_float / "float.safetensors"
+    tensors = load_file(path) | {key: value}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+    reseal(with_float)
+    with pytest.raises(ArtifactFormatError, match=rf"/float\.safetensors: {re.escape(message)}"):
+        load_float_network(open_local_folder(with_float, "entry"))

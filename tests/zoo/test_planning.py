@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -27,7 +28,13 @@ def test_search_never_imports_torch(run_python, tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    ["search resnet18 --bitops 3G", "search resnet18 --size 3MB --json", "list", "info resnet18"],
+    [
+        "search resnet18 --bitops 3G",
+        "search resnet18 --size 3MB --json",
+        "frontier resnet18 --points 3",
+        "list",
+        "info resnet18",
+    ],
 )
 def test_the_command_line_never_imports_torch_to_search_or_list(run_python, command):
     code = (
@@ -144,3 +151,57 @@ def test_every_argument_of_the_search_is_passed_on(tiny):
 def test_a_plan_written_as_json_holds_the_policy_file(tiny):
     content = json.loads(json.dumps(limpq_hub.search(tiny.name, bitops="w3a3").to_json()))
     assert limpq_hub.Policy.from_json(content["policy"]) == tiny.policies["small"]
+
+
+def test_the_frontier_never_imports_torch(run_python, tiny):
+    path = str(tiny.folder / "indicators.json")
+    code = (
+        "import sys, limpq_hub\n"
+        f"for model in ('resnet18', {path!r}, limpq_hub.Indicators.load({path!r}), {tiny.name!r}):\n"
+        "    assert len(limpq_hub.frontier(model, points=3)) == 3\n"
+        "print(sorted({'torch', 'timm', 'torchvision', 'huggingface_hub'} & set(sys.modules)))"
+    )
+    result = run_python(code)
+    assert (result.stdout, result.stderr, result.returncode) == ("[]\n", "", 0)
+
+
+def test_the_frontier_goes_from_the_fewest_to_the_most_bits_and_each_plan_is_the_search_at_its_bitops(tiny):
+    plans = limpq_hub.frontier(tiny.name, points=8)
+    assert (plans[0].policy, plans[-1].policy) == (tiny.joint, tiny.policies["large"])
+    for bits, plan in ((2, plans[0]), (4, plans[-1])):
+        assert plan.bitops == sum(cost.macs * (64 if cost.fixed else bits * bits) for cost in tiny.costs.values())
+    for cheaper, dearer in pairwise(plans):
+        assert cheaper.bitops < dearer.bitops
+        assert cheaper.objective > dearer.objective
+    for plan in plans:
+        assert plan.objective == limpq_hub.search(tiny.name, bitops=plan.bitops).objective
+
+
+def test_the_frontier_has_a_hundred_budgets_unless_told_otherwise(tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr("limpq_hub.zoo.planning.pareto_front", lambda *given, **more: asked.append((given, more)))
+    limpq_hub.frontier(tiny.indicators)
+    limpq_hub.frontier(tiny.indicators, points=7, alpha=0.5, counting="limpq")
+    assert asked == [
+        ((tiny.indicators, 100), {"alpha": None, "counting": "exact"}),
+        ((tiny.indicators, 7), {"alpha": 0.5, "counting": "limpq"}),
+    ]
+
+
+def test_name_path_text_and_indicators_give_the_same_frontier(tiny):
+    path = tiny.folder / "indicators.json"
+    models = (tiny.name, path, str(path), tiny.indicators)
+    found = [[plan.policy for plan in limpq_hub.frontier(model, points=4)] for model in models]
+    assert all(policies == found[0] for policies in found)
+
+
+@pytest.mark.parametrize("points", [1, 0, True, 2.5, "9"])
+def test_a_frontier_of_points_that_cannot_be_is_refused(tiny, points):
+    message = f"points={points!r} cannot be: use a whole number of at least 2, for example 100"
+    with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
+        limpq_hub.frontier(tiny.name, points=points)
+
+
+def test_the_frontier_of_an_unknown_model_is_refused():
+    with pytest.raises(UnknownModelError, match=r"no model is named 'resnet81'; did you mean resnet18"):
+        limpq_hub.frontier("resnet81")
