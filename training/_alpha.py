@@ -15,6 +15,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import Policy
 
 ALPHAS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 2.0, 3.0)
+_LEAST_DIVERGENCE = 1e-9  # in nats
 
 
 def with_measured_alpha(indicators: Indicators, nearness: Nearness) -> tuple[Indicators, dict[str, list[float]]]:
@@ -31,7 +32,8 @@ def with_measured_alpha(indicators: Indicators, nearness: Nearness) -> tuple[Ind
         alpha: [nearness.divergence(search(indicators, budget, alpha=alpha).policy) for budget in budgets]
         for alpha in ALPHAS
     }
-    best = min(ALPHAS, key=lambda alpha: sum(map(math.log, measured[alpha])))
+    # Rounding leaves 0, or less, of the divergence of a policy that is as good as float.
+    best = min(ALPHAS, key=lambda alpha: sum(math.log(max(found, _LEAST_DIVERGENCE)) for found in measured[alpha]))
     record = {f"{alpha:g}": [round(divergence, 5) for divergence in found] for alpha, found in measured.items()}
     return replace(indicators, alpha=best), record
 

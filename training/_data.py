@@ -79,7 +79,12 @@ def validation_loader(
         DataError: the data set is missing or empty.
     """
     images = _plain_images(options, spec, training=False)
-    return _loader(options, images, batch_size, sampler=range(0, len(images), every))
+    if every == 1:
+        return _loader(options, images, batch_size)
+    # A sampler would not do: Accelerate cuts the last batch by the length of the data set.
+    chosen = Subset(images, range(0, len(images), every))
+    chosen.unreadable = images.unreadable
+    return _loader(options, chosen, batch_size)
 
 
 def calibration_batches(options: argparse.Namespace, spec: NetworkSpec, count: int) -> list[Tensor]:

@@ -19,7 +19,9 @@ class Nearness:
     """
 
     def __init__(self, supernet: nn.Module, network: nn.Module, images: Sequence[Tensor]) -> None:
-        """Take the images, at least two batches that are not augmented, [batch, 3, height, width] each."""
+        """Take the images, not augmented, at least two, [batch, 3, height, width] each batch."""
+        if len(images) == 1:  # of a small data set, or few images
+            images = images[0].chunk(2)
         half = len(images) // 2
         self.supernet, self.adapt, self.held_out = supernet, images[:half], images[half:]
         self.known: dict[str, float] = {}

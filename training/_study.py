@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from _data import calibration_batches, validation_loader
 from _evaluate import evaluate, log_probabilities
+from _measured import Figures, Measured
 from _nearness import Nearness
 from _networks import check_fits, float_network_of
+from _options import options_record
 from _run import new_accelerator
 from accelerate import Accelerator
 from scipy.stats import spearmanr
@@ -21,7 +22,7 @@ from torch import nn
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
 from limpq_hub.plan.rivals import random_policy, reversed_importance, uniform_filled, uniform_splits
@@ -34,19 +35,27 @@ from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import search
 
-Figures = dict[str, Any]
 _CHOOSING_IMAGES = 2048
+# Options that no figure depends on, or that its key names.
+_MAY_CHANGE = {"bitops", "random", "correlated", "correlate_every", "steps", "output", "workers", "threads"}
 
 
 class Study:
     """Policies of one entry, measured on the validation images; what was measured before is not measured again."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        """Load the networks and the images."""
+        """Load the networks and the images.
+
+        Raises:
+            TrainingError: what was measured before was measured with other options.
+        """
         self.options = options
         self.accelerator: Accelerator = new_accelerator(options)
         self.entry = find_entry(options.model)
         check_fits(options, self.entry)
+        settings = {key: value for key, value in options_record(options).items() if key not in _MAY_CHANGE}
+        settings["supernet"] = self.entry.folder.config["files"]["supernet.safetensors"]["sha256"]
+        self.measured = Measured(options.output / "measured.json", settings)
         self.indicators: Indicators = self.entry.indicators
         spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
         device = self.accelerator.device
@@ -59,8 +68,6 @@ class Study:
         self.references = {
             every: log_probabilities(self.accelerator, network, loader) for every, loader in self.loaders.items()
         }
-        self.path = options.output / "measured.json"
-        self.measured: dict[str, Figures] = read_json(self.path) if self.path.exists() else {}
 
     def at_budget(self, bitops: str) -> list[Figures]:
         """Return a row per contender: what it is, and its figures before and after fine-tuning."""
@@ -124,12 +131,7 @@ class Study:
         points = [
             {**self.described(policy), **self.joint(policy, every=self.options.correlate_every)} for policy in policies
         ]
-        objectives = [point["objective"] for point in points]
-        return {
-            "kl": round(float(spearmanr(objectives, [point["kl"] for point in points]).statistic), 4),
-            "top1": round(float(spearmanr(objectives, [point["top1"] for point in points]).statistic), 4),
-            "points": points,
-        }
+        return {**{key: _rank_correlation(points, key) for key in ("kl", "top1")}, "points": points}
 
     def described(self, policy: Policy) -> Figures:
         """Return what a policy costs, and its objective."""
@@ -151,7 +153,7 @@ class Study:
             recalibrate_batch_norm_(model, self.images)
             return self.figures(model, every)
 
-        return self.once(f"joint {every} {policy.digest()}", measure)
+        return self.measured.once(f"joint {every} {policy.digest()}", measure)
 
     def finetuned(self, policy: Policy) -> Figures:
         """Return the figures of the policy after the same fine-tuning as all others."""
@@ -163,7 +165,7 @@ class Study:
             model, _ = load_checkpoint(open_local_folder(folder, "checkpoint"))
             return self.figures(model.to(self.accelerator.device), 1)
 
-        return self.once(f"finetuned {self.options.steps} {policy.digest()}", measure)
+        return self.measured.once(f"finetuned {self.options.steps} {policy.digest()}", measure)
 
     def finetuning(self, folder: Path) -> list[str]:
         """Return the command line that fine-tunes the policy of a folder."""
@@ -172,6 +174,11 @@ class Study:
         command += ["--policy", f"{folder}.json", "--max-steps", str(options.steps), "--output", str(folder)]
         command += ["--batch-size", str(options.batch_size), "--seed", str(options.seed)]
         command += ["--workers", str(options.workers), "--no-compile"]
+        command += ["--train-split", options.train_split, "--val-split", options.val_split]
+        command += ["--data-root", options.data_root] if options.data_root else []
+        command += ["--mixed-precision", options.mixed_precision] if options.mixed_precision != "no" else []
+        command += ["--float64"] if options.float64 else []
+        command += ["--cache-images"] if options.cache_images else []
         command += ["--recipe", options.recipe] if options.recipe else []
         command += ["--weights", options.weights] if options.weights else []
         command += ["--threads", str(options.threads)] if options.threads else []
@@ -182,9 +189,10 @@ class Study:
         """Return top-1 and KL to the float network, with standard errors."""
         return evaluate(self.accelerator, model, self.loaders[every], self.references[every])
 
-    def once(self, key: str, measure: Callable[[], Figures]) -> Figures:
-        """Return what was measured under `key`, measuring it if it was not."""
-        if key not in self.measured:
-            self.measured[key] = measure()
-            write_json(self.path, self.measured)
-        return self.measured[key]
+
+def _rank_correlation(points: Sequence[Figures], key: str) -> float:
+    """Return Spearman's rank correlation of the objective with a figure; 0 where one of them does not vary."""
+    objectives, figures = ([point[name] for point in points] for name in ("objective", key))
+    if len(set(objectives)) < 2 or len(set(figures)) < 2:
+        return 0.0
+    return round(float(spearmanr(objectives, figures).statistic), 4)

@@ -14,12 +14,18 @@ from _data import (
     first_images,
     loader_speed,
     training_loader,
+    validation_loader,
 )
+from _evaluate import evaluate
+from accelerate import Accelerator
 from drawn_pictures import (
     SPEC,
     draw_varied,
+    encoded,
     options_of,
+    red_of,
 )
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from limpq_hub.errors import DataError
@@ -89,3 +95,35 @@ def test_the_record_of_data_in_folders_is_the_hash_of_its_sorted_names(varied):
     assert data_record(options) == expected | {"training_images": 6}
     del options.data_fraction
     assert data_record(options) == expected
+
+
+@pytest.fixture
+def thirteen(tmp_path) -> Path:
+    """Thirteen validation pictures of one class; each is its own shade of red."""
+    (tmp_path / "val/c0").mkdir(parents=True)
+    for index in range(13):
+        (tmp_path / f"val/c0/{index:02}.png").write_bytes(encoded(10 * index))
+    return tmp_path
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 13, 20])
+def test_one_validation_image_of_so_many_is_taken_from_the_first_on(thirteen, every):
+    loader = validation_loader(options_of(thirteen), SPEC, 4, every=every)
+    assert [red_of(image) for images, _ in loader for image in images] == list(range(0, 130, 10 * every))
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch_size", [2, 4, 5])
+def test_each_image_that_was_taken_is_evaluated(thirteen, every, batch_size):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.num_classes = 3
+    loader = validation_loader(options_of(thirteen), SPEC, batch_size, every=every)
+    assert evaluate(Accelerator(cpu=True), network, loader)["images"] == len(range(0, 13, every))
+
+
+def test_an_unreadable_picture_among_those_taken_is_an_error(thirteen):
+    (thirteen / "val/c0/04.png").write_bytes(b"no picture")
+    loader = validation_loader(options_of(thirteen), SPEC, 4, every=2)
+    assert sum(1 for _ in loader) == 2
+    with pytest.raises(DataError, match=r"1 of 13 images cannot be decoded, more than 0.1 %: .*c0/04\.png; replace"):
+        loader.dataset.unreadable.check()

@@ -1,10 +1,13 @@
-"""Top-1 and top-5 against counts by hand; pictures that cannot be decoded count for nothing."""
+"""Top-1, top-5 and KL against counts and formulas by hand; pictures that cannot be decoded count for nothing."""
 
+import numpy as np
 import pytest
 import torch
-from _evaluate import evaluate
+from _evaluate import evaluate, log_probabilities
 from _unreadable import UNREADABLE, Unreadable
 from accelerate import Accelerator
+from scipy.special import log_softmax, rel_entr
+from scipy.stats import sem
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -114,3 +117,71 @@ def test_tensor_float_32_is_off_while_evaluating(tensor_float_32):
     )
     evaluate(Accelerator(cpu=True), network, DataLoader(Rows([rank(0, 0)], [0]), 1))
     assert seen == [(False, False)]
+
+
+def drawn(count: int, *, seed: int) -> list[list[float]]:
+    return (2 * torch.randn(count, 8, generator=torch.Generator().manual_seed(seed))).tolist()
+
+
+def compared(logits: list[list[float]], reference: list[list[float]], labels: list[int], batch_size: int):
+    """Return the figures of one network beside another, on the same images."""
+    accelerator, loaders = (
+        Accelerator(cpu=True),
+        [DataLoader(Rows(rows, labels), batch_size) for rows in (reference, logits)],
+    )
+    known = log_probabilities(accelerator, FirstRow(8), loaders[0])
+    return evaluate(accelerator, FirstRow(8), loaders[1], known)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11, 100])
+def test_kl_and_standard_errors_are_those_of_the_formulas_whatever_the_batch_size(batch_size):
+    logits, reference = drawn(11, seed=0), drawn(11, seed=1)
+    labels = [(best + (index < 4)) % 8 for index, best in enumerate(np.argmax(logits, 1).tolist())]
+    found = compared(logits, reference, labels, batch_size)
+    of_each = rel_entr(np.exp(log_softmax(reference, 1)), np.exp(log_softmax(logits, 1))).sum(1)
+    hits = np.argmax(logits, 1) == labels
+    assert hits.sum() == 7
+    assert found.keys() == {"top1", "top5", "images", "top1_standard_error", "kl", "kl_standard_error"}
+    assert found["kl"] == pytest.approx(of_each.mean(), abs=2e-6)
+    assert found["kl_standard_error"] == pytest.approx(sem(of_each), abs=2e-6)
+    assert found["top1"] == pytest.approx(100 * hits.mean(), abs=1e-4)
+    assert found["top1_standard_error"] == pytest.approx(100 * np.std(hits) / np.sqrt(11), abs=1e-4)
+
+
+def test_unreadable_pictures_are_left_out_of_kl_and_standard_errors(capsys):
+    logits, reference = drawn(6, seed=2), drawn(6, seed=3)
+    labels = [0, UNREADABLE, 1, 2, UNREADABLE, 3]
+    kept = [0, 2, 3, 5]
+    found = compared(logits, reference, labels, 4)
+    alone = compared(*([rows[index] for index in kept] for rows in (logits, reference, labels)), 4)
+    assert found == alone | {"unreadable": 2}
+    assert capsys.readouterr().err.count("cannot be decoded, left out: picture 1 (broken)") == 2
+
+
+def test_a_network_beside_itself_has_no_divergence():
+    rows = drawn(5, seed=4)
+    found = compared(rows, rows, [0, 1, 2, 3, 4], 2)
+    assert (found["kl"], found["kl_standard_error"]) == (0.0, 0.0)
+
+
+def test_without_a_reference_there_is_no_kl():
+    rows = Rows(drawn(4, seed=5), [0, 1, 2, 3])
+    assert measured(rows).keys() == {"top1", "top5", "images"}
+
+
+def test_log_probabilities_are_of_each_batch_in_order_without_gradients_in_eval_mode():
+    logits, network = drawn(7, seed=6), FirstRow(8).train()
+    found = log_probabilities(Accelerator(cpu=True), network, DataLoader(Rows(logits, [0] * 7), 3))
+    assert [batch.shape for batch in found] == [(3, 8), (3, 8), (1, 8)]
+    np.testing.assert_allclose(torch.cat(found), log_softmax(logits, 1), rtol=1e-5, atol=1e-5)
+    assert network.modes == {(False, False)}
+
+
+def test_tensor_float_32_is_off_for_log_probabilities_too(tensor_float_32):
+    seen, network = [], FirstRow(8)
+    network.register_forward_hook(
+        lambda *_: seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+    )
+    log_probabilities(Accelerator(cpu=True), network, DataLoader(Rows([rank(0, 0)], [0]), 1))
+    assert seen == [(False, False)]
+    assert torch.backends.cudnn.allow_tf32

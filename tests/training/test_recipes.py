@@ -1,5 +1,6 @@
 """Every recipe starts with one command: two steps of each of its sections at 224 pixels, on generated pictures."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import finetune
@@ -10,6 +11,7 @@ import pytest
 import timm
 import yaml
 from _recipe import names
+from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -41,22 +43,31 @@ def float_weights(architecture: str, path: Path) -> str:
     return str(path)
 
 
+def run_alone(main: Callable[[list[str]], None], options: list[str]) -> None:
+    """Run a script as if in a process of its own, in which sections may differ in precision."""
+    AcceleratorState._reset_state()
+    try:
+        main(options)
+    finally:
+        AcceleratorState._reset_state()
+
+
 @pytest.mark.parametrize("recipe", names())
 def test_a_recipe_trains_indicators_and_fine_tunes_a_policy(recipe, large_pictures, tmp_path):
     sections = yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())
     data = ["--recipe", recipe, "--data", str(large_pictures), *SMALL]
     weights = ["--weights", float_weights(sections["indicators"]["model"], tmp_path / "float.safetensors")]
-    indicators.main([*data, *SHORT, *weights, "--anchors", "1", "--output", str(tmp_path / "joint")])
+    run_alone(indicators.main, [*data, *SHORT, *weights, "--anchors", "1", "--output", str(tmp_path / "joint")])
     entry = find_entry(f"local-dir:{tmp_path}/joint")
     assert entry.indicators.candidates == (6, 5, 4, 3, 2)
     assert len((tmp_path / "joint/metrics.jsonl").read_text().splitlines()) == 2
     if "pretrain" in sections:
-        pretrain.main([*data, "--output", str(tmp_path / "float")])
+        run_alone(pretrain.main, [*data, "--output", str(tmp_path / "float")])
         assert read_json(tmp_path / "float/metrics.json")["images"] == CLASSES
     if "finetune" in sections:
         tune = [option for option in data if option not in ("--input-size", "224")]
         tune += ["--model", entry.name, "--bitops", "w4a4"]
-        finetune.main([*tune, *SHORT, *weights, "--output", str(tmp_path / "w4a4")])
+        run_alone(finetune.main, [*tune, *SHORT, *weights, "--output", str(tmp_path / "w4a4")])
         metrics = read_json(tmp_path / "w4a4/metrics.json")
         assert metrics["images"] == CLASSES
 

@@ -1,0 +1,44 @@
+"""Figures that were measured, each once: what `compare.py` keeps to go on where it was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from limpq_hub.errors import TrainingError
+from limpq_hub.plan.jsonfile import check_shape, read_json, write_json
+
+Figures = dict[str, Any]
+FORMAT = 1
+
+
+class Measured:
+    """Figures by key, in a JSON file beside the settings that all of them were measured with."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Read what was measured before.
+
+        Args:
+            settings: what every figure depends on, as JSON holds it.
+
+        Raises:
+            TrainingError: the figures were measured with other settings.
+            ArtifactFormatError: the file is malformed.
+        """
+        self.path, self.settings = path, dict(settings)
+        self.figures: dict[str, Figures] = {}
+        if path.exists():
+            before = read_json(path)
+            check_shape(before, {"format": int, "settings": dict, "figures": dict}, str(path))
+            changed = sorted(key for key, value in self.settings.items() if before["settings"].get(key) != value)
+            if changed:
+                raise TrainingError(f"{path} was measured with another {', '.join(changed)}; choose another --output")
+            self.figures = before["figures"]
+
+    def once(self, key: str, measure: Callable[[], Figures]) -> Figures:
+        """Return what was measured under `key`, measuring it if it was not."""
+        if key not in self.figures:
+            self.figures[key] = measure()
+            write_json(self.path, {"format": FORMAT, "settings": self.settings, "figures": self.figures})
+        return self.figures[key]
