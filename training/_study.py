@@ -159,7 +159,7 @@ class Study:
         """Return the figures of the policy after the same fine-tuning as all others."""
 
         def measure() -> Figures:
-            folder = self.options.output / policy.digest()[:12]
+            folder = self.options.output / f"{policy.digest()[:12]}-{self.options.steps}"
             write_json(self.options.output / f"{folder.name}.json", policy.to_json())
             subprocess.run([sys.executable, *self.finetuning(folder)], check=True)
             model, _ = load_checkpoint(open_local_folder(folder, "checkpoint"))
