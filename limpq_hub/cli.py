@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     front = command("frontier", _frontier, "Show the best policies over the whole range of budgets.")
     front.add_argument("model", help="resnet18, hf-hub:owner/name, local-dir:path, or an indicators.json")
     front.add_argument("--points", type=_count, default=20, help="how many budgets, evenly apart")
-    front.add_argument("--alpha", type=float, help="weight of the weights in the objective")
+    front.add_argument("--alpha", type=float, help="factor of the weight importance in the objective")
 
     info = command("info", _info, "Show one model: its layers, budgets, policies, files and provenance.")
     info.add_argument("model", help="resnet18, hf-hub:owner/name or local-dir:path")
@@ -94,7 +94,7 @@ def _add_search_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--compression", help="times smaller than 32-bit weights: 12.2x")
     group.add_argument("--activation-memory", help="bytes of the largest layer input: 64kB")
     choice = parser.add_argument_group("search")
-    choice.add_argument("--alpha", type=float, help="weight of the weights in the objective")
+    choice.add_argument("--alpha", type=float, help="factor of the weight importance in the objective")
     choice.add_argument("--candidates", type=int, nargs="+", help="bit-widths that may be used")
     choice.add_argument("--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'")
     choice.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits")

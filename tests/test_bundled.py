@@ -142,7 +142,7 @@ def test_a_budget_between_the_measured_ones_says_what_to_expect():
     front = {record["bitops"]: record["top1"] for record in find_entry("resnet18").front(calibrated=False)}
     below, above = (top1 for bitops, top1 in sorted(front.items()) if 1_950_000_000 < bitops < 2_300_000_000)
     assert model.limpq.top1 is None
-    assert min(below, above) <= model.limpq.expected <= max(below, above)
+    assert min(below, above) <= model.limpq.expected_top1 <= max(below, above)
 
 
 def test_the_front_is_measured_at_twelve_budgets_or_more_with_shipped_and_recalibrated_batch_norm():

@@ -31,15 +31,15 @@ def evaluate(
         DataError: there is no image, or too many cannot be decoded.
     """
     model.eval()
-    with _full_precision():
+    with full_precision():
         return _figures(accelerator, model, loader, reference)
 
 
 @torch.no_grad()
 def log_probabilities(accelerator: Accelerator, model: nn.Module, loader: DataLoader) -> list[Tensor]:
-    """Return what `model` makes of each batch of this process, [batch, classes] each, in the order of `loader`."""
+    """Return the log-probabilities of each batch of this process, [batch, classes] each, in the order of `loader`."""
     model.eval()
-    with _full_precision():
+    with full_precision():
         batches = accelerator.prepare_data_loader(loader, device_placement=True)
         return [model(images).log_softmax(-1) for images, _ in batches]
 
@@ -52,7 +52,7 @@ def _figures(
     for index, (images, labels) in enumerate(accelerator.prepare_data_loader(loader, device_placement=True)):
         logits = model(images)
         found = logits.topk(min(5, model.num_classes)).indices == labels[:, None]
-        distance = _divergence(logits, reference[index]) if reference else logits.new_zeros(len(logits))
+        distance = logits.new_zeros(len(logits)) if reference is None else _divergence(logits, reference[index])
         found, labels, distance = accelerator.gather_for_metrics((found, labels, distance))
         readable = labels != UNREADABLE
         distances.append(distance[readable])
@@ -62,11 +62,11 @@ def _figures(
     if not images:
         raise DataError("no validation image was found; see the folder val/ of --data")
     figures = {"top1": round(100 * top1 / images, 4), "top5": round(100 * top5 / images, 4), "images": images}
-    if reference:
+    if reference is not None:
         share, distance = top1 / images, torch.cat(distances).double()
         figures["top1_standard_error"] = round(100 * math.sqrt(share * (1 - share) / images), 4)
         figures["kl"] = round(float(distance.mean()), 6)
-        figures["kl_standard_error"] = round(float(distance.std()) / math.sqrt(images), 6)
+        figures["kl_standard_error"] = round(float(distance.std(correction=0)) / math.sqrt(images), 6)
     return figures | ({"unreadable": unreadable} if unreadable else {})
 
 
@@ -80,7 +80,7 @@ def _divergence(logits: Tensor, reference: Tensor) -> Tensor:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """Switch TensorFloat-32 off, with which figures would depend on the device."""
     backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [backend.allow_tf32 for backend in backends]

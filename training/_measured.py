@@ -31,7 +31,10 @@ class Measured:
         if path.exists():
             before = read_json(path)
             check_shape(before, {"format": int, "settings": dict, "figures": dict}, str(path))
-            changed = sorted(key for key, value in self.settings.items() if before["settings"].get(key) != value)
+            if before["format"] != FORMAT:
+                raise TrainingError(f"{path} is of format {before['format']}, not {FORMAT}; choose another --output")
+            keys = sorted(before["settings"].keys() | self.settings.keys())
+            changed = [key for key in keys if before["settings"].get(key) != self.settings.get(key)]
             if changed:
                 raise TrainingError(f"{path} was measured with another {', '.join(changed)}; choose another --output")
             self.figures = before["figures"]

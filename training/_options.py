@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import signal
 import sys
@@ -173,6 +174,14 @@ def positive(number: Callable[[str], float]) -> Callable[[str], float]:
     return parse
 
 
+def at_least_zero(text: str) -> float:
+    """Return a finite number of at least 0, as an argparse type."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    return value
+
+
 def share(text: str) -> float:
     """Return a number from 0 to 1, as an argparse type."""
     value = float(text)
@@ -209,10 +218,10 @@ def options_record(options: argparse.Namespace) -> dict[str, object]:
     return {key: plain(value) for key, value in vars(options).items()}
 
 
-def command_line(argv: Sequence[str] | None) -> str:
+def command_line(argv: Sequence[str] | None, launcher: str = "accelerate launch") -> str:
     """Return the command that gives this script's result, whether or not it was resumed."""
     arguments = [argument for argument in (sys.argv[1:] if argv is None else argv) if argument != "--resume"]
-    return f"accelerate launch training/{Path(sys.argv[0]).name} {shlex.join(arguments)}"
+    return f"{launcher} training/{Path(sys.argv[0]).name} {shlex.join(arguments)}"
 
 
 def _add_teacher_options(group: argparse._ArgumentGroup, distill: float) -> None:

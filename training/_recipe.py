@@ -23,6 +23,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
+def path_of(recipe: str) -> Path:
+    """Return the file of a recipe, given by name or path."""
+    return Path(recipe) if Path(recipe).suffix else _FOLDER / f"{recipe}.yaml"
+
+
 def with_recipe(parser: argparse.ArgumentParser, script: str, argv: Sequence[str]) -> list[str]:
     """Return the arguments with those of the recipe before them: what is typed comes last and wins.
 
@@ -36,7 +41,7 @@ def with_recipe(parser: argparse.ArgumentParser, script: str, argv: Sequence[str
     recipe = finder.parse_known_args(argv)[0].recipe
     if recipe is None:
         return list(argv)
-    path = Path(recipe) if Path(recipe).suffix else _FOLDER / f"{recipe}.yaml"
+    path = path_of(recipe)
     if not path.is_file():
         parser.error(f"--recipe {recipe}: there is no such file; recipes are {', '.join(names())}")
     try:

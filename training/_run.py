@@ -70,7 +70,7 @@ def finish(accelerator: Accelerator) -> None:
 def provenance(
     accelerator: Accelerator, command: str, options: argparse.Namespace, seconds: float
 ) -> dict[str, object]:
-    """Return how a result came about: command, seed, device, versions, time, and the sha256 of the weights it took."""
+    """Return how a result came about: command, seed, device, versions, time, and the sha256 of given weights."""
     device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"{platform.machine()} CPU"
     return {
         "command": command,
@@ -79,11 +79,12 @@ def provenance(
         "seconds": round(seconds, 1),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {"limpq-hub": __version__, "torch": torch.__version__, "timm": timm.__version__},
-        **_weights_record(options),
+        **weights_record(options),
     }
 
 
-def _weights_record(options: argparse.Namespace) -> dict[str, str]:
+def weights_record(options: argparse.Namespace) -> dict[str, str]:
+    """Return the sha256 of each file of weights that the options name."""
     files = {key: getattr(options, key, None) for key in ("weights", "teacher")}
     return {
         f"{key}_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()

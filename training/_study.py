@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,23 +15,25 @@ from _measured import Figures, Measured
 from _nearness import Nearness
 from _networks import check_fits, float_network_of
 from _options import options_record
-from _run import new_accelerator
+from _recipe import path_of
+from _run import new_accelerator, weights_record
 from accelerate import Accelerator
 from scipy.stats import spearmanr
 from torch import nn
 
+from limpq_hub.errors import TrainingError
+from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
-from limpq_hub.plan.rivals import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
-from limpq_hub.zoo.entry import load_supernet
+from limpq_hub.zoo.entry import FLOAT, SUPERNET, load_supernet
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import search
@@ -47,14 +50,20 @@ class Study:
         """Load the networks and the images.
 
         Raises:
-            TrainingError: what was measured before was measured with other options.
+            TrainingError: what was measured before was measured with other options, or there are several processes.
         """
         self.options = options
         self.accelerator: Accelerator = new_accelerator(options)
+        if self.accelerator.num_processes > 1:
+            raise TrainingError("compare.py runs as one process: start it with python training/compare.py")
         self.entry = find_entry(options.model)
         check_fits(options, self.entry)
         settings = {key: value for key, value in options_record(options).items() if key not in _MAY_CHANGE}
-        settings["supernet"] = self.entry.folder.config["files"]["supernet.safetensors"]["sha256"]
+        settings |= weights_record(options)
+        files = self.entry.folder.config["files"]
+        settings |= {name: files[name]["sha256"] for name in (SUPERNET, FLOAT) if name in files}
+        if options.recipe:
+            settings["recipe_sha256"] = hashlib.sha256(path_of(options.recipe).read_bytes()).hexdigest()
         self.measured = Measured(options.output / "measured.json", settings)
         self.indicators: Indicators = self.entry.indicators
         spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
@@ -110,9 +119,8 @@ class Study:
 
     def correlations(self) -> Figures:
         """Return the rank correlations of the objective with what was measured, and the points behind them."""
-        costs, count = self.indicators.costs, self.options.correlated
-        least = total_bitops(costs, self.indicators.fewest_bits())
-        most = total_bitops(costs, Policy.uniform(self.indicators.model, costs, max(self.indicators.candidates)))
+        count = self.options.correlated
+        least, most = self.indicators.bitops_range()
         limits = {
             f"at {self.options.bitops[0]}": [self.limit(self.options.bitops[0])] * count,
             "over all budgets": [least + (most - least) * (place + 1) // (count + 1) for place in range(count)],
@@ -161,7 +169,9 @@ class Study:
         def measure() -> Figures:
             folder = self.options.output / f"{policy.digest()[:12]}-{self.options.steps}"
             write_json(self.options.output / f"{folder.name}.json", policy.to_json())
-            subprocess.run([sys.executable, *self.finetuning(folder)], check=True)
+            code = subprocess.run([sys.executable, *self.finetuning(folder)], check=False).returncode
+            if code:
+                raise TrainingError(f"fine-tuning in {folder} ended with exit code {code}; run the same command again")
             model, _ = load_checkpoint(open_local_folder(folder, "checkpoint"))
             return self.figures(model.to(self.accelerator.device), 1)
 

@@ -11,6 +11,7 @@ Random policies, at one budget and at many, tell how well the objective ranks po
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     group.add_argument("--model", required=True, help="entry: resnet18, local-dir:out/my-joint, hf-hub:owner/name")
     group.add_argument("--bitops", nargs="+", default=["w3a3"], help="budgets at which policies are compared")
     group.add_argument("--steps", type=count, default=200, help="fine-tuning steps of each policy; 0 leaves it out")
-    group.add_argument("--recipe", help="recipe whose finetune section the fine-tuning takes")
+    group.add_argument("--recipe", help="of the fine-tuning; --steps, --batch-size and --seed win over it")
     group.add_argument("--random", type=positive(int), default=3, help="random policies per budget")
     group.add_argument(
         "--correlated", type=count, default=40, help="random policies at the first budget, and over all budgets"
@@ -51,6 +52,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is not known yet, then write and show all of it."""
     options = parse_options(argv)
+    began = time.monotonic()
     study = Study(options)
     rows = [row for bitops in options.bitops for row in study.at_budget(bitops)]
     correlations = study.correlations() if options.correlated else {}
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "model": study.entry.name,
         "comparison": rows,
         "correlation": correlations,
-        **provenance(study.accelerator, command_line(argv), options, 0.0),
+        **provenance(study.accelerator, command_line(argv, "python"), options, time.monotonic() - began),
         "data": data_record(options),
     }
     write_json(options.output / "comparison.json", result)
@@ -76,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def as_table(rows: Sequence[Figures]) -> str:
     """Return the comparison as a table in Markdown."""
     lines = [
-        "| budget | policy | BitOps | mean bits (W / A) | top-1 before | KL before | top-1 after | KL after |",
+        "| budget | policy | BitOps | bits (W / A) | joint: top-1, % | KL, nats | fine-tuned: top-1, % | KL, nats |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

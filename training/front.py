@@ -25,6 +25,7 @@ from limpq_hub.plan.budget import format_bitops
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import SUPERNET
 from limpq_hub.zoo.loading import NotFineTunedWarning, load
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -36,7 +37,9 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = parser_of(__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="entry: resnet18, local-dir:out/my-joint, hf-hub:owner/name")
     parser.add_argument(
-        "--bitops", nargs="+", help="budgets; --points of them over the whole range if not given, most near its least"
+        "--bitops",
+        nargs="+",
+        help="budgets; if not given, --points of them over the whole range, evenly apart as logarithms",
     )
     parser.add_argument("--points", type=positive(int), default=14, help="how many budgets")
     parser.add_argument(
@@ -64,19 +67,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         plan = model.limpq.plan
         known: dict[str, Any] = {"policy_sha256": plan.policy.digest(), "bitops": plan.bitops}
         shipped = evaluate(accelerator, model, validation)
-        recalibrate_batch_norm_(model, images)
+        seen = recalibrate_batch_norm_(model, images)
         adapted = evaluate(accelerator, model, validation)
         records.append(known | {"calibration_images": 0} | shipped)
-        records.append(known | {"calibration_images": options.calibrate_images} | adapted)
+        records.append(known | {"calibration_images": seen} | adapted)
         if accelerator.is_main_process:
             print(
                 f"{format_bitops(plan.bitops)} BitOps: top-1 {shipped['top1']:.2f} %, recalibrated "
                 f"{adapted['top1']:.2f} %",
                 flush=True,
             )
+    supernet = entry.folder.config["files"][SUPERNET]["sha256"]
     record = provenance(accelerator, command_line(argv), options, time.monotonic() - began)
     if accelerator.is_main_process:
-        content = {"format": FORMAT, "model": entry.name, "joint": records, **record, "data": data_record(options)}
+        content = {
+            "format": FORMAT,
+            "model": entry.name,
+            "supernet_sha256": supernet,
+            "joint": records,
+            **record,
+            "data": data_record(options),
+        }
         write_json(options.output, content)
         print(f"figures in {options.output}; next: training/publish.py --front {options.output}")
     finish(accelerator)

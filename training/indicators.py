@@ -4,7 +4,8 @@
         --weights resnet18_tiny_imagenet.safetensors --distill 0.5 --output out/resnet18-joint
 
 Writes an entry folder: `indicators.json` (what the search reads), `supernet.safetensors` (what any policy can be
-served from), `classes.json`, `metrics.json`, and `config.json` with the sha256 of each.
+served from), `float.safetensors` (what it started from), `anchors.*`, `classes.json`, `metrics.json`, and `config.json`
+with the sha256 of each; and `curves.png`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from _options import (
     add_network_options,
     add_quantizer_options,
     add_training_options,
+    at_least_zero,
     command_line,
     count,
     parse,
@@ -101,8 +103,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     result.add_argument(
         "--alpha",
-        type=float,
-        help="default weight of the weights in a search; measured at some budgets if not given",
+        type=at_least_zero,
+        help="default factor of the weight importance in a search; if not given, the one of least KL at some budgets",
     )
     result.add_argument(
         "--calibrate-images",
@@ -219,7 +221,7 @@ def export(
         costs,
         input_size=options.input_size,
         num_classes=len(classes),
-        alpha=options.alpha or DEFAULT_ALPHA,
+        alpha=DEFAULT_ALPHA if options.alpha is None else options.alpha,
         provenance=record,
     )
     if options.magnitudes:

@@ -18,12 +18,10 @@ from _options import parser_of, run
 
 from limpq_hub.errors import TrainingError, shown
 from limpq_hub.plan.jsonfile import check_shape, read_json, write_json
-from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry import seal_entry
+from limpq_hub.zoo.catalog import JOINT_RECORD, find_entry
+from limpq_hub.zoo.entry import SUPERNET, seal_entry
 from limpq_hub.zoo.folder import SealedFolder, open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
-
-_MEASURED = {"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -53,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     metrics = joint.read_json("metrics.json")
     if options.front:
         front = read_json(options.front)
-        check_shape(front, {"joint": [_MEASURED]}, str(options.front))
+        check_shape(front, {"supernet_sha256": str, "joint": [JOINT_RECORD]}, str(options.front))
+        if front["supernet_sha256"] != joint.config["files"][SUPERNET]["sha256"]:
+            raise TrainingError(
+                f"--front {options.front} was measured on another supernet than that of --joint {options.joint}; "
+                f"measure it with training/front.py --model local-dir:{options.joint}"
+            )
         metrics |= {"joint": front.pop("joint"), "joint_provenance": front}
     write_json(building / "metrics.json", metrics)
     seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 of an entry at a budget or policy, or of a checkpoint, on all validation images.
+"""Top-1 and top-5 of an entry at a budget or policy, of its float network, or of a checkpoint.
 
     accelerate launch training/validate.py --model resnet18 --bitops 3G --data ~/tiny-imagenet
     accelerate launch training/validate.py --model resnet18 --bitops 2G --weights joint --data ~/tiny-imagenet
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Load, evaluate, report."""
     options = parse_options(argv)
     accelerator = new_accelerator(options)
-    model, spec, described = quantized_network(options)
+    model, spec, described = network_of(options)
     images = calibration_batches(options, spec, options.calibrate_images)
     recalibrate_batch_norm_(model.to(accelerator.device), [batch.to(accelerator.device) for batch in images])
     began = time.monotonic()
@@ -75,11 +75,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     finish(accelerator)
 
 
-def quantized_network(options: argparse.Namespace) -> tuple[nn.Module, NetworkSpec, dict[str, object]]:
+def network_of(options: argparse.Namespace) -> tuple[nn.Module, NetworkSpec, dict[str, object]]:
     """Return the network that the options name, how it takes pictures, and what it is.
 
     Raises:
-        TrainingError: both or neither of --model and --checkpoint are given.
+        TrainingError: both or neither of --model and --checkpoint are given, or a budget for the float network.
         DataError: the data has other classes.
     """
     if (options.model is None) == (options.checkpoint is None):
@@ -93,6 +93,8 @@ def quantized_network(options: argparse.Namespace) -> tuple[nn.Module, NetworkSp
         entry = find_entry(options.model)
         check_fits(options, entry)
         if options.weights == "float":
+            if given := ", ".join(f"--{name}" for name in budget_of(options)):
+                raise TrainingError(f"--weights float has no bits to choose; leave out {given}")
             network, spec = load_float_network(entry.folder), NetworkSpec.from_config(entry.folder.config, entry.name)
             return network, spec, {"model": entry.name, "weights": "float", "policy_sha256": None, "bitops": None}
         with warnings.catch_warnings():

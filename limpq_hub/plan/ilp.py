@@ -44,7 +44,7 @@ def search(
     """Return the policy of least importance lost among all that meet `budget`, proven optimal.
 
     Args:
-        alpha: weight of the weights' part in the objective; that of the indicators if None.
+        alpha: factor of the weight importance in the objective; that of the indicators if None.
         candidates: bit-widths that may be used, or None for all that were learned.
         pin: (weight bits, activation bits) by shell pattern over layer names.
         exclude: shell patterns of layers that keep their most bits.

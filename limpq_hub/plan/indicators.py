@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from limpq_hub.errors import ArtifactFormatError, LimpqError, PolicyError, shown
 from limpq_hub.plan.budget import is_number
-from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.costs import Counting, LayerCost, total_bitops
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.jsonfile import parse_json, write_json
 from limpq_hub.plan.policy import BIT_WIDTHS, LayerBits, Policy
@@ -46,7 +46,7 @@ class Indicators:
         num_classes: outputs of the classifier.
         costs: cost of every quantized layer, in the order of execution.
         weight_steps, activation_steps: step sizes, > 0, by layer and bit-width; searched layers only.
-        alpha: weight of the weights' part in the objective, unless a search says otherwise.
+        alpha: factor of the weight importance in the objective, unless a search says otherwise.
         provenance: how the indicators came about.
         weight_magnitudes, activation_magnitudes: mean absolute weight, and input activation, of each searched layer,
             > 0; empty if they were not measured. With them a layer's importance is its relative noise, without them
@@ -92,18 +92,19 @@ class Indicators:
         return tuple(sorted(found, reverse=True))
 
     def importance(self, name: str, bits: LayerBits, alpha: float) -> float:
-        """Return what `bits` add to the objective in layer `name`: the activations' part + alpha x the weights' part.
+        """Return what `bits` add to the objective in layer `name`: activation importance + alpha x weight importance.
 
-        A part is the step size, as published. Where magnitudes were measured it is (step / magnitude)^2, the noise of
-        rounding relative to the tensor, up to a factor: the scale of a tensor before batch normalization means nothing
-        and steps grow with it, and rounding noise has a power of step^2 / 12.
+        An importance is the step size, as published. Where magnitudes were measured it is (step / mean magnitude)^2,
+        up to a factor the power of the rounding noise relative to the tensor: steps grow with the scale of a tensor,
+        and batch normalization undoes that scale.
 
         Raises:
             PolicyError: no step was learned at these bits.
 
-        Source: LIMPQ (ECCV 2022), the objective of its integer programme.
+        Source: LIMPQ (ECCV 2022), the objective of its integer programme. Rounding to a grid of spacing s has a noise
+            of power s^2 / 12; that relative noise ranks layers better was found here (README, "The proof").
         """
-        parts = []
+        parts = {}
         for kind, steps, width, magnitudes in (
             ("weight", self.weight_steps[name], bits.weight, self.weight_magnitudes),
             ("activation", self.activation_steps[name], bits.activation, self.activation_magnitudes),
@@ -113,8 +114,8 @@ class Indicators:
                     f"layer {shown(name)} learned no {kind} step at {width} bits; "
                     f"choose from {', '.join(map(str, sorted(steps)))}"
                 )
-            parts.append((steps[width] / magnitudes[name]) ** 2 if magnitudes else steps[width])
-        return parts[1] + alpha * parts[0]
+            parts[kind] = (steps[width] / magnitudes[name]) ** 2 if magnitudes else steps[width]
+        return parts["activation"] + alpha * parts["weight"]
 
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
         """Return the indicators without their outliers, and the outliers.
@@ -137,6 +138,15 @@ class Indicators:
             activation_steps=keep("activation", self.activation_steps),
         )
         return kept, outliers
+
+    def most_bits(self) -> Policy:
+        """Return the policy with the most learned bits in every searched layer."""
+        return Policy.uniform(self.model, self.costs, self.candidates[0], input_size=self.input_size)
+
+    def bitops_range(self, counting: Counting = "exact") -> tuple[int, int]:
+        """Return the BitOps of one image under the policies of the fewest and of the most bits."""
+        least, most = (total_bitops(self.costs, policy, counting) for policy in (self.fewest_bits(), self.most_bits()))
+        return least, most
 
     def fewest_bits(self) -> Policy:
         """Return the policy with the fewest bits in each layer that are a choice, outliers left out."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from limpq_hub.errors import BudgetError, shown
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.costs import Counting, total_bitops
+from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.ilp import search
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
 
 
@@ -23,11 +22,7 @@ def pareto_front(
     """
     if type(points) is not int or points < 2:
         raise BudgetError(f"points={shown(points)} cannot be: use a whole number of at least 2, for example 100")
-    costs, most_bits = indicators.costs, max(indicators.candidates)
-    least, most = (
-        total_bitops(costs, policy, counting)
-        for policy in (indicators.fewest_bits(), Policy.uniform(indicators.model, costs, most_bits))
-    )
+    least, most = indicators.bitops_range(counting)
     front: list[Plan] = []
     for point in range(points):
         budget = Budget(bitops=least + (most - least) * point // (points - 1))

@@ -37,11 +37,11 @@ class Plan:
         size_bytes: bytes of all quantized weights, without step sizes, biases and BatchNorm.
         compression: 32-bit size of the weights divided by their size.
         activation_bytes: bytes of the largest layer input, for one image.
-        objective: sum over the searched layers of the activations' importance + alpha x the weights'.
+        objective: sum over the searched layers of activation importance + alpha x weight importance, see `Indicators`.
         bound: proven lower bound of the objective under the same budget; equal to it when optimal.
         optimal: whether the policy is proven to be the best.
         excluded: outliers that were no choice.
-        alpha: weight of the weights' part in the objective.
+        alpha: factor of the weight importance in the objective.
         counting: the rule that `bitops` follows.
         seconds: time the search took.
         notes: what the user should know about this result, a sentence each.

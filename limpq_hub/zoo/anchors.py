@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.ilp import search
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
@@ -32,7 +31,7 @@ def anchor_policies(indicators: Indicators, points: int) -> list[Policy]:
     """Return the uniform policy at each candidate, and the best policies of `points` budgets from least to most."""
     model, costs, size = indicators.model, indicators.costs, indicators.input_size
     uniform = [Policy.uniform(model, costs, bits, bits, size) for bits in indicators.candidates]
-    least, most = (total_bitops(costs, policy) for policy in (indicators.fewest_bits(), uniform[0]))
+    least, most = indicators.bitops_range()
     budgets = [least + (most - least) * point // max(points - 1, 1) for point in range(points)]
     found = [*uniform, *(search(indicators, Budget(bitops=budget)).policy for budget in budgets)]
     return list({policy.digest(): policy for policy in found}.values())

@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, UnknownModelError, shown
-from limpq_hub.plan.costs import FLOAT_BITS, total_bitops
+from limpq_hub.plan.costs import FLOAT_BITS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape
-from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.folder import SealedFolder, open_folder, open_local_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
 _COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
-_METRICS = {
-    "float": {"top1": float},
-    "joint": [{"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}],
-}
+# What is measured of the joint weights at a policy.
+JOINT_RECORD = {"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}
+_METRICS = {"float": {"top1": float}, "joint": [JOINT_RECORD]}
 # What a bare architecture means.
 DEFAULTS = {"resnet18": "resnet18.tiny_imagenet"}
 _POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
@@ -119,7 +117,7 @@ class Entry:
     def summary(self) -> dict[str, Any]:
         """Return what can be said of the entry, as JSON holds it."""
         indicators, costs = self.indicators, self.indicators.costs
-        most = Policy.uniform(indicators.model, costs, max(indicators.candidates))
+        least, most = indicators.bitops_range()
         return {
             "name": self.name,
             "source": self.source,
@@ -132,8 +130,8 @@ class Entry:
             "macs": sum(cost.macs for cost in costs.values()),
             "float_bytes": FLOAT_BITS // 8 * sum(cost.weights for cost in costs.values()),
             "float_top1": self.metrics.get("float", {}).get("top1"),
-            "minimum_bitops": total_bitops(costs, indicators.fewest_bits()),
-            "maximum_bitops": total_bitops(costs, most),
+            "minimum_bitops": least,
+            "maximum_bitops": most,
             "policies": [asdict(published) for published in self.published],
             "joint": list(self.metrics.get("joint", ())),
             "files": {name: listed["bytes"] for name, listed in self.folder.config["files"].items()},

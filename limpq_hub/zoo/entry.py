@@ -18,12 +18,12 @@ from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
 
 KIND = "entry"
-_SUPERNET = "supernet.safetensors"
-_FLOAT = "float.safetensors"
+SUPERNET = "supernet.safetensors"
+FLOAT = "float.safetensors"
 FILES = (
     "indicators.json",
-    _SUPERNET,
-    _FLOAT,
+    SUPERNET,
+    FLOAT,
     "classes.json",
     "metrics.json",
     "anchors.*",
@@ -45,7 +45,7 @@ def save_entry(
     """
     state = _halved(supernet)
     state |= {name: value.clamp_min(STEP_FLOOR) for name, value in state.items() if name.endswith(".step")}
-    write_bytes(folder / _SUPERNET, tensors_to_bytes(state))
+    write_bytes(folder / SUPERNET, tensors_to_bytes(state))
     indicators.save(folder / "indicators.json")
     write_json(folder / "classes.json", list(classes))
     seal_entry(folder, NetworkSpec.of(supernet))
@@ -53,7 +53,7 @@ def save_entry(
 
 def save_float_network(folder: Path, network: nn.Module) -> None:
     """Write the float network that an entry came from, convolution and linear weights in half precision; not sealed."""
-    write_bytes(folder / _FLOAT, tensors_to_bytes(_halved(network)))
+    write_bytes(folder / FLOAT, tensors_to_bytes(_halved(network)))
 
 
 def seal_entry(folder: Path, spec: NetworkSpec) -> None:
@@ -74,8 +74,8 @@ def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
     module = spec.build()
     check_costs(indicators, spec, module, folder.name)
     supernet = build_supernet(module, indicators.costs, indicators.candidates, spec.input_shape)
-    name = f"{folder.name}/{_SUPERNET}"
-    load_strictly(supernet, tensors_from_bytes(folder.read(_SUPERNET), name), name)
+    name = f"{folder.name}/{SUPERNET}"
+    load_strictly(supernet, tensors_from_bytes(folder.read(SUPERNET), name), name)
     return supernet.eval()
 
 
@@ -86,10 +86,10 @@ def load_float_network(folder: SealedFolder) -> nn.Module:
         UnknownModelError: the entry holds none.
         ArtifactError: the file is damaged, or does not fit the network.
     """
-    if _FLOAT not in folder.files:
-        raise UnknownModelError(f"{folder.name} holds no float network; give its weights as a safetensors file")
-    network, name = NetworkSpec.from_config(folder.config, folder.name).build(), f"{folder.name}/{_FLOAT}"
-    load_strictly(network, tensors_from_bytes(folder.read(_FLOAT), name), name)
+    if FLOAT not in folder.files:
+        raise UnknownModelError(f"{folder.name} holds no {FLOAT}; give the float network as --weights FILE")
+    network, name = NetworkSpec.from_config(folder.config, folder.name).build(), f"{folder.name}/{FLOAT}"
+    load_strictly(network, tensors_from_bytes(folder.read(FLOAT), name), name)
     return network.eval()
 
 

@@ -45,7 +45,7 @@ class Loaded:
         plan: policy, costs and proof.
         weights: "finetuned" for exactly this policy, "joint" from joint training, or "random".
         top1: percent, measured for exactly these weights and this policy, else None.
-        expected: percent of top-1 on a line between the measured budgets of the joint weights on both sides; None where
+        expected_top1: percent, on a line between the measured budgets of the joint weights on both sides; None where
             `top1` is known, BatchNorm was recalibrated, or the policy is not the best for a BitOps budget alone.
         nearest: the published fine-tuned policy next below in BitOps, or None.
         source: "bundled", "local" or "hub".
@@ -57,7 +57,7 @@ class Loaded:
     plan: Plan
     weights: Literal["finetuned", "joint", "random"]
     top1: float | None
-    expected: float | None
+    expected_top1: float | None
     nearest: Published | None
     source: str
     revision: str | None
@@ -70,7 +70,7 @@ class Loaded:
         return (
             f"{self.network.architecture} at {self.network.input_size}x{self.network.input_size}: "
             f"{self.plan.bitops:,} BitOps ({proof}), {format_size(self.plan.size_bytes)} of weights, "
-            f"{self.weights} weights, {_measured(self.top1, self.expected)}"
+            f"{self.weights} weights, {_measured(self.top1, self.expected_top1)}"
         )
 
 
@@ -142,7 +142,7 @@ def load(
         plan=plan,
         weights=kind,
         top1=top1,
-        expected=entry.expected_top1(plan.bitops) if on_front and top1 is None else None,
+        expected_top1=entry.expected_top1(plan.bitops) if on_front and top1 is None else None,
         nearest=below[-1] if below else None,
         source=entry.source,
         revision=entry.revision,
@@ -260,7 +260,7 @@ def _warn(name: str, loaded: Loaded, advice: str) -> None:
     )
     warnings.warn(
         f"{name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
-        f"{_measured(loaded.top1, loaded.expected)}): {better}; {advice}",
+        f"{_measured(loaded.top1, loaded.expected_top1)}): {better}; {advice}",
         NotFineTunedWarning,
         stacklevel=3,
     )

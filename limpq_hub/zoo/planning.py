@@ -59,7 +59,7 @@ def search(
         compression: 32-bit size of the weights divided by their size, at least: 12.2 or "12.2x".
         activation_memory: bytes of the largest layer input.
         latency: (table, limit): table[layer][weight bits, activation bits] is a time.
-        alpha: weight of the weights' part in the objective; the entry's own if None.
+        alpha: factor of the weight importance in the objective; the entry's own if None.
         candidates: bit-widths that may be used; all that were learned if None.
         pin: (weight bits, activation bits) by shell pattern over layer names.
         exclude: shell patterns of layers that keep their most bits.
@@ -99,7 +99,7 @@ def frontier(
         model: as in `search`.
         points: how many budgets, evenly apart from the least to the most BitOps; plans that another one beats in BitOps
             without a worse objective are left out.
-        alpha: weight of the weights' part in the objective; the entry's own if None.
+        alpha: factor of the weight importance in the objective; the entry's own if None.
         counting: "exact", or "limpq" to compare with published budgets.
 
     Raises:

@@ -252,7 +252,7 @@ def test_an_entry_with_a_float_network_still_gives_its_supernet_and_policies(wit
 
 
 def test_an_entry_without_a_float_network_says_what_to_give_instead(tiny):
-    message = f"{tiny.folder} holds no float network; give its weights as a safetensors file"
+    message = f"{tiny.folder} holds no float.safetensors; give the float network as --weights FILE"
     with pytest.raises(UnknownModelError, match=f"^{re.escape(message)}$"):
         load_float_network(open_local_folder(tiny.folder, "entry"))
 

@@ -397,7 +397,7 @@ def between(tiny, with_front):
 
 def test_between_measured_budgets_the_network_and_the_warning_say_what_to_expect(between, load_joint):
     model, message = load_joint(between, bitops="w4a3")
-    assert (model.limpq.top1, model.limpq.expected) == (None, pytest.approx(47.2))
+    assert (model.limpq.top1, model.limpq.expected_top1) == (None, pytest.approx(47.2))
     assert str(model.limpq).endswith(" of weights, joint weights, about 47.2 % top-1 expected")
     assert " was not fine-tuned (joint weights, about 47.2 % top-1 expected): the fine-tuned policy next " in message
 
@@ -416,7 +416,7 @@ def test_between_measured_budgets_the_network_and_the_warning_say_what_to_expect
 )
 def test_nothing_is_expected_of_another_search_or_of_random_weights(between, load_joint, arguments):
     model, message = load_joint(between, bitops="w4a3", **arguments)
-    assert (model.limpq.top1, model.limpq.expected) == (None, None)
+    assert (model.limpq.top1, model.limpq.expected_top1) == (None, None)
     assert str(model.limpq).endswith(f", {model.limpq.weights} weights, accuracy not measured")
     assert f"({model.limpq.weights} weights, accuracy not measured)" in message
 
@@ -425,19 +425,19 @@ def test_nothing_is_expected_of_a_given_policy_or_of_a_budget_without_bitops(tin
     policy = search(tiny.name, bitops="w4a3").policy
     for arguments in ({"policy": policy}, {"compression": 9}):
         model, message = load_joint(between, **arguments)
-        assert (model.limpq.top1, model.limpq.expected) == (None, None)
+        assert (model.limpq.top1, model.limpq.expected_top1) == (None, None)
         assert "(joint weights, accuracy not measured)" in message
 
 
 def test_constraints_of_none_are_no_constraints(between, load_joint):
     model, _ = load_joint(between, bitops="w4a3", alpha=None, size=None)
-    assert model.limpq.expected == pytest.approx(47.2)
+    assert model.limpq.expected_top1 == pytest.approx(47.2)
 
 
 def test_nothing_is_expected_outside_the_measured_budgets(tiny, with_front, load_joint):
     bitops = search(tiny.name, bitops="w4a3").bitops
     model, message = load_joint(with_front((bitops + 1, 40.0), (bitops + 9, 50.0)), bitops="w4a3")
-    assert (model.limpq.top1, model.limpq.expected) == (None, None)
+    assert (model.limpq.top1, model.limpq.expected_top1) == (None, None)
     assert "(joint weights, accuracy not measured)" in message
 
 
@@ -445,27 +445,27 @@ def test_a_figure_measured_for_exactly_the_policy_is_said_instead(tiny, with_fro
     plan = search(tiny.name, bitops="w4a3")
     name = with_front((1, 10.0), (plan.bitops, 44.25, 0, plan.policy.digest()), (plan.bitops + 9, 50.0))
     model, message = load_joint(name, bitops="w4a3")
-    assert (model.limpq.top1, model.limpq.expected) == (44.25, None)
+    assert (model.limpq.top1, model.limpq.expected_top1) == (44.25, None)
     assert str(model.limpq).endswith(", joint weights, measured 44.25 % top-1")
     assert "(joint weights, measured 44.25 % top-1): " in message
 
 
 def test_nothing_is_expected_of_recalibrated_weights(tiny, between, load_joint):
     model, message = load_joint(between, bitops="w4a3", calibrate=[tiny.images])
-    assert (model.limpq.top1, model.limpq.expected) == (None, None)
+    assert (model.limpq.top1, model.limpq.expected_top1) == (None, None)
     assert "(joint weights, accuracy not measured)" in message
     model, _ = load_joint(between, bitops="w4a3", calibrate=[])
-    assert model.limpq.expected == pytest.approx(47.2)
+    assert model.limpq.expected_top1 == pytest.approx(47.2)
 
 
 def test_nothing_is_expected_of_fine_tuned_weights_but_of_the_joint_ones_at_their_policy(tiny, with_front, load_joint):
     bitops = search(tiny.name, bitops="w3a3").bitops
     name = with_front((bitops - 10, 40.0), (bitops + 10, 50.0))
     facts = load(name, bitops="w3a3").limpq
-    assert (facts.weights, facts.top1, facts.expected) == ("finetuned", 61.5, None)
+    assert (facts.weights, facts.top1, facts.expected_top1) == ("finetuned", 61.5, None)
     assert str(facts).endswith(", finetuned weights, measured 61.50 % top-1")
     model, message = load_joint(name, bitops="w3a3", weights="joint")
-    assert (model.limpq.top1, model.limpq.expected) == (None, pytest.approx(45.0))
+    assert (model.limpq.top1, model.limpq.expected_top1) == (None, pytest.approx(45.0))
     assert "(joint weights, about 45.0 % top-1 expected)" in message
     assert "next below is small" in message
     assert "measured 61.50 % top-1)" in message

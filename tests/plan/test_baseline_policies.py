@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from limpq_hub.errors import PolicyError
+from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.policy import LayerBits, Policy
-from limpq_hub.plan.rivals import random_policy, reversed_importance, uniform_filled, uniform_splits
 
 NONE_FITS = "^no policy fits this budget: even the fewest bits are above it; raise the budget$"
 BUILDERS = {
