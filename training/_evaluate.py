@@ -66,7 +66,7 @@ def _figures(
         share, distance = top1 / images, torch.cat(distances).double()
         figures["top1_standard_error"] = round(100 * math.sqrt(share * (1 - share) / images), 4)
         figures["kl"] = round(float(distance.mean()), 6)
-        figures["kl_standard_error"] = round(float(distance.std(correction=0)) / math.sqrt(images), 6)
+        figures["kl_standard_error"] = round(float(distance.std(correction=min(1, images - 1))) / math.sqrt(images), 6)
     return figures | ({"unreadable": unreadable} if unreadable else {})
 
 

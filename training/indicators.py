@@ -112,7 +112,12 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=2048,
         help="training images for steps and BatchNorm statistics",
     )
-    result.add_argument("--anchors", type=positive(int), default=16, help="budgets to keep BatchNorm statistics for")
+    result.add_argument(
+        "--anchor-gap",
+        type=positive(int),
+        default=6,
+        help="bits by which neighbouring policies differ whose BatchNorm statistics are kept",
+    )
     result.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
     add_data_options(parser)
     add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5, validates=False)
@@ -239,7 +244,7 @@ def export(
     save_entry(options.output, supernet, indicators, classes)
     # What is shipped is in half precision: its statistics are measured on what is shipped.
     shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(images[0].device)
-    save_anchors(options.output, shipped, anchor_policies(indicators, options.anchors), images)
+    save_anchors(options.output, shipped, anchor_policies(indicators, options.anchor_gap), images)
     seal_entry(options.output, NetworkSpec.of(supernet))
     save_curves(options.output / "curves.png", indicators)
 

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     metrics = joint.read_json("metrics.json")
     if options.front:
         front = read_json(options.front)
-        check_shape(front, {"supernet_sha256": str, "joint": [JOINT_RECORD]}, str(options.front))
+        check_shape(front, {"joint": [JOINT_RECORD], "supernet_sha256": str}, str(options.front))
         if front["supernet_sha256"] != joint.config["files"][SUPERNET]["sha256"]:
             raise TrainingError(
                 f"--front {options.front} was measured on another supernet than that of --joint {options.joint}; "

@@ -25,15 +25,34 @@ from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_
 
 FORMAT = 1
 _POLICIES, _STATISTICS = "anchors.json", "anchors.safetensors"
+_FINEST = 1000  # of the range of budgets, the part that is not divided further
 
 
-def anchor_policies(indicators: Indicators, points: int) -> list[Policy]:
-    """Return the uniform policy at each candidate, and the best policies of `points` budgets from least to most."""
+def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
+    """Return the uniform policy at each candidate, and policies along the front, neighbours at most `gap` bits apart.
+
+    Where the front itself leaps, neighbours are further apart.
+
+    Args:
+        gap: bits by which two policies differ, over all layers.
+    """
     model, costs, size = indicators.model, indicators.costs, indicators.input_size
     uniform = [Policy.uniform(model, costs, bits, bits, size) for bits in indicators.candidates]
     least, most = indicators.bitops_range()
-    budgets = [least + (most - least) * point // max(points - 1, 1) for point in range(points)]
-    found = [*uniform, *(search(indicators, Budget(bitops=budget)).policy for budget in budgets)]
+    finest = max(1, (most - least) // _FINEST)
+
+    def best(bitops: int) -> Policy:
+        return search(indicators, Budget(bitops=bitops)).policy
+
+    def between(low: int, lower: Policy, high: int, higher: Policy) -> list[Policy]:
+        if high - low <= finest or _distance(lower, higher) <= gap:
+            return []
+        middle = (low + high) // 2
+        found = best(middle)
+        return [*between(low, lower, middle, found), found, *between(middle, found, high, higher)]
+
+    ends = best(least), best(most)
+    found = [*uniform, ends[0], *between(least, ends[0], most, ends[1]), ends[1]]
     return list({policy.digest(): policy for policy in found}.values())
 
 

@@ -57,11 +57,12 @@ class Compared:
 def run_here(commands: list[list[str]]):
     """Return what runs a script of fine-tuning in this process, in a second instead of ten."""
 
-    def run_script(command: list[str], *, check: bool) -> None:
+    def run_script(command: list[str], *, check: bool) -> SimpleNamespace:
         python, script, *options = command
-        assert (python, Path(script), check) == (sys.executable, Path(finetune.__file__), True)
+        assert (python, Path(script), check) == (sys.executable, Path(finetune.__file__), False)
         commands.append(options)
         finetune.main(options)
+        return SimpleNamespace(returncode=0)
 
     return SimpleNamespace(run=run_script)
 
@@ -106,7 +107,7 @@ def bitops_of(layers: dict, policy: dict) -> int:
 
 def policy_of(whole: Compared, row: dict) -> dict:
     """Return the bits per layer that were fine-tuned, as the file of the policy holds them."""
-    content = json.loads((whole.output / f"{row['policy_sha256'][:12]}.json").read_text())
+    content = json.loads((whole.output / f"{row['policy_sha256'][:12]}-2.json").read_text())
     policy = Policy.from_json(content)
     assert policy.digest() == row["policy_sha256"]
     return {name: {"weight": bits.weight, "activation": bits.activation} for name, bits in policy.layers.items()}
@@ -158,7 +159,7 @@ def test_both_stages_are_measured_on_all_images_with_standard_errors(whole):
             assert row[stage].keys() == keys
             assert (row[stage]["images"], row[stage]["kl"] > 0) == (48, True)
         assert row["joint"] != row["finetuned"]
-        folder = open_local_folder(whole.output / row["policy_sha256"][:12], "checkpoint")
+        folder = open_local_folder(whole.output / f"{row['policy_sha256'][:12]}-2", "checkpoint")
         assert folder.read_json("metrics.json")["top1"] == row["finetuned"]["top1"]
 
 
@@ -175,7 +176,7 @@ def test_fine_tuning_is_the_same_for_all_but_the_policy(whole, tiny_command):
 
 def test_policies_are_measured_as_validate_measures_them(whole, runs, hard_data, capsys):
     row = whole.result["comparison"][0]
-    entry = ["--model", f"local-dir:{runs}/joint", "--policy", f"{whole.output}/{row['policy_sha256'][:12]}.json"]
+    entry = ["--model", f"local-dir:{runs}/joint", "--policy", f"{whole.output}/{row['policy_sha256'][:12]}-2.json"]
     measured = ["--weights", "joint", "--calibrate-images", "16", "--data", str(hard_data), *RUN]
     validate.main([*entry, *measured])
     printed = json.loads(capsys.readouterr().out)
@@ -354,9 +355,9 @@ def test_figures_of_another_training_are_not_taken(whole, tmp_path):
     shutil.copytree(whole.output, tmp_path / "out")
     path = tmp_path / "out/measured.json"
     content = json.loads(path.read_text())
-    content["settings"]["supernet"] = "0" * 64
+    content["settings"]["supernet.safetensors"] = "0" * 64
     path.write_text(json.dumps(content))
-    with pytest.raises(TrainingError, match="was measured with another supernet; choose another --output"):
+    with pytest.raises(TrainingError, match="was measured with another supernet.safetensors; choose another --output"):
         compared(whole.command, tmp_path / "out")
 
 

@@ -75,12 +75,12 @@ def test_fine_tuning_from_an_entry_without_a_float_network_says_what_to_give(wit
         finetune.main([*command, "--no-compile", *options, "--output", str(tmp_path / "out")])
     name = without_float.removeprefix("local-dir:")
     assert str(caught.value).removeprefix("local-dir:") == (
-        f"{name} holds no float network; give its weights as a safetensors file"
+        f"{name} holds no float.safetensors; give the float network as --weights FILE"
     )
 
 
 def test_validate_of_an_entry_without_a_float_network_says_so(without_float, data):
-    with pytest.raises(UnknownModelError, match="holds no float network; give its weights as a safetensors file"):
+    with pytest.raises(UnknownModelError, match="holds no float.safetensors; give the float network as --weights FILE"):
         validate.main(["--model", without_float, "--weights", "float", "--data", str(data), *RUN])
 
 

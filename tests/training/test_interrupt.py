@@ -57,7 +57,7 @@ def assert_ends_with_the_message(text: str, name: str) -> None:
 def test_a_script_that_gets_sigterm_saves_the_step_it_is_at_and_can_be_resumed(runs, data, tmp_path, name, workers):
     options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "12", "--save-interval", "3"]
     if name == "indicators":
-        options += ["--weights", f"{runs}/float/model.safetensors", "--no-compile", "--anchors", "2"]
+        options += ["--weights", f"{runs}/float/model.safetensors", "--no-compile", "--anchor-gap", "99"]
         options += ["--calibrate-images", "16", "--uniform", "highest"]
     module, weights = (pretrain, "model.safetensors") if name == "pretrain" else (indicators, "supernet.safetensors")
     output = tmp_path / "out"
@@ -133,7 +133,7 @@ def test_sigterm_outside_of_the_training_stops_at_once(data, tmp_path, monkeypat
 
 def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, tmp_path, monkeypatch):
     options = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "2", "--weights", f"{runs}/float/model.safetensors"]
-    options += ["--no-compile", "--anchors", "2", "--calibrate-images", "16"]
+    options += ["--no-compile", "--anchor-gap", "99", "--calibrate-images", "16"]
     monkeypatch.setattr(indicators, "save_anchors", terminate_myself)
     assert exit_code_of(lambda: indicators.main([*options, "--output", str(tmp_path / "out")])) == 75
     monkeypatch.undo()

@@ -62,7 +62,7 @@ def assert_all_as(whole: Path, outputs: Sequence[Path], weights: str) -> None:
 
 @pytest.fixture
 def joint_options(runs, data):
-    weights = ["--weights", f"{runs}/float/model.safetensors", "--distill", "0.5", "--anchors", "2"]
+    weights = ["--weights", f"{runs}/float/model.safetensors", "--distill", "0.5", "--anchor-gap", "99"]
     return [*NETWORK, *RUN, "--data", str(data), *weights, *SCHEDULE]
 
 

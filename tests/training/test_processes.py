@@ -193,7 +193,7 @@ def joint_resnet18(data, tmp_path_factory) -> tuple[Path, Path]:
     save_file(network.state_dict(), root / "random.safetensors")
     options = ["--model", "resnet18", "--input-size", "32", "--float64", "--max-steps", "3", "--epochs", "2"]
     options += ["--workers", "0", "--threads", "1", "--data", str(data), "--weights", str(root / "random.safetensors")]
-    options += ["--no-compile", "--calibrate-images", "8", "--anchors", "1", "--candidates", "4", "3", "2"]
+    options += ["--no-compile", "--calibrate-images", "8", "--anchor-gap", "99", "--candidates", "4", "3", "2"]
     joint = script("indicators")
     with (
         started([joint], root / "one", *options, "--batch-size", "16") as one,

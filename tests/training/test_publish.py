@@ -8,7 +8,7 @@ import pytest
 from tiny_run import FRONT
 
 import limpq_hub
-from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.errors import ArtifactFormatError, TrainingError
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.loading import NotFineTunedWarning
 
@@ -55,6 +55,7 @@ def test_an_entry_without_a_front_has_no_figures_of_the_joint_weights(runs, tmp_
         ),
         (json.dumps({"joint": [RECORD | {"bitops": 3.5}]}), ": joint: bitops must be a whole number, found 3.5"),
         (json.dumps({"joint": [RECORD | {"top1": "1.5"}]}), ": joint: top1 must be a number, found '1.5'"),
+        (json.dumps({"joint": [RECORD]}), ": supernet_sha256 is missing"),
         ('{"joint": [{"top1": NaN}]}', ": NaN is not a number that can be used"),
     ],
 )
@@ -67,3 +68,17 @@ def test_a_malformed_front_is_refused_and_the_entry_there_kept(runs, tmp_path, t
         )
     assert str(caught.value) == f"{tmp_path}/front.json{message}"
     assert find_entry(f"local-dir:{tmp_path}/entry").published[0].name == "w4a4"
+
+
+def test_a_front_of_another_supernet_is_refused(runs, tmp_path):
+    front = json.loads((runs / "front.json").read_text()) | {"supernet_sha256": "0" * 64}
+    (tmp_path / "front.json").write_text(json.dumps(front))
+    with pytest.raises(TrainingError) as caught:
+        publish.main(
+            ["--joint", f"{runs}/joint", "--front", f"{tmp_path}/front.json", "--output", str(tmp_path / "entry")]
+        )
+    assert str(caught.value) == (
+        f"--front {tmp_path}/front.json was measured on another supernet than that of --joint {runs}/joint; measure it "
+        f"with training/front.py --model local-dir:{runs}/joint"
+    )
+    assert not (tmp_path / "entry").exists()

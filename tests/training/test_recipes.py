@@ -57,7 +57,7 @@ def test_a_recipe_trains_indicators_and_fine_tunes_a_policy(recipe, large_pictur
     sections = yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())
     data = ["--recipe", recipe, "--data", str(large_pictures), *SMALL]
     weights = ["--weights", float_weights(sections["indicators"]["model"], tmp_path / "float.safetensors")]
-    run_alone(indicators.main, [*data, *SHORT, *weights, "--anchors", "1", "--output", str(tmp_path / "joint")])
+    run_alone(indicators.main, [*data, *SHORT, *weights, "--anchor-gap", "99", "--output", str(tmp_path / "joint")])
     entry = find_entry(f"local-dir:{tmp_path}/joint")
     assert entry.indicators.candidates == (6, 5, 4, 3, 2)
     assert len((tmp_path / "joint/metrics.jsonl").read_text().splitlines()) == 2

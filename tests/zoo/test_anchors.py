@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from limpq_hub import Policy
+from limpq_hub import Policy, frontier
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.policy import LayerBits
@@ -27,15 +27,31 @@ def statistics(network) -> dict[str, torch.Tensor]:
     return {key: value for key, value in network.state_dict().items() if "running_" in key}
 
 
-def test_anchors_are_the_uniform_policies_and_the_best_ones_from_least_to_most_bitops(tiny):
-    policies = anchor_policies(tiny.indicators, points=5)
+@pytest.mark.parametrize("gap", [1, 3, 8, 999])
+def test_anchors_are_the_uniform_policies_and_neighbours_along_the_front(tiny, gap):
+    policies = anchor_policies(tiny.indicators, gap)
     bitops = [total_bitops(tiny.costs, policy) for policy in policies]
     assert [set(policy.layers.values()) - {LayerBits(8, 8)} for policy in policies[:3]] == [
         {LayerBits(bits, bits)} for bits in (4, 3, 2)
     ]
-    assert 5 <= len(policies) <= 8
     assert len({policy.digest() for policy in policies}) == len(policies)
     assert (min(bitops), max(bitops)) == (bitops[2], bitops[0])
+
+
+def test_a_smaller_gap_leaves_no_policy_of_the_front_farther_from_an_anchor(tiny):
+    def farthest(gap: int) -> int:
+        anchors = anchor_policies(tiny.indicators, gap)
+        return max(min(bits_apart(anchor, plan.policy) for anchor in anchors) for plan in frontier(tiny.indicators))
+
+    assert farthest(1) <= farthest(4) <= farthest(999)
+    assert farthest(1) < farthest(999)
+
+
+def bits_apart(one: Policy, other: Policy) -> int:
+    return sum(
+        abs(bits.weight - other.layers[name].weight) + abs(bits.activation - other.layers[name].activation)
+        for name, bits in one.layers.items()
+    )
 
 
 def test_a_policy_gets_the_statistics_measured_under_the_nearest_anchor(tiny, anchored):
