@@ -47,7 +47,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import DEFAULT_ALPHA
-from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_, mean_magnitudes
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, read_indicators, set_policy_, to_supernet
@@ -152,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         shipped = load_float_network(open_local_folder(options.output, "entry")).to(accelerator.device)
         measured = evaluate(accelerator, shipped, validation_loader(options, spec))
         if accelerator.is_main_process:
+            measured["provenance"] = _how_trained(options.weights)
             write_json(options.output / "metrics.json", {"float": measured, "joint": []})
             seal_entry(options.output, spec)
             print(f"float top-1 {measured['top1']:.2f} %; indicators in {options.output}, their picture in curves.png")
@@ -247,6 +248,12 @@ def export(
     save_anchors(options.output, shipped, anchor_policies(indicators, options.anchor_gap), images)
     seal_entry(options.output, NetworkSpec.of(supernet))
     save_curves(options.output / "curves.png", indicators)
+
+
+def _how_trained(weights: str) -> dict[str, object]:
+    """Return what `pretrain.py` wrote beside the weights, or no more than where they came from."""
+    beside = Path(weights).with_name("metrics.json")
+    return read_json(beside) if beside.is_file() else {"weights": weights}
 
 
 def _first_images(accelerator: Accelerator, options: argparse.Namespace, spec: NetworkSpec) -> Tensor:
