@@ -4,8 +4,8 @@
         --weights resnet18_tiny_imagenet.safetensors --distill 0.5 --output out/resnet18-joint
 
 Writes an entry folder: `indicators.json` (what the search reads), `supernet.safetensors` (what any policy can be
-served from), `float.safetensors` (what it started from), `anchors.*`, `classes.json`, `metrics.json`, and `config.json`
-with the sha256 of each; and `curves.png`.
+served from), `float.safetensors.gz` (what it started from), `anchors.*`, `classes.json`, `metrics.json`, and
+`config.json` with the sha256 of each; and `curves.png`.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     result.add_argument(
         "--anchor-gap",
         type=positive(int),
-        default=6,
+        default=8,
         help="bits by which neighbouring policies differ whose BatchNorm statistics are kept",
     )
     result.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")

@@ -57,7 +57,7 @@ def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
 
 
 def save_anchors(folder: Path, supernet: nn.Module, policies: Sequence[Policy], batches: Sequence[Tensor]) -> None:
-    """Write the BatchNorm statistics of `supernet` under each policy; nothing if it has no BatchNorm.
+    """Write the BatchNorm statistics of `supernet` under each policy, in half precision; nothing without BatchNorm.
 
     Args:
         batches: unlabelled images, [batch, 3, height, width], normalized.
@@ -66,7 +66,7 @@ def save_anchors(folder: Path, supernet: nn.Module, policies: Sequence[Policy], 
     for index, policy in enumerate(policies):
         network = select_policy(supernet, policy)
         recalibrate_batch_norm_(network, batches)
-        tensors |= {f"{index}.{name}": value.clone() for name, value in _statistics(network).items()}
+        tensors |= {f"{index}.{name}": value.half() for name, value in _statistics(network).items()}
     if tensors:
         write_bytes(folder / _STATISTICS, tensors_to_bytes(tensors))
         write_json(folder / _POLICIES, {"format": FORMAT, "policies": [policy.to_json() for policy in policies]})

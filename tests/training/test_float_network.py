@@ -24,7 +24,7 @@ def without_float(runs, tmp_path) -> str:
     folder = tmp_path / "older"
     entry = find_entry(f"local-dir:{runs}/joint")
     shutil.copytree(runs / "joint", folder)
-    (folder / "float.safetensors").unlink()
+    (folder / "float.safetensors.gz").unlink()
     seal_entry(folder, NetworkSpec.from_config(entry.folder.config, entry.name))
     return f"local-dir:{folder}"
 
@@ -59,10 +59,10 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("options", [("--distill", "1.0"), ("--from", "float")], ids=["teacher", "start"])
 def test_fine_tuning_without_weights_takes_the_float_network_of_the_entry(runs, data, tmp_path, options):
-    other = load_file(runs / "joint/float.safetensors")
+    other = load_file(runs / "joint/float.safetensors.gz")
     save_file(other | {"fc.bias": other["fc.bias"] + torch.arange(4.0)}, tmp_path / "other.safetensors")
     found = tuned(runs, data, tmp_path / "entry", *options)
-    same = tuned(runs, data, tmp_path / "same", *options, "--weights", f"{runs}/joint/float.safetensors")
+    same = tuned(runs, data, tmp_path / "same", *options, "--weights", f"{runs}/joint/float.safetensors.gz")
     different = tuned(runs, data, tmp_path / "different", *options, "--weights", str(tmp_path / "other.safetensors"))
     assert equal(found, same)
     assert not equal(found, different)
@@ -75,12 +75,14 @@ def test_fine_tuning_from_an_entry_without_a_float_network_says_what_to_give(wit
         finetune.main([*command, "--no-compile", *options, "--output", str(tmp_path / "out")])
     name = without_float.removeprefix("local-dir:")
     assert str(caught.value).removeprefix("local-dir:") == (
-        f"{name} holds no float.safetensors; give the float network as --weights FILE"
+        f"{name} holds no float.safetensors.gz; give the float network as --weights FILE"
     )
 
 
 def test_validate_of_an_entry_without_a_float_network_says_so(without_float, data):
-    with pytest.raises(UnknownModelError, match="holds no float.safetensors; give the float network as --weights FILE"):
+    with pytest.raises(
+        UnknownModelError, match="holds no float.safetensors.gz; give the float network as --weights FILE"
+    ):
         validate.main(["--model", without_float, "--weights", "float", "--data", str(data), *RUN])
 
 
@@ -102,9 +104,9 @@ def test_weights_that_are_given_replace_those_of_the_entry(runs):
 
 
 def test_pretraining_starts_from_the_weights_that_are_given(runs, data, tmp_path):
-    start = load_file(runs / "joint/float.safetensors")
+    start = load_file(runs / "joint/float.safetensors.gz")
     command = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "1", "--lr", "1e-9"]
-    pretrain.main([*command, "--weights", f"{runs}/joint/float.safetensors", "--output", str(tmp_path / "on")])
+    pretrain.main([*command, "--weights", f"{runs}/joint/float.safetensors.gz", "--output", str(tmp_path / "on")])
     pretrain.main([*command, "--output", str(tmp_path / "anew")])
     found, anew = (load_file(tmp_path / name / "model.safetensors") for name in ("on", "anew"))
     trained = [name for name in start if "running" not in name and "num_batches" not in name]

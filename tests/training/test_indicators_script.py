@@ -85,7 +85,7 @@ def test_the_measured_alpha_is_that_of_the_least_geometric_mean_on_record(runs):
 
 def test_the_entry_ships_the_float_network_with_large_weights_in_half_precision(runs):
     given = load_file(runs / "float/model.safetensors")
-    shipped = load_file(runs / "joint/float.safetensors")
+    shipped = load_file(runs / "joint/float.safetensors.gz")
     assert shipped.keys() == given.keys()
     for name, value in given.items():
         assert torch.equal(shipped[name], value.half() if value.ndim > 1 else value), name
@@ -102,7 +102,7 @@ def pictures(folder) -> torch.Tensor:
 
 def test_the_float_top_1_is_that_of_the_network_that_is_shipped(plain, runs, hard_data):
     network = timm.create_model("test_resnet", num_classes=CLASSES).eval()
-    shipped = load_file(plain.output / "float.safetensors")
+    shipped = load_file(plain.output / "float.safetensors.gz")
     network.load_state_dict(shipped)
     found = plain.evaluated.state_dict()
     assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
@@ -121,7 +121,7 @@ def test_the_figures_are_sealed_in_the_entry(plain):
     metrics = plain.entry.folder.read_json("metrics.json")
     assert metrics.keys() == {"float", "joint"}
     assert (metrics["joint"], metrics["float"].keys()) == ([], {"top1", "top5", "images"})
-    assert {"float.safetensors", "metrics.json", "indicators.json"} <= set(plain.entry.folder.files)
+    assert {"float.safetensors.gz", "metrics.json", "indicators.json"} <= set(plain.entry.folder.files)
     path = plain.output / "metrics.json"
     text = path.read_text()
     path.write_text(text.replace('"images": 48', '"images": 49'))

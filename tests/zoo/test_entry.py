@@ -235,7 +235,7 @@ def test_a_float_network_comes_back_as_half_precision_leaves_it(with_float, floa
         halved = original[name].to(torch.float16).to(torch.float32) if value.ndim > 1 else original[name]
         assert torch.equal(value, halved), name
         assert value.dtype == original[name].dtype, name
-    stored = load_file(with_float / "float.safetensors")
+    stored = load_file(with_float / "float.safetensors.gz")
     halves = {name for name, value in stored.items() if value.dtype is torch.float16}
     assert halves == {f"{name}.weight" for name in tiny.costs}
     float_network.eval()
@@ -246,13 +246,13 @@ def test_a_float_network_comes_back_as_half_precision_leaves_it(with_float, floa
 
 
 def test_an_entry_with_a_float_network_still_gives_its_supernet_and_policies(with_float, tiny):
-    assert "float.safetensors" in open_local_folder(with_float, "entry").files
+    assert "float.safetensors.gz" in open_local_folder(with_float, "entry").files
     assert torch.equal(read_supernet(with_float).fc.weight, read_supernet(tiny.folder).fc.weight)
     assert load(f"local-dir:{with_float}", bitops="w3a3").limpq.weights == "finetuned"
 
 
 def test_an_entry_without_a_float_network_says_what_to_give_instead(tiny):
-    message = f"{tiny.folder} holds no float.safetensors; give the float network as --weights FILE"
+    message = f"{tiny.folder} holds no float.safetensors.gz; give the float network as --weights FILE"
     with pytest.raises(UnknownModelError, match=f"^{re.escape(message)}$"):
         load_float_network(open_local_folder(tiny.folder, "entry"))
 
@@ -267,7 +267,7 @@ def test_a_float_network_that_is_not_sealed_is_none_of_the_entry(entry_copy, flo
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
 def test_a_damaged_float_network_is_refused_by_name(with_float, damage):
-    path = with_float / "float.safetensors"
+    path = with_float / "float.safetensors.gz"
     data = path.read_bytes()
     path.unlink()
     if damage != "missing":
@@ -278,7 +278,7 @@ def test_a_damaged_float_network_is_refused_by_name(with_float, damage):
 
 
 def test_a_float_network_that_is_no_safetensors_file_is_refused(with_float, reseal):
-    (with_float / "float.safetensors").write_bytes(b"weights")
+    (with_float / "float.safetensors.gz").write_bytes(b"weights")
     reseal(with_float)
     with pytest.raises(ArtifactFormatError, match=r"/float\.safetensors is not a safetensors file: "):
         load_float_network(open_local_folder(with_float, "entry"))
@@ -294,7 +294,7 @@ def test_a_float_network_that_is_no_safetensors_file_is_refused(with_float, rese
     ],
 )
 def test_a_float_network_of_other_tensors_is_refused_by_tensor(with_float, reseal, key, value, message):
-    path = with_float / "float.safetensors"
+    path = with_float / "float.safetensors.gz"
     tensors = load_file(path) | {key: value}
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
     reseal(with_float)
