@@ -1,5 +1,6 @@
 """The float network of an entry: measured, a start and a teacher without --weights; and where training starts."""
 
+import gzip
 import json
 import shutil
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 import validate
 from _networks import float_network_of
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from tiny_run import NETWORK, RUN
 
 from limpq_hub.errors import TrainingError, UnknownModelError
@@ -59,10 +60,11 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("options", [("--distill", "1.0"), ("--from", "float")], ids=["teacher", "start"])
 def test_fine_tuning_without_weights_takes_the_float_network_of_the_entry(runs, data, tmp_path, options):
-    other = load_file(runs / "joint/float.safetensors.gz")
+    other = load(gzip.decompress((runs / "joint/float.safetensors.gz").read_bytes()))
     save_file(other | {"fc.bias": other["fc.bias"] + torch.arange(4.0)}, tmp_path / "other.safetensors")
+    save_file(other, tmp_path / "same.safetensors")
     found = tuned(runs, data, tmp_path / "entry", *options)
-    same = tuned(runs, data, tmp_path / "same", *options, "--weights", f"{runs}/joint/float.safetensors.gz")
+    same = tuned(runs, data, tmp_path / "same", *options, "--weights", str(tmp_path / "same.safetensors"))
     different = tuned(runs, data, tmp_path / "different", *options, "--weights", str(tmp_path / "other.safetensors"))
     assert equal(found, same)
     assert not equal(found, different)
@@ -104,9 +106,10 @@ def test_weights_that_are_given_replace_those_of_the_entry(runs):
 
 
 def test_pretraining_starts_from_the_weights_that_are_given(runs, data, tmp_path):
-    start = load_file(runs / "joint/float.safetensors.gz")
+    start = load(gzip.decompress((runs / "joint/float.safetensors.gz").read_bytes()))
+    save_file(start, tmp_path / "start.safetensors")
     command = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "1", "--lr", "1e-9"]
-    pretrain.main([*command, "--weights", f"{runs}/joint/float.safetensors.gz", "--output", str(tmp_path / "on")])
+    pretrain.main([*command, "--weights", f"{tmp_path}/start.safetensors", "--output", str(tmp_path / "on")])
     pretrain.main([*command, "--output", str(tmp_path / "anew")])
     found, anew = (load_file(tmp_path / name / "model.safetensors") for name in ("on", "anew"))
     trained = [name for name in start if "running" not in name and "num_batches" not in name]

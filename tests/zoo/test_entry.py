@@ -1,11 +1,13 @@
 """Tests of entry folders: the supernet comes back in half precision, and indicators that do not fit are refused."""
 
+import gzip
 import json
 import re
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file, save, save_file
 
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, UnknownModelError
 from limpq_hub.plan.indicators import Indicators
@@ -168,8 +170,9 @@ def test_indicators_for_another_network_are_refused(entry_copy, edit_indicators,
 )
 def test_tensors_that_do_not_fit_the_supernet_are_named(entry_copy, reseal, key, value, message):
     path = entry_copy / "supernet.safetensors"
-    tensors = load_file(path) | {key: value}
-    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+    tensors = load_tensors(gzip.decompress(path.read_bytes())) | {key: value}
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    path.write_bytes(gzip.compress(save(kept)))
     reseal(entry_copy)
     with pytest.raises(ArtifactFormatError, match=rf"supernet\.safetensors: {re.escape(message)}"):
         read_supernet(entry_copy)
@@ -235,7 +238,7 @@ def test_a_float_network_comes_back_as_half_precision_leaves_it(with_float, floa
         halved = original[name].to(torch.float16).to(torch.float32) if value.ndim > 1 else original[name]
         assert torch.equal(value, halved), name
         assert value.dtype == original[name].dtype, name
-    stored = load_file(with_float / "float.safetensors.gz")
+    stored = load_tensors(gzip.decompress((with_float / "float.safetensors.gz").read_bytes()))
     halves = {name for name, value in stored.items() if value.dtype is torch.float16}
     assert halves == {f"{name}.weight" for name in tiny.costs}
     float_network.eval()
@@ -261,7 +264,7 @@ def test_a_float_network_that_is_not_sealed_is_none_of_the_entry(entry_copy, flo
     before = (entry_copy / "config.json").read_bytes()
     save_float_network(entry_copy, float_network)
     assert (entry_copy / "config.json").read_bytes() == before
-    with pytest.raises(UnknownModelError, match="holds no float network"):
+    with pytest.raises(UnknownModelError, match="holds no float.safetensors.gz"):
         load_float_network(open_local_folder(entry_copy, "entry"))
 
 
@@ -272,15 +275,24 @@ def test_a_damaged_float_network_is_refused_by_name(with_float, damage):
     path.unlink()
     if damage != "missing":
         path.write_bytes(data[:-100] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
-    message = r"/float\.safetensors is (damaged: its \d+ bytes are not|missing; fetch the artifact again)"
+    message = r"/float\.safetensors\.gz is (damaged: its \d+ bytes are not|missing; fetch the artifact again)"
     with pytest.raises(ArtifactIntegrityError, match=message):
         load_float_network(open_local_folder(with_float, "entry"))
 
 
-def test_a_float_network_that_is_no_safetensors_file_is_refused(with_float, reseal):
-    (with_float / "float.safetensors.gz").write_bytes(b"weights")
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (gzip.compress(b"weights"), "is not a safetensors file: "),
+        (b"weights", "is not a gzip file; fetch the artifact again"),
+        (gzip.compress(b"weights")[:-4], "is not a gzip file; fetch the artifact again"),
+        (gzip.compress(bytes(2**24)), "holds more than the weights of the network; fetch the artifact again"),
+    ],
+)
+def test_a_float_network_that_is_no_compressed_safetensors_file_is_refused(with_float, reseal, data, message):
+    (with_float / "float.safetensors.gz").write_bytes(data)
     reseal(with_float)
-    with pytest.raises(ArtifactFormatError, match=r"/float\.safetensors is not a safetensors file: "):
+    with pytest.raises(ArtifactFormatError, match=rf"/float\.safetensors\.gz {message}"):
         load_float_network(open_local_folder(with_float, "entry"))
 
 
@@ -295,8 +307,9 @@ def test_a_float_network_that_is_no_safetensors_file_is_refused(with_float, rese
 )
 def test_a_float_network_of_other_tensors_is_refused_by_tensor(with_float, reseal, key, value, message):
     path = with_float / "float.safetensors.gz"
-    tensors = load_file(path) | {key: value}
-    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+    tensors = load_tensors(gzip.decompress(path.read_bytes())) | {key: value}
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    path.write_bytes(gzip.compress(save(kept)))
     reseal(with_float)
-    with pytest.raises(ArtifactFormatError, match=rf"/float\.safetensors: {re.escape(message)}"):
+    with pytest.raises(ArtifactFormatError, match=rf"/float\.safetensors\.gz: {re.escape(message)}"):
         load_float_network(open_local_folder(with_float, "entry"))
