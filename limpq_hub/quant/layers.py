@@ -184,6 +184,11 @@ class SwitchableBatchNorm2d(nn.Module):
         return self.active(x)
 
 
+def switching_norms(model: nn.Module) -> dict[str, str]:
+    """Return the layer whose weight bits switch each batch normalization of a supernet, by name of the latter."""
+    return {name: module.layer for name, module in model.named_modules() if isinstance(module, SwitchableBatchNorm2d)}
+
+
 def quantized_layers(module: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
     """Yield every quantized layer with its name."""
     for name, layer in module.named_modules():

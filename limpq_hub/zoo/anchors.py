@@ -2,12 +2,12 @@
 
 The statistics that joint training leaves behind are mostly those of uniform bit-widths; a mixed policy needs its
 own. An entry therefore holds statistics measured under anchor policies over the whole range of budgets, and `load`
-takes those of the nearest anchor.
+takes for each batch normalization those of the nearest anchor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -72,10 +72,16 @@ def save_anchors(folder: Path, supernet: nn.Module, policies: Sequence[Policy], 
         write_json(folder / _POLICIES, {"format": FORMAT, "policies": [policy.to_json() for policy in policies]})
 
 
-def apply_nearest_anchor_(network: nn.Module, policy: Policy, folder: SealedFolder) -> None:
-    """Give a network from `select_policy` the statistics of the anchor whose bits differ least from `policy`.
+def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFolder, feeds: Mapping[str, str]) -> None:
+    """Give each BatchNorm of a network from `select_policy` the statistics of the nearest anchor.
+
+    Among the anchors that come nearest in the weight bits of the layer before it, that is the one whose bits differ
+    least from `policy` over all layers: the scale of a layer's output changes with its weight bits.
 
     Leaves the network alone if the entry has no anchors.
+
+    Args:
+        feeds: by the name of a batch normalization, the layer whose output it takes; see `switching_norms`.
 
     Raises:
         ArtifactError: a file is damaged, or does not fit the network.
@@ -91,14 +97,25 @@ def apply_nearest_anchor_(network: nn.Module, policy: Policy, folder: SealedFold
         raise ArtifactFormatError(f"{name}: {error}") from None
     if content["format"] != FORMAT or not anchors or any(set(a.layers) != set(policy.layers) for a in anchors):
         raise ArtifactFormatError(f"{name}: no anchors of format {FORMAT} for the layers of this network")
-    nearest = min(range(len(anchors)), key=lambda index: _distance(anchors[index], policy))
     name = f"{folder.name}/{_STATISTICS}"
     tensors, state = tensors_from_bytes(folder.read(_STATISTICS), name), network.state_dict()
     for key in _statistics(network):
+        nearest = _nearest(anchors, policy, feeds.get(key.rpartition(".")[0]))
         if f"{nearest}.{key}" not in tensors:
             raise ArtifactFormatError(f"{name}: tensor {nearest}.{key} is missing")
         state[key] = tensors[f"{nearest}.{key}"]
     load_strictly(network, state, name)
+
+
+def _nearest(anchors: Sequence[Policy], policy: Policy, layer: str | None) -> int:
+    """Return the index of the anchor that is nearest to `policy`, for the batch normalization behind `layer`."""
+
+    def distance(index: int) -> tuple[int, int]:
+        anchor = anchors[index]
+        at_layer = abs(anchor.layers[layer].weight - policy.layers[layer].weight) if layer else 0
+        return at_layer, _distance(anchor, policy)
+
+    return min(range(len(anchors)), key=distance)
 
 
 def _statistics(network: nn.Module) -> dict[str, Tensor]:

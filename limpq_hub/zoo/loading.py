@@ -22,7 +22,8 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy, to_quantized
-from limpq_hub.zoo.anchors import apply_nearest_anchor_
+from limpq_hub.quant.layers import switching_norms
+from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import Entry, Published, find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import load_supernet
@@ -128,8 +129,9 @@ def load(
         network = _published_network(entry, exact, plan)
     else:
         kind, top1 = "joint", entry.measured(digest)
-        network = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy).eval()
-        apply_nearest_anchor_(network, plan.policy, entry.folder)
+        supernet = load_supernet(entry.folder, entry.indicators)
+        network = select_policy(supernet, plan.policy).eval()
+        apply_nearest_anchors_(network, plan.policy, entry.folder, switching_norms(supernet))
     network.requires_grad_(False).to(device)
     as_shipped = calibrate is None or not recalibrate_batch_norm_(network, _image_batches(calibrate, device))
     if not as_shipped:

@@ -9,7 +9,8 @@ from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.policy import LayerBits
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
-from limpq_hub.zoo.anchors import anchor_policies, apply_nearest_anchor_, save_anchors
+from limpq_hub.quant.layers import switching_norms
+from limpq_hub.zoo.anchors import anchor_policies, apply_nearest_anchors_, save_anchors
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.loading import load
 
@@ -54,18 +55,22 @@ def bits_apart(one: Policy, other: Policy) -> int:
     )
 
 
-def test_a_policy_gets_the_statistics_measured_under_the_nearest_anchor(tiny, anchored):
+def test_each_batch_norm_gets_the_statistics_of_the_nearest_anchor_with_the_weight_bits_before_it(tiny, anchored):
     layers = dict(Policy.uniform("test_resnet", tiny.costs, 3).layers)
     first = next(name for name, bits in layers.items() if bits == LayerBits(3, 3))
     policy = Policy("test_resnet", layers | {first: LayerBits(2, 4)}, 32)
     network = select_policy(tiny.supernet, policy).eval()
-    apply_nearest_anchor_(network, policy, find_entry(f"local-dir:{anchored}").folder)
-    uniform = select_policy(tiny.supernet, Policy.uniform("test_resnet", tiny.costs, 3)).eval()
-    recalibrate_batch_norm_(uniform, [tiny.images])
-    expected = statistics(uniform)
-    assert expected
+    apply_nearest_anchors_(network, policy, find_entry(f"local-dir:{anchored}").folder, switching_norms(tiny.supernet))
+    expected = {}
+    for bits in (2, 3):
+        uniform = select_policy(tiny.supernet, Policy.uniform("test_resnet", tiny.costs, bits)).eval()
+        recalibrate_batch_norm_(uniform, [tiny.images])
+        expected[bits] = statistics(uniform)
+    fed_by_first = {norm for norm, layer in switching_norms(tiny.supernet).items() if layer == first}
+    assert fed_by_first
     for key, value in statistics(network).items():
-        assert torch.equal(value, expected[key].half().float())
+        bits = 2 if key.rpartition(".")[0] in fed_by_first else 3
+        assert torch.equal(value, expected[bits][key].half().float()), key
 
 
 def test_joint_weights_are_served_with_anchor_statistics(tiny, anchored, entry_copy):
@@ -80,7 +85,7 @@ def test_joint_weights_are_served_with_anchor_statistics(tiny, anchored, entry_c
 def test_an_entry_without_anchors_keeps_the_statistics_of_joint_training(tiny):
     network = select_policy(tiny.supernet, tiny.joint).eval()
     before = statistics(select_policy(tiny.supernet, tiny.joint))
-    apply_nearest_anchor_(network, tiny.joint, find_entry(tiny.name).folder)
+    apply_nearest_anchors_(network, tiny.joint, find_entry(tiny.name).folder, switching_norms(tiny.supernet))
     assert all(torch.equal(value, before[key]) for key, value in statistics(network).items())
 
 
