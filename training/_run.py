@@ -24,7 +24,9 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
 
 _OPTIONS = "options.json"
+# What does not change the training: how it runs, and what is done with its result.
 _MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
+_MAY_CHANGE |= {"alpha", "magnitudes", "anchor_gap"}
 
 
 def new_accelerator(options: argparse.Namespace, folder: Path | None = None) -> Accelerator:
