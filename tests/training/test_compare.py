@@ -29,7 +29,7 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
 
 BUDGETS = {"w3a3": None, "60M": 60_000_000}
-CONTENDERS = ["learned", "uniform", "uniform, best split", "random, seed 0", "reversed"]
+CONTENDERS = ["learned", "learned, bare steps", "uniform", "uniform, best split", "random, seed 0", "reversed"]
 OF_A_RUN = ("command", "seconds", "date")
 
 
@@ -288,7 +288,7 @@ def test_without_steps_and_correlations_only_the_joint_weights_are_measured(whol
     ]
     assert (found.result["correlation"], found.started) == ({}, [])
     rows = [line for line in found.printed.splitlines() if line.startswith("| w3a3")]
-    assert len(rows) == 5
+    assert len(rows) == len(CONTENDERS)
     assert all(line.endswith("| - | - |") for line in rows)
     assert not (tmp_path / "out/correlation.png").exists()
     with Image.open(tmp_path / "out/comparison.png") as picture:

@@ -35,6 +35,7 @@ def test_validate_measures_the_float_network_of_an_entry(runs, data, tmp_path):
     validate.main(["--model", f"local-dir:{runs}/joint", "--weights", "float", *measured])
     found = json.loads((tmp_path / "figures.json").read_text())
     figures = json.loads((runs / "joint/metrics.json").read_text())["float"]
+    assert figures.pop("provenance") == json.loads((runs / "float/metrics.json").read_text())
     assert {key: found[key] for key in figures} == figures
     assert (found["model"], found["weights"]) == (f"local-dir:{runs}/joint", "float")
     assert (found["policy_sha256"], found["bitops"], found["calibration_images"]) == (None, None, 0)

@@ -121,7 +121,7 @@ def test_the_float_top_1_is_that_of_the_network_that_is_shipped(plain, runs, har
 def test_the_figures_are_sealed_in_the_entry(plain):
     metrics = plain.entry.folder.read_json("metrics.json")
     assert metrics.keys() == {"float", "joint"}
-    assert (metrics["joint"], metrics["float"].keys()) == ([], {"top1", "top5", "images"})
+    assert (metrics["joint"], metrics["float"].keys()) == ([], {"top1", "top5", "images", "provenance"})
     assert {"float.safetensors.gz", "metrics.json", "indicators.json"} <= set(plain.entry.folder.files)
     path = plain.output / "metrics.json"
     text = path.read_text()
