@@ -70,15 +70,19 @@ def finish(accelerator: Accelerator) -> None:
 
 
 def provenance(
-    accelerator: Accelerator, command: str, options: argparse.Namespace, seconds: float
+    accelerator: Accelerator, command: str, options: argparse.Namespace, seconds: float | None
 ) -> dict[str, object]:
-    """Return how a result came about: command, seed, device, versions, time, and the sha256 of given weights."""
+    """Return how a result came about: command, seed, device, versions, time, and the sha256 of given weights.
+
+    Args:
+        seconds: time it took, or None where only that of its last part is known.
+    """
     device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"{platform.machine()} CPU"
     return {
         "command": command,
         "seed": options.seed,
         "device": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads",
-        "seconds": round(seconds, 1),
+        **({} if seconds is None else {"seconds": round(seconds, 1)}),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "versions": {"limpq-hub": __version__, "torch": torch.__version__, "timm": timm.__version__},
         **weights_record(options),

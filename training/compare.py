@@ -11,7 +11,6 @@ Random policies, at one budget and at many, tell how well the objective ranks po
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +51,6 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is not known yet, then write and show all of it."""
     options = parse_options(argv)
-    began = time.monotonic()
     study = Study(options)
     rows = [row for bitops in options.bitops for row in study.at_budget(bitops)]
     correlations = study.correlations() if options.correlated else {}
@@ -61,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "model": study.entry.name,
         "comparison": rows,
         "correlation": correlations,
-        **provenance(study.accelerator, command_line(argv, "python"), options, time.monotonic() - began),
+        **provenance(study.accelerator, command_line(argv, "python"), options, seconds=None),
         "data": data_record(options),
     }
     write_json(options.output / "comparison.json", result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -51,18 +51,7 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
     found = dict(quantized_layers(model))
     wanted = {name: found[name] for name in layers}
     inputs: dict[str, list[Tensor]] = {name: [] for name in wanted}
-    handles = [
-        layer.register_forward_pre_hook(lambda _, args, name=name: inputs[name].append(args[0].float()))
-        for name, layer in wanted.items()
-    ]
-    with modes_restored(model):
-        model.eval()
-        try:
-            for images in batches:
-                model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+    _run_watched(model, wanted, batches, lambda name, values: inputs[name].append(values.float()))
     for name, layer in wanted.items():
         for quantizer, values in (
             (layer.weight_quantizer, layer.weight),
@@ -80,19 +69,7 @@ def mean_magnitudes(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[s
     """
     layers = dict(quantized_layers(model))
     inputs: dict[str, list[Tensor]] = {name: [] for name in layers}
-
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, arguments: inputs[name].append(arguments[0].abs().mean())
-
-    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
-    with modes_restored(model):
-        model.eval()
-        try:
-            for images in batches:
-                model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+    _run_watched(model, layers, batches, lambda name, values: inputs[name].append(values.abs().mean()))
     weights = {name: float(layer.weight.abs().mean()) for name, layer in layers.items()}
     return weights, {name: float(torch.stack(of_layer).mean()) for name, of_layer in inputs.items()}
 
@@ -136,6 +113,24 @@ def modes_restored(model: nn.Module) -> Iterator[None]:
     finally:
         for module, was_training in training.items():
             module.training = was_training
+
+
+def _run_watched(
+    model: nn.Module, layers: Mapping[str, QuantLayer], batches: Iterable[Tensor], watch: Callable[[str, Tensor], None]
+) -> None:
+    """Run `model` in eval mode on all batches; call `watch` with the name and the input of each of `layers`."""
+    handles = [
+        layer.register_forward_pre_hook(lambda _, arguments, name=name: watch(name, arguments[0]))
+        for name, layer in layers.items()
+    ]
+    with modes_restored(model):
+        model.eval()
+        try:
+            for images in batches:
+                model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:

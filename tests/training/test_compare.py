@@ -30,7 +30,7 @@ from limpq_hub.zoo.folder import open_local_folder
 
 BUDGETS = {"w3a3": None, "60M": 60_000_000}
 CONTENDERS = ["learned", "learned, bare steps", "uniform", "uniform, best split", "random, seed 0", "reversed"]
-OF_A_RUN = ("command", "seconds", "date")
+OF_A_RUN = ("command", "date")
 
 
 @dataclass(frozen=True)
