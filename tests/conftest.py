@@ -64,7 +64,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     import torch
 
     from limpq_hub import Budget, Policy
-    from limpq_hub.plan import ilp
+    from limpq_hub.plan import optimum
     from limpq_hub.plan.costs import total_bitops
     from limpq_hub.plan.jsonfile import write_json
     from limpq_hub.quant.convert import read_indicators, select_policy, to_supernet
@@ -93,7 +93,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     classes = [{"id": f"n{index:04d}", "name": f"noise {index}"} for index in range(10)]
     save_entry(folder, supernet, indicators, classes)
     policies = {
-        "small": ilp.search(indicators, Budget(bitops="w3a3")).policy,
+        "small": optimum.search(indicators, Budget(bitops="w3a3")).policy,
         "large": Policy.uniform(ARCHITECTURE, costs, 4, input_size=32),
     }
     checkpoints = {}

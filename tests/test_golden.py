@@ -7,8 +7,8 @@ import pytest
 
 from limpq_hub import cli
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.ilp import search
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.optimum import search
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 pytestmark = pytest.mark.skipif(not REFERENCE.is_dir(), reason="../shared/reference is absent")

@@ -5,7 +5,7 @@ import timm
 import torch
 
 from limpq_hub import Budget, Indicators, InfeasibleBudgetError
-from limpq_hub.plan.ilp import search
+from limpq_hub.plan.optimum import search
 from limpq_hub.quant.profile import profile_module
 
 

@@ -10,11 +10,11 @@ from _nearness import Nearness
 
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import total_bitops
-from limpq_hub.plan.ilp import search
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 
-ALPHAS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 2.0, 3.0)
+ALPHAS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _LEAST_DIVERGENCE = 1e-9  # in nats
 
 

@@ -26,7 +26,7 @@ from limpq_hub.plan.jsonfile import read_json, write_json
 _OPTIONS = "options.json"
 # What does not change the training: how it runs, and what is done with its result.
 _MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
-_MAY_CHANGE |= {"alpha", "magnitudes", "anchor_gap"}
+_MAY_CHANGE |= {"alpha", "anchor_gap", "calibrate_images"}
 
 
 def new_accelerator(options: argparse.Namespace, folder: Path | None = None) -> Accelerator:

@@ -7,7 +7,6 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from _data import calibration_batches, validation_loader
@@ -26,7 +25,7 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import total_bitops
-from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
@@ -99,10 +98,8 @@ class Study:
             return total_bitops(self.indicators.costs, policy) <= limit
 
         splits = uniform_splits(self.indicators, fits)
-        bare = replace(self.indicators, weight_magnitudes={}, activation_magnitudes={}, alpha=DEFAULT_ALPHA)
         return {
             "learned": found.policy,
-            "learned, bare steps": search(bare, bitops=bitops).policy,
             "uniform": uniform_filled(self.indicators, fits),
             "uniform, best split": min(splits, key=self.nearness.divergence),
             **{

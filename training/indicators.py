@@ -49,7 +49,7 @@ from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import DEFAULT_ALPHA
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.calibrate import calibrate_steps_, mean_magnitudes
+from limpq_hub.quant.calibrate import calibrate_steps_
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, read_indicators, set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
@@ -95,12 +95,6 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         help="run what comes before the first searched layer once per step; the gradients stay the same",
     )
     result = parser.add_argument_group("result")
-    result.add_argument(
-        "--magnitudes",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="record the mean magnitude of each layer's tensors: importance is then relative noise, else the bare step",
-    )
     result.add_argument(
         "--alpha",
         type=at_least_zero,
@@ -230,14 +224,6 @@ def export(
         alpha=DEFAULT_ALPHA if options.alpha is None else options.alpha,
         provenance=record,
     )
-    if options.magnitudes:
-        weights, activations = mean_magnitudes(supernet, images[:STEP_BATCHES])
-        searched = indicators.weight_steps
-        indicators = replace(
-            indicators,
-            weight_magnitudes={name: weights[name] for name in searched},
-            activation_magnitudes={name: activations[name] for name in searched},
-        )
     if options.alpha is None:
         indicators, measured = with_measured_alpha(indicators, Nearness(supernet, network, images))
         indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -86,23 +86,16 @@ def random_policy(indicators: Indicators, fits: Fits, seed: int) -> Policy:
 def reversed_importance(indicators: Indicators) -> Indicators:
     """Return the indicators with the importance of the layers turned round: a search in them should do badly.
 
-    Layers are ranked by the sum of their steps, relative ones where magnitudes were measured, weights and activations
-    apart; the first takes the steps of the last, the second those of the last but one. Layers that learned other
-    bit-widths are ranked apart.
+    Layers are ranked by the sum of their steps, weights and activations apart; the first takes the steps of the last,
+    the second those of the last but one. Layers that learned other bit-widths are ranked apart.
 
     Source: LIMPQ (ECCV 2022), its ablation with reversed importance.
     """
-    given = {
-        "weight": _opposites(indicators.weight_steps, indicators.weight_magnitudes),
-        "activation": _opposites(indicators.activation_steps, indicators.activation_magnitudes),
-    }
-    turned = {
-        f"{kind}_{what}": {name: values[other] for name, other in given[kind].items() if values}
-        for kind in _KINDS
-        for what in ("steps", "magnitudes")
-        for values in [getattr(indicators, f"{kind}_{what}")]
-    }
-    return replace(indicators, **turned)
+    return replace(
+        indicators,
+        weight_steps=_turned_round(indicators.weight_steps),
+        activation_steps=_turned_round(indicators.activation_steps),
+    )
 
 
 _NONE_FITS = "no policy fits this budget: even the fewest bits are above it; raise the budget"
@@ -147,13 +140,13 @@ def _moved(indicators: Indicators, policy: Policy, name: str, kinds: tuple[Kind,
     return replace(policy, layers=dict(policy.layers) | {name: bits})
 
 
-def _opposites(steps: Steps, magnitudes: Mapping[str, float]) -> dict[str, str]:
-    """Return for each layer the one at the other end of the ranking."""
+def _turned_round(steps: Steps) -> Steps:
+    """Return for each layer the steps of the one at the other end of the ranking."""
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, of_layer in steps.items():
         groups.setdefault(tuple(sorted(of_layer)), []).append(name)
     opposite: dict[str, str] = {}
     for names in groups.values():
-        ranked = sorted(names, key=lambda name: sum(steps[name].values()) / magnitudes.get(name, 1.0))
+        ranked = sorted(names, key=lambda name: sum(steps[name].values()))
         opposite |= dict(zip(ranked, reversed(ranked), strict=True))
-    return {name: opposite[name] for name in steps}
+    return {name: steps[opposite[name]] for name in steps}

@@ -37,6 +37,10 @@ class Row:
     text_of: Callable[[int], str]
     advice: str
 
+    def total(self, choice: Sequence[int]) -> int:
+        """Return the sum of the coefficients of the chosen options, one per unit."""
+        return sum(of_unit[picked] for of_unit, picked in zip(self.coefficients, choice, strict=True))
+
     def infeasible(self, model: str, minimum: int, given: str = "", because: str = "") -> InfeasibleBudgetError:
         """Return the error for a limit below `minimum`, the smallest sum that is possible.
 
@@ -45,11 +49,16 @@ class Row:
             because: words for why it is no smaller.
         """
         maximum = sum(map(max, self.coefficients))
-        at_least = "allows at most" if self.constraint == "compression" else "needs at least"
+        at_least, at_most = (
+            ("allows at most", "and at least")
+            if self.constraint == "compression"
+            else ("needs at least", "and uses at most")
+        )
         values = sorted((self.value_of(minimum), self.value_of(maximum)))
         return InfeasibleBudgetError(
             f'{self.constraint}="{_as_asked(self)}" cannot be met{given}: {model} {at_least} {self.text_of(minimum)}'
-            f'{because}; use {self.constraint}="{self.text_of(minimum)}" {self.advice}',
+            f"{because} {at_most} {self.text_of(maximum)}; "
+            f'use {self.constraint}="{self.text_of(minimum)}" {self.advice}',
             requested=float(self.requested) if self.requested.denominator > 1 else int(self.requested),
             minimum=values[0],
             maximum=values[1],
@@ -63,7 +72,10 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
 
     def add(constraint: str, cost_of: Callable[[str, LayerBits], int], limit: int, **texts: Any) -> None:
         coefficients = tuple(
-            tuple(sum(cost_of(name, bits) for name in unit.layers) for bits in unit.options) for unit in units
+            tuple(cost_of(unit.layers[0], bits) for bits in unit.options)
+            if len(unit.layers) == 1
+            else tuple(sum(cost_of(name, bits) for name in unit.layers) for bits in unit.options)
+            for unit in units
         )
         rows.append(Row(constraint, coefficients, limit, **texts))
 

@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 from limpq_hub.errors import BudgetError, shown
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.costs import Counting
-from limpq_hub.plan.ilp import search
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.infeasible import check_each_constraint, conflict
+from limpq_hub.plan.question import Question
 from limpq_hub.plan.result import Plan
+
+_ANY_BITOPS = 2**62
 
 
 def pareto_front(
-    indicators: Indicators, points: int, *, alpha: float | None = None, counting: Counting = "exact"
+    indicators: Indicators,
+    points: int,
+    *,
+    budget: Budget | None = None,
+    time_limit_s: float = 10,
+    **choices: Any,
 ) -> list[Plan]:
     """Return the best plan at each of `points` budgets evenly apart, BitOps ascending and objectives falling.
 
     A plan that another one beats in BitOps without a worse objective is left out, so there can be fewer than `points`.
 
+    Args:
+        budget: constraints that every plan meets as well; its BitOps are those of the last plan at most.
+        time_limit_s: for each plan.
+        choices: `alpha`, `candidates`, `pin`, `exclude`, `tie` and `counting` as in `search`.
+
     Raises:
         BudgetError: `points` is not a whole number of at least 2.
+        InfeasibleBudgetError: no policy meets `budget`.
     """
     if type(points) is not int or points < 2:
         raise BudgetError(f"points={shown(points)} cannot be: use a whole number of at least 2, for example 100")
-    least, most = indicators.bitops_range(counting)
+    began = time.perf_counter()
+    question = Question.of(indicators, budget or Budget(bitops=_ANY_BITOPS), **choices)
+    check_each_constraint(question)
+    programme = question.programme
+    least, best = programme.least(programme.rows[0], time_limit_s), programme.solve(time_limit_s)
+    if least is None or best is None:
+        raise conflict(question, time_limit_s)
+    most = programme.rows[0].total(best.choice)
+    limits = [least + (most - least) * point // (points - 1) for point in range(points)]
     front: list[Plan] = []
-    for point in range(points):
-        budget = Budget(bitops=least + (most - least) * point // (points - 1))
-        plan = search(indicators, budget, alpha=alpha, counting=counting)
-        if not front or plan.objective < front[-1].objective:
-            front.append(plan)
+    before = None
+    for solution in programme.within(0, most).solve_within(0, limits, time_limit_s):
+        if solution is not None and solution.choice != before:
+            before = solution.choice
+            plan = question.plan(solution, time.perf_counter() - began)
+            if not front or plan.objective < front[-1].objective:
+                front.append(plan)
+        began = time.perf_counter()
     return front

@@ -44,6 +44,7 @@ class Plan:
         alpha: factor of the weight importance in the objective.
         counting: the rule that `bitops` follows.
         seconds: time the search took.
+        way: how the optimum was proven: "enumeration", "dynamic programme", "CBC" or "HiGHS"; "" if it was not.
         notes: what the user should know about this result, a sentence each.
     """
 
@@ -61,6 +62,7 @@ class Plan:
     counting: Counting
     seconds: float
     notes: tuple[str, ...] = ()
+    way: str = ""
 
     def __str__(self) -> str:
         """Return the figures in one line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 from limpq_hub.errors import PolicyError, shown
@@ -67,12 +68,12 @@ def units_of(
     units = []
     for first in dict.fromkeys(leader.values()):
         layers = tuple(name for name in leader if leader[name] == first)
-        shared = [bits for bits in options[layers[0]] if all(bits in options[name] for name in layers)]
+        shared = tuple(bits for bits in options[first] if all(bits in options[name] for name in layers[1:]))
         if not shared:
             raise PolicyError(
                 f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them"
             )
-        units.append(Unit(layers, tuple(shared)))
+        units.append(Unit(layers, shared))
     return units
 
 
@@ -86,15 +87,19 @@ def _options(
     if not allowed or not set(allowed) <= set(learned):
         known = ", ".join(map(str, learned))
         raise PolicyError(f"candidates={shown(candidates)}: choose from the learned bit-widths {known}")
-    options = tuple(
-        LayerBits(weight, activation)
-        for weight in sorted(indicators.weight_steps[name])
-        for activation in sorted(indicators.activation_steps[name])
-        if weight in allowed and activation in allowed
+    weights, activations = (
+        tuple(sorted(set(steps[name]).intersection(allowed)))
+        for steps in (indicators.weight_steps, indicators.activation_steps)
     )
+    options = _pairs(weights, activations)
     if not options:
         raise PolicyError(f"layer {shown(name)} has no bit-width left among candidates={shown(candidates)}; allow more")
     return options
+
+
+@cache
+def _pairs(weights: tuple[int, ...], activations: tuple[int, ...]) -> tuple[LayerBits, ...]:
+    return tuple(LayerBits(weight, activation) for weight in weights for activation in activations)
 
 
 def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> LayerBits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -51,27 +51,24 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
     found = dict(quantized_layers(model))
     wanted = {name: found[name] for name in layers}
     inputs: dict[str, list[Tensor]] = {name: [] for name in wanted}
-    _run_watched(model, wanted, batches, lambda name, values: inputs[name].append(values.float()))
+    handles = [
+        layer.register_forward_pre_hook(lambda _, arguments, name=name: inputs[name].append(arguments[0].float()))
+        for name, layer in wanted.items()
+    ]
+    with modes_restored(model):
+        model.eval()
+        try:
+            for images in batches:
+                model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
     for name, layer in wanted.items():
         for quantizer, values in (
             (layer.weight_quantizer, layer.weight),
             (layer.activation_quantizer, torch.cat(inputs[name])),
         ):
             quantizer.set_step_(quantizer.bits, _least_error_step(quantizer, values))
-
-
-@torch.no_grad()
-def mean_magnitudes(model: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the mean absolute weight and the mean absolute input of each quantized layer, by layer name.
-
-    Args:
-        batches: image batches of one size, [batch, 3, height, width], normalized.
-    """
-    layers = dict(quantized_layers(model))
-    inputs: dict[str, list[Tensor]] = {name: [] for name in layers}
-    _run_watched(model, layers, batches, lambda name, values: inputs[name].append(values.abs().mean()))
-    weights = {name: float(layer.weight.abs().mean()) for name, layer in layers.items()}
-    return weights, {name: float(torch.stack(of_layer).mean()) for name, of_layer in inputs.items()}
 
 
 @torch.no_grad()
@@ -113,24 +110,6 @@ def modes_restored(model: nn.Module) -> Iterator[None]:
     finally:
         for module, was_training in training.items():
             module.training = was_training
-
-
-def _run_watched(
-    model: nn.Module, layers: Mapping[str, QuantLayer], batches: Iterable[Tensor], watch: Callable[[str, Tensor], None]
-) -> None:
-    """Run `model` in eval mode on all batches; call `watch` with the name and the input of each of `layers`."""
-    handles = [
-        layer.register_forward_pre_hook(lambda _, arguments, name=name: watch(name, arguments[0]))
-        for name, layer in layers.items()
-    ]
-    with modes_restored(model):
-        model.eval()
-        try:
-            for images in batches:
-                model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:

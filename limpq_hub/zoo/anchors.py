@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.ilp import search
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
+from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactIntegrityError, BudgetError, PolicyError, UnknownModelError, shown
-from limpq_hub.plan import ilp
+from limpq_hub.plan import optimum
 from limpq_hub.plan.budget import CONSTRAINTS, Budget, enough_bitops, format_bitops, format_size
 from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.jsonfile import read_json
@@ -203,7 +203,7 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptio
             f'{entry.name} needs a budget or a policy: give bitops= between "{lowest}" and "{highest}", or size=, '
             f"compression=, activation_memory=, latency= or policy=; fine-tuned policies: {names}"
         )
-    return ilp.search(indicators, Budget(**limits), **given)
+    return optimum.search(indicators, Budget(**limits), **given)
 
 
 def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Iterator[Tensor]:

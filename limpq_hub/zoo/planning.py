@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from limpq_hub.errors import UnknownModelError, shown
-from limpq_hub.plan import ilp
+from limpq_hub.plan import optimum
 from limpq_hub.plan.budget import Budget, LatencyTable
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
@@ -73,7 +73,7 @@ def search(
         UnknownModelError: no model has this name.
     """
     budget = Budget(bitops, size, compression, activation_memory, latency)
-    return ilp.search(
+    return optimum.search(
         indicators_of(model),
         budget,
         alpha=alpha,

@@ -9,7 +9,7 @@ import pytest
 
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.ilp import search
+from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import LayerBits
 
 ENOUGH = Budget(bitops="1T")

@@ -12,7 +12,7 @@ import pytest
 
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError, SearchError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.ilp import search
+from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import LayerBits
 
 KINDS = [("bitops",), ("size",), ("latency",), ("bitops", "size"), ("bitops", "latency"), ("size", "latency")]

@@ -11,7 +11,7 @@ import pytest
 
 from limpq_hub.errors import BudgetError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.ilp import search
+from limpq_hub.plan.optimum import search
 from limpq_hub.plan.pareto import pareto_front
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.ilp import search
+from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import LayerBits, Policy
 from limpq_hub.plan.result import Plan
 

@@ -9,12 +9,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from limpq_hub.plan.policy import LayerBits, Policy
-from limpq_hub.quant.calibrate import (
-    calibrate_steps_,
-    initialize_activation_steps_,
-    mean_magnitudes,
-    recalibrate_batch_norm_,
-)
+from limpq_hub.quant.calibrate import calibrate_steps_, initialize_activation_steps_, recalibrate_batch_norm_
 from limpq_hub.quant.convert import set_policy_, to_quantized, to_supernet
 from limpq_hub.quant.layers import QuantLinear, SwitchableBatchNorm2d, quantized_layers
 
@@ -144,12 +139,30 @@ def test_step_calibration_changes_the_active_steps_of_the_named_layers_only(as_g
         assert moved == [quantizer.bits]
 
 
-def test_step_calibration_restores_the_mode_of_every_module(at_policy):
+def test_step_calibration_runs_in_eval_mode_and_restores_the_mode_of_every_module(at_policy):
+    evaluated = copy.deepcopy(at_policy).eval()
     at_policy.train()
     at_policy.stem_norm.eval()  # a frozen normalization
     before = {name: module.training for name, module in at_policy.named_modules()}
-    calibrate_steps_(at_policy, ["final"], batches(1))
+    for model in (at_policy, evaluated):
+        calibrate_steps_(model, ["final"], batches(1))
     assert {name: module.training for name, module in at_policy.named_modules()} == before
+    expected = evaluated.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in at_policy.state_dict().items())
+
+
+def test_step_calibration_changes_nothing_after_an_error_in_the_batches(at_policy, state_of):
+    at_policy.train()
+    at_policy.stem_norm.eval()
+
+    def broken():
+        yield from batches(1)
+        raise OSError("disk gone")
+
+    before = state_of(at_policy)
+    with pytest.raises(OSError, match=r"^disk gone$"):
+        calibrate_steps_(at_policy, ["depthwise", "final"], broken())
+    assert state_of(at_policy) == before
 
 
 def test_step_calibration_of_zeros_gives_a_positive_step(at_policy):
@@ -159,66 +172,6 @@ def test_step_calibration_of_zeros_gives_a_positive_step(at_policy):
     bits = at_policy.project.bits.weight
     assert at_policy.project.weight_quantizer.step_of(bits).item() >= 1e-6
     assert not at_policy.project.quantized_weight().any()
-
-
-# Magnitudes
-
-
-def test_mean_magnitudes_are_those_computed_directly():
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
-    network[1].running_mean.uniform_(-0.3, 0.3)
-    images = batches(3)
-    policy = Policy("Sequential", {"0": LayerBits(3, 4), "3": LayerBits(8, 8)})
-    quantized = to_quantized(network, policy, example_input=images[0]).eval()
-    weights, activations = mean_magnitudes(quantized, iter(images))
-    assert weights == {
-        name: pytest.approx(sum(map(abs, layer.weight.flatten().tolist())) / layer.weight.numel(), rel=1e-5)
-        for name, layer in (("0", network[0]), ("3", network[3]))
-    }
-    # The input of the second layer is what the first one gives on its grid.
-    weight = on_grid(network[0].weight, quantized[0].weight_quantizer.step.item(), -4, 3)
-    with torch.no_grad():
-        x = on_grid(torch.cat(images), quantized[0].activation_quantizer.step.item(), -8, 7)
-        inner = network[1](nn.functional.conv2d(x, weight, network[0].bias)).relu()
-    expected = {"0": torch.cat(images).abs().mean().item(), "3": inner.mean().item()}
-    assert activations == {name: pytest.approx(value, rel=1e-4) for name, value in expected.items()}
-    assert all(type(value) is float for value in (*weights.values(), *activations.values()))
-
-
-def test_mean_magnitudes_cover_every_quantized_layer_and_both_signs(at_policy):
-    images = batches(2)
-    weights, activations = mean_magnitudes(at_policy, images)
-    names = [name for name, _ in quantized_layers(at_policy)]
-    assert list(weights) == list(activations) == names
-    inputs = inputs_of(at_policy, images)
-    assert min(inputs["final"].flatten().tolist()) < 0  # the linear bottleneck: its plain mean is another number
-    for name in names:
-        assert activations[name] == pytest.approx(inputs[name].double().abs().mean().item(), rel=1e-5)
-        assert weights[name] == pytest.approx(at_policy.get_submodule(name).weight.double().abs().mean().item())
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_measuring_magnitudes_leaves_modes_hooks_and_state_as_they_were(training, at_policy, state_of):
-    at_policy.train(training)
-    at_policy.stem_norm.eval()  # a frozen normalization
-    before = state_of(at_policy)
-    evaluated = mean_magnitudes(copy.deepcopy(at_policy).eval(), batches(2))
-    assert mean_magnitudes(at_policy, batches(2)) == evaluated
-    assert state_of(at_policy) == before
-
-
-def test_measuring_magnitudes_leaves_modes_and_hooks_alone_after_an_error_in_the_batches(at_policy, state_of):
-    at_policy.train()
-
-    def broken():
-        yield from batches(1)
-        raise OSError("disk gone")
-
-    before = state_of(at_policy)
-    with pytest.raises(OSError, match=r"^disk gone$"):
-        mean_magnitudes(at_policy, broken())
-    assert state_of(at_policy) == before
 
 
 # BatchNorm recalibration

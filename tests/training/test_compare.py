@@ -29,7 +29,7 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
 
 BUDGETS = {"w3a3": None, "60M": 60_000_000}
-CONTENDERS = ["learned", "learned, bare steps", "uniform", "uniform, best split", "random, seed 0", "reversed"]
+CONTENDERS = ["learned", "uniform", "uniform, best split", "random, seed 0", "reversed"]
 OF_A_RUN = ("command", "date")
 
 

@@ -1,7 +1,6 @@
-"""What indicators.py exports beside the steps: magnitudes, alpha, and the float network with its figures."""
+"""What indicators.py exports beside the steps: alpha, and the float network with its figures."""
 
 import gzip
-import json
 from types import SimpleNamespace
 
 import indicators
@@ -16,61 +15,26 @@ from tiny_run import CLASSES, NETWORK, RUN
 
 from limpq_hub.errors import ArtifactIntegrityError
 from limpq_hub.plan.indicators import DEFAULT_ALPHA
-from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.convert import select_policy
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry import load_supernet
-from limpq_hub.zoo.folder import open_local_folder
 
 
 @pytest.fixture(scope="module")
-def plain(runs, hard_data, tmp_path_factory) -> SimpleNamespace:
-    """A run on the hard pictures with --no-magnitudes --alpha 0.5, and the network whose top-1 it recorded."""
-    output, evaluated = tmp_path_factory.mktemp("plain") / "joint", []
+def one_step(runs, hard_data, tmp_path_factory) -> SimpleNamespace:
+    """A run of one step on the hard pictures with --alpha 0.5, and the network whose top-1 it recorded."""
+    output, evaluated = tmp_path_factory.mktemp("one_step") / "joint", []
     evaluate = indicators.evaluate
     command = [*NETWORK, *RUN, "--data", str(hard_data), "--max-steps", "1", "--no-compile", "--anchor-gap", "99"]
     command += ["--weights", f"{runs}/float/model.safetensors", "--output", str(output)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(indicators, "evaluate", lambda *given: evaluated.append(given[1]) or evaluate(*given))
-        indicators.main([*command, "--no-magnitudes", "--alpha", "0.5"])
+        indicators.main([*command, "--alpha", "0.5"])
     (network,) = evaluated
     return SimpleNamespace(output=output, evaluated=network, entry=find_entry(f"local-dir:{output}"))
 
 
-def test_magnitudes_of_the_weights_are_their_mean_absolute_values(runs):
-    found = find_entry(f"local-dir:{runs}/joint").indicators
-    tensors = load_file(runs / "joint/supernet.safetensors")
-    assert found.weight_magnitudes.keys() == found.weight_steps.keys()
-    for name, magnitude in found.weight_magnitudes.items():
-        assert magnitude == pytest.approx(np.abs(tensors[f"{name}.weight"].float().numpy()).mean(), rel=1e-3)
-
-
-def test_magnitudes_of_the_activations_are_those_at_the_most_bits(runs, data):
-    found = find_entry(f"local-dir:{runs}/joint").indicators
-    supernet = load_supernet(open_local_folder(runs / "joint", "entry"), found)
-    network = select_policy(supernet, Policy.uniform("test_resnet", found.costs, 6)).eval()
-    inputs = {}
-    for name in found.activation_steps:
-        network.get_submodule(name).register_forward_pre_hook(
-            lambda _, given, name=name: inputs.update({name: float(given[0].abs().mean())})
-        )
-    with torch.no_grad():
-        network(pictures(data / "train"))
-    assert found.activation_magnitudes.keys() == inputs.keys()
-    for name, magnitude in found.activation_magnitudes.items():
-        assert magnitude == pytest.approx(inputs[name], rel=0.02)
-
-
-def test_without_magnitudes_importance_is_the_bare_step(plain):
-    found = plain.entry.indicators
-    assert (dict(found.weight_magnitudes), dict(found.activation_magnitudes)) == ({}, {})
-    layers = json.loads((plain.output / "indicators.json").read_text())["layers"].values()
-    assert not any("magnitude" in key for layer in layers for key in layer)
-
-
-def test_an_alpha_that_is_given_is_kept_and_none_is_measured(plain):
-    assert plain.entry.indicators.alpha == 0.5 != DEFAULT_ALPHA
-    assert "kl_by_alpha" not in plain.entry.indicators.provenance
+def test_an_alpha_that_is_given_is_kept_and_none_is_measured(one_step):
+    assert one_step.entry.indicators.alpha == 0.5 != DEFAULT_ALPHA
+    assert "kl_by_alpha" not in one_step.entry.indicators.provenance
 
 
 def test_the_measured_alpha_is_that_of_the_least_geometric_mean_on_record(runs):
@@ -101,31 +65,31 @@ def pictures(folder) -> torch.Tensor:
     return torch.from_numpy(((images / 255 - spec.mean) / spec.std).astype(np.float32)).permute(0, 3, 1, 2)
 
 
-def test_the_float_top_1_is_that_of_the_network_that_is_shipped(plain, runs, hard_data):
+def test_the_float_top_1_is_that_of_the_network_that_is_shipped(one_step, runs, hard_data):
     network = timm.create_model("test_resnet", num_classes=CLASSES).eval()
-    shipped = load(gzip.decompress((plain.output / "float.safetensors.gz").read_bytes()))
+    shipped = load(gzip.decompress((one_step.output / "float.safetensors.gz").read_bytes()))
     network.load_state_dict(shipped)
-    found = plain.evaluated.state_dict()
+    found = one_step.evaluated.state_dict()
     assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
     given = load_file(runs / "float/model.safetensors")
     assert any(not torch.equal(found[name], value) for name, value in given.items())
     labels = torch.arange(CLASSES).repeat_interleave(12)
     with torch.no_grad():
         hits = network(pictures(hard_data / "val")).argmax(1) == labels
-    figures = plain.entry.folder.read_json("metrics.json")["float"]
+    figures = one_step.entry.folder.read_json("metrics.json")["float"]
     assert figures["top1"] == pytest.approx(100 * float(hits.double().mean()), abs=1e-4)
     assert 0 < figures["top1"] < 100
-    assert plain.entry.summary()["float_top1"] == figures["top1"]
+    assert one_step.entry.summary()["float_top1"] == figures["top1"]
 
 
-def test_the_figures_are_sealed_in_the_entry(plain):
-    metrics = plain.entry.folder.read_json("metrics.json")
+def test_the_figures_are_sealed_in_the_entry(one_step):
+    metrics = one_step.entry.folder.read_json("metrics.json")
     assert metrics.keys() == {"float", "joint"}
     assert (metrics["joint"], metrics["float"].keys()) == ([], {"top1", "top5", "images", "provenance"})
-    assert {"float.safetensors.gz", "metrics.json", "indicators.json"} <= set(plain.entry.folder.files)
-    path = plain.output / "metrics.json"
+    assert {"float.safetensors.gz", "metrics.json", "indicators.json"} <= set(one_step.entry.folder.files)
+    path = one_step.output / "metrics.json"
     text = path.read_text()
     path.write_text(text.replace('"images": 48', '"images": 49'))
     with pytest.raises(ArtifactIntegrityError, match=r"metrics.json is damaged: its [0-9]+ bytes are not the [0-9]+"):
-        plain.entry.folder.read_json("metrics.json")
+        one_step.entry.folder.read_json("metrics.json")
     path.write_text(text)

@@ -1,0 +1,100 @@
+"""The file of `Indicators`: what a valid `indicators.json` holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from limpq_hub.errors import ArtifactFormatError, PolicyError, shown
+from limpq_hub.plan.budget import is_number
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.policy import LayerBits
+
+FORMAT = 1
+_FILE_KEYS = {"format", "model", "input_size", "num_classes", "candidates", "alpha", "layers", "provenance"}
+_COST_KEYS = {"macs", "macs_limpq", "weights", "inputs", "signed", "fixed"}
+_STEP_KEYS = {"weight_steps", "activation_steps"}
+
+
+def fields_of(content: Any) -> dict[str, Any]:
+    """Return the arguments of `Indicators` that a parsed `indicators.json` holds.
+
+    Raises:
+        LimpqError: names the key, or the layer and bit-width, where the content is not valid.
+    """
+    if not isinstance(content, dict):
+        raise ArtifactFormatError(f"indicators are a JSON object, found {shown(content)}")
+    if type(content.get("format")) is not int or content["format"] != FORMAT:
+        raise ArtifactFormatError(
+            f"format {shown(content.get('format'))} is not the format {FORMAT} that this version of limpq-hub reads"
+        )
+    _check_keys("indicators", content, _FILE_KEYS)
+    model, layers, provenance = content["model"], content["layers"], content["provenance"]
+    if not isinstance(model, str) or not model:
+        raise ArtifactFormatError(f'"model" must be the name of a timm architecture, found {shown(model)}')
+    if not isinstance(layers, dict) or not layers:
+        raise ArtifactFormatError(f'"layers" must list at least one layer by name, found {shown(layers)}')
+    if not isinstance(provenance, dict):
+        raise ArtifactFormatError(f'"provenance" must be a JSON object, found {shown(provenance)}')
+    alpha = content["alpha"]
+    if not is_number(alpha) or alpha < 0:
+        raise ArtifactFormatError(f'"alpha" must be a number of at least 0, found {shown(alpha)}')
+    candidates = content["candidates"]
+    if not isinstance(candidates, list) or not candidates or len({str(bits) for bits in candidates}) != len(candidates):
+        raise ArtifactFormatError(f'"candidates" must list different bit-widths, found {shown(candidates)}')
+    costs = {name: _cost(name, layer) for name, layer in layers.items()}
+    searched = {name: layers[name] for name, cost in costs.items() if cost.fixed is None}
+    return {
+        "model": model,
+        "input_size": _count('"input_size"', content["input_size"]),
+        "num_classes": _count('"num_classes"', content["num_classes"]),
+        "costs": costs,
+        "weight_steps": {name: _steps(name, "weight", layer, candidates) for name, layer in searched.items()},
+        "activation_steps": {name: _steps(name, "activation", layer, candidates) for name, layer in searched.items()},
+        "alpha": alpha,
+        "provenance": provenance,
+    }
+
+
+def _cost(name: str, layer: Any) -> LayerCost:
+    where = f"layer {shown(name)}"
+    if not isinstance(layer, dict):
+        raise ArtifactFormatError(f"{where}: must be a JSON object, found {shown(layer)}")
+    fixed = layer.get("fixed")
+    _check_keys(where, layer, _COST_KEYS if fixed is not None else _COST_KEYS | _STEP_KEYS)
+    if type(layer["signed"]) is not bool:
+        raise ArtifactFormatError(f'{where}: "signed" must be true or false, found {shown(layer["signed"])}')
+    if fixed is not None:
+        if not isinstance(fixed, dict) or set(fixed) != {"weight", "activation"}:
+            raise ArtifactFormatError(f'{where}: "fixed" needs "weight" and "activation" bits, found {shown(fixed)}')
+        try:
+            fixed = LayerBits(fixed["weight"], fixed["activation"])
+        except PolicyError as error:
+            raise ArtifactFormatError(f'{where}: "fixed": {error}') from None
+    counts = {key: _count(f'{where}: "{key}"', layer[key]) for key in ("macs", "macs_limpq", "weights", "inputs")}
+    return LayerCost(**counts, signed=layer["signed"], fixed=fixed)
+
+
+def _steps(name: str, kind: str, layer: dict[str, Any], candidates: list[int]) -> dict[int, float]:
+    where, steps = f"layer {shown(name)}, {kind} steps", layer[f"{kind}_steps"]
+    if not isinstance(steps, dict):
+        raise ArtifactFormatError(f"{where}: must give a step for each bit-width, found {shown(steps)}")
+    for bits in candidates:
+        if str(bits) not in steps:
+            raise ArtifactFormatError(f"{where}: no step at {shown(bits)} bits, which is a candidate")
+    for bits in steps:
+        if bits not in {str(candidate) for candidate in candidates}:
+            raise ArtifactFormatError(f"{where}: a step at {shown(bits)} bits, which is not a candidate")
+    return {bits: steps[str(bits)] for bits in candidates}
+
+
+def _count(what: str, value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ArtifactFormatError(f"{what} must be a whole number of at least 1, found {shown(value)}")
+    return value
+
+
+def _check_keys(where: str, content: dict[str, Any], keys: set[str]) -> None:
+    for key in keys - set(content):
+        raise ArtifactFormatError(f'{where}: "{key}" is missing')
+    for key in set(content) - keys:
+        raise ArtifactFormatError(f"{where}: {shown(key)} is not known in format {FORMAT}")

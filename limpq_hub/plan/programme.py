@@ -1,0 +1,118 @@
+"""The integer programme of a search: one option per unit, the least total cost, every row within its limit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from limpq_hub.plan.budget_range import BudgetRange
+from limpq_hub.plan.constraints import Row
+from limpq_hub.plan.knapsack import TooManyStatesError, cheapest
+from limpq_hub.plan.tables import Tables
+
+ENUMERATION = "enumeration"
+DYNAMIC_PROGRAMME = "dynamic programme"
+# More rows leave too many choices near the bound.
+_MOST_ROWS_ENUMERATED = 2
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The best choice, and how it was found.
+
+    Attributes:
+        choice: the option of each unit.
+        way: "enumeration", "dynamic programme", "CBC" or "HiGHS".
+    """
+
+    choice: list[int]
+    way: str
+
+
+@dataclass(frozen=True)
+class Programme:
+    """What is minimized, and within what.
+
+    Attributes:
+        costs: for each unit, the cost of each option.
+        rows: each with one coefficient per option of each unit.
+    """
+
+    costs: Sequence[Sequence[float]]
+    rows: Sequence[Row]
+
+    def solve(self, time_limit_s: float) -> Solution | None:
+        """Return the option of each unit with the least total cost that meets all rows, or None if there is none.
+
+        Raises:
+            SearchError: no proven optimum within `time_limit_s`.
+        """
+        if not self.rows:
+            return Solution([of_unit.index(min(of_unit)) for of_unit in self.costs], ENUMERATION)
+        if any(sum(map(min, row.coefficients)) > row.limit for row in self.rows):
+            return None
+        deadline = time.monotonic() + time_limit_s
+        tables = self.tables()
+        if tables is not None:
+            try:
+                choice = cheapest(tables, deadline)
+                return None if choice is None else Solution(choice.tolist(), ENUMERATION)
+            except TooManyStatesError:
+                pass
+        from limpq_hub.plan.ilp import solve_with_pulp  # takes 0.1 s to import, and is rarely needed
+
+        choice, name = solve_with_pulp(self.costs, self.rows, deadline)
+        return None if choice is None else Solution(choice, name)
+
+    def solve_within(self, row: int, limits: Sequence[int], time_limit_s: float) -> Iterator[Solution | None]:
+        """Give the solution for each of many limits of one row, none above its own, or None where there is none.
+
+        Args:
+            time_limit_s: for each solution.
+
+        Raises:
+            SearchError: no proven optimum within `time_limit_s`.
+        """
+        tables = self.tables()
+        every = BudgetRange(tables) if tables is not None and BudgetRange.fits(tables) else None
+        for limit in limits:
+            try:
+                if tables is None:
+                    raise TooManyStatesError
+                if every is not None:
+                    choice, way = every.cheapest(tables.limit(row, limit)), DYNAMIC_PROGRAMME
+                else:
+                    deadline = time.monotonic() + time_limit_s
+                    choice, way = cheapest(tables.within(row, limit), deadline), ENUMERATION
+                yield None if choice is None else Solution(choice.tolist(), way)
+            except TooManyStatesError:
+                yield self.within(row, limit).solve(time_limit_s)
+
+    def within(self, row: int, limit: int) -> Programme:
+        """Return the same programme with another limit of one row."""
+        rows = list(self.rows)
+        rows[row] = replace(rows[row], limit=limit)
+        return Programme(self.costs, rows)
+
+    def without(self, row: Row) -> Programme:
+        """Return the same programme without one row."""
+        return Programme(self.costs, [other for other in self.rows if other is not row])
+
+    def tables(self) -> Tables | None:
+        """Return the programme in numbers that numpy adds up exactly, or None where that way does not suit it."""
+        return Tables.of(self.costs, self.rows) if len(self.rows) <= _MOST_ROWS_ENUMERATED else None
+
+    def total(self, solution: Solution) -> float:
+        """Return the total cost of a solution."""
+        return math.fsum(of_unit[picked] for of_unit, picked in zip(self.costs, solution.choice, strict=True))
+
+    def least(self, row: Row, time_limit_s: float) -> int | None:
+        """Return the least sum of `row` that the other rows allow, or None if they allow nothing.
+
+        Raises:
+            SearchError: not proven within `time_limit_s`.
+        """
+        found = Programme(row.coefficients, self.without(row).rows).solve(time_limit_s)
+        return None if found is None else row.total(found.choice)

@@ -1,0 +1,109 @@
+"""What one search decides: units and their options, what each loses and costs; and from a choice back to a `Plan`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from limpq_hub.errors import BudgetError, shown
+from limpq_hub.plan.budget import Budget, is_number
+from limpq_hub.plan.constraints import rows_of, within_activation_memory
+from limpq_hub.plan.costs import Counting
+from limpq_hub.plan.indicators import Indicators, Outlier
+from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.programme import Programme, Solution
+from limpq_hub.plan.result import Plan
+from limpq_hub.plan.units import Pins, Unit, units_of
+
+
+@dataclass(frozen=True)
+class Question:
+    """The integer programme of a search, and what its units, options and rows stand for.
+
+    Attributes:
+        indicators: without their outliers.
+        outliers: what was left out.
+        units: layers that get the same bits, and the bits they may get; in the order of their names, so that the order
+            of the layers changes no answer.
+        programme: costs and rows, an entry for each option of each unit.
+        restricted: whether layers were pinned, excluded or tied, or candidates left out.
+    """
+
+    indicators: Indicators
+    outliers: tuple[Outlier, ...]
+    units: Sequence[Unit]
+    programme: Programme
+    alpha: float
+    counting: Counting
+    notes: tuple[str, ...]
+    restricted: bool
+
+    @classmethod
+    def of(
+        cls,
+        indicators: Indicators,
+        budget: Budget,
+        *,
+        alpha: float | None = None,
+        candidates: Sequence[int] | None = None,
+        pin: Pins | None = None,
+        exclude: Iterable[str] | None = None,
+        tie: Iterable[Iterable[str]] | None = None,
+        counting: Counting = "exact",
+    ) -> Question:
+        """Return the question that the arguments of `search` ask."""
+        alpha = _checked_alpha(indicators.alpha if alpha is None else alpha)
+        if counting not in ("exact", "limpq"):
+            raise BudgetError(f'counting={shown(counting)} is not known: use "exact" or "limpq"')
+        kept, outliers = indicators.without_outliers()
+        units = units_of(kept, learned=indicators.candidates, candidates=candidates, pin=pin, exclude=exclude, tie=tie)
+        units = sorted(within_activation_memory(kept, budget, units), key=lambda unit: min(unit.layers))
+        costs = [_importances(kept, unit, alpha) for unit in units]
+        programme = Programme(costs, rows_of(kept, budget, units, counting))
+        restricted = any(given is not None for given in (candidates, pin, exclude, tie))
+        return cls(kept, outliers, units, programme, alpha, counting, _notes(budget), restricted)
+
+    def plan(self, solution: Solution, seconds: float) -> Plan:
+        """Return the plan of the best choice, its costs counted afresh."""
+        bits: Mapping[str, LayerBits] = {
+            name: unit.options[picked]
+            for unit, picked in zip(self.units, solution.choice, strict=True)
+            for name in unit.layers
+        }
+        costs = self.indicators.costs
+        objective = self.programme.total(solution)
+        return Plan.of(
+            Policy(self.indicators.model, {name: bits[name] for name in costs}, self.indicators.input_size),
+            costs,
+            counting=self.counting,
+            objective=objective,
+            bound=objective,
+            optimal=True,
+            excluded=self.outliers,
+            alpha=self.alpha,
+            seconds=seconds,
+            notes=self.notes,
+            way=solution.way,
+        )
+
+
+def _importances(indicators: Indicators, unit: Unit, alpha: float) -> list[float]:
+    searched = [name for name in unit.layers if indicators.costs[name].fixed is None]
+    if len(searched) == 1:
+        return [indicators.importance(searched[0], bits, alpha) for bits in unit.options]
+    return [math.fsum(indicators.importance(name, bits, alpha) for name in searched) for bits in unit.options]
+
+
+def _checked_alpha(alpha: float) -> float:
+    if not is_number(alpha) or alpha < 0:
+        raise BudgetError(f"alpha={shown(alpha)} cannot be: use a number of at least 0, for example 2.0")
+    return float(alpha)
+
+
+def _notes(budget: Budget) -> tuple[str, ...]:
+    if budget.bitops is None and budget.latency is None and budget.activation_memory is None:
+        return (
+            "only the weights are limited, so every activation went to its most bits; add bitops= to limit them too",
+        )
+    return ()
