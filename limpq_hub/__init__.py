@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from limpq_hub.quant.convert import set_policy_, to_quantized, to_supernet
     from limpq_hub.zoo.catalog import list_models
     from limpq_hub.zoo.loading import load
-    from limpq_hub.zoo.planning import frontier, search
+    from limpq_hub.zoo.planning import baselines, frontier, search
 
 _HOMES = {
     "Budget": "limpq_hub.plan.budget",
@@ -35,6 +35,7 @@ _HOMES = {
     "LimpqError": "limpq_hub.errors",
     "Plan": "limpq_hub.plan.result",
     "Policy": "limpq_hub.plan.policy",
+    "baselines": "limpq_hub.zoo.planning",
     "frontier": "limpq_hub.zoo.planning",
     "list_models": "limpq_hub.zoo.catalog",
     "load": "limpq_hub.zoo.loading",
@@ -51,6 +52,7 @@ __all__ = [
     "LimpqError",
     "Plan",
     "Policy",
+    "baselines",
     "frontier",
     "list_models",
     "load",

@@ -54,6 +54,10 @@ class PolicyError(LimpqError, ValueError):
     """A policy does not fit the network, or is malformed."""
 
 
+class OutputError(LimpqError, ValueError):
+    """A result cannot be written in the form that was asked for."""
+
+
 class UnknownModelError(LimpqError, ValueError):
     """No artifact has this name."""
 

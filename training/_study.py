@@ -33,7 +33,8 @@ from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
-from limpq_hub.zoo.entry import FLOAT, SUPERNET, load_supernet
+from limpq_hub.zoo.entry import SUPERNET, load_supernet
+from limpq_hub.zoo.float_file import FLOAT
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import search

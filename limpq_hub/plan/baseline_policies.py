@@ -4,18 +4,78 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from limpq_hub.errors import PolicyError
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.constraints import fits_of
+from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators, Steps
+from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.sensitivity import by_weight_errors, weight_errors
 
 Fits = Callable[[Policy], bool]
 Kind = Literal["weight", "activation"]
 Raise = tuple[str, tuple[Kind, ...]]  # a layer, and what of it is raised together
 _KINDS: tuple[Kind, Kind] = ("weight", "activation")
+
+
+def policies_to_compare(
+    indicators: Indicators,
+    budget: Budget,
+    *,
+    seed: int = 0,
+    alpha: float | None = None,
+    counting: Counting = "exact",
+    weights: Mapping[str, NDArray[Any]] | None = None,
+) -> dict[str, Policy]:
+    """Return policies within `budget` by what they are.
+
+    "uniform" is the largest policy of equal bits, "uniform filled" the same with layers raised until the budget is
+    full, "random" is drawn by `seed`, "reversed" the search in reversed importance, "sensitivity" the one that lowers
+    the relative rounding error of the weights, every activation at the bits of "uniform".
+
+    Args:
+        weights: float weights by layer; without them "sensitivity" is left out.
+
+    Raises:
+        InfeasibleBudgetError: no policy meets `budget`.
+        PolicyError: no policy of equal bits does.
+    """
+    fits = fits_of(indicators, budget, counting)
+    uniform = uniform_largest(indicators, fits)
+    found = {
+        "uniform": uniform,
+        "uniform filled": uniform_filled(indicators, fits),
+        "random": random_policy(indicators, fits, seed),
+        "reversed": search(reversed_importance(indicators), budget, alpha=alpha, counting=counting).policy,
+    }
+    if weights is not None:
+        activation = next(uniform.layers[name].activation for name in indicators.activation_steps)
+        rounded = by_weight_errors(indicators, weight_errors(weights, indicators), activation)
+        found["sensitivity"] = search(rounded, budget, counting=counting).policy
+    return found
+
+
+def uniform_largest(indicators: Indicators, fits: Fits) -> Policy:
+    """Return the largest policy of equal bits that fits.
+
+    Args:
+        fits: whether a policy is within the budget.
+
+    Raises:
+        PolicyError: the policy of the fewest bits does not fit, or the layers learned no bit-width in common.
+    """
+    shared = _shared(indicators.weight_steps, indicators.activation_steps)
+    largest = next(filter(fits, (_uniform(indicators, bits, bits) for bits in shared)), None)
+    if largest is None:
+        raise PolicyError(_NONE_FITS)
+    return largest
 
 
 def uniform_filled(indicators: Indicators, fits: Fits) -> Policy:
@@ -29,10 +89,7 @@ def uniform_filled(indicators: Indicators, fits: Fits) -> Policy:
     Raises:
         PolicyError: the policy of the fewest bits does not fit, or the layers learned no bit-width in common.
     """
-    shared = _shared(indicators.weight_steps, indicators.activation_steps)
-    largest = next(filter(fits, (_uniform(indicators, bits, bits) for bits in shared)), None)
-    if largest is None:
-        raise PolicyError(_NONE_FITS)
+    largest = uniform_largest(indicators, fits)
     return _raised(indicators, largest, ((name, _KINDS) for name in indicators.weight_steps), fits)
 
 

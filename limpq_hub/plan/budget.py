@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from limpq_hub.errors import BudgetError, shown
+from limpq_hub.plan.latency_file import read_latency_table
 from limpq_hub.plan.policy import LayerBits
 
 LatencyTable = Mapping[str, Mapping[tuple[int, int], float]]
@@ -45,7 +47,8 @@ class Budget:
         compression: 32-bit size of the weights divided by their size, at least: 12.2 or "12.2x".
         activation_memory: bytes of the largest layer input, in the grammar of `size`.
         latency: (table, limit): table[layer][weight bits, activation bits] is a time, and the times of all layers in
-            the table add up to at most the limit, in the same unit.
+            the table add up to at most the limit, in the same unit. A path stands for a CSV file with the columns
+            layer, weight_bits, activation_bits, time.
 
     Raises:
         BudgetError: none is given, or one is not in this grammar.
@@ -63,7 +66,7 @@ class Budget:
         size: str | int | None = None,
         compression: str | float | None = None,
         activation_memory: str | int | None = None,
-        latency: tuple[LatencyTable, float] | None = None,
+        latency: tuple[LatencyTable | str | os.PathLike[str], str | float] | None = None,
     ) -> None:
         given = (bitops, size, compression, activation_memory, latency)
         if all(value is None for value in given):
@@ -183,6 +186,8 @@ def _number(name: str, value: object, units: Mapping[str, int], advice: str) -> 
 
 def _parse_latency(value: object) -> tuple[LatencyTable, Fraction]:
     advice = 'give (table, limit), for example ({"layer1.0.conv1": {(4, 4): 0.21, (8, 8): 0.35}}, 2.5)'
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
+        value = (read_latency_table(value[0]), value[1])
     if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], Mapping) or not value[0]:
         raise BudgetError(f"latency={shown(value)} is not a budget: {advice}")
     table, limit = value

@@ -13,7 +13,7 @@ from limpq_hub.plan.budget import Budget, LatencyTable, enough_bitops, enough_si
 from limpq_hub.plan.costs import FLOAT_BITS, Counting, total_bitops
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import LayerBits, Policy
-from limpq_hub.plan.units import Unit
+from limpq_hub.plan.units import Unit, units_of
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,20 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
             advice="or more",
         )
     return rows
+
+
+def fits_of(indicators: Indicators, budget: Budget, counting: Counting = "exact") -> Callable[[Policy], bool]:
+    """Return a function that says whether a policy of learned bits meets `budget`, outliers included."""
+    units = units_of(indicators, learned=indicators.candidates)
+    units = within_activation_memory(indicators, budget, units)
+    rows = rows_of(indicators, budget, units, counting)
+    places = [{bits: place for place, bits in enumerate(unit.options)} for unit in units]
+
+    def fits(policy: Policy) -> bool:
+        choice = [at.get(policy.layers[unit.layers[0]]) for unit, at in zip(units, places, strict=True)]
+        return None not in choice and all(row.total(choice) <= row.limit for row in rows)
+
+    return fits
 
 
 def within_activation_memory(indicators: Indicators, budget: Budget, units: Sequence[Unit]) -> list[Unit]:

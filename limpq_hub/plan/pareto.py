@@ -12,7 +12,8 @@ from limpq_hub.plan.infeasible import check_each_constraint, conflict
 from limpq_hub.plan.question import Question
 from limpq_hub.plan.result import Plan
 
-_ANY_BITOPS = 2**62
+# More than any network of a zoo takes.
+ANY_BITOPS = 10**18
 
 
 def pareto_front(
@@ -28,7 +29,7 @@ def pareto_front(
     A plan that another one beats in BitOps without a worse objective is left out, so there can be fewer than `points`.
 
     Args:
-        budget: constraints that every plan meets as well; its BitOps are those of the last plan at most.
+        budget: constraints that every plan meets as well, BitOps among them: those of the last plan at most.
         time_limit_s: for each plan.
         choices: `alpha`, `candidates`, `pin`, `exclude`, `tie` and `counting` as in `search`.
 
@@ -39,7 +40,7 @@ def pareto_front(
     if type(points) is not int or points < 2:
         raise BudgetError(f"points={shown(points)} cannot be: use a whole number of at least 2, for example 100")
     began = time.perf_counter()
-    question = Question.of(indicators, budget or Budget(bitops=_ANY_BITOPS), **choices)
+    question = Question.of(indicators, budget or Budget(bitops=ANY_BITOPS), **choices)
     check_each_constraint(question)
     programme = question.programme
     least, best = programme.least(programme.rows[0], time_limit_s), programme.solve(time_limit_s)

@@ -6,11 +6,12 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from limpq_hub.errors import PolicyError, shown
+from limpq_hub.errors import ArtifactFormatError, PolicyError, shown
 from limpq_hub.plan.budget import format_bitops, format_size
 from limpq_hub.plan.costs import (
     Costs,
     Counting,
+    LayerCost,
     check_layers,
     compression_ratio,
     peak_activation_bytes,
@@ -18,12 +19,14 @@ from limpq_hub.plan.costs import (
     total_size_bits,
 )
 from limpq_hub.plan.indicators import Indicators, Outlier
-from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.jsonfile import check_shape
+from limpq_hub.plan.policy import LayerBits, Policy
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT = 1
+_PROOF = ("counting", "objective", "bound", "optimal", "alpha", "seconds", "way")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class Plan:
         )
 
     @classmethod
-    def of_policy(cls, indicators: Indicators, policy: Policy, *, alpha: float | None = None) -> Plan:
+    def of_policy(
+        cls, indicators: Indicators, policy: Policy, *, alpha: float | None = None, counting: Counting = "exact"
+    ) -> Plan:
         """Return the plan of a policy that no search has found; its bound, 0, is all that is proven.
 
         Raises:
@@ -105,6 +110,7 @@ class Plan:
         return cls.of(
             policy,
             indicators.costs,
+            counting=counting,
             objective=math.fsum(
                 indicators.importance(name, policy.layers[name], alpha) for name in indicators.weight_steps
             ),
@@ -132,7 +138,40 @@ class Plan:
             "counting": self.counting,
             "seconds": self.seconds,
             "notes": list(self.notes),
+            "way": self.way,
+            "costs": {name: asdict(cost) for name, cost in self.costs.items()},
         }
+
+    @classmethod
+    def from_json(cls, content: Any, name: str = "plan") -> Plan:
+        """Return the plan in parsed JSON that `to_json` gave; its costs are counted afresh and must agree.
+
+        Args:
+            name: what to call the content in an error.
+
+        Raises:
+            ArtifactFormatError: the content is not a plan of this format.
+        """
+        check_shape(content, {"format": int, "policy": dict, "costs": dict, "excluded": [dict], "notes": [str]}, name)
+        if content["format"] != FORMAT:
+            raise ArtifactFormatError(f"{name} is of format {content['format']}, this version reads {FORMAT}")
+        try:
+            costs = {layer: _cost(cost) for layer, cost in content["costs"].items()}
+            plan = cls.of(
+                Policy.from_json(content["policy"]),
+                costs,
+                excluded=tuple(Outlier(**outlier) for outlier in content["excluded"]),
+                notes=tuple(content["notes"]),
+                **{key: content[key] for key in _PROOF},
+            )
+        except (KeyError, TypeError, PolicyError) as error:
+            raise ArtifactFormatError(f"{name} is not a plan: {error}") from None
+        for key in ("bitops", "size_bytes", "activation_bytes"):
+            if getattr(plan, key) != content.get(key):
+                raise ArtifactFormatError(
+                    f"{name}: {key} is {shown(content.get(key))}, a recount gives {getattr(plan, key)}"
+                )
+        return plan
 
     def table(self) -> Table:
         """Return the bits of each layer with what they cost, to be printed with rich."""
@@ -143,7 +182,7 @@ class Plan:
         table = Table(
             title=f"{self.policy.model}{size}: {format_bitops(self.bitops)} BitOps, {format_size(self.size_bytes)}",
             caption=f"{self.compression:.2f}x smaller than float32 · objective {self.objective:.6f}, {proof}, "
-            f"{self.seconds * 1000:.0f} ms",
+            f"{self.seconds * 1000:.0f} ms{' by ' + self.way if self.way else ''}",
         )
         for heading in ("layer", "weight bits", "activation bits", "MACs", "BitOps", "share"):
             table.add_column(heading, justify="left" if heading == "layer" else "right")
@@ -159,3 +198,8 @@ class Plan:
                 f"{bitops / self.bitops:.1%}",
             )
         return table
+
+
+def _cost(content: Any) -> LayerCost:
+    fixed = content["fixed"]
+    return LayerCost(**{**content, "fixed": fixed and LayerBits(**fixed)})

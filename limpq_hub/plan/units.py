@@ -28,10 +28,10 @@ def units_of(
     indicators: Indicators,
     *,
     learned: Sequence[int],
-    candidates: Sequence[int] | None,
-    pin: Pins | None,
-    exclude: Iterable[str] | None,
-    tie: Iterable[Iterable[str]] | None,
+    candidates: Sequence[int] | None = None,
+    pin: Pins | None = None,
+    exclude: Iterable[str] | None = None,
+    tie: Iterable[Iterable[str]] | None = None,
 ) -> list[Unit]:
     """Return the decisions of the search: single layers, or tied ones together.
 

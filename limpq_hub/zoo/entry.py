@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import gzip
-import io
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, UnknownModelError
+from limpq_hub.errors import ArtifactIntegrityError
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.quantizer import STEP_FLOOR
 from limpq_hub.zoo import checkpoint
+from limpq_hub.zoo.float_file import FLOAT, unpacked_float
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
 
 KIND = "entry"
 SUPERNET = "supernet.safetensors"
-FLOAT = "float.safetensors.gz"
-_LONGEST_HEADER = 2**20
 FILES = (
     "indicators.json",
     SUPERNET,
@@ -91,10 +88,8 @@ def load_float_network(folder: SealedFolder) -> nn.Module:
         UnknownModelError: the entry holds none.
         ArtifactError: the file is damaged, or does not fit the network.
     """
-    if FLOAT not in folder.files:
-        raise UnknownModelError(f"{folder.name} holds no {FLOAT}; give the float network as --weights FILE")
     network, name = NetworkSpec.from_config(folder.config, folder.name).build(), f"{folder.name}/{FLOAT}"
-    content = _decompressed(folder.read(FLOAT), name, at_most=4 * sum(map(torch.numel, network.state_dict().values())))
+    content = unpacked_float(folder, at_most=4 * sum(map(torch.numel, network.state_dict().values())))
     load_strictly(network, tensors_from_bytes(content, name), name)
     return network.eval()
 
@@ -119,16 +114,3 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
 
 def _halved(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.half() if value.ndim > 1 else value for name, value in network.state_dict().items()}
-
-
-def _decompressed(data: bytes, name: str, at_most: int) -> bytes:
-    """Return the content of a gzip file; a header may come on top of `at_most` bytes."""
-    at_most += _LONGEST_HEADER
-    try:
-        with gzip.open(io.BytesIO(data)) as file:
-            content = file.read(at_most + 1)
-    except (OSError, EOFError, zlib.error):
-        raise ArtifactFormatError(f"{name} is not a gzip file; fetch the artifact again") from None
-    if len(content) > at_most:
-        raise ArtifactFormatError(f"{name} holds more than the weights of the network; fetch the artifact again")
-    return content

@@ -1,4 +1,4 @@
-"""search() and frontier(), and what they need to know of a model: the torch-free half of the pipeline."""
+"""search(), frontier() and baselines(), and what they need to know of a model: the torch-free half of the pipeline."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TypedDict
 
 from limpq_hub.errors import UnknownModelError, shown
 from limpq_hub.plan import optimum
+from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, LatencyTable
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.pareto import pareto_front
+from limpq_hub.plan.pareto import ANY_BITOPS, pareto_front
+from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.float_file import FLOAT, float_weights
 
 
 class SearchOptions(TypedDict, total=False):
@@ -90,23 +93,65 @@ def frontier(
     model: str | os.PathLike[str] | Indicators,
     *,
     points: int = 100,
+    size: str | int | None = None,
+    compression: str | float | None = None,
+    activation_memory: str | int | None = None,
+    latency: tuple[LatencyTable, float] | None = None,
     alpha: float | None = None,
     counting: Counting = "exact",
 ) -> list[Plan]:
-    """Return the best plans over the whole range of budgets, BitOps ascending and objectives falling.
+    """Return the best plans over the whole range of BitOps, ascending, their objectives falling.
 
     Args:
         model: as in `search`.
         points: how many budgets, evenly apart from the least to the most BitOps; plans that another one beats in BitOps
             without a worse objective are left out.
+        size, compression, activation_memory, latency: what every plan must meet as well.
         alpha: factor of the weight importance in the objective; the entry's own if None.
         counting: "exact", or "limpq" to compare with published budgets.
 
     Raises:
-        BudgetError: `points` is not a whole number of at least 2.
+        BudgetError: `points` is not a whole number of at least 2, or a budget is malformed.
+        InfeasibleBudgetError: no policy meets the other constraints.
         UnknownModelError: no model has this name.
     """
-    return pareto_front(indicators_of(model), points, alpha=alpha, counting=counting)
+    budget = Budget(ANY_BITOPS, size, compression, activation_memory, latency)
+    return pareto_front(indicators_of(model), points, budget=budget, alpha=alpha, counting=counting)
+
+
+def baselines(
+    model: str | os.PathLike[str] | Indicators,
+    *,
+    bitops: str | float | None = None,
+    size: str | int | None = None,
+    compression: str | float | None = None,
+    activation_memory: str | int | None = None,
+    latency: tuple[LatencyTable, float] | None = None,
+    seed: int = 0,
+    alpha: float | None = None,
+    counting: Counting = "exact",
+) -> dict[str, Policy]:
+    """Return policies within the same budget that a search should beat.
+
+    Keys: "uniform" (the largest policy of equal bits), "uniform filled" (layers raised until the budget is full),
+    "random", "reversed" (the search in reversed importance), and, where the entry holds its float network,
+    "sensitivity" (the search that lowers the relative rounding error of the weights).
+
+    Args:
+        model, bitops, size, compression, activation_memory, latency, alpha, counting: as in `search`.
+        seed: of the random policy.
+
+    Raises:
+        BudgetError: no budget, or one that is malformed.
+        InfeasibleBudgetError: no policy meets it.
+        UnknownModelError: no model has this name.
+    """
+    budget = Budget(bitops, size, compression, activation_memory, latency)
+    indicators, weights = indicators_of(model), None
+    if not isinstance(model, Indicators) and not str(model).endswith(".json"):
+        folder = find_entry(model).folder
+        weights = float_weights(folder, indicators.costs) if FLOAT in folder.files else None
+    return policies_to_compare(indicators, budget, seed=seed, alpha=alpha, counting=counting, weights=weights)
 
 
 def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:

@@ -1,4 +1,4 @@
-"""Files of other tools: the LIMPQ authors' indicator pickles, read without executing anything in them."""
+"""The LIMPQ authors' indicator pickles, read without executing anything in them."""
 
 from __future__ import annotations
 

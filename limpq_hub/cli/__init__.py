@@ -1,0 +1,47 @@
+"""The `limpq` command: search, inspect and run mixed-precision networks from a shell.
+
+Data goes to stdout, messages to stderr. Exit codes: 0 done, 2 usage or budget, 3 data, 5 artifact, 6 Hub.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from limpq_hub import __version__
+from limpq_hub.cli.models import add_model_commands
+from limpq_hub.cli.plans import add_plan_commands
+from limpq_hub.errors import LimpqError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        options.run(options)
+    except LimpqError as error:
+        print(f"limpq {options.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"limpq {options.command}: {error.strerror or error}: {error.filename!r}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="limpq", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"limpq-hub {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        added.set_defaults(run=run)
+        added.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        return added
+
+    add_model_commands(command)
+    add_plan_commands(command)
+    return parser

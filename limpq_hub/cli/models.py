@@ -1,0 +1,161 @@
+"""The commands about models: list, info, predict and import."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
+from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
+from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
+
+
+def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands of this module."""
+    listing = command("list", _list, "List the models, and what was measured of each.")
+    listing.add_argument("pattern", nargs="?", default="*", help="shell pattern, for example 'resnet*'")
+
+    info = command("info", _info, "Show one model: its layers, budgets, policies, files and provenance.")
+    info.add_argument("model", help=MODEL)
+
+    predict = command("predict", _predict, "Say what a quantized network sees in a picture.")
+    predict.add_argument("picture", type=Path, help="JPEG, PNG, WebP or GIF file")
+    predict.add_argument("--model", required=True, help=MODEL)
+    add_search_options(predict)
+    predict.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
+    predict.add_argument(
+        "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
+    )
+    predict.add_argument("--top", type=count, default=5, help="how many classes to show")
+
+    reader = command("import", _import, "Turn an indicator pickle of the LIMPQ authors into an indicators.json.")
+    reader.add_argument("pickle", type=Path, help="read without executing anything in it")
+    reader.add_argument("--model", required=True, help="timm architecture that its layer names fit")
+    reader.add_argument("--input-size", type=count, default=224, help="height and width in pixels")
+    reader.add_argument("--num-classes", type=count, default=1000, help="outputs of the classifier")
+    reader.add_argument("--output", type=Path, required=True, help="the indicators.json to write")
+
+
+def _list(options: argparse.Namespace) -> None:
+    from limpq_hub.zoo.catalog import find_entry, list_models
+
+    entries = [find_entry(name) for name in list_models(options.pattern)]
+    if options.json:
+        print_json([entry.summary() for entry in entries])
+        return
+    table = new_table("Models", "model", "input", "weights", "BitOps", "size", "on disk", "top-1")
+    for entry in entries:
+        record = entry.summary()
+        size = str(entry.indicators.input_size)
+        float_size, float_top1 = format_size(record["float_bytes"]), percent(record["float_top1"])
+        table.add_row(entry.name, size, "float32", "", float_size, "", float_top1)
+        for policy in record["policies"]:
+            bitops, weights = format_bitops(policy["bitops"]), format_size(policy["size_bytes"])
+            on_disk, top1 = format_size(policy["disk_bytes"]), percent(policy["top1"])
+            table.add_row("", size, f"{policy['name']} fine-tuned", bitops, weights, on_disk, top1)
+        adapted = {joint["policy_sha256"]: joint["top1"] for joint in entry.front(calibrated=True)}
+        for joint in entry.front(calibrated=False):
+            kind, top1 = "joint, set to this budget", percent(joint["top1"])
+            if joint["policy_sha256"] in adapted:
+                top1 += f", recalibrated {percent(adapted[joint['policy_sha256']])}"
+            table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
+    print_table(table)
+    if entries:
+        note(f"next: limpq search {entries[0].name} --bitops w4a4")
+    else:
+        note(f"no bundled model matches {options.pattern!r}")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from rich.markup import escape
+
+    from limpq_hub.zoo.catalog import find_entry
+
+    entry = find_entry(options.model)
+    record = entry.summary()
+    if options.json:
+        print_json(record | {"layers": entry.indicators.to_json()["layers"]})
+        return
+    rows = {
+        "architecture": f"timm {record['architecture']}, {record['num_classes']} classes",
+        "input": f"{record['input_size']} x {record['input_size']} pixels",
+        "layers": f"{record['searched_layers']} searched, {record['fixed_layers']} fixed at 8/8 bits",
+        "MACs": format_bitops(record["macs"]),
+        "BitOps": f"{enough_bitops(record['minimum_bitops'])} to {enough_bitops(record['maximum_bitops'])}",
+        "float top-1": percent(record["float_top1"]),
+        "source": " ".join(filter(None, (record["source"], record["revision"]))),
+    }
+    for policy in record["policies"]:
+        costs = f"{format_bitops(policy['bitops'])} BitOps, {format_size(policy['size_bytes'])}"
+        rows[f"policy {policy['name']}"] = f"{costs}, top-1 {percent(policy['top1'])}"
+        rows[f"policy {policy['name']} from"] = policy["command"] or "an unknown command"
+    rows |= {f"file {name}": format_size(size) for name, size in record["files"].items()}
+    rows |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in record["provenance"].items()}
+    table = new_table(entry.name, "", "")
+    for key, value in rows.items():
+        table.add_row(escape(key), escape(value))
+    print_table(table)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from rich.markup import escape
+
+    from limpq_hub.pictures import read_picture, top_classes
+    from limpq_hub.zoo.loading import load
+
+    picture = read_picture(options.picture)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = load(options.model, policy=options.policy, weights=options.weights, **search_arguments(options))
+    for warning in caught:
+        note(f"note: {warning.message}")
+    loaded, guesses = model.limpq, top_classes(model, picture, options.top)
+    if options.json:
+        print_json(
+            {
+                "picture": str(options.picture),
+                "model": options.model,
+                "weights": loaded.weights,
+                "bitops": loaded.plan.bitops,
+                "size_bytes": loaded.plan.size_bytes,
+                "top1": loaded.top1,
+                "guesses": [vars(guess) for guess in guesses],
+            }
+        )
+        return
+    table = new_table(f"{options.picture.name}, seen by {options.model}", "class", "probability")
+    for guess in guesses:
+        table.add_row(escape(guess.name), f"{guess.probability:.1%}")
+    table.caption = (
+        f"{loaded.weights} weights, {format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
+        + (f", {loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
+    )
+    print_table(table)
+
+
+def _import(options: argparse.Namespace) -> None:
+    import timm
+    import torch
+
+    from limpq_hub.errors import UnknownModelError, shown
+    from limpq_hub.interop import import_limpq_indicators
+    from limpq_hub.quant.profile import profile_module
+
+    if not timm.is_model(options.model) or "." in options.model:
+        raise UnknownModelError(f"timm has no architecture {shown(options.model)}; see timm.list_models()")
+    network = timm.create_model(options.model, num_classes=options.num_classes, pretrained=False)
+    costs = profile_module(network, torch.zeros(1, 3, options.input_size, options.input_size))
+    indicators = import_limpq_indicators(
+        options.pickle,
+        model=options.model,
+        input_size=options.input_size,
+        num_classes=options.num_classes,
+        costs=costs,
+    )
+    indicators.save(options.output)
+    if options.json:
+        print_json({"output": str(options.output), "layers": len(costs), "candidates": indicators.candidates})
+    note(f"wrote {options.output}; next: limpq search {options.output} --bitops w4a4")

@@ -1,0 +1,74 @@
+"""Options that several commands share: the arguments of `search`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
+MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
+
+_ARGUMENTS = (
+    *("bitops", "size", "compression", "activation_memory", "latency"),
+    *("alpha", "counting", "candidates", "pin", "exclude", "tie", "time_limit_s"),
+)
+
+
+def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
+    """Add the constraints of a search, BitOps among them or not."""
+    group = parser.add_argument_group("budget, one or more" if bitops else "what every policy must meet as well")
+    if bitops:
+        group.add_argument("--bitops", help="BitOps per image: 3G, 850M, or w3a4 for those of that uniform policy")
+    group.add_argument("--size", help="bytes of all quantized weights: 4.5MB, 4.5MiB")
+    group.add_argument("--compression", help="times smaller than 32-bit weights: 12.2x")
+    group.add_argument("--activation-memory", help="bytes of the largest layer input: 64kB")
+    group.add_argument(
+        "--latency",
+        nargs=2,
+        metavar=("TABLE.csv", "LIMIT"),
+        help="CSV of layer, weight bits, activation bits, time; and what the times may add up to",
+    )
+
+
+def add_objective_options(parser: argparse.ArgumentParser) -> None:
+    """Add what changes objective and counting."""
+    parser.add_argument("--alpha", type=float, help="factor of the weight importance in the objective")
+    parser.add_argument("--counting", choices=("exact", "limpq"), help="how MACs are counted; exact if not given")
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """Add every argument of `search`."""
+    add_budget_options(parser)
+    add_objective_options(parser)
+    choice = parser.add_argument_group("search")
+    choice.add_argument("--candidates", type=int, nargs="+", help="bit-widths that may be used")
+    choice.add_argument("--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'")
+    choice.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits")
+    choice.add_argument("--tie", action="append", nargs="+", metavar="PATTERN", help="layers that get the same bits")
+    choice.add_argument(
+        "--time-limit", dest="time_limit_s", type=float, help="seconds until the search gives up; 10 if not given"
+    )
+
+
+def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what was given, as keyword arguments of `search`."""
+    given = {name: value for name in _ARGUMENTS if (value := getattr(options, name, None)) is not None}
+    for name, form in (("pin", dict), ("latency", tuple)):
+        if name in given:
+            given[name] = form(given[name])
+    return given
+
+
+def count(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _pin(text: str) -> tuple[str, tuple[int, int]]:
+    pattern, _, bits = text.rpartition("=")
+    weight, comma, activation = bits.partition(",")
+    if not pattern or not comma or not weight.isdecimal() or not activation.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=W,A, for example 'layer4.*=4,4'")
+    return pattern, (int(weight), int(activation))

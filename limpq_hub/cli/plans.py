@@ -1,0 +1,191 @@
+"""The commands that decide bits: search, frontier, compare and explain."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limpq_hub.cli.options import (
+    MODEL_OR_FILE,
+    add_budget_options,
+    add_objective_options,
+    add_search_options,
+    count,
+    search_arguments,
+)
+from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
+from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
+from limpq_hub.plan.jsonfile import write_json
+
+if TYPE_CHECKING:
+    from limpq_hub.plan.policy import Policy
+    from limpq_hub.plan.result import Plan
+    from limpq_hub.zoo.catalog import Entry
+
+_FORMATS = ("limpq", "hawq", "nncf", "torchao", "quanto")
+
+
+def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands of this module."""
+    search = command("search", _search, "Find the best bit-widths for a budget; needs no images and no GPU.")
+    search.add_argument("model", help=MODEL_OR_FILE)
+    add_search_options(search)
+    search.add_argument("--output", type=Path, help="write the policy to this file")
+    search.add_argument(
+        "--format", choices=_FORMATS, default="limpq", help="of --output: ours, or that of another tool"
+    )
+    search.add_argument("--plot", type=Path, metavar="FIGURE.png", help="draw the bits of each layer")
+
+    front = command("frontier", _frontier, "Show the best policies over the whole range of budgets.")
+    front.add_argument("model", help=MODEL_OR_FILE)
+    front.add_argument("--points", type=count, default=20, help="how many budgets, evenly apart")
+    add_budget_options(front, bitops=False)
+    add_objective_options(front)
+    front.add_argument("--plot", type=Path, metavar="FIGURE.png", help="draw objective and measured top-1 over BitOps")
+
+    compare = command("compare", _compare, "Show the best policy beside uniform, random and others of the same budget.")
+    compare.add_argument("model", help=MODEL_OR_FILE)
+    add_budget_options(compare)
+    add_objective_options(compare)
+    compare.add_argument("--seed", type=int, default=0, help="of the random policy")
+
+    explain = command("explain", _explain, "Say which layers got more or fewer bits, and what one more would cost.")
+    explain.add_argument("model", help=MODEL_OR_FILE)
+    add_search_options(explain)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from limpq_hub.zoo.planning import search
+
+    plan = search(options.model, **search_arguments(options))
+    _print_notes(plan)
+    if options.output:
+        _write_policy(plan.policy, options.output, options.format)
+    if options.plot:
+        from limpq_hub.plots import plot_policy
+
+        plot_policy(plan, options.plot)
+        note(f"wrote {options.plot}")
+    if options.json:
+        print_json(plan.to_json())
+    else:
+        print_table(plan.table())
+
+
+def _frontier(options: argparse.Namespace) -> None:
+    from limpq_hub.zoo.planning import frontier
+
+    entry, given = _entry(options.model), search_arguments(options)
+    plans = frontier(options.model, points=options.points, **given)
+    if options.plot:
+        from limpq_hub.plots import plot_front
+
+        shipped = entry.front(calibrated=False) if entry and not given else []
+        plot_front(plans, options.plot, [(record["bitops"], record["top1"]) for record in shipped])
+        note(f"wrote {options.plot}")
+    measured = {plan.policy.digest(): entry and entry.measured(plan.policy.digest()) for plan in plans}
+    if options.json:
+        print_json([plan.to_json() | {"top1": measured[plan.policy.digest()]} for plan in plans])
+        return
+    headings = ("BitOps", "size", "compression", "weight bits", "activation bits", "objective", "top-1, joint weights")
+    table = new_table(f"{options.model}: the best policy at each budget", *headings)
+    for plan in plans:
+        bits = [layer for name, layer in plan.policy.layers.items() if plan.costs[name].fixed is None]
+        table.add_row(
+            format_bitops(plan.bitops),
+            format_size(plan.size_bytes),
+            f"{plan.compression:.2f}x",
+            f"{sum(layer.weight for layer in bits) / len(bits):.2f}",
+            f"{sum(layer.activation for layer in bits) / len(bits):.2f}",
+            f"{plan.objective:.4f}",
+            # What was measured lies on the front of the entry itself.
+            _expected(None if given else entry, plan, measured[plan.policy.digest()]),
+        )
+    print_table(table)
+    note(f"next: limpq search {options.model} --bitops {enough_bitops(plans[-1].bitops)}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from limpq_hub.plan.result import Plan
+    from limpq_hub.zoo.planning import baselines, indicators_of, search
+
+    given, entry = search_arguments(options), _entry(options.model)
+    indicators = indicators_of(options.model)
+    learned = search(indicators, **given)
+    policies = {"learned": learned.policy, **baselines(options.model, seed=options.seed, **given)}
+    counting = {"alpha": learned.alpha, "counting": learned.counting}
+    plans = {name: Plan.of_policy(indicators, policy, **counting) for name, policy in policies.items()}
+    top1 = {name: _known_top1(entry, policy) for name, policy in policies.items()}
+    if options.json:
+        print_json({name: plan.to_json() | {"top1": top1[name]} for name, plan in plans.items()})
+        return
+    table = new_table(f"{options.model}: bits of weights / activations in the same budget", "layer", *plans)
+    for layer in learned.policy.layers:
+        bits = [policy.layers[layer] for policy in policies.values()]
+        table.add_row(layer, *(f"{of_policy.weight}/{of_policy.activation}" for of_policy in bits))
+    table.add_section()
+    table.add_row("BitOps", *(format_bitops(plan.bitops) for plan in plans.values()))
+    table.add_row("weights", *(format_size(plan.size_bytes) for plan in plans.values()))
+    table.add_row("objective", *(f"{plan.objective:.4f}" for plan in plans.values()))
+    table.add_row("top-1", *(top1[name] or "not measured" for name in plans))
+    print_table(table)
+    note(f"next: limpq explain {options.model} with the same budget says where the bits went")
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from limpq_hub.plan.explanation import explain
+    from limpq_hub.zoo.planning import indicators_of, search
+
+    indicators = indicators_of(options.model)
+    plan = search(indicators, **search_arguments(options))
+    _print_notes(plan)
+    explanation = explain(indicators, plan)
+    if options.json:
+        print_json(explanation.to_json())
+        return
+    for table in explanation.tables():
+        print_table(table)
+
+
+def _entry(model: str) -> Entry | None:
+    """Return the entry of a name, or None for a file."""
+    from limpq_hub.zoo.catalog import find_entry
+
+    return None if model.endswith(".json") else find_entry(model)
+
+
+def _expected(entry: Entry | None, plan: Plan, measured: float | None) -> str:
+    expected = entry.expected_top1(plan.bitops) if entry and measured is None else None
+    return percent(measured) if expected is None else f"about {expected:.1f} %"
+
+
+def _print_notes(plan: Plan) -> None:
+    for outlier in plan.excluded:
+        what = f"{outlier.bits} {outlier.kind} bits learned a smaller step than more bits did"
+        note(f"note: {outlier.layer}: {what}, so they are left out")
+    for text in plan.notes:
+        note(f"note: {text}")
+
+
+def _known_top1(entry: Entry | None, policy: Policy) -> str | None:
+    """Return what was measured of a policy, fine-tuned or with the joint weights, or None."""
+    digest = policy.digest()
+    for published in entry.published if entry else ():
+        if published.policy_sha256 == digest and published.top1 is not None:
+            return f"{percent(published.top1)} fine-tuned"
+    measured = entry.measured(digest) if entry else None
+    return None if measured is None else f"{percent(measured)} joint"
+
+
+def _write_policy(policy: Policy, path: Path, tool: str) -> None:
+    content, notes = policy.to_json(), ()
+    if tool != "limpq":
+        from limpq_hub.interop import write_policy_as
+
+        content, notes = write_policy_as(policy, tool)
+    write_json(path, content)
+    for text in notes:
+        note(f"note: {text}")
+    note(f"wrote {path}")

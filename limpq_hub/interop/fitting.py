@@ -1,0 +1,48 @@
+"""How bit-widths fit another tool's format: rounded up to those it has; and entries that must fit a network."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from limpq_hub.errors import PolicyError, shown
+
+
+def round_up(planned: Mapping[str, int], widths: Mapping[int, str], what: str) -> tuple[dict[str, str], list[str]]:
+    """Return what the format calls the smallest of its widths that is enough, by layer, and a note per rounded width.
+
+    Args:
+        planned: bits of each layer.
+        widths: what the format can hold: bits, and their name there.
+        what: what has these bits, for the notes: "weights", "activations".
+
+    Raises:
+        PolicyError: no width is enough; names the layer.
+    """
+    written, rounded = {}, {}
+    for layer, bits in planned.items():
+        enough = [width for width in widths if width >= bits]
+        if not enough:
+            raise PolicyError(
+                f"layer {shown(layer)}: {what} of {bits} bits do not fit; this format holds at most {max(widths)}"
+            )
+        written[layer] = widths[min(enough)]
+        if min(enough) != bits:
+            rounded.setdefault((bits, min(enough)), []).append(layer)
+    return written, [
+        f"{what} of {bits} bits become {widths[width]}, {_count(layers)}: {', '.join(layers)}"
+        for (bits, width), layers in sorted(rounded.items())
+    ]
+
+
+def check_entries(found: Collection[str], expected: Collection[str], what: str) -> None:
+    """Raise `PolicyError` unless `found` is exactly what is expected; names one that is missing or foreign."""
+    for name in expected:
+        if name not in found:
+            raise PolicyError(f"{what} lacks {shown(name)}; give bits for every layer of the network")
+    for name in found:
+        if name not in expected:
+            raise PolicyError(f"{what} has {shown(name)}, which is nothing of this network; is the model right?")
+
+
+def _count(layers: Sequence[str]) -> str:
+    return "in 1 layer" if len(layers) == 1 else f"in {len(layers)} layers"

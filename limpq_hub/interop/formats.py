@@ -1,0 +1,37 @@
+"""The formats a policy can be written in: one function, and what it had to round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from limpq_hub.errors import shown
+from limpq_hub.interop.hawq import write_hawq
+from limpq_hub.interop.nncf import write_nncf
+from limpq_hub.interop.quanto import write_quanto
+from limpq_hub.interop.torchao import write_torchao
+from limpq_hub.plan.policy import Policy
+
+_WRITERS = {"hawq": write_hawq, "nncf": write_nncf, "torchao": write_torchao, "quanto": write_quanto}
+FORMATS = tuple(_WRITERS)
+
+
+def write_policy_as(policy: Policy, format: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return `policy` as another tool reads it, and what that tool cannot hold or do, a sentence each.
+
+    Best effort: the bit-widths are translated, not the step sizes, and no quantizer of these tools is LSQ. A bit-width
+    that the tool does not have is rounded up to the next that it has; the notes name it and its layers.
+
+    Args:
+        policy: layers named as timm names them.
+        format: one of `FORMATS`: "hawq", "nncf", "torchao", "quanto".
+
+    Returns:
+        Plain dictionaries, lists, texts and numbers, to be written as JSON; and the notes, none where all is exact.
+
+    Raises:
+        ValueError: no such format.
+        PolicyError: the policy cannot be written in it; names the layer.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"no format {shown(format)}: a policy can be written as {', '.join(FORMATS)}")
+    return _WRITERS[format](policy)

@@ -1,0 +1,75 @@
+"""Figures: the bits of every layer, and the front of the best policies over the budget. matplotlib, no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limpq_hub.errors import OutputError, shown
+from limpq_hub.plan.budget import format_bitops
+from limpq_hub.plan.result import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_WEIGHTS, _ACTIVATIONS, _MEASURED = "#3366aa", "#e08a3c", "#2a8f5c"
+
+
+def plot_policy(plan: Plan, path: str | os.PathLike[str]) -> None:
+    """Write a figure of the weight and activation bits of each layer above its MACs; the suffix tells the format."""
+    names, costs = list(plan.policy.layers), plan.costs
+    figure = _figure(max(7.0, 0.32 * len(names) + 2), 5.5)
+    bits, macs = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    places = range(len(names))
+    layers = plan.policy.layers.values()
+    bits.bar([place - 0.2 for place in places], [layer.weight for layer in layers], 0.4, color=_WEIGHTS)
+    bits.bar([place + 0.2 for place in places], [layer.activation for layer in layers], 0.4, color=_ACTIVATIONS)
+    bits.legend(["weights", "activations"], ncols=2, loc="upper center")
+    bits.set_ylabel("bits")
+    bits.set_ylim(0, 9.5)
+    bits.set_title(f"{plan.policy.model}: {format_bitops(plan.bitops)} BitOps, {plan.compression:.1f}x smaller weights")
+    macs.bar(places, [costs[name].macs / 1e6 for name in names], 0.6, color="0.6")
+    macs.set_ylabel("MACs, millions")
+    macs.set_xticks(list(places), names, rotation=90, fontsize=8)
+    macs.set_xlabel("layer, in the order of execution")
+    macs.margins(x=0.01)
+    for axes in (bits, macs):
+        axes.grid(axis="y", alpha=0.3)
+    _save(figure, path)
+
+
+def plot_front(plans: Sequence[Plan], path: str | os.PathLike[str], measured: Sequence[tuple[int, float]] = ()) -> None:
+    """Write a figure of the objective over BitOps, and of top-1 where it was measured.
+
+    Args:
+        plans: BitOps ascending.
+        measured: (BitOps, top-1 in percent) of the joint weights.
+    """
+    figure = _figure(8.0, 4.5)
+    axes = figure.subplots()
+    axes.plot([plan.bitops / 1e9 for plan in plans], [plan.objective for plan in plans], ".-", color=_WEIGHTS)
+    axes.set_xlabel("BitOps per image, G")
+    axes.set_ylabel("objective of the search (lower is better)", color=_WEIGHTS)
+    axes.grid(alpha=0.3)
+    axes.set_title(f"{plans[0].policy.model}: the best policy at each of {len(plans)} budgets")
+    if measured:
+        other = axes.twinx()
+        bitops, top1 = zip(*sorted(measured), strict=True)
+        other.plot([value / 1e9 for value in bitops], top1, "s--", color=_MEASURED, markersize=4)
+        other.set_ylabel("top-1 of the joint weights, percent", color=_MEASURED)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if Path(path).suffix.lower().removeprefix(".") not in known:
+        raise OutputError(f"{shown(str(path))}: a figure is written as one of {', '.join(known)}; use for example .png")
+    figure.savefig(path, dpi=120)
