@@ -91,7 +91,7 @@ def policy_from_lists(
             f"{len(weight_bits)} weight and {len(activation_bits)} activation bit-widths: give one of each per layer"
         )
     searched = [name for name, cost in costs.items() if cost.fixed is None]
-    if len(weight_bits) not in (len(searched),):
+    if len(weight_bits) not in (len(searched), len(costs)):
         raise PolicyError(
             f"{len(weight_bits)} bit-widths do not fit {model}, which has {len(searched)} searched layers, "
             f"{len(costs)} with the fixed ones; is the model right?"

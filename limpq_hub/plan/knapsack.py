@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,14 +29,27 @@ class TooManyStatesError(Exception):
     """There are more than `MOST_STATES` partial choices near the bound, or `MOST_PAIRS` pairs, or the time is over."""
 
 
-def cheapest(tables: Tables, deadline: float = float("inf")) -> Integers | None:
-    """Return the option of each unit, or None if no choice meets the limits.
+class Cheapest(NamedTuple):
+    """The cheapest choice.
+
+    Attributes:
+        options: the option of each unit.
+        gap: by how much it costs more than the bound.
+    """
+
+    options: Integers
+    gap: float
+
+
+def cheapest(tables: Tables, deadline: float = float("inf"), gap: float = 0.0) -> Cheapest | None:
+    """Return the cheapest choice, or None if no choice meets the limits.
 
     Of choices that cost the same, the one with the least sum in the first row is returned, then in the second, then the
     one with the first option in the first unit where they differ.
 
     Args:
         deadline: when to give up, by `time.monotonic`.
+        gap: where to begin; that of a similar search saves time.
 
     Raises:
         TooManyStatesError: too many partial choices are near the bound.
@@ -51,14 +65,17 @@ def cheapest(tables: Tables, deadline: float = float("inf")) -> Integers | None:
     least = priced.min(1, keepdims=True)
     reduced = priced - least
     safety = _SAFETY * (1.0 + highest)
-    widest = highest - float(least.sum() - prices @ tables.limits) + safety
+    bound = float(least.sum() - prices @ tables.limits)
+    widest = highest - bound + safety
     positive = np.sort(reduced[there & (reduced > safety)])
-    gap = float(positive[_FIRST_ALTERNATIVES]) if len(positive) > _FIRST_ALTERNATIVES else widest
+    gap = gap or (float(positive[_FIRST_ALTERNATIVES]) if len(positive) > _FIRST_ALTERNATIVES else widest)
     while True:
         gap = min(gap, widest)
         choice, states = _within(tables, reduced, prices, gap + safety, deadline)
-        if choice is not None or gap == widest:
-            return choice
+        if choice is not None:
+            return Cheapest(choice, max(0.0, float(tables.costs[np.arange(len(choice)), choice].sum()) - bound))
+        if gap == widest:
+            return None
         gap *= _WIDEN if states < _MANY_STATES else _WIDEN_GENTLY
 
 

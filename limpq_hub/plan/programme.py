@@ -16,6 +16,8 @@ ENUMERATION = "enumeration"
 DYNAMIC_PROGRAMME = "dynamic programme"
 # More rows leave too many choices near the bound.
 _MOST_ROWS_ENUMERATED = 2
+# Of the gap of the search before, where the next one begins.
+_NEXT_GAP = 1.2
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Programme:
         tables = self.tables()
         if tables is not None:
             try:
-                choice = cheapest(tables, deadline)
-                return None if choice is None else Solution(choice.tolist(), ENUMERATION)
+                found = cheapest(tables, deadline)
+                return None if found is None else Solution(found.options.tolist(), ENUMERATION)
             except TooManyStatesError:
                 pass
         from limpq_hub.plan.ilp import solve_with_pulp  # takes 0.1 s to import, and is rarely needed
@@ -77,16 +79,18 @@ class Programme:
         """
         tables = self.tables()
         every = BudgetRange(tables) if tables is not None and BudgetRange.fits(tables) else None
+        gap = 0.0
         for limit in limits:
+            if every is not None:
+                choice = every.cheapest(tables.limit(row, limit))
+                yield None if choice is None else Solution(choice.tolist(), DYNAMIC_PROGRAMME)
+                continue
             try:
                 if tables is None:
                     raise TooManyStatesError
-                if every is not None:
-                    choice, way = every.cheapest(tables.limit(row, limit)), DYNAMIC_PROGRAMME
-                else:
-                    deadline = time.monotonic() + time_limit_s
-                    choice, way = cheapest(tables.within(row, limit), deadline), ENUMERATION
-                yield None if choice is None else Solution(choice.tolist(), way)
+                found = cheapest(tables.within(row, limit), time.monotonic() + time_limit_s, gap)
+                gap = _NEXT_GAP * found.gap if found else 0.0
+                yield None if found is None else Solution(found.options.tolist(), ENUMERATION)
             except TooManyStatesError:
                 yield self.within(row, limit).solve(time_limit_s)
 
