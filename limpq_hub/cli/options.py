@@ -41,7 +41,13 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     add_budget_options(parser)
     add_objective_options(parser)
     choice = parser.add_argument_group("search")
-    choice.add_argument("--candidates", type=int, nargs="+", help="bit-widths that may be used")
+    choice.add_argument(
+        "--candidates",
+        type=_candidates,
+        nargs="+",
+        metavar="BITS",
+        help="bit-widths that may be used: 2 4 6; or by layers, 'layer4.*=4,6'",
+    )
     choice.add_argument("--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'")
     choice.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits")
     choice.add_argument("--tie", action="append", nargs="+", metavar="PATTERN", help="layers that get the same bits")
@@ -53,7 +59,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Return what was given, as keyword arguments of `search`."""
     given = {name: value for name in _ARGUMENTS if (value := getattr(options, name, None)) is not None}
-    for name, form in (("pin", dict), ("latency", tuple)):
+    for name, form in (("pin", dict), ("latency", tuple), ("candidates", _by_pattern)):
         if name in given:
             given[name] = form(given[name])
     return given
@@ -72,3 +78,18 @@ def _pin(text: str) -> tuple[str, tuple[int, int]]:
     if not pattern or not comma or not weight.isdecimal() or not activation.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=W,A, for example 'layer4.*=4,4'")
     return pattern, (int(weight), int(activation))
+
+
+def _candidates(text: str) -> tuple[str, tuple[int, ...]]:
+    pattern, _, widths = text.rpartition("=")
+    if not all(width.isdecimal() for width in widths.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a bit-width nor PATTERN=BITS,BITS: 'layer4.*=4,6'")
+    return pattern or "*", tuple(map(int, widths.split(",")))
+
+
+def _by_pattern(given: list[tuple[str, tuple[int, ...]]]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for pattern, widths in given:
+        found.setdefault(pattern, []).extend(widths)
+    # Those of all layers come first: the others win over them.
+    return dict(sorted(found.items(), key=lambda of_pattern: of_pattern[0] != "*"))

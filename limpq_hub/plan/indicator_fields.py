@@ -19,7 +19,7 @@ def fields_of(content: Any) -> dict[str, Any]:
     """Return the arguments of `Indicators` that a parsed `indicators.json` holds.
 
     Raises:
-        LimpqError: names the key, or the layer and bit-width, where the content is not valid.
+        ArtifactFormatError: names the key, or the layer and bit-width, where the content is not valid.
     """
     if not isinstance(content, dict):
         raise ArtifactFormatError(f"indicators are a JSON object, found {shown(content)}")
@@ -94,7 +94,7 @@ def _count(what: str, value: Any) -> int:
 
 
 def _check_keys(where: str, content: dict[str, Any], keys: set[str]) -> None:
-    for key in keys - set(content):
+    for key in sorted(keys - set(content)):
         raise ArtifactFormatError(f'{where}: "{key}" is missing')
-    for key in set(content) - keys:
+    for key in sorted(set(content) - keys):
         raise ArtifactFormatError(f"{where}: {shown(key)} is not known in format {FORMAT}")

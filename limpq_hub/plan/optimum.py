@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import Counting
@@ -11,7 +11,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
 from limpq_hub.plan.question import Question
 from limpq_hub.plan.result import Plan
-from limpq_hub.plan.units import Pins
+from limpq_hub.plan.units import Candidates, Pins
 
 
 def search(
@@ -19,7 +19,7 @@ def search(
     budget: Budget,
     *,
     alpha: float | None = None,
-    candidates: Sequence[int] | None = None,
+    candidates: Candidates | None = None,
     pin: Pins | None = None,
     exclude: Iterable[str] | None = None,
     tie: Iterable[Iterable[str]] | None = None,
@@ -35,7 +35,7 @@ def search(
 
     Args:
         alpha: factor of the weight importance in the objective; that of the indicators if None.
-        candidates: bit-widths that may be used, or None for all that were learned.
+        candidates: bit-widths that may be used, or by layer pattern; all that were learned if None.
         pin: (weight bits, activation bits) by shell pattern over layer names.
         exclude: shell patterns of layers that keep their most bits.
         tie: groups of shell patterns; the layers of a group get the same bits.

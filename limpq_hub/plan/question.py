@@ -14,7 +14,7 @@ from limpq_hub.plan.indicators import Indicators, Outlier
 from limpq_hub.plan.policy import LayerBits, Policy
 from limpq_hub.plan.programme import Programme, Solution
 from limpq_hub.plan.result import Plan
-from limpq_hub.plan.units import Pins, Unit, units_of
+from limpq_hub.plan.units import Candidates, Pins, Unit, units_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Question:
         budget: Budget,
         *,
         alpha: float | None = None,
-        candidates: Sequence[int] | None = None,
+        candidates: Candidates | None = None,
         pin: Pins | None = None,
         exclude: Iterable[str] | None = None,
         tie: Iterable[Iterable[str]] | None = None,

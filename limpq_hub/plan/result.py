@@ -40,7 +40,7 @@ class Plan:
         size_bytes: bytes of all quantized weights, without step sizes, biases and BatchNorm.
         compression: 32-bit size of the weights divided by their size.
         activation_bytes: bytes of the largest layer input, for one image.
-        objective: sum over the searched layers of activation importance + alpha x weight importance, see `Indicators`.
+        objective: sum over the searched layers of activation step + alpha x weight step.
         bound: proven lower bound of the objective under the same budget; equal to it when optimal.
         optimal: whether the policy is proven to be the best.
         excluded: outliers that were no choice.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
 from limpq_hub.errors import PolicyError, shown
-from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import LayerBits
 
 Pins = Mapping[str, tuple[int, int]]
+Candidates = Collection[int] | Mapping[str, Collection[int]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def units_of(
     indicators: Indicators,
     *,
     learned: Sequence[int],
-    candidates: Sequence[int] | None = None,
+    candidates: Candidates | None = None,
     pin: Pins | None = None,
     exclude: Iterable[str] | None = None,
     tie: Iterable[Iterable[str]] | None = None,
@@ -38,7 +38,8 @@ def units_of(
     Args:
         indicators: without outliers.
         learned: every bit-width that was learned, outliers included.
-        candidates: bit-widths that may be used, or None for all that were learned.
+        candidates: bit-widths that may be used, or by layer pattern, a later one winning; None for all that were
+            learned.
         pin: (weight bits, activation bits) by layer pattern.
         exclude: patterns of layers that keep their most bits.
         tie: groups of patterns; the layers of a group get the same bits.
@@ -46,14 +47,16 @@ def units_of(
     Raises:
         PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
     """
-    if candidates is not None and not isinstance(candidates, Sequence | Set):
-        raise PolicyError(f"candidates={shown(candidates)}: give a list of bit-widths, for example [2, 4]")
     _refuse_text("exclude", exclude)
     _refuse_text("tie", tie)
     for group in tie or ():
         _refuse_text("tie", group)
-    options = {name: _options(indicators, name, learned, candidates) for name in indicators.costs}
     searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
+    allowed = _allowed(searched, learned, candidates)
+    options = {
+        name: (cost.fixed,) if cost.fixed else _options(indicators, name, allowed[name])
+        for name, cost in indicators.costs.items()
+    }
     for pattern, bits in (pin or {}).items():
         for name in _matching("pin", pattern, searched):
             options[name] = (_pinned(indicators, name, pattern, bits),)
@@ -68,7 +71,8 @@ def units_of(
     units = []
     for first in dict.fromkeys(leader.values()):
         layers = tuple(name for name in leader if leader[name] == first)
-        shared = tuple(bits for bits in options[first] if all(bits in options[name] for name in layers[1:]))
+        others = [name for name in layers if name != first]
+        shared = tuple(bits for bits in options[first] if all(bits in options[name] for name in others))
         if not shared:
             raise PolicyError(
                 f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them"
@@ -77,24 +81,32 @@ def units_of(
     return units
 
 
-def _options(
-    indicators: Indicators, name: str, learned: Sequence[int], candidates: Sequence[int] | None
-) -> tuple[LayerBits, ...]:
-    cost: LayerCost = indicators.costs[name]
-    if cost.fixed is not None:
-        return (cost.fixed,)
-    allowed = tuple(learned if candidates is None else candidates)
-    if not allowed or not set(allowed) <= set(learned):
-        known = ", ".join(map(str, learned))
-        raise PolicyError(f"candidates={shown(candidates)}: choose from the learned bit-widths {known}")
+def _allowed(
+    searched: Sequence[str], learned: Sequence[int], candidates: Candidates | None
+) -> dict[str, Collection[int]]:
+    """Return the bit-widths that each searched layer may use."""
+    if candidates is None:
+        return dict.fromkeys(searched, learned)
+    by_pattern = candidates if isinstance(candidates, Mapping) else {"*": candidates}
+    allowed: dict[str, Collection[int]] = dict.fromkeys(searched, learned)
+    for pattern, widths in by_pattern.items():
+        if not isinstance(widths, Sequence | Set):
+            raise PolicyError(f"candidates={shown(widths)}: give a list of bit-widths, for example [2, 4]")
+        if not widths or not set(widths) <= set(learned):
+            known = ", ".join(map(str, learned))
+            raise PolicyError(f"candidates={shown(widths)}: choose from the learned bit-widths {known}")
+        allowed |= dict.fromkeys(_matching("candidates", pattern, searched), widths)
+    return allowed
+
+
+def _options(indicators: Indicators, name: str, allowed: Collection[int]) -> tuple[LayerBits, ...]:
     weights, activations = (
         tuple(sorted(set(steps[name]).intersection(allowed)))
         for steps in (indicators.weight_steps, indicators.activation_steps)
     )
-    options = _pairs(weights, activations)
-    if not options:
-        raise PolicyError(f"layer {shown(name)} has no bit-width left among candidates={shown(candidates)}; allow more")
-    return options
+    if not weights or not activations:
+        raise PolicyError(f"layer {shown(name)} has no bit-width left among candidates={shown(allowed)}; allow more")
+    return _pairs(weights, activations)
 
 
 @cache

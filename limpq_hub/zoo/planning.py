@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,6 +16,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.pareto import ANY_BITOPS, pareto_front
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
+from limpq_hub.plan.units import Candidates
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.float_file import FLOAT, float_weights
 
@@ -29,7 +30,7 @@ class SearchOptions(TypedDict, total=False):
     activation_memory: str | int | None
     latency: tuple[LatencyTable, float] | None
     alpha: float | None
-    candidates: Sequence[int] | None
+    candidates: Candidates | None
     pin: Mapping[str, tuple[int, int]] | None
     exclude: Iterable[str] | None
     tie: Iterable[Iterable[str]] | None
@@ -46,7 +47,7 @@ def search(
     activation_memory: str | int | None = None,
     latency: tuple[LatencyTable, float] | None = None,
     alpha: float | None = None,
-    candidates: Sequence[int] | None = None,
+    candidates: Candidates | None = None,
     pin: Mapping[str, tuple[int, int]] | None = None,
     exclude: Iterable[str] | None = None,
     tie: Iterable[Iterable[str]] | None = None,
@@ -63,7 +64,7 @@ def search(
         activation_memory: bytes of the largest layer input.
         latency: (table, limit): table[layer][weight bits, activation bits] is a time.
         alpha: factor of the weight importance in the objective; the entry's own if None.
-        candidates: bit-widths that may be used; all that were learned if None.
+        candidates: bit-widths that may be used, or by shell pattern {"layer4.*": [4, 6]}; all learned ones if None.
         pin: (weight bits, activation bits) by shell pattern over layer names.
         exclude: shell patterns of layers that keep their most bits.
         tie: groups of shell patterns; the layers of a group get the same bits.
