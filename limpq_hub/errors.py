@@ -112,6 +112,18 @@ class HubNotFoundError(HubError):
     """The Hub has no such repository, revision or file, or does not show it to this user."""
 
 
+class HubUnauthorizedError(HubError):
+    """The token is missing, not valid, or may not do this."""
+
+
+class HubGatedError(HubError):
+    """The repository is gated: its owner must grant access first."""
+
+
+class HubRefusedError(HubError):
+    """The Hub, or its content, does not allow what was asked for; nothing was changed."""
+
+
 class HubUnavailableError(HubError):
     """The Hub cannot be reached."""
 

@@ -15,6 +15,7 @@ import timm
 import torch
 from _options import options_record
 from _processes import check_processes
+from _push import PUSH_OPTIONS
 from accelerate import Accelerator
 from accelerate.utils import is_tensorboard_available
 from filelock import FileLock, Timeout
@@ -26,7 +27,7 @@ from limpq_hub.plan.jsonfile import read_json, write_json
 _OPTIONS = "options.json"
 # What does not change the training: how it runs, and what is done with its result.
 _MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
-_MAY_CHANGE |= {"alpha", "anchor_gap", "calibrate_images"}
+_MAY_CHANGE |= {"alpha", "anchor_gap", "calibrate_images", *PUSH_OPTIONS}
 
 
 def new_accelerator(options: argparse.Namespace, folder: Path | None = None) -> Accelerator:

@@ -30,6 +30,7 @@ from _options import (
     positive,
     run,
 )
+from _push import add_push_options, push_with_policy
 from _run import provenance, training_run
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add_data_options(parser)
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
     add_quantizer_options(parser)
+    add_push_options(parser)
     return parse(parser, "finetune", argv)
 
 
@@ -94,6 +96,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if accelerator.is_main_process:
             save_checkpoint(options.output, model, plan.costs, metrics=metrics, provenance=record)
             print(f"top-1 {metrics['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {options.output}")
+            if options.push_to_hub:
+                checkpoint, name = (
+                    open_local_folder(options.output, "checkpoint"),
+                    options.bitops or options.output.name,
+                )
+                push_with_policy(entry, name, checkpoint, options.push_to_hub, private=options.private)
 
 
 def _network_to_train(

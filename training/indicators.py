@@ -40,6 +40,7 @@ from _options import (
     share,
 )
 from _oscillation import update_oscillating_
+from _push import add_push_options, push
 from _run import provenance, training_run
 from _shared_stem import SharedStem
 from accelerate import Accelerator
@@ -53,6 +54,7 @@ from limpq_hub.quant.calibrate import calibrate_steps_
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, read_indicators, set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
+from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import load_float_network, load_supernet, save_entry, save_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
@@ -112,6 +114,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         default=8,
         help="bits by which neighbouring policies differ whose BatchNorm statistics are kept",
     )
+    add_push_options(parser)
     result.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
     add_data_options(parser)
     add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5, validates=False)
@@ -151,6 +154,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             seal_entry(options.output, spec)
             print(f"float top-1 {measured['top1']:.2f} %; indicators in {options.output}, their picture in curves.png")
             print(f"next: limpq search {options.output}/indicators.json --bitops w4a4")
+            if options.push_to_hub:
+                push(find_entry(f"local-dir:{options.output}"), options.push_to_hub, private=options.private)
 
 
 def train_jointly_(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from limpq_hub import __version__
+from limpq_hub.cli.hub import add_hub_commands
 from limpq_hub.cli.models import add_model_commands
 from limpq_hub.cli.plans import add_plan_commands
 from limpq_hub.errors import LimpqError
@@ -44,4 +45,5 @@ def _parser() -> argparse.ArgumentParser:
 
     add_model_commands(command)
     add_plan_commands(command)
+    add_hub_commands(command)
     return parser

@@ -6,6 +6,7 @@ import argparse
 import json
 import warnings
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
@@ -17,6 +18,7 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands of this module."""
     listing = command("list", _list, "List the models, and what was measured of each.")
     listing.add_argument("pattern", nargs="?", default="*", help="shell pattern, for example 'resnet*'")
+    listing.add_argument("--hub", metavar="OWNER", help="list what this owner has published on the Hub instead")
 
     info = command("info", _info, "Show one model: its layers, budgets, policies, files and provenance.")
     info.add_argument("model", help=MODEL)
@@ -42,7 +44,15 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _list(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry, list_models
 
-    entries = [find_entry(name) for name in list_models(options.pattern)]
+    if options.hub:
+        from limpq_hub.zoo.hub import list_repositories
+
+        names = [
+            f"hf-hub:{repo}" for repo in list_repositories(options.hub) if fnmatchcase(repo, f"*/{options.pattern}")
+        ]
+    else:
+        names = list_models(options.pattern)
+    entries = [find_entry(name) for name in names]
     if options.json:
         print_json([entry.summary() for entry in entries])
         return
@@ -66,7 +76,8 @@ def _list(options: argparse.Namespace) -> None:
     if entries:
         note(f"next: limpq search {entries[0].name} --bitops w4a4")
     else:
-        note(f"no bundled model matches {options.pattern!r}")
+        where = f"no model of {options.hub} on the Hub" if options.hub else "no bundled model"
+        note(f"{where} matches {options.pattern!r}")
 
 
 def _info(options: argparse.Namespace) -> None:

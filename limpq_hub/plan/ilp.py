@@ -87,7 +87,7 @@ def highs(problem: pulp.LpProblem, seconds: float) -> str:
         SearchError: it failed.
     """
     try:
-        problem.solve(pulp.HiGHS(msg=False, gapRel=0, gapAbs=0, threads=1, timeLimit=seconds))
+        problem.solve(pulp.HiGHS(msg=False, gapRel=0, gapAbs=0, timeLimit=seconds))
     except pulp.PulpSolverError:
         raise SearchError(
             "neither CBC nor HiGHS could be run; reinstall them: pip install --force-reinstall pulp highspy"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ _COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
 # What is measured of the joint weights at a policy.
 JOINT_RECORD = {"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}
 _METRICS = {"float": {"top1": float}, "joint": [JOINT_RECORD]}
+# Names whose entries serve bare names that are not bundled.
+OWNER_VARIABLE = "LIMPQ_HUB_OWNER"
 # What a bare architecture means.
 DEFAULTS = {"resnet18": "resnet18.tiny_imagenet"}
 _POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
@@ -174,6 +177,9 @@ def find_entry(
 ) -> Entry:
     """Return the entry that `name` means: "resnet18", "resnet18.tiny_imagenet", "local-dir:path", "hf-hub:owner/name".
 
+    A bare name is a bundled entry; one that is not bundled is <owner>/<name>-limpq on the Hub where LIMPQ_HUB_OWNER
+    names an owner.
+
     Raises:
         UnknownModelError: no entry has this name; names the nearest ones.
         ArtifactError: the entry is damaged.
@@ -183,9 +189,9 @@ def find_entry(
         raise UnknownModelError(f"a model is named by text, found {shown(name)}; known: {', '.join(list_models())}")
     if name.startswith("hf-hub:"):
         return _from_hub(name, revision, cache_dir, token)
-    if revision is not None:
-        raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/name")
     if name.startswith("local-dir:"):
+        if revision is not None:
+            raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/name")
         path = Path(name.removeprefix("local-dir:"))
         if not (path / "config.json").is_file():
             raise UnknownModelError(
@@ -200,6 +206,11 @@ def find_entry(
     known = list_models()
     tags = [entry for entry in known if _architecture(entry) == name]
     match = name if name in known else DEFAULTS.get(name, tags[0] if tags else None)
+    owner = os.environ.get(OWNER_VARIABLE)
+    if match not in known and owner:
+        return _from_hub(f"hf-hub:{owner}/{name}-limpq", revision, cache_dir, token)
+    if revision is not None:
+        raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/name")
     if match not in known:
         raise UnknownModelError(f"no model is named {shown(name)}; {_nearest(name, known)}")
     return Entry(match, open_folder(match, (BUNDLED / match).joinpath, "entry"), "bundled")
@@ -212,7 +223,11 @@ def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str
     if named_revision and revision and named_revision != revision:
         raise UnknownModelError(f"{shown(name)} and revision={shown(revision)} name two revisions; give one")
     commit = hub.resolve_commit(repo, revision or named_revision or None, cache_dir, token)
-    folder = open_folder(name, lambda file: hub.fetch_file(repo, file, commit, cache_dir, token), "entry")
+
+    def fetch(file: str, *, anew: bool = False) -> Path:
+        return hub.fetch_file(repo, file, commit, cache_dir, token, anew=anew)
+
+    folder = open_folder(name, fetch, "entry", refetch=partial(fetch, anew=True))
     return Entry(name, folder, "hub", commit)
 
 

@@ -60,7 +60,9 @@ def save_float_network(folder: Path, network: nn.Module) -> None:
 
 def seal_entry(folder: Path, spec: NetworkSpec) -> None:
     """Write the `config.json` of an entry folder over all files that it holds."""
-    seal_folder(folder, KIND, spec.to_config(), FILES)
+    data = Indicators.load(folder / "indicators.json").provenance.get("data")
+    dataset = {"dataset": data["name"]} if isinstance(data, Mapping) and "name" in data else {}
+    seal_folder(folder, KIND, spec.to_config() | dataset, FILES)
 
 
 def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:

@@ -10,12 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, UnsafeFileError, shown
+from limpq_hub.errors import (
+    ArtifactError,
+    ArtifactFormatError,
+    ArtifactIntegrityError,
+    HubError,
+    UnsafeFileError,
+    shown,
+)
 from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
 
 FORMAT = 1
 CONFIG = "config.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
+Fetch = Callable[[str], Path]
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -27,11 +35,13 @@ class SealedFolder:
         name: what to call the folder in an error.
         fetch: returns the local path of a file of the folder.
         config: content of `config.json`.
+        refetch: fetches a file anew that turned out to be damaged, or None where there is nowhere to fetch it from.
     """
 
     name: str
-    fetch: Callable[[str], Path]
+    fetch: Fetch
     config: Mapping[str, Any]
+    refetch: Fetch | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -48,12 +58,15 @@ class SealedFolder:
         listed = self.config["files"].get(file)
         if listed is None:
             raise ArtifactIntegrityError(f"{self.name}: {CONFIG} does not list {shown(file)}; fetch the artifact again")
-        data = _read(self.fetch(file), f"{self.name}/{file}")
-        if len(data) != listed["bytes"] or hashlib.sha256(data).hexdigest() != listed["sha256"]:
-            raise ArtifactIntegrityError(
-                f"{self.name}/{file} is damaged: its {len(data)} bytes are not the {listed['bytes']} with sha256 "
-                f"{listed['sha256'][:12]}... that {CONFIG} lists; fetch the artifact again"
-            )
+
+        def check(data: bytes) -> None:
+            if len(data) != listed["bytes"] or hashlib.sha256(data).hexdigest() != listed["sha256"]:
+                raise ArtifactIntegrityError(
+                    f"{self.name}/{file} is damaged: its {len(data)} bytes are not the {listed['bytes']} with sha256 "
+                    f"{listed['sha256'][:12]}... that {CONFIG} lists; fetch the artifact again"
+                )
+
+        data = _read_checked(file, f"{self.name}/{file}", self.fetch, self.refetch, check)
         if data.startswith(_PICKLES) and not _looks_like_safetensors(data):
             raise UnsafeFileError(f"{self.name}/{file} is a pickle, which can execute code: it is not read")
         return data
@@ -65,14 +78,16 @@ class SealedFolder:
     def inner(self, prefix: str, kind: str) -> SealedFolder:
         """Return the sealed folder at `prefix` inside this one, its `config.json` verified by this one too."""
         self.read(f"{prefix}/{CONFIG}")
-        return open_folder(f"{self.name}/{prefix}", lambda file: self.fetch(f"{prefix}/{file}"), kind)
+        fetches = [fetch and _below(prefix, fetch) for fetch in (self.fetch, self.refetch)]
+        return open_folder(f"{self.name}/{prefix}", fetches[0], kind, refetch=fetches[1])
 
 
-def open_folder(name: str, fetch: Callable[[str], Path], kind: str) -> SealedFolder:
+def open_folder(name: str, fetch: Fetch, kind: str, *, refetch: Fetch | None = None) -> SealedFolder:
     """Return the sealed folder whose files `fetch` finds, after checking its `config.json`.
 
     Args:
         kind: "entry" or "checkpoint".
+        refetch: fetches a damaged file anew, once.
 
     Raises:
         ArtifactFormatError: the folder is of another kind or format, or not sealed.
@@ -80,22 +95,29 @@ def open_folder(name: str, fetch: Callable[[str], Path], kind: str) -> SealedFol
         UnsafeFileError: `config.json` names a file outside its folder.
     """
     label = f"{name}/{CONFIG}"
-    data = _read(fetch(CONFIG), label)
-    config = parse_json(data, label)
-    if not isinstance(config, dict) or type(config.get("format")) is not int or config["format"] != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else config
-        raise ArtifactFormatError(f"{label}: format {shown(found)} is not the format {FORMAT} that this version reads")
-    if config.get("kind") != kind:
-        raise ArtifactFormatError(f"{label}: this is a {shown(config.get('kind'))} folder, not a {kind!r} folder")
-    seal = config.pop("config_sha256", None)
-    if seal != _digest(config) or data != _canonical(config | {"config_sha256": seal}):
-        raise ArtifactIntegrityError(f"{label} was changed after it was written; fetch the artifact again")
+    config: dict[str, Any] = {}
+
+    def check(data: bytes) -> None:
+        parsed = parse_json(data, label)
+        if not isinstance(parsed, dict) or type(parsed.get("format")) is not int or parsed["format"] != FORMAT:
+            found = parsed.get("format") if isinstance(parsed, dict) else parsed
+            raise ArtifactFormatError(
+                f"{label}: format {shown(found)} is not the format {FORMAT} that this version reads"
+            )
+        if parsed.get("kind") != kind:
+            raise ArtifactFormatError(f"{label}: this is a {shown(parsed.get('kind'))} folder, not a {kind!r} folder")
+        seal = parsed.pop("config_sha256", None)
+        if seal != _digest(parsed) or data != _canonical(parsed | {"config_sha256": seal}):
+            raise ArtifactIntegrityError(f"{label} was changed after it was written; fetch the artifact again")
+        config.update(parsed)
+
+    _read_checked(CONFIG, label, fetch, refetch, check)
     check_shape(config, {"files": dict}, label)
     for file, listed in config["files"].items():
         if not _FILE_NAME.fullmatch(file) or ".." in file:
             raise UnsafeFileError(f"{label}: {shown(file)} is not a plain file name inside the folder")
         check_shape(listed, {"sha256": str, "bytes": int}, f"{label}: {file}")
-    return SealedFolder(name, fetch, config)
+    return SealedFolder(name, fetch, config, refetch)
 
 
 def open_local_folder(path: str | Path, kind: str) -> SealedFolder:
@@ -128,6 +150,26 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(content)).hexdigest()
+
+
+def _below(prefix: str, fetch: Fetch) -> Fetch:
+    return lambda file: fetch(f"{prefix}/{file}")
+
+
+def _read_checked(file: str, label: str, fetch: Fetch, refetch: Fetch | None, check: Callable[[bytes], None]) -> bytes:
+    """Return the content of a file that passes `check`, fetched anew once if it does not at first."""
+    try:
+        data = _read(fetch(file), label)
+        check(data)
+    except ArtifactError as damaged:
+        if refetch is None:
+            raise
+        try:
+            data = _read(refetch(file), label)
+        except HubError:  # offline, for instance: what is wrong is still the damage
+            raise damaged from None
+        check(data)
+    return data
 
 
 def _read(path: Path, label: str) -> bytes:

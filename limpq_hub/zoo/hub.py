@@ -1,13 +1,21 @@
-"""Files of a Hub repository, all from one commit: the only module that talks to the Hugging Face Hub."""
+"""Files of a Hub repository, down and up, all from and in one commit: the only module that talks to the Hub."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import (
+    CommitInfo,
+    EvalResult,
+    HfApi,
+    ModelCard,
+    ModelCardData,
+    hf_hub_download,
+    snapshot_download,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -15,15 +23,28 @@ from huggingface_hub.errors import (
     HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from limpq_hub import __version__
-from limpq_hub.errors import HubNotFoundError, HubOfflineError, HubUnavailableError, shown
+from limpq_hub.errors import (
+    HubError,
+    HubGatedError,
+    HubNotFoundError,
+    HubOfflineError,
+    HubRefusedError,
+    HubUnauthorizedError,
+    HubUnavailableError,
+    UnsafeFileError,
+    shown,
+)
 
-_LIBRARY = {"library_name": "limpq-hub", "library_version": __version__}
+LIBRARY = "limpq-hub"
+_CALLER = {"library_name": LIBRARY, "library_version": __version__}
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*", re.ASCII)
+_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 Result = TypeVar("Result")
 
 
@@ -35,28 +56,117 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
 
     Raises:
         HubError: the Hub has no such repository, or cannot be reached.
+        UnsafeFileError: the repository holds pickles and no entry.
     """
+    check_revision(repo, revision)
+    where = {"revision": revision, "cache_dir": cache_dir, "token": token}
+    snapshot = Path(
+        _asked(repo, revision, lambda: snapshot_download(repo, allow_patterns=["config.json"], **where, **_CALLER))
+    )
+    if not (snapshot / "config.json").is_file():
+        raise _no_entry(repo, snapshot.name, token)
+    return snapshot.name
+
+
+def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: str | None, *, anew: bool) -> Path:
+    """Return the local path of a file of a commit, from the cache or the Hub; raises like `resolve_commit`.
+
+    Args:
+        anew: from the Hub even if the cache has it.
+    """
+    where = {"revision": commit, "cache_dir": cache_dir, "token": token, "force_download": anew}
+    return Path(_asked(repo, commit, lambda: hf_hub_download(repo, file, **where, **_CALLER)))
+
+
+def list_repositories(owner: str, token: str | None = None) -> list[str]:
+    """Return the repositories of `owner` that say they are made for this library, sorted."""
+    found = _asked(owner, None, lambda: list(HfApi(token=token, **_CALLER).list_models(author=owner, filter=LIBRARY)))
+    return sorted(model.id for model in found)
+
+
+def upload_folder(
+    folder: Path,
+    repo: str,
+    *,
+    message: str,
+    private: bool = False,
+    branch: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+) -> str:
+    """Make the repository hold exactly the files of a folder, in one commit, and return that commit.
+
+    Args:
+        branch: where the commit goes, created if it is not there; the main branch if None.
+        create_pr: propose the commit instead.
+
+    Raises:
+        HubError: nothing was changed.
+    """
+    check_revision(repo, branch)
+    api = HfApi(token=token, **_CALLER)
+
+    def upload() -> CommitInfo:
+        api.create_repo(repo, private=private, exist_ok=True)
+        if branch is not None:
+            api.create_branch(repo, branch=branch, exist_ok=True)
+        return api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            commit_message=message,
+            revision=branch,
+            create_pr=create_pr,
+            delete_patterns=["*"],
+        )
+
+    return _asked(repo, branch, upload).oid
+
+
+def tags_of(repo: str, token: str | None = None) -> dict[str, str]:
+    """Return the commit of each tag, empty where there is no such repository yet."""
+    try:
+        refs = _asked(repo, None, lambda: HfApi(token=token, **_CALLER).list_repo_refs(repo))
+    except HubNotFoundError:
+        return {}
+    return {tag.name: tag.target_commit for tag in refs.tags}
+
+
+def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> None:
+    """Give a commit a name that stays."""
+    _asked(repo, commit, lambda: HfApi(token=token, **_CALLER).create_tag(repo, tag=tag, revision=commit))
+
+
+def card_text(front_matter: Mapping[str, Any], results: Sequence[Mapping[str, Any]], body: str) -> str:
+    """Return a model card.
+
+    Args:
+        front_matter: fields of `ModelCardData`.
+        results: fields of `EvalResult`, one per measured figure.
+        body: the Markdown below.
+    """
+    data = ModelCardData(**front_matter, eval_results=[EvalResult(**result) for result in results])
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=False)
+    return str(card)
+
+
+def check_revision(repo: str, revision: str | None) -> None:
+    """Raise `HubNotFoundError` unless `revision` can be the name of a branch, tag or commit."""
     if revision is not None and not _REVISION.fullmatch(revision):
         raise HubNotFoundError(f"{repo}: {shown(revision)} is not a branch, tag or commit")
-    snapshot = _asked(
-        repo,
-        revision,
-        lambda: snapshot_download(
-            repo, revision=revision, allow_patterns=["config.json"], cache_dir=cache_dir, token=token, **_LIBRARY
-        ),
-    )
-    return Path(snapshot).name
 
 
-def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: str | None) -> Path:
-    """Return the local path of a file of a commit, from the cache or the Hub; raises like `resolve_commit`."""
-    return _asked(
-        repo,
-        commit,
-        lambda: Path(
-            hf_hub_download(repo, file, revision=commit, cache_dir=cache_dir, token=token, **_LIBRARY),
-        ),
+def _no_entry(repo: str, commit: str, token: str | None) -> Exception:
+    """Return the error for a repository without `config.json`."""
+    files: Collection[str] = _asked(
+        repo, commit, lambda: HfApi(token=token, **_CALLER).list_repo_files(repo, revision=commit)
     )
+    pickles = sorted(file for file in files if file.lower().endswith(_PICKLES))
+    if pickles:
+        return UnsafeFileError(
+            f"{repo}@{commit[:12]} holds {shown(pickles[0])}, a pickle, which can execute code, and no entry of "
+            "limpq-hub: it is not read"
+        )
+    return HubNotFoundError(f"{repo}@{commit[:12]} holds no config.json; is it an entry of limpq-hub?")
 
 
 def _asked(repo: str, revision: str | None, ask: Callable[[], Result]) -> Result:
@@ -65,18 +175,40 @@ def _asked(repo: str, revision: str | None, ask: Callable[[], Result]) -> Result
         return ask()
     except HFValidationError:
         raise HubNotFoundError(f"{shown(repo)} is not the name of a Hub repository: write hf-hub:owner/name") from None
-    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+    except GatedRepoError:
+        raise HubGatedError(
+            f"{where} is gated; ask for access on its page on the Hub, then give a token that has it"
+        ) from None
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise HubNotFoundError(
             f"{where}: the Hub shows no such repository or revision ({type(error).__name__}); check the name, or give "
             "a token that may read it"
         ) from None
+    except LocalTokenNotFoundError:
+        raise HubUnauthorizedError(f"{where}: no token; run `hf auth login`, or set HF_TOKEN") from None
     except LocalEntryNotFoundError:
         raise HubOfflineError(
             f"{where} is not in the cache and the Hub was not reached; go online once, or unset HF_HUB_OFFLINE"
         ) from None
     except EntryNotFoundError:
         raise HubNotFoundError(f"{where} lacks a file of a limpq-hub entry; is it one?") from None
-    except (HfHubHTTPError, HTTPError) as error:
+    except HfHubHTTPError as error:
+        raise _refused(where, error) from None
+    except HTTPError as error:
         raise HubUnavailableError(
             f"{where}: the Hub did not answer ({type(error).__name__}); try again later"
         ) from None
+
+
+def _refused(where: str, error: HfHubHTTPError) -> HubError:
+    """Return the error for an answer that says no."""
+    status = error.response.status_code if error.response is not None else None
+    if status in (401, 403):
+        return HubUnauthorizedError(
+            f"{where}: the Hub answered {status}; give a token that may do this: run `hf auth login`, or set HF_TOKEN"
+        )
+    if status in (400, 409, 412, 422):
+        return HubRefusedError(
+            f"{where}: the Hub answered {status}: {shown(error.server_message or str(error))}; nothing was changed"
+        )
+    return HubUnavailableError(f"{where}: the Hub did not answer ({status or type(error).__name__}); try again later")

@@ -1,0 +1,76 @@
+"""The commands that talk to the Hub: pull and push."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from limpq_hub.cli.options import MODEL
+from limpq_hub.cli.output import note, print_json
+from limpq_hub.plan.budget import format_size
+
+
+def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands of this module."""
+    pull = command("pull", _pull, "Fetch every file of a model, verified, so that it works offline.")
+    pull.add_argument("model", help="hf-hub:owner/name, or hf-hub:owner/name@revision")
+    pull.add_argument("--output", type=Path, help="copy the files to this folder as well")
+
+    push = command("push", _push, "Publish an entry on the Hub: one commit with a card, tagged and read back.")
+    push.add_argument("model", help=MODEL)
+    push.add_argument("repository", help="owner/name, for example you/resnet18-limpq")
+    push.add_argument("--private", action="store_true", help="create the repository as a private one")
+    push.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")
+    push.add_argument("--revision", help="branch that the commit goes to; the main branch if not given")
+    push.add_argument("--tag", help="name of the commit; the next of v1, v2, ... if not given")
+    push.add_argument("--license", default="mit", help="identifier of the licence of the weights; mit if not given")
+    push.add_argument("--base-model", help="Hub repository of the float network, if it is there")
+    push.add_argument("--dry-run", type=Path, metavar="FOLDER", help="write what would be sent to this folder instead")
+
+
+def _pull(options: argparse.Namespace) -> None:
+    from limpq_hub.zoo.assembly import copy_verified, replaced_folder
+    from limpq_hub.zoo.catalog import find_entry
+
+    entry = find_entry(options.model)
+    for file in entry.folder.files:
+        entry.folder.read(file)
+    if options.output:
+        with replaced_folder(options.output) as folder:
+            copy_verified(entry.folder, folder)
+        note(f"wrote {options.output}; next: limpq search local-dir:{options.output} --bitops w4a4")
+    size = sum(listed["bytes"] for listed in entry.folder.config["files"].values())
+    record = {"model": entry.name, "revision": entry.revision, "files": len(entry.folder.files), "bytes": size}
+    if options.json:
+        print_json(record)
+        return
+    print(f"{entry.name}: {len(entry.folder.files)} files, {format_size(size)}, verified; commit {entry.revision}")
+
+
+def _push(options: argparse.Namespace) -> None:
+    from limpq_hub.zoo.assembly import replaced_folder
+    from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.publishing import push_entry, write_repository
+
+    entry = find_entry(options.model)
+    card = {"license": options.license, "base_model": options.base_model}
+    if options.dry_run:
+        with replaced_folder(options.dry_run) as folder:
+            write_repository(entry, folder, options.repository, **card)
+        note(f"wrote {options.dry_run}; without --dry-run it becomes {options.repository}")
+        return
+    pushed = push_entry(
+        entry,
+        options.repository,
+        private=options.private,
+        branch=options.revision,
+        create_pr=options.create_pr,
+        tag=options.tag,
+        **card,
+    )
+    if options.json:
+        print_json(vars(pushed))
+    else:
+        print(f"{pushed.repo}@{pushed.commit}" + (f", tag {pushed.tag}" if pushed.tag else ""))
+    note(f"next: limpq search hf-hub:{pushed.repo} --bitops w4a4")

@@ -1,0 +1,108 @@
+"""The model card of an entry: what it is, how to use it, and what was measured of it. Nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
+from limpq_hub.zoo import hub
+from limpq_hub.zoo.catalog import Entry, Published
+
+TAGS = ("limpq", "quantization", "mixed-precision", "timm")
+
+
+def render_card(entry: Entry, repo: str, *, license: str, base_model: str | None = None) -> str:
+    """Return the text of the card.
+
+    Args:
+        repo: the repository that it is for, owner/name.
+        license: identifier of the licence of the weights.
+        base_model: Hub repository of the float network that the entry came from, if it is there.
+    """
+    data = _data_name(entry)
+    front_matter: dict[str, Any] = {
+        "model_name": repo.split("/")[-1],
+        "library_name": hub.LIBRARY,
+        "license": license,
+        "pipeline_tag": "image-classification",
+        "tags": [hub.LIBRARY, *TAGS],
+    }
+    if data:
+        front_matter["datasets"] = [data]
+    if base_model:
+        front_matter |= {"base_model": base_model, "base_model_relation": "quantized"}
+    measured = [published for published in entry.published if published.top1 is not None]
+    return hub.card_text(front_matter, [_result(published, data) for published in measured], _body(entry, repo))
+
+
+def _result(published: Published, data: str | None) -> Mapping[str, Any]:
+    return {
+        "task_type": "image-classification",
+        "task_name": "Image classification",
+        "dataset_type": data or "unknown",
+        "dataset_name": data or "unknown",
+        "dataset_split": "validation",
+        "metric_type": "accuracy",
+        "metric_name": f"top-1 in percent, policy {published.name}",
+        "metric_value": published.top1,
+    }
+
+
+def _body(entry: Entry, repo: str) -> str:
+    summary = entry.summary()
+    size, names = f"{summary['input_size']} x {summary['input_size']}", [found.name for found in entry.published]
+    most = entry.published[-1].bitops if names else summary["maximum_bitops"]
+    parts = [
+        f"# {repo.split('/')[-1]}",
+        f"Mixed-precision {summary['architecture']} at {size} pixels, {summary['num_classes']} classes: learned step "
+        "sizes (LIMPQ, ECCV 2022), a jointly trained network that serves every policy, and policies that were "
+        "fine-tuned. Networks run by fake quantization: accuracy and size on disk are real, the speed of integer "
+        "arithmetic is not shown.",
+        f'```python\nimport limpq_hub\n\nmodel = limpq_hub.load("hf-hub:{repo}", bitops="{enough_bitops(most)}")\n'
+        "print(model.limpq)\n```",
+        _policies(entry),
+        *(f"![Bits per layer of policy {name}]({figure_of(name)})" for name in names),
+        _joint(entry),
+        _provenance(entry),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def figure_of(policy_name: str) -> str:
+    """Return the file of the picture of a policy's bits, inside the repository."""
+    return f"figures/bits-{policy_name}.png"
+
+
+def _policies(entry: Entry) -> str:
+    summary = entry.summary()
+    float_top1 = summary["float_top1"]
+    rows = ["| weights | BitOps | size of the weights | on disk | top-1 |", "|---|---|---|---|---|"]
+    if float_top1 is not None:
+        rows.append(f"| float32 | - | {format_size(summary['float_bytes'])} | - | {float_top1:.2f} % |")
+    for published in reversed(entry.published):
+        top1 = "not measured" if published.top1 is None else f"{published.top1:.2f} %"
+        costs = f"{format_size(published.size_bytes)} | {format_size(published.disk_bytes)}"
+        rows.append(f"| fine-tuned: {published.name} | {format_bitops(published.bitops)} | {costs} | {top1} |")
+    return "\n".join(rows) if len(rows) > 2 else ""
+
+
+def _joint(entry: Entry) -> str:
+    front = entry.front(calibrated=False)
+    if not front:
+        return ""
+    rows = [f"| {format_bitops(record['bitops'])} | {record['top1']:.2f} % |" for record in front]
+    head = "Any other budget is served from the jointly trained weights, without training:"
+    return "\n".join([head, "", "| BitOps | top-1 |", "|---|---|", *rows])
+
+
+def _provenance(entry: Entry) -> str:
+    lines = [f"- indicators and joint weights: `{entry.indicators.provenance.get('command', 'unknown command')}`"]
+    lines += [f"- {published.name}: `{published.command or 'unknown command'}`" for published in entry.published]
+    return "\n".join(["How it came about:", "", *lines])
+
+
+def _data_name(entry: Entry) -> str | None:
+    data = entry.indicators.provenance.get("data")
+    name = data.get("name") if isinstance(data, Mapping) else None
+    return name if isinstance(name, str) else None

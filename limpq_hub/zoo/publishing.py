@@ -1,0 +1,106 @@
+"""From an entry folder to a Hub repository: verified, in one commit or not at all, read back and compared."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from limpq_hub.errors import ArtifactIntegrityError, HubRefusedError, PolicyError, shown
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.result import Plan
+from limpq_hub.plots import plot_policy
+from limpq_hub.zoo import hub
+from limpq_hub.zoo.assembly import copy_verified
+from limpq_hub.zoo.card import figure_of, render_card
+from limpq_hub.zoo.catalog import Entry, find_entry
+from limpq_hub.zoo.folder import CONFIG
+
+CARD = "README.md"
+_VERSION = re.compile(r"v([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did.
+
+    Attributes:
+        commit: that holds the entry now.
+        tag: its name, or None for a proposal, or where nothing changed.
+    """
+
+    repo: str
+    commit: str
+    tag: str | None
+
+
+def push_entry(
+    entry: Entry,
+    repo: str,
+    *,
+    private: bool = False,
+    branch: str | None = None,
+    create_pr: bool = False,
+    tag: str | None = None,
+    license: str = "mit",
+    base_model: str | None = None,
+    token: str | None = None,
+) -> Pushed:
+    """Make a Hub repository hold exactly this entry and its card, tag the commit, and compare what the Hub gives back.
+
+    Args:
+        branch: where the commit goes; the main branch if None.
+        create_pr: propose the commit instead; no tag then.
+        tag: name of the commit; the next of v1, v2, ... if None.
+        license, base_model: for the card.
+
+    Raises:
+        ArtifactError: a file of the entry is damaged; nothing was sent. Or the Hub gave back something else.
+        HubError: the Hub did not take it.
+    """
+    hub.check_revision(repo, tag)
+    tags = hub.tags_of(repo, token)
+    if tag in tags:
+        raise HubRefusedError(f"{repo} has a tag {shown(tag)} already; choose another one")
+    with tempfile.TemporaryDirectory(prefix="limpq-push-") as temporary:
+        folder = Path(temporary) / "entry"
+        write_repository(entry, folder, repo, license=license, base_model=base_model)
+        message = f"{entry.indicators.model}: indicators, joint weights and {len(entry.published)} fine-tuned policies"
+        commit = hub.upload_folder(
+            folder, repo, message=message, private=private, branch=branch, create_pr=create_pr, token=token
+        )
+        _compare(entry, repo, commit, Path(temporary) / "cache", token)
+    if create_pr or (tag is None and commit in tags.values()):
+        return Pushed(repo, commit, None)
+    tag = tag or _next_version(tags)
+    hub.create_tag(repo, tag, commit, token)
+    return Pushed(repo, commit, tag)
+
+
+def write_repository(entry: Entry, folder: Path, repo: str, *, license: str, base_model: str | None) -> None:
+    """Write what the repository is to hold: the verified files of the entry, its card and its figures."""
+    copy_verified(entry.folder, folder)
+    (folder / CARD).write_text(render_card(entry, repo, license=license, base_model=base_model), encoding="utf-8")
+    for published in entry.published:
+        policy = Policy.from_json(entry.checkpoint(published.name).read_json("policy.json"))
+        if policy.digest() != published.policy_sha256:
+            raise PolicyError(f"{entry.name}: policy {published.name} is not the one its checkpoint describes")
+        figure = folder / figure_of(published.name)
+        figure.parent.mkdir(exist_ok=True)
+        plot_policy(Plan.of_policy(entry.indicators, policy), figure)
+
+
+def _compare(entry: Entry, repo: str, commit: str, cache: Path, token: str | None) -> None:
+    """Read every file back from the Hub, and compare."""
+    found = find_entry(f"hf-hub:{repo}", revision=commit, cache_dir=str(cache), token=token)
+    if found.folder.config != entry.folder.config:
+        raise ArtifactIntegrityError(f"{repo}@{commit}: the Hub gave back another {CONFIG}; push again")
+    for file in entry.folder.files:
+        found.folder.read(file)
+
+
+def _next_version(tags: Mapping[str, str]) -> str:
+    versions = [int(match[1]) for match in map(_VERSION.fullmatch, tags) if match]
+    return f"v{max(versions, default=0) + 1}"
