@@ -13,7 +13,10 @@ Plane = Floats
 Point = tuple[tuple[float, ...], Plane]
 
 _ENOUGH = 1e-13  # relative: a bound that is as good as floating point tells
+_ROUNDING = 1e-12
 _GROWTH = 8.0
+# Any price gives a bound: where rounding keeps the best one from being recognized, a near one does.
+_MOST_STEPS = 100
 
 
 def best_prices(tables: Tables, highest: float) -> Floats | None:
@@ -73,16 +76,26 @@ def _level(
         rising, price = falling, price * _GROWTH
     if falling is None:
         return None
-    while True:
+    for _ in range(_MOST_STEPS):
         up, down = rising[1][slope], falling[1][slope]
         price = (height(falling) - height(rising)) / (up - down)
         top = height(rising) + price * up
         middle = point_at(price)
         across = middle[1][slope]
         if height(middle) + price * across >= top - _ENOUGH * (1 + abs(top)) or across in (up, down):
-            share = down / (down - up)
-            return middle[0], share * rising[1] + (1 - share) * falling[1]
+            break
         if across > 0:
             rising = middle
         else:
             falling = middle
+    return middle[0], _mixed(rising[1], falling[1], slope)
+
+
+def _mixed(rising: Plane, falling: Plane, slope: int) -> Plane:
+    """Return the mixture of two planes that is level along one price; a slope that rounding alone leaves is none."""
+    share = falling[slope] / (falling[slope] - rising[slope])
+    parts = np.array([share * rising, (1 - share) * falling])
+    mixed = parts.sum(0)
+    mixed[np.abs(mixed) <= _ROUNDING * np.abs(parts).sum(0)] = 0.0
+    mixed[slope] = 0.0
+    return mixed
