@@ -43,8 +43,8 @@ from limpq_hub.zoo.catalog import Entry, find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.entry import load_supernet
 from limpq_hub.zoo.folder import open_local_folder
-from limpq_hub.zoo.loading import plan_for
 from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.policy_request import plan_for
 
 FIRST_IMAGES = 256
 
