@@ -14,11 +14,13 @@ from limpq_hub.plan.result import Plan
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_SUFFIXES = ("jpg", "pdf", "png", "svg", "webp")
 _WEIGHTS, _ACTIVATIONS, _MEASURED = "#3366aa", "#e08a3c", "#2a8f5c"
 
 
 def plot_policy(plan: Plan, path: str | os.PathLike[str]) -> None:
     """Write a figure of the weight and activation bits of each layer above its MACs; the suffix tells the format."""
+    check_figure_path(path)
     names, costs = list(plan.policy.layers), plan.costs
     figure = _figure(max(7.0, 0.32 * len(names) + 2), 5.5)
     bits, macs = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -47,6 +49,9 @@ def plot_front(plans: Sequence[Plan], path: str | os.PathLike[str], measured: Se
         plans: BitOps ascending.
         measured: (BitOps, top-1 in percent) of the joint weights.
     """
+    check_figure_path(path)
+    if not plans:
+        raise OutputError("there is no plan to draw; give at least one")
     figure = _figure(8.0, 4.5)
     axes = figure.subplots()
     axes.plot([plan.bitops / 1e9 for plan in plans], [plan.objective for plan in plans], ".-", color=_WEIGHTS)
@@ -68,8 +73,14 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def check_figure_path(path: str | os.PathLike[str]) -> None:
+    """Raise `OutputError` unless a figure can be written in the format that the suffix of `path` names."""
+    if Path(path).suffix.lower().removeprefix(".") not in _SUFFIXES:
+        raise OutputError(
+            f"{shown(str(path))}: a figure is written as one of {', '.join(_SUFFIXES)}; use for example .png"
+        )
+
+
 def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    known = sorted(figure.canvas.get_supported_filetypes())
-    if Path(path).suffix.lower().removeprefix(".") not in known:
-        raise OutputError(f"{shown(str(path))}: a figure is written as one of {', '.join(known)}; use for example .png")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -36,9 +36,9 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--counting", choices=("exact", "limpq"), help="how MACs are counted; exact if not given")
 
 
-def add_search_options(parser: argparse.ArgumentParser) -> None:
-    """Add every argument of `search`."""
-    add_budget_options(parser)
+def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
+    """Add every argument of `search`, BitOps among them or not."""
+    add_budget_options(parser, bitops=bitops)
     add_objective_options(parser)
     choice = parser.add_argument_group("search")
     choice.add_argument(

@@ -16,15 +16,16 @@ from limpq_hub.cli.options import (
     search_arguments,
 )
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
+from limpq_hub.errors import OutputError
+from limpq_hub.interop.formats import FORMATS
 from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plots import check_figure_path, plot_front, plot_policy
 
 if TYPE_CHECKING:
     from limpq_hub.plan.policy import Policy
     from limpq_hub.plan.result import Plan
     from limpq_hub.zoo.catalog import Entry
-
-_FORMATS = ("limpq", "hawq", "nncf", "torchao", "quanto")
 
 
 def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -34,15 +35,14 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_search_options(search)
     search.add_argument("--output", type=Path, help="write the policy to this file")
     search.add_argument(
-        "--format", choices=_FORMATS, default="limpq", help="of --output: ours, or that of another tool"
+        "--format", choices=("limpq", *FORMATS), default="limpq", help="of --output: ours, or that of another tool"
     )
     search.add_argument("--plot", type=Path, metavar="FIGURE.png", help="draw the bits of each layer")
 
     front = command("frontier", _frontier, "Show the best policies over the whole range of budgets.")
     front.add_argument("model", help=MODEL_OR_FILE)
     front.add_argument("--points", type=count, default=20, help="how many budgets, evenly apart")
-    add_budget_options(front, bitops=False)
-    add_objective_options(front)
+    add_search_options(front, bitops=False)
     front.add_argument("--plot", type=Path, metavar="FIGURE.png", help="draw objective and measured top-1 over BitOps")
 
     compare = command("compare", _compare, "Show the best policy beside uniform, random and others of the same budget.")
@@ -59,13 +59,15 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _search(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.planning import search
 
+    if options.format != "limpq" and not options.output:
+        raise OutputError(f"--format {options.format} needs a file to write: add --output bits.json")
+    if options.plot:
+        check_figure_path(options.plot)
     plan = search(options.model, **search_arguments(options))
     _print_notes(plan)
     if options.output:
         _write_policy(plan.policy, options.output, options.format)
     if options.plot:
-        from limpq_hub.plots import plot_policy
-
         plot_policy(plan, options.plot)
         note(f"wrote {options.plot}")
     if options.json:
@@ -78,10 +80,10 @@ def _frontier(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.planning import frontier
 
     entry, given = _entry(options.model), search_arguments(options)
+    if options.plot:
+        check_figure_path(options.plot)
     plans = frontier(options.model, points=options.points, **given)
     if options.plot:
-        from limpq_hub.plots import plot_front
-
         shipped = entry.front(calibrated=False) if entry and not given else []
         plot_front(plans, options.plot, [(record["bitops"], record["top1"]) for record in shipped])
         note(f"wrote {options.plot}")
@@ -104,7 +106,8 @@ def _frontier(options: argparse.Namespace) -> None:
             _expected(None if given else entry, plan, measured[plan.policy.digest()]),
         )
     print_table(table)
-    note(f"next: limpq search {options.model} --bitops {enough_bitops(plans[-1].bitops)}")
+    others = ", with the other options as here" if given else ""
+    note(f"next: limpq search {options.model} --bitops {enough_bitops(plans[-1].bitops)}{others}")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -114,9 +117,12 @@ def _compare(options: argparse.Namespace) -> None:
     given, entry = search_arguments(options), _entry(options.model)
     indicators = indicators_of(options.model)
     learned = search(indicators, **given)
-    policies = {"learned": learned.policy, **baselines(options.model, seed=options.seed, **given)}
+    _print_notes(learned)
+    rivals = baselines(options.model, seed=options.seed, **given)
     counting = {"alpha": learned.alpha, "counting": learned.counting}
-    plans = {name: Plan.of_policy(indicators, policy, **counting) for name, policy in policies.items()}
+    plans = {"learned": learned}
+    plans |= {name: Plan.of_policy(indicators, policy, **counting) for name, policy in rivals.items()}
+    policies = {name: plan.policy for name, plan in plans.items()}
     top1 = {name: _known_top1(entry, policy) for name, policy in policies.items()}
     if options.json:
         print_json({name: plan.to_json() | {"top1": top1[name]} for name, plan in plans.items()})
@@ -139,9 +145,11 @@ def _explain(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.planning import indicators_of, search
 
     indicators = indicators_of(options.model)
-    plan = search(indicators, **search_arguments(options))
+    given = search_arguments(options)
+    plan = search(indicators, **given)
     _print_notes(plan)
-    explanation = explain(indicators, plan)
+    choices = ("candidates", "pin", "exclude", "tie")
+    explanation = explain(indicators, plan, **{name: given[name] for name in choices if name in given})
     if options.json:
         print_json(explanation.to_json())
         return

@@ -40,23 +40,28 @@ def policies_to_compare(
     full, "random" is drawn by `seed`, "reversed" the search in reversed importance, "sensitivity" the one that lowers
     the relative rounding error of the weights, every activation at the bits of "uniform".
 
+    What does not exist is left out: "uniform" where only uneven bits fit, for instance.
+
     Args:
-        weights: float weights by layer; without them "sensitivity" is left out.
+        weights: float weights by layer; without them there is no "sensitivity".
 
     Raises:
         InfeasibleBudgetError: no policy meets `budget`.
-        PolicyError: no policy of equal bits does.
     """
+    choices = {"alpha": alpha, "counting": counting}
+    search(indicators, budget, **choices)  # where nothing fits, it says what would
     fits = fits_of(indicators, budget, counting)
-    uniform = uniform_largest(indicators, fits)
-    found = {
-        "uniform": uniform,
-        "uniform filled": uniform_filled(indicators, fits),
-        "random": random_policy(indicators, fits, seed),
-        "reversed": search(reversed_importance(indicators), budget, alpha=alpha, counting=counting).policy,
-    }
-    if weights is not None:
-        activation = next(uniform.layers[name].activation for name in indicators.activation_steps)
+    found = {}
+    try:
+        found["uniform"] = uniform_largest(indicators, fits)
+        found["uniform filled"] = uniform_filled(indicators, fits)
+    except PolicyError:  # only uneven bits fit, or layers learned none in common
+        pass
+    if fits(indicators.fewest_bits()):
+        found["random"] = random_policy(indicators, fits, seed)
+    found["reversed"] = search(reversed_importance(indicators), budget, **choices).policy
+    if weights is not None and "uniform" in found:
+        activation = next(found["uniform"].layers[name].activation for name in indicators.activation_steps)
         rounded = by_weight_errors(indicators, weight_errors(weights, indicators), activation)
         found["sensitivity"] = search(rounded, budget, counting=counting).policy
     return found

@@ -15,6 +15,8 @@ from limpq_hub.plan.latency_file import read_latency_table
 from limpq_hub.plan.policy import LayerBits
 
 LatencyTable = Mapping[str, Mapping[tuple[int, int], float]]
+# A table, or the path of one as CSV, and the limit.
+Latency = tuple[LatencyTable | str | os.PathLike[str], str | float]
 
 CONSTRAINTS = ("bitops", "size", "compression", "activation_memory", "latency")
 
@@ -66,7 +68,7 @@ class Budget:
         size: str | int | None = None,
         compression: str | float | None = None,
         activation_memory: str | int | None = None,
-        latency: tuple[LatencyTable | str | os.PathLike[str], str | float] | None = None,
+        latency: Latency | None = None,
     ) -> None:
         given = (bitops, size, compression, activation_memory, latency)
         if all(value is None for value in given):

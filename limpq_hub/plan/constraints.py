@@ -41,12 +41,15 @@ class Row:
         """Return the sum of the coefficients of the chosen options, one per unit."""
         return sum(of_unit[picked] for of_unit, picked in zip(self.coefficients, choice, strict=True))
 
-    def infeasible(self, model: str, minimum: int, given: str = "", because: str = "") -> InfeasibleBudgetError:
+    def infeasible(
+        self, model: str, minimum: int, given: str = "", because: str = "", instead: str = ""
+    ) -> InfeasibleBudgetError:
         """Return the error for a limit below `minimum`, the smallest sum that is possible.
 
         Args:
             given: words for the other constraints that the minimum depends on.
             because: words for why it is no smaller.
+            instead: words for what else would work, or is needed.
         """
         maximum = sum(map(max, self.coefficients))
         at_least, at_most = (
@@ -58,7 +61,7 @@ class Row:
         return InfeasibleBudgetError(
             f'{self.constraint}="{_as_asked(self)}" cannot be met{given}: {model} {at_least} {self.text_of(minimum)}'
             f"{because} {at_most} {self.text_of(maximum)}; "
-            f'use {self.constraint}="{self.text_of(minimum)}" {self.advice}',
+            f'use {self.constraint}="{self.text_of(minimum)}" {self.advice}{instead}',
             requested=float(self.requested) if self.requested.denominator > 1 else int(self.requested),
             minimum=values[0],
             maximum=values[1],
@@ -188,7 +191,7 @@ def _times(table: LatencyTable, name: str, units: Sequence[Unit]) -> dict[LayerB
                 f"the latency table has no time for layer {shown(name)} at {bits.weight} weight and "
                 f"{bits.activation} activation bits; add it"
             )
-        times[bits] = Fraction(repr(time))
+        times[bits] = Fraction(time) if isinstance(time, int) else Fraction(repr(float(time)))
     return times
 
 

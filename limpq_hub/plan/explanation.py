@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from limpq_hub.plan.budget import format_bitops, format_size
-from limpq_hub.plan.costs import total_bitops
+from limpq_hub.plan.costs import total_bitops, total_size_bits
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import LayerBits, Policy
 from limpq_hub.plan.result import Plan
+from limpq_hub.plan.units import Unit, units_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +40,7 @@ class Explanation:
     """A plan beside a uniform policy, and every single raise.
 
     Attributes:
-        uniform: the policy of equal bits with the most BitOps that takes no more than the plan, or None.
+        uniform: the largest policy of equal bits that takes no more BitOps and bytes than the plan, or None.
         raises: most gained per BitOp first.
     """
 
@@ -92,38 +93,51 @@ class Explanation:
         return [*tables, table]
 
 
-def explain(indicators: Indicators, plan: Plan) -> Explanation:
+def explain(indicators: Indicators, plan: Plan, **choices: Any) -> Explanation:
     """Return why `plan` looks as it does.
 
     Args:
         indicators: those that the plan was searched in.
+        choices: the `candidates`, `pin`, `exclude` and `tie` that it was searched with: what they rule out is no raise.
     """
     costs, model = indicators.costs, indicators.model
     uniform = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
-    below = [policy for policy in uniform if total_bitops(costs, policy, plan.counting) <= plan.bitops]
+    below = [policy for policy in uniform if _is_no_larger(policy, plan)]
+    kept, _ = indicators.without_outliers()
     raises = [
-        _raise(indicators, plan, name, kind) for name in indicators.weight_steps for kind in ("weight", "activation")
+        _raise(indicators, plan, unit, kind)
+        for unit in units_of(kept, learned=indicators.candidates, **choices)
+        for kind in ("weight", "activation")
     ]
     known = sorted(filter(None, raises), key=lambda one: -one.gained / one.bitops)
     return Explanation(plan, below[0] if below else None, tuple(known))
 
 
-def _raise(indicators: Indicators, plan: Plan, name: str, kind: Literal["weight", "activation"]) -> Raise | None:
+def _is_no_larger(policy: Policy, plan: Plan) -> bool:
+    """Return whether `policy` takes no more BitOps and no more bytes than the plan."""
+    within_bitops = total_bitops(plan.costs, policy, plan.counting) <= plan.bitops
+    return within_bitops and total_size_bits(plan.costs, policy) <= total_size_bits(plan.costs, plan.policy)
+
+
+def _raise(indicators: Indicators, plan: Plan, unit: Unit, kind: Literal["weight", "activation"]) -> Raise | None:
     """Return the raise to the next bits that a search may choose, or None if there are no more."""
-    kept, _ = indicators.without_outliers()
-    steps = kept.weight_steps if kind == "weight" else kept.activation_steps
-    bits, cost = plan.policy.layers[name], indicators.costs[name]
-    higher = [candidate for candidate in steps[name] if candidate > getattr(bits, kind)]
+    bits = plan.policy.layers[unit.layers[0]]
+    higher = [replace(bits, **{kind: getattr(option, kind)}) for option in unit.options]
+    higher = [option for option in higher if option > bits and option in unit.options]
     if not higher:
         return None
-    raised = replace(bits, **{kind: min(higher)})
+    raised = min(higher)
+    costs = [indicators.costs[name] for name in unit.layers]
     return Raise(
-        layer=name,
+        layer=unit.layers[0] if len(unit.layers) == 1 else f"{unit.layers[0]} and {len(unit.layers) - 1} tied",
         kind=kind,
-        bits=min(higher),
-        gained=indicators.importance(name, bits, plan.alpha) - indicators.importance(name, raised, plan.alpha),
-        bitops=cost.bitops(raised, plan.counting) - cost.bitops(bits, plan.counting),
-        size_bytes=(cost.size_bits(raised) - cost.size_bits(bits)) / 8,
+        bits=getattr(raised, kind),
+        gained=sum(
+            indicators.importance(name, bits, plan.alpha) - indicators.importance(name, raised, plan.alpha)
+            for name in unit.layers
+        ),
+        bitops=sum(cost.bitops(raised, plan.counting) - cost.bitops(bits, plan.counting) for cost in costs),
+        size_bytes=sum(cost.size_bits(raised) - cost.size_bits(bits) for cost in costs) / 8,
     )
 
 

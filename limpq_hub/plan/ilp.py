@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pulp
@@ -33,7 +39,7 @@ def solve_with_pulp(
     Args:
         costs: for each unit, the cost of each option.
         deadline: when to give up, by `time.monotonic`.
-        solver: solves a problem in so many seconds and returns its own name; CBC, or HiGHS if CBC fails, if None.
+        solver: solves a problem before a deadline and returns its own name; CBC, or HiGHS if CBC fails, if None.
 
     Raises:
         SearchError: no solver works, or there is no proven optimum in time.
@@ -50,49 +56,90 @@ def solve_with_pulp(
     return choice and [kept[picked] for kept, picked in zip(affordable, choice, strict=True)], name
 
 
-def cbc_or_highs(problem: pulp.LpProblem, seconds: float) -> str:
+def cbc_or_highs(problem: pulp.LpProblem, deadline: float) -> str:
     """Solve `problem` with CBC, which comes with PuLP, or where that fails with HiGHS; return the name of the one."""
-    return cbc(problem, seconds) or highs(problem, seconds)
+    return cbc(problem, deadline) or highs(problem, deadline)
 
 
-def cbc(problem: pulp.LpProblem, seconds: float) -> str:
+def cbc(problem: pulp.LpProblem, deadline: float) -> str:
     """Solve `problem` with CBC; return its name, or "" if it failed."""
     # Preprocessing made CBC call a worse policy optimal, and its `threads` made one solve in 500 wait for ten seconds.
     # Without preprocessing it crashes on one tiny infeasible programme in 1,000: then preprocessing may say that it is
     # infeasible, but its solutions are not trusted.
-    for ways in (["preprocess off", "cuts off"], ["cuts off"]):
+    for preprocessing in (False, True):
         try:
-            with tempfile.TemporaryDirectory(prefix="limpq-") as folder:
-                solver = pulp.COIN_CMD(
-                    path=pulp.PULP_CBC_CMD.pulp_cbc_path,
-                    msg=False,
-                    gapRel=0,
-                    gapAbs=0,
-                    timeLimit=seconds,
-                    options=ways,
-                )
-                solver.tmpDir = folder
-                problem.solve(solver)
-        except (pulp.PulpSolverError, OSError):
+            _run_cbc(problem, _seconds_until(deadline), preprocessing=preprocessing)
+        except (OSError, ValueError, subprocess.SubprocessError, pulp.PulpSolverError):
             continue
-        if "preprocess off" in ways or problem.status == pulp.LpStatusInfeasible:
+        if not preprocessing or problem.status == pulp.LpStatusInfeasible:
             return _CBC
     return ""
 
 
-def highs(problem: pulp.LpProblem, seconds: float) -> str:
-    """Solve `problem` with HiGHS; return its name.
+def highs(problem: pulp.LpProblem, deadline: float) -> str:
+    """Solve `problem` with HiGHS, inside this process; return its name.
 
     Raises:
         SearchError: it failed.
     """
     try:
-        problem.solve(pulp.HiGHS(msg=False, gapRel=0, gapAbs=0, timeLimit=seconds))
+        with _silent_stdout():  # its banner
+            problem.solve(pulp.HiGHS(msg=False, gapRel=0, gapAbs=0, timeLimit=_seconds_until(deadline)))
     except pulp.PulpSolverError:
         raise SearchError(
             "neither CBC nor HiGHS could be run; reinstall them: pip install --force-reinstall pulp highspy"
         ) from None
     return _HIGHS
+
+
+def _run_cbc(problem: pulp.LpProblem, seconds: float, *, preprocessing: bool) -> None:
+    """Run CBC in a folder of its own, killed a second after its time or with this process, and take its answer over."""
+    with tempfile.TemporaryDirectory(prefix="limpq-") as folder:
+        model, answer = (os.path.join(folder, f"problem.{suffix}") for suffix in ("mps", "sol"))
+        variables, names, rows, _ = problem.writeMPS(model, rename=True)
+        ways = ["-cuts", "off"] if preprocessing else ["-preprocess", "off", "-cuts", "off"]
+        command = [pulp.PULP_CBC_CMD.pulp_cbc_path, model, "-sec", f"{seconds:.3f}", "-ratio", "0", "-allow", "0"]
+        subprocess.run(
+            [*command, *ways, "-solve", "-printingOptions", "all", "-solution", answer],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=seconds + 1,
+            preexec_fn=_DIE_WITH_PARENT,
+        )
+        reader = pulp.COIN_CMD(path=pulp.PULP_CBC_CMD.pulp_cbc_path)
+        status, values, _, _, _, solution = reader.readsol_MPS(answer, problem, variables, names, rows)
+    problem.assignVarsVals(values)
+    problem.assignStatus(status, solution)
+
+
+def _seconds_until(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.01)
+
+
+@contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Send what a library writes to the process's stdout nowhere."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this child process when its parent ends, however it ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_DIE_WITH_PARENT = _die_with_parent if _LIBC else None
 
 
 def _affordable(rows: Sequence[Row], unit: int, options: int) -> list[int]:
@@ -122,7 +169,7 @@ def _solved(
         coefficients, limit = _reduced(row)
         problem += _weighted(coefficients, picks) <= limit
     for _ in range(_MOST_REPAIRS):
-        name = solver(problem, max(deadline - time.monotonic(), 0.01))
+        name = solver(problem, deadline)
         if problem.status == pulp.LpStatusInfeasible:
             return None, name
         # `status` also reads Optimal when a time limit stopped at a merely feasible point; `sol_status` does not.

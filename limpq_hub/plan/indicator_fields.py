@@ -13,6 +13,8 @@ FORMAT = 1
 _FILE_KEYS = {"format", "model", "input_size", "num_classes", "candidates", "alpha", "layers", "provenance"}
 _COST_KEYS = {"macs", "macs_limpq", "weights", "inputs", "signed", "fixed"}
 _STEP_KEYS = {"weight_steps", "activation_steps"}
+# Where a layer learned fewer bit-widths than others did.
+_OWN_KEYS = {"weight_candidates", "activation_candidates"}
 
 
 def fields_of(content: Any) -> dict[str, Any]:
@@ -39,9 +41,10 @@ def fields_of(content: Any) -> dict[str, Any]:
     if not is_number(alpha) or alpha < 0:
         raise ArtifactFormatError(f'"alpha" must be a number of at least 0, found {shown(alpha)}')
     candidates = content["candidates"]
-    if not isinstance(candidates, list) or not candidates or len({str(bits) for bits in candidates}) != len(candidates):
+    whole = isinstance(candidates, list) and all(type(bits) is int for bits in candidates)
+    if not whole or not candidates or len(set(candidates)) != len(candidates):
         raise ArtifactFormatError(f'"candidates" must list different bit-widths, found {shown(candidates)}')
-    costs = {name: _cost(name, layer) for name, layer in layers.items()}
+    costs = {name: cost_of(name, layer) for name, layer in layers.items()}
     searched = {name: layers[name] for name, cost in costs.items() if cost.fixed is None}
     return {
         "model": model,
@@ -55,12 +58,21 @@ def fields_of(content: Any) -> dict[str, Any]:
     }
 
 
-def _cost(name: str, layer: Any) -> LayerCost:
+def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
+    """Return the cost of a layer.
+
+    Args:
+        searchable: whether the steps of a layer that is not fixed must be there as well.
+
+    Raises:
+        ArtifactFormatError: names the layer and what is wrong.
+    """
     where = f"layer {shown(name)}"
     if not isinstance(layer, dict):
         raise ArtifactFormatError(f"{where}: must be a JSON object, found {shown(layer)}")
     fixed = layer.get("fixed")
-    _check_keys(where, layer, _COST_KEYS if fixed is not None else _COST_KEYS | _STEP_KEYS)
+    steps = _STEP_KEYS | _OWN_KEYS & set(layer) if searchable and fixed is None else set()
+    _check_keys(where, layer, _COST_KEYS | steps)
     if type(layer["signed"]) is not bool:
         raise ArtifactFormatError(f'{where}: "signed" must be true or false, found {shown(layer["signed"])}')
     if fixed is not None:
@@ -76,6 +88,10 @@ def _cost(name: str, layer: Any) -> LayerCost:
 
 def _steps(name: str, kind: str, layer: dict[str, Any], candidates: list[int]) -> dict[int, float]:
     where, steps = f"layer {shown(name)}, {kind} steps", layer[f"{kind}_steps"]
+    own = layer.get(f"{kind}_candidates", candidates)
+    if not isinstance(own, list) or any(bits not in candidates for bits in own):
+        raise ArtifactFormatError(f"{where}: its own candidates must be some of {candidates}, found {shown(own)}")
+    candidates = own
     if not isinstance(steps, dict):
         raise ArtifactFormatError(f"{where}: must give a step for each bit-width, found {shown(steps)}")
     for bits in candidates:

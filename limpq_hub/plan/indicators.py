@@ -127,7 +127,11 @@ class Indicators:
 
     def most_bits(self) -> Policy:
         """Return the policy with the most learned bits in every searched layer."""
-        return Policy.uniform(self.model, self.costs, self.candidates[0], input_size=self.input_size)
+        bits = {
+            name: cost.fixed or LayerBits(max(self.weight_steps[name]), max(self.activation_steps[name]))
+            for name, cost in self.costs.items()
+        }
+        return Policy(self.model, bits, self.input_size)
 
     def bitops_range(self, counting: Counting = "exact") -> tuple[int, int]:
         """Return the BitOps of one image under the policies of the fewest and of the most bits."""
@@ -151,8 +155,10 @@ class Indicators:
             layers[name] = {key: getattr(cost, key) for key in ("macs", "macs_limpq", "weights", "inputs", "signed")}
             layers[name]["fixed"] = fixed
             if fixed is None:
-                for key in ("weight_steps", "activation_steps"):
-                    layers[name][key] = {str(bits): step for bits, step in getattr(self, key)[name].items()}
+                for kind, steps in (("weight", self.weight_steps[name]), ("activation", self.activation_steps[name])):
+                    layers[name][f"{kind}_steps"] = {str(bits): step for bits, step in steps.items()}
+                    if len(steps) < len(self.candidates):
+                        layers[name][f"{kind}_candidates"] = list(steps)
         return {
             "format": FORMAT,
             "model": self.model,

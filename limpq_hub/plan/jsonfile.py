@@ -72,6 +72,16 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
 def check_shape(content: Any, shape: Any, where: str) -> None:
     """Raise `ArtifactFormatError` unless parsed JSON has the types of `shape`.
 
@@ -91,5 +101,5 @@ def check_shape(content: Any, shape: Any, where: str) -> None:
         for item in content:
             check_shape(item, shape[0], where)
     elif not (is_number(content) if shape is float else type(content) is shape):
-        kind = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}[shape]
+        kind = _KINDS[shape]
         raise ArtifactFormatError(f"{where} must be {kind}, found {shown(content)}")

@@ -22,7 +22,8 @@ MOST_PAIRS = 5_000_000
 _FIRST_ALTERNATIVES = 12
 _WIDEN, _WIDEN_GENTLY = 2.5, 1.4
 _MANY_STATES = 2_000
-_SAFETY = 1e-9  # relative: more than rounding adds to a reduced cost
+# Relative to costs, and to costs with priced coefficients: more than rounding adds to a reduced cost.
+_SAFETY, _PRICED_SAFETY = 1e-9, 1e-14
 
 
 class TooManyStatesError(Exception):
@@ -64,7 +65,8 @@ def cheapest(tables: Tables, deadline: float = float("inf"), gap: float = 0.0) -
     priced = tables.costs + np.tensordot(prices, tables.rows, 1)
     least = priced.min(1, keepdims=True)
     reduced = priced - least
-    safety = _SAFETY * (1.0 + highest)
+    priced_sum = float(np.where(there, priced, 0.0).max(1).sum() + prices @ tables.limits)
+    safety = _SAFETY * (1.0 + highest) + _PRICED_SAFETY * priced_sum
     bound = float(least.sum() - prices @ tables.limits)
     widest = highest - bound + safety
     positive = np.sort(reduced[there & (reduced > safety)])

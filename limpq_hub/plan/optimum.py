@@ -9,7 +9,7 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
-from limpq_hub.plan.question import Question
+from limpq_hub.plan.question import Question, check_time_limit
 from limpq_hub.plan.result import Plan
 from limpq_hub.plan.units import Candidates, Pins
 
@@ -49,6 +49,7 @@ def search(
     Source: LIMPQ (ECCV 2022), the integer programme over learned step sizes.
     """
     began = time.perf_counter()
+    check_time_limit(time_limit_s)
     question = Question.of(
         indicators,
         budget,
@@ -59,7 +60,7 @@ def search(
         tie=tie,
         counting=counting,
     )
-    check_each_constraint(question)
+    check_each_constraint(question, time_limit_s)
     solution = question.programme.solve(time_limit_s)
     if solution is None:
         raise conflict(question, time_limit_s)

@@ -9,7 +9,7 @@ from limpq_hub.errors import BudgetError, shown
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
-from limpq_hub.plan.question import Question
+from limpq_hub.plan.question import Question, check_time_limit
 from limpq_hub.plan.result import Plan
 
 # More than any network of a zoo takes.
@@ -39,9 +39,10 @@ def pareto_front(
     """
     if type(points) is not int or points < 2:
         raise BudgetError(f"points={shown(points)} cannot be: use a whole number of at least 2, for example 100")
+    check_time_limit(time_limit_s)
     began = time.perf_counter()
     question = Question.of(indicators, budget or Budget(bitops=ANY_BITOPS), **choices)
-    check_each_constraint(question)
+    check_each_constraint(question, time_limit_s)
     programme = question.programme
     least, best = programme.least(programme.rows[0], time_limit_s), programme.solve(time_limit_s)
     if least is None or best is None:

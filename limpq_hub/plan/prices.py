@@ -93,8 +93,8 @@ def _level(
 
 def _mixed(rising: Plane, falling: Plane, slope: int) -> Plane:
     """Return the mixture of two planes that is level along one price; a slope that rounding alone leaves is none."""
-    share = falling[slope] / (falling[slope] - rising[slope])
-    parts = np.array([share * rising, (1 - share) * falling])
+    shares = np.array([-falling[slope], rising[slope]]) / (rising[slope] - falling[slope])
+    parts = shares[:, None] * np.array([rising, falling])
     mixed = parts.sum(0)
     mixed[np.abs(mixed) <= _ROUNDING * np.abs(parts).sum(0)] = 0.0
     mixed[slope] = 0.0

@@ -57,16 +57,13 @@ class Programme:
             return None
         deadline = time.monotonic() + time_limit_s
         tables = self.tables()
-        if tables is not None:
-            try:
-                found = cheapest(tables, deadline)
-                return None if found is None else Solution(found.options.tolist(), ENUMERATION)
-            except TooManyStatesError:
-                pass
-        from limpq_hub.plan.ilp import solve_with_pulp  # takes 0.1 s to import, and is rarely needed
-
-        choice, name = solve_with_pulp(self.costs, self.rows, deadline)
-        return None if choice is None else Solution(choice, name)
+        try:
+            found = None if tables is None else cheapest(tables, deadline)
+        except TooManyStatesError:
+            tables = None
+        if tables is None:
+            return self._solve_with_pulp(deadline)
+        return None if found is None else Solution(found.options.tolist(), ENUMERATION)
 
     def solve_within(self, row: int, limits: Sequence[int], time_limit_s: float) -> Iterator[Solution | None]:
         """Give the solution for each of many limits of one row, none above its own, or None where there is none.
@@ -92,7 +89,8 @@ class Programme:
                 gap = _NEXT_GAP * found.gap if found else 0.0
                 yield None if found is None else Solution(found.options.tolist(), ENUMERATION)
             except TooManyStatesError:
-                yield self.within(row, limit).solve(time_limit_s)
+                gap = 0.0
+                yield self.within(row, limit)._solve_with_pulp(time.monotonic() + time_limit_s)
 
     def within(self, row: int, limit: int) -> Programme:
         """Return the same programme with another limit of one row."""
@@ -120,3 +118,9 @@ class Programme:
         """
         found = Programme(row.coefficients, self.without(row).rows).solve(time_limit_s)
         return None if found is None else row.total(found.choice)
+
+    def _solve_with_pulp(self, deadline: float) -> Solution | None:
+        from limpq_hub.plan.ilp import solve_with_pulp  # takes 0.1 s to import, and is rarely needed
+
+        choice, name = solve_with_pulp(self.costs, self.rows, deadline)
+        return None if choice is None else Solution(choice, name)

@@ -36,7 +36,7 @@ class Question:
     programme: Programme
     alpha: float
     counting: Counting
-    notes: tuple[str, ...]
+    budget: Budget
     restricted: bool
 
     @classmethod
@@ -62,7 +62,7 @@ class Question:
         costs = [_importances(kept, unit, alpha) for unit in units]
         programme = Programme(costs, rows_of(kept, budget, units, counting))
         restricted = any(given is not None for given in (candidates, pin, exclude, tie))
-        return cls(kept, outliers, units, programme, alpha, counting, _notes(budget), restricted)
+        return cls(kept, outliers, units, programme, alpha, counting, budget, restricted)
 
     def plan(self, solution: Solution, seconds: float) -> Plan:
         """Return the plan of the best choice, its costs counted afresh."""
@@ -83,16 +83,30 @@ class Question:
             excluded=self.outliers,
             alpha=self.alpha,
             seconds=seconds,
-            notes=self.notes,
+            notes=self._notes(bits),
             way=solution.way,
         )
+
+    def _notes(self, bits: Mapping[str, LayerBits]) -> tuple[str, ...]:
+        """Return what the user should know: a budget of weights alone leaves the activations at their most bits."""
+        limits = (self.budget.bitops, self.budget.activation_memory, self.budget.latency)
+        most = all(
+            bits[unit.layers[0]].activation == max(option.activation for option in unit.options) for unit in self.units
+        )
+        if most and all(limit is None for limit in limits):
+            return (
+                "only the weights are limited, so every activation went to its most bits; add bitops= to limit them "
+                "too",
+            )
+        return ()
 
 
 def _importances(indicators: Indicators, unit: Unit, alpha: float) -> list[float]:
     searched = [name for name in unit.layers if indicators.costs[name].fixed is None]
-    if len(searched) == 1:
-        return [indicators.importance(searched[0], bits, alpha) for bits in unit.options]
-    return [math.fsum(indicators.importance(name, bits, alpha) for name in searched) for bits in unit.options]
+    found = [math.fsum(indicators.importance(name, bits, alpha) for name in searched) for bits in unit.options]
+    if not all(map(math.isfinite, found)):
+        raise BudgetError(f"alpha={alpha:g} makes the importance of layer {shown(unit.layers[0])} infinite; lower it")
+    return found
 
 
 def _checked_alpha(alpha: float) -> float:
@@ -101,9 +115,7 @@ def _checked_alpha(alpha: float) -> float:
     return float(alpha)
 
 
-def _notes(budget: Budget) -> tuple[str, ...]:
-    if budget.bitops is None and budget.latency is None and budget.activation_memory is None:
-        return (
-            "only the weights are limited, so every activation went to its most bits; add bitops= to limit them too",
-        )
-    return ()
+def check_time_limit(time_limit_s: float) -> None:
+    """Raise `BudgetError` unless the time limit is a number of seconds above 0."""
+    if not is_number(time_limit_s) or time_limit_s <= 0:
+        raise BudgetError(f"time_limit_s={shown(time_limit_s)} cannot be: use a number of seconds above 0")

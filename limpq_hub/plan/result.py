@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from limpq_hub.errors import ArtifactFormatError, PolicyError, shown
+from limpq_hub.errors import ArtifactFormatError, LimpqError, PolicyError, shown
 from limpq_hub.plan.budget import format_bitops, format_size
 from limpq_hub.plan.costs import (
     Costs,
@@ -18,15 +18,26 @@ from limpq_hub.plan.costs import (
     total_bitops,
     total_size_bits,
 )
+from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Indicators, Outlier
 from limpq_hub.plan.jsonfile import check_shape
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.policy import Policy
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT = 1
-_PROOF = ("counting", "objective", "bound", "optimal", "alpha", "seconds", "way")
+_PROOF = {
+    "counting": str,
+    "objective": float,
+    "bound": float,
+    "optimal": bool,
+    "alpha": float,
+    "seconds": float,
+    "way": str,
+}
+_OUTLIER = {"layer": str, "kind": str, "bits": int, "step": float, "step_above": float}
+_SHAPE = {"format": int, "policy": dict, "costs": dict, "excluded": [_OUTLIER], "notes": [str], **_PROOF}
 
 
 @dataclass(frozen=True)
@@ -152,20 +163,29 @@ class Plan:
         Raises:
             ArtifactFormatError: the content is not a plan of this format.
         """
-        check_shape(content, {"format": int, "policy": dict, "costs": dict, "excluded": [dict], "notes": [str]}, name)
+        check_shape(content, _SHAPE, name)
         if content["format"] != FORMAT:
-            raise ArtifactFormatError(f"{name} is of format {content['format']}, this version reads {FORMAT}")
+            raise ArtifactFormatError(f"{name} is of format {shown(content['format'])}, this version reads {FORMAT}")
+        if content["counting"] not in get_args(Counting):
+            raise ArtifactFormatError(f"{name}: counting {shown(content['counting'])} is not known")
+        if content["bound"] > content["objective"]:
+            raise ArtifactFormatError(f"{name}: the bound {content['bound']} is above the objective")
         try:
-            costs = {layer: _cost(cost) for layer, cost in content["costs"].items()}
-            plan = cls.of(
-                Policy.from_json(content["policy"]),
-                costs,
-                excluded=tuple(Outlier(**outlier) for outlier in content["excluded"]),
-                notes=tuple(content["notes"]),
-                **{key: content[key] for key in _PROOF},
-            )
-        except (KeyError, TypeError, PolicyError) as error:
-            raise ArtifactFormatError(f"{name} is not a plan: {error}") from None
+            policy = Policy.from_json(content["policy"])
+            costs = {layer: _cost(layer, cost) for layer, cost in content["costs"].items()}
+            check_layers(costs, policy)
+        except LimpqError as error:
+            raise ArtifactFormatError(f"{name}: {error}") from None
+        for layer, cost in costs.items():
+            if cost.fixed not in (None, policy.layers[layer]):
+                raise ArtifactFormatError(f"{name}: layer {shown(layer)} is fixed at {cost.fixed}, not so the policy")
+        plan = cls.of(
+            policy,
+            costs,
+            excluded=tuple(Outlier(**{key: outlier[key] for key in _OUTLIER}) for outlier in content["excluded"]),
+            notes=tuple(content["notes"]),
+            **{key: content[key] for key in _PROOF},
+        )
         for key in ("bitops", "size_bytes", "activation_bytes"):
             if getattr(plan, key) != content.get(key):
                 raise ArtifactFormatError(
@@ -200,6 +220,7 @@ class Plan:
         return table
 
 
-def _cost(content: Any) -> LayerCost:
-    fixed = content["fixed"]
-    return LayerCost(**{**content, "fixed": fixed and LayerBits(**fixed)})
+def _cost(layer: str, content: Any) -> LayerCost:
+    """Return the cost of a layer, read as strictly as that in an `indicators.json`."""
+    check_shape(content, dict, f"layer {shown(layer)}")
+    return cost_of(layer, {**content, "fixed": content.get("fixed")}, searchable=False)

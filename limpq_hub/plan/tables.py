@@ -55,7 +55,8 @@ class Tables:
         there = np.isfinite(slopes)
         steepest = np.where(there, slopes, 0.0).max(1).sum()
         # By a power of two: whole numbers stay what they are.
-        slopes[there] = np.rint(slopes[there] * (2.0 ** math.floor(math.log2(_COST_SUM / steepest)) if steepest else 1))
+        exponent = math.frexp(_COST_SUM)[1] - math.frexp(steepest)[1] - 1 if steepest else 0
+        slopes[there] = np.rint(np.ldexp(slopes[there], exponent))
         coefficients, limits, offsets, units = np.zeros((len(rows), *shape)), np.zeros(len(rows)), [], []
         for index, row in enumerate(rows):
             if sum(map(max, row.coefficients)) > _LARGEST_SUM:

@@ -47,10 +47,10 @@ def units_of(
     Raises:
         PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
     """
-    _refuse_text("exclude", exclude)
-    _refuse_text("tie", tie)
-    for group in tie or ():
-        _refuse_text("tie", group)
+    exclude = _patterns("exclude", exclude)
+    ties = [_patterns("tie", group) for group in _listed("tie", tie)]
+    if pin is not None and not isinstance(pin, Mapping):
+        raise PolicyError(f'pin={shown(pin)}: give bits by pattern, for example {{"layer4.*": (4, 4)}}')
     searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
     allowed = _allowed(searched, learned, candidates)
     options = {
@@ -60,10 +60,10 @@ def units_of(
     for pattern, bits in (pin or {}).items():
         for name in _matching("pin", pattern, searched):
             options[name] = (_pinned(indicators, name, pattern, bits),)
-    for pattern in exclude or ():
+    for pattern in exclude:
         for name in _matching("exclude", pattern, searched):
             options[name] = (max(options[name]),)
-    groups = [[name for pattern in group for name in _matching("tie", pattern, searched)] for group in tie or ()]
+    groups = [[name for pattern in group for name in _matching("tie", pattern, searched)] for group in ties]
     leader = {name: name for name in options}
     for group in groups:
         joined = {leader[name] for name in group}
@@ -88,11 +88,13 @@ def _allowed(
     if candidates is None:
         return dict.fromkeys(searched, learned)
     by_pattern = candidates if isinstance(candidates, Mapping) else {"*": candidates}
+    if not by_pattern:
+        raise PolicyError("candidates: no pattern was given; leave it out, or name layers")
     allowed: dict[str, Collection[int]] = dict.fromkeys(searched, learned)
     for pattern, widths in by_pattern.items():
         if not isinstance(widths, Sequence | Set):
             raise PolicyError(f"candidates={shown(widths)}: give a list of bit-widths, for example [2, 4]")
-        if not widths or not set(widths) <= set(learned):
+        if not widths or not all(type(bits) is int and bits in learned for bits in widths):
             known = ", ".join(map(str, learned))
             raise PolicyError(f"candidates={shown(widths)}: choose from the learned bit-widths {known}")
         allowed |= dict.fromkeys(_matching("candidates", pattern, searched), widths)
@@ -127,13 +129,27 @@ def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> Layer
     return pinned
 
 
-def _refuse_text(what: str, patterns: Any) -> None:
-    if isinstance(patterns, str):
-        raise PolicyError(f"{what}={shown(patterns)}: give a list of patterns, not text")
+def _listed(what: str, given: Any) -> list[Any]:
+    if given is None:
+        return []
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise PolicyError(f"{what}={shown(given)}: give a list of patterns, not text")
+    return list(given)
 
 
-def _matching(what: str, pattern: str, names: Sequence[str]) -> list[str]:
+def _patterns(what: str, given: Any) -> list[str]:
+    patterns = _listed(what, given)
+    if given is not None and not patterns:
+        raise PolicyError(f"{what}: an empty list of patterns; leave it out, or name layers")
+    return patterns
+
+
+def _matching(what: str, pattern: Any, names: Sequence[str]) -> list[str]:
+    if not isinstance(pattern, str):
+        raise PolicyError(f"{what}: {shown(pattern)} is not a pattern over layer names, for example 'layer4.*'")
     found = [name for name in names if fnmatchcase(name, pattern)]
+    if not names:
+        raise PolicyError(f"{what} {shown(pattern)}: this network has no searched layer; leave it out")
     if not found:
         raise PolicyError(
             f"{what} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ..."

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import (
     CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
     EvalResult,
     HfApi,
     ModelCard,
     ModelCardData,
+    constants,
     hf_hub_download,
-    snapshot_download,
 )
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -24,9 +27,11 @@ from huggingface_hub.errors import (
     HTTPError,
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 
 from limpq_hub import __version__
 from limpq_hub.errors import (
@@ -40,32 +45,48 @@ from limpq_hub.errors import (
     UnsafeFileError,
     shown,
 )
+from limpq_hub.plan.jsonfile import write_bytes
 
 LIBRARY = "limpq-hub"
 _CALLER = {"library_name": LIBRARY, "library_version": __version__}
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*", re.ASCII)
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+# For a question that the client would otherwise wait for without end.
+_SECONDS = 30
 Result = TypeVar("Result")
 
 
 def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token: str | None) -> str:
-    """Return the commit that `revision` means now, with `config.json` of that commit in the cache.
+    """Return the commit that `revision` means now, or meant last where the Hub cannot be reached.
 
     Args:
         revision: branch, tag or commit; the main branch if None.
 
     Raises:
-        HubError: the Hub has no such repository, or cannot be reached.
-        UnsafeFileError: the repository holds pickles and no entry.
+        HubError: the Hub has no such repository, or cannot be reached and the cache does not know it either.
     """
     check_revision(repo, revision)
-    where = {"revision": revision, "cache_dir": cache_dir, "token": token}
-    snapshot = Path(
-        _asked(repo, revision, lambda: snapshot_download(repo, allow_patterns=["config.json"], **where, **_CALLER))
-    )
-    if not (snapshot / "config.json").is_file():
-        raise _no_entry(repo, snapshot.name, token)
-    return snapshot.name
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
+    api, reference = HfApi(token=token, **_CALLER), _reference(repo, revision, cache_dir)
+    try:
+        commit = _asked(repo, revision, lambda: api.model_info(repo, revision=revision, timeout=_SECONDS).sha)
+    except (HubUnavailableError, HubOfflineError) as error:
+        if not reference.is_file():
+            raise
+        commit = reference.read_text().strip()
+        if isinstance(error, HubUnavailableError):
+            warnings.warn(f"{error}; the commit that it named last is used: {commit[:12]}", stacklevel=2)
+        return commit
+    write_bytes(reference, commit.encode())
+    return commit
+
+
+def _reference(repo: str, revision: str | None, cache_dir: str | None) -> Path:
+    """Return the file in which the cache of huggingface_hub remembers what a branch or tag meant."""
+    cache = Path(cache_dir or constants.HF_HUB_CACHE)
+    return cache / repo_folder_name(repo_id=repo, repo_type="model") / "refs" / (revision or "main")
 
 
 def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: str | None, *, anew: bool) -> Path:
@@ -75,7 +96,12 @@ def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: 
         anew: from the Hub even if the cache has it.
     """
     where = {"revision": commit, "cache_dir": cache_dir, "token": token, "force_download": anew}
-    return Path(_asked(repo, commit, lambda: hf_hub_download(repo, file, **where, **_CALLER)))
+    try:
+        return Path(_asked(repo, commit, lambda: hf_hub_download(repo, file, **where, **_CALLER)))
+    except HubNotFoundError:
+        if file == "config.json":
+            raise _no_entry(repo, commit, token) from None
+        raise
 
 
 def list_repositories(owner: str, token: str | None = None) -> list[str]:
@@ -101,23 +127,20 @@ def upload_folder(
         create_pr: propose the commit instead.
 
     Raises:
-        HubError: nothing was changed.
+        HubError: the Hub did not take it.
     """
     check_revision(repo, branch)
     api = HfApi(token=token, **_CALLER)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
     def upload() -> CommitInfo:
         api.create_repo(repo, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo, branch=branch, exist_ok=True)
-        return api.upload_folder(
-            repo_id=repo,
-            folder_path=folder,
-            commit_message=message,
-            revision=branch,
-            create_pr=create_pr,
-            delete_patterns=["*"],
-        )
+        there = api.list_repo_files(repo, revision=branch)
+        added = [CommitOperationAdd(file, folder / file) for file in files]
+        deleted = [CommitOperationDelete(file) for file in there if file not in files and file != ".gitattributes"]
+        return api.create_commit(repo, [*added, *deleted], commit_message=message, revision=branch, create_pr=create_pr)
 
     return _asked(repo, branch, upload).oid
 
@@ -186,7 +209,12 @@ def _asked(repo: str, revision: str | None, ask: Callable[[], Result]) -> Result
         ) from None
     except LocalTokenNotFoundError:
         raise HubUnauthorizedError(f"{where}: no token; run `hf auth login`, or set HF_TOKEN") from None
-    except LocalEntryNotFoundError:
+    except LocalEntryNotFoundError as error:
+        # The client says so of whatever kept it from the Hub: the cause tells.
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise _refused(where, error.__cause__) from None
+        if isinstance(error.__cause__, HTTPError):
+            raise _unreachable(where, error.__cause__) from None
         raise HubOfflineError(
             f"{where} is not in the cache and the Hub was not reached; go online once, or unset HF_HUB_OFFLINE"
         ) from None
@@ -194,10 +222,20 @@ def _asked(repo: str, revision: str | None, ask: Callable[[], Result]) -> Result
         raise HubNotFoundError(f"{where} lacks a file of a limpq-hub entry; is it one?") from None
     except HfHubHTTPError as error:
         raise _refused(where, error) from None
-    except HTTPError as error:
-        raise HubUnavailableError(
-            f"{where}: the Hub did not answer ({type(error).__name__}); try again later"
+    except OfflineModeIsEnabled:
+        raise HubOfflineError(
+            f"{where} is not in the cache and HF_HUB_OFFLINE is set; go online once, or unset it"
         ) from None
+    except HTTPError as error:
+        raise _unreachable(where, error) from None
+    except (OSError, ValueError) as error:  # of another length than announced, or an answer that is no JSON
+        raise HubUnavailableError(
+            f"{where}: what the Hub sent is damaged ({type(error).__name__}: {shown(str(error))}); try again"
+        ) from None
+
+
+def _unreachable(where: str, error: Exception) -> HubUnavailableError:
+    return HubUnavailableError(f"{where}: the Hub did not answer ({type(error).__name__}); try again later")
 
 
 def _refused(where: str, error: HfHubHTTPError) -> HubError:

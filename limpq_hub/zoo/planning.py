@@ -10,7 +10,7 @@ from typing import TypedDict
 from limpq_hub.errors import UnknownModelError, shown
 from limpq_hub.plan import optimum
 from limpq_hub.plan.baseline_policies import policies_to_compare
-from limpq_hub.plan.budget import Budget, LatencyTable
+from limpq_hub.plan.budget import Budget, Latency
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.pareto import ANY_BITOPS, pareto_front
@@ -28,7 +28,7 @@ class SearchOptions(TypedDict, total=False):
     size: str | int | None
     compression: str | float | None
     activation_memory: str | int | None
-    latency: tuple[LatencyTable, float] | None
+    latency: Latency | None
     alpha: float | None
     candidates: Candidates | None
     pin: Mapping[str, tuple[int, int]] | None
@@ -45,7 +45,7 @@ def search(
     size: str | int | None = None,
     compression: str | float | None = None,
     activation_memory: str | int | None = None,
-    latency: tuple[LatencyTable, float] | None = None,
+    latency: Latency | None = None,
     alpha: float | None = None,
     candidates: Candidates | None = None,
     pin: Mapping[str, tuple[int, int]] | None = None,
@@ -62,7 +62,8 @@ def search(
         size: bytes of all quantized weights: "4.5MB", "4.5MiB".
         compression: 32-bit size of the weights divided by their size, at least: 12.2 or "12.2x".
         activation_memory: bytes of the largest layer input.
-        latency: (table, limit): table[layer][weight bits, activation bits] is a time.
+        latency: (table, limit): table[layer][weight bits, activation bits] is a time; or the path of a CSV file of
+            layer, weight_bits, activation_bits, time.
         alpha: factor of the weight importance in the objective; the entry's own if None.
         candidates: bit-widths that may be used, or by shell pattern {"layer4.*": [4, 6]}; all learned ones if None.
         pin: (weight bits, activation bits) by shell pattern over layer names.
@@ -74,6 +75,8 @@ def search(
     Raises:
         BudgetError: no budget, or one that is malformed.
         InfeasibleBudgetError: no policy meets it; `.minimum` does.
+        PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
+        SearchError: no proven optimum within `time_limit_s`.
         UnknownModelError: no model has this name.
     """
     budget = Budget(bitops, size, compression, activation_memory, latency)
@@ -97,9 +100,14 @@ def frontier(
     size: str | int | None = None,
     compression: str | float | None = None,
     activation_memory: str | int | None = None,
-    latency: tuple[LatencyTable, float] | None = None,
+    latency: Latency | None = None,
     alpha: float | None = None,
+    candidates: Candidates | None = None,
+    pin: Mapping[str, tuple[int, int]] | None = None,
+    exclude: Iterable[str] | None = None,
+    tie: Iterable[Iterable[str]] | None = None,
     counting: Counting = "exact",
+    time_limit_s: float = 10,
 ) -> list[Plan]:
     """Return the best plans over the whole range of BitOps, ascending, their objectives falling.
 
@@ -108,8 +116,8 @@ def frontier(
         points: how many budgets, evenly apart from the least to the most BitOps; plans that another one beats in BitOps
             without a worse objective are left out.
         size, compression, activation_memory, latency: what every plan must meet as well.
-        alpha: factor of the weight importance in the objective; the entry's own if None.
-        counting: "exact", or "limpq" to compare with published budgets.
+        alpha, candidates, pin, exclude, tie, counting: as in `search`.
+        time_limit_s: for each plan.
 
     Raises:
         BudgetError: `points` is not a whole number of at least 2, or a budget is malformed.
@@ -117,7 +125,18 @@ def frontier(
         UnknownModelError: no model has this name.
     """
     budget = Budget(ANY_BITOPS, size, compression, activation_memory, latency)
-    return pareto_front(indicators_of(model), points, budget=budget, alpha=alpha, counting=counting)
+    return pareto_front(
+        indicators_of(model),
+        points,
+        budget=budget,
+        alpha=alpha,
+        candidates=candidates,
+        pin=pin,
+        exclude=exclude,
+        tie=tie,
+        counting=counting,
+        time_limit_s=time_limit_s,
+    )
 
 
 def baselines(
@@ -127,7 +146,7 @@ def baselines(
     size: str | int | None = None,
     compression: str | float | None = None,
     activation_memory: str | int | None = None,
-    latency: tuple[LatencyTable, float] | None = None,
+    latency: Latency | None = None,
     seed: int = 0,
     alpha: float | None = None,
     counting: Counting = "exact",
