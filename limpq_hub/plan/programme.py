@@ -60,6 +60,9 @@ class Programme:
         try:
             found = None if tables is None else cheapest(tables, deadline)
         except TooManyStatesError:
+            if BudgetRange.fits(tables):
+                choice = BudgetRange(tables).cheapest(tables.limits[0])
+                return None if choice is None else Solution(choice.tolist(), DYNAMIC_PROGRAMME)
             tables = None
         if tables is None:
             return self._solve_with_pulp(deadline)
