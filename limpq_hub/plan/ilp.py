@@ -25,6 +25,7 @@ _COST_SCALE = 1e4
 _MOST_REPAIRS = 100
 # Coefficients up to this stay exact within the tolerances of the solvers.
 _LARGEST_COEFFICIENT = 10**5
+_TOLERANCE = 1e-4
 _CBC = "CBC"
 _HIGHS = "HiGHS"
 
@@ -62,16 +63,20 @@ def cbc_or_highs(problem: pulp.LpProblem, deadline: float) -> str:
 
 
 def cbc(problem: pulp.LpProblem, deadline: float) -> str:
-    """Solve `problem` with CBC; return its name, or "" if it failed."""
+    """Solve `problem` with CBC; return its name, or "" if it failed or its time was over."""
     # Preprocessing made CBC call a worse policy optimal, and its `threads` made one solve in 500 wait for ten seconds.
     # Without preprocessing it crashes on one tiny infeasible programme in 1,000: then preprocessing may say that it is
     # infeasible, but its solutions are not trusted.
     for preprocessing in (False, True):
         try:
             _run_cbc(problem, _seconds_until(deadline), preprocessing=preprocessing)
-        except (OSError, ValueError, subprocess.SubprocessError, pulp.PulpSolverError):
+        except (OSError, ValueError, LookupError, subprocess.SubprocessError, pulp.PulpSolverError):
             continue
-        if not preprocessing or problem.status == pulp.LpStatusInfeasible:
+        # When its time is over it often calls a programme infeasible; an answer that was cut off breaks a constraint.
+        in_time = time.monotonic() < deadline
+        if problem.status == pulp.LpStatusInfeasible and in_time:
+            return _CBC
+        if problem.sol_status == pulp.LpSolutionOptimal and not preprocessing and problem.valid(_TOLERANCE):
             return _CBC
     return ""
 
@@ -80,7 +85,7 @@ def highs(problem: pulp.LpProblem, deadline: float) -> str:
     """Solve `problem` with HiGHS, inside this process; return its name.
 
     Raises:
-        SearchError: it failed.
+        SearchError: it could not be run.
     """
     try:
         with _silent_stdout():  # its banner
@@ -170,10 +175,10 @@ def _solved(
         problem += _weighted(coefficients, picks) <= limit
     for _ in range(_MOST_REPAIRS):
         name = solver(problem, deadline)
-        if problem.status == pulp.LpStatusInfeasible:
+        if name and problem.status == pulp.LpStatusInfeasible:
             return None, name
         # `status` also reads Optimal when a time limit stopped at a merely feasible point; `sol_status` does not.
-        if problem.sol_status != pulp.LpSolutionOptimal:
+        if not name or problem.sol_status != pulp.LpSolutionOptimal:
             raise SearchError("no proven optimum in time; raise time_limit_s, or use fewer candidates")
         choice = [max(range(len(of_pick)), key=lambda option: of_pick[option].varValue or 0) for of_pick in picks]
         broken = next((row for row in rows if row.total(choice) > row.limit), None)

@@ -51,32 +51,47 @@ def check_each_constraint(question: Question, time_limit_s: float) -> None:
 
 
 def conflict(question: Question, time_limit_s: float) -> InfeasibleBudgetError | SearchError:
-    """Return the error for constraints that each can be met, but not together: the least change of either that works.
+    """Return the error for constraints that each can be met, but not together: the least change of any that works.
 
     Args:
         time_limit_s: for each search of a least change.
     """
-    least = _least_changes(question.programme, time_limit_s)
+    programme = question.programme
+    least = _least_changes(programme, time_limit_s)
     if any(total <= row.limit for row, total in least):
         return SearchError("the solver gave two different answers for this budget; try a slightly other one")
-    (first, minimum), *others = least
-    together = " and ".join(row.constraint for row, _ in others)
-    return first.infeasible(
-        question.indicators.title,
-        minimum,
-        f" together with {together}",
-        instead="".join(
-            f'; or keep it, and use {row.constraint}="{row.text_of(total)}" instead' for row, total in others
-        ),
-    )
+    changes = least or _changes_in_turn(programme, time_limit_s)
+    (first, minimum), *others = changes
+    taking_part = _conflicting(programme, first, time_limit_s)
+    together = " and ".join(row.constraint for row in taking_part if row is not first)
+    texts = [f'{row.constraint}="{row.text_of(total)}"' for row, total in others]
+    # Without a single change that works, all of them are needed.
+    instead = (f"; or keep it, and use {text} instead" if least else f"; and {text} as well" for text in texts)
+    return first.infeasible(question.indicators.title, minimum, f" together with {together}", instead="".join(instead))
 
 
 def _least_changes(programme: Programme, time_limit_s: float) -> list[tuple[Row, int]]:
-    """Return the rows that conflict, none of them without need, and the least sum of each that the others allow."""
-    found = []
-    for row in programme.rows:
-        total = programme.least(row, time_limit_s)
-        if total is None:
-            return _least_changes(programme.without(row), time_limit_s)
-        found.append((row, total))
+    """Return the rows that can give way alone, each with the least sum that all others allow."""
+    totals = [(row, programme.least(row, time_limit_s)) for row in programme.rows]
+    return [(row, total) for row, total in totals if total is not None]
+
+
+def _changes_in_turn(programme: Programme, time_limit_s: float) -> list[tuple[Row, int]]:
+    """Return rows and limits of them that work together, where no row can give way alone: the last rows stay."""
+    found: list[tuple[Row, int]] = []
+    kept: list[Row] = []
+    for row in reversed(programme.rows):
+        total = Programme(programme.costs, [*kept, row]).least(row, time_limit_s)
+        if total is not None and total > row.limit:
+            found.append((row, total))
+            row = replace(row, limit=total)
+        kept.append(row)
     return found
+
+
+def _conflicting(programme: Programme, first: Row, time_limit_s: float) -> list[Row]:
+    """Return rows that conflict, none of them without need, `first` among them where it takes part."""
+    for row in programme.rows:
+        if row is not first and programme.without(row).solve(time_limit_s) is None:
+            return _conflicting(programme.without(row), first, time_limit_s)
+    return list(programme.rows)
