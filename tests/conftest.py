@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback_hub import LoopbackHub
 
 # The Hub library reads these when it is imported: whatever a test asks for, nothing goes to the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -129,6 +131,33 @@ def entry_copy(tiny: Tiny, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def float_network(tiny: Tiny) -> Any:
+    """A float network of the tiny entry, with random weights and statistics, in train mode."""
+    import torch
+
+    from limpq_hub.zoo.network import NetworkSpec
+
+    torch.manual_seed(3)
+    network = NetworkSpec.of(tiny.supernet).build().train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return network
+
+
+@pytest.fixture
+def with_float(entry_copy: Path, float_network: Any, tiny: Tiny) -> Path:
+    """The copy of the tiny entry with its float network, sealed."""
+    from limpq_hub.zoo.entry import save_float_network, seal_entry
+    from limpq_hub.zoo.network import NetworkSpec
+
+    save_float_network(entry_copy, float_network)
+    seal_entry(entry_copy, NetworkSpec.of(tiny.supernet))
+    return entry_copy
+
+
+@pytest.fixture
 def with_front(entry_copy: Path, reseal) -> Callable[..., str]:
     """A function that writes a measured front into the copy of the entry, and returns how `load` takes the copy.
 
@@ -199,6 +228,66 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    """A Hub on this machine, empty; a child process with `hub.environment(cache)` talks to it."""
+    with LoopbackHub() as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Online:
+    """This process as the client of a Hub on this machine.
+
+    Attributes:
+        hub: it, empty at first.
+        cache: of the client, as `cache_dir` takes it; empty at first, and where the client looks if no other is named.
+        pauses: seconds that the client wanted to wait between its attempts; it does not wait.
+    """
+
+    hub: LoopbackHub
+    cache: str
+    pauses: list[float]
+
+
+def folder_content(folder: Path) -> dict[str, bytes]:
+    """Return path and content of every file of a folder, as `LoopbackHub.commit` takes them."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def on_hub(online: Online, tiny: Tiny) -> Online:
+    """The Hub that this process talks to, with the tiny entry in its repository you/tiny."""
+    online.hub.commit("you/tiny", folder_content(tiny.folder))
+    return online
+
+
+@pytest.fixture
+def online(hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Online]:
+    """A Hub on this machine that `limpq_hub` talks to within this process, with stalls told after a second."""
+    from huggingface_hub import close_session, constants
+    from huggingface_hub.utils import disable_progress_bars
+
+    constants_here = {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_DOWNLOAD_TIMEOUT": 1,
+        "HF_HUB_ETAG_TIMEOUT": 1,
+    }
+    for name, value in constants_here.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    disable_progress_bars()
+    close_session()
+    yield Online(hub, str(tmp_path / "hub-cache"), pauses)
+    close_session()
 
 
 @dataclass(frozen=True)

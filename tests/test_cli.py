@@ -8,12 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from limpq_hub import Indicators, Policy, __version__, frontier, load, search
+from limpq_hub import Indicators, Plan, Policy, __version__, baselines, frontier, load, search
 from limpq_hub.cli import main
+from limpq_hub.errors import shown
+from limpq_hub.interop import FORMATS, write_policy_as
 from limpq_hub.plan.budget import format_bitops, format_size
+from limpq_hub.plan.explanation import explain
 from limpq_hub.zoo import catalog
 
-COMMANDS = ("list", "search", "frontier", "info", "predict", "import")
+COMMANDS = ("list", "search", "frontier", "compare", "explain", "info", "predict", "pull", "import")
 
 
 @pytest.fixture
@@ -297,6 +300,332 @@ def test_a_policy_that_search_wrote_can_be_loaded(limpq, tiny, tmp_path):
     assert torch.equal(model(tiny.images), tiny.checkpoints["small"].requires_grad_(False)(tiny.images))
 
 
+def test_the_json_of_a_search_is_a_plan_that_can_be_read_again(limpq, tiny):
+    code, out, err = limpq("search", tiny.name, "--bitops", "w3a4", "--counting", "limpq", "--json")
+    assert (code, err) == (0, "")
+    plan, expected = Plan.from_json(json.loads(out)), search(tiny.name, bitops="w3a4", counting="limpq")
+    assert (plan.policy, plan.bitops, plan.costs) == (expected.policy, expected.bitops, expected.costs)
+
+
+@pytest.mark.parametrize("tool", ["limpq", *FORMATS])
+def test_a_policy_is_written_in_the_format_of_another_tool_and_what_that_cannot_hold_is_noted(
+    limpq, tiny, tmp_path, tool
+):
+    path = tmp_path / "bits.json"
+    code, out, err = limpq("search", tiny.name, "--bitops", "w3a3", "--format", tool, "--output", path)
+    policy = tiny.policies["small"]
+    content, notes = (policy.to_json(), ()) if tool == "limpq" else write_policy_as(policy, tool)
+    assert code == 0
+    assert json.loads(path.read_text()) == content
+    assert err == "".join(f"note: {text}\n" for text in notes) + f"wrote {path}\n"
+    assert "proven optimal" in out
+
+
+def test_search_draws_its_plan(limpq, tiny, tmp_path):
+    path = tmp_path / "bits.png"
+    code, out, err = limpq("search", tiny.name, "--bitops", "w3a3", "--plot", path, "--json")
+    assert (code, err) == (0, f"wrote {path}\n")
+    assert json.loads(out)["policy"] == tiny.policies["small"].to_json()
+    with Image.open(path) as figure:
+        assert (figure.format, figure.size) == ("PNG", (round(0.32 * 16 + 2, 2) * 120 // 1, 660))
+
+
+def test_search_hands_its_plan_to_the_figure(limpq, tiny, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("limpq_hub.cli.plans.plot_policy", lambda *given: drawn.append(given))
+    limpq("search", tiny.name, "--bitops", "w3a3", "--plot", tmp_path / "bits.png")
+    ((plan, path),) = drawn
+    assert (plan.policy, path) == (tiny.policies["small"], tmp_path / "bits.png")
+
+
+@pytest.mark.parametrize("limits", [(), ("--size", "150kB"), ("--alpha", 1)], ids=str)
+def test_frontier_draws_the_measured_front_unless_another_one_was_asked_for(
+    limpq, tiny, with_front, tmp_path, monkeypatch, limits
+):
+    drawn = []
+    monkeypatch.setattr("limpq_hub.cli.plans.plot_front", lambda *given: drawn.append(given))
+    name = with_front((9_000_000, 60.0), (30_000_000, 70.0, 64), (40_000_000, 80.0))  # one is of recalibrated weights
+    path = tmp_path / "front.png"
+    code, out, err = limpq("frontier", name, "--points", 4, "--plot", path, *limits)
+    ((plans, given, measured),) = drawn
+    assert (code, given) == (0, path)
+    assert sorted(measured) == ([] if limits else [(9_000_000, 60.0), (40_000_000, 80.0)])
+    assert [format_bitops(plan.bitops) for plan in plans] == [row[0] for row in cells(out)]
+    assert err.startswith(f"wrote {path}\nnext: limpq search ")
+
+
+@pytest.mark.parametrize("model", ["resnet18", "file"])
+def test_frontier_draws_a_figure_of_a_model_and_of_a_file(limpq, tiny, tmp_path, model):
+    path = tmp_path / "front.svg"
+    model = tiny.folder / "indicators.json" if model == "file" else model
+    code, out, err = limpq("frontier", model, "--points", 3, "--plot", path, "--json")
+    assert (code, err) == (0, f"wrote {path}\n")
+    assert len(json.loads(out)) == 3
+    assert path.read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("command", ["search", "frontier"])
+def test_a_figure_in_no_known_format_exits_with_two_and_leaves_no_file(limpq, tiny, tmp_path, command):
+    arguments = ("--bitops", "w3a3") if command == "search" else ("--points", 2)
+    code, out, err = limpq(command, tiny.name, *arguments, "--plot", tmp_path / "figure.txt")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(rf"limpq {command}: .*: a figure is written as one of .*; use for example \.png\n", err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frontier_passes_its_limits_on(limpq, tiny):
+    options = "--points 5 --size 170kB --compression 8x --activation-memory 64kB --alpha 0.5 --counting limpq --json"
+    code, out, err = limpq("frontier", tiny.name, *options.split())
+    assert (code, err) == (0, "")
+    plans = frontier(
+        tiny.name,
+        points=5,
+        size="170kB",
+        compression="8x",
+        activation_memory="64kB",
+        alpha=0.5,
+        counting="limpq",
+    )
+    assert len(plans) > 2
+    assert [plan | {"seconds": 0} for plan in json.loads(out)] == [
+        plan.to_json() | {"seconds": 0, "top1": 33.5 if plan.policy == tiny.joint else None} for plan in plans
+    ]
+
+
+def test_frontier_shows_what_was_measured_of_a_policy_but_expects_nothing_within_other_limits(limpq, tiny, with_front):
+    plans = frontier(tiny.name, points=3)
+    ends = [(plan.bitops, top1, 0, plan.policy.digest()) for plan, top1 in ((plans[0], 20.0), (plans[-1], 60.0))]
+    name = with_front(*ends)
+    assert [row[-1][:5] for row in cells(limpq("frontier", name, "--points", 3)[1])] == ["20.00", "about", "60.00"]
+    rows = cells(limpq("frontier", name, "--points", 3, "--size", "160kB")[1])
+    assert [row[-1] for row in rows] == ["20.00 %", "not measured", "not measured"]
+
+
+@pytest.mark.parametrize("options", ["--size 150kB", "--alpha 0.5 --counting limpq", "--pin layer4.*=3,3"])
+def test_the_command_that_frontier_advises_with_the_other_options_gives_its_last_plan(limpq, tiny, options):
+    _, out, _ = limpq("frontier", tiny.name, "--points", 3, *options.split(), "--json")
+    last = json.loads(out)[-1]
+    _, _, err = limpq("frontier", tiny.name, "--points", 3, *options.split())
+    advised = re.fullmatch(r"next: limpq (search .* --bitops \S+), with the other options as here\n", err)[1].split()
+    assert json.loads(limpq(*advised, *options.split(), "--json")[1])["policy"] == last["policy"]
+
+
+def test_frontier_passes_its_choices_on(limpq, tiny):
+    options = "--points 4 --candidates 2 4 --pin layer4.*=2,4 --exclude layer1.0.conv1 --tie layer3.* --time-limit 9"
+    code, out, err = limpq("frontier", tiny.name, *options.split(), "--json")
+    assert (code, err) == (0, "")
+    plans = frontier(
+        tiny.name,
+        points=4,
+        candidates=[2, 4],
+        pin={"layer4.*": (2, 4)},
+        exclude=["layer1.0.conv1"],
+        tie=[["layer3.*"]],
+        time_limit_s=9,
+    )
+    assert [plan["policy"] for plan in json.loads(out)] == [plan.policy.to_json() for plan in plans]
+
+
+# Latency tables
+
+
+@pytest.fixture
+def latency_csv(tiny, tmp_path):
+    """A table in which a layer takes as long as its bits multiply to, for two layers."""
+    table = {
+        name: {(w, a): w * a / 4 for w in (2, 3, 4) for a in (2, 3, 4)} for name in ("layer1.0.conv1", "layer4.0.conv1")
+    }
+    path = tmp_path / "latency.csv"
+    lines = [f"{name},{w},{a},{time}" for name, times in table.items() for (w, a), time in times.items()]
+    path.write_text("\n".join(["layer,weight_bits,activation_bits,time", *lines]) + "\n")
+    return path, table
+
+
+@pytest.mark.parametrize("command", ["search", "frontier", "compare", "explain"])
+def test_a_latency_table_and_its_limit_are_taken_from_a_file(limpq, tiny, latency_csv, command):
+    path, table = latency_csv
+    code, out, err = limpq(command, tiny.name, "--latency", path, "3.5", "--json")
+    assert (code, err) == (0, "")
+    content = json.loads(out)
+    expected = search(tiny.name, latency=(table, 3.5)).policy.to_json()
+    found = {
+        "search": lambda: [content["policy"]],
+        "frontier": lambda: [plan["policy"] for plan in content],
+        "compare": lambda: [plan["policy"] for plan in content.values()],
+        "explain": lambda: [content["plan"]["policy"]],
+    }[command]()
+    assert expected in found
+    for policy in found:
+        bits = [policy["layers"][name] for name in table]
+        assert sum(of_layer["weight"] * of_layer["activation"] for of_layer in bits) <= 4 * 3.5
+
+
+def test_a_malformed_latency_table_exits_with_two_and_names_the_line(limpq, tiny, latency_csv):
+    path, _ = latency_csv
+    path.write_text(path.read_text() + "layer1.0.conv1,4,four,1\n")
+    code, out, err = limpq("search", tiny.name, "--latency", path, 3)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"limpq search: latency table {shown(str(path))}, line 20: 'layer1.0.conv1,4,four,1' is not")
+    assert err.count("\n") == 1
+
+
+def test_a_latency_table_without_all_times_of_a_layer_exits_with_two_and_names_what_lacks(limpq, tiny, latency_csv):
+    path, _ = latency_csv
+    path.write_text(path.read_text().replace("layer1.0.conv1,3,2,1.5\n", ""))
+    code, out, err = limpq("compare", tiny.name, "--latency", path, 3)
+    assert (code, out) == (2, "")
+    message = "the latency table has no time for layer 'layer1.0.conv1' at 3 weight and 2 activation bits; add it"
+    assert err == f"limpq compare: {message}\n"
+
+
+# Compare
+
+
+def columns(out):
+    """Return the columns of a printed table by their headings, as lists of cells."""
+    heading = next(line for line in out.splitlines() if line.startswith("┃"))
+    names = [cell.strip() for cell in heading.split("┃")[1:-1]]
+    return dict(zip(names, map(list, zip(*cells(out), strict=True)), strict=True))
+
+
+def test_compare_shows_the_bits_of_each_policy_what_it_costs_and_its_objective(limpq, tiny):
+    code, out, err = limpq("compare", tiny.name, "--bitops", "w3a3", "--seed", 4)
+    assert code == 0
+    assert err == f"next: limpq explain {tiny.name} with the same budget says where the bits went\n"
+    policies = {"learned": tiny.policies["small"], **baselines(tiny.name, bitops="w3a3", seed=4)}
+    found = columns(out)
+    assert found.pop("layer") == [*tiny.costs, "BitOps", "weights", "objective", "top-1"]
+    assert list(found) == list(policies)
+    assert list(found) == ["learned", "uniform", "uniform filled", "random", "reversed"]
+    for name, policy in policies.items():
+        of = [(cost, policy.layers[layer]) for layer, cost in tiny.costs.items()]
+        objective = sum(
+            tiny.indicators.activation_steps[layer][policy.layers[layer].activation]
+            + 2.0 * tiny.indicators.weight_steps[layer][policy.layers[layer].weight]
+            for layer in tiny.indicators.weight_steps
+        )
+        assert found[name][:-1] == [
+            *(f"{bits.weight}/{bits.activation}" for _, bits in of),
+            format_bitops(sum(cost.macs * bits.weight * bits.activation for cost, bits in of)),
+            format_size(-(-sum(cost.weights * bits.weight for cost, bits in of) // 8)),
+            f"{objective:.4f}",
+        ]
+        assert found[name][-1] == ("61.50 % fine-tuned" if name == "learned" else "not measured")
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        ("w2a2", "33.50 % joint"),
+        ("w3a3", "61.50 % fine-tuned"),
+        ("w4a4", "72.25 % fine-tuned"),
+        ("w4a3", "not measured"),
+    ],
+)
+def test_compare_shows_the_top1_of_every_policy_that_was_measured(limpq, tiny, budget, expected):
+    found = columns(limpq("compare", tiny.name, "--bitops", budget)[1])
+    assert found["learned"][-1] == expected
+    if budget in ("w2a2", "w4a4"):  # nothing else fits, or everything does
+        assert {cells[-1] for name, cells in found.items() if name != "layer"} == {expected}
+
+
+def test_compare_prefers_the_figure_of_the_fine_tuned_weights(limpq, tiny, with_front):
+    name = with_front((20_000_000, 12.5, 0, tiny.policies["small"].digest()))
+    assert columns(limpq("compare", name, "--bitops", "w3a3")[1])["learned"][-1] == "61.50 % fine-tuned"
+
+
+def test_compare_of_a_file_has_no_figures(limpq, tiny):
+    found = columns(limpq("compare", tiny.folder / "indicators.json", "--bitops", "w3a3")[1])
+    assert {cells[-1] for name, cells in found.items() if name != "layer"} == {"not measured"}
+
+
+def test_compare_has_the_sensitivity_of_an_entry_that_ships_its_float_network(limpq, with_float):
+    found = columns(limpq("compare", f"local-dir:{with_float}", "--bitops", "w3a3")[1])
+    assert list(found)[-1] == "sensitivity"
+    policy = baselines(f"local-dir:{with_float}", bitops="w3a3")["sensitivity"]
+    assert found["sensitivity"][:16] == [f"{bits.weight}/{bits.activation}" for bits in policy.layers.values()]
+
+
+def test_compare_as_json_holds_a_plan_of_each_policy_and_nothing_else(limpq, tiny):
+    options = ("--bitops", "w3a3", "--size", "150kB", "--alpha", 0.5, "--counting", "limpq", "--seed", 2)
+    code, out, err = limpq("compare", tiny.name, *options, "--json")
+    assert (code, err) == (0, "")
+    given = {"bitops": "w3a3", "size": "150kB", "alpha": 0.5, "counting": "limpq"}
+    policies = {"learned": search(tiny.name, **given).policy, **baselines(tiny.name, seed=2, **given)}
+    content = json.loads(out)
+    assert list(content) == list(policies)
+    learned = content["learned"]
+    assert (learned["optimal"], learned["bound"], learned["way"]) == (True, learned["objective"], "enumeration")
+    assert not any(plan["optimal"] for name, plan in content.items() if name != "learned")
+    for name, policy in policies.items():
+        plan = Plan.from_json(content[name])
+        expected = Plan.of_policy(tiny.indicators, policy, alpha=0.5, counting="limpq")
+        assert (plan.policy, plan.bitops, plan.alpha, plan.counting) == (policy, expected.bitops, 0.5, "limpq")
+        assert plan.objective == pytest.approx(expected.objective, rel=1e-12)  # summed in another order
+        assert "top1" in content[name]
+
+
+def test_compare_of_the_bundled_model_shows_its_published_policy(limpq):
+    found = columns(limpq("compare", "resnet18", "--bitops", "3G")[1])
+    assert re.fullmatch(r"\d\d\.\d\d % fine-tuned", found["learned"][-1])
+    assert {cells[-1] for name, cells in found.items() if name not in ("layer", "learned")} == {"not measured"}
+
+
+# Explain
+
+
+def test_explain_shows_the_plan_beside_a_uniform_policy_and_what_more_bits_would_cost(limpq, tiny):
+    code, out, err = limpq("explain", tiny.name, "--bitops", "w4a3")
+    assert (code, err) == (0, "")
+    plan = search(tiny.name, bitops="w4a3")
+    uniform = {
+        bits: sum(cost.macs * (64 if cost.fixed else bits * bits) for cost in tiny.costs.values()) for bits in (2, 3, 4)
+    }
+    assert uniform[3] <= plan.bitops < uniform[4]
+    assert "Beside uniform 3/3 bits" in out
+    rows = cells(out)
+    changed = [
+        [name, *(str(bits) if bits == 3 else f"{bits} ({bits - 3:+d})" for bits in (of.weight, of.activation))]
+        for name, of in plan.policy.layers.items()
+        if not tiny.costs[name].fixed and (of.weight, of.activation) != (3, 3)
+    ]
+    assert rows[: len(changed)] == changed
+    raises = explain(tiny.indicators, plan).raises[:12]
+    assert [row[:2] for row in rows[len(changed) :]] == [[one.layer, f"{one.kind} to {one.bits}"] for one in raises]
+    assert [row[3] for row in rows[len(changed) :]] == [f"+{format_bitops(one.bitops)}" for one in raises]
+
+
+def test_explain_as_json_is_the_explanation_and_nothing_else(limpq, tiny):
+    options = ("--bitops", "w3a3", "--alpha", 0.5, "--counting", "limpq", "--pin", "conv1.*=3,4")
+    code, out, err = limpq("explain", tiny.name, *options, "--json")
+    assert (code, err) == (0, "")
+    pin = {"conv1.*": (3, 4)}
+    plan = search(tiny.name, bitops="w3a3", alpha=0.5, counting="limpq", pin=pin)
+    content, expected = json.loads(out), json.loads(json.dumps(explain(tiny.indicators, plan, pin=pin).to_json()))
+    content["plan"]["seconds"] = expected["plan"]["seconds"] = 0
+    assert content == expected
+    assert not [one for one in content["raises"] if one["layer"].startswith("conv1.")]
+    for one in content["raises"]:
+        cost, bits = tiny.costs[one["layer"]], plan.policy.layers[one["layer"]]
+        other = bits.activation if one["kind"] == "weight" else bits.weight
+        assert one["bitops"] == cost.macs_limpq * other * (one["bits"] - getattr(bits, one["kind"]))
+
+
+@pytest.mark.parametrize("command", ["explain", "compare"])
+def test_outliers_and_limits_on_the_weights_alone_are_noted(limpq, tiny, tmp_path, command):
+    content = tiny.indicators.to_json()
+    steps = content["layers"]["layer1.0.conv1"]["weight_steps"]
+    steps["2"] = steps["4"] / 2
+    (tmp_path / "outlier.json").write_text(json.dumps(content))
+    code, _, err = limpq(command, tmp_path / "outlier.json", "--size", "150kB")
+    assert code == 0
+    outlier, weights, *_ = err.splitlines()
+    assert (
+        outlier == "note: layer1.0.conv1: 2 weight bits learned a smaller step than more bits did, so they are left out"
+    )
+    assert weights.startswith("note: only the weights are limited, so every activation went to its most bits")
+
+
 def test_info_shows_layers_budgets_policies_files_and_provenance(limpq, tiny):
     code, out, err = limpq("info", tiny.name)
     assert (code, err) == (0, "")
@@ -419,8 +748,28 @@ def test_import_turns_a_pickle_into_indicators_that_search_takes(limpq, tiny, st
         ("search resnet18 --bitops 3G --pin nothing.*=4,4", 2, "nothing.*"),
         ("search resnet18 --bitops 3G --alpha nan", 2, "alpha=nan cannot be: use a number of at least 0"),
         ("search local-dir:. --bitops 3G", 2, "'local-dir:.': no config.json there; give the output folder of"),
+        ("frontier resnet18 --size 1kB", 2, 'size="1000B" cannot be met: resnet18 at 64x64 needs at least'),
+        ("frontier resnet18 --points 2 --plot front.txt", 2, "'front.txt': a figure is written as one of"),
+        ("search resnet18 --bitops 3G --plot bits.txt", 2, "'bits.txt': a figure is written as one of jpg, pdf, png"),
+        ("search resnet18 --bitops 3G --plot bits.txt --output bits.json", 2, "'bits.txt': a figure is written as"),
+        ("search resnet18 --bitops 3G --format hawq", 2, "--format hawq needs a file to write: add --output bits.json"),
+        ("search resnet18 --latency no.csv 3", 2, "latency table 'no.csv' cannot be read ([Errno 2] No such file"),
+        ("search resnet18 --latency . 3", 2, "latency table '.' cannot be read ([Errno 21] Is a directory"),
+        ("compare resnet18", 2, "no budget was given: use for example"),
+        ("compare resnet18 --bitops 1", 2, 'bitops="1" cannot be met: resnet18 at 64x64 needs at least'),
+        ("compare resnet81 --bitops 3G", 2, "no model is named 'resnet81'; did you mean resnet18"),
+        ("compare missing.json --bitops 3G", 2, "there is no file 'missing.json'; give the path of an indicators.json"),
+        ("compare resnet18 --bitops 3G --alpha nan", 2, "alpha=nan cannot be: use a number of at least 0"),
+        ("explain resnet18", 2, "no budget was given: use for example"),
+        ("explain resnet18 --size 1B", 2, 'size="1B" cannot be met: resnet18 at 64x64 needs at least'),
+        ("explain resnet81 --bitops 3G", 2, "no model is named 'resnet81'; did you mean resnet18"),
+        ("explain resnet18 --bitops 3G --pin nothing.*=4,4", 2, "nothing.*"),
         ("info hf-hub:a/b/c", 6, "'a/b/c' is not the name of a Hub repository: write hf-hub:owner/name"),
-        ("info hf-hub:nobody/nothing", 6, "nobody/nothing@main is not in the cache and the Hub was not reached"),
+        (
+            "info hf-hub:nobody/nothing",
+            6,
+            "nobody/nothing@main is not in the cache and HF_HUB_OFFLINE is set; go online",
+        ),
         ("predict no.jpg --model resnet18 --bitops 3G", 3, "there is no file 'no.jpg'; give the path of a picture"),
         ("import no.pkl --model test_resnet --output x.json", 3, "No such file or directory: 'no.pkl'"),
     ],
@@ -449,9 +798,16 @@ def test_each_failure_has_its_exit_code_and_one_line(limpq, tmp_path, monkeypatc
         ("frontier resnet18 --points=-2", "'-2' is not a whole number of at least 1"),
         ("frontier resnet18 --points many", "'many' is not a whole number of at least 1"),
         ("frontier resnet18 --bitops 3G", "unrecognized arguments: --bitops 3G"),
+        ("search resnet18 --latency table.csv", "argument --latency: expected 2 arguments"),
+        ("search resnet18 --bitops 3G --format onnx", "invalid choice: 'onnx'"),
+        ("compare", "the following arguments are required: model"),
+        ("compare resnet18 --bitops 3G --seed many", "invalid int value: 'many'"),
+        ("compare resnet18 --bitops 3G --candidates 2 4", "unrecognized arguments: --candidates 2 4"),
+        ("explain", "the following arguments are required: model"),
+        ("explain resnet18 --bitops 3G --plot bits.png", "unrecognized arguments: --plot bits.png"),
         ("predict a.jpg --bitops 3G", "the following arguments are required: --model"),
         ("predict a.jpg --model resnet18 --weights float", "invalid choice: 'float'"),
-        ("pull", "invalid choice: 'pull'"),
+        ("serve", "invalid choice: 'serve'"),
     ],
 )
 def test_a_wrong_use_exits_with_two_and_shows_the_usage(limpq, arguments, message):
@@ -461,7 +817,7 @@ def test_a_wrong_use_exits_with_two_and_shows_the_usage(limpq, arguments, messag
     assert message in err
 
 
-@pytest.mark.parametrize("command", ["search", "frontier", "info", "predict"])
+@pytest.mark.parametrize("command", ["search", "frontier", "compare", "explain", "info", "predict"])
 def test_a_damaged_entry_exits_with_five_and_names_the_file(limpq, entry_copy, picture, command):
     path = entry_copy / "indicators.json"
     path.write_text(path.read_text().replace('"alpha": 2.0', '"alpha": 3.0'))
@@ -469,6 +825,8 @@ def test_a_damaged_entry_exits_with_five_and_names_the_file(limpq, entry_copy, p
     arguments = {
         "search": ("search", name, "--bitops", "w3a3"),
         "frontier": ("frontier", name, "--points", 2),
+        "compare": ("compare", name, "--bitops", "w3a3"),
+        "explain": ("explain", name, "--bitops", "w3a3"),
         "info": ("info", name),
         "predict": ("predict", picture, "--model", name, "--bitops", "w3a3"),
     }

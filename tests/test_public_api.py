@@ -9,8 +9,8 @@ import pytest
 import limpq_hub
 
 # What design/api.md promises.
-PROMISED = {"Budget", "Indicators", "InfeasibleBudgetError", "Policy", "list_models", "load", "search"}
-PROMISED |= {"to_quantized", "to_supernet"}
+PROMISED = {"Budget", "Indicators", "InfeasibleBudgetError", "Plan", "Policy", "list_models", "load", "search"}
+PROMISED |= {"baselines", "frontier", "to_quantized", "to_supernet"}
 
 
 def test_at_most_sixteen_names_are_public():

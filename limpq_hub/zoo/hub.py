@@ -69,7 +69,8 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
     check_revision(repo, revision)
     if revision is not None and _COMMIT.fullmatch(revision):
         return revision
-    api, reference = HfApi(token=token, **_CALLER), _reference(repo, revision, cache_dir)
+    api = HfApi(token=token, **_CALLER)
+    reference = _asked(repo, revision, lambda: _reference(repo, revision, cache_dir))
     try:
         commit = _asked(repo, revision, lambda: api.model_info(repo, revision=revision, timeout=_SECONDS).sha)
     except (HubUnavailableError, HubOfflineError) as error:

@@ -10,11 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.constraints import Row
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.programme import Programme
 
 Steps = Mapping[str, Mapping[int, float]]
+# An entry for each option of each unit.
+Entries = Sequence[Sequence[int]]
 
 
 class Outcomes(NamedTuple):
@@ -28,6 +33,34 @@ class Outcomes(NamedTuple):
     bitops: np.ndarray
     size_bits: np.ndarray
     latency: np.ndarray
+
+
+class Best(NamedTuple):
+    """The best choice of a programme: the option of each unit, what it costs, and its sum in each row."""
+
+    choice: list[int]
+    cost: int
+    sums: list[int]
+
+
+class Drawn(NamedTuple):
+    """A small network drawn at random, every policy of it, and one of these policies.
+
+    Attributes:
+        table: latency of each searched layer.
+        values: what each policy takes, by constraint, as a budget counts it.
+        target: place of the one policy.
+    """
+
+    indicators: Indicators
+    table: Mapping[str, Mapping[tuple[int, int], int]]
+    outcomes: Outcomes
+    values: Mapping[str, np.ndarray]
+    target: int
+
+    def budget(self, limits: Mapping[str, int]) -> Budget:
+        """Return the budget of `limits` by constraint."""
+        return Budget(**{kind: (self.table, limit) if kind == "latency" else limit for kind, limit in limits.items()})
 
 
 @pytest.fixture
@@ -136,6 +169,95 @@ def every_policy() -> Callable[..., Outcomes]:
         return Outcomes(*columns)
 
     return enumerate_all
+
+
+@pytest.fixture
+def drawn_network(random_network, every_policy) -> Callable[..., Drawn]:
+    """Return a function that draws a network of three to five layers.
+
+    Its `sizes` are the largest count of operations, weights and inputs, and what all of them are multiples of.
+    """
+
+    def draw(rng: random.Random, sizes: Sequence[tuple[int, int]]) -> Drawn:
+        layers, candidates = rng.choice([(3, (2, 3, 4, 5)), (4, (2, 3, 4)), (4, (2, 4, 6)), (5, (3, 5))])
+        largest, unit = rng.choice(sizes)
+        indicators = random_network(rng, layers=layers, candidates=candidates, largest=largest, unit=unit)
+        pairs = [(weight, activation) for weight in candidates for activation in candidates]
+        table = {f"layer{index}": {bits: rng.randint(0, largest) for bits in pairs} for index in range(layers)}
+        outcomes = every_policy(indicators, table)
+        values = {"bitops": outcomes.bitops, "size": -(-outcomes.size_bits // 8), "latency": outcomes.latency}
+        return Drawn(indicators, table, outcomes, values, rng.randrange(len(outcomes.objective)))
+
+    return draw
+
+
+@pytest.fixture
+def programme() -> Callable[..., Programme]:
+    """Return a function that builds a `Programme` from costs, rows and limits that are plain numbers."""
+
+    def build(costs: Sequence[Sequence[float]], rows: Sequence[Entries], limits: Sequence[int]) -> Programme:
+        texts = {"value_of": int, "text_of": str, "advice": "or more"}
+        return Programme(
+            costs,
+            [
+                Row("bitops", tuple(map(tuple, row)), limit, requested=Fraction(limit), **texts)
+                for row, limit in zip(rows, limits, strict=True)
+            ],
+        )
+
+    return build
+
+
+@pytest.fixture
+def random_programme(programme) -> Callable[..., Programme]:
+    """Return a function that draws a programme of whole numbers, often with many choices of equal cost.
+
+    The limits are what one choice takes, or one less, and never below the least of the row.
+    """
+
+    def draw(rng: random.Random, rows: int, largest: Sequence[int] = (1, 3, 10, 1000, 10**6, 10**10)) -> Programme:
+        options = [rng.randint(1, 4) for _ in range(rng.randint(1, 6))]
+
+        def entries(highest: int) -> list[list[int]]:
+            return [[rng.randint(0, highest) for _ in range(of_unit)] for of_unit in options]
+
+        costs, drawn = entries(rng.choice((1, 3, 10, 1000, 10**9))), [entries(rng.choice(largest)) for _ in range(rows)]
+        if rng.random() < 0.3:  # every choice that uses up the first limit costs the same
+            highest = max(map(max, drawn[0]))
+            costs = [[highest - weight for weight in of_unit] for of_unit in drawn[0]]
+        target = [rng.randrange(of_unit) for of_unit in options]
+        limits = []
+        for row in drawn:
+            total = sum(of_unit[picked] for of_unit, picked in zip(row, target, strict=True))
+            limits.append(max(total - rng.choice((0, 0, 0, 1)), sum(map(min, row))))
+        return programme(costs, drawn, limits)
+
+    return draw
+
+
+@pytest.fixture
+def best_choice() -> Callable[[Programme], Best | None]:
+    """Return a function that tries every choice in whole numbers: the best by the rule of `search`, or None."""
+
+    def best(programme: Programme) -> Best | None:
+        def totals(table: Entries) -> np.ndarray:
+            sums = np.zeros(1, object)
+            for of_unit in table:
+                sums = np.add.outer(sums, np.array(of_unit, object)).ravel()  # the last unit changes fastest
+            return sums
+
+        costs, rows = totals(programme.costs), [totals(row.coefficients) for row in programme.rows]
+        met = [(sums <= row.limit).astype(bool) for sums, row in zip(rows, programme.rows, strict=True)]
+        left = np.flatnonzero(np.logical_and.reduce([np.ones(len(costs), bool), *met]))
+        for column in (costs, *rows) if len(left) else ():
+            left = left[column[left] == column[left].min()]
+        if not len(left):
+            return None
+        shape = [len(of_unit) for of_unit in programme.costs]
+        choice = [int(picked) for picked in np.unravel_index(left[0], shape)]
+        return Best(choice, costs[left[0]], [sums[left[0]] for sums in rows])
+
+    return best
 
 
 @pytest.fixture

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from dataclasses import replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
-from limpq_hub.errors import PolicyError
-from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
+from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError
+from limpq_hub.plan.baseline_policies import (
+    policies_to_compare,
+    random_policy,
+    reversed_importance,
+    uniform_filled,
+    uniform_largest,
+    uniform_splits,
+)
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import LayerBits, Policy
 
 NONE_FITS = "^no policy fits this budget: even the fewest bits are above it; raise the budget$"
 BUILDERS = {
+    "uniform_largest": uniform_largest,
     "uniform_filled": uniform_filled,
     "uniform_splits": uniform_splits,
     "random_policy": lambda indicators, fits: random_policy(indicators, fits, 0),
@@ -75,6 +88,15 @@ def drawn(random_network):
         return indicators, rng.randint(uniform_bitops(indicators, 2, 2), uniform_bitops(indicators, 4, 4))
 
     return draw
+
+
+# Uniform
+
+
+@pytest.mark.parametrize(("limit", "bits"), [(204, 2), (378, 2), (379, 3), (623, 3), (624, 4), (10**9, 4)])
+def test_the_largest_uniform_policy_is_the_one_of_the_most_bits_that_fits(three_layers, limit, bits):
+    policy = uniform_largest(three_layers, within(three_layers, limit))
+    assert policy == Policy.uniform("toynet", three_layers.costs, bits, input_size=32)
 
 
 # Uniform, filled
@@ -179,7 +201,7 @@ def test_equal_bits_are_taken_from_what_every_layer_learned(network):
     assert bits_of(policy) == {"a": (8, 8), "b": (4, 4)}
 
 
-@pytest.mark.parametrize("builder", [uniform_filled, uniform_splits])
+@pytest.mark.parametrize("builder", [uniform_largest, uniform_filled, uniform_splits])
 def test_layers_without_a_bit_width_in_common_have_no_uniform_policy(network, builder):
     indicators = network({"a": {8: 0.1}, "b": {4: 0.1}})
     message = "^the layers learned no bit-width in common, so no policy has equal bits; use random_policy$"
@@ -303,3 +325,219 @@ def test_layers_that_learned_other_bit_widths_swap_only_among_themselves(network
         "a": weights["c"], "b": weights["d"], "c": weights["a"], "d": weights["b"], "e": weights["e"]
     }  # fmt: skip
     assert turned.activation_steps == {one: activations[other] for one, other in zip("abcde", "edcba", strict=True)}
+
+
+# All of them within one budget
+
+NAMES = ["uniform", "uniform filled", "random", "reversed"]
+KINDS = [
+    *("bitops", "size", "compression", "activation_memory", "latency", "bitops size", "size latency"),
+    *("bitops activation_memory", "compression activation_memory latency", "bitops size latency"),
+]
+
+
+@pytest.fixture
+def limited(random_network):
+    """A function from a seed and the names of constraints to a network, a budget, and an exact recount of it."""
+
+    def draw(seed, kinds, counting="exact"):
+        rng = random.Random(f"limited {seed}")
+        indicators = random_network(rng, layers=4, largest=rng.choice([9, 1000]))
+        costs = {name: replace(cost, macs_limpq=rng.randint(1, 1000)) for name, cost in indicators.costs.items()}
+        indicators = replace(indicators, costs=costs)
+        table = {
+            name: {pair: pair[0] * pair[1] / 10 for pair in itertools.product((2, 3, 4), repeat=2)}
+            for name in ("layer1", "layer3")
+        }
+
+        def count(policy):
+            of = policy.layers
+            macs = {name: cost.macs if counting == "exact" else cost.macs_limpq for name, cost in costs.items()}
+            size = Fraction(sum(cost.weights * of[name].weight for name, cost in costs.items()), 8)
+            return {
+                "bitops": sum(macs[name] * of[name].weight * of[name].activation for name in costs),
+                "size": size,
+                # Turned over, so that less is better here too.
+                "compression": size / sum(4 * cost.weights for cost in costs.values()),
+                "activation_memory": max(
+                    math.ceil(Fraction(costs[name].inputs * of[name].activation, 8)) for name in of
+                ),
+                "latency": sum(Fraction(of[name].weight * of[name].activation, 10) for name in table),
+            }
+
+        low, high = (count(Policy.uniform("toynet", costs, bits)) for bits in (2, 4))
+        share = Fraction(rng.randint(0, 100), 100)
+        limits = {kind: low[kind] + (high[kind] - low[kind]) * share for kind in kinds.split()}
+        given = {kind: math.ceil(limit) for kind, limit in limits.items() if kind not in ("compression", "latency")}
+        limits |= given
+        if "compression" in limits:
+            given["compression"] = float(1 / limits["compression"]) * (1 - 1e-12)
+            limits["compression"] = 1 / Fraction(repr(given["compression"]))
+        if "latency" in limits:
+            given["latency"] = (table, f"{float(limits['latency']):.3f}")
+            limits["latency"] = Fraction(given["latency"][1])
+        return indicators, given, lambda policy: all(count(policy)[kind] <= limit for kind, limit in limits.items())
+
+    return draw
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("seed", range(8))
+def test_every_policy_to_compare_is_within_the_budget_recounted_exactly(limited, seed, kinds):
+    counting = ("exact", "limpq")[seed % 2]
+    indicators, given, fits = limited(seed, kinds, counting)
+    weights = {name: np.random.default_rng(seed).normal(size=20) for name in indicators.costs}
+    found = policies_to_compare(indicators, Budget(**given), seed=seed, counting=counting, weights=weights)
+    assert list(found) == [*NAMES, "sensitivity"]
+    for name, policy in found.items():
+        assert fits(policy), name
+        assert (policy.model, policy.input_size, list(policy.layers)) == ("toynet", 32, list(indicators.costs)), name
+        assert policy.layers["head"] == LayerBits(8, 8), name
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("seed", range(4))
+def test_each_policy_to_compare_is_the_one_of_its_name(limited, seed, kinds):
+    indicators, given, fits = limited(seed, kinds)
+    found = policies_to_compare(indicators, Budget(**given), seed=seed)
+    assert list(found) == NAMES
+    uniform = [Policy.uniform("toynet", indicators.costs, bits, input_size=32) for bits in (4, 3, 2)]
+    assert found["uniform"] == next(filter(fits, uniform))
+    assert found["uniform filled"] == uniform_filled(indicators, fits)
+    assert found["random"] == random_policy(indicators, fits, seed)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.1])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_reversed_policy_is_the_best_of_all_in_reversed_importance(drawn, seed, alpha):
+    indicators, limit = drawn(seed)
+    turned = reversed_importance(indicators)
+    names, factor = list(indicators.weight_steps), indicators.alpha if alpha is None else alpha
+    pairs = [LayerBits(*pair) for pair in itertools.product((2, 3, 4), repeat=2)]
+    fits, best = within(indicators, limit), math.inf
+    for bits in itertools.product(pairs, repeat=len(names)):
+        layers = dict(zip(names, bits, strict=True)) | {"head": LayerBits(8, 8)}
+        if fits(Policy("toynet", layers)):
+            best = min(best, sum(turned.importance(name, layers[name], factor) for name in names))
+    found = policies_to_compare(indicators, Budget(bitops=limit), alpha=alpha)["reversed"]
+    # Sums of the same six numbers, in another order.
+    assert sum(turned.importance(name, found.layers[name], factor) for name in names) == pytest.approx(best, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_sensitivity_policy_has_the_least_rounding_error_of_all_within_the_budget(drawn, seed):
+    indicators, limit = drawn(seed)
+    names, rng = list(indicators.weight_steps), np.random.default_rng(seed)
+    weights = {name: rng.standard_t(3, size=(7, 6)) * rng.uniform(0.1, 9) for name in names}
+    found = policies_to_compare(indicators, Budget(bitops=limit), weights=weights)["sensitivity"]
+    uniform = max(bits for bits in (2, 3, 4) if uniform_bitops(indicators, bits, bits) <= limit)
+    errors = np.array([[relative_error(weights[name], bits) for bits in (2, 3, 4)] for name in names])
+    macs = np.array([indicators.costs[name].macs for name in names])
+    every = np.array(list(itertools.product((0, 1, 2), repeat=len(names))))  # places of the weight bits 2, 3, 4
+    bitops = ((every + 2) * macs).sum(1) * uniform + 64 * indicators.costs["head"].macs
+    total = errors[np.arange(len(names)), every].sum(1)
+    chosen = [(2, 3, 4).index(found.layers[name].weight) for name in names]
+    assert {found.layers[name].activation for name in names} == {uniform}
+    # The errors are the same to the last digits of a sum of 42 squares.
+    assert errors[range(len(names)), chosen].sum() == pytest.approx(total[bitops <= limit].min(), rel=1e-9)
+
+
+def relative_error(weight, bits):
+    """Return |w - Q(w)|^2 / |w|^2, Q the nearest of the levels that joint training starts from."""
+    reach = max(abs(weight.mean() - 3 * weight.std()), abs(weight.mean() + 3 * weight.std()))
+    levels = np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1)) * (reach / 2 ** (bits - 1))
+    nearest = levels[np.abs(weight.ravel()[:, None] - levels).argmin(1)]
+    return np.linalg.norm(weight.ravel() - nearest) ** 2 / np.linalg.norm(weight) ** 2
+
+
+def test_the_sensitivity_policy_by_hand(network):
+    # At 2 activation bits, two more weight bits take 400 BitOps in "a" and 40 in "b".
+    steps = {2: 0.2, 4: 0.1}
+    indicators = network({"a": steps, "b": steps}, macs={"a": 100, "b": 10})
+    # Their relative errors are 0.25 and 0.0156 at 2 and 4 bits, and 0.125 and 0.0078.
+    weights = {"a": np.array([-1.0, 1.0]), "b": np.array([1.0, 3.0])}
+    for limit, a, b in ((440, 2, 2), (479, 2, 2), (480, 2, 4), (839, 2, 4), (840, 4, 2), (879, 4, 2), (880, 4, 4)):
+        found = policies_to_compare(indicators, Budget(bitops=limit), weights=weights)["sensitivity"]
+        assert bits_of(found) == {"a": (a, 2), "b": (b, 2)}
+    found = policies_to_compare(indicators, Budget(bitops=1760), weights=weights)["sensitivity"]
+    assert bits_of(found) == {"a": (4, 4), "b": (4, 4)}
+
+
+def test_another_seed_changes_the_random_policy_alone(random_network):
+    indicators = random_network(random.Random(0), layers=8)
+    found = [policies_to_compare(indicators, Budget(bitops="w3a3"), seed=seed) for seed in (0, 0, 1)]
+    assert found[0] == found[1]
+    assert {name for name in NAMES if found[0][name] != found[2][name]} == {"random"}
+    assert policies_to_compare(indicators, Budget(bitops="w3a3")) == found[0]
+
+
+def test_the_uniform_policy_may_hold_outliers_and_the_random_one_does_not(network):
+    steps = {4: 0.2, 3: 0.1, 2: 0.3}  # 3 bits learned a smaller step than 4
+    indicators = network({"a": steps, "b": steps}, macs=10)
+    found = policies_to_compare(indicators, Budget(bitops="w3a3"))
+    assert set(bits_of(found["uniform"]).values()) == {(3, 3)}
+    assert 3 not in itertools.chain(*bits_of(found["random"]).values(), *bits_of(found["reversed"]).values())
+
+
+def test_where_only_uneven_bits_fit_there_is_no_uniform_policy_and_nothing_that_starts_from_one(network):
+    indicators = network({"a": {2: 0.2, 4: 0.1}})
+    slow_where_equal = {"a": {(2, 2): 9, (4, 4): 9, (2, 4): 1, (4, 2): 1}}
+    found = policies_to_compare(indicators, Budget(latency=(slow_where_equal, 5)), weights={"a": np.arange(9.0)})
+    assert list(found) == ["reversed"]
+    assert bits_of(found["reversed"]) in ({"a": (2, 4)}, {"a": (4, 2)})
+
+
+def test_layers_without_a_bit_width_in_common_are_compared_with_what_there_is(network):
+    indicators = network({"a": {8: 0.1, 5: 0.2}, "b": {4: 0.1, 2: 0.2}}, macs=1)
+    weights = {name: np.arange(9.0) for name in "ab"}
+    found = policies_to_compare(indicators, Budget(bitops=25 + 16), weights=weights)
+    assert list(found) == ["random", "reversed"]
+    assert bits_of(found["random"]) == {"a": (5, 5), "b": (4, 4)}  # 40 would be 8 times 5 alone
+    assert all(bitops_of(indicators, policy) <= 41 for policy in found.values())
+
+
+def test_a_network_without_a_choice_is_compared_with_itself(network):
+    indicators = network({}, fixed={"head": (8, 8)})
+    found = policies_to_compare(indicators, Budget(bitops="1G"), weights={})
+    assert {policy.digest() for policy in found.values()} == {indicators.fewest_bits().digest()}
+
+
+def test_a_memory_that_no_policy_meets_is_refused_with_the_least_that_one_does(three_layers):
+    with pytest.raises(InfeasibleBudgetError, match="^activation_memory=") as caught:
+        policies_to_compare(three_layers, Budget(activation_memory=1))
+    for policy in policies_to_compare(three_layers, Budget(activation_memory=caught.value.minimum)).values():
+        assert {activation for _, activation in bits_of(policy).values()} <= {2, 3, 4}
+
+
+@pytest.mark.parametrize(("argument", "value"), [("alpha", -1), ("alpha", math.nan), ("counting", "paper")])
+def test_an_alpha_or_a_counting_that_cannot_be_is_refused_as_a_search_refuses_it(three_layers, argument, value):
+    with pytest.raises(BudgetError, match=f"^{argument}="):
+        policies_to_compare(three_layers, Budget(bitops="1G"), **{argument: value})
+
+
+@pytest.mark.parametrize("given", [{"bitops": 203}, {"size": 1}, {"compression": 17}], ids=str)
+def test_a_budget_that_no_policy_meets_is_refused_with_the_least_that_one_does(three_layers, given):
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        policies_to_compare(three_layers, Budget(**given))
+    (constraint,) = given
+    policies_to_compare(three_layers, Budget(**{constraint: caught.value.minimum}))
+
+
+@pytest.mark.xfail(strict=True, raises=InfeasibleBudgetError, reason="the outlier moves to the layer of most BitOps")
+def test_a_budget_that_a_search_meets_has_a_reversed_policy_too(network):
+    steps = {2: 0.3, 4: 0.1}
+    outlier = {2: 0.05, 4: 0.06}
+    indicators = network(
+        {"large": steps, "small": outlier}, {"large": steps, "small": steps}, macs={"large": 100, "small": 1}
+    )
+    budget = Budget(bitops=4 * 100 + 8 * 1)
+    assert bits_of(search(indicators, budget).policy)["large"] == (2, 2)
+    policies_to_compare(indicators, budget)
+
+
+@pytest.mark.xfail(strict=True, raises=BudgetError, reason="times are asked for of bits that no search may choose")
+def test_a_latency_table_that_is_enough_for_a_search_is_enough_to_compare(network):
+    indicators = network({"a": {2: 0.05, 4: 0.1}}, {"a": {2: 0.3, 4: 0.1}})  # 2 weight bits are an outlier
+    budget = Budget(latency=({"a": {(4, 2): 1, (4, 4): 2}}, 2))
+    assert bits_of(search(indicators, budget).policy) == {"a": (4, 4)}
+    policies_to_compare(indicators, budget)

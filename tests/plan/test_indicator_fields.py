@@ -39,7 +39,7 @@ MISSING = object()
         ("candidates", {"2": 1}, '"candidates" must list different bit-widths'),
         ("candidates", [4, 3, 2, 5], "layer 'conv', weight steps: no step at 5 bits, which is a candidate"),
         ("candidates", [4, 3], "layer 'conv', weight steps: a step at '2' bits, which is not a candidate"),
-        ("candidates", [4.0, 3, 2], "layer 'conv', weight steps: no step at 4.0 bits"),
+        ("candidates", [4.0, 3, 2], '"candidates" must list different bit-widths, found \\[4.0, 3, 2\\]'),
         ("layers", {}, '"layers" must list at least one layer by name'),
         ("layers", [], '"layers" must list at least one layer by name'),
         ("layers/conv", 3, "layer 'conv': must be a JSON object, found 3"),

@@ -9,14 +9,13 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file, save, save_file
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, UnknownModelError
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.quant.convert import read_indicators, select_policy, set_policy_
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry import load_float_network, load_supernet, save_entry, save_float_network, seal_entry
+from limpq_hub.zoo.entry import load_float_network, load_supernet, save_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import load
-from limpq_hub.zoo.network import NetworkSpec
 
 LAYER = "layer2.0.conv1"
 
@@ -208,26 +207,6 @@ def test_an_input_size_that_the_network_does_not_take_is_refused(entry_copy, res
 # The float network
 
 
-@pytest.fixture
-def float_network(tiny):
-    """A float network of the entry, with random weights and statistics, in train mode."""
-    torch.manual_seed(3)
-    network = NetworkSpec.of(tiny.supernet).build().train()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.2, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-    return network
-
-
-@pytest.fixture
-def with_float(entry_copy, float_network, tiny):
-    """The copy of the entry with its float network, sealed."""
-    save_float_network(entry_copy, float_network)
-    seal_entry(entry_copy, NetworkSpec.of(tiny.supernet))
-    return entry_copy
-
-
 def test_a_float_network_comes_back_as_half_precision_leaves_it(with_float, float_network, tiny):
     original = float_network.state_dict()
     found = load_float_network(open_local_folder(with_float, "entry"))
@@ -251,48 +230,6 @@ def test_an_entry_with_a_float_network_still_gives_its_supernet_and_policies(wit
     assert "float.safetensors.gz" in open_local_folder(with_float, "entry").files
     assert torch.equal(read_supernet(with_float).fc.weight, read_supernet(tiny.folder).fc.weight)
     assert load(f"local-dir:{with_float}", bitops="w3a3").limpq.weights == "finetuned"
-
-
-def test_an_entry_without_a_float_network_says_what_to_give_instead(tiny):
-    message = f"{tiny.folder} holds no float.safetensors.gz; give the float network as --weights FILE"
-    with pytest.raises(UnknownModelError, match=f"^{re.escape(message)}$"):
-        load_float_network(open_local_folder(tiny.folder, "entry"))
-
-
-def test_a_float_network_that_is_not_sealed_is_none_of_the_entry(entry_copy, float_network):
-    before = (entry_copy / "config.json").read_bytes()
-    save_float_network(entry_copy, float_network)
-    assert (entry_copy / "config.json").read_bytes() == before
-    with pytest.raises(UnknownModelError, match="holds no float.safetensors.gz"):
-        load_float_network(open_local_folder(entry_copy, "entry"))
-
-
-@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
-def test_a_damaged_float_network_is_refused_by_name(with_float, damage):
-    path = with_float / "float.safetensors.gz"
-    data = path.read_bytes()
-    path.unlink()
-    if damage != "missing":
-        path.write_bytes(data[:-100] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
-    message = r"/float\.safetensors\.gz is (damaged: its \d+ bytes are not|missing; fetch the artifact again)"
-    with pytest.raises(ArtifactIntegrityError, match=message):
-        load_float_network(open_local_folder(with_float, "entry"))
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (gzip.compress(b"weights"), "is not a safetensors file: "),
-        (b"weights", "is not a gzip file; fetch the artifact again"),
-        (gzip.compress(b"weights")[:-4], "is not a gzip file; fetch the artifact again"),
-        (gzip.compress(bytes(2**24)), "holds more than the weights of the network; fetch the artifact again"),
-    ],
-)
-def test_a_float_network_that_is_no_compressed_safetensors_file_is_refused(with_float, reseal, data, message):
-    (with_float / "float.safetensors.gz").write_bytes(data)
-    reseal(with_float)
-    with pytest.raises(ArtifactFormatError, match=rf"/float\.safetensors\.gz {message}"):
-        load_float_network(open_local_folder(with_float, "entry"))
 
 
 @pytest.mark.parametrize(

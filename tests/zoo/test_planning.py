@@ -1,15 +1,30 @@
-"""Tests of search() and of what it takes as a model; none of it imports torch."""
+"""Tests of search(), frontier() and baselines(), and of what they take as a model; none of it imports torch."""
 
+import gzip
+import inspect
 import json
 import re
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
+from safetensors.numpy import load as load_arrays
 
 import limpq_hub
-from limpq_hub.errors import ArtifactFormatError, BudgetError, InfeasibleBudgetError, UnknownModelError
+from limpq_hub.errors import (
+    ArtifactError,
+    ArtifactFormatError,
+    BudgetError,
+    InfeasibleBudgetError,
+    UnknownModelError,
+)
+from limpq_hub.plan.baseline_policies import policies_to_compare
+from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.pareto import ANY_BITOPS
 from limpq_hub.zoo.planning import indicators_of
+
+BASELINES = ["uniform", "uniform filled", "random", "reversed"]
 
 
 def test_search_never_imports_torch(run_python, tiny, tmp_path):
@@ -32,11 +47,18 @@ def test_search_never_imports_torch(run_python, tiny, tmp_path):
         "search resnet18 --bitops 3G",
         "search resnet18 --size 3MB --json",
         "frontier resnet18 --points 3",
+        "frontier resnet18 --points 3 --plot FOLDER/front.png",
+        "search resnet18 --bitops 3G --plot FOLDER/bits.png --output FOLDER/bits.json --format hawq",
+        "compare resnet18 --bitops 3G",
+        "compare resnet18 --size 3MB --json",
+        "explain resnet18 --bitops 3G",
+        "explain resnet18 --bitops 3G --json",
         "list",
         "info resnet18",
     ],
 )
-def test_the_command_line_never_imports_torch_to_search_or_list(run_python, command):
+def test_the_command_line_never_imports_torch_to_search_or_list(run_python, tmp_path, command):
+    command = command.replace("FOLDER", str(tmp_path))
     code = (
         "import sys\n"
         "from limpq_hub import cli\n"
@@ -181,11 +203,46 @@ def test_the_frontier_has_a_hundred_budgets_unless_told_otherwise(tiny, monkeypa
     asked = []
     monkeypatch.setattr("limpq_hub.zoo.planning.pareto_front", lambda *given, **more: asked.append((given, more)))
     limpq_hub.frontier(tiny.indicators)
-    limpq_hub.frontier(tiny.indicators, points=7, alpha=0.5, counting="limpq")
+    given = {
+        "alpha": 0.5,
+        "candidates": [2, 4],
+        "pin": {"fc": (8, 8)},
+        "exclude": ["conv1.*"],
+        "tie": [["layer1.*"]],
+        "counting": "limpq",
+        "time_limit_s": 3,
+    }
+    limpq_hub.frontier(tiny.indicators, points=7, size="4MB", **given)
+    every = dict.fromkeys(given) | {"counting": "exact", "time_limit_s": 10}
     assert asked == [
-        ((tiny.indicators, 100), {"alpha": None, "counting": "exact"}),
-        ((tiny.indicators, 7), {"alpha": 0.5, "counting": "limpq"}),
+        ((tiny.indicators, 100), {"budget": Budget(bitops=ANY_BITOPS)} | every),
+        ((tiny.indicators, 7), {"budget": Budget(bitops=ANY_BITOPS, size="4MB")} | given),
     ]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"candidates": [2, 4]},
+        {"pin": {"layer4.*": (3, 2)}, "exclude": ["layer1.0.conv1"]},
+        {"tie": [["layer3.*"], ["layer4.*"]], "alpha": 0.3},
+    ],
+    ids=" ".join,
+)
+def test_each_plan_of_the_frontier_is_the_search_with_the_same_choices(tiny, choices):
+    plans = limpq_hub.frontier(tiny.name, points=6, **choices)
+    assert len(plans) > 2
+    for plan in plans:
+        assert plan.objective == limpq_hub.search(tiny.name, bitops=plan.bitops, **choices).objective
+        of = plan.policy.layers
+        searched = {name: bits for name, bits in of.items() if not tiny.costs[name].fixed}
+        if "candidates" in choices:
+            assert {bit for bits in searched.values() for bit in (bits.weight, bits.activation)} <= {2, 4}
+        if "pin" in choices:
+            assert {(of[name].weight, of[name].activation) for name in of if name.startswith("layer4.")} == {(3, 2)}
+            assert (of["layer1.0.conv1"].weight, of["layer1.0.conv1"].activation) == (4, 4)
+        if "tie" in choices:
+            assert len({bits for name, bits in of.items() if name.startswith("layer3.")}) == 1
 
 
 def test_name_path_text_and_indicators_give_the_same_frontier(tiny):
@@ -205,3 +262,214 @@ def test_a_frontier_of_points_that_cannot_be_is_refused(tiny, points):
 def test_the_frontier_of_an_unknown_model_is_refused():
     with pytest.raises(UnknownModelError, match=r"no model is named 'resnet81'; did you mean resnet18"):
         limpq_hub.frontier("resnet81")
+
+
+LATENCY = {"layer1.0.conv1": {(w, a): w * a / 4 for w in (2, 3, 4) for a in (2, 3, 4)}}
+LIMITS = [
+    {"size": "150kB"},
+    {"compression": "10x"},
+    {"activation_memory": "3072B"},
+    {"latency": (LATENCY, 2)},
+    {"size": "170kB", "latency": (LATENCY, 1.5), "activation_memory": 3072},
+]
+
+
+def meets(tiny, policy, *, counting="exact", **limits):
+    """Return whether a policy of the tiny entry meets limits, recounted in exact integers and fractions."""
+    of = [(cost, policy.layers[name]) for name, cost in tiny.costs.items()]
+    size = Fraction(sum(cost.weights * bits.weight for cost, bits in of), 8)
+    macs = [cost.macs if counting == "exact" else cost.macs_limpq for cost, _ in of]
+    slow = policy.layers["layer1.0.conv1"]
+    units = {"M": 10**6, "kB": 1000, "B": 1, "x": 1, "": 1}
+
+    def number(value):
+        text = str(value)
+        unit = text.lstrip("0123456789.")
+        return Fraction(text.removesuffix(unit)) * units[unit]
+
+    within = {
+        "bitops": lambda limit: (
+            sum(count * bits.weight * bits.activation for count, (_, bits) in zip(macs, of, strict=True))
+            <= number(limit)
+        ),
+        "size": lambda limit: size <= number(limit),
+        "compression": lambda limit: sum(4 * cost.weights for cost, _ in of) >= number(limit) * size,
+        "activation_memory": lambda limit: all(cost.inputs * bits.activation <= 8 * number(limit) for cost, bits in of),
+        "latency": lambda limit: Fraction(slow.weight * slow.activation, 4) <= number(limit[1]),
+    }
+    return all(within[kind](limit) for kind, limit in limits.items())
+
+
+@pytest.mark.parametrize("counting", ["exact", "limpq"])
+@pytest.mark.parametrize("limits", LIMITS, ids=lambda limits: " ".join(limits))
+def test_every_plan_of_the_frontier_meets_the_other_limits_and_is_the_search_at_its_bitops(tiny, limits, counting):
+    free = limpq_hub.frontier(tiny.name, points=9, counting=counting)
+    plans = limpq_hub.frontier(tiny.name, points=9, counting=counting, **limits)
+    assert len(plans) > 1
+    # The first layer is fixed at 8 bits and has the largest input: no other limit on the memory can be met and bind.
+    assert limits.keys() == {"activation_memory"} or not all(meets(tiny, plan.policy, **limits) for plan in free)
+    for plan in plans:
+        assert meets(tiny, plan.policy, counting=counting, bitops=plan.bitops, **limits)
+        assert (plan.counting, plan.optimal) == (counting, True)
+        expected = limpq_hub.search(tiny.name, bitops=plan.bitops, counting=counting, **limits)
+        assert plan.objective == expected.objective
+    for cheaper, dearer in pairwise(plans):
+        assert cheaper.bitops < dearer.bitops
+        assert cheaper.objective > dearer.objective
+    # The last one is the best that the other limits allow at any number of BitOps.
+    assert plans[-1].objective == limpq_hub.search(tiny.name, bitops="1T", counting=counting, **limits).objective
+
+
+def test_a_limit_that_no_plan_of_the_frontier_meets_is_refused_with_the_least_that_one_does(tiny):
+    with pytest.raises(InfeasibleBudgetError, match=r'^size="1B" cannot be met: test_resnet at 32x32 needs') as caught:
+        limpq_hub.frontier(tiny.name, size="1B")
+    plans = limpq_hub.frontier(tiny.name, points=3, size=caught.value.minimum)
+    assert {plan.size_bytes for plan in plans} == {caught.value.minimum}
+
+
+def test_limits_of_the_frontier_that_only_conflict_together_are_refused_by_their_names_alone(tiny):
+    # The largest layer has 165,888 weights and is the faster the more bits they have.
+    times = {"layer4.0.conv1": {(w, a): 9 - w for w in (2, 3, 4) for a in (2, 3, 4)}}
+    size = sum(cost.weights * (8 if cost.fixed else 2) for cost in tiny.costs.values()) // 8
+    assert limpq_hub.frontier(tiny.name, points=2, size=size + 165_888 * 2 // 8, latency=(times, 5))
+    message = r'^size="\d+B" cannot be met together with latency: .*; or keep it, and use latency="6" instead$'
+    with pytest.raises(InfeasibleBudgetError, match=message) as caught:
+        limpq_hub.frontier(tiny.name, points=2, size=size + 165_888 * 2 // 8 - 1, latency=(times, 5))
+    assert caught.value.minimum == size + 165_888 * 2 // 8
+    assert "bitops" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [({"size": "4X"}, "size='4X' is not a budget"), ({"latency": 3}, "latency=3 is not a budget")],
+)
+def test_a_malformed_limit_of_the_frontier_is_refused(tiny, limits, message):
+    with pytest.raises(BudgetError, match=f"^{message}"):
+        limpq_hub.frontier(tiny.name, **limits)
+
+
+# Policies to compare with
+
+
+def test_the_baselines_never_import_torch(run_python, with_float):
+    path = str(with_float / "indicators.json")
+    code = (
+        "import sys, limpq_hub\n"
+        f"for model in ('resnet18', {f'local-dir:{with_float}'!r}, {path!r}, limpq_hub.Indicators.load({path!r})):\n"
+        "    budget = '3G' if model == 'resnet18' else 'w3a3'\n"
+        "    print(*limpq_hub.baselines(model, bitops=budget), sep=', ')\n"
+        "print(sorted({'torch', 'timm', 'torchvision', 'huggingface_hub', 'matplotlib'} & set(sys.modules)))"
+    )
+    result = run_python(code)
+    names = ", ".join(BASELINES)
+    assert result.stdout == f"{names}, sensitivity\n" * 2 + f"{names}\n" * 2 + "[]\n"
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_the_baselines_take_the_limits_alpha_and_counting_of_search_under_the_same_names():
+    taken, of_search = (inspect.signature(found).parameters for found in (limpq_hub.baselines, limpq_hub.search))
+    shared = [name for name in taken if name != "seed"]
+    assert shared == ["model", "bitops", "size", "compression", "activation_memory", "latency", "alpha", "counting"]
+    for name in shared:
+        assert (taken[name].default, taken[name].kind) == (of_search[name].default, of_search[name].kind), name
+        assert taken[name].annotation == of_search[name].annotation, name
+    assert taken["seed"].default == 0
+
+
+def test_name_path_text_and_indicators_give_the_same_baselines(tiny):
+    path = tiny.folder / "indicators.json"
+    models = (tiny.name, path, str(path), tiny.indicators)
+    found = [limpq_hub.baselines(model, bitops="w3a3") for model in models]
+    assert list(found[0]) == BASELINES
+    assert all(policies == found[0] for policies in found)
+    assert found[0]["uniform"] == limpq_hub.Policy.uniform("test_resnet", tiny.costs, 3, input_size=32)
+
+
+@pytest.mark.parametrize("counting", ["exact", "limpq"])
+@pytest.mark.parametrize("limits", [{"bitops": "40M"}, *LIMITS, {"bitops": "40M", "size": "150kB"}], ids=" ".join)
+def test_every_baseline_meets_the_same_limits_as_the_search(tiny, with_float, limits, counting):
+    name = f"local-dir:{with_float}"
+    for seed in range(3):
+        found = limpq_hub.baselines(name, seed=seed, counting=counting, **limits)
+        assert list(found) == [*BASELINES, "sensitivity"]
+        found["search"] = limpq_hub.search(name, counting=counting, **limits).policy
+        for policy in found.values():
+            assert meets(tiny, policy, counting=counting, **limits)
+            assert list(policy.layers) == list(tiny.costs)
+
+
+def test_no_baseline_is_better_than_the_search(tiny, with_float):
+    for budget in ("w2a3", "w3a3", "w3a4"):
+        best = limpq_hub.search(tiny.name, bitops=budget)
+        assert not best.excluded
+        for policy in limpq_hub.baselines(f"local-dir:{with_float}", bitops=budget).values():
+            found = limpq_hub.Plan.of_policy(tiny.indicators, policy)
+            # A search adds up whole multiples of 2^-50 of the largest objective.
+            assert found.objective >= best.objective * (1 - 1e-12)
+
+
+def test_the_sensitivity_is_that_of_the_float_weights_that_ship_with_the_entry(tiny, with_float):
+    found = limpq_hub.baselines(f"local-dir:{with_float}", bitops="w3a3")
+    tensors = load_arrays(gzip.decompress((with_float / "float.safetensors.gz").read_bytes()))
+    weights = {name: tensors[f"{name}.weight"].astype("float32").ravel() for name in tiny.costs}
+    expected = policies_to_compare(tiny.indicators, Budget(bitops="w3a3"), weights=weights)
+    assert found == expected
+    assert len({bits.weight for bits in found["sensitivity"].layers.values()}) > 2
+    assert {bits.activation for bits in found["sensitivity"].layers.values()} == {3, 8}
+
+
+def test_a_damaged_float_network_is_not_passed_over(with_float):
+    path = with_float / "float.safetensors.gz"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match=r"float\.safetensors\.gz is "):
+        limpq_hub.baselines(f"local-dir:{with_float}", bitops="w3a3")
+
+
+def test_seed_alpha_and_counting_reach_the_baselines(tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "limpq_hub.zoo.planning.policies_to_compare", lambda *given, **more: asked.append((given, more))
+    )
+    limpq_hub.baselines(tiny.name, size="4MB", seed=7, alpha=0.5, counting="limpq")
+    ((indicators, budget), more) = asked[0]
+    assert indicators.to_json() == tiny.indicators.to_json()
+    assert budget == Budget(size="4MB")
+    assert more == {"seed": 7, "alpha": 0.5, "counting": "limpq", "weights": None}
+
+
+def test_the_bundled_model_has_all_baselines_within_three_giga_bitops():
+    indicators = indicators_of("resnet18")
+    found = limpq_hub.baselines("resnet18", bitops="3G", seed=1)
+    assert list(found) == [*BASELINES, "sensitivity"]
+    for policy in found.values():
+        bitops = sum(
+            cost.macs * policy.layers[name].weight * policy.layers[name].activation
+            for name, cost in indicators.costs.items()
+        )
+        assert bitops <= 3_000_000_000
+    assert len({policy.digest() for policy in found.values()}) == 5
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "error", "message"),
+    [
+        ("resnet18", {}, BudgetError, "no budget was given: use for example"),
+        ("resnet18", {"bitops": "3X"}, BudgetError, "bitops='3X' is not a budget: the unit 'X' is not known"),
+        ("resnet18", {"activation_memory": 1}, InfeasibleBudgetError, 'activation_memory="1B" cannot be met'),
+        ("resnet81", {"bitops": "3G"}, UnknownModelError, "no model is named 'resnet81'; did you mean resnet18"),
+        ("missing.json", {"bitops": "3G"}, UnknownModelError, "there is no file 'missing.json'"),
+        (None, {"bitops": "3G"}, UnknownModelError, "a model is named by text, found None"),
+    ],
+)
+def test_baselines_that_cannot_be_are_refused_as_a_search_is(model, given, error, message):
+    for function in (limpq_hub.baselines, limpq_hub.search):
+        with pytest.raises(error, match=f"^{re.escape(message)}"):
+            function(model, **given)
+
+
+@pytest.mark.parametrize("given", [{"bitops": 1}, {"size": "1kB"}, {"compression": 100}], ids=str)
+def test_a_budget_that_no_baseline_meets_is_refused_as_the_search_refuses_it(tiny, given):
+    with pytest.raises(InfeasibleBudgetError) as searched:
+        limpq_hub.search(tiny.name, **given)
+    with pytest.raises(InfeasibleBudgetError, match=f"^{re.escape(str(searched.value))}$"):
+        limpq_hub.baselines(tiny.name, **given)
