@@ -27,14 +27,14 @@ class Tables:
         costs: [units, options], at least 0; infinite where a unit has no such option or cannot afford it.
         rows: [rows, units, options], at least 0.
         limits: [rows], the most that the chosen coefficients of each row may add up to, at least 0.
-        offsets, units: of each row, what was taken out of its limit, and what was divided by.
+        offsets, divisors: of each row, what was taken out of its limit, and what was divided by.
     """
 
     costs: Floats
     rows: Floats
     limits: Floats
     offsets: tuple[int, ...]
-    units: tuple[int, ...]
+    divisors: tuple[int, ...]
 
     @classmethod
     def of(cls, costs: Sequence[Sequence[float]], rows: Sequence[Row]) -> Tables | None:
@@ -57,7 +57,7 @@ class Tables:
         # By a power of two: whole numbers stay what they are.
         exponent = math.frexp(_COST_SUM)[1] - math.frexp(steepest)[1] - 1 if steepest else 0
         slopes[there] = np.rint(np.ldexp(slopes[there], exponent))
-        coefficients, limits, offsets, units = np.zeros((len(rows), *shape)), np.zeros(len(rows)), [], []
+        coefficients, limits, offsets, divisors = np.zeros((len(rows), *shape)), np.zeros(len(rows)), [], []
         for index, row in enumerate(rows):
             if sum(map(max, row.coefficients)) > _LARGEST_SUM:
                 return None
@@ -66,15 +66,15 @@ class Tables:
             least = np.where(there, coefficients[index], np.inf).min(1, keepdims=True)
             coefficients[index] = np.where(there, coefficients[index] - least, 0.0)
             offsets.append(int(least.sum()))
-            units.append(int(np.gcd.reduce(coefficients[index].astype(np.int64), axis=None)) or 1)
-            coefficients[index] /= units[-1]
-            limits[index] = (min(row.limit, _LARGEST_SUM) - offsets[-1]) // units[-1]
+            divisors.append(int(np.gcd.reduce(coefficients[index].astype(np.int64), axis=None)) or 1)
+            coefficients[index] /= divisors[-1]
+            limits[index] = (min(row.limit, _LARGEST_SUM) - offsets[-1]) // divisors[-1]
         slopes[(coefficients > limits[:, None, None]).any(0)] = np.inf
-        return cls(slopes, coefficients, limits, tuple(offsets), tuple(units))
+        return cls(slopes, coefficients, limits, tuple(offsets), tuple(divisors))
 
     def limit(self, row: int, value: int) -> int:
         """Return what the limit `value` of a row is in these tables."""
-        return (value - self.offsets[row]) // self.units[row]
+        return (value - self.offsets[row]) // self.divisors[row]
 
     def within(self, row: int, value: int) -> Tables:
         """Return the same tables with the smaller limit `value` of one row."""

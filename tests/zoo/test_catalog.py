@@ -7,10 +7,18 @@ import shutil
 import pytest
 
 from limpq_hub import list_models
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, UnknownModelError
+from limpq_hub.errors import (
+    ArtifactError,
+    ArtifactFormatError,
+    ArtifactIntegrityError,
+    HubNotFoundError,
+    UnknownModelError,
+)
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo import catalog
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import seal_entry
+from limpq_hub.zoo.network import NetworkSpec
 
 
 @pytest.fixture
@@ -91,6 +99,35 @@ def test_a_revision_of_a_local_folder_is_refused_with_advice_that_can_be_followe
     with pytest.raises(UnknownModelError, match="revision='v1' is for models on the Hub") as caught:
         find_entry(tiny.name, revision="v1")
     assert "owner/local-dir:" not in str(caught.value)
+
+
+def test_a_bare_name_that_is_not_bundled_is_served_by_the_owner_of_the_environment(bundle, on_hub, monkeypatch):
+    on_hub.hub.commit("you/some_net-limpq", on_hub.hub.files("you/tiny"))
+    monkeypatch.setenv("LIMPQ_HUB_OWNER", "you")
+    entry = find_entry("some_net", cache_dir=on_hub.cache)
+    assert (entry.name, entry.source) == ("hf-hub:you/some_net-limpq", "hub")
+    assert entry.revision == on_hub.hub.references("you/some_net-limpq")["refs/heads/main"]
+    came = len(on_hub.hub.requests)
+    for bundled in ("test_resnet", "other_net.noise"):
+        assert find_entry(bundled).source == "bundled"
+    assert len(on_hub.hub.requests) == came
+    on_hub.hub.tag("you/some_net-limpq", "v1")
+    assert find_entry("some_net", revision="v1", cache_dir=on_hub.cache).revision == entry.revision
+    with pytest.raises(HubNotFoundError, match="^you/other-limpq@main: the Hub shows no such repository"):
+        find_entry("other", cache_dir=on_hub.cache)
+    monkeypatch.setenv("LIMPQ_HUB_OWNER", "")
+    with pytest.raises(UnknownModelError, match="no model is named 'some_net'"):
+        find_entry("some_net", cache_dir=on_hub.cache)
+
+
+def test_a_data_set_that_the_indicators_name_stands_in_the_config(tiny, entry_copy):
+    path = entry_copy / "indicators.json"
+    for data, expected in (({"name": "noise-10", "images": 3}, "noise-10"), ({"images": 3}, None), ("noise", None)):
+        indicators = json.loads(path.read_text()) | {"provenance": {"data": data}}
+        path.write_text(json.dumps(indicators))
+        seal_entry(entry_copy, NetworkSpec.of(tiny.supernet))
+        config = find_entry(f"local-dir:{entry_copy}").folder.config
+        assert config.get("dataset") == expected
 
 
 def test_a_local_folder_is_found_by_its_path(tiny):

@@ -72,9 +72,6 @@ def test_a_revision_that_is_not_in_the_cache_is_named(cache, revision):
         find_entry(f"hf-hub:nobody/tiny@{revision}", cache_dir=str(cache))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="defect: resolve_commit names the cache's folder before `_asked` turns HFValidationError around"
-)
 @pytest.mark.parametrize(
     "repo",
     [

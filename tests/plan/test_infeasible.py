@@ -1,0 +1,162 @@
+"""Budgets that cannot be met: what the error advises works, and a little less fails."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import numpy as np
+import pytest
+
+from limpq_hub.errors import InfeasibleBudgetError, SearchError
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.infeasible import conflict
+from limpq_hub.plan.optimum import search
+from limpq_hub.plan.question import Question
+
+ADVICE = re.compile(r'use (\w+)="([^"]*)"')
+
+
+def budget_of(limits, table):
+    """Return the budget of the given limits, the latency by `table`."""
+    return Budget(**{name: (table, limit) if name == "latency" else limit for name, limit in limits.items()})
+
+
+def checked_advice(indicators, limits, table, one_less):
+    """Assert that each change that the error advises works, one less fails; return the constraints it names."""
+    with pytest.raises(InfeasibleBudgetError, match=r" cannot be met together with ") as caught:
+        search(indicators, budget_of(limits, table))
+    advised = ADVICE.findall(str(caught.value))
+    for name, text in advised:
+        search(indicators, budget_of(limits | {name: text}, table))
+        worse = one_less(text, by=-1 if name == "compression" else 1)
+        with pytest.raises(InfeasibleBudgetError, match="cannot be met"):
+            search(indicators, budget_of(limits | {name: worse}, table))
+    return [name for name, _ in advised]
+
+
+@pytest.fixture
+def torn(random_network):
+    """Return a function that draws a network, and times that fall where the bits rise."""
+
+    def draw(rng, largest):
+        indicators = random_network(rng, layers=3, candidates=(2, 4), largest=largest)
+        pairs = [(weight, activation) for weight in (2, 4) for activation in (2, 4)]
+        table = {
+            name: {(w, a): 100 - rng.randint(1, 12) * w - rng.randint(1, 12) * a for w, a in pairs}
+            for name in indicators.weight_steps
+        }
+        return indicators, table
+
+    return draw
+
+
+def limits_that_conflict(rng, indicators, table, outcomes, names):
+    """Return limits, each of which some policy meets but none meets all, or None where these can be met together."""
+    size = -(-outcomes.size_bits // 8)
+    values = {"bitops": outcomes.bitops, "size": size, "compression": size, "latency": outcomes.latency}
+    limits = {name: int(rng.choice(values[name])) for name in names}
+    if np.logical_and.reduce([values[name] <= limit for name, limit in limits.items()]).any():
+        return None
+    if "compression" in limits:
+        # In thousandths, rounded down: the size still meets it.
+        ratio = 32 * sum(cost.weights for cost in indicators.costs.values()) * 1000 // (8 * limits["compression"])
+        limits["compression"] = f"{ratio / 1000:.3f}x"
+    return limits
+
+
+@pytest.mark.parametrize("other", ["bitops", "size", "compression"])
+@pytest.mark.parametrize("largest", [10**3, 10**6, 10**9])
+def test_of_two_constraints_that_conflict_either_can_be_changed_as_advised_and_by_no_less(
+    torn, every_policy, one_less, other, largest
+):
+    checked = 0
+    for seed in range(400):
+        rng = random.Random(seed)
+        indicators, table = torn(rng, largest)
+        limits = limits_that_conflict(rng, indicators, table, every_policy(indicators, table), (other, "latency"))
+        if limits:
+            assert checked_advice(indicators, limits, table, one_less) == [other, "latency"]
+            checked += 1
+    assert checked >= 15
+
+
+def test_of_three_constraints_the_one_that_takes_no_part_is_not_named(torn, every_policy, one_less):
+    checked = 0
+    for seed in range(70):
+        rng = random.Random(seed)
+        indicators, table = torn(rng, 10**6)
+        names = ("bitops", "latency")
+        limits = limits_that_conflict(rng, indicators, table, every_policy(indicators, table), names)
+        if limits:
+            enough = sum(cost.weights for cost in indicators.costs.values())  # a byte for each weight
+            with pytest.raises(InfeasibleBudgetError, match="cannot be met together with latency") as caught:
+                search(indicators, budget_of(limits | {"size": enough}, table))
+            assert "size" not in str(caught.value)
+            assert checked_advice(indicators, limits | {"size": enough}, table, one_less) == ["bitops", "latency"]
+            checked += 1
+    assert checked >= 10
+
+
+def test_of_three_constraints_that_conflict_in_two_ways_only_a_change_that_works_is_advised(
+    torn, every_policy, one_less
+):
+    advised = []
+    for seed in range(80):
+        rng = random.Random(seed)
+        indicators, table = torn(rng, 10**3)
+        names = ("bitops", "size", "latency")
+        limits = limits_that_conflict(rng, indicators, table, every_policy(indicators, table), names)
+        if limits:
+            advised.append(checked_advice(indicators, limits, table, one_less))
+    assert len(advised) >= 10
+    assert all(advised)
+
+
+def test_where_only_one_of_three_constraints_can_give_way_only_that_one_is_advised(network):
+    # "a" is fast with 4 weight bits only, which the size forbids; "b" with 4 activation bits, which the BitOps forbid.
+    indicators = network(
+        {"a": {2: 0.4, 4: 0.2}, "b": {2: 0.4, 4: 0.2}}, macs={"a": 1, "b": 100}, weights={"a": 800, "b": 8}
+    )
+    table = {
+        "a": {(w, a): 1 if w == 4 else 9 for w in (2, 4) for a in (2, 4)},
+        "b": {(w, a): 1 if a == 4 else 9 for w in (2, 4) for a in (2, 4)},
+    }
+    with pytest.raises(InfeasibleBudgetError, match="cannot be met") as caught:
+        search(indicators, Budget(bitops=600, size=300, latency=(table, 2)))
+    assert ADVICE.findall(str(caught.value)) == [("latency", "18")]
+    search(indicators, Budget(bitops=600, size=300, latency=(table, 18)))
+
+
+def test_two_constraints_that_conflict_solved_by_hand(network):
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, macs=1000, weights=800)
+    fast_at_four = {"a": {(2, 4): 9.5, (4, 4): 1.25}}
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(bitops="8K", latency=(fast_at_four, 2)))
+    assert str(caught.value) == (
+        'bitops="8K" cannot be met together with latency: toynet at 32x32 needs at least 16.00K and uses at most '
+        '16.00K; use bitops="16.00K" or more, or a smaller input; or keep it, and use latency="9.5" instead'
+    )
+    error = caught.value
+    assert (error.requested, error.minimum, error.maximum, error.constraint) == (8000, 16000, 16000, "bitops")
+
+
+def test_each_constraint_that_cannot_be_met_alone_is_named_with_what_it_needs(network):
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, macs=1000, weights=800)
+    because = "(every searched layer at its fewest bits, first and last at 8)"
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(bitops="8K", size=199))
+    assert str(caught.value) == (
+        f'size="199B" cannot be met: toynet at 32x32 needs at least 200B {because} and uses at most 400B; '
+        'use size="200B" or more'
+    )
+    with pytest.raises(InfeasibleBudgetError, match=r'^bitops="7.999K" .* use bitops="8.00K" .*"200B"') as caught:
+        search(indicators, Budget(bitops=7999, size=199))
+    search(indicators, Budget(bitops="8.00K", size="200B"))
+
+
+def test_a_conflict_of_constraints_that_can_be_met_together_is_a_fault_of_the_solver(network):
+    question = Question.of(network({"a": {2: 0.4, 4: 0.2}}), Budget(bitops="1G", size="1MB"))
+    error = conflict(question, 10)
+    assert isinstance(error, SearchError)
+    assert str(error) == "the solver gave two different answers for this budget; try a slightly other one"

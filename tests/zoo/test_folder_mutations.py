@@ -1,0 +1,69 @@
+"""Every truncation and thousands of flipped bits of each kind of file of an entry: refused, by the name of the file."""
+
+import random
+
+import pytest
+
+from limpq_hub.errors import ArtifactError
+from limpq_hub.zoo.folder import open_folder
+
+FLIPS = 5_000
+FILES = [
+    *("config.json", "indicators.json", "metrics.json", "classes.json", "supernet.safetensors", "float.safetensors.gz"),
+    *("policies/small/config.json", "policies/small/policy.json", "policies/small/metrics.json"),
+    "policies/small/model.safetensors",
+]
+
+
+class InMemory:
+    """What `fetch` returns, as far as it is read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read_bytes(self) -> bytes:
+        return self.data
+
+
+@pytest.fixture
+def refusal(with_float):
+    """A function that reads a file of the entry, replaced by other bytes, and returns what was said, "" if nothing."""
+    content = {path.relative_to(with_float).as_posix(): path.read_bytes() for path in with_float.rglob("*.*")}
+    content = {name: InMemory(data) for name, data in content.items()}
+    whole = open_folder("entry", content.__getitem__, "entry")
+
+    def attempt(file: str, data: bytes) -> str:
+        kept, content[file] = content[file], InMemory(data)
+        try:
+            if file == "config.json":
+                open_folder("entry", content.__getitem__, "entry")
+            else:
+                whole.read(file)
+        except ArtifactError as error:
+            return str(error)
+        finally:
+            content[file] = kept
+        return ""
+
+    attempt.content = content
+    return attempt
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_truncated_at_any_percent_is_refused_by_name(refusal, file):
+    data = refusal.content[file].read_bytes()
+    assert refusal(file, data) == ""
+    for percent in range(100):
+        assert refusal(file, data[: len(data) * percent // 100]).startswith(f"entry/{file}"), percent
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_with_any_flipped_bit_is_refused_by_name(refusal, file):
+    data, rng = refusal.content[file].read_bytes(), random.Random(file)
+    changed = bytearray(data)
+    for _ in range(FLIPS):
+        position, bit = rng.randrange(len(data)), 1 << rng.randrange(8)
+        changed[position] ^= bit
+        assert refusal(file, bytes(changed)).startswith(f"entry/{file}"), (position, bit)
+        changed[position] ^= bit
+    assert changed == data
