@@ -601,7 +601,9 @@ def test_explain_as_json_is_the_explanation_and_nothing_else(limpq, tiny):
     assert (code, err) == (0, "")
     pin = {"conv1.*": (3, 4)}
     plan = search(tiny.name, bitops="w3a3", alpha=0.5, counting="limpq", pin=pin)
-    content, expected = json.loads(out), json.loads(json.dumps(explain(tiny.indicators, plan, pin=pin).to_json()))
+    within = baselines(tiny.indicators, bitops="w3a3", alpha=0.5, counting="limpq")["uniform"]  # of the same budget
+    explained = explain(tiny.indicators, plan, uniform=within, pin=pin)
+    content, expected = json.loads(out), json.loads(json.dumps(explained.to_json()))
     content["plan"]["seconds"] = expected["plan"]["seconds"] = 0
     assert content == expected
     assert not [one for one in content["raises"] if one["layer"].startswith("conv1.")]
@@ -624,6 +626,33 @@ def test_outliers_and_limits_on_the_weights_alone_are_noted(limpq, tiny, tmp_pat
         outlier == "note: layer1.0.conv1: 2 weight bits learned a smaller step than more bits did, so they are left out"
     )
     assert weights.startswith("note: only the weights are limited, so every activation went to its most bits")
+
+
+@pytest.mark.parametrize("command", ["search", "compare", "explain"])
+def test_a_layer_with_brackets_in_its_name_is_shown_as_it_is(limpq, tiny, tmp_path, command):
+    content = tiny.indicators.to_json()
+    layers = {name.replace("layer1.0.conv1", "[/x]"): layer for name, layer in content["layers"].items()}
+    (tmp_path / "brackets.json").write_text(json.dumps(content | {"layers": layers}))
+    code, out, _ = limpq(command, tmp_path / "brackets.json", "--bitops", "w2a3")
+    assert code == 0
+    assert "[/x]" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "search --bitops 3G",
+        "compare --bitops 3G",
+        "explain --bitops 3G",
+        "frontier --points 3",
+    ],
+)
+def test_a_network_without_a_choice_is_shown_by_every_command(limpq, tiny, tmp_path, arguments):
+    content = tiny.indicators.to_json()
+    fixed = {name: layer for name, layer in content["layers"].items() if layer["fixed"]}
+    (tmp_path / "fixed.json").write_text(json.dumps(content | {"layers": fixed}))
+    command, *options = arguments.split()
+    assert limpq(command, tmp_path / "fixed.json", *options)[0] == 0
 
 
 def test_info_shows_layers_budgets_policies_files_and_provenance(limpq, tiny):

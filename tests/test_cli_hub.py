@@ -74,7 +74,6 @@ def test_pull_takes_a_revision(on_hub, limpq):
     assert limpq("pull", f"hf-hub:you/tiny@{old}")[1].endswith(f"commit {old}\n")
 
 
-@pytest.mark.xfail(strict=True, reason="defect: pull calls what lies in a local folder or the package a commit of None")
 def test_pull_of_something_local_names_no_commit(limpq, tiny):
     code, out, _ = limpq("pull", tiny.name)
     assert code == 0
@@ -158,7 +157,6 @@ def test_the_models_of_an_owner_are_listed_with_their_policies(on_hub, limpq):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="defect: one repository that cannot be read hides all others of the owner")
 def test_one_repository_that_cannot_be_read_does_not_hide_the_others(on_hub, limpq):
     on_hub.hub.commit("you/tiny", {"README.md": CARD})
     on_hub.hub.commit("you/broken", {"README.md": CARD, "config.json": b"{}"})
@@ -168,7 +166,6 @@ def test_one_repository_that_cannot_be_read_does_not_hide_the_others(on_hub, lim
     assert "you/broken" in err
 
 
-@pytest.mark.xfail(strict=True, reason="defect: the client's RuntimeError of a failed upload is not caught")
 def test_an_upload_that_breaks_off_is_told_in_one_line(online, limpq, tiny):
     online.hub.fault("/upload/*", "drop", math.inf)
     code, out, err = limpq("push", tiny.name, "you/net")

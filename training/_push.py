@@ -9,6 +9,7 @@ from pathlib import Path
 from limpq_hub.zoo.assembly import assemble_entry
 from limpq_hub.zoo.catalog import Entry, find_entry
 from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.zoo.hub import check_repository, tags_of
 from limpq_hub.zoo.publishing import push_entry
 
 # Options that change nothing but where a result goes.
@@ -20,6 +21,13 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
     group = parser.add_argument_group("Hub")
     group.add_argument(name, metavar="OWNER/NAME", help="repository that the result is published in; none if not given")
     group.add_argument("--private", action="store_true", help="create the repository as a private one")
+
+
+def check_push(options: argparse.Namespace) -> None:
+    """Raise `HubError` unless what `--push-to-hub` names can be published in; before a training, not after it."""
+    if options.push_to_hub:
+        check_repository(options.push_to_hub)
+        tags_of(options.push_to_hub)
 
 
 def push(entry: Entry, repo: str, *, private: bool, **how: object) -> None:

@@ -30,7 +30,7 @@ from _options import (
     positive,
     run,
 )
-from _push import add_push_options, push_with_policy
+from _push import add_push_options, check_push, push_with_policy
 from _run import provenance, training_run
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -69,6 +69,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Fine-tune one policy, save it packed, and measure what was saved."""
     options = parse_options(argv)
+    check_push(options)
     with training_run(options) as accelerator:
         entry = find_entry(options.model)
         plan = plan_for(entry, **budget_of(options))

@@ -40,7 +40,7 @@ from _options import (
     share,
 )
 from _oscillation import update_oscillating_
-from _push import add_push_options, push
+from _push import add_push_options, check_push, push
 from _run import provenance, training_run
 from _shared_stem import SharedStem
 from accelerate import Accelerator
@@ -128,6 +128,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train the supernet, then export what it learned."""
     options = parse_options(argv)
+    check_push(options)
     with training_run(options) as accelerator:
         classes = class_records(options, options.class_names)
         network, teacher = (

@@ -45,7 +45,8 @@ def _pull(options: argparse.Namespace) -> None:
     if options.json:
         print_json(record)
         return
-    print(f"{entry.name}: {len(entry.folder.files)} files, {format_size(size)}, verified; commit {entry.revision}")
+    commit = f"; commit {entry.revision}" if entry.revision else ""
+    print(f"{entry.name}: {len(entry.folder.files)} files, {format_size(size)}, verified{commit}")
 
 
 def _push(options: argparse.Namespace) -> None:

@@ -94,7 +94,8 @@ def _frontier(options: argparse.Namespace) -> None:
     headings = ("BitOps", "size", "compression", "weight bits", "activation bits", "objective", "top-1, joint weights")
     table = new_table(f"{options.model}: the best policy at each budget", *headings)
     for plan in plans:
-        bits = [layer for name, layer in plan.policy.layers.items() if plan.costs[name].fixed is None]
+        searched = [layer for name, layer in plan.policy.layers.items() if plan.costs[name].fixed is None]
+        bits = searched or list(plan.policy.layers.values())
         table.add_row(
             format_bitops(plan.bitops),
             format_size(plan.size_bytes),
@@ -111,6 +112,8 @@ def _frontier(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from rich.markup import escape
+
     from limpq_hub.plan.result import Plan
     from limpq_hub.zoo.planning import baselines, indicators_of, search
 
@@ -125,31 +128,35 @@ def _compare(options: argparse.Namespace) -> None:
     policies = {name: plan.policy for name, plan in plans.items()}
     top1 = {name: _known_top1(entry, policy) for name, policy in policies.items()}
     if options.json:
-        print_json({name: plan.to_json() | {"top1": top1[name]} for name, plan in plans.items()})
+        print_json(
+            {name: plan.to_json() | {"top1": top1[name][0], "weights": top1[name][1]} for name, plan in plans.items()}
+        )
         return
     table = new_table(f"{options.model}: bits of weights / activations in the same budget", "layer", *plans)
     for layer in learned.policy.layers:
         bits = [policy.layers[layer] for policy in policies.values()]
-        table.add_row(layer, *(f"{of_policy.weight}/{of_policy.activation}" for of_policy in bits))
+        table.add_row(escape(layer), *(f"{of_policy.weight}/{of_policy.activation}" for of_policy in bits))
     table.add_section()
     table.add_row("BitOps", *(format_bitops(plan.bitops) for plan in plans.values()))
     table.add_row("weights", *(format_size(plan.size_bytes) for plan in plans.values()))
     table.add_row("objective", *(f"{plan.objective:.4f}" for plan in plans.values()))
-    table.add_row("top-1", *(top1[name] or "not measured" for name in plans))
+    table.add_row("top-1", *(f"{percent(value)} {weights}".strip() for value, weights in top1.values()))
     print_table(table)
     note(f"next: limpq explain {options.model} with the same budget says where the bits went")
 
 
 def _explain(options: argparse.Namespace) -> None:
     from limpq_hub.plan.explanation import explain
-    from limpq_hub.zoo.planning import indicators_of, search
+    from limpq_hub.zoo.planning import baselines, indicators_of, search
 
     indicators = indicators_of(options.model)
     given = search_arguments(options)
     plan = search(indicators, **given)
     _print_notes(plan)
     choices = ("candidates", "pin", "exclude", "tie")
-    explanation = explain(indicators, plan, **{name: given[name] for name in choices if name in given})
+    asked = {name: value for name, value in given.items() if name not in (*choices, "time_limit_s")}
+    uniform = baselines(indicators, **asked).get("uniform")
+    explanation = explain(indicators, plan, uniform=uniform, **{name: given[name] for name in choices if name in given})
     if options.json:
         print_json(explanation.to_json())
         return
@@ -177,14 +184,14 @@ def _print_notes(plan: Plan) -> None:
         note(f"note: {text}")
 
 
-def _known_top1(entry: Entry | None, policy: Policy) -> str | None:
-    """Return what was measured of a policy, fine-tuned or with the joint weights, or None."""
+def _known_top1(entry: Entry | None, policy: Policy) -> tuple[float | None, str]:
+    """Return the top-1 that was measured of a policy, in percent, and of which weights; None if it was not."""
     digest = policy.digest()
     for published in entry.published if entry else ():
         if published.policy_sha256 == digest and published.top1 is not None:
-            return f"{percent(published.top1)} fine-tuned"
+            return published.top1, "fine-tuned"
     measured = entry.measured(digest) if entry else None
-    return None if measured is None else f"{percent(measured)} joint"
+    return measured, "" if measured is None else "joint"
 
 
 def _write_policy(policy: Policy, path: Path, tool: str) -> None:

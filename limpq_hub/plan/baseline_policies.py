@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from limpq_hub.errors import PolicyError
+from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints import fits_of
 from limpq_hub.plan.costs import Counting
@@ -48,8 +49,7 @@ def policies_to_compare(
     Raises:
         InfeasibleBudgetError: no policy meets `budget`.
     """
-    choices = {"alpha": alpha, "counting": counting}
-    search(indicators, budget, **choices)  # where nothing fits, it says what would
+    search(indicators, budget, alpha=alpha, counting=counting)  # where nothing fits, it says what would
     fits = fits_of(indicators, budget, counting)
     found = {}
     try:
@@ -59,11 +59,14 @@ def policies_to_compare(
         pass
     if fits(indicators.fewest_bits()):
         found["random"] = random_policy(indicators, fits, seed)
-    found["reversed"] = search(reversed_importance(indicators), budget, **choices).policy
+    others = {"reversed": reversed_importance(indicators)}
     if weights is not None and "uniform" in found:
         activation = next(found["uniform"].layers[name].activation for name in indicators.activation_steps)
-        rounded = by_weight_errors(indicators, weight_errors(weights, indicators), activation)
-        found["sensitivity"] = search(rounded, budget, counting=counting).policy
+        others["sensitivity"] = by_weight_errors(indicators, weight_errors(weights, indicators), activation)
+    for name, other in others.items():
+        with suppress(BudgetError, InfeasibleBudgetError):  # other outliers, so other bits to choose from
+            chosen = {} if name == "sensitivity" else {"alpha": alpha}
+            found[name] = search(other, budget, counting=counting, **chosen).policy
     return found
 
 

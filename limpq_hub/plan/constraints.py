@@ -140,7 +140,12 @@ def fits_of(indicators: Indicators, budget: Budget, counting: Counting = "exact"
     """Return a function that says whether a policy of learned bits meets `budget`, outliers included."""
     units = units_of(indicators, learned=indicators.candidates)
     units = within_activation_memory(indicators, budget, units)
-    rows = rows_of(indicators, budget, units, counting)
+    try:
+        rows = rows_of(indicators, budget, units, counting)
+    except BudgetError:  # a latency table need not know bits that no search chooses: these do not fit
+        kept, _ = indicators.without_outliers()
+        units = within_activation_memory(kept, budget, units_of(kept, learned=indicators.candidates))
+        rows = rows_of(kept, budget, units, counting)
     places = [{bits: place for place, bits in enumerate(unit.options)} for unit in units]
 
     def fits(policy: Policy) -> bool:

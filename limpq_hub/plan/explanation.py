@@ -25,6 +25,7 @@ class Raise:
         gained: by how much the objective would fall.
         bitops: how many more BitOps an image would take.
         size_bytes: how many more bytes the weights would take.
+        tied: other layers that are raised with it.
     """
 
     layer: str
@@ -33,6 +34,7 @@ class Raise:
     gained: float
     bitops: int
     size_bytes: float
+    tied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Explanation:
     """A plan beside a uniform policy, and every single raise.
 
     Attributes:
-        uniform: the largest policy of equal bits that takes no more BitOps and bytes than the plan, or None.
+        uniform: a policy of equal bits, or None if there is none to compare with.
         raises: most gained per BitOp first.
     """
 
@@ -68,6 +70,7 @@ class Explanation:
 
     def tables(self, most: int = 12) -> list[Table]:
         """Return the differences, and the `most` best raises, to be printed with rich."""
+        from rich.markup import escape
         from rich.table import Table
 
         tables = []
@@ -77,14 +80,16 @@ class Explanation:
             for heading in ("layer", "weight bits", "activation bits"):
                 table.add_column(heading, justify="left" if heading == "layer" else "right")
             for name, (here, there) in self.differences().items():
-                table.add_row(name, _changed(here.weight, there.weight), _changed(here.activation, there.activation))
+                table.add_row(
+                    escape(name), _changed(here.weight, there.weight), _changed(here.activation, there.activation)
+                )
             tables.append(table)
         table = Table(title="What one more bit would cost, the most gained per BitOp first", min_width=60)
         for heading in ("layer", "raise", "objective falls by", "BitOps", "weights"):
             table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right")
         for one in self.raises[:most]:
             table.add_row(
-                one.layer,
+                escape(one.layer) + (f" and {len(one.tied)} tied" if one.tied else ""),
                 f"{one.kind} to {one.bits}",
                 f"{one.gained:.6f}",
                 f"+{format_bitops(one.bitops)}",
@@ -93,16 +98,17 @@ class Explanation:
         return [*tables, table]
 
 
-def explain(indicators: Indicators, plan: Plan, **choices: Any) -> Explanation:
+def explain(indicators: Indicators, plan: Plan, *, uniform: Policy | None = None, **choices: Any) -> Explanation:
     """Return why `plan` looks as it does.
 
     Args:
         indicators: those that the plan was searched in.
+        uniform: what to show it beside; the largest policy of equal bits that takes no more than the plan if None.
         choices: the `candidates`, `pin`, `exclude` and `tie` that it was searched with: what they rule out is no raise.
     """
     costs, model = indicators.costs, indicators.model
-    uniform = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
-    below = [policy for policy in uniform if _is_no_larger(policy, plan)]
+    equal = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
+    below = [policy for policy in equal if _is_no_larger(policy, plan)]
     kept, _ = indicators.without_outliers()
     raises = [
         _raise(indicators, plan, unit, kind)
@@ -110,7 +116,7 @@ def explain(indicators: Indicators, plan: Plan, **choices: Any) -> Explanation:
         for kind in ("weight", "activation")
     ]
     known = sorted(filter(None, raises), key=lambda one: -one.gained / one.bitops)
-    return Explanation(plan, below[0] if below else None, tuple(known))
+    return Explanation(plan, uniform or (below[0] if below else None), tuple(known))
 
 
 def _is_no_larger(policy: Policy, plan: Plan) -> bool:
@@ -129,7 +135,8 @@ def _raise(indicators: Indicators, plan: Plan, unit: Unit, kind: Literal["weight
     raised = min(higher)
     costs = [indicators.costs[name] for name in unit.layers]
     return Raise(
-        layer=unit.layers[0] if len(unit.layers) == 1 else f"{unit.layers[0]} and {len(unit.layers) - 1} tied",
+        layer=unit.layers[0],
+        tied=unit.layers[1:],
         kind=kind,
         bits=getattr(raised, kind),
         gained=sum(

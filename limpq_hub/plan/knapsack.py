@@ -20,7 +20,7 @@ from limpq_hub.plan.tables import Floats, Integers, Tables
 MOST_STATES = 200_000
 MOST_PAIRS = 5_000_000
 _FIRST_ALTERNATIVES = 12
-_WIDEN, _WIDEN_GENTLY = 2.5, 1.4
+_WIDEN, _WIDEN_GENTLY = 2.5, 1.15
 _MANY_STATES = 2_000
 # Relative to costs, and to costs with priced coefficients: more than rounding adds to a reduced cost.
 _SAFETY, _PRICED_SAFETY = 1e-9, 1e-14
@@ -71,14 +71,24 @@ def cheapest(tables: Tables, deadline: float = float("inf"), gap: float = 0.0) -
     widest = highest - bound + safety
     positive = np.sort(reduced[there & (reduced > safety)])
     gap = gap or (float(positive[_FIRST_ALTERNATIVES]) if len(positive) > _FIRST_ALTERNATIVES else widest)
+    by, before = _WIDEN, 0.0
     while True:
         gap = min(gap, widest)
-        choice, states = _within(tables, reduced, prices, gap + safety, deadline)
+        try:
+            choice, states = _within(tables, reduced, prices, gap + safety, deadline)
+        except TooManyStatesError:
+            if by == _WIDEN_GENTLY or not before or time.monotonic() > deadline:
+                raise
+            by = _WIDEN_GENTLY
+            gap = before * by
+            continue
         if choice is not None:
             return Cheapest(choice, max(0.0, float(tables.costs[np.arange(len(choice)), choice].sum()) - bound))
         if gap == widest:
             return None
-        gap *= _WIDEN if states < _MANY_STATES else _WIDEN_GENTLY
+        before = gap
+        by = by if states < _MANY_STATES else _WIDEN_GENTLY
+        gap *= by
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ def read_latency_table(path: str | os.PathLike[str]) -> dict[str, dict[tuple[int
         if not line:
             continue
         try:
+            if len(line) != len(heading):
+                raise ValueError
             layer, weight, activation, time = (line[place] for place in places)
             bits, taken = (int(weight), int(activation)), float(time)
         except (IndexError, ValueError):

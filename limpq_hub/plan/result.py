@@ -168,6 +168,10 @@ class Plan:
             raise ArtifactFormatError(f"{name} is of format {shown(content['format'])}, this version reads {FORMAT}")
         if content["counting"] not in get_args(Counting):
             raise ArtifactFormatError(f"{name}: counting {shown(content['counting'])} is not known")
+        if content["alpha"] < 0:
+            raise ArtifactFormatError(f"{name}: alpha {content['alpha']} is below 0")
+        if any(outlier["kind"] not in ("weight", "activation") for outlier in content["excluded"]):
+            raise ArtifactFormatError(f"{name}: the kind of an excluded entry is neither weight nor activation")
         if content["bound"] > content["objective"]:
             raise ArtifactFormatError(f"{name}: the bound {content['bound']} is above the objective")
         try:
@@ -186,15 +190,16 @@ class Plan:
             notes=tuple(content["notes"]),
             **{key: content[key] for key in _PROOF},
         )
-        for key in ("bitops", "size_bytes", "activation_bytes"):
+        for key in ("bitops", "size_bytes", "activation_bytes", "compression"):
             if getattr(plan, key) != content.get(key):
                 raise ArtifactFormatError(
-                    f"{name}: {key} is {shown(content.get(key))}, a recount gives {getattr(plan, key)}"
+                    f"{name}: {key} is {shown(content.get(key))}, a recount gives {shown(getattr(plan, key))}"
                 )
         return plan
 
     def table(self) -> Table:
         """Return the bits of each layer with what they cost, to be printed with rich."""
+        from rich.markup import escape
         from rich.table import Table
 
         size = f" at {self.policy.input_size}x{self.policy.input_size}" if self.policy.input_size else ""
@@ -210,7 +215,7 @@ class Plan:
             cost = self.costs[name]
             bitops = cost.bitops(bits, self.counting)
             table.add_row(
-                name + (" (fixed)" if cost.fixed else ""),
+                escape(name) + (" (fixed)" if cost.fixed else ""),
                 str(bits.weight),
                 str(bits.activation),
                 format_bitops(cost.macs),
@@ -223,4 +228,4 @@ class Plan:
 def _cost(layer: str, content: Any) -> LayerCost:
     """Return the cost of a layer, read as strictly as that in an `indicators.json`."""
     check_shape(content, dict, f"layer {shown(layer)}")
-    return cost_of(layer, {**content, "fixed": content.get("fixed")}, searchable=False)
+    return cost_of(layer, content, searchable=False)

@@ -38,7 +38,7 @@ def assemble_entry(
         ArtifactError: a file is damaged, `front` is of another supernet, or `target` holds something else.
     """
     for name in checkpoints:
-        if not _POLICY_NAME.fullmatch(name):
+        if not _POLICY_NAME.fullmatch(name) or ".." in name:
             raise ArtifactFormatError(f"{shown(name)} cannot name a policy: use letters, digits, dots and dashes")
     metrics = joint.read_json("metrics.json")
     if front is not None:

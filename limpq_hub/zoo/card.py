@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,9 +98,18 @@ def _joint(entry: Entry) -> str:
 
 
 def _provenance(entry: Entry) -> str:
-    lines = [f"- indicators and joint weights: `{entry.indicators.provenance.get('command', 'unknown command')}`"]
-    lines += [f"- {published.name}: `{published.command or 'unknown command'}`" for published in entry.published]
+    lines = [f"- indicators and joint weights: {_quoted(entry.indicators.provenance.get('command'))}"]
+    lines += [f"- {published.name}: {_quoted(published.command)}" for published in entry.published]
     return "\n".join(["How it came about:", "", *lines])
+
+
+def _quoted(command: object) -> str:
+    """Return a command as code on one line, whatever is in it."""
+    if not isinstance(command, str) or not command.strip():
+        return "an unknown command"
+    command = " ".join(command.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", command)), default=0))
+    return f"{fence} {command} {fence}" if "`" in command else f"`{command}`"
 
 
 def _data_name(entry: Entry) -> str | None:

@@ -51,8 +51,9 @@ def float_weights(folder: SealedFolder, costs: Costs) -> dict[str, NDArray[Any]]
     from safetensors.numpy import load
 
     name = f"{folder.name}/{FLOAT}"
+    content = unpacked_float(folder, at_most=4 * sum(cost.weights for cost in costs.values()))
     try:
-        tensors = load(unpacked_float(folder, at_most=4 * sum(cost.weights for cost in costs.values())))
+        tensors = load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtifactFormatError(f"{name} is not a safetensors file: {str(error)[:100]}") from None
     weights = {}
@@ -61,4 +62,6 @@ def float_weights(folder: SealedFolder, costs: Costs) -> dict[str, NDArray[Any]]
         if found is None or found.size != cost.weights:
             raise ArtifactFormatError(f"{name}: tensor {layer}.weight should hold {cost.weights} numbers")
         weights[layer] = found.astype(np.float32).ravel()
+        if not np.isfinite(weights[layer]).all():
+            raise ArtifactFormatError(f"{name}: tensor {layer}.weight has a value that is not finite")
     return weights

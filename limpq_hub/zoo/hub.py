@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from huggingface_hub import (
     ModelCard,
     ModelCardData,
     constants,
+    get_session,
     hf_hub_download,
 )
 from huggingface_hub.errors import (
@@ -51,9 +53,10 @@ LIBRARY = "limpq-hub"
 _CALLER = {"library_name": LIBRARY, "library_version": __version__}
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*", re.ASCII)
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
-# For a question that the client would otherwise wait for without end.
-_SECONDS = 30
+# How long a request waits where no byte comes.
+_SECONDS, _SECONDS_WHERE_ASKED_AGAIN = 30, 10
 Result = TypeVar("Result")
 
 
@@ -76,11 +79,16 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
     except (HubUnavailableError, HubOfflineError) as error:
         if not reference.is_file():
             raise
-        commit = reference.read_text().strip()
+        commit = reference.read_text(errors="replace").strip()
+        if not _COMMIT.fullmatch(commit):
+            raise
         if isinstance(error, HubUnavailableError):
             warnings.warn(f"{error}; the commit that it named last is used: {commit[:12]}", stacklevel=2)
         return commit
-    write_bytes(reference, commit.encode())
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise HubUnavailableError(f"{repo}@{revision or 'main'}: what the Hub sent is damaged: no commit; try again")
+    with suppress(OSError):  # a cache that cannot be written serves what it has
+        write_bytes(reference, commit.encode())
     return commit
 
 
@@ -157,7 +165,12 @@ def tags_of(repo: str, token: str | None = None) -> dict[str, str]:
 
 def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> None:
     """Give a commit a name that stays."""
-    _asked(repo, commit, lambda: HfApi(token=token, **_CALLER).create_tag(repo, tag=tag, revision=commit))
+    try:
+        _asked(repo, commit, lambda: HfApi(token=token, **_CALLER).create_tag(repo, tag=tag, revision=commit))
+    except HubRefusedError:
+        raise HubRefusedError(
+            f"{repo}: the commit {commit} is there, but the Hub refused the tag {shown(tag)}; push again with another"
+        ) from None
 
 
 def card_text(front_matter: Mapping[str, Any], results: Sequence[Mapping[str, Any]], body: str) -> str:
@@ -171,6 +184,12 @@ def card_text(front_matter: Mapping[str, Any], results: Sequence[Mapping[str, An
     data = ModelCardData(**front_matter, eval_results=[EvalResult(**result) for result in results])
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=False)
     return str(card)
+
+
+def check_repository(repo: str) -> None:
+    """Raise `HubNotFoundError` unless `repo` is owner/name."""
+    if not isinstance(repo, str) or not _REPOSITORY.fullmatch(repo):
+        raise HubNotFoundError(f"{shown(repo)} is not the name of a Hub repository: write owner/name")
 
 
 def check_revision(repo: str, revision: str | None) -> None:
@@ -195,6 +214,7 @@ def _no_entry(repo: str, commit: str, token: str | None) -> Exception:
 
 def _asked(repo: str, revision: str | None, ask: Callable[[], Result]) -> Result:
     where = f"{repo}@{revision or 'main'}"
+    _limit_waiting()
     try:
         return ask()
     except HFValidationError:
@@ -229,10 +249,27 @@ def _asked(repo: str, revision: str | None, ask: Callable[[], Result]) -> Result
         ) from None
     except HTTPError as error:
         raise _unreachable(where, error) from None
-    except (OSError, ValueError) as error:  # of another length than announced, or an answer that is no JSON
+    except (OSError, ValueError, RuntimeError) as error:  # cut off, of another length than announced, or no JSON
         raise HubUnavailableError(
             f"{where}: what the Hub sent is damaged ({type(error).__name__}: {shown(str(error))}); try again"
         ) from None
+
+
+def _limit_waiting() -> None:
+    """Let no request of the client wait without end: it sends most of them without a timeout, and some again."""
+    session = get_session()
+    hooks = session.event_hooks
+    if _limited not in hooks["request"]:
+        session.event_hooks = hooks | {"request": [*hooks["request"], _limited]}
+
+
+def _limited(request: Any) -> None:
+    """Shorten the timeouts of a request of httpx."""
+    seconds = _SECONDS_WHERE_ASKED_AGAIN if request.method in ("HEAD", "GET") else _SECONDS
+    given = request.extensions.get("timeout", {})
+    request.extensions["timeout"] = {
+        kind: seconds if value is None else min(value, seconds) for kind, value in given.items()
+    }
 
 
 def _unreachable(where: str, error: Exception) -> HubUnavailableError:

@@ -60,6 +60,7 @@ def push_entry(
         ArtifactError: a file of the entry is damaged; nothing was sent. Or the Hub gave back something else.
         HubError: the Hub did not take it.
     """
+    hub.check_repository(repo)
     hub.check_revision(repo, tag)
     tags = hub.tags_of(repo, token)
     if tag in tags:

@@ -541,7 +541,6 @@ def test_the_least_that_is_stated_is_that_of_the_search_not_of_the_reversed_one(
         assert caught.value.minimum == 4 * 100 + 8 * 1  # 808 where the large layer is the one that needs 4 bits
 
 
-@pytest.mark.xfail(strict=True, raises=InfeasibleBudgetError, reason="reversed, the large layer has the outlier")
 def test_a_budget_that_a_search_meets_can_be_compared_within(outlier_in_the_small_layer):
     budget = Budget(bitops=4 * 100 + 8 * 1)
     assert bits_of(search(outlier_in_the_small_layer, budget).policy)["large"] == (2, 2)
@@ -549,7 +548,6 @@ def test_a_budget_that_a_search_meets_can_be_compared_within(outlier_in_the_smal
     assert all(bitops_of(outlier_in_the_small_layer, policy) <= 408 for policy in found.values())
 
 
-@pytest.mark.xfail(strict=True, raises=BudgetError, reason="times are asked for of bits that no search may choose")
 def test_a_latency_table_that_is_enough_for_a_search_is_enough_to_compare(network):
     indicators = network({"a": {2: 0.05, 4: 0.1}}, {"a": {2: 0.3, 4: 0.1}})  # 2 weight bits are an outlier
     budget = Budget(latency=({"a": {(4, 2): 1, (4, 4): 2}}, 2))

@@ -169,9 +169,18 @@ def test_tied_layers_are_raised_together(two):
     # Weights to 3: 2 x (0.25 + 0.5) for (10 + 100) x 2 BitOps and 28 bits.
     plan = plan_of(two, (2, 2), (2, 2))
     assert explain(two, plan, tie=[["a", "b"]]).raises == (
-        Raise("a and 1 tied", "weight", 3, gained=1.5, bitops=220, size_bytes=3.5),
-        Raise("a and 1 tied", "activation", 3, gained=0.5, bitops=220, size_bytes=0.0),
+        Raise("a", "weight", 3, gained=1.5, bitops=220, size_bytes=3.5, tied=("b",)),
+        Raise("a", "activation", 3, gained=0.5, bitops=220, size_bytes=0.0, tied=("b",)),
     )
+
+
+def test_tied_layers_are_told_in_the_table(two):
+    assert "a and 1 tied" in printed(explain(two, plan_of(two, (2, 2), (2, 2)), tie=[["a", "b"]]).tables())
+
+
+def test_a_uniform_policy_that_is_given_is_the_one_beside(two):
+    given = Policy.uniform(two.model, two.costs, 4, input_size=two.input_size)
+    assert explain(two, plan_of(two, (2, 2), (2, 2)), uniform=given).uniform == given
 
 
 def test_a_pattern_that_matches_nothing_is_refused_as_in_a_search(two):
@@ -247,7 +256,7 @@ def test_the_json_holds_the_plan_the_uniform_policy_and_every_raise(two):
     assert set(content) == {"plan", "uniform", "raises"}
     assert Plan.from_json(content["plan"]) == plan
     assert Policy.from_json(content["uniform"]) == explanation.uniform
-    assert tuple(Raise(**one) for one in content["raises"]) == explanation.raises
+    assert tuple(Raise(**one | {"tied": tuple(one["tied"])}) for one in content["raises"]) == explanation.raises
 
 
 def test_the_tables_show_signed_differences_and_what_a_raise_costs(two):

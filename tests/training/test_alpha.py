@@ -69,14 +69,14 @@ def test_budgets_lie_halfway_between_uniform_policies_the_largest_pair_left_out(
 
 def test_the_alpha_of_the_least_geometric_mean_is_taken_not_that_of_the_least_sum(found_is_what_was_asked):
     given = {alpha: [1.0, 1.0, 1.0] for alpha in ALPHAS}
-    given |= {0.2: [0.4, 0.4, 0.4], 0.7: [0.01, 0.9, 0.9]}  # geometric means 0.4 and 0.20, sums 1.2 and 1.81
+    given |= {0.3: [0.4, 0.4, 0.4], 4.0: [0.01, 0.9, 0.9]}  # geometric means 0.4 and 0.20, sums 1.2 and 1.81
     budgets = 1095, 1515, 2075
     table = {(alpha, budget): given[alpha][place] for alpha in ALPHAS for place, budget in enumerate(budgets)}
     indicators = indicators_of(6, 5, 4, 3, 2)
     found, record = with_measured_alpha(indicators, Told(table.get))
-    assert found.alpha == 0.7
+    assert found.alpha == 4.0
     assert record == {f"{alpha:g}": given[alpha] for alpha in ALPHAS}
-    assert found.to_json() == indicators.to_json() | {"alpha": 0.7}
+    assert found.to_json() == indicators.to_json() | {"alpha": 4.0}
 
 
 def test_the_first_of_equal_alphas_is_taken(found_is_what_was_asked):
@@ -86,10 +86,10 @@ def test_the_first_of_equal_alphas_is_taken(found_is_what_was_asked):
 
 def test_policies_as_good_as_float_are_no_error(found_is_what_was_asked):
     found, record = with_measured_alpha(
-        indicators_of(4, 3, 2), Told(lambda asked: {0.3: 0.0, 0.45: -1e-8}.get(asked[0], 1e-3))
+        indicators_of(4, 3, 2), Told(lambda asked: {0.3: 0.0, 1.0: -1e-8}.get(asked[0], 1e-3))
     )
     assert found.alpha == 0.3
-    assert (record["0.3"], record["1"]) == ([0.0], [0.001])
+    assert (record["0.3"], record["2"]) == ([0.0], [0.001])
 
 
 def test_divergences_are_recorded_to_five_places(found_is_what_was_asked):

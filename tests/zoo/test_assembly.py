@@ -95,7 +95,6 @@ def test_a_name_that_could_be_a_path_cannot_name_a_policy(joint, checkpoints, tm
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a name with two dots passes, and makes an entry that cannot be opened")
 def test_a_name_that_no_folder_may_list_cannot_name_a_policy(joint, checkpoints, tmp_path):
     with pytest.raises(ArtifactFormatError, match="cannot name a policy"):
         assemble_entry(joint, {"a..b": checkpoints["small"]}, tmp_path / "entry")

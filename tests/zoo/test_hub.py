@@ -323,7 +323,6 @@ def test_the_repositories_of_an_owner_are_those_made_for_this_library(online):
     assert hub.list_repositories("stranger") == []
 
 
-@pytest.mark.xfail(strict=True, reason="defect: resolve_commit cannot remember a revision below a file of the cache")
 def test_a_revision_below_the_name_of_another_is_found(on_hub):
     on_hub.hub.tag("you/tiny", "release")
     assert find_entry("hf-hub:you/tiny@release", cache_dir=on_hub.cache).source == "hub"

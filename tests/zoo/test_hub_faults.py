@@ -168,7 +168,6 @@ def test_a_branch_that_moves_between_two_files_gives_all_of_one_commit(on_hub, t
 
 
 @pytest.mark.parametrize("sha", [None, "", "main", "../../../secret", "f" * 39, "F" * 40])
-@pytest.mark.xfail(strict=True, reason="defect: resolve_commit takes whatever the Hub calls the commit, and writes it")
 def test_an_answer_that_names_no_commit_is_refused_and_not_remembered(on_hub, monkeypatch, sha):
     class Info:
         pass
@@ -179,16 +178,7 @@ def test_an_answer_that_names_no_commit_is_refused_and_not_remembered(on_hub, mo
         client.resolve_commit("you/tiny", None, on_hub.cache, None)
 
 
-NO_COMMIT = "defect: resolve_commit takes whatever the cache calls the commit, here a branch that may move"
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        *(b"", b"\0", b"../../../secret", b"f" * 39),
-        pytest.param(b"main", marks=pytest.mark.xfail(strict=True, reason=NO_COMMIT)),
-    ],
-)
+@pytest.mark.parametrize("damage", [b"", b"\0", b"\xff", b"main", b"../../../secret", b"f" * 39])
 def test_a_damaged_memory_of_the_last_commit_serves_nothing(on_hub, served, tmp_path, damage):
     assert served("commit", "drop") == SERVED
     (reference,) = (tmp_path / "hub-cache").glob("models--you--tiny/refs/main")
@@ -216,13 +206,9 @@ QUESTIONS = {
     "tag": lambda folder: client.create_tag("you/tiny", "v1", COMMIT),
     "upload": lambda folder: client.upload_folder(folder, "you/tiny", message="m"),
 }
-ENDLESS = pytest.mark.xfail(strict=True, reason="defect: asked without a timeout, or with 60 s for each of 7 attempts")
 
 
-@pytest.mark.parametrize(
-    "question",
-    [pytest.param(name, marks=ENDLESS if name not in ("commit", "file anew") else ()) for name in QUESTIONS],
-)
+@pytest.mark.parametrize("question", QUESTIONS)
 def test_a_hub_that_never_answers_is_given_up_within_two_minutes(online, monkeypatch, tmp_path, question):
     http = pytest.importorskip(HTTPError.__module__.partition(".")[0])
     (tmp_path / "config.json").write_text("{}")
@@ -238,9 +224,7 @@ def test_a_hub_that_never_answers_is_given_up_within_two_minutes(online, monkeyp
     close_session()
     set_client_factory(lambda: http.Client(transport=http.MockTransport(never), timeout=None))
     try:
-        with pytest.raises(
-            HubUnavailableError, match=r"^(you|you/tiny@\w+): (the Hub did not answer|what the Hub sent)"
-        ):
+        with pytest.raises(HubUnavailableError, match=r"^you(/tiny)?@\w+: (the Hub did not answer|what the Hub sent)"):
             QUESTIONS[question](tmp_path)
     finally:
         from huggingface_hub.utils._http import default_client_factory
