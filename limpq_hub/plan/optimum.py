@@ -30,8 +30,9 @@ def search(
 
     Of policies that lose the same (to 2^-50 of what any could lose), it is the one with the least sum in the first
     constraint, in the order of `Budget`, then in the second, then the one with the fewest weight bits, then activation
-    bits, in the first layer by name where they differ. PuLP, which takes over for three constraints that add up over
-    layers and where too many policies are nearly the best, returns any one of them, always the same.
+    bits, in the first layer by name where they differ. PuLP takes over for three constraints that add up over layers
+    and where too many policies are nearly the best: it returns any one of those within 1e-9 of the largest importance,
+    always the same.
 
     Args:
         alpha: factor of the weight importance in the objective; that of the indicators if None.

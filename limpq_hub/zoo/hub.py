@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from huggingface_hub import (
     CommitInfo,
@@ -18,36 +18,21 @@ from huggingface_hub import (
     ModelCard,
     ModelCardData,
     constants,
-    get_session,
     hf_hub_download,
-)
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.file_download import repo_folder_name
 
 from limpq_hub import __version__
 from limpq_hub.errors import (
-    HubError,
-    HubGatedError,
     HubNotFoundError,
     HubOfflineError,
     HubRefusedError,
-    HubUnauthorizedError,
     HubUnavailableError,
     UnsafeFileError,
     shown,
 )
 from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.zoo.hub_answers import SECONDS, asked
 
 LIBRARY = "limpq-hub"
 _CALLER = {"library_name": LIBRARY, "library_version": __version__}
@@ -55,9 +40,6 @@ _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*", re.ASCII)
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
-# How long a request waits where no byte comes.
-_SECONDS, _SECONDS_WHERE_ASKED_AGAIN = 30, 10
-Result = TypeVar("Result")
 
 
 def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token: str | None) -> str:
@@ -73,9 +55,9 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
     if revision is not None and _COMMIT.fullmatch(revision):
         return revision
     api = HfApi(token=token, **_CALLER)
-    reference = _asked(repo, revision, lambda: _reference(repo, revision, cache_dir))
+    reference = asked(repo, revision, lambda: _reference(repo, revision, cache_dir))
     try:
-        commit = _asked(repo, revision, lambda: api.model_info(repo, revision=revision, timeout=_SECONDS).sha)
+        commit = asked(repo, revision, lambda: api.model_info(repo, revision=revision, timeout=SECONDS).sha)
     except (HubUnavailableError, HubOfflineError) as error:
         if not reference.is_file():
             raise
@@ -106,7 +88,7 @@ def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: 
     """
     where = {"revision": commit, "cache_dir": cache_dir, "token": token, "force_download": anew}
     try:
-        return Path(_asked(repo, commit, lambda: hf_hub_download(repo, file, **where, **_CALLER)))
+        return Path(asked(repo, commit, lambda: hf_hub_download(repo, file, **where, **_CALLER)))
     except HubNotFoundError:
         if file == "config.json":
             raise _no_entry(repo, commit, token) from None
@@ -115,7 +97,7 @@ def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: 
 
 def list_repositories(owner: str, token: str | None = None) -> list[str]:
     """Return the repositories of `owner` that say they are made for this library, sorted."""
-    found = _asked(owner, None, lambda: list(HfApi(token=token, **_CALLER).list_models(author=owner, filter=LIBRARY)))
+    found = asked(owner, None, lambda: list(HfApi(token=token, **_CALLER).list_models(author=owner, filter=LIBRARY)))
     return sorted(model.id for model in found)
 
 
@@ -151,13 +133,13 @@ def upload_folder(
         deleted = [CommitOperationDelete(file) for file in there if file not in files and file != ".gitattributes"]
         return api.create_commit(repo, [*added, *deleted], commit_message=message, revision=branch, create_pr=create_pr)
 
-    return _asked(repo, branch, upload).oid
+    return asked(repo, branch, upload).oid
 
 
 def tags_of(repo: str, token: str | None = None) -> dict[str, str]:
     """Return the commit of each tag, empty where there is no such repository yet."""
     try:
-        refs = _asked(repo, None, lambda: HfApi(token=token, **_CALLER).list_repo_refs(repo))
+        refs = asked(repo, None, lambda: HfApi(token=token, **_CALLER).list_repo_refs(repo))
     except HubNotFoundError:
         return {}
     return {tag.name: tag.target_commit for tag in refs.tags}
@@ -166,7 +148,7 @@ def tags_of(repo: str, token: str | None = None) -> dict[str, str]:
 def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> None:
     """Give a commit a name that stays."""
     try:
-        _asked(repo, commit, lambda: HfApi(token=token, **_CALLER).create_tag(repo, tag=tag, revision=commit))
+        asked(repo, commit, lambda: HfApi(token=token, **_CALLER).create_tag(repo, tag=tag, revision=commit))
     except HubRefusedError:
         raise HubRefusedError(
             f"{repo}: the commit {commit} is there, but the Hub refused the tag {shown(tag)}; push again with another"
@@ -200,7 +182,7 @@ def check_revision(repo: str, revision: str | None) -> None:
 
 def _no_entry(repo: str, commit: str, token: str | None) -> Exception:
     """Return the error for a repository without `config.json`."""
-    files: Collection[str] = _asked(
+    files: Collection[str] = asked(
         repo, commit, lambda: HfApi(token=token, **_CALLER).list_repo_files(repo, revision=commit)
     )
     pickles = sorted(file for file in files if file.lower().endswith(_PICKLES))
@@ -210,81 +192,3 @@ def _no_entry(repo: str, commit: str, token: str | None) -> Exception:
             "limpq-hub: it is not read"
         )
     return HubNotFoundError(f"{repo}@{commit[:12]} holds no config.json; is it an entry of limpq-hub?")
-
-
-def _asked(repo: str, revision: str | None, ask: Callable[[], Result]) -> Result:
-    where = f"{repo}@{revision or 'main'}"
-    _limit_waiting()
-    try:
-        return ask()
-    except HFValidationError:
-        raise HubNotFoundError(f"{shown(repo)} is not the name of a Hub repository: write hf-hub:owner/name") from None
-    except GatedRepoError:
-        raise HubGatedError(
-            f"{where} is gated; ask for access on its page on the Hub, then give a token that has it"
-        ) from None
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise HubNotFoundError(
-            f"{where}: the Hub shows no such repository or revision ({type(error).__name__}); check the name, or give "
-            "a token that may read it"
-        ) from None
-    except LocalTokenNotFoundError:
-        raise HubUnauthorizedError(f"{where}: no token; run `hf auth login`, or set HF_TOKEN") from None
-    except LocalEntryNotFoundError as error:
-        # The client says so of whatever kept it from the Hub: the cause tells.
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refused(where, error.__cause__) from None
-        if isinstance(error.__cause__, HTTPError):
-            raise _unreachable(where, error.__cause__) from None
-        raise HubOfflineError(
-            f"{where} is not in the cache and the Hub was not reached; go online once, or unset HF_HUB_OFFLINE"
-        ) from None
-    except EntryNotFoundError:
-        raise HubNotFoundError(f"{where} lacks a file of a limpq-hub entry; is it one?") from None
-    except HfHubHTTPError as error:
-        raise _refused(where, error) from None
-    except OfflineModeIsEnabled:
-        raise HubOfflineError(
-            f"{where} is not in the cache and HF_HUB_OFFLINE is set; go online once, or unset it"
-        ) from None
-    except HTTPError as error:
-        raise _unreachable(where, error) from None
-    except (OSError, ValueError, RuntimeError) as error:  # cut off, of another length than announced, or no JSON
-        raise HubUnavailableError(
-            f"{where}: what the Hub sent is damaged ({type(error).__name__}: {shown(str(error))}); try again"
-        ) from None
-
-
-def _limit_waiting() -> None:
-    """Let no request of the client wait without end: it sends most of them without a timeout, and some again."""
-    session = get_session()
-    hooks = session.event_hooks
-    if _limited not in hooks["request"]:
-        session.event_hooks = hooks | {"request": [*hooks["request"], _limited]}
-
-
-def _limited(request: Any) -> None:
-    """Shorten the timeouts of a request of httpx."""
-    seconds = _SECONDS_WHERE_ASKED_AGAIN if request.method in ("HEAD", "GET") else _SECONDS
-    given = request.extensions.get("timeout", {})
-    request.extensions["timeout"] = {
-        kind: seconds if value is None else min(value, seconds) for kind, value in given.items()
-    }
-
-
-def _unreachable(where: str, error: Exception) -> HubUnavailableError:
-    return HubUnavailableError(f"{where}: the Hub did not answer ({type(error).__name__}); try again later")
-
-
-def _refused(where: str, error: HfHubHTTPError) -> HubError:
-    """Return the error for an answer that says no."""
-    status = error.response.status_code if error.response is not None else None
-    if status in (401, 403):
-        return HubUnauthorizedError(
-            f"{where}: the Hub answered {status}; give a token that may do this: run `hf auth login`, or set HF_TOKEN"
-        )
-    if status in (400, 409, 412, 422):
-        return HubRefusedError(
-            f"{where}: the Hub answered {status}: {shown(error.server_message or str(error))}; nothing was changed"
-        )
-    return HubUnavailableError(f"{where}: the Hub did not answer ({status or type(error).__name__}); try again later")

@@ -115,7 +115,7 @@ def check(found, expected):
 def test_with_a_cold_cache_a_fault_is_one_sentence_or_passes(on_hub, served, monkeypatch, place, kind, times):
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
         monkeypatch.setattr(constants, name, 0.2)
-    monkeypatch.setattr(client, "_SECONDS", 0.2)
+    monkeypatch.setattr(client, "SECONDS", 0.2)
     on_hub.hub.fault(PATHS[place], kind, times, seconds=0.6)
     expected = (COLD_COMMIT if place == "commit" else COLD)[kind]
     if times == 1:
@@ -130,7 +130,7 @@ def test_with_a_cold_cache_a_fault_is_one_sentence_or_passes(on_hub, served, mon
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_a_warm_cache_what_the_hub_does_not_say_is_as_before_and_said_so(on_hub, served, monkeypatch, kind):
-    monkeypatch.setattr(client, "_SECONDS", 0.2)
+    monkeypatch.setattr(client, "SECONDS", 0.2)
     assert served("commit", kind) == SERVED
     on_hub.hub.fault(PATHS["commit"], kind, math.inf, seconds=0.6)
     expected = COLD_COMMIT[kind]
