@@ -20,7 +20,7 @@ def indicators() -> Indicators:
 def test_three_billion_bitops_are_refused_with_the_figure_that_works(indicators):
     message = (
         r'bitops="3G" cannot be met: resnet18 at 224x224 needs at least 14\.37G \(every searched layer at its fewest '
-        r'bits, first and last at 8\); use bitops="14\.37G" or more, or a smaller input'
+        r'bits, first and last at 8\) and uses at most 68\.63G; use bitops="14\.37G" or more, or a smaller input'
     )
     with pytest.raises(InfeasibleBudgetError, match=message) as caught:
         search(indicators, Budget(bitops="3G"))

@@ -18,7 +18,7 @@ from _push import add_push_options, push
 
 from limpq_hub.errors import TrainingError, shown
 from limpq_hub.plan.jsonfile import read_json
-from limpq_hub.zoo.assembly import assemble_entry
+from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _named_folder(pair: str) -> tuple[str, str]:
     name, equals, folder = pair.partition("=")
-    if not equals or not name or not folder:
+    if not equals or not folder or not is_policy_name(name):
         raise TrainingError(f"--checkpoint {shown(pair)} is not NAME=DIR, for example 3G=out/resnet18-3G")
     return name, folder
 

@@ -38,7 +38,7 @@ def assemble_entry(
         ArtifactError: a file is damaged, `front` is of another supernet, or `target` holds something else.
     """
     for name in checkpoints:
-        if not _POLICY_NAME.fullmatch(name) or ".." in name:
+        if not is_policy_name(name):
             raise ArtifactFormatError(f"{shown(name)} cannot name a policy: use letters, digits, dots and dashes")
     metrics = joint.read_json("metrics.json")
     if front is not None:
@@ -56,6 +56,11 @@ def assemble_entry(
             copy_verified(checkpoint, building / "policies" / name)
         write_json(building / "metrics.json", metrics)
         seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
+
+
+def is_policy_name(name: str) -> bool:
+    """Return whether a policy can be published under this name: letters, digits, single dots, dashes."""
+    return bool(_POLICY_NAME.fullmatch(name)) and ".." not in name
 
 
 @contextmanager
