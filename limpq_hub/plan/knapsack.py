@@ -21,7 +21,7 @@ MOST_STATES = 200_000
 MOST_PAIRS = 5_000_000
 _FIRST_ALTERNATIVES = 12
 _WIDEN, _WIDEN_GENTLY = 2.5, 1.15
-_MANY_STATES = 2_000
+_MANY_STATES = 500
 # Relative to costs, and to costs with priced coefficients: more than rounding adds to a reduced cost.
 _SAFETY, _PRICED_SAFETY = 1e-9, 1e-14
 
