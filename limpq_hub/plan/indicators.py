@@ -99,6 +99,11 @@ class Indicators:
                 f"choose from {', '.join(map(str, sorted(steps)))}"
             ) from None
 
+    def importances(self, name: str, options: Iterable[LayerBits], alpha: float) -> list[float]:
+        """Return the importance of layer `name` at each of many bits that it learned."""
+        weights, activations = dict(self.weight_steps[name]), dict(self.activation_steps[name])
+        return [activations[bits.activation] + alpha * weights[bits.weight] for bits in options]
+
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
         """Return the indicators without their outliers, and the outliers.
 

@@ -19,7 +19,7 @@ from limpq_hub.plan.tables import Floats, Integers, Tables
 
 MOST_STATES = 200_000
 MOST_PAIRS = 5_000_000
-_FIRST_ALTERNATIVES = 12
+_FIRST_ALTERNATIVES = 30
 _WIDEN, _WIDEN_GENTLY = 2.5, 1.15
 _MANY_STATES = 500
 # Relative to costs, and to costs with priced coefficients: more than rounding adds to a reduced cost.

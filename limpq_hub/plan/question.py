@@ -103,7 +103,9 @@ class Question:
 
 def _importances(indicators: Indicators, unit: Unit, alpha: float) -> list[float]:
     searched = [name for name in unit.layers if indicators.costs[name].fixed is None]
-    found = [math.fsum(indicators.importance(name, bits, alpha) for name in searched) for bits in unit.options]
+    of_layers = [indicators.importances(name, unit.options, alpha) for name in searched]
+    found = of_layers[0] if len(searched) == 1 else [math.fsum(of_bits) for of_bits in zip(*of_layers, strict=True)]
+    found = found or [0.0] * len(unit.options)
     if not all(map(math.isfinite, found)):
         raise BudgetError(f"alpha={alpha:g} makes the importance of layer {shown(unit.layers[0])} infinite; lower it")
     return found

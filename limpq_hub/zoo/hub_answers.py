@@ -101,7 +101,9 @@ def _limited(request: Any) -> None:
 
 
 def _unreachable(where: str, error: Exception) -> HubUnavailableError:
-    return HubUnavailableError(f"{where}: the Hub did not answer ({type(error).__name__}); try again later")
+    return HubUnavailableError(
+        f"{where}: the Hub did not answer ({type(error).__name__}); check the connection, or try again later"
+    )
 
 
 def _refused(where: str, error: HfHubHTTPError) -> HubError:
@@ -115,4 +117,6 @@ def _refused(where: str, error: HfHubHTTPError) -> HubError:
         return HubRefusedError(
             f"{where}: the Hub answered {status}: {shown(error.server_message or str(error))}; nothing was changed"
         )
+    if status == 404:
+        return HubNotFoundError(f"{where}: the Hub answered 404; check the name, and HF_ENDPOINT if it is set")
     return HubUnavailableError(f"{where}: the Hub did not answer ({status or type(error).__name__}); try again later")

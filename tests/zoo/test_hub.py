@@ -174,7 +174,7 @@ REFUSED = "the Hub answered {}; give a token that may do this: run `hf auth logi
             for status in (429, 500, 502, 503, 504)
         ),
         *(
-            (name, 0, HubUnavailableError, f"the Hub did not answer ({name}); try again later")
+            (name, 0, HubUnavailableError, f"the Hub did not answer ({name}); check the connection, or try again later")
             for name in ("ConnectError", "ReadTimeout", "RemoteProtocolError")
         ),
     ],

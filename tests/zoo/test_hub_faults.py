@@ -36,7 +36,8 @@ UNAUTHORIZED = (
     ": the Hub answered {}; give a token that may do this: run `hf auth login`, or set",
 )
 GATED = (HubGatedError, " is gated; ask for access on its page on the Hub, then give a token that has it")
-SILENT = (HubUnavailableError, ": the Hub did not answer ({}); try again later")
+SILENT = (HubUnavailableError, ": the Hub did not answer ({}); check the connection, or try again later")
+BUSY = (HubUnavailableError, ": the Hub did not answer ({}); try again later")
 DAMAGED = (HubUnavailableError, ": what the Hub sent is damaged ({}")
 
 
@@ -53,9 +54,9 @@ COLD = {
     "invalid token": of(UNAUTHORIZED, 401),
     "gated": GATED,
     "forbidden": of(UNAUTHORIZED, 403),
-    "rate limited": of(SILENT, 429),
-    "server error": of(SILENT, 500),
-    "unavailable": of(SILENT, 503),
+    "rate limited": of(BUSY, 429),
+    "server error": of(BUSY, 500),
+    "unavailable": of(BUSY, 503),
     "drop": of(SILENT, "ReadError"),
     "reset": of(SILENT, "ReadError"),
     "early close": of(SILENT, "RemoteProtocolError"),
