@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from typing import Any
 
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
 from limpq_hub.plan.question import Question, check_time_limit
 from limpq_hub.plan.result import Plan
-from limpq_hub.plan.units import Candidates, Pins
 
 
-def search(
-    indicators: Indicators,
-    budget: Budget,
-    *,
-    alpha: float | None = None,
-    candidates: Candidates | None = None,
-    pin: Pins | None = None,
-    exclude: Iterable[str] | None = None,
-    tie: Iterable[Iterable[str]] | None = None,
-    counting: Counting = "exact",
-    time_limit_s: float = 10,
-) -> Plan:
+def search(indicators: Indicators, budget: Budget, *, time_limit_s: float = 10, **choices: Any) -> Plan:
     """Return the policy of least importance lost among all that meet `budget`, proven optimal.
 
     Of policies that lose the same (to 2^-50 of what any could lose), it is the one with the least sum in the first
@@ -35,12 +22,8 @@ def search(
     always the same.
 
     Args:
-        alpha: factor of the weight importance in the objective; that of the indicators if None.
-        candidates: bit-widths that may be used, or by layer pattern; all that were learned if None.
-        pin: (weight bits, activation bits) by shell pattern over layer names.
-        exclude: shell patterns of layers that keep their most bits.
-        tie: groups of shell patterns; the layers of a group get the same bits.
-        counting: "exact" MACs, or "limpq" as the published script counts them.
+        time_limit_s: seconds after which the search gives up.
+        choices: `alpha`, `candidates`, `pin`, `exclude`, `tie` and `counting`, as in `Question.of`.
 
     Raises:
         InfeasibleBudgetError: no policy meets the budget; says what the smallest one is.
@@ -51,16 +34,7 @@ def search(
     """
     began = time.perf_counter()
     check_time_limit(time_limit_s)
-    question = Question.of(
-        indicators,
-        budget,
-        alpha=alpha,
-        candidates=candidates,
-        pin=pin,
-        exclude=exclude,
-        tie=tie,
-        counting=counting,
-    )
+    question = Question.of(indicators, budget, **choices)
     check_each_constraint(question, time_limit_s)
     solution = question.programme.solve(time_limit_s)
     if solution is None:

@@ -52,7 +52,21 @@ class Question:
         tie: Iterable[Iterable[str]] | None = None,
         counting: Counting = "exact",
     ) -> Question:
-        """Return the question that the arguments of `search` ask."""
+        """Return the question that the arguments of a search ask.
+
+        Args:
+            alpha: factor of the weight importance in the objective; that of the indicators if None.
+            candidates: bit-widths that may be used, or by layer pattern; all that were learned if None.
+            pin: (weight bits, activation bits) by shell pattern over layer names.
+            exclude: shell patterns of layers that keep their most bits.
+            tie: groups of shell patterns; the layers of a group get the same bits.
+            counting: "exact" MACs, or "limpq" as the published script counts them.
+
+        Raises:
+            BudgetError: alpha or counting cannot be, or a latency table lacks a layer or bits.
+            InfeasibleBudgetError: no layer bits are within the activation memory.
+            PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
+        """
         alpha = _checked_alpha(indicators.alpha if alpha is None else alpha)
         if counting not in ("exact", "limpq"):
             raise BudgetError(f'counting={shown(counting)} is not known: use "exact" or "limpq"')
