@@ -6,8 +6,10 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from limpq_hub.errors import HubNotFoundError, HubRefusedError
 from limpq_hub.zoo.assembly import assemble_entry
 from limpq_hub.zoo.catalog import Entry, find_entry
+from limpq_hub.zoo.entry import SUPERNET
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.hub import check_repository, tags_of
 from limpq_hub.zoo.publishing import push_entry
@@ -24,7 +26,7 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
 
 
 def check_push(options: argparse.Namespace) -> None:
-    """Raise `HubError` unless what `--push-to-hub` names can be published in; before a training, not after it."""
+    """Raise `HubError` where `--push-to-hub` names nothing that can be a repository: before a training, not after."""
     if options.push_to_hub:
         check_repository(options.push_to_hub)
         tags_of(options.push_to_hub)
@@ -38,7 +40,18 @@ def push(entry: Entry, repo: str, *, private: bool, **how: object) -> None:
 
 
 def push_with_policy(entry: Entry, name: str, checkpoint: SealedFolder, repo: str, *, private: bool) -> None:
-    """Publish an entry with one more fine-tuned policy."""
+    """Publish an entry with one more fine-tuned policy, beside those that the repository holds already.
+
+    Raises:
+        HubRefusedError: the repository holds another network.
+    """
+    try:
+        there = find_entry(f"hf-hub:{repo}")
+    except HubNotFoundError:
+        there = entry
+    if there.folder.config["files"][SUPERNET] != entry.folder.config["files"][SUPERNET]:
+        raise HubRefusedError(f"{repo} holds another network than {entry.name}; publish in another repository")
+    entry = there
     with tempfile.TemporaryDirectory(prefix="limpq-") as temporary:
         folder = Path(temporary) / "entry"
         assemble_entry(entry.folder, {name: checkpoint}, folder)

@@ -24,7 +24,7 @@ _COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
 # What is measured of the joint weights at a policy.
 JOINT_RECORD = {"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}
 _METRICS = {"float": {"top1": float}, "joint": [JOINT_RECORD]}
-# Names whose entries serve bare names that are not bundled.
+# The variable that names the owner whose entries serve bare names that are not bundled.
 OWNER_VARIABLE = "LIMPQ_HUB_OWNER"
 # What a bare architecture means.
 DEFAULTS = {"resnet18": "resnet18.tiny_imagenet"}

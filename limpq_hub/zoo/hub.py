@@ -1,4 +1,4 @@
-"""Files of a Hub repository, down and up, all from and in one commit: the only module that talks to the Hub."""
+"""Files of a Hub repository, down and up, all from and in one commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Hub and its client answer, told by case: one error each, and no request that waits without end."""
+"""What the Hub and its client answer, told by case: one error each, and a limit to silence."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def _limit_waiting() -> None:
 
 
 def _limited(request: Any) -> None:
-    """Shorten the timeouts of a request of httpx."""
+    """Shorten the timeouts of a request of httpx, if this package sent it."""
+    if "limpq-hub" not in request.headers.get("user-agent", ""):
+        return
     seconds = _SECONDS_WHERE_ASKED_AGAIN if request.method in ("HEAD", "GET") else SECONDS
     given = request.extensions.get("timeout", {})
     request.extensions["timeout"] = {

@@ -62,6 +62,8 @@ def push_entry(
     """
     hub.check_repository(repo)
     hub.check_revision(repo, tag)
+    if tag is not None and tag in ("main", branch):
+        raise HubRefusedError(f"tag {shown(tag)} is the name of a branch; choose another one")
     tags = hub.tags_of(repo, token)
     if tag in tags:
         raise HubRefusedError(f"{repo} has a tag {shown(tag)} already; choose another one")

@@ -129,11 +129,24 @@ def test_an_empty_folder_and_a_new_one_are_filled(joint, tmp_path):
 
 def test_an_entry_is_replaced_whole(tiny, joint, tmp_path):
     shutil.copytree(tiny.folder, tmp_path / "entry")
-    (tmp_path / "entry" / "notes.txt").write_text("of before")
+    (tmp_path / "entry" / "README.md").write_text("of before")
     with replaced_folder(tmp_path / "entry") as folder:
         copy_verified(joint, folder)
-        assert (tmp_path / "entry" / "notes.txt").exists()
+        assert (tmp_path / "entry" / "README.md").exists()
     assert content(tmp_path / "entry") == content(tiny.folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["entry"]
+
+
+@pytest.mark.parametrize("file", ["notes.txt", "states/step-00000600/model.safetensors", "options.json"])
+def test_a_folder_that_holds_more_than_an_entry_is_refused_and_kept(tiny, tmp_path, file):
+    shutil.copytree(tiny.folder, tmp_path / "entry")
+    (tmp_path / "entry" / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "entry" / file).write_text("of before")
+    before = content(tmp_path / "entry")
+    refused = rf"holds '{file}' as well, which .* would be lost; choose another"
+    with pytest.raises(ArtifactFormatError, match=refused), replaced_folder(tmp_path / "entry"):
+        raise AssertionError("nothing is begun")
+    assert content(tmp_path / "entry") == before
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(joint, tmp_path):
