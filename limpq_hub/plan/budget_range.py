@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from limpq_hub.plan.knapsack import unbeaten
+from limpq_hub.plan.halves import unbeaten
 from limpq_hub.plan.tables import Floats, Integers, Tables
 
 # Budgets times units: above it, searches one by one are the better way.

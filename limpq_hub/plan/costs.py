@@ -34,10 +34,13 @@ class LayerCost:
     signed: bool
     fixed: LayerBits | None = None
 
+    def macs_counted(self, counting: Counting) -> int:
+        """Return the multiply-accumulates by a rule."""
+        return self.macs if counting == "exact" else self.macs_limpq
+
     def bitops(self, bits: LayerBits, counting: Counting = "exact") -> int:
         """Return MACs x weight bits x activation bits."""
-        macs = self.macs if counting == "exact" else self.macs_limpq
-        return macs * bits.weight * bits.activation
+        return self.macs_counted(counting) * bitops_per_mac(bits)
 
     def size_bits(self, bits: LayerBits) -> int:
         """Return the bits that the weights take."""
@@ -49,6 +52,11 @@ class LayerCost:
 
 
 Costs = Mapping[str, LayerCost]
+
+
+def bitops_per_mac(bits: LayerBits) -> int:
+    """Return the BitOps of one multiply-accumulate."""
+    return bits.weight * bits.activation
 
 
 def total_bitops(costs: Costs, policy: Policy, counting: Counting = "exact") -> int:
@@ -74,13 +82,14 @@ def peak_activation_bytes(costs: Costs, policy: Policy) -> int:
 
 def check_layers(costs: Costs, policy: Policy) -> None:
     """Raise `PolicyError` unless `policy` names exactly the layers of `costs`."""
+    if costs.keys() == policy.layers.keys():
+        return
     missing = [name for name in costs if name not in policy.layers]
     foreign = [name for name in policy.layers if name not in costs]
-    if missing or foreign:
-        raise PolicyError(
-            f"the policy is for other layers: {_names('it lacks', missing)}{_names('it has foreign', foreign)}"
-            f"give bits for exactly the {len(costs)} layers of the network"
-        )
+    raise PolicyError(
+        f"the policy is for other layers: {_names('it lacks', missing)}{_names('it has foreign', foreign)}"
+        f"give bits for exactly the {len(costs)} layers of the network"
+    )
 
 
 def _names(what: str, names: list[str]) -> str:

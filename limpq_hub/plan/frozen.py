@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key")
@@ -23,6 +23,22 @@ class FrozenMapping(Mapping[Key, Value], Generic[Key, Value]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    # Those of the dict: the ones that `Mapping` derives take a call of Python for each key.
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    def keys(self) -> KeysView[Key]:
+        """Return the keys."""
+        return self._items.keys()
+
+    def values(self) -> ValuesView[Value]:
+        """Return the values."""
+        return self._items.values()
+
+    def items(self) -> ItemsView[Key, Value]:
+        """Return (key, value) of each item."""
+        return self._items.items()
 
     def __repr__(self) -> str:
         return repr(self._items)

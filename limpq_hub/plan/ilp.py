@@ -18,7 +18,7 @@ from dataclasses import replace
 import pulp
 
 from limpq_hub.errors import SearchError
-from limpq_hub.plan.constraints import Row
+from limpq_hub.plan.row import Row
 
 # CBC takes a solution as better only if it is by more than 1e-5: costs are scaled to reach up to this.
 _COST_SCALE = 1e4
@@ -149,7 +149,7 @@ _DIE_WITH_PARENT = _die_with_parent if _LIBC else None
 
 def _affordable(rows: Sequence[Row], unit: int, options: int) -> list[int]:
     """Return the options of a unit that fit every row while all other units take their least."""
-    spare = [row.limit - sum(map(min, row.coefficients)) + min(row.coefficients[unit]) for row in rows]
+    spare = [row.limit - row.least + min(row.coefficients[unit]) for row in rows]
     return [
         o
         for o in range(options)

@@ -101,8 +101,9 @@ class Indicators:
 
     def importances(self, name: str, options: Iterable[LayerBits], alpha: float) -> list[float]:
         """Return the importance of layer `name` at each of many bits that it learned."""
-        weights, activations = dict(self.weight_steps[name]), dict(self.activation_steps[name])
-        return [activations[bits.activation] + alpha * weights[bits.weight] for bits in options]
+        of_weights = {bits: alpha * step for bits, step in self.weight_steps[name].items()}
+        of_activations = dict(self.activation_steps[name].items())
+        return [of_activations[bits.activation] + of_weights[bits.weight] for bits in options]
 
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
         """Return the indicators without their outliers, and the outliers.

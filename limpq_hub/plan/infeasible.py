@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from limpq_hub.errors import InfeasibleBudgetError, SearchError
-from limpq_hub.plan.constraints import Row
 from limpq_hub.plan.programme import Programme
 from limpq_hub.plan.question import Question
+from limpq_hub.plan.row import Row
 
 _FEWEST_BITS = " (every searched layer at its fewest bits, first and last at 8)"
 
@@ -22,11 +22,10 @@ def check_each_constraint(question: Question, time_limit_s: float) -> None:
         InfeasibleBudgetError: one cannot, or several cannot; says limits for them that work together with all others.
     """
     programme = question.programme
-    lowest = {row.constraint: sum(map(min, row.coefficients)) for row in programme.rows}
-    unmet = [row for row in programme.rows if lowest[row.constraint] > row.limit]
+    unmet = [row for row in programme.rows if row.least > row.limit]
     if not unmet:
         return
-    rows = [row for row in programme.rows if lowest[row.constraint] <= row.limit]
+    rows = [row for row in programme.rows if row.least <= row.limit]
     least: dict[str, int] = {}
     for row in unmet:
         total = Programme(programme.costs, [*rows, row]).least(row, time_limit_s)
@@ -37,9 +36,7 @@ def check_each_constraint(question: Question, time_limit_s: float) -> None:
     first, *others = unmet
     memory = question.budget.activation_memory is not None
     minimum = least[first.constraint]
-    plain = (
-        not (question.restricted or memory) and first.constraint != "latency" and minimum == lowest[first.constraint]
-    )
+    plain = not (question.restricted or memory) and first.constraint != "latency" and minimum == first.least
     instead = "".join(f'; {row.constraint} needs "{row.text_of(least[row.constraint])}" as well' for row in others)
     raise first.infeasible(
         question.indicators.title,

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from limpq_hub.plan.budget_range import BudgetRange
-from limpq_hub.plan.constraints import Row
-from limpq_hub.plan.knapsack import TooManyStatesError, cheapest
+from limpq_hub.plan.halves import TooManyStatesError
+from limpq_hub.plan.knapsack import cheapest
+from limpq_hub.plan.row import Row
 from limpq_hub.plan.tables import Tables
 
 ENUMERATION = "enumeration"
@@ -53,7 +54,7 @@ class Programme:
         """
         if not self.rows:
             return Solution([of_unit.index(min(of_unit)) for of_unit in self.costs], ENUMERATION)
-        if any(sum(map(min, row.coefficients)) > row.limit for row in self.rows):
+        if any(row.least > row.limit for row in self.rows):
             return None
         deadline = time.monotonic() + time_limit_s
         tables = self.tables()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from limpq_hub.plan.constraints import Row
+from limpq_hub.plan.row import Row
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -47,24 +48,20 @@ class Tables:
             costs: for each unit, the cost of each option.
             rows: each with a limit that the least coefficients meet.
         """
-        shape = (len(costs), max(map(len, costs)))
-        slopes = np.full(shape, np.inf)
-        for unit, of_unit in enumerate(costs):
-            slopes[unit, : len(of_unit)] = of_unit
+        if any(row.most > _LARGEST_SUM for row in rows):
+            return None
+        slopes = _padded(costs, np.inf)
         slopes -= slopes.min(1, keepdims=True)
         there = np.isfinite(slopes)
         steepest = np.where(there, slopes, 0.0).max(1).sum()
         # By a power of two: whole numbers stay what they are.
         exponent = math.frexp(_COST_SUM)[1] - math.frexp(steepest)[1] - 1 if steepest else 0
         slopes[there] = np.rint(np.ldexp(slopes[there], exponent))
-        coefficients, limits, offsets, divisors = np.zeros((len(rows), *shape)), np.zeros(len(rows)), [], []
+        coefficients, limits, offsets, divisors = np.zeros((len(rows), *slopes.shape)), np.zeros(len(rows)), [], []
         for index, row in enumerate(rows):
-            if sum(map(max, row.coefficients)) > _LARGEST_SUM:
-                return None
-            for unit, of_unit in enumerate(row.coefficients):
-                coefficients[index, unit, : len(of_unit)] = of_unit
-            least = np.where(there, coefficients[index], np.inf).min(1, keepdims=True)
-            coefficients[index] = np.where(there, coefficients[index] - least, 0.0)
+            whole = _padded(row.coefficients, np.inf)
+            least = whole.min(1, keepdims=True)
+            coefficients[index] = np.where(there, whole - least, 0.0)
             offsets.append(int(least.sum()))
             divisors.append(int(np.gcd.reduce(coefficients[index].astype(np.int64), axis=None)) or 1)
             coefficients[index] /= divisors[-1]
@@ -81,3 +78,8 @@ class Tables:
         limits = self.limits.copy()
         limits[row] = self.limit(row, value)
         return replace(self, limits=limits)
+
+
+def _padded(of_units: Sequence[Sequence[float]], missing: float) -> Floats:
+    """Return one line per unit, [units, options], with `missing` behind the options of those that have fewer."""
+    return np.array(list(itertools.zip_longest(*of_units, fillvalue=missing)), np.float64).T.copy()

@@ -68,16 +68,19 @@ def units_of(
     for group in groups:
         joined = {leader[name] for name in group}
         leader = {name: group[0] if first in joined else first for name, first in leader.items()}
+    together: dict[str, list[str]] = {}
+    for name, first in leader.items():
+        together.setdefault(first, []).append(name)
     units = []
-    for first in dict.fromkeys(leader.values()):
-        layers = tuple(name for name in leader if leader[name] == first)
-        others = [name for name in layers if name != first]
-        shared = tuple(bits for bits in options[first] if all(bits in options[name] for name in others))
+    for first, layers in together.items():
+        shared = options[first]
+        for name in layers[1:]:
+            shared = tuple(bits for bits in shared if bits in options[name])
         if not shared:
             raise PolicyError(
                 f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them"
             )
-        units.append(Unit(layers, shared))
+        units.append(Unit(tuple(layers), shared))
     return units
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.constraints import Row
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import LayerBits
 from limpq_hub.plan.programme import Programme
+from limpq_hub.plan.row import Row
 
 Steps = Mapping[str, Mapping[int, float]]
 # An entry for each option of each unit.

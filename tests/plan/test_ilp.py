@@ -222,7 +222,7 @@ def test_a_parent_that_is_killed_leaves_no_solver_running(run_python, tmp_path):
 import os, signal, sys, threading, time
 import psutil
 from fractions import Fraction
-from limpq_hub.plan.constraints import Row
+from limpq_hub.plan.row import Row
 from limpq_hub.plan.ilp import cbc, solve_with_pulp
 costs, rows, limits = {market_split()}
 rows = [
@@ -252,7 +252,7 @@ def test_nothing_is_printed(run_python):
     code = """
 import time
 from fractions import Fraction
-from limpq_hub.plan.constraints import Row
+from limpq_hub.plan.row import Row
 from limpq_hub.plan.ilp import cbc, highs, solve_with_pulp
 rows = [Row("bitops", ((1, 2), (1, 2)), 3, Fraction(3), int, str, "or more")]
 for solver in (cbc, highs):

@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from limpq_hub.plan import knapsack
-from limpq_hub.plan.knapsack import TooManyStatesError, cheapest, unbeaten
+from limpq_hub.plan import halves
+from limpq_hub.plan.halves import TooManyStatesError
+from limpq_hub.plan.knapsack import cheapest
 
 
 def options_of(found):
@@ -21,8 +22,12 @@ def choice_of(best):
     return None if best is None else best.choice
 
 
+@pytest.mark.parametrize("few_states", [0, 100])
 @pytest.mark.parametrize("rows", [1, 2])
-def test_the_choice_is_that_of_an_exhaustive_search_also_among_equal_costs(random_programme, best_choice, rows):
+def test_the_choice_is_that_of_an_exhaustive_search_also_among_equal_costs(
+    random_programme, best_choice, monkeypatch, rows, few_states
+):
+    monkeypatch.setattr(halves, "_FEW_STATES", few_states)
     rng = random.Random(rows)
     infeasible = alike = 0
     for _ in range(1000):
@@ -175,31 +180,9 @@ def test_where_too_many_choices_are_near_the_bound_it_gives_up(programme, monkey
     costs = [[10**6 - weight for weight in of_unit] for of_unit in row]
     tables = programme(costs, [row], [6 * 10**6]).tables()
     assert cheapest(tables) is not None
-    monkeypatch.setattr(knapsack, limit, 1000)
+    monkeypatch.setattr(halves, limit, 1000)
     with pytest.raises(TooManyStatesError):
         cheapest(tables)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3])
-def test_states_are_left_out_exactly_when_another_one_beats_them(rows):
-    rng = np.random.default_rng(rows)
-    left_out = 0
-    for _ in range(200):
-        count = int(rng.integers(1, 30))
-        sums, costs = rng.integers(0, 4, (rows, count)).astype(float), rng.integers(0, 5, count).astype(float)
-        states = [(*sums[:, place].tolist(), costs[place]) for place in range(count)]
-
-        def beats(one, other, states=states):
-            *same, last, cost = states[one]
-            *same_other, last_other, cost_other = states[other]
-            if same != same_other or last > last_other or cost > cost_other:
-                return False
-            return states[one] != states[other] or one < other  # of equal ones the first stays
-
-        kept = {place for place in range(count) if not any(beats(one, place) for one in range(count) if one != place)}
-        assert set(unbeaten(sums, costs).tolist()) == kept
-        left_out += count - len(kept)
-    assert left_out > 200
 
 
 def test_a_real_number_of_layers_of_repeated_shapes_is_searched_with_two_rows(programme):

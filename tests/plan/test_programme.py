@@ -8,7 +8,7 @@ import time
 import pytest
 
 from limpq_hub.errors import SearchError
-from limpq_hub.plan import knapsack
+from limpq_hub.plan import halves
 from limpq_hub.plan.ilp import cbc, highs, solve_with_pulp
 from limpq_hub.plan.programme import DYNAMIC_PROGRAMME, ENUMERATION
 
@@ -93,7 +93,7 @@ def test_where_too_many_choices_are_near_the_bound_the_other_ways_give_the_same_
     random_programme, best_choice, monkeypatch, rows
 ):
     rng = random.Random(50 + rows)
-    monkeypatch.setattr(knapsack, "MOST_STATES", 1)
+    monkeypatch.setattr(halves, "MOST_STATES", 1)
     ways = []
     for _ in range(60):
         drawn = random_programme(rng, rows)
