@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import math
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +16,7 @@ import pulp
 
 from limpq_hub.errors import SearchError
 from limpq_hub.plan.row import Row
+from limpq_hub.plan.solver_process import run_solver, solver_files
 
 # CBC takes a solution as better only if it is by more than 1e-5: costs are scaled to reach up to this.
 _COST_SCALE = 1e4
@@ -98,23 +96,17 @@ def highs(problem: pulp.LpProblem, deadline: float) -> str:
 
 
 def _run_cbc(problem: pulp.LpProblem, seconds: float, *, preprocessing: bool) -> None:
-    """Run CBC in a folder of its own, killed a second after its time or with this process, and take its answer over."""
-    with tempfile.TemporaryDirectory(prefix="limpq-") as folder:
-        model, answer = (os.path.join(folder, f"problem.{suffix}") for suffix in ("mps", "sol"))
-        variables, names, rows, _ = problem.writeMPS(model, rename=True)
+    """Run CBC and take its answer over."""
+    with solver_files() as files:
+        variables, names, rows, _ = problem.writeMPS(files.problem, rename=True)
         ways = ["-cuts", "off"] if preprocessing else ["-preprocess", "off", "-cuts", "off"]
-        command = [pulp.PULP_CBC_CMD.pulp_cbc_path, model, "-sec", f"{seconds:.3f}", "-ratio", "0", "-allow", "0"]
-        subprocess.run(
-            [*command, *ways, "-solve", "-printingOptions", "all", "-solution", answer],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-            timeout=seconds + 1,
-            preexec_fn=_DIE_WITH_PARENT,
+        path = pulp.PULP_CBC_CMD.pulp_cbc_path
+        command = [path, files.problem, "-sec", f"{seconds:.3f}", "-ratio", "0", "-allow", "0", *ways]
+        command += ["-solve", "-printingOptions", "all", "-solution", files.answer]
+        run_solver(command, files, seconds + 1)
+        status, values, _, _, _, solution = pulp.COIN_CMD(path=path).readsol_MPS(
+            files.answer, problem, variables, names, rows
         )
-        reader = pulp.COIN_CMD(path=pulp.PULP_CBC_CMD.pulp_cbc_path)
-        status, values, _, _, _, solution = reader.readsol_MPS(answer, problem, variables, names, rows)
     problem.assignVarsVals(values)
     problem.assignStatus(status, solution)
 
@@ -135,16 +127,6 @@ def _silent_stdout() -> Iterator[None]:
         os.dup2(kept, 1)
         os.close(kept)
         os.close(nowhere)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this child process when its parent ends, however it ends."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_DIE_WITH_PARENT = _die_with_parent if _LIBC else None
 
 
 def _affordable(rows: Sequence[Row], unit: int, options: int) -> list[int]:

@@ -14,6 +14,7 @@ import pulp
 import pytest
 
 from limpq_hub.errors import SearchError
+from limpq_hub.plan import solver_process
 from limpq_hub.plan.ilp import cbc, highs, solve_with_pulp
 from limpq_hub.plan.question import Question
 
@@ -43,9 +44,10 @@ def nothing_is_left(tmp_path, monkeypatch):
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    before = set(psutil.Process().children(recursive=True))
+    before, handles = set(psutil.Process().children(recursive=True)), psutil.Process().num_fds()
     yield
     assert os.listdir(folder) == []
+    assert psutil.Process().num_fds() == handles
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
@@ -116,7 +118,7 @@ FAILURES = {
     "refused": "exit 1",
     "no answer": "exit 0",
     "killed after its answer": f"{AFTER_CBC}\nkill -9 $$",
-    "answer lost": f'{AFTER_CBC}\nrm "$solution"',
+    "answer lost": f'{AFTER_CBC}\nrm "$solution" || : > "$solution"',
     "no room for its answer": f'{AFTER_CBC}\n: > "$solution"',
     "room for the first word of its answer": f'{AFTER_CBC}\nprintf Opt > "$solution"',
     "room for the first line of its answer": f'{AFTER_CBC}\nhead -n 1 "$solution" > a; cat a > "$solution"; rm a',
@@ -140,6 +142,35 @@ def test_where_there_is_no_cbc_highs_answers(small, monkeypatch, path):
     assert solve_with_pulp(small.costs, small.rows, in_seconds(10)) == ([0, 1, 2], "HiGHS")
 
 
+@pytest.fixture
+def files_in_a_folder(monkeypatch):
+    """Let the solvers' files lie in a temporary folder, as they do on other systems than Linux."""
+    monkeypatch.setattr(solver_process, "_IN_MEMORY", False)
+
+
+@pytest.mark.usefixtures("files_in_a_folder")
+@pytest.mark.parametrize("script", [pytest.param(script, id=name) for name, script in FAILURES.items()])
+def test_where_cbc_fails_and_files_are_in_a_folder_highs_answers(small, instead_of_cbc, tmp_path, monkeypatch, script):
+    monkeypatch.chdir(tmp_path)
+    instead_of_cbc(script)
+    assert solve_with_pulp(small.costs, small.rows, in_seconds(20)) == ([0, 1, 2], "HiGHS")
+
+
+@pytest.mark.usefixtures("files_in_a_folder")
+def test_cbc_answers_through_files_in_a_folder(small):
+    assert solve_with_pulp(small.costs, small.rows, in_seconds(10)) == ([0, 1, 2], "CBC")
+
+
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.EMFILE, errno.ENFILE])
+def test_where_there_is_no_room_in_memory_highs_answers(small, monkeypatch, code):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "memfd_create", fail)
+    assert solve_with_pulp(small.costs, small.rows, in_seconds(10)) == ([0, 1, 2], "HiGHS")
+
+
+@pytest.mark.usefixtures("files_in_a_folder")
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE])
 def test_where_no_temporary_folder_can_be_made_highs_answers(small, monkeypatch, code):
     def fail(*_, **__):
@@ -149,11 +180,13 @@ def test_where_no_temporary_folder_can_be_made_highs_answers(small, monkeypatch,
     assert solve_with_pulp(small.costs, small.rows, in_seconds(10)) == ([0, 1, 2], "HiGHS")
 
 
+@pytest.mark.usefixtures("files_in_a_folder")
 def test_where_the_temporary_folder_is_not_there_highs_answers(small, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     assert solve_with_pulp(small.costs, small.rows, in_seconds(10)) == ([0, 1, 2], "HiGHS")
 
 
+@pytest.mark.usefixtures("files_in_a_folder")
 def test_where_the_disk_is_full_when_the_problem_is_written_highs_answers(small, monkeypatch):
     def fail(_, path, **__):
         Path(path).write_text("NAME")
@@ -215,7 +248,7 @@ def test_a_solver_that_has_not_proven_its_answer_in_time_gives_none(endless, sol
         assert time.monotonic() - began < seconds + 5  # not the minutes that it would take
 
 
-def test_a_parent_that_is_killed_leaves_no_solver_running(run_python, tmp_path):
+def test_a_parent_that_is_killed_leaves_no_solver_running_and_no_file(run_python, tmp_path):
     folder = tmp_path / "parent"
     folder.mkdir()
     code = f"""
@@ -246,6 +279,7 @@ solve_with_pulp(costs, rows, time.monotonic() + 20, cbc)
     if running:
         psutil.Process(solver).kill()
     assert not running
+    assert os.listdir(folder) == []
 
 
 def test_nothing_is_printed(run_python):
