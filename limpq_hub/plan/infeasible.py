@@ -37,7 +37,9 @@ def check_each_constraint(question: Question, time_limit_s: float) -> None:
     memory = question.budget.activation_memory is not None
     minimum = least[first.constraint]
     plain = not (question.restricted or memory) and first.constraint != "latency" and minimum == first.least
-    instead = "".join(f'; {row.constraint} needs "{row.text_of(least[row.constraint])}" as well' for row in others)
+    instead = "".join(
+        f'; {row.constraint} ({row.span}) needs "{row.text_of(least[row.constraint])}" as well' for row in others
+    )
     raise first.infeasible(
         question.indicators.title,
         minimum,
@@ -61,10 +63,12 @@ def conflict(question: Question, time_limit_s: float) -> InfeasibleBudgetError |
     (first, minimum), *others = changes
     taking_part = _conflicting(programme, first, time_limit_s)
     together = " and ".join(row.constraint for row in taking_part if row is not first)
-    texts = [f'{row.constraint}="{row.text_of(total)}"' for row, total in others]
     # Without a single change that works, all of them are needed.
-    instead = (f"; or keep it, and use {text} instead" if least else f"; and {text} as well" for text in texts)
-    return first.infeasible(question.indicators.title, minimum, f" together with {together}", instead="".join(instead))
+    before, after = ("or keep it, and use", "instead") if least else ("and", "as well")
+    instead = "".join(
+        f'; {before} {row.constraint}="{row.text_of(total)}" {after} (alone: {row.span})' for row, total in others
+    )
+    return first.infeasible(question.indicators.title, minimum, f" together with {together}", instead=instead)
 
 
 def _least_changes(programme: Programme, time_limit_s: float) -> list[tuple[Row, int]]:

@@ -44,6 +44,11 @@ class Row:
         """The largest sum of coefficients, one per unit."""
         return sum(map(max, self.coefficients))
 
+    @property
+    def span(self) -> str:
+        """What any policy needs and uses at most, as text: "2.66MB to 6.91MB"."""
+        return f"{self.text_of(self.least)} to {self.text_of(self.most)}"
+
     def total(self, choice: Sequence[int]) -> int:
         """Return the sum of the coefficients of the chosen options, one per unit."""
         return sum(of_unit[picked] for of_unit, picked in zip(self.coefficients, choice, strict=True))
