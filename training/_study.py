@@ -101,7 +101,7 @@ class Study:
         splits = uniform_splits(self.indicators, fits)
         return {
             "learned": found.policy,
-            "uniform": uniform_filled(self.indicators, fits),
+            "uniform filled": uniform_filled(self.indicators, fits),
             "uniform, best split": min(splits, key=self.nearness.divergence),
             **{
                 f"random, seed {seed}": random_policy(self.indicators, fits, seed)

@@ -29,7 +29,7 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
 
 BUDGETS = {"w3a3": None, "60M": 60_000_000}
-CONTENDERS = ["learned", "uniform", "uniform, best split", "random, seed 0", "reversed"]
+CONTENDERS = ["learned", "uniform filled", "uniform, best split", "random, seed 0", "reversed"]
 OF_A_RUN = ("command", "date")
 
 
@@ -147,7 +147,7 @@ def test_the_learned_policy_has_the_least_objective_and_random_ones_more(whole):
 
 
 def test_the_uniform_contender_has_no_fewer_bits_than_the_largest_uniform_policy(whole, layers):
-    (row,) = (row for row in whole.result["comparison"] if row["contender"] == "uniform" and row["budget"] == "w3a3")
+    (row,) = (row for row in whole.result["comparison"] if row["contender"] == "uniform filled" and row["budget"] == "w3a3")
     policy = policy_of(whole, row)
     assert all(bits == (layers[name]["fixed"] or {"weight": 3, "activation": 3}) for name, bits in policy.items())
 
