@@ -91,7 +91,11 @@ class ArtifactError(LimpqError, ValueError):
 
 
 class ArtifactFormatError(ArtifactError):
-    """An artifact is malformed, or written by another format version."""
+    """An artifact is malformed."""
+
+
+class ArtifactVersionError(ArtifactFormatError):
+    """An artifact is written in another version of its format than this one reads."""
 
 
 class ArtifactIntegrityError(ArtifactError):
@@ -130,3 +134,7 @@ class HubUnavailableError(HubError):
 
 class HubOfflineError(HubError):
     """Offline mode is on, and the file is not in the cache."""
+
+
+class HubCacheError(HubError):
+    """The cache of the Hub on this machine cannot be written."""

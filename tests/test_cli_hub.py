@@ -2,8 +2,11 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
+from huggingface_hub import close_session, constants
 
 from limpq_hub.cli import main
 from limpq_hub.zoo import publishing
@@ -95,6 +98,11 @@ def test_a_dry_run_writes_what_a_push_sends_and_sends_nothing(online, limpq, tin
     assert b"base_model: you/float" in sent["README.md"]
 
 
+def test_a_push_without_a_licence_states_none(online, limpq, tiny):
+    assert limpq("push", tiny.name, "you/net")[0] == 0
+    assert b"license" not in online.hub.files("you/net")["README.md"]
+
+
 def test_push_prints_the_commit_and_the_tag(online, limpq, tiny):
     code, out, err = limpq("push", tiny.name, "you/net")
     commit = commit_of(online, "you/net")
@@ -179,3 +187,49 @@ def test_a_table_and_a_search_say_the_same_of_a_hub_name_and_of_its_folder(on_hu
     assert from_hub == local
     assert on_hub.hub.fetched() == ["config.json", "indicators.json"]
     assert limpq("info", "hf-hub:you/tiny")[0] == 0
+
+
+def test_a_list_without_a_network_is_one_line_at_once(limpq, online, monkeypatch):
+    close_session()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    code, out, err = limpq("list", "--hub", "you")
+    assert (code, out) == (6, "")
+    message = "the models of you: the Hub did not answer (ConnectError); check the connection, or try again later"
+    assert err == f"limpq list: {message}\n"
+    assert online.pauses == []
+
+
+def test_a_list_offline_is_one_line_at_once(limpq, online, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    code, out, err = limpq("list", "--hub", "you")
+    assert (code, out) == (6, "")
+    assert err == "limpq list: which models you has is for the Hub to say, and HF_HUB_OFFLINE is set; unset it\n"
+
+
+COMMANDS = """
+import json, sys
+from limpq_hub.cli import main
+for arguments in json.loads(sys.argv[1]):
+    assert main(arguments) == 0, arguments
+print(sorted({"torch", "timm", "torchvision"} & set(sys.modules)))
+"""
+
+
+def test_neither_pull_nor_push_nor_list_imports_torch(on_hub, tiny, tmp_path):
+    commands = [
+        ["pull", "hf-hub:you/tiny", "--output", str(tmp_path / "pulled")],
+        ["push", f"local-dir:{tmp_path}/pulled", "you/net", "--dry-run", str(tmp_path / "dry")],
+        ["push", f"local-dir:{tmp_path}/pulled", "you/net"],
+        ["list", "--hub", "you"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, json.dumps(commands)],
+        env=on_hub.hub.environment(tmp_path / "cache"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert on_hub.hub.references("you/net").keys() == {"refs/heads/main", "refs/tags/v1"}

@@ -245,7 +245,7 @@ def download(repository):
 
 
 def test_each_fault_is_the_exception_that_the_real_hub_would_cause(hub, client):
-    assert {*COLD, "stall"} == set(KINDS)
+    assert {*COLD, "drip", "stall"} == set(KINDS)
     always = [damaged(hub, kind, math.inf) for kind in COLD]
     once = [damaged(hub, kind, 1) for kind in COLD]
     code = f"{DOWNLOAD}result = [outcome(lambda: download(repository)) for repository in given[1]]"

@@ -12,7 +12,7 @@ from PIL import EpsImagePlugin, Image, features
 
 from limpq_hub import load
 from limpq_hub.errors import ImageError
-from limpq_hub.pictures import Guess, read_picture, top_classes
+from limpq_hub.pictures import Guess, most_likely, read_picture, top_classes
 
 SIZE = (24, 16)  # width, height
 
@@ -273,6 +273,16 @@ def test_a_picture_just_small_enough_is_looked_into(tmp_path):
         read_picture(tmp_path / "empty.png")
 
 
+def test_a_picture_can_be_called_by_another_name_and_refused_at_fewer_pixels(tmp_path):
+    (tmp_path / "secret-path.png").write_bytes(header(5_001, 5_000))
+    with pytest.raises(ImageError) as caught:
+        read_picture(tmp_path / "secret-path.png", name="the picture", most_pixels=25_000_000)
+    assert str(caught.value) == "the picture has 5001 x 5000 pixels, more than 25,000,000; scale it down first"
+    (tmp_path / "secret-path.png").write_bytes(b"text")
+    with pytest.raises(ImageError, match=r"^the picture is not a picture that can be read; give a JPEG, PNG, WebP"):
+        read_picture(tmp_path / "secret-path.png", name="the picture")
+
+
 def test_a_name_with_control_characters_is_shown_escaped():
     with pytest.raises(ImageError, match=r"there is no file '.*\\x1b\[31m\\n\.jpg'"):
         read_picture("\x1b[31m\n.jpg")
@@ -289,6 +299,14 @@ def test_top_classes_are_the_largest_probabilities_in_order(tiny, scene):
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
     assert top_classes(model, Image.fromarray(scene), count=3) == guesses[:3]
     assert top_classes(model, Image.fromarray(scene), count=99) == guesses
+
+
+def test_the_most_likely_classes_of_any_network_are_those_of_top_classes(tiny, scene):
+    model = load(tiny.name, bitops="w3a3")
+    spec, classes = model.limpq.network, model.limpq.classes
+    expected = top_classes(model, Image.fromarray(scene))
+    del model.limpq
+    assert most_likely(model, Image.fromarray(scene), spec, classes) == expected
 
 
 def test_top_classes_prepare_the_picture_as_the_network_was_validated(tiny):

@@ -16,8 +16,8 @@ from torch import nn
 
 from limpq_hub.errors import DataError, TrainingError, shown
 from limpq_hub.quant.compiled import use_compiled_quantizer_
-from limpq_hub.zoo.catalog import Entry
 from limpq_hub.zoo.entry import load_float_network
+from limpq_hub.zoo.entry_facts import Entry
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes
 

@@ -6,16 +6,18 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from limpq_hub.errors import HubNotFoundError, HubRefusedError
-from limpq_hub.zoo.assembly import assemble_entry
-from limpq_hub.zoo.catalog import Entry, find_entry
+from limpq_hub.errors import HubNotFoundError, HubRefusedError, HubUnauthorizedError, TrainingError, shown
+from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
+from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import SUPERNET
+from limpq_hub.zoo.entry_facts import Entry
 from limpq_hub.zoo.folder import SealedFolder
-from limpq_hub.zoo.hub import check_repository, tags_of
+from limpq_hub.zoo.hub import token_holder
+from limpq_hub.zoo.hub_names import check_repository
 from limpq_hub.zoo.publishing import push_entry
 
 # Options that change nothing but where a result goes.
-PUSH_OPTIONS = {"push_to_hub", "private"}
+PUSH_OPTIONS = {"push_to_hub", "private", "license"}
 
 
 def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-hub") -> None:
@@ -23,24 +25,50 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
     group = parser.add_argument_group("Hub")
     group.add_argument(name, metavar="OWNER/NAME", help="repository that the result is published in; none if not given")
     group.add_argument("--private", action="store_true", help="create the repository as a private one")
+    group.add_argument("--license", help="identifier of the licence of the weights; the card states none if not given")
 
 
-def check_push(options: argparse.Namespace) -> None:
-    """Raise `HubError` where `--push-to-hub` names nothing that can be a repository: before a training, not after."""
-    if options.push_to_hub:
-        check_repository(options.push_to_hub)
-        tags_of(options.push_to_hub)
+def check_push(options: argparse.Namespace, policy_name: str | None = None) -> None:
+    """Raise where `--push-to-hub` cannot work as far as can be known: before a training, not after.
+
+    Args:
+        policy_name: what the trained policy is to be published as.
+
+    Raises:
+        HubError: no such name can be, or the token is missing, not valid, or may not write there.
+        TrainingError: `policy_name` cannot name a policy.
+    """
+    repo = options.push_to_hub
+    if not repo:
+        return
+    check_repository(repo)
+    if policy_name is not None and not is_policy_name(policy_name):
+        raise TrainingError(
+            f"--output {shown(policy_name)} would name the policy on the Hub: use letters, digits, dots and dashes"
+        )
+    holder, owner = token_holder(repo), repo.split("/")[0]
+    roles = {found["name"]: found.get("roleInOrg") for found in holder.get("orgs", ())}
+    if holder.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise HubUnauthorizedError(f"{repo}: the token in use may only read; give one that may write, in HF_TOKEN")
+    if owner != holder["name"] and roles.get(owner, "read" if owner not in roles else None) == "read":
+        raise HubUnauthorizedError(
+            f"{repo}: the token in use is that of {holder['name']}, who may not write for {owner}; publish as "
+            f"{holder['name']}/{repo.split('/')[1]}, or give another token in HF_TOKEN"
+        )
 
 
-def push(entry: Entry, repo: str, *, private: bool, **how: object) -> None:
-    """Publish an entry and say where it is."""
-    pushed = push_entry(entry, repo, private=private, **how)
+def push(entry: Entry, repo: str, **how: object) -> None:
+    """Publish an entry, as `push_entry` takes it, and say where it is."""
+    pushed = push_entry(entry, repo, **how)
     named = f", tag {pushed.tag}" if pushed.tag else ""
     print(f"published {repo}@{pushed.commit[:12]}{named}; next: limpq search hf-hub:{repo} --bitops w4a4")
 
 
-def push_with_policy(entry: Entry, name: str, checkpoint: SealedFolder, repo: str, *, private: bool) -> None:
+def push_with_policy(entry: Entry, name: str, checkpoint: SealedFolder, repo: str, **how: object) -> None:
     """Publish an entry with one more fine-tuned policy, beside those that the repository holds already.
+
+    Args:
+        how: as `push_entry` takes it.
 
     Raises:
         HubRefusedError: the repository holds another network.
@@ -51,8 +79,7 @@ def push_with_policy(entry: Entry, name: str, checkpoint: SealedFolder, repo: st
         there = entry
     if there.folder.config["files"][SUPERNET] != entry.folder.config["files"][SUPERNET]:
         raise HubRefusedError(f"{repo} holds another network than {entry.name}; publish in another repository")
-    entry = there
     with tempfile.TemporaryDirectory(prefix="limpq-") as temporary:
         folder = Path(temporary) / "entry"
-        assemble_entry(entry.folder, {name: checkpoint}, folder)
-        push(find_entry(f"local-dir:{folder}"), repo, private=private)
+        assemble_entry(there.folder, {name: checkpoint}, folder)
+        push(find_entry(f"local-dir:{folder}"), repo, **how)

@@ -39,9 +39,10 @@ from limpq_hub.plan.budget import format_bitops
 from limpq_hub.plan.result import Plan
 from limpq_hub.quant.calibrate import initialize_activation_steps_, recalibrate_batch_norm_
 from limpq_hub.quant.convert import build_quantized, select_policy
-from limpq_hub.zoo.catalog import Entry, find_entry
+from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.entry import load_supernet
+from limpq_hub.zoo.entry_facts import Entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
@@ -69,7 +70,8 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Fine-tune one policy, save it packed, and measure what was saved."""
     options = parse_options(argv)
-    check_push(options)
+    policy_name = options.bitops or options.output.name
+    check_push(options, policy_name)
     with training_run(options) as accelerator:
         entry = find_entry(options.model)
         plan = plan_for(entry, **budget_of(options))
@@ -98,11 +100,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             save_checkpoint(options.output, model, plan.costs, metrics=metrics, provenance=record)
             print(f"top-1 {metrics['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {options.output}")
             if options.push_to_hub:
-                checkpoint, name = (
-                    open_local_folder(options.output, "checkpoint"),
-                    options.bitops or options.output.name,
+                checkpoint = open_local_folder(options.output, "checkpoint")
+                push_with_policy(
+                    entry,
+                    policy_name,
+                    checkpoint,
+                    options.push_to_hub,
+                    private=options.private,
+                    license=options.license,
                 )
-                push_with_policy(entry, name, checkpoint, options.push_to_hub, private=options.private)
 
 
 def _network_to_train(

@@ -156,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"float top-1 {measured['top1']:.2f} %; indicators in {options.output}, their picture in curves.png")
             print(f"next: limpq search {options.output}/indicators.json --bitops w4a4")
             if options.push_to_hub:
-                push(find_entry(f"local-dir:{options.output}"), options.push_to_hub, private=options.private)
+                entry = find_entry(f"local-dir:{options.output}")
+                push(entry, options.push_to_hub, private=options.private, license=options.license)
 
 
 def train_jointly_(

@@ -34,7 +34,6 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")
     parser.add_argument("--revision", help="branch that the commit goes to; the main branch if not given")
     parser.add_argument("--tag", help="name of the commit; the next of v1, v2, ... if not given")
-    parser.add_argument("--license", default="mit", help="identifier of the licence of the weights")
     parser.add_argument("--base-model", help="Hub repository of the float network, if it is there")
     return parser.parse_args(argv)
 

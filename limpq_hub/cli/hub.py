@@ -24,14 +24,14 @@ def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     push.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")
     push.add_argument("--revision", help="branch that the commit goes to; the main branch if not given")
     push.add_argument("--tag", help="name of the commit; the next of v1, v2, ... if not given")
-    push.add_argument("--license", default="mit", help="identifier of the licence of the weights; mit if not given")
+    push.add_argument("--license", help="identifier of the licence of the weights; not stated if not given")
     push.add_argument("--base-model", help="Hub repository of the float network, if it is there")
     push.add_argument("--dry-run", type=Path, metavar="FOLDER", help="write what would be sent to this folder instead")
 
 
 def _pull(options: argparse.Namespace) -> None:
-    from limpq_hub.zoo.assembly import copy_verified, replaced_folder
     from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 
     entry = find_entry(options.model)
     for file in entry.folder.files:
@@ -50,8 +50,8 @@ def _pull(options: argparse.Namespace) -> None:
 
 
 def _push(options: argparse.Namespace) -> None:
-    from limpq_hub.zoo.assembly import replaced_folder
     from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.folder_copy import replaced_folder
     from limpq_hub.zoo.publishing import push_entry, write_repository
 
     entry = find_entry(options.model)

@@ -25,7 +25,7 @@ from limpq_hub.plots import check_figure_path, plot_front, plot_policy
 if TYPE_CHECKING:
     from limpq_hub.plan.policy import Policy
     from limpq_hub.plan.result import Plan
-    from limpq_hub.zoo.catalog import Entry
+    from limpq_hub.zoo.entry_facts import Entry
 
 
 def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:

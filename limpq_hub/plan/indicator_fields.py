@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, PolicyError, shown
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, shown
 from limpq_hub.plan.budget import is_number
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.policy import LayerBits
@@ -26,8 +26,9 @@ def fields_of(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ArtifactFormatError(f"indicators are a JSON object, found {shown(content)}")
     if type(content.get("format")) is not int or content["format"] != FORMAT:
-        raise ArtifactFormatError(
-            f"format {shown(content.get('format'))} is not the format {FORMAT} that this version of limpq-hub reads"
+        raise ArtifactVersionError(
+            f"format {shown(content.get('format'))} is not the format {FORMAT} that this version of limpq-hub reads; "
+            "upgrade it, or export the indicators again"
         )
     _check_keys("indicators", content, _FILE_KEYS)
     model, layers, provenance = content["model"], content["layers"], content["provenance"]

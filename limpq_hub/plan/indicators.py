@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from limpq_hub.errors import ArtifactFormatError, LimpqError, PolicyError, shown
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, shown
 from limpq_hub.plan.budget import is_number
 from limpq_hub.plan.costs import Counting, LayerCost, total_bitops
 from limpq_hub.plan.frozen import FrozenMapping
@@ -189,7 +189,8 @@ class Indicators:
         try:
             return cls(**fields_of(content))
         except LimpqError as error:
-            raise ArtifactFormatError(f"{name}: {error}") from None
+            kind = ArtifactVersionError if isinstance(error, ArtifactVersionError) else ArtifactFormatError
+            raise kind(f"{name}: {error}") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Indicators:

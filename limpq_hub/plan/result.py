@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from limpq_hub.errors import ArtifactFormatError, LimpqError, PolicyError, shown
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, shown
 from limpq_hub.plan.budget import format_bitops, format_size
 from limpq_hub.plan.costs import (
     Costs,
@@ -161,11 +161,14 @@ class Plan:
             name: what to call the content in an error.
 
         Raises:
-            ArtifactFormatError: the content is not a plan of this format.
+            ArtifactFormatError: the content is not a plan.
+            ArtifactVersionError: the content is a plan of another format.
         """
         check_shape(content, _SHAPE, name)
         if content["format"] != FORMAT:
-            raise ArtifactFormatError(f"{name} is of format {shown(content['format'])}, this version reads {FORMAT}")
+            raise ArtifactVersionError(
+                f"{name} is of format {shown(content['format'])}, this version reads {FORMAT}; upgrade limpq-hub"
+            )
         if content["counting"] not in get_args(Counting):
             raise ArtifactFormatError(f"{name}: counting {shown(content['counting'])} is not known")
         if content["alpha"] < 0:

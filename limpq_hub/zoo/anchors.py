@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, PolicyError
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
@@ -91,12 +91,17 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
     name = f"{folder.name}/{_POLICIES}"
     content = folder.read_json(_POLICIES)
     check_shape(content, {"format": int, "policies": [dict]}, name)
+    if content["format"] != FORMAT:
+        raise ArtifactVersionError(
+            f"{name}: format {content['format']} is not the format {FORMAT} that this version reads; upgrade "
+            f"limpq-hub, or {folder.advice}"
+        )
     try:
         anchors = [Policy.from_json(anchor) for anchor in content["policies"]]
     except PolicyError as error:
         raise ArtifactFormatError(f"{name}: {error}") from None
-    if content["format"] != FORMAT or not anchors or any(set(a.layers) != set(policy.layers) for a in anchors):
-        raise ArtifactFormatError(f"{name}: no anchors of format {FORMAT} for the layers of this network")
+    if not anchors or any(set(anchor.layers) != set(policy.layers) for anchor in anchors):
+        raise ArtifactFormatError(f"{name}: no anchors for the layers of this network; {folder.advice}")
     name = f"{folder.name}/{_STATISTICS}"
     tensors, state = tensors_from_bytes(folder.read(_STATISTICS), name), network.state_dict()
     for key in _statistics(network):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, shown
-from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
-from limpq_hub.zoo.catalog import JOINT_RECORD
+from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.zoo.entry import SUPERNET, seal_entry
-from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
+from limpq_hub.zoo.entry_facts import JOINT_RECORD
+from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 from limpq_hub.zoo.network import NetworkSpec
 
 _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
@@ -62,42 +60,3 @@ def assemble_entry(
 def is_policy_name(name: str) -> bool:
     """Return whether a policy can be published under this name: letters, digits, single dots, dashes."""
     return bool(_POLICY_NAME.fullmatch(name)) and ".." not in name
-
-
-@contextmanager
-def replaced_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the place of the entry at `target` when all went well.
-
-    Raises:
-        ArtifactError: `target` is there and not an entry, or holds something else as well, which would be lost.
-    """
-    target = target.resolve()
-    if target.exists() and os.listdir(target):
-        _check_nothing_else(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-        building, before = Path(temporary) / "new", Path(temporary) / "old"
-        building.mkdir()
-        yield building
-        if target.exists():
-            target.rename(before)
-        building.rename(target)
-
-
-def _check_nothing_else(target: Path) -> None:
-    """Raise `ArtifactFormatError` if a folder holds files that are no part of its entry, its card or its figures."""
-    known = {*open_local_folder(target, "entry").files, CONFIG, "README.md"}
-    there = (path.relative_to(target).as_posix() for path in sorted(target.rglob("*")) if not path.is_dir())
-    for file in there:
-        if file not in known and not file.startswith("figures/"):
-            raise ArtifactFormatError(
-                f"{target} holds {shown(file)} as well, which is no part of the entry and would be lost; "
-                "choose another folder"
-            )
-
-
-def copy_verified(source: SealedFolder, target: Path) -> None:
-    """Copy every file of a sealed folder that its `config.json` vouches for, and the `config.json`."""
-    for file in source.files:
-        write_bytes(target / file, source.read(file))
-    write_bytes(target / CONFIG, source.fetch(CONFIG).read_bytes())

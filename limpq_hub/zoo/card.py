@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
 from limpq_hub.zoo import hub
-from limpq_hub.zoo.catalog import Entry, Published
+from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
+from limpq_hub.zoo.entry_facts import Entry, Published
+from limpq_hub.zoo.measurement import float_measurement, joint_measurement, policy_measurement
 
 TAGS = ("limpq", "quantization", "mixed-precision", "timm")
 
 
-def render_card(entry: Entry, repo: str, *, license: str, base_model: str | None = None) -> str:
+def render_card(entry: Entry, repo: str, *, license: str | None = None, base_model: str | None = None) -> str:
     """Return the text of the card.
 
     Args:
         repo: the repository that it is for, owner/name.
-        license: identifier of the licence of the weights.
+        license: identifier of the licence of the weights; not stated if None.
         base_model: Hub repository of the float network that the entry came from, if it is there.
     """
-    data = _data_name(entry)
     front_matter: dict[str, Any] = {
         "model_name": repo.split("/")[-1],
         "library_name": hub.LIBRARY,
-        "license": license,
         "pipeline_tag": "image-classification",
         "tags": [hub.LIBRARY, *TAGS],
     }
-    if data:
-        front_matter["datasets"] = [data]
+    if license:
+        front_matter["license"] = license
+    dataset = hub_dataset(entry.indicators.provenance.get("command"))
+    if dataset:
+        front_matter["datasets"] = [dataset]
     if base_model:
         front_matter |= {"base_model": base_model, "base_model_relation": "quantized"}
     measured = [published for published in entry.published if published.top1 is not None]
-    return hub.card_text(front_matter, [_result(published, data) for published in measured], _body(entry, repo))
+    results = [_result(entry, published, dataset) for published in measured]
+    return hub.card_text(front_matter, results, _body(entry, repo))
 
 
-def _result(published: Published, data: str | None) -> Mapping[str, Any]:
+def _result(entry: Entry, published: Published, dataset: str | None) -> Mapping[str, Any]:
+    of = policy_measurement(entry, published.name)
+    arguments = {"images": of.images, "seed": of.seed}
     return {
         "task_type": "image-classification",
         "task_name": "Image classification",
-        "dataset_type": data or "unknown",
-        "dataset_name": data or "unknown",
+        "dataset_type": dataset or of.data or "unknown",
+        "dataset_name": of.data or "unknown",
         "dataset_split": "validation",
         "metric_type": "accuracy",
         "metric_name": f"top-1 in percent, policy {published.name}",
         "metric_value": published.top1,
+        "metric_args": {key: value for key, value in arguments.items() if value is not None} or None,
     }
 
 
@@ -78,11 +84,13 @@ def figure_of(policy_name: str) -> str:
 def _policies(entry: Entry) -> str:
     summary = entry.summary()
     float_top1 = summary["float_top1"]
-    rows = ["| weights | BitOps | size of the weights | on disk | top-1 |", "|---|---|---|---|---|"]
+    rows = ["| weights | BitOps | size of the weights | on disk | top-1 | measured on |", "|---|---|---|---|---|---|"]
     if float_top1 is not None:
-        rows.append(f"| float32 | - | {format_size(summary['float_bytes'])} | - | {float_top1:.2f} % |")
+        size, of = format_size(summary["float_bytes"]), float_measurement(entry)
+        rows.append(f"| float32 | - | {size} | - | {float_top1:.2f} % | {of} |")
     for published in reversed(entry.published):
-        top1 = "not measured" if published.top1 is None else f"{published.top1:.2f} %"
+        of = policy_measurement(entry, published.name)
+        top1 = "not measured | -" if published.top1 is None else f"{published.top1:.2f} % | {of}"
         costs = f"{format_size(published.size_bytes)} | {format_size(published.disk_bytes)}"
         rows.append(f"| fine-tuned: {published.name} | {format_bitops(published.bitops)} | {costs} | {top1} |")
     return "\n".join(rows) if len(rows) > 2 else ""
@@ -92,27 +100,18 @@ def _joint(entry: Entry) -> str:
     front = entry.front(calibrated=False)
     if not front:
         return ""
-    rows = [f"| {format_bitops(record['bitops'])} | {record['top1']:.2f} % |" for record in front]
+    rows = [
+        f"| {format_bitops(record['bitops'])} | {record['top1']:.2f} % | {joint_measurement(entry, record)} |"
+        for record in front
+    ]
     head = "Any other budget is served from the jointly trained weights, without training:"
-    return "\n".join([head, "", "| BitOps | top-1 |", "|---|---|", *rows])
+    return "\n".join([head, "", "| BitOps | top-1 | measured on |", "|---|---|---|", *rows])
 
 
 def _provenance(entry: Entry) -> str:
-    lines = [f"- indicators and joint weights: {_quoted(entry.indicators.provenance.get('command'))}"]
-    lines += [f"- {published.name}: {_quoted(published.command)}" for published in entry.published]
-    return "\n".join(["How it came about:", "", *lines])
-
-
-def _quoted(command: object) -> str:
-    """Return a command as code on one line, whatever is in it."""
-    if not isinstance(command, str) or not command.strip():
-        return "an unknown command"
-    command = " ".join(command.split())
-    fence = "`" * (1 + max(map(len, re.findall("`+", command)), default=0))
-    return f"{fence} {command} {fence}" if "`" in command else f"`{command}`"
-
-
-def _data_name(entry: Entry) -> str | None:
-    data = entry.indicators.provenance.get("data")
-    name = data.get("name") if isinstance(data, Mapping) else None
-    return name if isinstance(name, str) else None
+    commands = {"indicators and joint weights": entry.indicators.provenance.get("command")}
+    measured = {"float32": float_measurement(entry), "joint weights": joint_measurement(entry, {})}
+    commands |= {f"{name}, top-1": of.command for name, of in measured.items() if of.command}
+    commands |= {f"{published.name}, weights and top-1": published.command for published in entry.published}
+    lines = [f"- {name}: {quoted_command(command)}" for name, command in commands.items()]
+    return "\n".join(["What came from which command:", "", *lines])

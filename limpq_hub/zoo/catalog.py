@@ -3,167 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, UnknownModelError, shown
-from limpq_hub.plan.costs import FLOAT_BITS
-from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import check_shape
-from limpq_hub.zoo.folder import SealedFolder, open_folder, open_local_folder
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, HubError, UnknownModelError, shown
+from limpq_hub.zoo.entry_facts import Entry
+from limpq_hub.zoo.folder import open_folder, open_local_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
-_COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
-# What is measured of the joint weights at a policy.
-JOINT_RECORD = {"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}
-_METRICS = {"float": {"top1": float}, "joint": [JOINT_RECORD]}
 # The variable that names the owner whose entries serve bare names that are not bundled.
 OWNER_VARIABLE = "LIMPQ_HUB_OWNER"
 # What a bare architecture means.
 DEFAULTS = {"resnet18": "resnet18.tiny_imagenet"}
-_POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
-
-
-@dataclass(frozen=True)
-class Published:
-    """A fine-tuned policy of an entry.
-
-    Attributes:
-        name: its folder below `policies/`.
-        bitops: BitOps of one image.
-        size_bytes: bytes of the quantized weights.
-        disk_bytes: bytes of its files, step sizes, biases, BatchNorm and provenance included.
-        top1: percent, measured on the validation images of the entry's data set.
-        command: what fine-tuned it, if it says so.
-    """
-
-    name: str
-    policy_sha256: str
-    bitops: int
-    size_bytes: int
-    disk_bytes: int
-    top1: float | None
-    command: str | None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One network of the zoo: its indicators, supernet and published policies.
-
-    Attributes:
-        name: as the user may give it.
-        folder: its verified files.
-        source: "bundled", "local" or "hub".
-        revision: commit on the Hub, or None.
-    """
-
-    name: str
-    folder: SealedFolder
-    source: str
-    revision: str | None = None
-
-    @cached_property
-    def indicators(self) -> Indicators:
-        """Learned step sizes and layer costs."""
-        return Indicators.from_json(self.folder.read_json("indicators.json"), f"{self.folder.name}/indicators.json")
-
-    @cached_property
-    def metrics(self) -> Mapping[str, Any]:
-        """Measured figures: "float", and "joint" by policy; empty if nothing was measured."""
-        if "metrics.json" not in self.folder.files:
-            return {}
-        metrics = self.folder.read_json("metrics.json")
-        check_shape(metrics, _METRICS, f"{self.folder.name}/metrics.json")
-        return metrics
-
-    @cached_property
-    def classes(self) -> list[dict[str, str]]:
-        """Id and name of each class, in the order of the class indices."""
-        classes = self.folder.read_json("classes.json")
-        check_shape(classes, [{"id": str, "name": str}], f"{self.folder.name}/classes.json")
-        if len(classes) != self.folder.config["num_classes"]:
-            raise ArtifactFormatError(
-                f"{self.folder.name}/classes.json names {len(classes)} classes, the network has "
-                f"{self.folder.config['num_classes']}"
-            )
-        return classes
-
-    @cached_property
-    def published(self) -> tuple[Published, ...]:
-        """The fine-tuned policies, fewest BitOps first."""
-        found = []
-        for match in filter(None, map(_POLICY_CONFIG.fullmatch, self.folder.files)):
-            checkpoint = self.checkpoint(match[1])
-            check_shape(checkpoint.config, _COSTS | {"provenance": dict}, f"{checkpoint.name}/config.json")
-            metrics = {"top1": None}
-            if "metrics.json" in checkpoint.files:
-                metrics = checkpoint.read_json("metrics.json")
-                check_shape(metrics, {"top1": float}, f"{checkpoint.name}/metrics.json")
-            figures = {key: checkpoint.config[key] for key in _COSTS}
-            command = checkpoint.config["provenance"].get("command")
-            within = [listed["bytes"] for listed in checkpoint.config["files"].values()]
-            on_disk = sum(within) + self.folder.config["files"][match[0]]["bytes"]
-            found.append(Published(name=match[1], disk_bytes=on_disk, top1=metrics["top1"], command=command, **figures))
-        return tuple(sorted(found, key=lambda published: published.bitops))
-
-    def checkpoint(self, policy_name: str) -> SealedFolder:
-        """Return the verified files of a published policy."""
-        return self.folder.inner(f"policies/{policy_name}", "checkpoint")
-
-    def summary(self) -> dict[str, Any]:
-        """Return what can be said of the entry, as JSON holds it."""
-        indicators, costs = self.indicators, self.indicators.costs
-        least, most = indicators.bitops_range()
-        return {
-            "name": self.name,
-            "source": self.source,
-            "revision": self.revision,
-            "architecture": indicators.model,
-            "num_classes": indicators.num_classes,
-            "input_size": indicators.input_size,
-            "searched_layers": sum(cost.fixed is None for cost in costs.values()),
-            "fixed_layers": sum(cost.fixed is not None for cost in costs.values()),
-            "macs": sum(cost.macs for cost in costs.values()),
-            "float_bytes": FLOAT_BITS // 8 * sum(cost.weights for cost in costs.values()),
-            "float_top1": self.metrics.get("float", {}).get("top1"),
-            "minimum_bitops": least,
-            "maximum_bitops": most,
-            "policies": [asdict(published) for published in self.published],
-            "joint": list(self.metrics.get("joint", ())),
-            "files": {name: listed["bytes"] for name, listed in self.folder.config["files"].items()},
-            "provenance": dict(indicators.provenance),
-        }
-
-    def expected_top1(self, bitops: int) -> float | None:
-        """Return the top-1 in percent that the joint weights can be expected to have where a search spends `bitops`.
-
-        On a straight line between the measured budgets on both sides; None outside what was measured.
-        """
-        front = sorted((record["bitops"], record["top1"]) for record in self.front(calibrated=False))
-        for (low, below), (high, above) in itertools.pairwise(front):
-            if low <= bitops <= high:
-                share = (bitops - low) / (high - low) if high > low else 0.0
-                return below + (above - below) * share
-        return None
-
-    def front(self, *, calibrated: bool) -> list[dict[str, Any]]:
-        """Return what was measured of the joint weights, BatchNorm as shipped or recalibrated; most BitOps first."""
-        found = [joint for joint in self.metrics.get("joint", ()) if bool(joint["calibration_images"]) == calibrated]
-        return sorted(found, key=lambda joint: -joint["bitops"])
-
-    def measured(self, policy_sha256: str) -> float | None:
-        """Return the top-1 in percent that the joint weights as shipped were measured to have at a policy, or None."""
-        for joint in self.metrics.get("joint", ()):
-            if joint["policy_sha256"] == policy_sha256 and not joint["calibration_images"]:
-                return joint["top1"]
-        return None
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -227,7 +82,15 @@ def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str
     def fetch(file: str, *, anew: bool = False) -> Path:
         return hub.fetch_file(repo, file, commit, cache_dir, token, anew=anew)
 
-    folder = open_folder(name, fetch, "entry", refetch=partial(fetch, anew=True))
+    advice = f"tell the owner of {repo}, or load another revision: hf-hub:{repo}@v1"
+    where = f"hf-hub:{repo}@{commit[:12]}"
+    try:
+        folder = open_folder(where, fetch, "entry", refetch=partial(fetch, anew=True), advice=advice)
+    except ArtifactFormatError as error:
+        if not isinstance(error, ArtifactVersionError):
+            with suppress(HubError):  # what is wrong is told without the list of files too
+                hub.refuse_pickles(repo, commit, token)
+        raise
     return Entry(name, folder, "hub", commit)
 
 

@@ -32,11 +32,9 @@ def unpacked_float(folder: SealedFolder, at_most: int) -> bytes:
         with gzip.open(io.BytesIO(folder.read(FLOAT))) as file:
             content = file.read(at_most + 1)
     except (OSError, EOFError, zlib.error):
-        raise ArtifactFormatError(f"{folder.name}/{FLOAT} is not a gzip file; fetch the artifact again") from None
+        raise ArtifactFormatError(f"{folder.name}/{FLOAT} is not a gzip file; {folder.advice}") from None
     if len(content) > at_most:
-        raise ArtifactFormatError(
-            f"{folder.name}/{FLOAT} holds more than the weights of the network; fetch the artifact again"
-        )
+        raise ArtifactFormatError(f"{folder.name}/{FLOAT} holds more than the weights of the network; {folder.advice}")
     return content
 
 

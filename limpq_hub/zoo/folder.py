@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import (
-    ArtifactError,
     ArtifactFormatError,
     ArtifactIntegrityError,
+    ArtifactVersionError,
+    HubCacheError,
     HubError,
     UnsafeFileError,
     shown,
@@ -22,6 +23,7 @@ from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
 
 FORMAT = 1
 CONFIG = "config.json"
+ADVICE = "fetch the artifact again"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
 Fetch = Callable[[str], Path]
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
@@ -36,12 +38,14 @@ class SealedFolder:
         fetch: returns the local path of a file of the folder.
         config: content of `config.json`.
         refetch: fetches a file anew that turned out to be damaged, or None where there is nowhere to fetch it from.
+        advice: what to do where a file cannot be used.
     """
 
     name: str
     fetch: Fetch
     config: Mapping[str, Any]
     refetch: Fetch | None = None
+    advice: str = ADVICE
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -57,18 +61,20 @@ class SealedFolder:
         """
         listed = self.config["files"].get(file)
         if listed is None:
-            raise ArtifactIntegrityError(f"{self.name}: {CONFIG} does not list {shown(file)}; fetch the artifact again")
+            raise ArtifactIntegrityError(f"{self.name}: {CONFIG} does not list {shown(file)}; {self.advice}")
 
         def check(data: bytes) -> None:
             if len(data) != listed["bytes"] or hashlib.sha256(data).hexdigest() != listed["sha256"]:
                 raise ArtifactIntegrityError(
                     f"{self.name}/{file} is damaged: its {len(data)} bytes are not the {listed['bytes']} with sha256 "
-                    f"{listed['sha256'][:12]}... that {CONFIG} lists; fetch the artifact again"
+                    f"{listed['sha256'][:12]}... that {CONFIG} lists; {self.advice}"
                 )
 
-        data = _read_checked(file, f"{self.name}/{file}", self.fetch, self.refetch, check)
+        data = _read_checked(file, self, check)
         if data.startswith(_PICKLES) and not _looks_like_safetensors(data):
-            raise UnsafeFileError(f"{self.name}/{file} is a pickle, which can execute code: it is not read")
+            raise UnsafeFileError(
+                f"{self.name}/{file} is a pickle, which can execute code: it is not read; {self.advice}"
+            )
         return data
 
     def read_json(self, file: str) -> Any:
@@ -79,45 +85,48 @@ class SealedFolder:
         """Return the sealed folder at `prefix` inside this one, its `config.json` verified by this one too."""
         self.read(f"{prefix}/{CONFIG}")
         fetches = [fetch and _below(prefix, fetch) for fetch in (self.fetch, self.refetch)]
-        return open_folder(f"{self.name}/{prefix}", fetches[0], kind, refetch=fetches[1])
+        return open_folder(f"{self.name}/{prefix}", fetches[0], kind, refetch=fetches[1], advice=self.advice)
 
 
-def open_folder(name: str, fetch: Fetch, kind: str, *, refetch: Fetch | None = None) -> SealedFolder:
+def open_folder(
+    name: str, fetch: Fetch, kind: str, *, refetch: Fetch | None = None, advice: str = ADVICE
+) -> SealedFolder:
     """Return the sealed folder whose files `fetch` finds, after checking its `config.json`.
 
     Args:
         kind: "entry" or "checkpoint".
         refetch: fetches a damaged file anew, once.
+        advice: what an error says to do.
 
     Raises:
         ArtifactFormatError: the folder is of another kind or format, or not sealed.
-        ArtifactIntegrityError: `config.json` is missing or was changed.
+        ArtifactIntegrityError: `config.json` is missing, no JSON, or was changed.
         UnsafeFileError: `config.json` names a file outside its folder.
     """
     label = f"{name}/{CONFIG}"
     config: dict[str, Any] = {}
+    folder = SealedFolder(name, fetch, config, refetch, advice)
 
     def check(data: bytes) -> None:
-        parsed = parse_json(data, label)
-        if not isinstance(parsed, dict) or type(parsed.get("format")) is not int or parsed["format"] != FORMAT:
-            found = parsed.get("format") if isinstance(parsed, dict) else parsed
-            raise ArtifactFormatError(
-                f"{label}: format {shown(found)} is not the format {FORMAT} that this version reads"
-            )
-        if parsed.get("kind") != kind:
-            raise ArtifactFormatError(f"{label}: this is a {shown(parsed.get('kind'))} folder, not a {kind!r} folder")
+        try:
+            parsed = parse_json(data, label)
+        except ArtifactFormatError as error:
+            raise ArtifactIntegrityError(f"{error}; {advice}") from None
+        _check_format(parsed, label, advice)
         seal = parsed.pop("config_sha256", None)
         if seal != _digest(parsed) or data != _canonical(parsed | {"config_sha256": seal}):
-            raise ArtifactIntegrityError(f"{label} was changed after it was written; fetch the artifact again")
+            raise ArtifactIntegrityError(f"{label} was changed after it was written; {advice}")
+        if parsed["kind"] != kind:
+            raise ArtifactFormatError(f"{label}: this is a {shown(parsed['kind'])} folder, not a {kind!r} folder")
         config.update(parsed)
 
-    _read_checked(CONFIG, label, fetch, refetch, check)
+    _read_checked(CONFIG, folder, check)
     check_shape(config, {"files": dict}, label)
     for file, listed in config["files"].items():
         if not _FILE_NAME.fullmatch(file) or ".." in file:
-            raise UnsafeFileError(f"{label}: {shown(file)} is not a plain file name inside the folder")
+            raise UnsafeFileError(f"{label}: {shown(file)} is not a plain file name inside the folder; {advice}")
         check_shape(listed, {"sha256": str, "bytes": int}, f"{label}: {file}")
-    return SealedFolder(name, fetch, config, refetch)
+    return folder
 
 
 def open_local_folder(path: str | Path, kind: str) -> SealedFolder:
@@ -156,26 +165,40 @@ def _below(prefix: str, fetch: Fetch) -> Fetch:
     return lambda file: fetch(f"{prefix}/{file}")
 
 
-def _read_checked(file: str, label: str, fetch: Fetch, refetch: Fetch | None, check: Callable[[bytes], None]) -> bytes:
-    """Return the content of a file that passes `check`, fetched anew once if it does not at first."""
+def _check_format(parsed: Any, label: str, advice: str) -> None:
+    """Raise `ArtifactFormatError` unless a `config.json` is of our format."""
+    found = parsed.get("format") if isinstance(parsed, dict) else None
+    wrong = f"{label}: format {shown(found)} is not the format {FORMAT} that this version reads"
+    if type(found) is not int or "kind" not in parsed:
+        raise ArtifactFormatError(f"{wrong}; is it an artifact of limpq-hub?")
+    if found != FORMAT:
+        raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub, or {advice}")
+
+
+def _read_checked(file: str, folder: SealedFolder, check: Callable[[bytes], None]) -> bytes:
+    """Return the content of a file that passes `check`, fetched anew once if it is damaged at first."""
     try:
-        data = _read(fetch(file), label)
+        data = _read(folder.fetch(file), file, folder)
         check(data)
-    except ArtifactError as damaged:
-        if refetch is None:
+    except ArtifactIntegrityError as damaged:
+        if folder.refetch is None:
             raise
         try:
-            data = _read(refetch(file), label)
+            data = _read(folder.refetch(file), file, folder)
+        except HubCacheError:
+            raise
         except HubError:  # offline, for instance: what is wrong is still the damage
             raise damaged from None
         check(data)
     return data
 
 
-def _read(path: Path, label: str) -> bytes:
+def _read(path: Path, file: str, folder: SealedFolder) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise ArtifactIntegrityError(f"{label} is missing; fetch the artifact again") from None
+        raise ArtifactIntegrityError(f"{folder.name}/{file} is missing; {folder.advice}") from None
     except OSError as error:
-        raise ArtifactIntegrityError(f"{label} cannot be read ({error.strerror}); fetch the artifact again") from None
+        raise ArtifactIntegrityError(
+            f"{folder.name}/{file} cannot be read ({error.strerror}); {folder.advice}"
+        ) from None

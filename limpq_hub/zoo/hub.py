@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import (
-    CommitInfo,
     CommitOperationAdd,
     CommitOperationDelete,
     EvalResult,
@@ -32,13 +32,12 @@ from limpq_hub.errors import (
     shown,
 )
 from limpq_hub.plan.jsonfile import write_bytes
-from limpq_hub.zoo.hub_answers import SECONDS, asked
+from limpq_hub.zoo.hub_answers import asked
+from limpq_hub.zoo.hub_names import check_revision, first_pickle
+from limpq_hub.zoo.hub_waiting import UploadedFile
 
 LIBRARY = "limpq-hub"
 _CALLER = {"library_name": LIBRARY, "library_version": __version__}
-_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*", re.ASCII)
-_PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 
 
@@ -57,7 +56,7 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
     api = HfApi(token=token, **_CALLER)
     reference = asked(repo, revision, lambda: _reference(repo, revision, cache_dir))
     try:
-        commit = asked(repo, revision, lambda: api.model_info(repo, revision=revision, timeout=SECONDS).sha)
+        commit = asked(repo, revision, lambda: api.model_info(repo, revision=revision).sha)
     except (HubUnavailableError, HubOfflineError) as error:
         if not reference.is_file():
             raise
@@ -88,17 +87,40 @@ def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: 
     """
     where = {"revision": commit, "cache_dir": cache_dir, "token": token, "force_download": anew}
     try:
-        return Path(asked(repo, commit, lambda: hf_hub_download(repo, file, **where, **_CALLER)))
+        return Path(asked(repo, commit, lambda: hf_hub_download(repo, file, **where, **_CALLER), file=file))
     except HubNotFoundError:
         if file == "config.json":
-            raise _no_entry(repo, commit, token) from None
+            refuse_pickles(repo, commit, token)
+            raise HubNotFoundError(f"{repo}@{commit[:12]} holds no config.json; is it an entry of limpq-hub?") from None
         raise
+
+
+def refuse_pickles(repo: str, commit: str, token: str | None) -> None:
+    """Raise `UnsafeFileError` where a repository without an entry holds a pickle, or `HubError`."""
+    files = asked(repo, commit, lambda: HfApi(token=token, **_CALLER).list_repo_files(repo, revision=commit))
+    pickle = first_pickle(files)
+    if pickle is not None:
+        raise UnsafeFileError(
+            f"{repo}@{commit[:12]} holds {shown(pickle)}, a pickle, which can execute code, and no entry of "
+            "limpq-hub: it is not read; ask its owner for an entry, or make one with training/indicators.py"
+        )
 
 
 def list_repositories(owner: str, token: str | None = None) -> list[str]:
     """Return the repositories of `owner` that say they are made for this library, sorted."""
-    found = asked(owner, None, lambda: list(HfApi(token=token, **_CALLER).list_models(author=owner, filter=LIBRARY)))
+    api = HfApi(token=token, **_CALLER)
+    try:
+        found = asked(owner, None, lambda: list(api.list_models(author=owner, filter=LIBRARY)))
+    except HubOfflineError:
+        raise HubOfflineError(
+            f"which models {owner} has is for the Hub to say, and HF_HUB_OFFLINE is set; unset it"
+        ) from None
     return sorted(model.id for model in found)
+
+
+def token_holder(repo: str, token: str | None = None) -> dict[str, Any]:
+    """Return what the Hub says of whose token this is, "name" and "orgs"; `repo` is named in errors."""
+    return asked(repo, None, lambda: HfApi(token=token, **_CALLER).whoami())
 
 
 def upload_folder(
@@ -124,16 +146,25 @@ def upload_folder(
     api = HfApi(token=token, **_CALLER)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
-    def upload() -> CommitInfo:
+    goes = {"revision": branch, "create_pr": create_pr}
+
+    def prepare() -> tuple[str, list[str]]:
         api.create_repo(repo, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo, branch=branch, exist_ok=True)
-        there = api.list_repo_files(repo, revision=branch)
-        added = [CommitOperationAdd(file, folder / file) for file in files]
-        deleted = [CommitOperationDelete(file) for file in there if file not in files and file != ".gitattributes"]
-        return api.create_commit(repo, [*added, *deleted], commit_message=message, revision=branch, create_pr=create_pr)
+        parent = api.model_info(repo, revision=branch).sha
+        return parent, api.list_repo_files(repo, revision=parent)
 
-    return asked(repo, branch, upload).oid
+    parent, there = asked(repo, branch, prepare)
+    deleted = [CommitOperationDelete(file) for file in there if file not in files and file != ".gitattributes"]
+    with ExitStack() as opened:
+        added = [CommitOperationAdd(file, opened.enter_context(UploadedFile(folder / file))) for file in files]
+        for addition in added:
+            # One by one: several go up in threads of their own, which no limit reaches.
+            asked(repo, branch, partial(api.preupload_lfs_files, repo, [addition], free_memory=False, **goes))
+        # A branch that has moved since its files were listed is not overwritten.
+        commit = partial(api.create_commit, repo, [*added, *deleted], commit_message=message, parent_commit=parent)
+        return asked(repo, branch, lambda: commit(**goes).oid)
 
 
 def tags_of(repo: str, token: str | None = None) -> dict[str, str]:
@@ -166,29 +197,3 @@ def card_text(front_matter: Mapping[str, Any], results: Sequence[Mapping[str, An
     data = ModelCardData(**front_matter, eval_results=[EvalResult(**result) for result in results])
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=False)
     return str(card)
-
-
-def check_repository(repo: str) -> None:
-    """Raise `HubNotFoundError` unless `repo` is owner/name."""
-    if not isinstance(repo, str) or not _REPOSITORY.fullmatch(repo):
-        raise HubNotFoundError(f"{shown(repo)} is not the name of a Hub repository: write owner/name")
-
-
-def check_revision(repo: str, revision: str | None) -> None:
-    """Raise `HubNotFoundError` unless `revision` can be the name of a branch, tag or commit."""
-    if revision is not None and not _REVISION.fullmatch(revision):
-        raise HubNotFoundError(f"{repo}: {shown(revision)} is not a branch, tag or commit")
-
-
-def _no_entry(repo: str, commit: str, token: str | None) -> Exception:
-    """Return the error for a repository without `config.json`."""
-    files: Collection[str] = asked(
-        repo, commit, lambda: HfApi(token=token, **_CALLER).list_repo_files(repo, revision=commit)
-    )
-    pickles = sorted(file for file in files if file.lower().endswith(_PICKLES))
-    if pickles:
-        return UnsafeFileError(
-            f"{repo}@{commit[:12]} holds {shown(pickles[0])}, a pickle, which can execute code, and no entry of "
-            "limpq-hub: it is not read"
-        )
-    return HubNotFoundError(f"{repo}@{commit[:12]} holds no config.json; is it an entry of limpq-hub?")

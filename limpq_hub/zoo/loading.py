@@ -21,9 +21,10 @@ from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy, to_quantized
 from limpq_hub.quant.layers import switching_norms
 from limpq_hub.zoo.anchors import apply_nearest_anchors_
-from limpq_hub.zoo.catalog import Entry, Published, find_entry
+from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import load_supernet
+from limpq_hub.zoo.entry_facts import Entry, Published
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import SearchOptions
 from limpq_hub.zoo.policy_request import plan_for
@@ -161,7 +162,7 @@ def _published_network(entry: Entry, published: Published, plan: Plan) -> nn.Mod
     specs = [NetworkSpec.from_config(config, entry.name) for config in (entry.folder.config, folder.config)]
     if specs[0] != specs[1] or total_bitops(plan.costs, plan.policy) != published.bitops:
         raise ArtifactIntegrityError(
-            f"{folder.name} is a checkpoint of another network than {entry.name}; fetch the artifact again"
+            f"{folder.name} is a checkpoint of another network than {entry.name}; {folder.advice}"
         )
     return network
 

@@ -57,7 +57,8 @@ def search(
     """Return the best policy within a budget, proven; in milliseconds, without torch and without images.
 
     Args:
-        model: name of an entry ("resnet18"), path to an `indicators.json`, or `Indicators`.
+        model: name of an entry ("resnet18", "local-dir:path", "hf-hub:owner/name", "hf-hub:owner/name@revision"; the
+            token and the cache are those of HF_TOKEN and HF_HUB_CACHE), path to an `indicators.json`, or `Indicators`.
         bitops: BitOps per image, first and last layer included: "3G", 2.5e9, or "w3a4" for that uniform policy's.
         size: bytes of all quantized weights: "4.5MB", "4.5MiB".
         compression: 32-bit size of the weights divided by their size, at least: 12.2 or "12.2x".
@@ -78,6 +79,8 @@ def search(
         PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
         SearchError: no proven optimum within `time_limit_s`.
         UnknownModelError: no model has this name.
+        ArtifactError: a file of it is damaged.
+        HubError: the Hub does not give it.
     """
     budget = Budget(bitops, size, compression, activation_memory, latency)
     return optimum.search(

@@ -13,10 +13,10 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.result import Plan
 from limpq_hub.plots import plot_policy
 from limpq_hub.zoo import hub
-from limpq_hub.zoo.assembly import copy_verified
 from limpq_hub.zoo.card import figure_of, render_card
-from limpq_hub.zoo.catalog import Entry, find_entry
-from limpq_hub.zoo.folder import CONFIG
+from limpq_hub.zoo.entry_facts import Entry
+from limpq_hub.zoo.folder_copy import copy_verified
+from limpq_hub.zoo.hub_names import check_repository, check_revision
 
 CARD = "README.md"
 _VERSION = re.compile(r"v([0-9]+)")
@@ -44,7 +44,7 @@ def push_entry(
     branch: str | None = None,
     create_pr: bool = False,
     tag: str | None = None,
-    license: str = "mit",
+    license: str | None = None,
     base_model: str | None = None,
     token: str | None = None,
 ) -> Pushed:
@@ -54,14 +54,14 @@ def push_entry(
         branch: where the commit goes; the main branch if None.
         create_pr: propose the commit instead; no tag then.
         tag: name of the commit; the next of v1, v2, ... if None.
-        license, base_model: for the card.
+        license, base_model: for the card, which leaves out what is None.
 
     Raises:
         ArtifactError: a file of the entry is damaged; nothing was sent. Or the Hub gave back something else.
         HubError: the Hub did not take it.
     """
-    hub.check_repository(repo)
-    hub.check_revision(repo, tag)
+    check_repository(repo)
+    check_revision(repo, tag)
     if tag is not None and tag in ("main", branch):
         raise HubRefusedError(f"tag {shown(tag)} is the name of a branch; choose another one")
     tags = hub.tags_of(repo, token)
@@ -74,7 +74,7 @@ def push_entry(
         commit = hub.upload_folder(
             folder, repo, message=message, private=private, branch=branch, create_pr=create_pr, token=token
         )
-        _compare(entry, repo, commit, Path(temporary) / "cache", token)
+        _compare(folder, repo, commit, Path(temporary) / "cache", token)
     if create_pr or (tag is None and commit in tags.values()):
         return Pushed(repo, commit, None)
     tag = tag or _next_version(tags)
@@ -82,7 +82,7 @@ def push_entry(
     return Pushed(repo, commit, tag)
 
 
-def write_repository(entry: Entry, folder: Path, repo: str, *, license: str, base_model: str | None) -> None:
+def write_repository(entry: Entry, folder: Path, repo: str, *, license: str | None, base_model: str | None) -> None:
     """Write what the repository is to hold: the verified files of the entry, its card and its figures."""
     copy_verified(entry.folder, folder)
     (folder / CARD).write_text(render_card(entry, repo, license=license, base_model=base_model), encoding="utf-8")
@@ -95,13 +95,14 @@ def write_repository(entry: Entry, folder: Path, repo: str, *, license: str, bas
         plot_policy(Plan.of_policy(entry.indicators, policy), figure)
 
 
-def _compare(entry: Entry, repo: str, commit: str, cache: Path, token: str | None) -> None:
-    """Read every file back from the Hub, and compare."""
-    found = find_entry(f"hf-hub:{repo}", revision=commit, cache_dir=str(cache), token=token)
-    if found.folder.config != entry.folder.config:
-        raise ArtifactIntegrityError(f"{repo}@{commit}: the Hub gave back another {CONFIG}; push again")
-    for file in entry.folder.files:
-        found.folder.read(file)
+def _compare(folder: Path, repo: str, commit: str, cache: Path, token: str | None) -> None:
+    """Read every file that was sent back from the Hub, card and figures too, and compare."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        file = path.relative_to(folder).as_posix()
+        if hub.fetch_file(repo, file, commit, str(cache), token, anew=False).read_bytes() != path.read_bytes():
+            raise ArtifactIntegrityError(
+                f"{repo}@{commit[:12]}: the Hub gave back another {file} than was sent; push again"
+            )
 
 
 def _next_version(tags: Mapping[str, str]) -> str:

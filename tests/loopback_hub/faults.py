@@ -27,6 +27,7 @@ DROPPED = "drop"
 BROKEN = {
     "reset": "the connection is reset",
     "early close": "the connection is closed as if all had come",
+    "drip": "one byte comes every so many seconds",
     "stall": "nothing for some seconds, then the rest; without a body, the headers come late",
 }
 # The answer is well-formed, and wrong.

@@ -128,8 +128,8 @@ class LoopbackHub:
             times: how many requests; `math.inf` for all.
             method: of the requests; any if None.
             after: how many requests that fit are answered well before.
-            at: share of the body that comes before a reset, an early close or a stall, 0..1.
-            seconds: how long a stall lasts, or until when a rate limit holds.
+            at: share of the body that comes before a reset, an early close, a drip or a stall, 0..1.
+            seconds: how long a stall lasts, from one byte of a drip to the next, or until when a rate limit holds.
         """
         if kind not in KINDS:
             raise ValueError(f"{kind!r} is not a kind of fault; there are {', '.join(KINDS)}")

@@ -96,6 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.stopped.wait(stall_s)
         self.end_headers()
         self.wfile.write(body[:first_bytes])
+        if broken and fault.kind == "drip":
+            for byte in body[first_bytes:]:
+                if not self.server.stopped.wait(fault.seconds):
+                    self.wfile.write(bytes([byte]))
         if stall_s and body:
             self.server.stopped.wait(stall_s)
             self.wfile.write(body[first_bytes:])

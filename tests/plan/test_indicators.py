@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from limpq_hub.errors import ArtifactFormatError, PolicyError
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError
 from limpq_hub.plan.indicators import Indicators, Outlier
 from limpq_hub.plan.policy import LayerBits
 
@@ -154,7 +154,11 @@ def test_the_file_says_per_layer_what_it_costs_and_what_was_learned(indicators):
     ("content", "because"),
     [
         (None, "indicators are a JSON object, found None"),
-        ({"format": 2}, "format 2 is not the format 1 that this version of limpq-hub reads"),
+        (
+            {"format": 2},
+            "format 2 is not the format 1 that this version of limpq-hub reads; upgrade it, or export the indicators "
+            "again",
+        ),
     ],
 )
 def test_a_fault_in_the_file_is_refused_with_the_name_of_the_file(content, because):
@@ -177,3 +181,12 @@ def test_a_file_that_is_not_json_is_refused_with_its_path(tmp_path):
     path.write_bytes(b"\x80\x04\x95")
     with pytest.raises(ArtifactFormatError, match=r"indicators.pkl is not JSON: .*is this the right file"):
         Indicators.load(path)
+
+
+def test_indicators_of_another_format_are_told_apart_from_damaged_ones(network):
+    content = network({"a": {2: 0.4, 4: 0.2}}).to_json()
+    with pytest.raises(ArtifactVersionError, match="upgrade it"):
+        Indicators.from_json(content | {"format": 2})
+    with pytest.raises(ArtifactFormatError) as caught:
+        Indicators.from_json(content | {"layers": {}})
+    assert not isinstance(caught.value, ArtifactVersionError)

@@ -199,7 +199,7 @@ def test_what_is_no_object_is_no_plan(found):
 @pytest.mark.parametrize("format", [0, 2, -1])
 def test_a_plan_of_another_format_is_refused(content, format):
     message = refused(content | {"format": format})
-    assert message == f"my plan is of format {format}, this version reads 1"
+    assert message == f"my plan is of format {format}, this version reads 1; upgrade limpq-hub"
 
 
 @pytest.mark.parametrize("format", [True, 1.0, "1", None])

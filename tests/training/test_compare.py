@@ -147,7 +147,8 @@ def test_the_learned_policy_has_the_least_objective_and_random_ones_more(whole):
 
 
 def test_the_uniform_contender_has_no_fewer_bits_than_the_largest_uniform_policy(whole, layers):
-    (row,) = (row for row in whole.result["comparison"] if row["contender"] == "uniform filled" and row["budget"] == "w3a3")
+    rows = whole.result["comparison"]
+    (row,) = (row for row in rows if (row["contender"], row["budget"]) == ("uniform filled", "w3a3"))
     policy = policy_of(whole, row)
     assert all(bits == (layers[name]["fixed"] or {"weight": 3, "activation": 3}) for name, bits in policy.items())
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from limpq_hub import Policy, frontier
-from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError
 from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.policy import LayerBits
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
@@ -87,6 +87,14 @@ def test_an_entry_without_anchors_keeps_the_statistics_of_joint_training(tiny):
     before = statistics(select_policy(tiny.supernet, tiny.joint))
     apply_nearest_anchors_(network, tiny.joint, find_entry(tiny.name).folder, switching_norms(tiny.supernet))
     assert all(torch.equal(value, before[key]) for key, value in statistics(network).items())
+
+
+def test_anchors_of_another_format_are_refused_with_what_to_do(tiny, anchored, reseal):
+    (anchored / "anchors.json").write_text('{"format": 2, "policies": []}')
+    reseal(anchored)
+    message = r"anchors\.json: format 2 is not the format 1 that this version reads; upgrade limpq-hub, or fetch"
+    with pytest.raises(ArtifactVersionError, match=message):
+        load(f"local-dir:{anchored}", policy=tiny.joint)
 
 
 def test_malformed_anchors_are_refused(tiny, anchored, reseal):

@@ -7,9 +7,10 @@ import shutil
 import pytest
 
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
-from limpq_hub.zoo.assembly import assemble_entry, copy_verified, replaced_folder
+from limpq_hub.zoo.assembly import assemble_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 
 RECORD = {"policy_sha256": "0f", "bitops": 3, "top1": 1.5, "calibration_images": 0}
 

@@ -48,6 +48,13 @@ def test_the_front_matter_parses_back_to_the_measured_figures(tiny):
     assert "base_model_relation" not in data.to_dict()
 
 
+def test_the_card_of_the_bundled_entry_parses_back_to_the_figures_of_its_policies():
+    published = [(found.name, found.top1) for found in find_entry("resnet18").published if found.top1 is not None]
+    results = card_of("resnet18").data.eval_results
+    assert [(result.metric_name.rpartition(" ")[2], result.metric_value) for result in results] == published
+    assert {(result.dataset_name, result.metric_args["images"]) for result in results} == {("tiny-imagenet", 10000)}
+
+
 def test_a_card_written_out_and_read_again_is_the_same(tiny, tmp_path):
     card = card_of(tiny.name)
     card.save(tmp_path / "README.md")
@@ -66,8 +73,95 @@ def test_the_data_set_is_named_where_the_entry_says_what_it_is(tiny, change):
         name = change("indicators.json", lambda old, data=data: old | {"provenance": {"command": "c", "data": data}})
         card = card_of(name)
         expected = "noise-10" if data == {"name": "noise-10"} else None
-        assert card.data.datasets == ([expected] if expected else None)
         assert {result.dataset_name for result in card.data.eval_results} == {expected or "unknown"}
+        # The name of a folder is no data set of the Hub.
+        assert card.data.datasets is None
+
+
+@pytest.mark.parametrize(
+    ("command", "dataset"),
+    [
+        ("training/indicators.py --data hfds/zh-plus/tiny-imagenet --lr 1", "zh-plus/tiny-imagenet"),
+        ("training/indicators.py --data=hfds/you/data", "you/data"),
+        ("training/indicators.py --data /work/hfds/you/data", None),
+        ("training/indicators.py --data hfds/data", None),
+        ("training/indicators.py --data torch/cifar10", None),
+        ("training/indicators.py --teacher-data x", None),
+        (3, None),
+    ],
+)
+def test_a_data_set_of_the_hub_is_named_by_its_id_where_the_command_read_it_there(change, command, dataset):
+    provenance = {"command": command, "data": {"name": "tiny-imagenet"}}
+    card = card_of(change("indicators.json", lambda old: old | {"provenance": provenance}))
+    assert card.data.datasets == ([dataset] if dataset else None)
+    assert {result.dataset_type for result in card.data.eval_results} == {dataset or "tiny-imagenet"}
+    assert {result.dataset_name for result in card.data.eval_results} == {"tiny-imagenet"}
+
+
+def test_beside_each_figure_stand_data_images_and_seed_and_below_the_command_that_gives_it(entry_copy, change):
+    def trained(old):
+        provenance = {"command": "training/finetune.py --bitops 3G", "seed": 7, "data": {"name": "noise-7"}}
+        return {**old, "provenance": provenance}
+
+    change("policies/small/config.json", trained)
+    of_float = {"top1": 80.0, "images": 400, "provenance": {"command": "training/pretrain.py", "seed": 3}}
+    of_joint = {"command": "training/front.py", "seed": 5, "data": {"name": "noise-5"}}
+    change("metrics.json", lambda old: old | {"float": of_float, "joint_provenance": of_joint})
+    card = card_of(change("indicators.json", lambda old: old | {"provenance": {"data": {"name": "noise-1"}}}))
+    rows = [line.split(" | ") for line in card.text.splitlines() if line.startswith("| ") and "%" in line]
+    assert [[row[0], *row[-2:]] for row in rows] == [
+        ["| float32", "80.00 %", "noise-1, 400 validation images, seed 3 |"],
+        ["| fine-tuned: large", "72.25 %", "noise-1, 400 validation images, seed 0 |"],
+        ["| fine-tuned: small", "61.50 %", "noise-7, 400 validation images, seed 7 |"],
+        [rows[3][0], "33.50 %", "noise-5, 400 validation images, seed 5 |"],
+    ]
+    for line in (
+        "- float32, top-1: `training/pretrain.py`",
+        "- joint weights, top-1: `training/front.py`",
+        "- small, weights and top-1: `training/finetune.py --bitops 3G`",
+    ):
+        assert line in card.text.splitlines()
+    small = next(result for result in card.data.eval_results if result.metric_name.endswith("small"))
+    assert (small.metric_value, small.metric_args) == (61.5, {"images": 400, "seed": 7})
+    assert (small.dataset_name, small.dataset_split) == ("noise-7", "validation")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("training/x.py --data /work/tiny-imagenet --lr 0.1", "training/x.py --data tiny-imagenet --lr 0.1"),
+        ("accelerate launch training/x.py --output out/z/w3a3", "accelerate launch training/x.py --output w3a3"),
+        (
+            "training/x.py --data=~/data/ --model local-dir:out/joint",
+            "training/x.py --data=data --model local-dir:joint",
+        ),
+        ("training/publish.py --checkpoint 3G=/home/me/out/3G", "training/publish.py --checkpoint 3G=3G"),
+        ("training/x.py --weights '/home/me/my nets/float.pt'", "training/x.py --weights float.pt"),
+        ("training/x.py --weights 'C:\\Users\\me\\float.pt'", "training/x.py --weights float.pt"),
+        ("/home/me/limpq/training/x.py --data d", "x.py --data d"),
+        ("training/x.py --data '/home/me/d", "training/x.py --data d"),
+        *(
+            (f"training/x.py {kept}", f"training/x.py {kept}")
+            for kept in (
+                "--model hf-hub:you/net@v1",
+                "--data hfds/zh-plus/tiny-imagenet",
+                "--data torch/cifar10 --push-to-hub you/net",
+                "--auto-augment rand-m6-mstd0.5 --crop-scale 0.35 1.0",
+            )
+        ),
+    ],
+)
+def test_a_command_is_shown_without_the_folders_of_the_machine_it_ran_on(change, command, expected):
+    name = change("indicators.json", lambda old: old | {"provenance": {"command": command}})
+    assert f"- indicators and joint weights: `{expected}`" in card_of(name).text.splitlines()
+
+
+def test_no_card_of_a_bundled_entry_shows_a_local_folder():
+    text = str(card_of("resnet18"))
+    assert "/work" not in text
+    assert "out/" not in text
+    assert "--data tiny-imagenet" in text
+    assert "tiny-imagenet, 10000 validation images, seed 0" in text
 
 
 def test_a_policy_that_was_not_measured_has_no_figure(change):
@@ -75,7 +169,7 @@ def test_a_policy_that_was_not_measured_has_no_figure(change):
     card = card_of(name)
     assert [result.metric_name for result in card.data.eval_results] == ["top-1 in percent, policy large"]
     (row,) = [line for line in card.text.splitlines() if line.startswith("| fine-tuned: small")]
-    assert row.endswith("| not measured |")
+    assert row.endswith("| not measured | - |")
 
 
 def test_an_entry_of_which_nothing_was_measured_shows_no_percentage(entry_copy, change):
@@ -113,7 +207,7 @@ def test_the_figure_of_each_policy_and_how_everything_came_about_are_shown(tiny)
     for name in ("small", "large"):
         assert f"(figures/bits-{name}.png)" in text
     assert "- indicators and joint weights: `tests/conftest.py`" in text
-    assert "- small: an unknown command" in text
+    assert "- small, weights and top-1: an unknown command" in text
 
 
 def test_an_entry_without_policies_has_a_card(entry_copy, reseal):
@@ -141,3 +235,9 @@ def test_a_command_cannot_break_out_of_its_place(change, command):
 def test_the_licence_is_the_one_that_was_given(tiny, license):
     card = ModelCard(render_card(find_entry(tiny.name), "you/net-limpq", license=license))
     assert card.data.license == license
+
+
+def test_a_licence_that_was_not_given_is_not_stated(tiny):
+    card = ModelCard(render_card(find_entry(tiny.name), "you/net-limpq"))
+    assert card.data.license is None
+    assert "license" not in str(card)

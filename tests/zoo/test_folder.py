@@ -11,7 +11,13 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, UnsafeFileError
+from limpq_hub.errors import (
+    ArtifactError,
+    ArtifactFormatError,
+    ArtifactIntegrityError,
+    ArtifactVersionError,
+    UnsafeFileError,
+)
 from limpq_hub.zoo.folder import open_local_folder, seal_folder
 from limpq_hub.zoo.loading import load
 
@@ -180,8 +186,12 @@ def test_another_format_number_is_refused(folder_of, seal, kind, format_number):
     config = json.loads((folder_of(kind) / "config.json").read_text())
     seal(folder_of(kind), config | {"format": format_number})
     message = rf"config\.json: format {re.escape(repr(format_number))} is not the format 1 that this version reads"
-    with pytest.raises(ArtifactFormatError, match=message):
+    with pytest.raises(ArtifactFormatError, match=message) as caught:
         open_local_folder(folder_of(kind), kind)
+    is_number = type(format_number) is int
+    assert (caught.type is ArtifactVersionError) == is_number
+    advice = "upgrade limpq-hub, or fetch the artifact again" if is_number else "is it an artifact of limpq-hub?"
+    assert str(caught.value).endswith(f"reads; {advice}")
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"text"'])
@@ -214,7 +224,8 @@ def test_a_config_edited_by_hand_is_refused(entry_copy):
 def test_a_config_with_a_key_twice_is_refused(entry_copy):
     text = (entry_copy / "config.json").read_text()
     (entry_copy / "config.json").write_text(text.replace('"kind": "entry"', '"kind": "checkpoint",\n "kind": "entry"'))
-    with pytest.raises(ArtifactFormatError, match=r"config\.json: the key 'kind' stands twice; keep one"):
+    message = r"config\.json: the key 'kind' stands twice; keep one; fetch the artifact again$"
+    with pytest.raises(ArtifactIntegrityError, match=message):
         open_local_folder(entry_copy, "entry")
 
 

@@ -5,11 +5,15 @@ import random
 import pytest
 
 from limpq_hub.errors import ArtifactError
+from limpq_hub.zoo.anchors import save_anchors
+from limpq_hub.zoo.entry import seal_entry
 from limpq_hub.zoo.folder import open_folder
+from limpq_hub.zoo.network import NetworkSpec
 
 FLIPS = 5_000
 FILES = [
     *("config.json", "indicators.json", "metrics.json", "classes.json", "supernet.safetensors", "float.safetensors.gz"),
+    *("anchors.json", "anchors.safetensors"),
     *("policies/small/config.json", "policies/small/policy.json", "policies/small/metrics.json"),
     "policies/small/model.safetensors",
 ]
@@ -26,8 +30,10 @@ class InMemory:
 
 
 @pytest.fixture
-def refusal(with_float):
+def refusal(with_float, tiny):
     """A function that reads a file of the entry, replaced by other bytes, and returns what was said, "" if nothing."""
+    save_anchors(with_float, tiny.supernet, [tiny.joint], [tiny.images])
+    seal_entry(with_float, NetworkSpec.of(tiny.supernet))
     content = {path.relative_to(with_float).as_posix(): path.read_bytes() for path in with_float.rglob("*.*")}
     content = {name: InMemory(data) for name, data in content.items()}
     whole = open_folder("entry", content.__getitem__, "entry")

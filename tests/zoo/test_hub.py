@@ -1,7 +1,10 @@
 """Tests of the Hub: a miss fails at once and says so, a cached commit is verified, each answer is one error."""
 
+import errno
 import importlib
 import json
+import math
+import os
 import re
 import shutil
 
@@ -12,6 +15,8 @@ from limpq_hub import __version__
 from limpq_hub.errors import (
     ArtifactFormatError,
     ArtifactIntegrityError,
+    ArtifactVersionError,
+    HubCacheError,
     HubError,
     HubGatedError,
     HubNotFoundError,
@@ -122,7 +127,8 @@ def test_a_cached_file_that_is_damaged_is_refused_by_name(cache, snapshot, tiny,
     for damaged in (b"", (snapshot / file).read_bytes()[:-1]):
         (snapshot / file).write_bytes(damaged)
         with pytest.raises(
-            ArtifactIntegrityError, match=rf"nobody/tiny/{re.escape(file)} is damaged: its {len(damaged)} "
+            ArtifactIntegrityError,
+            match=rf"nobody/tiny@{COMMIT[:12]}/{re.escape(file)} is damaged: its {len(damaged)} ",
         ):
             load("hf-hub:nobody/tiny", policy=tiny.policies["large"], cache_dir=str(cache))
 
@@ -159,7 +165,12 @@ REFUSED = "the Hub answered {}; give a token that may do this: run `hf auth logi
             (name, 404, HubNotFoundError, ABSENT.format(name))
             for name in ("RepositoryNotFoundError", "RevisionNotFoundError")
         ),
-        ("RemoteEntryNotFoundError", 404, HubNotFoundError, "lacks a file of a limpq-hub entry; is it one?"),
+        (
+            "RemoteEntryNotFoundError",
+            404,
+            HubNotFoundError,
+            "lacks a file of a limpq-hub entry; tell its owner, or load",
+        ),
         *(
             ("GatedRepoError", status, HubGatedError, "is gated; ask for access on its page on the Hub, then give")
             for status in (401, 403)
@@ -167,8 +178,9 @@ REFUSED = "the Hub answered {}; give a token that may do this: run `hf auth logi
         *(("HfHubHTTPError", status, HubUnauthorizedError, REFUSED.format(status)) for status in (401, 403)),
         *(
             ("HfHubHTTPError", status, HubRefusedError, f"the Hub answered {status}: 'no'; nothing was changed")
-            for status in (400, 409, 412, 422)
+            for status in (400, 409, 422)
         ),
+        ("HfHubHTTPError", 412, HubRefusedError, "was changed by somebody else meanwhile; nothing was changed; push"),
         *(
             ("HfHubHTTPError", status, HubUnavailableError, f"the Hub did not answer ({status}); try again later")
             for status in (429, 500, 502, 503, 504)
@@ -231,7 +243,7 @@ def test_the_commit_is_asked_for_with_a_limit_and_remembered(monkeypatch, tmp_pa
 
     monkeypatch.setattr(hub.HfApi, "model_info", lambda self, repo, **named: asked.append((repo, named)) or Info)
     assert hub.resolve_commit("nobody/tiny", "v1", str(tmp_path), None) == COMMIT
-    assert asked == [("nobody/tiny", {"revision": "v1", "timeout": 30})]
+    assert asked == [("nobody/tiny", {"revision": "v1"})]
     assert (tmp_path / "models--nobody--tiny/refs/v1").read_text() == COMMIT
 
 
@@ -296,12 +308,31 @@ def test_a_token_opens_what_is_closed_to_others(on_hub, monkeypatch, tmp_path, r
                 UnsafeFileError,
                 f"holds {name!r}, a pickle, which can execute code, and no entry of limpq-hub: it is not read",
             )
-            for name in ("pytorch_model.bin", "a/b.PKL", "model.pt", "model.pth", "last.ckpt", "x.pickle")
+            for name in (
+                "pytorch_model.bin",
+                "a/b.PKL",
+                "model.pt",
+                "model.pth",
+                "last.ckpt",
+                "x.pickle",
+                "f.joblib",
+                "f.dill",
+            )
         ),
         (
-            {"config.json": b'{"model_type": "bert"}', "pytorch_model.bin": b"any"},
+            {"config.json": b'{"model_type": "bert"}', "pytorch_model.bin": b"any", "model.safetensors": b"any"},
+            UnsafeFileError,
+            "holds 'pytorch_model.bin', a pickle, which can execute code, and no entry of limpq-hub: it is not read",
+        ),
+        (
+            {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"any"},
             ArtifactFormatError,
-            "config.json: format None is not the format 1 that this version reads",
+            "config.json: format None is not the format 1 that this version reads; is it an artifact of limpq-hub?",
+        ),
+        (
+            {"config.json": b'{"format": 2, "kind": "entry"}', "anything.bin": b"any"},
+            ArtifactVersionError,
+            "config.json: format 2 is not the format 1 that this version reads; upgrade limpq-hub, or tell the",
         ),
     ],
     ids=str,
@@ -312,6 +343,58 @@ def test_a_repository_of_something_else_is_refused_by_name(online, files, expect
         find_entry("hf-hub:nobody/other", cache_dir=online.cache)
     assert "nobody/other" in str(caught.value)
     assert set(online.hub.fetched()) == {"config.json"} & files.keys()
+
+
+def test_a_repository_that_is_not_there_is_told_as_that_for_a_commit_too(online):
+    message = f"^nobody/none@{COMMIT}: the Hub shows no such repository or revision"
+    with pytest.raises(HubNotFoundError, match=message):
+        find_entry(f"hf-hub:nobody/none@{COMMIT}", cache_dir=online.cache)
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "drop"])
+def test_another_format_is_told_as_it_is_where_the_list_of_files_cannot_be_had(online, kind):
+    online.hub.commit("nobody/other", {"config.json": b'{"model_type": "bert"}', "pytorch_model.bin": b"any"})
+    online.hub.fault("/api/models/nobody/other/tree/*", kind, math.inf)
+    with pytest.raises(ArtifactFormatError, match=r"^hf-hub:nobody/other@\w{12}/config\.json: format None is not"):
+        find_entry("hf-hub:nobody/other", cache_dir=online.cache)
+
+
+def test_a_file_that_the_manifest_lists_and_the_repository_lacks_is_named(on_hub, tiny):
+    commit = on_hub.hub.commit("you/tiny", {"policies/large/model.safetensors": None})
+    with pytest.raises(HubNotFoundError) as caught:
+        load("hf-hub:you/tiny", policy=tiny.policies["large"], cache_dir=on_hub.cache)
+    assert str(caught.value) == (
+        f"you/tiny@{commit} lacks policies/large/model.safetensors; tell its owner, or load another revision"
+    )
+
+
+def test_a_cache_that_cannot_be_written_is_told_as_that(on_hub, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    message = r"^you/tiny@\w{40}: the cache .* cannot be written \(Not a directory\); free space there, or name another"
+    with pytest.raises(HubCacheError, match=message):
+        find_entry("hf-hub:you/tiny", cache_dir=str(tmp_path / "file"))
+    entry = find_entry("hf-hub:you/tiny", cache_dir=on_hub.cache)
+
+    def full(*given, **named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "blobs/x.incomplete")
+
+    monkeypatch.setattr(hub, "hf_hub_download", full)
+    with pytest.raises(HubCacheError, match=r"the cache 'blobs/x\.incomplete' cannot be written \(No space left on"):
+        entry.folder.read("indicators.json")
+
+
+def test_a_damaged_file_that_cannot_be_repaired_for_want_of_space_is_told_as_that(cache, snapshot, monkeypatch):
+    (snapshot / "indicators.json").write_bytes(b"")
+    entry, download = find_entry("hf-hub:nobody/tiny", cache_dir=str(cache)), hub.hf_hub_download
+
+    def full(*given, force_download, **named):
+        if force_download:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return download(*given, **named)
+
+    monkeypatch.setattr(hub, "hf_hub_download", full)
+    with pytest.raises(HubCacheError, match=r"the cache of the Hub cannot be written \(No space left on device\)"):
+        entry.folder.read("indicators.json")
 
 
 def test_the_repositories_of_an_owner_are_those_made_for_this_library(online):

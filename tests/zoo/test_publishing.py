@@ -79,8 +79,9 @@ def test_a_push_makes_one_commit_of_the_entry_its_card_and_its_figures_and_tags_
     files.pop(".gitattributes")
     assert files == content(tiny.folder)
     assert [result.metric_value for result in ModelCard(card).data.eval_results] == [61.5, 72.25]
-    # Read back from the Hub, every file of it.
-    assert sorted({*online.hub.fetched()}) == sorted(content(tiny.folder))
+    # Read back from the Hub, every file of it, card and figures too.
+    assert online.hub.fetched() == sorted(online.hub.files(REPO).keys() - {".gitattributes"})
+    assert ModelCard.load(REPO).data.to_dict() == ModelCard(card).data.to_dict()
 
 
 def test_an_unchanged_second_push_makes_no_commit_and_no_tag(online, tiny):
@@ -279,23 +280,32 @@ def test_a_tag_that_another_push_took_meanwhile_is_told_without_a_wrong_word(onl
     assert "nothing was changed" not in str(caught.value)
 
 
-@pytest.mark.parametrize("file", ["config.json", "indicators.json", "policies/large/model.safetensors"])
+@pytest.mark.parametrize(
+    "file",
+    ["config.json", "indicators.json", "policies/large/model.safetensors", "README.md", "figures/bits-small.png"],
+)
 def test_what_the_hub_gives_back_changed_is_told_and_not_tagged(online, tiny, file):
     online.hub.fault(f"*/{file}", "flipped byte", math.inf)
-    with pytest.raises(ArtifactIntegrityError, match=re.escape(file)):
+    message = rf"^{REPO}@\w{{12}}: the Hub gave back another {re.escape(file)} than was sent; push again$"
+    with pytest.raises(ArtifactIntegrityError, match=message):
         push_entry(find_entry(tiny.name), REPO)
     assert not [name for name in online.hub.references(REPO) if name.startswith("refs/tags/")]
 
 
-def test_another_entry_given_back_is_told(online, tiny, changed, monkeypatch):
-    push_entry(changed, "you/other")
-    monkeypatch.setattr(publishing, "find_entry", lambda name, **given: find_entry("hf-hub:you/other"))
-    with pytest.raises(ArtifactIntegrityError, match=r"the Hub gave back another config\.json; push again$"):
-        push_entry(find_entry(tiny.name), REPO)
+@pytest.mark.parametrize("create_pr", [False, True])
+def test_a_branch_that_moves_before_the_commit_is_not_overwritten(online, tiny, changed, create_pr):
+    push_entry(find_entry(tiny.name), REPO)
+    other = online.hub.commit(REPO, {"notes.md": b"of somebody else"}, branch=None)
+    online.hub.move_branch(REPO, "main", other, after=1, path=f"/api/models/{REPO}/tree/*")
+    with pytest.raises(HubRefusedError) as caught:
+        push_entry(changed, REPO, create_pr=create_pr)
+    assert str(caught.value) == f"{REPO}@main was changed by somebody else meanwhile; nothing was changed; push again"
+    assert online.hub.references(REPO)["refs/heads/main"] == other
+    assert push_entry(changed, REPO).tag == "v2"
 
 
 def test_what_would_be_sent_can_be_written_without_a_hub(tiny, tmp_path):
-    write_repository(find_entry(tiny.name), tmp_path / "out", REPO, license="mit", base_model=None)
+    write_repository(find_entry(tiny.name), tmp_path / "out", REPO, license=None, base_model=None)
     written = content(tmp_path / "out")
     assert {file: written[file] for file in content(tiny.folder)} == content(tiny.folder)
     extra = written.keys() - content(tiny.folder).keys()

@@ -1,0 +1,52 @@
+"""Folders of artifacts on their way: copied file by file, verified, and put in the place of another. No torch."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from limpq_hub.errors import ArtifactFormatError, shown
+from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
+
+
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of the entry at `target` when all went well.
+
+    Raises:
+        ArtifactError: `target` is there and not an entry, or holds something else as well, which would be lost.
+    """
+    target = target.resolve()
+    if target.exists() and os.listdir(target):
+        _check_nothing_else(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        building, before = Path(temporary) / "new", Path(temporary) / "old"
+        building.mkdir()
+        yield building
+        if target.exists():
+            target.rename(before)
+        building.rename(target)
+
+
+def _check_nothing_else(target: Path) -> None:
+    """Raise `ArtifactFormatError` if a folder holds files that are no part of its entry, its card or its figures."""
+    known = {*open_local_folder(target, "entry").files, CONFIG, "README.md"}
+    there = (path.relative_to(target).as_posix() for path in sorted(target.rglob("*")) if not path.is_dir())
+    for file in there:
+        if file not in known and not file.startswith("figures/"):
+            raise ArtifactFormatError(
+                f"{target} holds {shown(file)} as well, which is no part of the entry and would be lost; "
+                "choose another folder"
+            )
+
+
+def copy_verified(source: SealedFolder, target: Path) -> None:
+    """Copy every file of a sealed folder that its `config.json` vouches for, and the `config.json`."""
+    for file in source.files:
+        write_bytes(target / file, source.read(file))
+    write_bytes(target / CONFIG, source.fetch(CONFIG).read_bytes())

@@ -1,0 +1,74 @@
+"""What stands beside a measured figure: data set, number of images, seed, and the command that gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from limpq_hub.zoo.entry_facts import Entry
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How a figure was measured; None is what the artifact does not say.
+
+    Attributes:
+        data: name of the data set.
+        images: how many validation images.
+        seed: of the training or of the choice of calibration images.
+    """
+
+    data: str | None
+    images: int | None
+    seed: int | None
+    command: str | None
+
+    def __str__(self) -> str:
+        """Return all but the command, as a table shows it."""
+        images = None if self.images is None else f"{self.images} validation images"
+        seed = None if self.seed is None else f"seed {self.seed}"
+        return ", ".join(filter(None, (self.data, images, seed))) or "not said"
+
+
+def measurement_of(entry: Entry, figures: Mapping[str, Any], provenance: object) -> Measurement:
+    """Return how figures were measured.
+
+    Args:
+        entry: whose data set it is if `provenance` names none.
+        figures: with "images", if they say.
+        provenance: with "command", "seed" and "data", if it says.
+    """
+    said = provenance if isinstance(provenance, Mapping) else {}
+    return Measurement(
+        data=_name(said.get("data")) or _name(entry.indicators.provenance.get("data")),
+        images=_of_type(figures.get("images"), int),
+        seed=_of_type(said.get("seed"), int),
+        command=_of_type(said.get("command"), str),
+    )
+
+
+def float_measurement(entry: Entry) -> Measurement:
+    """Return how the float network was measured."""
+    figures = entry.metrics.get("float", {})
+    return measurement_of(entry, figures, figures.get("provenance"))
+
+
+def policy_measurement(entry: Entry, policy_name: str) -> Measurement:
+    """Return how a fine-tuned policy was measured: by the command that trained it."""
+    checkpoint = entry.checkpoint(policy_name)
+    figures = checkpoint.read_json("metrics.json") if "metrics.json" in checkpoint.files else {}
+    return measurement_of(entry, figures, checkpoint.config["provenance"])
+
+
+def joint_measurement(entry: Entry, figures: Mapping[str, Any]) -> Measurement:
+    """Return how one figure of the jointly trained weights was measured."""
+    return measurement_of(entry, figures, entry.metrics.get("joint_provenance"))
+
+
+def _name(data: object) -> str | None:
+    return _of_type(data.get("name"), str) if isinstance(data, Mapping) else None
+
+
+def _of_type(value: object, kind: type) -> Any:
+    return value if type(value) is kind else None

@@ -1,0 +1,102 @@
+"""What is known before a training of whether its result can be published: the name, and the rights of the token."""
+
+import argparse
+import re
+
+import finetune
+import pytest
+from _push import check_push
+from huggingface_hub import HfApi
+
+from limpq_hub.errors import (
+    HubNotFoundError,
+    HubOfflineError,
+    HubUnauthorizedError,
+    HubUnavailableError,
+    TrainingError,
+)
+
+
+def check(repo: str | None, policy_name: str | None = None) -> None:
+    check_push(argparse.Namespace(push_to_hub=repo), policy_name)
+
+
+def test_without_a_repository_nothing_is_asked(online):
+    check(None, "any name at all")
+    assert online.hub.requests == []
+
+
+@pytest.mark.parametrize("policy_name", [None, "w4a4", "2.5G"])
+def test_a_token_that_may_write_there_passes_and_only_says_whose_it_is(online, policy_name):
+    check("you/net", policy_name)
+    # Once in each process, the client also asks how it should name itself.
+    asked = [f"{asked.method} {asked.path}" for asked in online.hub.requests if "harness" not in asked.path]
+    assert asked == ["GET /api/whoami-v2"]
+
+
+@pytest.mark.parametrize("repo", ["net", "you/", "you/a/b", "you/ne t"])
+def test_a_name_that_cannot_be_a_repository_is_refused(online, repo):
+    with pytest.raises(HubNotFoundError, match=f"^{re.escape(repr(repo))} is not the name of a Hub repository: write"):
+        check(repo)
+    assert online.hub.requests == []
+
+
+@pytest.mark.parametrize("policy_name", ["", "my policy", "../x", "-x", "a..b"])
+def test_a_name_that_cannot_be_a_policy_is_refused(online, policy_name):
+    message = f"^--output {re.escape(repr(policy_name))} would name the policy on the Hub: use letters, digits, dots"
+    with pytest.raises(TrainingError, match=message):
+        check("you/net", policy_name)
+
+
+@pytest.mark.parametrize(("token", "message"), [("hf_wrong", "the Hub answered 401"), ("", "no token; run `hf auth")])
+def test_a_token_that_is_missing_or_not_valid_is_told(online, monkeypatch, token, message):
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(HubUnauthorizedError, match=f"^you/net@main: {message}"):
+        check("you/net")
+
+
+def test_a_repository_of_somebody_else_is_refused_with_a_name_that_works(online):
+    message = r"^stranger/net: the token in use is that of you, who may not write for stranger; publish as you/net, or"
+    with pytest.raises(HubUnauthorizedError, match=message):
+        check("stranger/net")
+
+
+@pytest.mark.parametrize(
+    ("repo", "role", "in_org", "message"),
+    [
+        ("you/net", "read", None, r"^you/net: the token in use may only read; give one that may write, in HF_TOKEN$"),
+        ("you/net", "fineGrained", None, None),
+        *(("lab/net", "write", in_org, None) for in_org in ("contributor", "write", "admin")),
+        (
+            "lab/net",
+            "write",
+            "read",
+            r"^lab/net: the token in use is that of you, who may not write for lab; publish",
+        ),
+        ("other/net", "write", "admin", r"^other/net: .* who may not write for other; "),
+    ],
+)
+def test_what_the_hub_says_of_the_token_decides(online, monkeypatch, repo, role, in_org, message):
+    said = {"name": "you", "orgs": [{"name": "lab", "roleInOrg": in_org}], "auth": {"accessToken": {"role": role}}}
+    monkeypatch.setattr(HfApi, "whoami", lambda self: said)
+    if message is None:
+        check(repo)
+        return
+    with pytest.raises(HubUnauthorizedError, match=message):
+        check(repo)
+
+
+def test_a_hub_that_cannot_be_reached_is_told(online, monkeypatch):
+    online.hub.fault("/api/whoami-v2", "unavailable")
+    with pytest.raises(HubUnavailableError, match=r"^you/net@main: the Hub did not answer \(503\); try again later"):
+        check("you/net")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HubOfflineError, match=r"^you/net@main .* HF_HUB_OFFLINE is set"):
+        check("you/net")
+
+
+def test_a_training_that_could_not_publish_does_not_start(online, tmp_path):
+    arguments = ["--model", "resnet18", "--bitops", "3G", "--data", str(tmp_path / "none"), "--push-to-hub"]
+    with pytest.raises(HubUnauthorizedError, match="who may not write for stranger"):
+        finetune.main([*arguments, "stranger/net", "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
