@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from _alpha import with_measured_alpha
-from _curves import save_curves
 from _data import calibration_batches, class_records, data_record, first_images, training_loader, validation_loader
 from _evaluate import evaluate
+from _export import export_entry
 from _layer_outputs import LayerOutputs
 from _loop import Moment, fit
 from _method import accumulate_joint_gradients, classification_loss, joint_policies
-from _nearness import Nearness
 from _networks import float_network, run_compiled_
 from _options import (
     add_data_options,
@@ -47,20 +44,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from limpq_hub.plan.costs import Costs
-from limpq_hub.plan.indicators import DEFAULT_ALPHA
 from limpq_hub.plan.jsonfile import read_json, write_json
-from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.calibrate import calibrate_steps_
-from limpq_hub.quant.convert import DEFAULT_CANDIDATES, read_indicators, set_policy_, to_supernet
+from limpq_hub.quant.convert import DEFAULT_CANDIDATES, to_supernet
 from limpq_hub.quant.profile import profile_module
-from limpq_hub.zoo.anchors import anchor_policies, save_anchors
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry import load_float_network, load_supernet, save_entry, save_float_network, seal_entry
+from limpq_hub.zoo.entry import load_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 
 FIRST_IMAGES = 256
-STEP_BATCHES = 4
 
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -145,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         images = calibration_batches(options, spec, options.calibrate_images)
         images = [batch.to(accelerator.device) for batch in images]
         if accelerator.is_main_process:
-            export(options, supernet, network, costs, classes, images, record)
+            export_entry(options, supernet, network, costs, classes, images, record)
         accelerator.wait_for_everyone()
         shipped = load_float_network(open_local_folder(options.output, "entry")).to(accelerator.device)
         measured = evaluate(accelerator, shipped, validation_loader(options, spec))
@@ -201,46 +193,6 @@ def train_jointly_(
         )
 
     return fit(accelerator, supernet, train, accumulate, options, memory=memory)
-
-
-def export(
-    options: argparse.Namespace,
-    supernet: nn.Module,
-    network: nn.Module,
-    costs: Costs,
-    classes: Sequence[dict[str, str]],
-    images: Sequence[Tensor],
-    record: dict[str, object],
-) -> None:
-    """Write the entry folder and the picture of the steps; the main process alone does.
-
-    Args:
-        network: the float network that the supernet started from.
-        images: training images that are not augmented, [batch, 3, height, width] each.
-        record: how the indicators came about.
-    """
-    # First and last layer were float until now: their 8-bit steps come from training images.
-    ends = [name for name, cost in costs.items() if cost.fixed]
-    set_policy_(supernet, Policy.uniform(options.model, costs, max(options.candidates)))
-    calibrate_steps_(supernet, ends, images[:STEP_BATCHES])
-    indicators = read_indicators(
-        supernet,
-        costs,
-        input_size=options.input_size,
-        num_classes=len(classes),
-        alpha=DEFAULT_ALPHA if options.alpha is None else options.alpha,
-        provenance=record,
-    )
-    if options.alpha is None:
-        indicators, measured = with_measured_alpha(indicators, Nearness(supernet, network, images))
-        indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
-    save_float_network(options.output, network)
-    save_entry(options.output, supernet, indicators, classes)
-    # What is shipped is in half precision: its statistics are measured on what is shipped.
-    shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(images[0].device)
-    save_anchors(options.output, shipped, anchor_policies(indicators, options.anchor_gap), images)
-    seal_entry(options.output, NetworkSpec.of(supernet))
-    save_curves(options.output / "curves.png", indicators)
 
 
 def _how_trained(weights: str) -> dict[str, object]:

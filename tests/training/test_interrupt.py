@@ -6,6 +6,7 @@ import os
 import signal
 
 import _evaluate
+import _export
 import _loop
 import _networks
 import _state
@@ -134,7 +135,7 @@ def test_sigterm_outside_of_the_training_stops_at_once(data, tmp_path, monkeypat
 def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, tmp_path, monkeypatch):
     options = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "2", "--weights", f"{runs}/float/model.safetensors"]
     options += ["--no-compile", "--anchor-gap", "99", "--calibrate-images", "16"]
-    monkeypatch.setattr(indicators, "save_anchors", terminate_myself)
+    monkeypatch.setattr(_export, "save_anchors", terminate_myself)
     assert exit_code_of(lambda: indicators.main([*options, "--output", str(tmp_path / "out")])) == 75
     monkeypatch.undo()
     indicators.main([*options, "--output", str(tmp_path / "out"), "--resume"])
