@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,6 @@ from limpq_hub.errors import ImageError, shown
 from limpq_hub.zoo.network import NetworkSpec
 
 MOST_PIXELS = 50_000_000
-_TOO_MANY = f"more than {MOST_PIXELS:,}; scale it down first"
 # Not PostScript, which Pillow shows by running it.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
@@ -31,20 +31,27 @@ class Guess:
     probability: float
 
 
-def read_picture(path: str | os.PathLike[str]) -> Image.Image:
+def read_picture(
+    path: str | os.PathLike[str], *, name: str | None = None, most_pixels: int = MOST_PIXELS
+) -> Image.Image:
     """Return the picture in a file as upright RGB; transparency shows white, of an animation the first frame.
 
+    Args:
+        name: what to call the file in an error; its path if None.
+        most_pixels: a larger picture is refused from its header.
+
     Raises:
-        ImageError: the file is missing, no picture, damaged, or of more than 50 megapixels.
+        ImageError: the file is missing, no picture, damaged, or of more than `most_pixels`.
     """
-    name = shown(os.fspath(path))
+    name = shown(os.fspath(path)) if name is None else name
+    too_many = f"more than {most_pixels:,}; scale it down first"
     try:
         with warnings.catch_warnings():
             # Large pictures are refused below; odd metadata does not change what the picture shows.
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_FORMATS) as picture:
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise ImageError(f"{name} has {picture.width} x {picture.height} pixels, {_TOO_MANY}")
+                if picture.width * picture.height > most_pixels:
+                    raise ImageError(f"{name} has {picture.width} x {picture.height} pixels, {too_many}")
                 return _to_rgb(ImageOps.exif_transpose(picture))
     except ImageError:
         raise
@@ -54,28 +61,43 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
         raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+ pixels", str(error))
-        raise ImageError(f"{name} has {pixels[0] if pixels else 'too many pixels'}, {_TOO_MANY}") from None
+        raise ImageError(f"{name} has {pixels[0] if pixels else 'too many pixels'}, {too_many}") from None
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise ImageError(f"{name} is damaged and cannot be decoded: {str(error)[:80]}") from None
 
 
-@torch.inference_mode()
 def top_classes(model: nn.Module, picture: Image.Image, count: int = 5) -> list[Guess]:
     """Return the classes that a network from `load` finds most likely, most likely first.
 
     Args:
         picture: RGB, of any size; it is scaled and cropped as the network was validated.
     """
-    spec: NetworkSpec = model.limpq.network
+    return most_likely(model, picture, model.limpq.network, model.limpq.classes, count)
+
+
+@torch.inference_mode()
+def most_likely(
+    network: nn.Module,
+    picture: Image.Image,
+    spec: NetworkSpec,
+    classes: Sequence[Mapping[str, str]],
+    count: int = 5,
+) -> list[Guess]:
+    """Return the classes that any network finds most likely, for example the float one of an entry.
+
+    Args:
+        network: from images, [batch, 3, height, width], to logits, [batch, classes].
+        picture: RGB, of any size; it is scaled and cropped as `spec` says.
+        classes: id and name of each class, in the order of the class indices.
+    """
     prepare = create_transform(
         spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
     )
-    device = next(model.parameters()).device
-    best = model(prepare(picture)[None].to(device))[0].softmax(-1).topk(min(count, spec.num_classes))
-    classes = [model.limpq.classes[index] for index in best.indices.tolist()]
+    device = next(network.parameters()).device
+    best = network(prepare(picture)[None].to(device))[0].softmax(-1).topk(min(count, spec.num_classes))
     return [
-        Guess(found["id"], found["name"], probability)
-        for found, probability in zip(classes, best.values.tolist(), strict=True)
+        Guess(classes[index]["id"], classes[index]["name"], probability)
+        for index, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 
 

@@ -116,6 +116,16 @@ def test_a_package_with_one_owner_is_imported_there_only(package):
     assert all(importer.startswith(OWNERS[package]) for importer in importers), importers
 
 
+def test_what_the_buttons_of_the_demo_do_is_written_without_gradio():
+    pages = {"app.py", "_controls.py", "_limits.py", "_looks.py", "_upload_fields.py"} | {
+        f"_{tab}_tab.py" for tab in ("search", "inference", "compare")
+    }
+    plain = [path for path in SOURCES if path.parts[0] == "app" and path.name not in pages]
+    assert "_actions.py" in {path.name for path in plain}
+    for path in plain:
+        assert "gradio" not in {found.module.split(".")[0] for found in imports_of(path)}, path
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_every_module_says_what_it_is_for(path):
     documentation = ast.get_docstring(tree_of(path))

@@ -1,0 +1,63 @@
+"""The tab where two policies stand beside each other, layer by layer."""
+
+from __future__ import annotations
+
+import gradio as gr
+from _actions import compare
+from _controls import Controls, request_of
+from _limits import Limiter
+from _policies import LEARNED, UPLOADED, choices_of
+from _search_tab import plot
+from _upload_fields import PolicyField
+from gradio.components.plot import PlotData
+
+
+def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab) -> None:
+    """Add the tab's content to the page that is being built."""
+
+    def compare_policies(
+        one: str,
+        other: str,
+        upload: str | None,
+        model: str,
+        bitops: float,
+        size: float | None,
+        alpha: float | None,
+        pins: str | None,
+    ) -> tuple[PlotData, str, str]:
+        compared = compare(request_of(model, bitops, size, alpha, pins), one, other, upload)
+        return plot(compared.figure), compared.totals, compared.layers
+
+    choices = choices_of(controls.model.value)
+    with gr.Row():
+        one = gr.Dropdown(choices, value=LEARNED, label="Policy A", min_width=300, elem_id="policy_one")
+        other = gr.Dropdown(choices, value=choices[1], label="Policy B", min_width=300, elem_id="policy_other")
+    upload = PolicyField(
+        label=f"policy.json, for the choice “{UPLOADED}”",
+        file_types=[".json"],
+        type="filepath",
+        height=150,
+        elem_id="policy_upload",
+    )
+    start = compare_policies(one.value, other.value, None, *(component.value for component in controls.inputs))
+    figure = gr.Plot(start[0], label="bits", show_label=False, elem_id="compare_figure", container=False)
+    totals = gr.HTML(start[1], label="totals", elem_id="compare_totals")
+    layers = gr.HTML(start[2], label="layers", elem_id="compare_layers")
+    gr.on(
+        [one.change, other.change, upload.upload, tab.select, controls.bitops.change],
+        limiter.guarded(compare_policies),
+        [one, other, upload, *controls.inputs],
+        [figure, totals, layers],
+        trigger_mode="always_last",
+        concurrency_limit=2,
+        show_progress="minimal",
+        api_name="compare",
+        api_description="Two policies layer by layer: a figure as plotly JSON, tables as HTML.",
+    )
+    controls.model.change(
+        lambda model: (gr.Dropdown(choices_of(model), value=LEARNED), gr.Dropdown(choices_of(model), value=choices[1])),
+        controls.model,
+        [one, other],
+        queue=False,
+        api_visibility="private",
+    )

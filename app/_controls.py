@@ -1,0 +1,116 @@
+"""The controls that all tabs share: model, budget, and more limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+from _request import LONGEST_PINS, Request
+from _texts import TERMS
+from _zoo import entry_of, model_names, published_budgets, slider_range
+
+_START_G = 3.0
+_LARGEST_ALPHA = 50
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The components of the controls, in the order in which they are handed to `request_of`.
+
+    Attributes:
+        presets: the clicks that set the slider to a published budget.
+    """
+
+    model: gr.Dropdown
+    bitops: gr.Slider
+    size: gr.Number
+    alpha: gr.Slider
+    pins: gr.Textbox
+    presets: tuple[gr.events.Dependency, ...]
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """All of them."""
+        return [self.model, self.bitops, self.size, self.alpha, self.pins]
+
+
+def add_controls() -> Controls:
+    """Add the controls to the page that is being built."""
+    model = model_names()[0]
+    low, high = slider_range(model)
+    with gr.Group():
+        chosen = gr.Dropdown(model_names(), value=model, label="Model", elem_id="model", info=_described(model))
+        bitops = gr.Slider(
+            low,
+            high,
+            value=start_of(model),
+            step=0.01,
+            label="Budget: BitOps per image, G (1e9)",
+            info="Multiplications times their weight and activation bits",
+            elem_id="bitops",
+        )
+    gr.HTML("<p class='note'>Budgets with fine-tuned weights:</p>", elem_id="published_note")
+    presets = []
+    with gr.Row(elem_id="published"):
+        for name, budget in published_budgets(model).items():
+            button = gr.Button(f"{name}", size="sm", min_width=60, elem_id=f"budget_{name.replace('.', '_')}")
+            click = button.click(lambda budget=budget: budget, None, bitops, queue=False, api_visibility="private")
+            presets.append(click)
+    with gr.Accordion("More limits and choices", open=False, elem_id="more"):
+        size = gr.Number(
+            # Not empty: the page turns an empty number into 0 when it is first shown.
+            0,
+            minimum=0,
+            precision=2,
+            label="Size limit of the weights, MB (0: none)",
+            info=TERMS["size"],
+            elem_id="size",
+        )
+        alpha = gr.Slider(
+            0,
+            _LARGEST_ALPHA,
+            value=entry_of(model).indicators.alpha,
+            step=0.5,
+            label="Alpha: importance of weights",
+            info=TERMS["alpha"],
+            elem_id="alpha",
+        )
+        pins = gr.Textbox(
+            "",
+            label="Pins: layers = weight bits, activation bits",
+            info=TERMS["pins"] + " Layer names may have a star. Press Enter.",
+            placeholder="layer4.*=4,4  layer1.0.conv1=6,6",
+            max_length=LONGEST_PINS,
+            elem_id="pins",
+        )
+    chosen.change(_of_model, chosen, [chosen, bitops, alpha], queue=False, api_visibility="private")
+    return Controls(chosen, bitops, size, alpha, pins, tuple(presets))
+
+
+def request_of(model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None) -> Request:
+    """Return what the controls ask for."""
+    own = entry_of(model).indicators.alpha
+    return Request(model, bitops, size or None, None if alpha == own else alpha, pins or "")
+
+
+def start_of(model: str) -> float:
+    """Return the budget that the page opens with, in 1e9 BitOps."""
+    low, high = slider_range(model)
+    return min(max(_START_G, low), high)
+
+
+def _of_model(model: str) -> tuple[gr.Dropdown, gr.Slider, gr.Slider]:
+    low, high = slider_range(model)
+    return (
+        gr.Dropdown(info=_described(model)),
+        gr.Slider(low, high, value=start_of(model)),
+        gr.Slider(value=entry_of(model).indicators.alpha),
+    )
+
+
+def _described(model: str) -> str:
+    known = entry_of(model).summary()
+    return (
+        f"{known['architecture']}, pictures of {known['input_size']} x {known['input_size']} pixels, "
+        f"{known['num_classes']} classes, {known['searched_layers']} layers to choose bits for"
+    )

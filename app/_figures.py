@@ -1,0 +1,165 @@
+"""Figures as plotly's JSON, written as plain data: a drawing takes no longer than the search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.policy import Policy
+
+WEIGHTS, ACTIVATIONS, MACS = "#3b7dd8", "#e8893b", "#8a94a6"
+CHOSEN, JOINT, FINE_TUNED, FLOAT = "#d6336c", "#2a9d6f", "#8b5cf6", "#8a94a6"
+_GRID = "rgba(128,136,150,0.25)"
+_MOST_BITS = 8
+
+
+def bits_figure(policy: Policy, costs: Costs) -> str:
+    """Return weight and activation bits of each layer above its MACs, layers in the order of execution."""
+    names = list(costs)
+    bits = [policy.layers[name] for name in names]
+    fixed = ["always 8 bits" if costs[name].fixed else "chosen by the search" for name in names]
+    data = [
+        _bars(names, [layer.weight for layer in bits], "weight bits", WEIGHTS, fixed),
+        _bars(names, [layer.activation for layer in bits], "activation bits", ACTIVATIONS, fixed),
+        _macs(names, costs),
+    ]
+    layout = _layout(480, barmode="group", bargap=0.25) | {
+        "xaxis": _layer_axis() | {"anchor": "y2"},
+        "yaxis": _axis("bits per number") | {"range": [0, _MOST_BITS + 0.6], "dtick": 2, "domain": [0.36, 1]},
+        "yaxis2": _axis("MACs, millions") | {"domain": [0, 0.26], "rangemode": "tozero", "nticks": 4},
+    }
+    return _plot(data, layout)
+
+
+def compare_figure(policies: Mapping[str, Policy], costs: Costs) -> str:
+    """Return the weight bits of each layer of two policies above their activation bits."""
+    names, data = list(costs), []
+    for row, kind in enumerate(("weight", "activation")):
+        for color, (label, policy) in zip((WEIGHTS, ACTIVATIONS), policies.items(), strict=True):
+            bits = [getattr(policy.layers[name], kind) for name in names]
+            bars = _bars(names, bits, label, color, [f"{kind} bits"] * len(names))
+            data.append(bars | {"yaxis": "y2" if row else "y", "showlegend": not row, "legendgroup": label})
+    layout = _layout(520, barmode="group", bargap=0.25) | {
+        "xaxis": _layer_axis() | {"anchor": "y2"},
+        "yaxis": _axis("weight bits") | {"range": [0, _MOST_BITS + 0.6], "dtick": 2, "domain": [0.56, 1]},
+        "yaxis2": _axis("activation bits") | {"range": [0, _MOST_BITS + 0.6], "dtick": 2, "domain": [0, 0.44]},
+    }
+    return _plot(data, layout)
+
+
+def front_figure(
+    front: Sequence[tuple[float, float]],
+    chosen: tuple[float, float],
+    uniform: tuple[float, float] | None,
+    *,
+    joint: Sequence[tuple[float, float]],
+    fine_tuned: Mapping[str, tuple[float, float]],
+    chosen_top1: float | None,
+    float_top1: float | None,
+) -> str:
+    """Return measured top-1 above the objective of the best policies, both over BitOps.
+
+    Args:
+        front: (1e9 BitOps, objective) of the best policy at each budget.
+        chosen: the same of the policy that is shown.
+        uniform: the same of a uniform policy, or None.
+        joint: (1e9 BitOps, top-1 in percent) as measured of the joint weights.
+        fine_tuned: the same of published policies, by name.
+        chosen_top1: percent, if it is known.
+        float_top1: percent, if it was measured.
+    """
+    data = [
+        _line(sorted(joint), "top-1, joint weights", JOINT, "top-1 %{y:.2f} %") | {"mode": "lines+markers"},
+        _points(fine_tuned, "top-1, fine-tuned", FINE_TUNED, "diamond"),
+        _line(front, "best objective (Pareto front)", WEIGHTS, "objective %{y:.4f}") | {"yaxis": "y2"},
+    ]
+    if float_top1 is not None:
+        ends = [(front[0][0], float_top1), (front[-1][0], float_top1)]
+        dashed = _line(ends, "top-1, float network", FLOAT, "top-1 %{y:.2f} %")
+        data.append(dashed | {"line": {"color": FLOAT, "dash": "dash", "width": 2}})
+    if uniform is not None:
+        data.append(_mark(uniform, "uniform, filled up", ACTIVATIONS, "x", "objective %{y:.4f}") | {"yaxis": "y2"})
+    data.append(_mark(chosen, "your policy", CHOSEN, "star", "objective %{y:.4f}") | {"yaxis": "y2"})
+    if chosen_top1 is not None:
+        mark = _mark((chosen[0], chosen_top1), "your policy", CHOSEN, "star", "top-1 %{y:.2f} %")
+        data.append(mark | {"showlegend": False})
+    layout = _layout(540) | {
+        "xaxis": _axis("BitOps per image, G") | {"anchor": "y2"},
+        "yaxis": _axis("top-1, percent") | {"domain": [0.56, 1]},
+        "yaxis2": _axis("objective (lower is better)") | {"domain": [0, 0.44]},
+    }
+    return _plot(data, layout)
+
+
+def _bars(names: Sequence[str], bits: Sequence[int], label: str, color: str, notes: Sequence[str]) -> dict[str, Any]:
+    hover = "%{x}: %{y} bits<br>%{customdata}<extra>" + label + "</extra>"
+    return {
+        "type": "bar",
+        "name": label,
+        "x": names,
+        "y": bits,
+        "customdata": notes,
+        "hovertemplate": hover,
+        "marker": {"color": color},
+    }
+
+
+def _macs(names: Sequence[str], costs: Costs) -> dict[str, Any]:
+    millions = [costs[name].macs / 1e6 for name in names]
+    hover = "%{x}: %{y:.2f} million MACs<extra></extra>"
+    context = {"type": "bar", "name": "MACs (context)", "x": names, "y": millions, "yaxis": "y2"}
+    return context | {"marker": {"color": MACS}, "hovertemplate": hover}
+
+
+def _line(points: Sequence[tuple[float, float]], label: str, color: str, shown: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": label,
+        "x": [point[0] for point in points],
+        "y": [point[1] for point in points],
+        "line": {"color": color, "width": 2},
+        "marker": {"color": color, "size": 6},
+        "hovertemplate": "%{x:.2f} G BitOps, " + shown + "<extra>" + label + "</extra>",
+    }
+
+
+def _points(named: Mapping[str, tuple[float, float]], label: str, color: str, symbol: str) -> dict[str, Any]:
+    line = _line(list(named.values()), label, color, "top-1 %{y:.2f} %")
+    places = [("top left", "bottom right")[place % 2] for place in range(len(named))]
+    words = {"mode": "markers+text", "text": list(named), "textposition": places}
+    return line | words | {"marker": {"color": color, "size": 10, "symbol": symbol}}
+
+
+def _mark(point: tuple[float, float], label: str, color: str, symbol: str, shown: str) -> dict[str, Any]:
+    marker = {"color": color, "size": 14, "symbol": symbol, "line": {"color": "white", "width": 1}}
+    return _line([point], label, color, shown) | {"mode": "markers", "marker": marker}
+
+
+def _axis(title: str) -> dict[str, Any]:
+    return {"title": {"text": title, "standoff": 8}, "gridcolor": _GRID, "zeroline": False, "automargin": True}
+
+
+def _layer_axis() -> dict[str, Any]:
+    return _axis("layer, in the order of execution") | {"tickangle": -90, "tickfont": {"size": 10}, "showgrid": False}
+
+
+def _layout(height: int, **more: Any) -> dict[str, Any]:
+    clear = "rgba(0,0,0,0)"
+    return {
+        "height": height,
+        "margin": {"l": 44, "r": 8, "t": 8, "b": 8},
+        "paper_bgcolor": clear,
+        "plot_bgcolor": clear,
+        "font": {"size": 12, "color": "#808894", "family": "system-ui, sans-serif"},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "dragmode": False,
+        **more,
+    }
+
+
+def _plot(data: Sequence[dict[str, Any]], layout: dict[str, Any]) -> str:
+    config = {"displayModeBar": False, "displaylogo": False}
+    return json.dumps({"data": data, "layout": layout, "config": config})

@@ -1,0 +1,124 @@
+"""The tab where a picture is looked at by the float network, the chosen policy, and a rival."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from _actions import Seen, agreement, look
+from _controls import Controls, request_of
+from _limits import Limiter
+from _model_cache import Networks
+from _pictures_in import MOST_BYTES, MOST_PIXELS
+from _policies import RIVALS
+from _tables import NONE, facts_list, shown_accuracy
+from _texts import term
+from _upload_fields import PictureField
+
+from limpq_hub.plan.budget import format_size
+
+_IMAGES = Path(gr.__file__).parent / "media_assets" / "images"
+# Photographs that come with gradio. Not all of what they show is a class of the model.
+_EXAMPLES = {"Lion": "lion.jpg", "Cheetah, not one of the classes": "cheetah1.jpg", "Tower at night": "tower.jpg"}
+_PLACEHOLDER = f"Drop a picture or click: up to {MOST_PIXELS // 10**6} megapixels, {MOST_BYTES // 10**6} MB"
+_ASK = "<p class='note'>Upload a picture or take an example.</p>"
+_NOTHING = (_ASK, None, None, None, "", "", "")
+
+
+def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter) -> None:
+    """Add the tab's content to the page that is being built."""
+
+    def classify(
+        picture: str | None,
+        rival: str,
+        model: str,
+        bitops: float,
+        size: float | None,
+        alpha: float | None,
+        pins: str | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> tuple[Any, ...]:
+        if picture is None:
+            return _NOTHING
+        request = request_of(model, bitops, size, alpha, pins)
+        seen = look(picture, request, rival, networks, lambda share, text: progress(share, desc=text))
+        return _agreement(seen), *[dict(one.classes) for one in seen], *[facts_list(_facts(one)) for one in seen]
+
+    with gr.Row():
+        with gr.Column(scale=1, min_width=240):
+            picture = PictureField(
+                type="filepath",
+                sources=["upload", "clipboard"],
+                label="Picture",
+                height=340,
+                placeholder=_PLACEHOLDER,
+                buttons=["fullscreen"],
+                elem_id="picture",
+            )
+            gr.Examples(
+                [[str(_IMAGES / file)] for file in _EXAMPLES.values()],
+                picture,
+                example_labels=list(_EXAMPLES),
+                label="Or an example",
+                elem_id="examples",
+                api_visibility="private",
+            )
+            rival = gr.Radio(
+                list(RIVALS),
+                value=next(iter(RIVALS)),
+                label="To contrast with",
+                info="A policy of the same budget that was not learned.",
+                elem_id="rival",
+            )
+            again = gr.Button("Look at the picture", variant="primary", elem_id="look")
+        with gr.Column(scale=3, min_width=320):
+            summary = gr.HTML(_ASK, label="agreement", elem_id="agreement")
+            labels, facts = [], []
+            with gr.Row():
+                for name, title in (("float", "Float"), ("learned", "Your policy"), ("rival", "To contrast")):
+                    with gr.Column(min_width=200):
+                        labels.append(gr.Label(label=title, num_top_classes=5, elem_id=f"seen_{name}"))
+                        facts.append(gr.HTML("", label=f"facts {name}", elem_id=f"facts_{name}"))
+    guarded, inputs, outputs = limiter.guarded(classify), [picture, rival, *controls.inputs], [summary, *labels, *facts]
+    looking = gr.on(
+        [picture.change, rival.change, again.click, controls.bitops.release],
+        guarded,
+        inputs,
+        outputs,
+        trigger_mode="always_last",
+        concurrency_limit=2,
+        show_progress="full",
+        show_progress_on=[summary],
+        api_name="classify",
+        api_description="What the float network, the best policy and a rival see in a picture.",
+    )
+    for preset in controls.presets:
+        preset.then(guarded, inputs, outputs, concurrency_limit=2, show_progress_on=[summary], api_visibility="private")
+    # What another picture gave must not stand beside one that was refused.
+    looking.failure(lambda: _NOTHING, None, outputs, queue=False, show_progress="hidden", api_visibility="private")
+
+
+def _agreement(seen: Sequence[Seen]) -> str:
+    """Return how far the quantized networks agree with the float one."""
+    sentences = []
+    for one in seen[1:]:
+        same, shared = agreement(seen[0], one)
+        answer = "the same first answer as" if same else "<b>another first answer</b> than"
+        sentences.append(
+            f"<b>{one.title}</b> gives {answer} the float network; they share {shared} of the first {len(one.classes)}."
+        )
+    return f"<div class='agreement' role='status'>{' '.join(sentences)}</div>"
+
+
+def _facts(seen: Seen) -> dict[str, str]:
+    file = {} if seen.file_bytes is None else {"Files on disk": format_size(seen.file_bytes)}
+    return {
+        term("policy", "Policy"): seen.title,
+        term("size", "Size"): format_size(seen.size_bytes),
+        **file,
+        term("BitOps"): NONE if seen.bitops is None else f"{seen.bitops / 1e9:.2f} G",
+        "Weights": term(seen.weights),
+        term("top-1", "Top-1") + ", %": shown_accuracy(seen.accuracy),
+    }

@@ -1,0 +1,61 @@
+"""What one call may take: a time limit, a place in line, and errors that a visitor may read."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import html
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
+from typing import Any
+
+import gradio as gr
+
+from limpq_hub.errors import LimpqError
+
+
+class Limiter:
+    """Runs calls in a few threads, and waits for each of them for a limited time."""
+
+    def __init__(self, limit_s: float, *, workers: int, most_waiting: int) -> None:
+        """Prepare the threads.
+
+        Args:
+            limit_s: seconds that a caller waits.
+            workers: calls at once. One that was given up runs to its end and keeps its thread until then.
+            most_waiting: calls that run or wait; more are refused.
+        """
+        self._limit_s = limit_s
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="limited")
+        self._places = threading.BoundedSemaphore(most_waiting)
+
+    def guarded(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `work` as a button calls it: within the limits, its errors one sentence for the visitor."""
+
+        @functools.wraps(work)
+        def limited(*arguments: Any) -> Any:
+            if not self._places.acquire(blocking=False):
+                raise _visible("too many visitors at once; try again in a few seconds")
+            # The context tells gradio which visitor a progress bar belongs to.
+            context = contextvars.copy_context()
+            future = self._pool.submit(context.run, work, *arguments)
+            future.add_done_callback(lambda _: self._places.release())
+            try:
+                return future.result(timeout=self._limit_s)
+            except TooLate:
+                future.cancel()
+                raise _visible(f"this took more than {self._limit_s:g} s and was given up; try again later") from None
+            except LimpqError as error:
+                raise _visible(str(error)) from None
+            except (OSError, MemoryError):
+                raise _visible("the server has no room for this now; try again later") from None
+
+        return limited
+
+
+def _visible(message: str) -> gr.Error:
+    # The page shows messages as HTML.
+    sentence = html.escape(message[:1].upper() + message[1:], quote=False)
+    return gr.Error(sentence, duration=8, title="Not possible", print_exception=False)

@@ -1,0 +1,80 @@
+"""The policies that a visitor can name: learned, uniform, reversed, random, published, or a file of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from _request import Request
+from _zoo import entry_of, learned_plan, plan_of, published_budgets, published_policy, rival_policies
+
+from limpq_hub.errors import BudgetError, PolicyError
+from limpq_hub.plan.jsonfile import parse_json
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.result import Plan
+from limpq_hub.zoo.policy_request import plan_for
+
+LEARNED, UPLOADED = "learned, at this budget", "a policy.json of yours"
+# What the page calls the policies that `limpq_hub.baselines` returns.
+RIVALS = {
+    "uniform, at this budget": "uniform",
+    "uniform, filled up to this budget": "uniform filled",
+    "reversed importance, at this budget": "reversed",
+    "random, at this budget": "random",
+}
+MOST_POLICY_BYTES = 1_000_000
+
+
+def choices_of(model: str) -> list[str]:
+    """Return the names of all policies that can be chosen."""
+    return [LEARNED, *RIVALS, *map(_published, published_budgets(model)), UPLOADED]
+
+
+def chosen_plan(request: Request, choice: str, upload: str | None) -> Plan:
+    """Return the plan of a policy by its name.
+
+    Args:
+        choice: of `choices_of`.
+        upload: path of a `policy.json`, for the choice `UPLOADED`.
+
+    Raises:
+        LimpqError: the request cannot be met, or the file is not a policy of this model.
+    """
+    if choice == LEARNED:
+        return learned_plan(request)
+    if choice in RIVALS:
+        return rival_plan(request, choice)
+    if choice == UPLOADED:
+        return plan_of(request, _uploaded(request.model, upload))
+    for name in published_budgets(request.model):
+        if choice == _published(name):
+            return plan_of(request, published_policy(request.model, name))
+    raise PolicyError(f"there is no policy of this name; choose one of: {', '.join(choices_of(request.model))}")
+
+
+def rival_plan(request: Request, choice: str) -> Plan:
+    """Return the plan of one of `RIVALS`.
+
+    Raises:
+        BudgetError: there is none within this budget.
+    """
+    found = rival_policies(request).get(RIVALS.get(choice, ""))
+    if found is None:
+        raise BudgetError("no policy of this kind fits this budget; raise the budget or choose another")
+    return plan_of(request, found)
+
+
+def _uploaded(model: str, upload: str | None) -> Policy:
+    """Return the policy in an uploaded file, its layers in the order of execution."""
+    if upload is None:
+        raise PolicyError("there is no policy.json yet; upload one, or choose another policy")
+    path = Path(upload)
+    if path.stat().st_size > MOST_POLICY_BYTES:
+        raise PolicyError(f"the policy.json is larger than {MOST_POLICY_BYTES / 1e6:.0f} MB; is this the right file?")
+    content = parse_json(path.read_bytes(), "the policy.json")
+    if not isinstance(content, dict):
+        raise PolicyError("the policy.json holds no policy; is this the right file?")
+    return plan_for(entry_of(model), content).policy
+
+
+def _published(name: str) -> str:
+    return f"published: {name}"

@@ -1,0 +1,90 @@
+"""What a visitor asks of the search: a budget and choices, as arguments, as Python and as a line for the shell."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from limpq_hub.errors import PolicyError, shown
+
+LONGEST_PINS = 400
+_PIN = re.compile(r"([^\s=]+)=([0-9]),([0-9])", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A budget and choices as the controls hold them.
+
+    Attributes:
+        model: name of a bundled entry.
+        gigabitops: at most so many 1e9 BitOps per image; two decimals count.
+        megabytes: at most so many 1e6 bytes of weights, or None; two decimals count.
+        alpha: factor of the weight importance, or None for the entry's own.
+        pins: bits of some layers, "layer4.*=4,4 layer1.0.conv1=6,6": shell pattern = weight bits, activation bits.
+    """
+
+    model: str
+    gigabitops: float
+    megabytes: float | None = None
+    alpha: float | None = None
+    pins: str = ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether BitOps are all that is asked, as they were where top-1 was measured."""
+        return self.megabytes is None and self.alpha is None and not self.pins.split()
+
+    @property
+    def budget(self) -> dict[str, str]:
+        """The limits, as `search` takes them."""
+        size = {} if self.megabytes is None else {"size": f"{self.megabytes:.2f}MB"}
+        return {"bitops": f"{self.gigabitops:.2f}G"} | size
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Every argument of `search` that is asked for.
+
+        Raises:
+            PolicyError: the pins are not written as they should be.
+        """
+        alpha = {} if self.alpha is None else {"alpha": self.alpha}
+        pins = parse_pins(self.pins)
+        return self.budget | alpha | ({"pin": pins} if pins else {})
+
+    def python(self) -> str:
+        """Return the Python lines that find the same policy."""
+        given = "".join(f", {name}={value!r}" for name, value in self.arguments.items())
+        return (
+            "import limpq_hub\n\n"
+            f"plan = limpq_hub.search({self.model!r}{given})\n"
+            f"model = limpq_hub.load({self.model!r}{given})\n"
+        )
+
+    def shell(self) -> str:
+        """Return the line for the shell that writes the same policy."""
+        words = ["limpq", "search", self.model]
+        for name, value in self.arguments.items():
+            if name == "pin":
+                words += [word for layers, bits in value.items() for word in ("--pin", f"{layers}={bits[0]},{bits[1]}")]
+            else:
+                words += [f"--{name}", str(value)]
+        return shlex.join([*words, "--output", "policy.json"])
+
+
+def parse_pins(text: str) -> dict[str, tuple[int, int]]:
+    """Return (weight bits, activation bits) by shell pattern.
+
+    Raises:
+        PolicyError: the text is too long, or a word of it is no pin.
+    """
+    if len(text) > LONGEST_PINS:
+        raise PolicyError(f"the pins are {len(text)} characters long; use at most {LONGEST_PINS}")
+    found = {}
+    for word in text.split():
+        match = _PIN.fullmatch(word)
+        if not match:
+            raise PolicyError(f"{shown(word)} is not a pin: write pattern=weight,activation, for example layer4.*=4,4")
+        found[match[1]] = (int(match[2]), int(match[3]))
+    return found

@@ -1,0 +1,113 @@
+"""Tables and sentences as HTML: totals, proof, what a network is, and two policies layer by layer."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+
+from _texts import term
+from _zoo import Accuracy
+
+from limpq_hub.plan.costs import FLOAT_BITS, Costs
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.result import Plan
+
+NONE = "–"
+
+
+def totals_table(columns: Mapping[str, tuple[Plan, Accuracy | None]], float_accuracy: Accuracy | None) -> str:
+    """Return the totals of policies side by side, and of the float network.
+
+    Args:
+        columns: by heading, which is HTML.
+    """
+    plans = [plan for plan, _ in columns.values()]
+    costs = plans[0].costs
+    float_size = FLOAT_BITS // 8 * sum(cost.weights for cost in costs.values())
+    rows = {
+        term("BitOps") + ", G": [*(f"{plan.bitops / 1e9:.2f}" for plan in plans), NONE],
+        term("size", "Size") + ", MB": [*(f"{plan.size_bytes / 1e6:.2f}" for plan in plans), f"{float_size / 1e6:.2f}"],
+        "Times smaller": [*(f"{plan.compression:.1f}" for plan in plans), "1.0"],
+        "Mean " + term("bits") + ": " + term("weights"): [*(_mean(plan, "weight") for plan in plans), str(FLOAT_BITS)],
+        "Mean bits: " + term("activations"): [*(_mean(plan, "activation") for plan in plans), str(FLOAT_BITS)],
+        term("objective", "Objective"): [*(f"{plan.objective:.4f}" for plan in plans), NONE],
+        term("top-1", "Top-1") + ", %": [
+            *(f"{shown_accuracy(found)} {_kind(found)}" for _, found in columns.values()),
+            shown_accuracy(float_accuracy),
+        ],
+    }
+    head = "".join(f"<th scope='col'>{name}</th>" for name in ["", *columns, term("float", "Float")])
+    body = "".join(_row(name, cells) for name, cells in rows.items())
+    return f"<div class='scroll'><table class='facts'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def proof_text(plan: Plan) -> str:
+    """Return how the plan of a search was proven, how long that took, and what else there is to know of it."""
+    first = (
+        f"<b>Proven to be the best policy</b> within this budget, in {plan.seconds * 1000:.1f} ms, by "
+        f"{html.escape(plan.way)}: {term('objective')} {plan.objective:.6f} = {term('lower bound')} {plan.bound:.6f}."
+    )
+    notes = [
+        f"{outlier.layer}: {outlier.bits} {outlier.kind} bits are left out, because they learned a smaller step than "
+        "more bits did"
+        for outlier in plan.excluded
+    ]
+    listed = "".join(f"<li class='note'>{html.escape(note)}</li>" for note in [*notes, *plan.notes])
+    return f"<div class='proof' role='status'>{first}{f'<ul>{listed}</ul>' if listed else ''}</div>"
+
+
+def download_link(policy: Policy) -> str:
+    """Return a link that holds the `policy.json` itself: nothing is kept on the server."""
+    content = base64.b64encode((json.dumps(policy.to_json(), indent=1) + "\n").encode()).decode()
+    link = f"data:application/json;base64,{content}"
+    return f"<a class='download' id='policy_download' download='policy.json' href='{link}'>Download policy.json</a>"
+
+
+def facts_list(facts: Mapping[str, str]) -> str:
+    """Return facts below each other; names and values are HTML."""
+    body = "".join(_row(name, [value]) for name, value in facts.items())
+    return f"<table class='facts'><tbody>{body}</tbody></table>"
+
+
+def layers_table(policies: Mapping[str, Policy], costs: Costs) -> str:
+    """Return the bits of two policies layer by layer; those that differ are bold."""
+    one, other = policies.values()
+    kinds = f"<span class='note'>{term('weights')} / {term('activations')}</span>"
+    heads = "".join(f"<th scope='col'>{html.escape(name)}: {term('bits')}<br>{kinds}</th>" for name in policies)
+    rows = []
+    for name, cost in costs.items():
+        pair = (one.layers[name], other.layers[name])
+        mark = " class='changed'" if pair[0] != pair[1] else ""
+        bits = "".join(f"<td{mark}>{layer.weight} / {layer.activation}</td>" for layer in pair)
+        fixed = f" <span class='note'>({term('fixed')})</span>" if cost.fixed else ""
+        macs = f"<td class='wide'>{cost.macs / 1e6:.2f}</td>"
+        layer = html.escape(name)
+        rows.append(f"<tr><th scope='row'>{layer}{fixed}</th>{macs}{bits}</tr>")
+    return (
+        "<div class='scroll'><table class='facts'><thead>"
+        f"<tr><th scope='col'>Layer</th><th scope='col' class='wide'>{term('MACs')}, millions</th>{heads}</tr>"
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def shown_accuracy(accuracy: Accuracy | None) -> str:
+    """Return top-1 in percent as HTML; a dash where nothing is known."""
+    if accuracy is None:
+        return f"{NONE} <span class='note'>not measured</span>"
+    return f"{accuracy.top1:.2f}" if accuracy.measured else f"about {accuracy.top1:.1f}"
+
+
+def _kind(accuracy: Accuracy | None) -> str:
+    return "" if accuracy is None else f"<span class='note'>{term(accuracy.weights)}</span>"
+
+
+def _mean(plan: Plan, kind: str) -> str:
+    """Return the mean bits of the layers that are searched."""
+    bits = [getattr(plan.policy.layers[name], kind) for name, cost in plan.costs.items() if cost.fixed is None]
+    return f"{sum(bits) / len(bits):.1f}"
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"<tr><th scope='row'>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -1,0 +1,69 @@
+"""The words on the page: what each term means, and what is simulated and what is real."""
+
+from __future__ import annotations
+
+import html
+
+TITLE = "How many bits does each layer need?"
+INTRODUCTION = (
+    "A network computes with numbers, and numbers can be short. Move the slider: an exact search gives each layer of "
+    "the network as many bits as it needs within your budget. Then see what the shorter numbers do to a picture."
+)
+
+# Terms by what the page calls them; shown when the pointer rests on one, and listed below the last tab.
+TERMS = {
+    "BitOps": "Bit operations of one image: each layer's multiplications times its weight bits times its activation "
+    "bits. G means 1,000,000,000.",
+    "weights": "The numbers that a network has learned. Fewer bits each make a smaller file.",
+    "activations": "The numbers that flow from layer to layer while a picture is looked at.",
+    "bits": "How long each number is: 2 bits tell 4 values apart, 8 bits 256.",
+    "MACs": "Multiply-accumulate steps of a layer for one image: how much it has to compute.",
+    "size": "Bytes of all quantized weights. MB means 1,000,000 bytes. Step sizes, biases and BatchNorm come on top.",
+    "policy": "Which layer gets how many bits, for weights and for activations.",
+    "uniform": "The same bits in every layer: the most that fit the budget.",
+    "uniform, filled up": "Uniform, then one layer after the other raised by a bit until the budget is full.",
+    "reversed": "A search in the importance of the layers turned round: it should do badly.",
+    "random": "Bits drawn at random, then raised until the budget is full.",
+    "float": "The network before quantization: 32-bit floating-point numbers.",
+    "top-1": "Share of the validation images whose first answer is right, in percent.",
+    "joint": "Weights trained once for all policies together; not fine-tuned for this one.",
+    "fine-tuned": "Weights trained further for exactly this policy.",
+    "objective": "What the search makes small: the learned step sizes of all layers, added up. Lower is better.",
+    "lower bound": "A value that no policy within the budget can go below. Equal to the objective: none is better.",
+    "alpha": "How much the step sizes of weights count beside those of activations.",
+    "pins": "Bits that you give to some layers yourself; the search decides the others.",
+    "Pareto front": "The best policy at each budget: none below it is possible.",
+    "fixed": "The first and the last layer always keep 8 bits.",
+}
+
+WHAT_IS_REAL = """
+### Real
+- **The search.** It runs here, while you move the slider, and each answer is proven to be the best one.
+- **The size.** Published policies are stored with 2 to 8 bits per weight; the sizes of their files are those on disk.
+- **The accuracy.** Top-1 was measured on the validation images. Where it says "about", it lies on a line between two
+  measured budgets; where nothing was measured, it says so.
+
+### Simulated
+- **The arithmetic.** Networks run by *fake quantization*: floating-point arithmetic on values that lie exactly on
+  their integer grids. The predictions are those of the quantized network. Its speed on integer hardware is not shown:
+  BitOps count work, not milliseconds.
+
+### Your picture
+It is looked at on this server, at the input size of the network, and deleted within 70 minutes. Nothing is sent
+anywhere else.
+"""
+
+
+def term(name: str, shown: str | None = None) -> str:
+    """Return HTML for a term that says what it means when the pointer rests on it.
+
+    Args:
+        shown: how it is written here; its name if None.
+    """
+    return f'<abbr title="{html.escape(TERMS[name])}">{html.escape(shown or name)}</abbr>'
+
+
+def glossary() -> str:
+    """Return HTML of all terms with what they mean."""
+    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in TERMS.items())
+    return f"<dl class='glossary'>{rows}</dl>"

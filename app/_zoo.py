@@ -1,0 +1,117 @@
+"""What the demo knows of each bundled model, read once: its entry, its front, and named policies of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from _request import Request
+
+from limpq_hub import baselines, frontier, search
+from limpq_hub.plan.budget import enough_bitops
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.result import Plan
+from limpq_hub.zoo.catalog import find_entry, list_models
+from limpq_hub.zoo.entry_facts import Entry
+
+SEARCH_LIMIT_S = 5
+FRONT_POINTS = 100
+FRONTS = 16
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 of a policy.
+
+    Attributes:
+        top1: percent on the validation images of the entry.
+        weights: "fine-tuned", "joint" or "float".
+        measured: False where it lies on a line between measured budgets.
+    """
+
+    top1: float
+    weights: str
+    measured: bool = True
+
+
+def model_names() -> list[str]:
+    """Return the models that the demo offers: those that ship with the package."""
+    return list_models()
+
+
+@lru_cache(maxsize=16)
+def entry_of(model: str) -> Entry:
+    """Return the entry of a model; its files are verified when they are read."""
+    return find_entry(model)
+
+
+def slider_range(model: str) -> tuple[float, float]:
+    """Return the fewest and the most BitOps that make a difference, in 1e9, rounded up to two decimals."""
+    least, most = entry_of(model).indicators.bitops_range()
+    return _hundredths(least), _hundredths(most)
+
+
+def published_budgets(model: str) -> dict[str, float]:
+    """Return for each fine-tuned policy the BitOps, in 1e9, that lead to it."""
+    return {published.name: _hundredths(published.bitops) for published in entry_of(model).published}
+
+
+@lru_cache(maxsize=FRONTS)
+def front_of(model: str, alpha: float | None) -> tuple[Plan, ...]:
+    """Return the best policy at each of many budgets."""
+    return tuple(frontier(entry_of(model).indicators, points=FRONT_POINTS, alpha=alpha, time_limit_s=SEARCH_LIMIT_S))
+
+
+def learned_plan(request: Request) -> Plan:
+    """Return the best policy that meets a request.
+
+    Raises:
+        InfeasibleBudgetError: none does; says what would.
+        PolicyError: a pin fits no layer or no bits that were learned.
+    """
+    return search(entry_of(request.model).indicators, time_limit_s=SEARCH_LIMIT_S, **request.arguments)
+
+
+def rival_policies(request: Request) -> dict[str, Policy]:
+    """Return "uniform", "uniform filled", "random" and "reversed" within the same budget."""
+    return baselines(entry_of(request.model).indicators, alpha=request.alpha, **request.budget)
+
+
+def plan_of(request: Request, policy: Policy) -> Plan:
+    """Return costs and objective of a policy that no search has found."""
+    return Plan.of_policy(entry_of(request.model).indicators, policy, alpha=request.alpha)
+
+
+def published_policy(model: str, name: str) -> Policy:
+    """Return a fine-tuned policy of the entry."""
+    return Policy.from_json(entry_of(model).checkpoint(name).read_json("policy.json"))
+
+
+def accuracy_of(request: Request, policy: Policy, *, searched: bool) -> Accuracy | None:
+    """Return the top-1 of a policy, or None where nothing is known.
+
+    Args:
+        searched: whether the policy is what the search answers to `request`.
+    """
+    entry, digest = entry_of(request.model), policy.digest()
+    for published in entry.published:
+        if published.policy_sha256 == digest and published.top1 is not None:
+            return Accuracy(published.top1, "fine-tuned")
+    measured = entry.measured(digest)
+    if measured is not None:
+        return Accuracy(measured, "joint")
+    if searched and request.alone:
+        expected = entry.expected_top1(plan_of(request, policy).bitops)
+        return None if expected is None else Accuracy(expected, "joint", measured=False)
+    return None
+
+
+def float_accuracy(model: str) -> Accuracy | None:
+    """Return the measured top-1 of the float network, or None."""
+    top1 = entry_of(model).metrics.get("float", {}).get("top1")
+    return None if top1 is None else Accuracy(top1, "float")
+
+
+def _hundredths(bitops: int) -> float:
+    """Return 1e9 BitOps with two decimals, rounded up; the same number as `enough_bitops` writes where it writes G."""
+    return float(enough_bitops(bitops).removesuffix("G")) if bitops >= 10**9 else -(-bitops // 10**7) / 100

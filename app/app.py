@@ -1,0 +1,88 @@
+"""The demo: move a slider, see the bits of each layer, and what they do to a picture.
+
+    python app/app.py                   # http://127.0.0.1:7860, on the models that ship with the package, offline
+    python app/app.py --port 8000
+
+A Hugging Face Space as it stands; see README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+# Read once, when gradio is imported.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+from _compare_tab import add_compare_tab
+from _controls import add_controls
+from _inference_tab import add_inference_tab
+from _limits import Limiter
+from _looks import CSS, theme
+from _model_cache import Networks
+from _pictures_in import MOST_BYTES
+from _search_tab import add_search_tab
+from _texts import INTRODUCTION, TITLE, WHAT_IS_REAL, glossary
+
+SEARCH_LIMIT_S, LIMIT_S = 10, 60
+# Seconds: how often files of visitors are looked through, and how old they may become.
+DELETE_CACHE = (600, 3600)
+MOST_WAITING = 64
+
+
+def build_demo(networks: Networks | None = None) -> gr.Blocks:
+    """Return the page, its endpoints bounded in time, number and memory; `launch` it with `launch_options()`."""
+    networks = Networks() if networks is None else networks
+    # The search answers a moving slider: it does without gradio's queue, which takes longer than the search.
+    searches = Limiter(SEARCH_LIMIT_S, workers=4, most_waiting=MOST_WAITING)
+    limiter = Limiter(LIMIT_S, workers=4, most_waiting=MOST_WAITING)
+    with gr.Blocks(title="limpq-hub", analytics_enabled=False, delete_cache=DELETE_CACHE, fill_width=True) as demo:
+        gr.HTML(f"<h1>{TITLE}</h1><p>{INTRODUCTION}</p>", elem_id="heading")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300, elem_id="controls"):
+                controls = add_controls()
+            with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs"):
+                with gr.Tab("Search", id="search", elem_id="tab_search"):
+                    add_search_tab(controls, searches)
+                with gr.Tab("Picture", id="picture", elem_id="tab_picture"):
+                    add_inference_tab(controls, networks, limiter)
+                with gr.Tab("Compare", id="compare", elem_id="tab_compare") as compare:
+                    add_compare_tab(controls, limiter, compare)
+                with gr.Tab("About", id="about", elem_id="tab_about"):
+                    gr.Markdown(WHAT_IS_REAL)
+                    gr.Markdown("### Words")
+                    gr.HTML(glossary())
+    return demo.queue(max_size=MOST_WAITING, default_concurrency_limit=2)
+
+
+def launch_options() -> dict[str, Any]:
+    """Return how the page is served: nothing from elsewhere, no traceback, uploads of bounded size."""
+    return {
+        "theme": theme(),
+        # As it is: `css` would put every rule under a part of the page.
+        "head": f"<style>{CSS}</style>",
+        "max_file_size": MOST_BYTES,
+        "show_error": False,
+        "share": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "mcp_server": False,
+        "footer_links": ["api"],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve the page until it is interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--host", help="address to listen on; GRADIO_SERVER_NAME or 127.0.0.1 if not given")
+    parser.add_argument("--port", type=int, help="port; GRADIO_SERVER_PORT or the first free one from 7860")
+    options = parser.parse_args(argv)
+    build_demo().launch(server_name=options.host, server_port=options.port, **launch_options())
+
+
+if __name__ == "__main__":
+    main()

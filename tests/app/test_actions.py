@@ -1,0 +1,181 @@
+"""Tests of what the buttons do, without a page: figures, totals, predictions and comparisons say what is true."""
+
+import base64
+import json
+import re
+
+import pytest
+from _actions import agreement, compare, find_bits, look, short_names
+from _policies import LEARNED, MOST_POLICY_BYTES, RIVALS, UPLOADED, choices_of, chosen_plan
+from _request import Request
+from _zoo import accuracy_of, entry_of, learned_plan, published_budgets, rival_policies, slider_range
+
+from limpq_hub import Policy, baselines, frontier, load, search
+from limpq_hub.errors import InfeasibleBudgetError, LimpqError, PolicyError
+from limpq_hub.pictures import read_picture, top_classes
+
+MODEL = "resnet18.tiny_imagenet"
+UNIFORM = next(iter(RIVALS))
+
+
+def silent(share: float, text: str) -> None:
+    """A report that nobody reads."""
+
+
+def cells(table: str) -> dict[str, list[str]]:
+    """The rows of an HTML table by heading, without markup."""
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
+    words = [[" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in row] for row in rows]
+    return {row[0]: row[1:] for row in words}
+
+
+def test_the_bars_are_the_bits_of_the_policy_in_layer_order_above_their_macs(request_3g):
+    plan = search(MODEL, bitops="3G")
+    weights, activations, macs = json.loads(find_bits(request_3g).bits)["data"]
+    assert weights["x"] == activations["x"] == macs["x"] == list(plan.costs)
+    assert weights["y"] == [plan.policy.layers[name].weight for name in plan.costs]
+    assert activations["y"] == [plan.policy.layers[name].activation for name in plan.costs]
+    assert macs["y"] == [cost.macs / 1e6 for cost in plan.costs.values()]
+
+
+def test_the_totals_stand_beside_uniform_at_the_same_budget_and_float(request_3g):
+    rows = cells(find_bits(request_3g).totals)
+    uniform = baselines(MODEL, bitops="3G")["uniform"]
+    assert rows[""] == ["This policy", "Uniform", "Filled up", "Float"]
+    assert rows["BitOps , G"][0] == f"{search(MODEL, bitops='3G').bitops / 1e9:.2f}"
+    bits = {layer.weight for name, layer in uniform.layers.items() if name not in ("conv1", "fc")}
+    assert rows["Mean bits : weights"][1] == f"{bits.pop():.1f}"
+    published = {one.name: one.top1 for one in entry_of(MODEL).published}
+    assert rows["Top-1 , %"][0] == f"{published['3G']:.2f} fine-tuned"
+    assert rows["Top-1 , %"][3] == f"{entry_of(MODEL).metrics['float']['top1']:.2f}"
+
+
+def test_the_front_is_that_of_the_package_with_the_policy_on_it(request_3g):
+    traces = {trace["name"]: trace for trace in json.loads(find_bits(request_3g).front)["data"][::-1]}
+    front = frontier(MODEL, points=100)
+    assert traces["best objective (Pareto front)"]["y"] == [plan.objective for plan in front]
+    chosen = learned_plan(request_3g)
+    assert (traces["your policy"]["x"], traces["your policy"]["y"]) == ([chosen.bitops / 1e9], [chosen.objective])
+    published = entry_of(MODEL).published
+    assert traces["top-1, fine-tuned"]["text"] == [one.name for one in published]
+    assert traces["top-1, fine-tuned"]["y"] == [one.top1 for one in published]
+
+
+def test_the_download_is_the_policy(request_3g):
+    content = re.search(r"base64,([^']+)'", find_bits(request_3g).download)[1]
+    assert Policy.from_json(json.loads(base64.b64decode(content))) == search(MODEL, bitops="3G").policy
+
+
+def test_the_proof_names_the_way_and_a_bound_equal_to_the_objective(request_3g):
+    proof, plan = find_bits(request_3g).proof, search(MODEL, bitops="3G")
+    assert plan.bound == plan.objective
+    assert proof.count(f"{plan.objective:.6f}") == 2
+    assert plan.way in proof
+    assert "ms" in proof
+
+
+def test_every_published_policy_can_be_reached_with_the_slider():
+    low, high = slider_range(MODEL)
+    for name, budget in published_budgets(MODEL).items():
+        assert low <= budget <= high
+        found = accuracy_of(Request(MODEL, budget), learned_plan(Request(MODEL, budget)).policy, searched=True)
+        assert found.weights == "fine-tuned", name
+
+
+def test_both_ends_of_the_slider_can_be_met():
+    low, high = slider_range(MODEL)
+    assert learned_plan(Request(MODEL, low)).bitops <= low * 1e9
+    assert learned_plan(Request(MODEL, high)).policy == search(MODEL, bitops="100G").policy
+    with pytest.raises(InfeasibleBudgetError):
+        learned_plan(Request(MODEL, low - 0.01))
+
+
+def test_accuracy_between_measured_budgets_says_that_it_is_not_measured():
+    plan = learned_plan(Request(MODEL, 3.2))
+    expected = accuracy_of(Request(MODEL, 3.2), plan.policy, searched=True)
+    assert not expected.measured
+    assert accuracy_of(Request(MODEL, 3.2, alpha=1.0), plan.policy, searched=True) is None
+    assert accuracy_of(Request(MODEL, 3.2), plan.policy, searched=False) is None
+
+
+@pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
+def test_a_picture_is_seen_as_by_the_networks_of_the_package(request_3g, networks, lion):
+    seen = look(str(lion), request_3g, UNIFORM, networks, silent)
+    assert [one.title for one in seen] == ["Float", "Your policy", "Uniform"]
+    assert [one.weights for one in seen] == ["float", "fine-tuned", "joint"]
+    policies = [None, search(MODEL, bitops="3G").policy, rival_policies(request_3g)["uniform"]]
+    for one, policy in zip(seen[1:], policies[1:], strict=True):
+        guesses = top_classes(load(MODEL, policy=policy), read_picture(lion))
+        assert list(one.classes.values()) == [guess.probability for guess in guesses]
+        assert list(one.classes) == [guess.name.split(",")[0] for guess in guesses]
+    assert next(iter(seen[0].classes)) == "lion"
+    assert seen[0].size_bytes == 4 * sum(cost.weights for cost in entry_of(MODEL).indicators.costs.values())
+    assert seen[1].file_bytes == next(one.disk_bytes for one in entry_of(MODEL).published if one.name == "3G")
+    same, shared = agreement(seen[0], seen[1])
+    assert same
+    assert shared == len(set(seen[0].classes) & set(seen[1].classes))
+
+
+def test_progress_is_told_and_never_goes_back(request_3g, networks, lion):
+    told = []
+    look(str(lion), request_3g, UNIFORM, networks, lambda share, text: told.append((share, text)))
+    assert [share for share, _ in told] == sorted(share for share, _ in told)
+    assert [text for _, text in told][:2] == ["Starting torch, for the first picture only", "Reading the picture"]
+    assert all(0 <= share <= 1 for share, _ in told)
+
+
+def test_two_policies_are_compared_layer_by_layer(request_3g):
+    compared = compare(request_3g, LEARNED, UNIFORM, None)
+    learned, uniform = search(MODEL, bitops="3G").policy, baselines(MODEL, bitops="3G")["uniform"]
+    rows = cells(compared.layers)
+    for name, bits in learned.layers.items():
+        row = rows[name] if name in rows else rows[f"{name} ( fixed )"]
+        other = uniform.layers[name]
+        assert row[1:] == [f"{bits.weight} / {bits.activation}", f"{other.weight} / {other.activation}"]
+    assert compared.layers.count("class='changed'") == 2 * len(learned.diff(uniform))
+
+
+def test_every_choice_of_a_comparison_is_a_policy_and_an_upload_is_the_one_in_the_file(request_3g, tmp_path):
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps(search(MODEL, bitops="2G").policy.to_json()))
+    for choice in choices_of(MODEL):
+        assert chosen_plan(request_3g, choice, str(path)).bitops > 0, choice
+    assert chosen_plan(request_3g, UPLOADED, str(path)).policy == search(MODEL, bitops="2G").policy
+    # What `limpq search --json` prints holds the policy too.
+    path.write_text(json.dumps(search(MODEL, bitops="2G").to_json()))
+    assert chosen_plan(request_3g, UPLOADED, str(path)).policy == search(MODEL, bitops="2G").policy
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the policy.json is not JSON"),
+        ("[1]", "the policy.json holds no policy"),
+        ("{}", "not a policy of format 1"),
+        ('{"policy": 3}', "not a policy of format 1"),
+        ('{"a": NaN}', "NaN is not a number"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"format": 1, "model": "resnet50", "layers": {"a": {"weight": 2, "activation": 2}}}', "is for 'resnet50'"),
+        ('{"format": 1, "model": "resnet18", "layers": {"a": {"weight": 2, "activation": 2}}}', "layer"),
+        ('{"format": 1, "model": "resnet18", "layers": {"a": {"weight": 99, "activation": 2}}}', "99 cannot be"),
+        (" " * (MOST_POLICY_BYTES + 1), "larger than 1 MB"),
+    ],
+    ids=range(10),
+)
+def test_an_upload_that_is_no_policy_of_the_model_is_refused_in_one_sentence(request_3g, tmp_path, content, message):
+    (tmp_path / "policy.json").write_text(content)
+    with pytest.raises(LimpqError, match=message) as caught:
+        chosen_plan(request_3g, UPLOADED, str(tmp_path / "policy.json"))
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_choice_without_a_file_and_one_that_does_not_exist_say_what_to_do(request_3g):
+    with pytest.raises(PolicyError, match=r"there is no policy\.json yet; upload one"):
+        chosen_plan(request_3g, UPLOADED, None)
+    with pytest.raises(PolicyError, match="there is no policy of this name; choose one of: learned"):
+        chosen_plan(request_3g, "published: nothing", None)
+
+
+def test_classes_are_called_by_their_first_name_unless_two_share_it():
+    classes = [{"id": "a", "name": "crane, bird"}, {"id": "b", "name": "crane, machine"}, {"id": "c", "name": "fly, x"}]
+    assert short_names(classes) == {"a": "crane, bird", "b": "crane, machine", "c": "fly"}

@@ -1,0 +1,60 @@
+"""Tests of the limits of a call: time, places in line, and errors that a visitor may read."""
+
+import threading
+import time
+
+import gradio as gr
+import pytest
+from _limits import Limiter
+
+from limpq_hub.errors import ImageError
+
+
+def test_a_call_gives_what_the_work_gives():
+    limiter = Limiter(5, workers=2, most_waiting=2)
+    assert limiter.guarded(lambda one, other: one + other)(1, 2) == 3
+
+
+def test_a_call_that_takes_too_long_is_given_up_in_a_sentence():
+    free = threading.Event()
+    limiter = Limiter(0.1, workers=1, most_waiting=2)
+    began = time.perf_counter()
+    with pytest.raises(gr.Error) as caught:
+        limiter.guarded(free.wait)(10)
+    free.set()
+    assert time.perf_counter() - began < 5
+    assert caught.value.message == "This took more than 0.1 s and was given up; try again later"
+
+
+def test_more_calls_than_there_are_places_are_refused_and_later_ones_are_not():
+    free, limiter = threading.Event(), Limiter(5, workers=1, most_waiting=1)
+    guarded = limiter.guarded(lambda: free.wait(5))
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    while limiter._places._value:
+        time.sleep(0.01)
+    with pytest.raises(gr.Error) as caught:
+        guarded()
+    assert caught.value.message == "Too many visitors at once; try again in a few seconds"
+    free.set()
+    thread.join()
+    assert guarded()
+
+
+def test_errors_of_the_package_are_one_sentence_without_markup_and_without_a_traceback():
+    def work():
+        raise ImageError("the file <img src=x onerror=alert(1)> & co is none")
+
+    with pytest.raises(gr.Error) as caught:
+        Limiter(5, workers=1, most_waiting=1).guarded(work)()
+    assert caught.value.message == "The file &lt;img src=x onerror=alert(1)&gt; &amp; co is none"
+    assert not caught.value.print_exception
+
+
+def test_a_full_disk_is_told_without_its_path():
+    def work():
+        raise OSError(28, "No space left on device", "/tmp/secret")
+
+    with pytest.raises(gr.Error) as caught:
+        Limiter(5, workers=1, most_waiting=1).guarded(work)()
+    assert caught.value.message == "The server has no room for this now; try again later"

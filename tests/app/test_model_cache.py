@@ -1,0 +1,93 @@
+"""Tests of the networks that visitors share: loaded once, never changed, a bounded number kept."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import _model_cache
+import pytest
+import torch
+from _model_cache import Networks
+from PIL import Image
+from torch import nn
+
+from limpq_hub import search
+from limpq_hub.pictures import top_classes
+
+MODEL = "resnet18.tiny_imagenet"
+POLICIES = [search(MODEL, bitops=f"{budget}G").policy for budget in (2, 2.5, 3, 3.5)]
+
+
+@pytest.fixture
+def loads(monkeypatch) -> list:
+    """Each load, as the digest of its policy; loading gives an empty network at once."""
+    seen = []
+
+    def load(model, policy):
+        seen.append(policy and policy.digest())
+        return nn.Identity()
+
+    monkeypatch.setattr(_model_cache, "_load", load)
+    return seen
+
+
+def test_a_network_is_loaded_once_for_all_visitors(loads):
+    networks, gate = Networks(), threading.Barrier(16)
+
+    def visit(policy):
+        gate.wait()
+        return networks.get(MODEL, policy)
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(visit, POLICIES * 4))
+    assert sorted(loads) == sorted(policy.digest() for policy in POLICIES)
+    assert len({id(network) for network in found}) == len(POLICIES)
+    assert all(network is found[place % 4] for place, network in enumerate(found))
+
+
+def test_the_network_that_was_not_used_for_longest_goes_first(loads):
+    networks = Networks(most=2)
+    for place in (0, 1, 0, 2, 0, 1):
+        networks.get(MODEL, POLICIES[place])
+        assert len(networks) <= 2
+    digests = [policy.digest() for policy in POLICIES]
+    assert loads == [digests[0], digests[1], digests[2], digests[1]]
+    assert not networks.has(MODEL, POLICIES[2])
+
+
+def test_the_float_network_has_a_place_of_its_own(loads):
+    networks = Networks()
+    assert networks.get(MODEL, None) is networks.get(MODEL, None)
+    assert networks.get(MODEL, None) is not networks.get(MODEL, POLICIES[0])
+    assert loads == [None, POLICIES[0].digest()]
+
+
+def test_a_load_that_fails_is_tried_again(monkeypatch):
+    answers = iter([OSError("no room"), nn.Identity()])
+
+    def load(model, policy):
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(_model_cache, "_load", load)
+    networks = Networks()
+    with pytest.raises(OSError, match="no room"):
+        networks.get(MODEL, None)
+    assert isinstance(networks.get(MODEL, None), nn.Identity)
+
+
+def test_looking_at_pictures_changes_nothing_in_a_network(networks):
+    network = networks.get(MODEL, POLICIES[2])
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    for shade in (0, 100, 255):
+        top_classes(network, Image.new("RGB", (80, 50), (shade, 10, 200)))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_two_policies_share_no_weight(networks):
+    one, other = (networks.get(MODEL, policy) for policy in POLICIES[:2])
+    addresses = {value.data_ptr() for value in one.state_dict().values() if value.numel()}
+    assert not addresses & {value.data_ptr() for value in other.state_dict().values() if value.numel()}

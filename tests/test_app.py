@@ -1,0 +1,539 @@
+"""The demo as visitors meet it: `python app/app.py`, driven by a browser and by clients, with no network around it.
+
+Screenshots of every tab go to the folder that LIMPQ_APP_SCREENSHOTS names, else to a temporary one.
+"""
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+import limpq_hub
+from limpq_hub.pictures import read_picture, top_classes
+
+ROOT = Path(__file__).parents[1]
+MODEL = "resnet18.tiny_imagenet"
+UNIFORM = "uniform, at this budget"
+LION = Path(gradio.__file__).parent / "media_assets" / "images" / "lion.jpg"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FIRST_PAGE_S = 15
+SERVER_TIME_MS = 50
+VISITORS, POLICIES = 50, 10
+TABS = ("Search", "Picture", "Compare", "About")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `python app/app.py`.
+
+    Attributes:
+        first_page_s: seconds from the start of the process to its first page.
+        log: what it writes.
+    """
+
+    url: str
+    process: subprocess.Popen
+    first_page_s: float
+    log: Path
+
+    def megabytes(self, what: str = "VmRSS") -> float:
+        """Return the memory that the process has in use, or for "VmHWM" the most since `forget_peak`."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) / 1024
+
+    def forget_peak(self) -> None:
+        """Start the peak of the memory anew."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    """The demo in a process of its own; whatever it asked of another machine would fail."""
+    folder = tmp_path_factory.mktemp("app")
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dead = "http://127.0.0.1:9"
+    environment = os.environ | {"GRADIO_TEMP_DIR": str(folder / "files"), "NO_PROXY": "127.0.0.1,localhost"}
+    environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), dead) | {"OMP_NUM_THREADS": "1"}
+    url, log, began = f"http://127.0.0.1:{port}", folder / "log.txt", time.monotonic()
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "app/app.py", "--port", str(port)], cwd=ROOT, stdout=file, stderr=file, env=environment
+        )
+    try:
+        while not _answers(url):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() - began < 120, log.read_text()
+            time.sleep(0.05)
+        yield Server(url, process, time.monotonic() - began, log)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def client(server) -> Iterator[Client]:
+    found = Client(server.url, verbose=False, analytics_enabled=False)
+    yield found
+    found.close()
+
+
+def asked(bitops: float, size: float | None = 0, alpha: float = 8.0, pins: str = "") -> tuple:
+    """The controls, as an endpoint takes them."""
+    return MODEL, bitops, size, alpha, pins
+
+
+def answers(label: dict) -> dict[str, float]:
+    """Probability by class, as a client gets it."""
+    return {one["label"]: one["confidence"] for one in label["confidences"]}
+
+
+# --- clients
+
+
+def test_the_first_page_is_there_within_15_seconds(server):
+    assert server.first_page_s < FIRST_PAGE_S
+
+
+def test_the_named_endpoints_are_these_three(client):
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(named) == {"/search", "/classify", "/compare"}
+
+
+def test_the_search_endpoint_gives_the_policy_of_the_package(client):
+    bits, front, totals, proof, download, policy, python, shell = client.predict(*asked(2.2), api_name="/search")
+    plan = limpq_hub.search(MODEL, bitops="2.2G")
+    assert json.loads(policy) == plan.policy.to_json()
+    drawn = json.loads(bits["plot"])["data"]
+    assert drawn[0]["y"] == [layer.weight for layer in plan.policy.layers.values()]
+    assert json.loads(front["plot"])["layout"]["xaxis"]["title"]["text"] == "BitOps per image, G"
+    assert f"{plan.bitops / 1e9:.2f}" in totals
+    assert f"{plan.objective:.6f}" in proof
+    assert base64.b64encode(policy.encode())[:40].decode() in download
+    assert "bitops='2.20G'" in python
+    assert "--bitops 2.20G" in shell
+
+
+def test_the_search_endpoint_answers_within_50_ms(server):
+    times = search_times_ms(server.url, 20)
+    assert statistics.median(times) <= SERVER_TIME_MS, times
+
+
+def search_times_ms(url: str, turns: int) -> list[float]:
+    """Milliseconds from a request of the page to its whole answer, on this machine."""
+    with httpx.Client(base_url=url, timeout=30) as page:
+        endpoints = page.get("/config").json()["dependencies"]
+        search = next(endpoint["id"] for endpoint in endpoints if endpoint["api_name"] == "search")
+        times = []
+        for turn in range(turns + 1):
+            body = {"fn_index": search, "data": asked(2 + 0.05 * turn), "session_hash": "measured"}
+            began = time.perf_counter()
+            answer = page.post("/gradio_api/run/predict", json=body)
+            times.append(1000 * (time.perf_counter() - began))
+            assert answer.status_code == 200, answer.text
+    return times[1:]
+
+
+@pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
+def test_the_classify_endpoint_gives_what_the_networks_of_the_package_see(client):
+    agreement, *seen = client.predict(handle_file(LION), UNIFORM, *asked(3.0), api_name="/classify")
+    assert "the same first answer" in agreement
+    uniform = limpq_hub.baselines(MODEL, bitops="3G")["uniform"]
+    for label, policy in zip(seen[1:3], (limpq_hub.search(MODEL, bitops="3G").policy, uniform), strict=True):
+        guesses = top_classes(limpq_hub.load(MODEL, policy=policy), read_picture(LION))
+        found = answers(label)
+        assert list(found) == [guess.name.split(",")[0] for guess in guesses]
+        assert list(found.values()) == pytest.approx([guess.probability for guess in guesses], abs=1e-5)
+    assert len(answers(seen[0])) == 5
+    assert "45.08MB" in seen[3]
+    assert "fine-tuned" in seen[4]
+    assert "joint" in seen[5]
+
+
+def test_the_compare_endpoint_takes_a_policy_of_the_visitor(client, tmp_path):
+    path, policy = tmp_path / "policy.json", limpq_hub.search(MODEL, bitops="1.4G").policy
+    path.write_text(json.dumps(policy.to_json()))
+    figure, totals, layers = client.predict(
+        "a policy.json of yours", "published: 3G", handle_file(path), *asked(3.0), api_name="/compare"
+    )
+    bars = json.loads(figure["plot"])["data"]
+    assert bars[0]["y"] == [layer.weight for layer in policy.layers.values()]
+    assert "50.74" in totals
+    assert layers.count("<tr>") == 1 + len(policy.layers)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (asked(3.0, size=1.0), 'Size="1000000B" cannot be met: .* use size="2.91MB" or more'),
+        (asked(3.0, pins="layer4"), "'layer4' is not a pin"),
+        (asked(3.0, pins="<b>x</b>.*=4,4"), "fits no layer|matches no|&lt;b&gt;"),
+        (asked(3.0, pins="layer4.*=9,9"), "cannot be|were not learned|9"),
+        (asked(1.18, pins="layer4.*=6,6"), "cannot be met"),
+        (asked(3.0, size=-4), "less than minimum value 0"),
+        (asked(99.0), "greater than|maximum|99"),
+        (("no-model", 3.0, None, 8.0, ""), "no-model"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_sentence_without_path_or_traceback(client, server, arguments, message):
+    with pytest.raises(AppError) as caught:
+        client.predict(*arguments, api_name="/search")
+    told = str(caught.value)
+    assert re.search(message, told, re.IGNORECASE), told
+    assert "\n" not in told
+    assert "Traceback" not in told
+    assert str(ROOT) not in told
+    assert "/tmp" not in told
+    assert "<b>" not in told
+
+
+def test_bad_pictures_are_refused_by_clients_too(client, server, tmp_path):
+    (tmp_path / "bomb.png").write_bytes(_black_png(13_000))
+    (tmp_path / "text.jpg").write_bytes(b"hello")
+    client.predict(handle_file(LION), UNIFORM, *asked(3.0), api_name="/classify")  # torch takes memory of its own
+    server.forget_peak()
+    before = server.megabytes()
+    for name, message in (("bomb.png", "13000 x 13000 pixels|169000000 pixels"), ("text.jpg", "is not a picture")):
+        with pytest.raises(AppError) as caught:
+            client.predict(handle_file(tmp_path / name), UNIFORM, *asked(3.0), api_name="/classify")
+        assert re.search(message, str(caught.value)), caught.value
+        assert str(caught.value).startswith("The picture ")
+    assert server.megabytes("VmHWM") - before < 64
+
+
+def test_a_bomb_as_a_data_url_is_not_decoded(client, server):
+    client.predict(handle_file(LION), UNIFORM, *asked(3.0), api_name="/classify")
+    data = "data:image/png;base64," + base64.b64encode(_black_png(13_000)).decode()
+    server.forget_peak()
+    before = server.megabytes()
+    with httpx.Client(base_url=server.url, timeout=30) as page:
+        for picture in ({"path": "x.png", "url": data}, {"url": data}, {"path": data}):
+            body = {"data": [picture | {"meta": {"_type": "gradio.FileData"}}, UNIFORM, *asked(3.0)]}
+            event = page.post("/gradio_api/call/classify", json=body)
+            if event.status_code == 200:
+                answer = page.get(f"/gradio_api/call/classify/{event.json()['event_id']}").text
+                assert "event: error" in answer, answer
+    assert server.megabytes("VmHWM") - before < 64
+
+
+def test_a_file_of_the_server_is_no_picture(server):
+    with httpx.Client(base_url=server.url, timeout=30) as page:
+        for path in (str(LION), "/etc/passwd", str(ROOT / "README.md")):
+            picture = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            event = page.post("/gradio_api/call/classify", json={"data": [picture, UNIFORM, *asked(3.0)]})
+            answer = page.get(f"/gradio_api/call/classify/{event.json()['event_id']}").text
+            assert "event: error" in answer, answer
+            assert page.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_an_address_is_not_fetched(server):
+    asked_for = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener, httpx.Client(base_url=server.url) as page:
+        listener.settimeout(1)
+        file = {"path": f"http://127.0.0.1:{listener.getsockname()[1]}/x.png", "meta": {"_type": "gradio.FileData"}}
+        for endpoint, data in (
+            ("classify", [file, UNIFORM, *asked(3.0)]),
+            ("compare", ["a policy.json of yours", "published: 3G", file, *asked(3.0)]),
+        ):
+            event = page.post(f"/gradio_api/call/{endpoint}", json={"data": data})
+            answer = page.get(f"/gradio_api/call/{endpoint}/{event.json()['event_id']}").text
+            assert "event: error" in answer, answer
+            assert "Upload the file itself, not an address." in answer, answer
+        with suppress(TimeoutError):
+            asked_for.append(listener.accept())
+    assert asked_for == []
+
+
+def test_the_page_names_no_folder_of_the_server(server):
+    for path in ("/", "/config", "/gradio_api/info"):
+        content = httpx.get(server.url + path, timeout=30).text
+        assert str(ROOT) not in content, path
+        assert str(Path.home()) + "/" not in content, path
+
+
+def test_an_upload_of_more_than_10_megabytes_is_refused(server):
+    files = {"files": ("large.png", bytes(10_500_000), "image/png")}
+    assert httpx.post(f"{server.url}/gradio_api/upload", files=files, timeout=30).status_code == 413
+
+
+def test_fifty_visitors_on_ten_policies_get_the_answers_of_a_single_one_and_memory_stays(server):
+    # One uniform policy fits all of these, so that twelve networks serve them.
+    budgets = [2.85 + 0.12 * place for place in range(POLICIES)]
+    assert len({limpq_hub.search(MODEL, bitops=f"{budget:.2f}G").policy.digest() for budget in budgets}) == POLICIES
+    alone = Client(server.url, verbose=False, analytics_enabled=False)
+    expected = [alone.predict(handle_file(LION), UNIFORM, *asked(budget), api_name="/classify") for budget in budgets]
+    assert len({json.dumps(answer) for answer in expected}) == POLICIES
+    before = server.megabytes()
+
+    def visit(visitor: int) -> list[int]:
+        found = Client(server.url, verbose=False, analytics_enabled=False)
+        wrong = []
+        for turn in range(2):
+            place = (visitor + 3 * turn) % POLICIES
+            answer = found.predict(handle_file(LION), UNIFORM, *asked(budgets[place]), api_name="/classify")
+            if answer != expected[place]:
+                wrong.append(place)
+        found.close()
+        return wrong
+
+    with ThreadPoolExecutor(VISITORS) as pool:
+        assert list(pool.map(visit, range(VISITORS))) == [[]] * VISITORS
+    alone.close()
+    assert server.megabytes() <= 1.1 * before
+
+
+def _black_png(side: int) -> bytes:
+    """A whole PNG of some kilobytes that would take 3 bytes for each of side x side pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    packer, row = zlib.compressobj(9), bytes(1 + 3 * side)
+    data = b"".join([*(packer.compress(row) for _ in range(side)), packer.flush()])
+    size = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+# --- a browser
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless browser; skipped with the reason where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if BROWSER is None:
+        pytest.skip("no browser: apt-get install chromium fonts-liberation")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium, server):
+    """A function that opens the page in a window; whatever it asks of another machine fails the test."""
+    elsewhere, contexts = [], []
+
+    def open_page(width: int = 1440, scheme: str = "light"):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, accept_downloads=True))
+        page = contexts[-1].new_page()
+        local = (server.url, "data:", "blob:")
+        page.on("request", lambda made: made.url.startswith(local) or elsewhere.append(made.url))
+        page.goto(f"{server.url}/?__theme={scheme}")
+        page.wait_for_selector("#bits_figure .bars path", timeout=60_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert elsewhere == []
+
+
+def shown(page) -> tuple[str, str]:
+    """The totals, and the bars as they are drawn."""
+    bars = "return [...document.querySelectorAll('#bits_figure .bars path')].map(bar => bar.getAttribute('d')).join()"
+    return page.inner_text("#totals table"), page.evaluate(f"() => {{ {bars} }}")
+
+
+def wait_for_answers(page) -> None:
+    page.wait_for_function("document.querySelector('#facts_rival').innerText.includes('Top-1')", timeout=30_000)
+
+
+def test_moving_the_slider_changes_bars_and_totals_within_a_second(open_page):
+    page = open_page()
+    slider = page.locator("#bitops input[type=range]")
+    box, times = slider.bounding_box(), []
+    for share in (0.1, 0.8, 0.3):
+        totals, bars = shown(page)
+        began = time.monotonic()
+        page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+        while shown(page)[0] == totals or shown(page)[1] == bars:
+            assert time.monotonic() - began < 5, "nothing changed"
+            time.sleep(0.01)
+        times.append(time.monotonic() - began)
+    assert max(times) < 1, times
+
+
+def test_while_the_slider_is_dragged_the_totals_follow_and_end_where_it_ends(open_page):
+    page = open_page()
+    box = page.locator("#bitops input[type=range]").bounding_box()
+    middle, seen = box["y"] + box["height"] / 2, set()
+    page.mouse.move(box["x"] + 0.41 * box["width"], middle)
+    page.mouse.down()
+    for step in range(12):
+        page.mouse.move(box["x"] + (0.41 + 0.04 * step) * box["width"], middle)
+        page.wait_for_timeout(60)
+        seen.add(shown(page)[0])
+    page.mouse.up()
+    assert len(seen) >= 4, "results come while the slider moves"
+    page.wait_for_timeout(500)
+    budget = float(page.input_value("#bitops input[type=number]"))
+    plan = limpq_hub.search(MODEL, bitops=f"{budget:.2f}G")
+    assert f"{plan.bitops / 1e9:.2f}" in page.inner_text("#totals table")
+
+
+def test_a_picture_is_uploaded_and_both_lists_of_five_are_there(open_page, tmp_path):
+    Image.open(LION).save(tmp_path / "mine.png")
+    page = open_page()
+    page.get_by_role("tab", name="Picture").click()
+    page.locator("#picture input[type=file]").first.set_input_files(tmp_path / "mine.png")
+    wait_for_answers(page)
+    for network in ("float", "learned", "rival"):
+        assert page.locator(f"#seen_{network} .confidence-set").count() == 5, network
+    assert "lion" in page.inner_text("#seen_float")
+    assert "lion" in page.inner_text("#seen_learned")
+    assert "float network" in page.inner_text("#agreement")
+
+
+def test_an_example_is_seen_with_one_click_and_again_at_another_budget(open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Picture").click()
+    page.locator("#examples").get_by_text("Lion").click()
+    wait_for_answers(page)
+    assert "2.99 G" in page.inner_text("#facts_learned")
+    page.get_by_role("button", name="1.5G").click()
+    page.wait_for_function("document.querySelector('#facts_learned').innerText.includes('1.50 G')", timeout=60_000)
+    page.locator("#bitops input[type=number]").fill("2.5")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Look at the picture").click()
+    page.wait_for_function("document.querySelector('#facts_learned').innerText.includes('2.50 G')", timeout=60_000)
+
+
+@pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
+def test_the_downloaded_policy_loads(open_page, tmp_path):
+    page = open_page()
+    page.get_by_role("button", name="w3a3").click()
+    page.wait_for_function("document.querySelector('#totals table').innerText.includes('1.87')")
+    with page.expect_download() as caught:
+        page.click("#policy_download")
+    assert caught.value.suggested_filename == "policy.json"
+    caught.value.save_as(tmp_path / "policy.json")
+    model = limpq_hub.load(MODEL, policy=tmp_path / "policy.json")
+    assert model.limpq.weights == "finetuned"
+    assert model.limpq.plan.policy == limpq_hub.search(MODEL, bitops="1.87G").policy
+
+
+def test_a_bad_picture_gets_a_clean_message_and_the_page_goes_on(open_page, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"this is no picture")
+    page = open_page()
+    page.get_by_role("tab", name="Picture").click()
+    page.locator("#examples").get_by_text("Lion").click()
+    wait_for_answers(page)
+    page.locator("#picture").get_by_label("Remove Image").click()
+    page.wait_for_function("!document.querySelector('#facts_rival').innerText.includes('Top-1')")
+    page.locator("#picture input[type=file]").first.set_input_files(tmp_path / "bad.png")
+    toast = page.locator(".toast-body")
+    toast.wait_for(timeout=30_000)
+    told = toast.inner_text()
+    assert "The picture is not a picture that can be read; give a JPEG, PNG, WebP or GIF file" in told
+    assert str(tmp_path) not in told
+    assert "Traceback" not in told
+    page.locator("#examples").get_by_text("Tower").click()
+    wait_for_answers(page)
+
+
+def test_two_visitors_each_see_their_own_budget(open_page):
+    one, other = open_page(), open_page()
+    one.get_by_role("button", name="1.5G").click()
+    other.get_by_role("button", name="w4a4").click()
+    one.wait_for_function("document.querySelector('#totals table').innerText.includes('1.50')")
+    other.wait_for_function("document.querySelector('#totals table').innerText.includes('2.83')")
+    assert "2.83" not in one.inner_text("#totals table")
+
+
+def test_opening_the_further_limits_changes_nothing_and_a_size_limit_and_pins_do(open_page):
+    page = open_page()
+    totals = page.inner_text("#totals table")
+    page.locator("#more button").first.click()
+    page.locator("#bitops input[type=number]").fill("3.01")
+    page.wait_for_timeout(1000)
+    page.locator("#bitops input[type=number]").fill("3")
+    page.locator("#bitops input[type=number]").press("Enter")
+    page.wait_for_function("before => document.querySelector('#totals table').innerText === before", arg=totals)
+    page.locator("#size input").fill("3.1")
+    page.wait_for_function("before => document.querySelector('#totals table').innerText !== before", arg=totals)
+    assert f"{limpq_hub.search(MODEL, bitops='3G', size='3.1MB').objective:.4f}" in page.inner_text("#totals table")
+    page.locator("#size input").fill("0")
+    page.wait_for_function("before => document.querySelector('#totals table').innerText === before", arg=totals)
+    page.locator("#pins input, #pins textarea").fill("layer4.*=4,4")
+    page.locator("#pins input, #pins textarea").press("Enter")
+    pinned = limpq_hub.search(MODEL, bitops="3G", pin={"layer4.*": (4, 4)})
+    page.wait_for_function(f"document.querySelector('#totals table').innerText.includes('{pinned.objective:.4f}')")
+
+
+def test_the_slider_and_the_tabs_can_be_used_with_the_keyboard_alone(open_page):
+    page = open_page()
+    focus = (
+        "() => { const at = document.activeElement; return (at.closest('#bitops') && at.type) || at.innerText || '' }"
+    )
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(focus))
+        if reached[-1] == "range":
+            totals = page.inner_text("#totals table")
+            for _ in range(30):
+                page.keyboard.press("ArrowRight")
+            page.wait_for_function("before => document.querySelector('#totals table').innerText !== before", arg=totals)
+        if reached[-1] == "Compare":
+            page.keyboard.press("Enter")
+            break
+    assert "range" in reached
+    assert page.locator("#compare_figure").is_visible()
+
+
+def test_every_field_has_a_label(open_page):
+    page = open_page()
+    nameless = """() => [...document.querySelectorAll('input, select, textarea, button')]
+        .filter(field => field.offsetParent && !(field.labels?.length || field.ariaLabel || field.title
+            || field.innerText.trim() || field.placeholder || field.getAttribute('aria-labelledby')))
+        .map(field => field.outerHTML.slice(0, 200))"""
+    for tab in TABS:
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(300)
+        assert page.evaluate(nameless) == [], tab
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_every_tab_fits_the_window_and_is_photographed(open_page, tmp_path, width, scheme):
+    folder = Path(os.environ.get("LIMPQ_APP_SCREENSHOTS", tmp_path))
+    page = open_page(width, scheme)
+    assert page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+    page.locator("#more button").first.click()
+    for tab in TABS:
+        page.get_by_role("tab", name=tab).first.click()
+        if tab == "Picture":
+            page.locator("#examples").get_by_text("Lion").click()
+            wait_for_answers(page)
+        page.wait_for_timeout(500)
+        page.screenshot(path=folder / f"{width}-{scheme}-{tab.lower()}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
