@@ -148,7 +148,10 @@ def _products(
 def _times(table: LatencyTable, name: str, units: Sequence[Unit]) -> dict[LayerBits, Fraction]:
     unit = next((unit for unit in units if name in unit.layers), None)
     if unit is None:
-        raise BudgetError(f"the latency table names layer {shown(name)}, which the network does not have")
+        raise BudgetError(
+            f"the latency table names layer {shown(name)}, which the network does not have; remove it, or check its "
+            "name"
+        )
     times = {}
     for bits in unit.options:
         time = table[name].get((bits.weight, bits.activation))

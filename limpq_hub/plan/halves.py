@@ -45,7 +45,11 @@ class States:
 
 
 def enumerated(tables: Tables, reduced: Floats, units: Integers, gap: float, deadline: float) -> States:
-    """Return the partial choices of the units whose reduced costs add up to at most `gap`."""
+    """Return the partial choices of the units whose reduced costs add up to at most `gap`.
+
+    Raises:
+        TooManyStatesError: there are too many, or `deadline`, by `time.monotonic`, is over.
+    """
     states = States(np.zeros((len(tables.rows), 1)), np.zeros(1), np.zeros(1))
     for unit in units[::-1]:
         allowed = np.flatnonzero(reduced[unit] <= gap)
@@ -90,7 +94,14 @@ def nearest(first: States, second: States, room: Floats, prices: Floats) -> floa
 
 
 def joined(first: States, second: States, room: Floats, prices: Floats, gap: float) -> tuple[int, int] | None:
-    """Return the states of the two halves that together are within `room` and `gap` and cost the least."""
+    """Return the states of the two halves that together are within `room` and `gap` and cost the least, or None.
+
+    Of those that cost the same, the ones with the least sum in the first row, then in the second, then with the first
+    options.
+
+    Raises:
+        TooManyStatesError: too many pairs are near.
+    """
     # What stays below the limit of a row costs its price, so in the row of the dearest limit few sums are left.
     row = int((prices * (1 + np.abs(room))).argmax())
     order = np.argsort(second.sums[row], kind="stable")

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ _LARGEST_COEFFICIENT = 10**5
 _TOLERANCE = 1e-4
 _CBC = "CBC"
 _HIGHS = "HiGHS"
+_SILENCING = threading.Lock()
 
 Solver = Callable[[pulp.LpProblem, float], str]
 
@@ -118,15 +120,17 @@ def _seconds_until(deadline: float) -> float:
 @contextmanager
 def _silent_stdout() -> Iterator[None]:
     """Send what a library writes to the process's stdout nowhere."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
+    # Stdout belongs to all threads: a second one would take what the first has put there for the real one.
+    with _SILENCING:
+        sys.stdout.flush()
+        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 1)
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def _affordable(rows: Sequence[Row], unit: int, options: int) -> list[int]:

@@ -12,11 +12,11 @@ from limpq_hub.plan.row import Row
 _FEWEST_BITS = " (every searched layer at its fewest bits, first and last at 8)"
 
 
-def check_each_constraint(question: Question, time_limit_s: float) -> None:
+def check_each_constraint(question: Question, deadline: float) -> None:
     """Check that each constraint can be met on its own.
 
     Args:
-        time_limit_s: for each search of a limit that works.
+        deadline: when to give up, by `time.monotonic`.
 
     Raises:
         InfeasibleBudgetError: one cannot, or several cannot; says limits for them that work together with all others.
@@ -28,40 +28,46 @@ def check_each_constraint(question: Question, time_limit_s: float) -> None:
     rows = [row for row in programme.rows if row.least <= row.limit]
     least: dict[str, int] = {}
     for row in unmet:
-        total = Programme(programme.costs, [*rows, row]).least(row, time_limit_s)
+        total = Programme(programme.costs, [*rows, row]).least(row, deadline)
         if total is None:  # then those that can be met alone conflict
-            raise conflict(replace(question, programme=Programme(programme.costs, rows)), time_limit_s)
+            raise conflict(replace(question, programme=Programme(programme.costs, rows)), deadline)
         least[row.constraint] = total
         rows.append(replace(row, limit=total))
     first, *others = unmet
     memory = question.budget.activation_memory is not None
     minimum = least[first.constraint]
-    plain = not (question.restricted or memory) and first.constraint != "latency" and minimum == first.least
+    beside = [row.constraint for row in _raising(programme, first, minimum, deadline)]
+    plain = not (question.restricted or memory or beside) and first.constraint != "latency"
+    beside += ["the activation_memory that was given"] if memory else []
+    alone = f"; alone, {first.constraint} of {first.span} is possible" if minimum > first.least else ""
     instead = "".join(
         f'; {row.constraint} ({row.span}) needs "{row.text_of(least[row.constraint])}" as well' for row in others
     )
     raise first.infeasible(
         question.indicators.title,
         minimum,
-        " beside the activation_memory that was given" if memory else "",
+        f" beside {' and '.join(beside)}" if beside else "",
         because=_FEWEST_BITS if plain else "",
-        instead=instead + ("; or raise activation_memory" if memory else ""),
+        instead=alone + instead + ("; or raise activation_memory" if memory else ""),
     )
 
 
-def conflict(question: Question, time_limit_s: float) -> InfeasibleBudgetError | SearchError:
+def conflict(question: Question, deadline: float) -> InfeasibleBudgetError | SearchError:
     """Return the error for constraints that each can be met, but not together: the least change of any that works.
 
     Args:
-        time_limit_s: for each search of a least change.
+        deadline: when to give up, by `time.monotonic`.
+
+    Raises:
+        SearchError: a least change is not proven in time.
     """
     programme = question.programme
-    least = _least_changes(programme, time_limit_s)
-    if any(total <= row.limit for row, total in least):
+    least = _least_changes(programme, deadline)
+    changes = least or _changes_in_turn(programme, deadline)
+    if not changes or any(total <= row.limit for row, total in least):
         return SearchError("the solver gave two different answers for this budget; try a slightly other one")
-    changes = least or _changes_in_turn(programme, time_limit_s)
     (first, minimum), *others = changes
-    taking_part = _conflicting(programme, first, time_limit_s)
+    taking_part = _conflicting(programme, first, deadline)
     together = " and ".join(row.constraint for row in taking_part if row is not first)
     # Without a single change that works, all of them are needed.
     before, after = ("or keep it, and use", "instead") if least else ("and", "as well")
@@ -71,18 +77,27 @@ def conflict(question: Question, time_limit_s: float) -> InfeasibleBudgetError |
     return first.infeasible(question.indicators.title, minimum, f" together with {together}", instead=instead)
 
 
-def _least_changes(programme: Programme, time_limit_s: float) -> list[tuple[Row, int]]:
+def _raising(programme: Programme, first: Row, minimum: int, deadline: float) -> list[Row]:
+    """Return the rows that can be met, and that leave `first` no sum below `minimum`."""
+    if minimum == first.least:
+        return []
+    below = replace(first, limit=minimum - 1)
+    met = [row for row in programme.rows if row.least <= row.limit]
+    return [row for row in _conflicting(Programme(programme.costs, [*met, below]), below, deadline) if row is not below]
+
+
+def _least_changes(programme: Programme, deadline: float) -> list[tuple[Row, int]]:
     """Return the rows that can give way alone, each with the least sum that all others allow."""
-    totals = [(row, programme.least(row, time_limit_s)) for row in programme.rows]
+    totals = [(row, programme.least(row, deadline)) for row in programme.rows]
     return [(row, total) for row, total in totals if total is not None]
 
 
-def _changes_in_turn(programme: Programme, time_limit_s: float) -> list[tuple[Row, int]]:
+def _changes_in_turn(programme: Programme, deadline: float) -> list[tuple[Row, int]]:
     """Return rows and limits of them that work together, where no row can give way alone: the last rows stay."""
     found: list[tuple[Row, int]] = []
     kept: list[Row] = []
     for row in reversed(programme.rows):
-        total = Programme(programme.costs, [*kept, row]).least(row, time_limit_s)
+        total = Programme(programme.costs, [*kept, row]).least(row, deadline)
         if total is not None and total > row.limit:
             found.append((row, total))
             row = replace(row, limit=total)
@@ -90,9 +105,9 @@ def _changes_in_turn(programme: Programme, time_limit_s: float) -> list[tuple[Ro
     return found
 
 
-def _conflicting(programme: Programme, first: Row, time_limit_s: float) -> list[Row]:
+def _conflicting(programme: Programme, first: Row, deadline: float) -> list[Row]:
     """Return rows that conflict, none of them without need, `first` among them where it takes part."""
     for row in programme.rows:
-        if row is not first and programme.without(row).solve(time_limit_s) is None:
-            return _conflicting(programme.without(row), first, time_limit_s)
+        if row is not first and programme.without(row).solve(deadline) is None:
+            return _conflicting(programme.without(row), first, deadline)
     return list(programme.rows)

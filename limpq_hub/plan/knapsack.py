@@ -49,41 +49,45 @@ def cheapest(tables: Tables, deadline: float = float("inf"), gap: float = 0.0) -
     Raises:
         TooManyStatesError: too many partial choices are near the bound.
     """
-    there = np.isfinite(tables.costs)
-    if not there.any(1).all():
+    exists = np.isfinite(tables.costs)
+    if not exists.any(1).all():
         return None
-    highest = float(np.where(there, tables.costs, 0.0).max(1).sum())
+    highest = float(np.where(exists, tables.costs, 0.0).max(1).sum())
     prices = best_prices(tables, highest)
     if prices is None:
         return None
     priced = tables.costs + sum(price * row for price, row in zip(prices, tables.rows, strict=True))
     least = priced.min(1, keepdims=True)
     reduced = priced - least
-    priced_sum = float(np.where(there, priced, 0.0).max(1).sum() + prices @ tables.limits)
+    priced_sum = float(np.where(exists, priced, 0.0).max(1).sum() + prices @ tables.limits)
     safety = _SAFETY * (1.0 + highest) + _PRICED_SAFETY * priced_sum
     bound = float(least.sum() - prices @ tables.limits)
     widest = highest - bound + safety
-    positive = np.sort(reduced[there & (reduced > safety)])
+    positive = np.sort(reduced[exists & (reduced > safety)])
     gap = gap or (float(positive[_FIRST_ALTERNATIVES]) if len(positive) > _FIRST_ALTERNATIVES else widest)
-    by, before = _WIDEN, 0.0
+    growth, before = _WIDEN, 0.0
     while True:
         gap = min(gap, widest)
         try:
             found = _within(tables, reduced, prices, gap + safety, deadline)
         except TooManyStatesError:
-            if by == _WIDEN_GENTLY or not before or time.monotonic() > deadline:
+            if growth == _WIDEN_GENTLY or not before or time.monotonic() > deadline:
                 raise
-            by = _WIDEN_GENTLY
-            gap = before * by
+            growth = _WIDEN_GENTLY
+            gap = before * growth
             continue
         if found.choice is not None:
-            cost = float(tables.costs[np.arange(len(found.choice)), found.choice].sum())
-            return Cheapest(found.choice, max(0.0, cost - bound))
+            lost = float(tables.costs[np.arange(len(found.choice)), found.choice].sum()) - bound
+            if lost <= gap or gap == widest:
+                return Cheapest(found.choice, max(0.0, lost))
+            # Nothing is proven of choices in the safety margin.
+            before, gap = gap, lost
+            continue
         if gap == widest:
             return None
         before = gap
-        by = by if found.states < _MANY_STATES else _WIDEN_GENTLY
-        gap = min(gap * by, max(found.nearest, gap * _WIDEN_GENTLY))
+        growth = growth if found.states < _MANY_STATES else _WIDEN_GENTLY
+        gap = min(gap * growth, max(found.nearest, gap * _WIDEN_GENTLY))
 
 
 class _Found(NamedTuple):

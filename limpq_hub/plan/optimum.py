@@ -34,9 +34,10 @@ def search(indicators: Indicators, budget: Budget, *, time_limit_s: float = 10, 
     """
     began = time.perf_counter()
     check_time_limit(time_limit_s)
+    deadline = time.monotonic() + time_limit_s
     question = Question.of(indicators, budget, **choices)
-    check_each_constraint(question, time_limit_s)
-    solution = question.programme.solve(time_limit_s)
+    check_each_constraint(question, deadline)
+    solution = question.programme.solve(deadline)
     if solution is None:
-        raise conflict(question, time_limit_s)
+        raise conflict(question, deadline)
     return question.plan(solution, time.perf_counter() - began)

@@ -30,7 +30,7 @@ def pareto_front(
 
     Args:
         budget: constraints that every plan meets as well, BitOps among them: those of the last plan at most.
-        time_limit_s: for each plan.
+        time_limit_s: for each plan, and for the range of budgets.
         choices: `alpha`, `candidates`, `pin`, `exclude`, `tie` and `counting` as in `search`.
 
     Raises:
@@ -42,11 +42,12 @@ def pareto_front(
     check_time_limit(time_limit_s)
     began = time.perf_counter()
     question = Question.of(indicators, budget or Budget(bitops=ANY_BITOPS), **choices)
-    check_each_constraint(question, time_limit_s)
+    deadline = time.monotonic() + time_limit_s
+    check_each_constraint(question, deadline)
     programme = question.programme
-    least, best = programme.least(programme.rows[0], time_limit_s), programme.solve(time_limit_s)
+    least, best = programme.least(programme.rows[0], deadline), programme.solve(deadline)
     if least is None or best is None:
-        raise conflict(question, time_limit_s)
+        raise conflict(question, deadline)
     most = programme.rows[0].total(best.choice)
     limits = [least + (most - least) * point // (points - 1) for point in range(points)]
     front: list[Plan] = []

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from limpq_hub.errors import SearchError
 from limpq_hub.plan.budget_range import BudgetRange
 from limpq_hub.plan.halves import TooManyStatesError
-from limpq_hub.plan.knapsack import cheapest
+from limpq_hub.plan.knapsack import Cheapest, cheapest
 from limpq_hub.plan.row import Row
 from limpq_hub.plan.tables import Tables
 
@@ -46,28 +47,30 @@ class Programme:
     costs: Sequence[Sequence[float]]
     rows: Sequence[Row]
 
-    def solve(self, time_limit_s: float) -> Solution | None:
+    def solve(self, deadline: float) -> Solution | None:
         """Return the option of each unit with the least total cost that meets all rows, or None if there is none.
 
+        Args:
+            deadline: when to give up, by `time.monotonic`.
+
         Raises:
-            SearchError: no proven optimum within `time_limit_s`.
+            SearchError: no proven optimum in time.
         """
         if not self.rows:
             return Solution([of_unit.index(min(of_unit)) for of_unit in self.costs], ENUMERATION)
         if any(row.least > row.limit for row in self.rows):
             return None
-        deadline = time.monotonic() + time_limit_s
         tables = self.tables()
         try:
             found = None if tables is None else cheapest(tables, deadline)
         except TooManyStatesError:
             if BudgetRange.fits(tables):
                 choice = BudgetRange(tables).cheapest(tables.limits[0])
-                return None if choice is None else Solution(choice.tolist(), DYNAMIC_PROGRAMME)
+                return None if choice is None else self._checked(choice.tolist(), DYNAMIC_PROGRAMME)
             tables = None
         if tables is None:
             return self._solve_with_pulp(deadline)
-        return None if found is None else Solution(found.options.tolist(), ENUMERATION)
+        return None if found is None else self._checked(found.options.tolist(), ENUMERATION)
 
     def solve_within(self, row: int, limits: Sequence[int], time_limit_s: float) -> Iterator[Solution | None]:
         """Give the solution for each of many limits of one row, none above its own, or None where there is none.
@@ -82,19 +85,21 @@ class Programme:
         every = BudgetRange(tables) if tables is not None and BudgetRange.fits(tables) else None
         gap = 0.0
         for limit in limits:
+            within = self.within(row, limit)
             if every is not None:
                 choice = every.cheapest(tables.limit(row, limit))
-                yield None if choice is None else Solution(choice.tolist(), DYNAMIC_PROGRAMME)
+                yield None if choice is None else within._checked(choice.tolist(), DYNAMIC_PROGRAMME)
                 continue
+            deadline = time.monotonic() + time_limit_s
             try:
                 if tables is None:
                     raise TooManyStatesError
-                found = cheapest(tables.within(row, limit), time.monotonic() + time_limit_s, gap)
+                found = _cheapest_from(tables.within(row, limit), deadline, gap)
                 gap = _NEXT_GAP * found.gap if found else 0.0
-                yield None if found is None else Solution(found.options.tolist(), ENUMERATION)
+                yield None if found is None else within._checked(found.options.tolist(), ENUMERATION)
             except TooManyStatesError:
                 gap = 0.0
-                yield self.within(row, limit)._solve_with_pulp(time.monotonic() + time_limit_s)
+                yield within._solve_with_pulp(deadline)
 
     def within(self, row: int, limit: int) -> Programme:
         """Return the same programme with another limit of one row."""
@@ -114,13 +119,16 @@ class Programme:
         """Return the total cost of a solution."""
         return math.fsum(of_unit[picked] for of_unit, picked in zip(self.costs, solution.choice, strict=True))
 
-    def least(self, row: Row, time_limit_s: float) -> int | None:
+    def least(self, row: Row, deadline: float) -> int | None:
         """Return the least sum of `row` that the other rows allow, or None if they allow nothing.
 
+        Args:
+            deadline: when to give up, by `time.monotonic`.
+
         Raises:
-            SearchError: not proven within `time_limit_s`.
+            SearchError: not proven in time.
         """
-        found = Programme(row.coefficients, self.without(row).rows).solve(time_limit_s)
+        found = Programme(row.coefficients, self.without(row).rows).solve(deadline)
         return None if found is None else row.total(found.choice)
 
     def _solve_with_pulp(self, deadline: float) -> Solution | None:
@@ -128,3 +136,27 @@ class Programme:
 
         choice, name = solve_with_pulp(self.costs, self.rows, deadline)
         return None if choice is None else Solution(choice, name)
+
+    def _checked(self, choice: list[int], way: str) -> Solution:
+        """Return a choice as a solution, its rows added up afresh.
+
+        Raises:
+            SearchError: a row is over its limit.
+        """
+        over = next((row for row in self.rows if row.total(choice) > row.limit), None)
+        if over is not None:
+            raise SearchError(
+                f"the {way} returned a policy over the limit of {over.constraint}, which is a fault of limpq-hub: "
+                "report it with the model and the budget"
+            )
+        return Solution(choice, way)
+
+
+def _cheapest_from(tables: Tables, deadline: float, gap: float) -> Cheapest | None:
+    """Return the cheapest choice; the gap of another limit, which may be too wide for this one, only speeds it up."""
+    try:
+        return cheapest(tables, deadline, gap)
+    except TooManyStatesError:
+        if not gap:
+            raise
+        return cheapest(tables, deadline)

@@ -95,4 +95,5 @@ def _as_asked(row: Row) -> str:
                 return f"{float(row.requested / size):.3f}".rstrip("0").rstrip(".") + unit
         return str(row.requested)
     unit = {"size": "B", "compression": "x"}.get(row.constraint, "")
-    return decimal_above(row.requested, digits=12) + unit
+    text = decimal_above(row.requested, digits=12)
+    return (text if len(text) <= 76 else f"{text[:73]}...") + unit

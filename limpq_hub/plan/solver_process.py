@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,8 +11,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 _IN_MEMORY = hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+# A process that asks Linux to kill it when its parent ends, however that ends, and becomes the solver: Python code
+# between fork and exec could hang where other threads run.
+_STARTER = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @dataclass(frozen=True)
@@ -55,22 +59,12 @@ def run_solver(command: Sequence[str], files: SolverFiles, seconds: float) -> No
     """Run a solver, silently; it is killed after `seconds`, and on Linux when this process ends.
 
     Raises:
-        OSError: it is not there, or cannot be run.
-        subprocess.SubprocessError: it failed, or its time was over.
+        OSError: no process can be started.
+        subprocess.SubprocessError: the solver is not there, failed, or its time was over.
     """
+    if sys.platform == "linux" and sys.executable:
+        command = [sys.executable, "-ISc", _STARTER, str(os.getpid()), *command]
     nothing = subprocess.DEVNULL
     subprocess.run(
-        command,
-        stdin=nothing,
-        stdout=nothing,
-        stderr=nothing,
-        check=True,
-        timeout=seconds,
-        pass_fds=files.handles,
-        preexec_fn=_die_with_parent if _LIBC else None,
+        command, stdin=nothing, stdout=nothing, stderr=nothing, check=True, timeout=seconds, pass_fds=files.handles
     )
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this child process when its parent ends, however it ends."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -111,7 +111,7 @@ def rows_of(resnet50: Indicators, time_limit_s: float) -> dict[str, Row]:
         ):
             programme = Question.of(many, budget).programme
             rows[f"{LAYERS} layers, {shapes}, {count}: solver"] = Row(
-                lambda programme=programme: programme.solve(time_limit_s),
+                lambda programme=programme: programme.solve(time.monotonic() + time_limit_s),
                 lambda many=many, bitops=bitops, limit=limit: plain_search(many, bitops, limit, time_limit_s),
                 goal,
                 slow=True,

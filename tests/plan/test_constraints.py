@@ -182,7 +182,10 @@ def test_latency_counts_the_layers_of_the_table_only(network):
 @pytest.mark.parametrize(
     ("table", "because"),
     [
-        ({"x": {(2, 2): 1.0}}, "the latency table names layer 'x', which the network does not have"),
+        (
+            {"x": {(2, 2): 1.0}},
+            "the latency table names layer 'x', which the network does not have; remove it, or check its name",
+        ),
         ({"a": {(2, 2): 1.0}}, "the latency table has no time for layer 'a' at 2 weight and 4 activation bits; add it"),
     ],
 )

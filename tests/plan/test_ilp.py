@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from limpq_hub.errors import SearchError
 from limpq_hub.plan import solver_process
-from limpq_hub.plan.ilp import cbc, highs, solve_with_pulp
+from limpq_hub.plan.ilp import _silent_stdout, cbc, highs, solve_with_pulp
 from limpq_hub.plan.question import Question
 
 # The real solver, its answer thrown away or spoiled: "$solution" is the file it wrote.
@@ -256,7 +257,7 @@ import os, signal, sys, threading, time
 import psutil
 from fractions import Fraction
 from limpq_hub.plan.row import Row
-from limpq_hub.plan.ilp import cbc, solve_with_pulp
+from limpq_hub.plan.ilp import _silent_stdout, cbc, solve_with_pulp
 costs, rows, limits = {market_split()}
 rows = [
     Row("bitops", tuple(map(tuple, row)), limit, Fraction(limit), int, str, "or more")
@@ -287,7 +288,7 @@ def test_nothing_is_printed(run_python):
 import time
 from fractions import Fraction
 from limpq_hub.plan.row import Row
-from limpq_hub.plan.ilp import cbc, highs, solve_with_pulp
+from limpq_hub.plan.ilp import _silent_stdout, cbc, highs, solve_with_pulp
 rows = [Row("bitops", ((1, 2), (1, 2)), 3, Fraction(3), int, str, "or more")]
 for solver in (cbc, highs):
     assert solve_with_pulp([[1, 0], [2, 0]], rows, time.monotonic() + 10, solver)[0] == [0, 1]
@@ -398,3 +399,20 @@ def test_large_numbers_that_the_solver_gets_rounded_are_met_exactly(programme, b
         for solver in (cbc, highs):
             choice, _ = solve_with_pulp(costs, drawn.rows, in_seconds(10), solver)
             assert choice == (best and best.choice)
+
+
+def test_two_threads_that_silence_stdout_leave_it_as_it_was(capfd):
+    both_inside = threading.Barrier(2)
+
+    def silence():
+        both_inside.wait()
+        with _silent_stdout():
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=silence) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.write(1, b"heard")
+    assert capfd.readouterr().out == "heard"

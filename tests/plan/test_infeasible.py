@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from limpq_hub.errors import InfeasibleBudgetError, SearchError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.infeasible import conflict
 from limpq_hub.plan.optimum import search
+from limpq_hub.plan.programme import Programme
 from limpq_hub.plan.question import Question
 
 ADVICE = re.compile(r'use (\w+)="([^"]*)"')
@@ -159,6 +161,40 @@ def test_each_constraint_that_cannot_be_met_alone_is_named_with_what_it_needs(ne
 
 def test_a_conflict_of_constraints_that_can_be_met_together_is_a_fault_of_the_solver(network):
     question = Question.of(network({"a": {2: 0.4, 4: 0.2}}), Budget(bitops="1G", size="1MB"))
-    error = conflict(question, 10)
+    error = conflict(question, time.monotonic() + 10)
     assert isinstance(error, SearchError)
     assert str(error) == "the solver gave two different answers for this budget; try a slightly other one"
+
+
+def test_a_minimum_that_another_constraint_raises_is_told_as_one_beside_it(network):
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, macs=1000, weights=800)
+    fast_at_four = {"a": {(2, 4): 9.5, (4, 4): 1.25}}
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(bitops="7K", size=1000, latency=(fast_at_four, 2)))
+    assert str(caught.value) == (
+        'bitops="7K" cannot be met beside latency: toynet at 32x32 needs at least 16.00K and uses at most 16.00K; '
+        'use bitops="16.00K" or more, or a smaller input; alone, bitops of 8.00K to 16.00K is possible'
+    )
+    search(indicators, Budget(bitops="16.00K", size=1000, latency=(fast_at_four, 2)))
+
+
+def test_all_that_is_solved_for_one_answer_shares_one_time_limit(network, monkeypatch):
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, macs=1000, weights=800)
+    deadlines, solve = [], Programme.solve
+
+    def noted(programme, deadline):
+        deadlines.append(deadline)
+        return solve(programme, deadline)
+
+    monkeypatch.setattr(Programme, "solve", noted)
+    with pytest.raises(InfeasibleBudgetError):
+        search(indicators, Budget(bitops="8K", latency=({"a": {(2, 4): 9.5, (4, 4): 1.25}}, 2)), time_limit_s=5)
+    assert len(deadlines) > 2
+    assert len(set(deadlines)) == 1
+    assert 0 < deadlines[0] - time.monotonic() <= 5
+
+
+def test_a_limit_of_very_many_digits_is_not_quoted_whole(network):
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(network({"a": {2: 0.4, 4: 0.2}}), Budget(compression=1e308))
+    assert len(str(caught.value).partition("cannot be met")[0]) < 100

@@ -5,12 +5,18 @@ from __future__ import annotations
 import random
 import time
 
+import numpy as np
 import pytest
 
 from limpq_hub.errors import SearchError
 from limpq_hub.plan import halves
+from limpq_hub.plan import programme as programme_module
+from limpq_hub.plan.budget_range import BudgetRange
 from limpq_hub.plan.ilp import cbc, highs, solve_with_pulp
+from limpq_hub.plan.knapsack import Cheapest
 from limpq_hub.plan.programme import DYNAMIC_PROGRAMME, ENUMERATION
+
+MUCH_LATER = time.monotonic() + 10**4
 
 
 def cost_of(programme, choice):
@@ -41,7 +47,7 @@ def test_one_and_two_rows_are_solved_by_enumeration_by_the_rule_for_equal_costs(
     rng = random.Random(30 + rows)
     for _ in range(200):
         drawn = random_programme(rng, rows)
-        best, solution = best_choice(drawn), drawn.solve(10)
+        best, solution = best_choice(drawn), drawn.solve(MUCH_LATER)
         assert (solution and (solution.choice, solution.way)) == (best and (best.choice, ENUMERATION)), drawn
 
 
@@ -50,7 +56,7 @@ def test_three_rows_are_solved_by_cbc(random_programme, best_choice):
     ways = set()
     for _ in range(60):
         drawn = random_programme(rng, 3)
-        solution = drawn.solve(10)
+        solution = drawn.solve(MUCH_LATER)
         check_best(drawn, best_choice(drawn), solution)
         ways.add(solution and solution.way)
     assert ways == {"CBC", None}
@@ -64,7 +70,7 @@ def test_all_ways_agree(random_programme, best_choice, rows):
         drawn = random_programme(rng, rows, largest=(1, 3, 10, 1000, 10**5))
         best = best_choice(drawn)
         feasible += best is not None
-        check_best(drawn, best, drawn.solve(10))
+        check_best(drawn, best, drawn.solve(MUCH_LATER))
         for solver in (cbc, highs):
             choice, _ = solve_with_pulp(drawn.costs, drawn.rows, time.monotonic() + 10, solver)
             assert (choice and cost_of(drawn, choice)) == (best and best.cost), (solver, drawn)
@@ -81,7 +87,7 @@ def test_numbers_that_floats_cannot_add_up_exactly_are_left_to_cbc(random_progra
     ways = set()
     for _ in range(40):
         drawn = random_programme(rng, rows, largest=[largest])
-        solution = drawn.solve(10)
+        solution = drawn.solve(MUCH_LATER)
         check_best(drawn, best_choice(drawn), solution)
         if drawn.tables() is None:
             ways.add(solution and solution.way)
@@ -97,7 +103,7 @@ def test_where_too_many_choices_are_near_the_bound_the_other_ways_give_the_same_
     ways = []
     for _ in range(60):
         drawn = random_programme(rng, rows)
-        solution = drawn.solve(10)
+        solution = drawn.solve(MUCH_LATER)
         check_best(drawn, best_choice(drawn), solution)
         ways.append(solution and solution.way)
     # The dynamic programme suits one row of small numbers.
@@ -105,15 +111,15 @@ def test_where_too_many_choices_are_near_the_bound_the_other_ways_give_the_same_
 
 
 def test_without_rows_each_unit_takes_the_first_of_its_cheapest_options(programme):
-    solution = programme([[3, 1, 2], [5], [4, 2, 2]], [], []).solve(10)
+    solution = programme([[3, 1, 2], [5], [4, 2, 2]], [], []).solve(MUCH_LATER)
     assert (solution.choice, solution.way) == ([1, 0, 1], ENUMERATION)
 
 
 def test_a_limit_below_the_least_of_its_row_has_no_solution(programme):
     drawn = programme([[1, 0], [1, 0]], [[[2, 3], [4, 5]], [[1, 1], [1, 1]]], [5, 2])
-    assert drawn.solve(10) is None
-    assert drawn.within(0, 6).solve(10).choice == [0, 0]
-    assert drawn.within(0, 6).within(1, 1).solve(10) is None
+    assert drawn.solve(MUCH_LATER) is None
+    assert drawn.within(0, 6).solve(MUCH_LATER).choice == [0, 0]
+    assert drawn.within(0, 6).within(1, 1).solve(MUCH_LATER) is None
 
 
 def test_a_limit_of_one_row_is_changed_in_a_copy(programme):
@@ -160,19 +166,19 @@ def test_the_least_sum_of_a_row_that_the_others_allow_is_that_of_every_choice(ra
             others = [other for other in drawn.rows if other is not row]
             limits = [other.limit for other in others]
             best = best_choice(programme(row.coefficients, [other.coefficients for other in others], limits))
-            assert drawn.least(row, 10) == (best and best.cost)
+            assert drawn.least(row, MUCH_LATER) == (best and best.cost)
             nothing += best is None
     assert nothing > 0
 
 
 def test_a_limit_of_the_row_itself_does_not_change_its_least_sum(programme):
     drawn = programme([[0, 0]], [[[3, 1]], [[1, 5]]], [0, 1])
-    assert [drawn.least(row, 10) for row in drawn.rows] == [3, None]
+    assert [drawn.least(row, MUCH_LATER) for row in drawn.rows] == [3, None]
 
 
 def test_the_total_cost_is_added_up_exactly(programme):
     drawn = programme([[0.1]] * 10, [[[1]] * 10], [10])
-    solution = drawn.solve(10)
+    solution = drawn.solve(MUCH_LATER)
     assert drawn.total(solution) == 1.0
     assert sum([0.1] * 10) != 1.0
 
@@ -183,7 +189,7 @@ def test_a_row_of_many_equal_costs_that_a_dynamic_programme_solves_is_solved_in_
     limit = (6 * sum(map(min, row)) + 4 * sum(map(max, row))) // 10
     drawn = programme([[1000 - weight for weight in of_unit] for of_unit in row], [row], [limit])
     # All who use up the limit lose the same: too many for the enumeration, and CBC takes minutes.
-    solution = drawn.solve(3)
+    solution = drawn.solve(time.monotonic() + 3)
     assert (cost_of(drawn, solution.choice), solution.way) == (20 * 1000 - limit, DYNAMIC_PROGRAMME)
 
 
@@ -191,10 +197,38 @@ def test_a_row_of_many_equal_costs_that_a_dynamic_programme_solves_is_solved_in_
 def test_when_the_time_is_over_there_is_an_error_and_no_solution(nearly_equal, seconds):
     began = time.monotonic()
     with pytest.raises(SearchError, match="^no proven optimum in time; raise time_limit_s, or use fewer candidates$"):
-        nearly_equal.solve(seconds)
+        nearly_equal.solve(time.monotonic() + seconds)
     assert time.monotonic() - began < seconds + 5  # much less than the minutes that it would take
 
 
 def test_each_of_many_limits_has_the_time_limit_of_its_own(nearly_equal):
     with pytest.raises(SearchError, match="no proven optimum in time"):
         list(nearly_equal.solve_within(0, [19 * 10**6], 0.2))
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_an_answer_over_its_limits_is_never_given(random_programme, monkeypatch, rows):
+    rng = random.Random(rows)
+    drawn = random_programme(rng, rows)
+    while drawn.solve(MUCH_LATER) is None or drawn.rows[0].least == drawn.rows[0].most:
+        drawn = random_programme(rng, rows)
+    dearest = np.array([max(range(len(of_unit)), key=of_unit.__getitem__) for of_unit in drawn.rows[0].coefficients])
+    drawn = drawn.within(0, drawn.rows[0].total(dearest) - 1)
+    monkeypatch.setattr(programme_module, "cheapest", lambda *_: Cheapest(dearest, 0.0))
+    message = f"^the enumeration returned a policy over the limit of {drawn.rows[0].constraint}, which is a fault"
+    with pytest.raises(SearchError, match=message):
+        drawn.solve(MUCH_LATER)
+    monkeypatch.setattr(BudgetRange, "fits", lambda _: False)
+    with pytest.raises(SearchError, match=message):
+        list(drawn.solve_within(0, [drawn.rows[0].limit], 10))
+
+
+def test_a_gap_that_is_too_wide_for_the_next_limit_is_given_up_for_a_fresh_one(programme, monkeypatch):
+    rng = random.Random(0)
+    costs, row = ([[rng.randint(0, 10**6) for _ in range(4)] for _ in range(12)] for _ in range(2))
+    drawn = programme(costs, [row], [6 * 10**6])
+    monkeypatch.setattr(BudgetRange, "fits", lambda _: False)
+    monkeypatch.setattr(halves, "MOST_STATES", 2000)
+    monkeypatch.setattr(programme_module, "_NEXT_GAP", 10.0**30)
+    found = list(drawn.solve_within(0, [5 * 10**6, 6 * 10**6], 10))
+    assert [solution.way for solution in found] == [ENUMERATION, ENUMERATION]
