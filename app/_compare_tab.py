@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import gradio as gr
 from _actions import compare
-from _controls import Controls, request_of
+from _controls import OUT_OF_RANGE, Controls, answer_moves, request_of
 from _limits import Limiter
 from _policies import LEARNED, UPLOADED, choices_of
 from _search_tab import plot
+from _tables import refusal_text
 from _upload_fields import PolicyField
 from gradio.components.plot import PlotData
+
+
+def refused(sentence: str) -> tuple[PlotData | str | None, ...]:
+    """Return what the tab shows where a policy cannot be: the sentence, and nothing of earlier policies."""
+    return None, refusal_text(sentence), ""
 
 
 def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab) -> None:
@@ -43,14 +49,20 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab) -> None:
     figure = gr.Plot(start[0], label="bits", show_label=False, elem_id="compare_figure", container=False)
     totals = gr.HTML(start[1], label="totals", elem_id="compare_totals")
     layers = gr.HTML(start[2], label="layers", elem_id="compare_layers")
-    gr.on(
-        [one.change, other.change, upload.upload, tab.select, controls.bitops.change],
+    inputs, outputs = [one, other, upload, *controls.inputs], [figure, totals, layers]
+    answer_moves(
+        [one.change, other.change, upload.upload, upload.clear, tab.select, *controls.moves],
+        limiter.answered(compare_policies, refused),
+        inputs,
+        outputs,
+        refused(OUT_OF_RANGE),
+    )
+    # For clients alone: they get errors as errors.
+    gr.Button(visible=False).click(
         limiter.guarded(compare_policies),
-        [one, other, upload, *controls.inputs],
-        [figure, totals, layers],
-        trigger_mode="always_last",
-        concurrency_limit=2,
-        show_progress="minimal",
+        inputs,
+        outputs,
+        queue=False,
         api_name="compare",
         api_description="Two policies layer by layer: a figure as plotly JSON, tables as HTML.",
     )

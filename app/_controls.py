@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 from _request import LONGEST_PINS, Request
-from _texts import TERMS
+from _texts import TERMS, term
 from _zoo import entry_of, model_names, published_budgets, slider_range
 
 _START_G = 3.0
 _LARGEST_ALPHA = 50
+OUT_OF_RANGE = "A number is outside its range: use the sliders for BitOps and alpha, and a size of at least 0."
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The components of the controls, in the order in which they are handed to `request_of`.
-
-    Attributes:
-        presets: the clicks that set the slider to a published budget.
-    """
+    """The components of the controls, in the order in which they are handed to `request_of`."""
 
     model: gr.Dropdown
     bitops: gr.Slider
     size: gr.Number
     alpha: gr.Slider
     pins: gr.Textbox
-    presets: tuple[gr.events.Dependency, ...]
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """All of them."""
         return [self.model, self.bitops, self.size, self.alpha, self.pins]
+
+    @property
+    def moves(self) -> list[Callable[..., Any]]:
+        """What happens when a visitor changes what is asked for."""
+        return [self.bitops.change, self.alpha.change, self.size.change, self.pins.submit, self.pins.blur]
 
 
 def add_controls() -> Controls:
@@ -49,13 +52,15 @@ def add_controls() -> Controls:
             info="Multiplications times their weight and activation bits",
             elem_id="bitops",
         )
-    gr.HTML("<p class='note'>Budgets with fine-tuned weights:</p>", elem_id="published_note")
-    presets = []
+    gr.HTML(
+        f"<p class='note'>Budgets with {term('fine-tuned')} weights. w3a3: the {term('BitOps')} of 3 bits in every "
+        "layer but the first and the last.</p>",
+        elem_id="published_note",
+    )
     with gr.Row(elem_id="published"):
         for name, budget in published_budgets(model).items():
             button = gr.Button(f"{name}", size="sm", min_width=60, elem_id=f"budget_{name.replace('.', '_')}")
-            click = button.click(lambda budget=budget: budget, None, bitops, queue=False, api_visibility="private")
-            presets.append(click)
+            button.click(lambda budget=budget: budget, None, bitops, queue=False, api_visibility="private")
     with gr.Accordion("More limits and choices", open=False, elem_id="more"):
         size = gr.Number(
             # Not empty: the page turns an empty number into 0 when it is first shown.
@@ -84,7 +89,24 @@ def add_controls() -> Controls:
             elem_id="pins",
         )
     chosen.change(_of_model, chosen, [chosen, bitops, alpha], queue=False, api_visibility="private")
-    return Controls(chosen, bitops, size, alpha, pins, tuple(presets))
+    return Controls(chosen, bitops, size, alpha, pins)
+
+
+def answer_moves(
+    moves: Sequence[Callable[..., Any]],
+    work: Callable[..., Any],
+    inputs: Sequence[gr.components.Component],
+    outputs: Sequence[gr.components.Component],
+    out_of_range: Any,
+) -> None:
+    """Show the answer of `work` after each of `moves`, without gradio's queue, which takes longer than a search.
+
+    Args:
+        out_of_range: what to show where gradio itself refuses a number, before `work` is called.
+    """
+    silent = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    answer = gr.on(moves, work, inputs, outputs, trigger_mode="always_last", **silent)
+    answer.failure(lambda: out_of_range, None, outputs, **silent)
 
 
 def request_of(model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None) -> Request:

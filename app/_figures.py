@@ -73,7 +73,7 @@ def front_figure(
     data = [
         _line(sorted(joint), "top-1, joint weights", JOINT, "top-1 %{y:.2f} %") | {"mode": "lines+markers"},
         _points(fine_tuned, "top-1, fine-tuned", FINE_TUNED, "diamond"),
-        _line(front, "best objective (Pareto front)", WEIGHTS, "objective %{y:.4f}") | {"yaxis": "y2"},
+        _line(front, "best objective, BitOps alone (Pareto front)", WEIGHTS, "objective %{y:.4f}") | {"yaxis": "y2"},
     ]
     if float_top1 is not None:
         ends = [(front[0][0], float_top1), (front[-1][0], float_top1)]

@@ -25,9 +25,16 @@ _EXAMPLES = {"Lion": "lion.jpg", "Cheetah, not one of the classes": "cheetah1.jp
 _PLACEHOLDER = f"Drop a picture or click: up to {MOST_PIXELS // 10**6} megapixels, {MOST_BYTES // 10**6} MB"
 _ASK = "<p class='note'>Upload a picture or take an example.</p>"
 _NOTHING = (_ASK, None, None, None, "", "", "")
+# In the page: once the controls have come to rest, and where there is a picture to see.
+_LOOK_AGAIN = """() => {
+  const look = document.querySelector('#look');
+  clearTimeout(look?.dataset.wait);
+  const again = () => look.offsetParent && document.querySelector('#picture img') && look.click();
+  if (look) look.dataset.wait = setTimeout(again, 400);
+}"""
 
 
-def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter) -> None:
+def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter, tab: gr.Tab) -> None:
     """Add the tab's content to the page that is being built."""
 
     def classify(
@@ -83,7 +90,7 @@ def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter) 
                         facts.append(gr.HTML("", label=f"facts {name}", elem_id=f"facts_{name}"))
     guarded, inputs, outputs = limiter.guarded(classify), [picture, rival, *controls.inputs], [summary, *labels, *facts]
     looking = gr.on(
-        [picture.change, rival.change, again.click, controls.bitops.release],
+        [picture.change, rival.change, again.click, tab.select],
         guarded,
         inputs,
         outputs,
@@ -94,8 +101,7 @@ def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter) 
         api_name="classify",
         api_description="What the float network, the best policy and a rival see in a picture.",
     )
-    for preset in controls.presets:
-        preset.then(guarded, inputs, outputs, concurrency_limit=2, show_progress_on=[summary], api_visibility="private")
+    gr.on(controls.moves, None, js=_LOOK_AGAIN, api_visibility="private")
     # What another picture gave must not stand beside one that was refused.
     looking.failure(lambda: _NOTHING, None, outputs, queue=False, show_progress="hidden", api_visibility="private")
 

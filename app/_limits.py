@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 import html
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
 from typing import Any
 
 import gradio as gr
@@ -32,10 +32,13 @@ class Limiter:
         self._places = threading.BoundedSemaphore(most_waiting)
 
     def guarded(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `work` as a button calls it: within the limits, its errors one sentence for the visitor."""
+        """Return `work` as a button calls it: within the limits, its errors one sentence for the visitor.
+
+        A coroutine: gradio has threads of its own for other functions, where calls would wait without a limit.
+        """
 
         @functools.wraps(work)
-        def limited(*arguments: Any) -> Any:
+        async def limited(*arguments: Any) -> Any:
             if not self._places.acquire(blocking=False):
                 raise _visible("too many visitors at once; try again in a few seconds")
             # The context tells gradio which visitor a progress bar belongs to.
@@ -43,9 +46,9 @@ class Limiter:
             future = self._pool.submit(context.run, work, *arguments)
             future.add_done_callback(lambda _: self._places.release())
             try:
-                return future.result(timeout=self._limit_s)
-            except TooLate:
-                future.cancel()
+                return await asyncio.wait_for(asyncio.wrap_future(future), self._limit_s)
+            # Not the builtin before Python 3.11.
+            except asyncio.TimeoutError:
                 raise _visible(f"this took more than {self._limit_s:g} s and was given up; try again later") from None
             except LimpqError as error:
                 raise _visible(str(error)) from None
@@ -53,6 +56,22 @@ class Limiter:
                 raise _visible("the server has no room for this now; try again later") from None
 
         return limited
+
+    def answered(self, work: Callable[..., Any], refusal: Callable[[str], Any]) -> Callable[..., Any]:
+        """Return `work` as a moving slider calls it: what cannot be is an answer too, `refusal` of its sentence.
+
+        A slider does without gradio's queue, and outside it the page shows no message of an error.
+        """
+        guarded = self.guarded(work)
+
+        @functools.wraps(work)
+        async def answer(*arguments: Any) -> Any:
+            try:
+                return await guarded(*arguments)
+            except gr.Error as error:
+                return refusal(error.message)
+
+        return answer
 
 
 def _visible(message: str) -> gr.Error:

@@ -25,6 +25,11 @@ CSS = """
 .proof { margin: .2rem 0; }
 .proof ul { margin: .3rem 0 0 1.2rem; list-style: disc; }
 abbr[title] { text-decoration: underline dotted; text-underline-offset: .2em; cursor: help; }
+abbr[title]:focus::after { content: attr(title); position: fixed; z-index: 1000; left: .75rem; right: .75rem;
+  bottom: .75rem; max-width: 40rem; margin: 0 auto; padding: .6rem .8rem; border-radius: .5rem; font-size: .9rem;
+  font-weight: 400; line-height: 1.4; text-align: left; white-space: normal; background: var(--body-text-color);
+  color: var(--body-background-fill); }
+.refused { margin: .2rem 0; padding: .5rem .8rem; border-left: 4px solid #d6336c; overflow-wrap: anywhere; }
 a.download { display: inline-block; margin: .4rem 0; padding: .45rem .9rem !important; border-radius: .5rem;
   font-weight: 600; background: var(--button-primary-background-fill); text-decoration: none !important;
   color: var(--button-primary-text-color) !important; }
@@ -48,6 +53,11 @@ a.download:hover { background: var(--button-primary-background-fill-hover); }
   .gradio-container .row:has(> .column) { flex-direction: column; flex-wrap: nowrap; }
   .gradio-container .row > .column { flex: 0 0 auto !important; width: 100%; max-width: 100%; }
   #heading h1 { font-size: 1.3rem; }
+  /* The slider stays in sight above what it changes; it would not within an overflow that is hidden. */
+  .gradio-container { overflow: clip !important; }
+  #controls, #controls :has(#bitops) { display: contents !important; }
+  #bitops { position: sticky; top: 0; z-index: 20; border: 1px solid var(--border-color-primary) !important;
+    border-radius: var(--block-radius) !important; box-shadow: 0 2px 6px rgba(0, 0, 0, .15) !important; }
   .facts { font-size: .8rem; }
   .facts .wide { display: none; }
   .facts th, .facts td { padding: .25rem .3rem !important; }

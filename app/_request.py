@@ -86,5 +86,7 @@ def parse_pins(text: str) -> dict[str, tuple[int, int]]:
         match = _PIN.fullmatch(word)
         if not match:
             raise PolicyError(f"{shown(word)} is not a pin: write pattern=weight,activation, for example layer4.*=4,4")
+        if match[1] in found:
+            raise PolicyError(f"{shown(match[1])} is pinned twice; keep one of them")
         found[match[1]] = (int(match[2]), int(match[3]))
     return found

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import astuple
-from typing import Any
 
 import gradio as gr
 from _actions import find_bits
-from _controls import Controls, request_of
+from _controls import OUT_OF_RANGE, Controls, answer_moves, request_of
 from _limits import Limiter
+from _tables import refusal_text
 from gradio.components.plot import PlotData
 
 
@@ -26,8 +25,13 @@ def search(
     return (plot(bits), plot(front), *texts)
 
 
-def add_search_tab(controls: Controls, limiter: Limiter) -> Callable[..., Any]:
-    """Add the tab's content to the page that is being built; return the endpoint's function."""
+def refused(sentence: str) -> tuple[PlotData | str | None, ...]:
+    """Return what the tab shows where a search has no answer: the sentence, and nothing of an earlier one."""
+    return None, None, "", refusal_text(sentence), "", "", "", ""
+
+
+def add_search_tab(controls: Controls, limiter: Limiter) -> None:
+    """Add the tab's content to the page that is being built."""
     start = search(*(component.value for component in controls.inputs))
     proof = gr.HTML(start[3], label="proof", elem_id="proof")
     with gr.Row():
@@ -48,16 +52,14 @@ def add_search_tab(controls: Controls, limiter: Limiter) -> Callable[..., Any]:
         policy = gr.Code(
             start[5], language="json", label="policy.json", max_lines=16, interactive=False, elem_id="policy"
         )
-    guarded = limiter.guarded(search)
-    gr.on(
-        [controls.bitops.change, controls.alpha.change, controls.size.change, controls.pins.submit, controls.pins.blur],
-        guarded,
+    outputs = [bits, front, totals, proof, download, policy, python, shell]
+    # For clients alone: they get errors as errors. First, as the name goes to the first endpoint of this function.
+    gr.Button(visible=False).click(
+        limiter.guarded(search),
         controls.inputs,
-        [bits, front, totals, proof, download, policy, python, shell],
-        trigger_mode="always_last",
+        outputs,
         queue=False,
-        show_progress="hidden",
         api_name="search",
         api_description="The best bits of each layer within a budget: figures as plotly JSON, texts as HTML.",
     )
-    return guarded
+    answer_moves(controls.moves, limiter.answered(search, refused), controls.inputs, outputs, refused(OUT_OF_RANGE))

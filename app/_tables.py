@@ -46,16 +46,26 @@ def totals_table(columns: Mapping[str, tuple[Plan, Accuracy | None]], float_accu
 def proof_text(plan: Plan) -> str:
     """Return how the plan of a search was proven, how long that took, and what else there is to know of it."""
     first = (
-        f"<b>Proven to be the best policy</b> within this budget, in {plan.seconds * 1000:.1f} ms, by "
-        f"{html.escape(plan.way)}: {term('objective')} {plan.objective:.6f} = {term('lower bound')} {plan.bound:.6f}."
+        f"<b>Proven: no policy within this budget scores better</b> by the learned importance of the layers. "
+        f"{term('objective', 'Objective')} {plan.objective:.6f} = {term('lower bound')} {plan.bound:.6f}; found in "
+        f"{plan.seconds * 1000:.1f} ms by {term('method', plan.way)}."
     )
     notes = [
-        f"{outlier.layer}: {outlier.bits} {outlier.kind} bits are left out, because they learned a smaller step than "
-        "more bits did"
+        f"{html.escape(outlier.layer)}: {outlier.bits} {outlier.kind} bits are left out, because they learned a "
+        f"smaller {term('step')} than more bits did"
         for outlier in plan.excluded
     ]
-    listed = "".join(f"<li class='note'>{html.escape(note)}</li>" for note in [*notes, *plan.notes])
+    listed = "".join(f"<li class='note'>{note}</li>" for note in [*notes, *map(html.escape, plan.notes)])
     return f"<div class='proof' role='status'>{first}{f'<ul>{listed}</ul>' if listed else ''}</div>"
+
+
+def refusal_text(sentence: str) -> str:
+    """Return why there is nothing to show, as HTML.
+
+    Args:
+        sentence: HTML, as errors of the page are.
+    """
+    return f"<p class='refused' role='alert'><b>Not possible.</b> {sentence}</p>"
 
 
 def download_link(policy: Policy) -> str:

@@ -10,7 +10,7 @@ INTRODUCTION = (
     "the network as many bits as it needs within your budget. Then see what the shorter numbers do to a picture."
 )
 
-# Terms by what the page calls them; shown when the pointer rests on one, and listed below the last tab.
+# Terms by what the page calls them; shown when the pointer rests on one or it is tapped, and listed in the last tab.
 TERMS = {
     "BitOps": "Bit operations of one image: each layer's multiplications times its weight bits times its activation "
     "bits. G means 1,000,000,000.",
@@ -29,7 +29,11 @@ TERMS = {
     "joint": "Weights trained once for all policies together; not fine-tuned for this one.",
     "fine-tuned": "Weights trained further for exactly this policy.",
     "objective": "What the search makes small: the learned step sizes of all layers, added up. Lower is better.",
-    "lower bound": "A value that no policy within the budget can go below. Equal to the objective: none is better.",
+    "lower bound": "A value that no policy within the budget can go below. Equal to the objective: none scores better.",
+    "step": "The distance between neighbouring values that a short number can take. Each layer learned one for each "
+    "number of bits.",
+    "method": "How the optimum was proven: through all choices that can matter (enumeration, dynamic programme) or by "
+    "an integer solver (CBC, HiGHS). Each is exact.",
     "alpha": "How much the step sizes of weights count beside those of activations.",
     "pins": "Bits that you give to some layers yourself; the search decides the others.",
     "Pareto front": "The best policy at each budget: none below it is possible.",
@@ -38,10 +42,14 @@ TERMS = {
 
 WHAT_IS_REAL = """
 ### Real
-- **The search.** It runs here, while you move the slider, and each answer is proven to be the best one.
+- **The search.** It runs here, while you move the slider, and each answer is proven: no policy within the budget has a
+  lower objective. The objective adds up how sensitive the layers turned out to be; it stands in for accuracy, and the
+  policy with the lowest is not always the most accurate one.
 - **The size.** Published policies are stored with 2 to 8 bits per weight; the sizes of their files are those on disk.
-- **The accuracy.** Top-1 was measured on the validation images. Where it says "about", it lies on a line between two
-  measured budgets; where nothing was measured, it says so.
+- **The accuracy.** Top-1 was measured on validation images; those of `resnet18.tiny_imagenet` are the 10,000 of Tiny
+  ImageNet, 200 classes, at 64 x 64 pixels, with weights of one training run each (seed 0). Where it says "about", it
+  lies on a line between two measured budgets; where nothing was measured, it says so. Quantized networks can be above
+  the float one: they were trained on from its weights.
 
 ### Simulated
 - **The arithmetic.** Networks run by *fake quantization*: floating-point arithmetic on values that lie exactly on
@@ -55,12 +63,13 @@ anywhere else.
 
 
 def term(name: str, shown: str | None = None) -> str:
-    """Return HTML for a term that says what it means when the pointer rests on it.
+    """Return HTML for a term that says what it means when the pointer rests on it, or when it is tapped or focused.
 
     Args:
         shown: how it is written here; its name if None.
     """
-    return f'<abbr title="{html.escape(TERMS[name])}">{html.escape(shown or name)}</abbr>'
+    # Focusable: touch and keyboard have no pointer to rest; the style sheet shows the title of what has the focus.
+    return f'<abbr tabindex="0" title="{html.escape(TERMS[name])}">{html.escape(shown or name)}</abbr>'
 
 
 def glossary() -> str:

@@ -48,10 +48,10 @@ def build_demo(networks: Networks | None = None) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Search", id="search", elem_id="tab_search"):
                     add_search_tab(controls, searches)
-                with gr.Tab("Picture", id="picture", elem_id="tab_picture"):
-                    add_inference_tab(controls, networks, limiter)
+                with gr.Tab("Picture", id="picture", elem_id="tab_picture") as picture:
+                    add_inference_tab(controls, networks, limiter, picture)
                 with gr.Tab("Compare", id="compare", elem_id="tab_compare") as compare:
-                    add_compare_tab(controls, limiter, compare)
+                    add_compare_tab(controls, searches, compare)
                 with gr.Tab("About", id="about", elem_id="tab_about"):
                     gr.Markdown(WHAT_IS_REAL)
                     gr.Markdown("### Words")

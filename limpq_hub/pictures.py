@@ -62,6 +62,9 @@ def read_picture(
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+ pixels", str(error))
         raise ImageError(f"{name} has {pixels[0] if pixels else 'too many pixels'}, {too_many}") from None
+    except (TypeError, AttributeError, ArithmeticError, LookupError):
+        # Pillow trips over EXIF and TIFF fields of another type than they should have.
+        raise ImageError(f"{name} is damaged: what it says of itself makes no sense; save it anew") from None
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise ImageError(f"{name} is damaged and cannot be decoded: {str(error)[:80]}") from None
 

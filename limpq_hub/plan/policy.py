@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from limpq_hub.errors import PolicyError, shown
+from limpq_hub.errors import ArtifactVersionError, PolicyError, shown
 from limpq_hub.plan.frozen import FrozenMapping
 
 if TYPE_CHECKING:
@@ -93,11 +93,15 @@ class Policy:
         """Return the policy in a parsed `policy.json`.
 
         Raises:
-            PolicyError: the content is not a policy of this format.
+            PolicyError: the content is not a policy, or its bits cannot be.
+            ArtifactVersionError: it is a policy of another format.
         """
         found = content.get("format") if isinstance(content, dict) else content
-        if not isinstance(content, dict) or type(found) is not int or found != FORMAT:
-            raise PolicyError(f"not a policy of format {FORMAT}: found format {shown(found)}")
+        wrong = f"not a policy of format {FORMAT}: found format {shown(found)}"
+        if not isinstance(content, dict) or type(found) is not int:
+            raise PolicyError(wrong)
+        if found != FORMAT:
+            raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub")
         model, layers, input_size = content.get("model"), content.get("layers"), content.get("input_size")
         if not isinstance(model, str) or not isinstance(layers, dict) or not layers:
             raise PolicyError('a policy needs "model" (a timm architecture) and "layers" (bits by layer name)')

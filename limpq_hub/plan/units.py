@@ -122,10 +122,10 @@ def _pairs(weights: tuple[int, ...], activations: tuple[int, ...]) -> tuple[Laye
 def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> LayerBits:
     try:
         weight, activation = bits
-        pinned = LayerBits(weight, activation)
     except (TypeError, ValueError):
         raise PolicyError(f"pin {shown(pattern)}: give (weight bits, activation bits), found {shown(bits)}") from None
     try:
+        pinned = LayerBits(weight, activation)
         indicators.importance(name, pinned, indicators.alpha)
     except PolicyError as error:
         raise PolicyError(f"pin {shown(pattern)}: {error}") from None

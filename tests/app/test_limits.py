@@ -1,5 +1,6 @@
 """Tests of the limits of a call: time, places in line, and errors that a visitor may read."""
 
+import asyncio
 import threading
 import time
 
@@ -10,9 +11,14 @@ from _limits import Limiter
 from limpq_hub.errors import ImageError
 
 
+def called(guarded, *arguments):
+    """What a coroutine gives, as the server waits for it."""
+    return asyncio.run(guarded(*arguments))
+
+
 def test_a_call_gives_what_the_work_gives():
     limiter = Limiter(5, workers=2, most_waiting=2)
-    assert limiter.guarded(lambda one, other: one + other)(1, 2) == 3
+    assert called(limiter.guarded(lambda one, other: one + other), 1, 2) == 3
 
 
 def test_a_call_that_takes_too_long_is_given_up_in_a_sentence():
@@ -20,7 +26,7 @@ def test_a_call_that_takes_too_long_is_given_up_in_a_sentence():
     limiter = Limiter(0.1, workers=1, most_waiting=2)
     began = time.perf_counter()
     with pytest.raises(gr.Error) as caught:
-        limiter.guarded(free.wait)(10)
+        called(limiter.guarded(free.wait), 10)
     free.set()
     assert time.perf_counter() - began < 5
     assert caught.value.message == "This took more than 0.1 s and was given up; try again later"
@@ -29,16 +35,16 @@ def test_a_call_that_takes_too_long_is_given_up_in_a_sentence():
 def test_more_calls_than_there_are_places_are_refused_and_later_ones_are_not():
     free, limiter = threading.Event(), Limiter(5, workers=1, most_waiting=1)
     guarded = limiter.guarded(lambda: free.wait(5))
-    thread = threading.Thread(target=guarded)
+    thread = threading.Thread(target=called, args=[guarded])
     thread.start()
     while limiter._places._value:
         time.sleep(0.01)
     with pytest.raises(gr.Error) as caught:
-        guarded()
+        called(guarded)
     assert caught.value.message == "Too many visitors at once; try again in a few seconds"
     free.set()
     thread.join()
-    assert guarded()
+    assert called(guarded)
 
 
 def test_errors_of_the_package_are_one_sentence_without_markup_and_without_a_traceback():
@@ -46,7 +52,7 @@ def test_errors_of_the_package_are_one_sentence_without_markup_and_without_a_tra
         raise ImageError("the file <img src=x onerror=alert(1)> & co is none")
 
     with pytest.raises(gr.Error) as caught:
-        Limiter(5, workers=1, most_waiting=1).guarded(work)()
+        called(Limiter(5, workers=1, most_waiting=1).guarded(work))
     assert caught.value.message == "The file &lt;img src=x onerror=alert(1)&gt; &amp; co is none"
     assert not caught.value.print_exception
 
@@ -56,5 +62,33 @@ def test_a_full_disk_is_told_without_its_path():
         raise OSError(28, "No space left on device", "/tmp/secret")
 
     with pytest.raises(gr.Error) as caught:
-        Limiter(5, workers=1, most_waiting=1).guarded(work)()
+        called(Limiter(5, workers=1, most_waiting=1).guarded(work))
     assert caught.value.message == "The server has no room for this now; try again later"
+
+
+def test_where_the_page_shows_no_errors_a_refusal_is_the_answer():
+    def work(size):
+        if size < 1:
+            raise ImageError("a size of <0> cannot be")
+        return size
+
+    answered = Limiter(5, workers=1, most_waiting=1).answered(work, lambda sentence: ("", sentence))
+    assert called(answered, 3) == 3
+    assert called(answered, 0) == ("", "A size of &lt;0&gt; cannot be")
+
+
+def test_many_waiting_calls_keep_no_thread_of_the_server():
+    free, limiter = threading.Event(), Limiter(5, workers=1, most_waiting=50)
+    guarded = limiter.guarded(lambda: free.wait(5))
+
+    async def visits():
+        waiting = [asyncio.create_task(guarded()) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        threads = threading.active_count()
+        free.set()
+        return threads, await asyncio.gather(*waiting)
+
+    before = threading.active_count()
+    threads, answers = asyncio.run(visits())
+    assert threads <= before + 1
+    assert answers == [True] * 50

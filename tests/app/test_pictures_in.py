@@ -304,6 +304,22 @@ def test_bombs_are_refused_in_a_sentence_within_300_ms_and_64_megabytes(tmp_path
         assert megabytes < 64, (name, megabytes)
 
 
+def test_fields_of_a_type_that_pillow_does_not_expect_are_told_in_a_sentence(tmp_path):
+    whole, told = encoded(Image.new("RGB", (24, 20)), "TIFF"), set()
+    start = struct.unpack_from("<I", whole, 4)[0]
+    for place in range(struct.unpack_from("<H", whole, start)[0]):
+        for kind in range(1, 13):
+            content = bytearray(whole)
+            struct.pack_into("<HII", content, start + 2 + 12 * place + 2, kind, 1, len(whole))
+            (tmp_path / "a").write_bytes(bytes(content) + struct.pack("<II", 24, 1))
+            try:
+                picture_from(tmp_path / "a")
+            except ImageError as error:
+                told.add(str(error))
+    assert "the picture is damaged: what it says of itself makes no sense; save it anew" in told
+    assert all(sentence.startswith("the picture ") and str(tmp_path) not in sentence for sentence in told)
+
+
 def test_the_limits_are_those_that_the_page_names(tmp_path):
     assert (MOST_PIXELS, MOST_BYTES) == (25_000_000, 10_000_000)
     (tmp_path / "a").write_bytes(png(5_001, 5_000))

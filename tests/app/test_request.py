@@ -49,6 +49,11 @@ def test_what_is_no_pin_is_refused_with_an_example(text):
         parse_pins(text)
 
 
+def test_a_pattern_that_is_pinned_twice_is_refused():
+    with pytest.raises(PolicyError, match=r"'layer4\.\*' is pinned twice; keep one of them"):
+        parse_pins("layer4.*=4,4 layer1.*=2,2 layer4.*=6,6")
+
+
 def test_pins_of_any_length_are_not_read():
     with pytest.raises(PolicyError, match="the pins are 600 characters long; use at most 400"):
         parse_pins("a=4,4 " * 100)

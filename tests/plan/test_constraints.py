@@ -67,8 +67,8 @@ def test_a_search_with_every_layer_pinned_has_nothing_to_choose(three):
         ({"do*": (4, 8)}, "pin 'do\\*': layer 'down' learned no activation step at 8 bits; choose from 2, 3, 4"),
         ({"down": 4}, r"pin 'down': give \(weight bits, activation bits\), found 4"),
         ({"down": (4, 4, 4)}, r"pin 'down': give \(weight bits, activation bits\), found \(4, 4, 4\)"),
-        ({"down": (4, 9)}, r"pin 'down': give \(weight bits, activation bits\), found \(4, 9\)"),
-        ({"down": ("4", "4")}, r"pin 'down': give \(weight bits, activation bits\)"),
+        ({"down": (4, 9)}, "pin 'down': activation bits of 9 cannot be: use a whole number from 2 to 8"),
+        ({"down": ("4", "4")}, "pin 'down': weight bits of '4' cannot be: use a whole number from 2 to 8"),
     ],
 )
 def test_a_pin_to_bits_that_cannot_be_is_refused(three, pin, because):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from limpq_hub.errors import PolicyError
+from limpq_hub.errors import ArtifactVersionError, PolicyError
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.policy import LayerBits, Policy
 
@@ -82,7 +82,6 @@ def test_the_json_of_a_policy_is_what_other_tools_read():
 @pytest.mark.parametrize(
     ("change", "because"),
     [
-        ({"format": 2}, "not a policy of format 1: found format 2"),
         ({"format": "1"}, "not a policy of format 1: found format '1'"),
         ({"format": None}, "not a policy of format 1: found format None"),
         ({"format": True}, "not a policy of format 1: found format True"),
@@ -105,7 +104,14 @@ def test_malformed_policy_json_is_refused_by_name(change, because):
         Policy.from_json({**POLICY.to_json(), **change})
 
 
-@pytest.mark.parametrize("content", [None, [], "policy", 1])
+@pytest.mark.parametrize("found", [0, 2, -1, 10**30])
+def test_a_policy_of_another_format_is_told_with_what_to_do(found):
+    with pytest.raises(ArtifactVersionError) as caught:
+        Policy.from_json({**POLICY.to_json(), "format": found})
+    assert str(caught.value) == f"not a policy of format 1: found format {found}; upgrade limpq-hub"
+
+
+@pytest.mark.parametrize("content", [None, [], "policy", 1, 2])
 def test_json_that_is_no_object_is_not_a_policy(content):
     with pytest.raises(PolicyError, match="not a policy of format 1: found format"):
         Policy.from_json(content)
