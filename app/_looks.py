@@ -56,7 +56,7 @@ a.download:hover { background: var(--button-primary-background-fill-hover); }
   /* The slider stays in sight above what it changes; it would not within an overflow that is hidden. */
   .gradio-container { overflow: clip !important; }
   #controls, #controls :has(#bitops) { display: contents !important; }
-  #bitops { position: sticky; top: 0; z-index: 20; border: 1px solid var(--border-color-primary) !important;
+  #bitops { position: sticky; top: 0; z-index: 100; border: 1px solid var(--border-color-primary) !important;
     border-radius: var(--block-radius) !important; box-shadow: 0 2px 6px rgba(0, 0, 0, .15) !important; }
   .facts { font-size: .8rem; }
   .facts .wide { display: none; }
