@@ -128,6 +128,10 @@ class HubRefusedError(HubError):
     """The Hub, or its content, does not allow what was asked for; nothing was changed."""
 
 
+class HubMovedError(HubRefusedError):
+    """Somebody else changed the branch after it was read; nothing was changed."""
+
+
 class HubUnavailableError(HubError):
     """The Hub cannot be reached."""
 

@@ -22,7 +22,7 @@ ROOMS = {"errors": 0, "plan": 1, "plots": 2, "quant": 2, "zoo": 3, "tools": 4, "
 TOOLS = {"export", "interop"}
 OWNERS = {
     "pulp": ("limpq_hub/plan/ilp.py",),
-    "huggingface_hub": ("limpq_hub/zoo/hub.py", "limpq_hub/zoo/hub_answers.py"),
+    "huggingface_hub": ("limpq_hub/zoo/hub.py", "limpq_hub/zoo/hub_answers.py", "limpq_hub/zoo/hub_upload.py"),
     "accelerate": ("training/",),
     "gradio": ("app/",),
 }

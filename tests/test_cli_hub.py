@@ -127,12 +127,16 @@ def test_push_proposes_creates_privately_and_takes_a_branch(online, limpq, tiny,
     [
         ("pull hf-hub:you/none", 6, "you/none@main: the Hub shows no such repository or revision (RepositoryNotFound"),
         ("pull hf-hub:you/tiny@v9", 6, "you/tiny@v9: the Hub shows no such repository or revision (RevisionNotFound"),
-        ("pull hf-hub:you/tiny@../x", 6, "you/tiny: '../x' is not a branch, tag or commit"),
+        (
+            "pull hf-hub:you/tiny@../x",
+            6,
+            "you/tiny: '../x' is not a branch, tag or commit; write for example main or v1",
+        ),
         ("search hf-hub:you/pickles --bitops 3G", 5, "holds 'pytorch_model.bin', a pickle, which can execute code"),
         ("push hf-hub:you/none you/net", 6, "you/none@main: the Hub shows no such repository or revision"),
         ("push hf-hub:you/tiny you/tiny --tag v1", 6, "you/tiny has a tag 'v1' already; choose another one"),
         ("push hf-hub:you/tiny you/tiny --tag ../x", 6, "you/tiny: '../x' is not a branch, tag or commit"),
-        ("push hf-hub:you/tiny nobody/net", 6, "nobody/net@main: the Hub answered 403; give a token that may do this"),
+        ("push hf-hub:you/tiny nobody/net", 6, "nobody/net@main: the Hub answered 403: 'You don\\'t have"),
         ("push out/entry you/net", 2, "'out/entry' could be a folder or a Hub repository"),
     ],
 )

@@ -166,14 +166,19 @@ def class_records(options: argparse.Namespace, names: Path | None = None) -> lis
 
 
 def data_record(options: argparse.Namespace) -> dict[str, object]:
-    """Return what identifies the data: its name, how many images, a sha256 over the names of all validation images.
+    """Return what identifies the data: its name and split, how many images, a sha256 over all validation image names.
 
     Where images have no names, their positions and classes stand for them. A script that trains also records how many
     training images it used.
     """
     names = open_split(options, training=False).names()
     digest = hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
-    record = {"name": Path(options.data).name, "validation_images": len(names), "validation_names_sha256": digest}
+    record = {
+        "name": Path(options.data).name,
+        "split": options.val_split,
+        "validation_images": len(names),
+        "validation_names_sha256": digest,
+    }
     if hasattr(options, "data_fraction"):
         size = len(open_split(options, training=True))
         record["training_images"] = len(EpochSampler(size, seed=options.seed, fraction=options.data_fraction))

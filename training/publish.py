@@ -22,6 +22,9 @@ from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
 
+# What only a push takes.
+ONLY_WITH_REPO_ID = ("tag", "license", "private", "create_pr", "revision", "base_model")
+
 
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of this script."""
@@ -41,6 +44,9 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Copy what verifies, seal it, read it back, and publish it."""
     options = parse_options(argv)
+    ignored = [name for name in ONLY_WITH_REPO_ID if getattr(options, name) not in (None, False)]
+    if ignored and not options.repo_id:
+        raise TrainingError(f"--{ignored[0].replace('_', '-')} is for what --repo-id publishes; give both, or neither")
     if options.output.resolve() == options.joint.resolve():
         raise TrainingError("--output would replace --joint; choose another --output")
     checkpoints = dict(map(_named_folder, options.checkpoint))

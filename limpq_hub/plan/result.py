@@ -182,7 +182,8 @@ class Plan:
             costs = {layer: _cost(layer, cost) for layer, cost in content["costs"].items()}
             check_layers(costs, policy)
         except LimpqError as error:
-            raise ArtifactFormatError(f"{name}: {error}") from None
+            kind = ArtifactVersionError if isinstance(error, ArtifactVersionError) else ArtifactFormatError
+            raise kind(f"{name}: {error}") from None
         for layer, cost in costs.items():
             if cost.fixed not in (None, policy.layers[layer]):
                 raise ArtifactFormatError(f"{name}: layer {shown(layer)} is fixed at {cost.fixed}, not so the policy")

@@ -98,6 +98,8 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
         )
     try:
         anchors = [Policy.from_json(anchor) for anchor in content["policies"]]
+    except ArtifactVersionError as error:
+        raise ArtifactVersionError(f"{name}: {error}") from None
     except PolicyError as error:
         raise ArtifactFormatError(f"{name}: {error}") from None
     if not anchors or any(set(anchor.layers) != set(policy.layers) for anchor in anchors):

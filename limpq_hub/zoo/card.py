@@ -21,9 +21,12 @@ def render_card(entry: Entry, repo: str, *, license: str | None = None, base_mod
         repo: the repository that it is for, owner/name.
         license: identifier of the licence of the weights; not stated if None.
         base_model: Hub repository of the float network that the entry came from, if it is there.
+
+    Raises:
+        ArtifactError: a file of the entry is damaged or malformed.
+        HubError: the entry is on the Hub, which does not give a file of it.
     """
     front_matter: dict[str, Any] = {
-        "model_name": repo.split("/")[-1],
         "library_name": hub.LIBRARY,
         "pipeline_tag": "image-classification",
         "tags": [hub.LIBRARY, *TAGS],
@@ -36,19 +39,21 @@ def render_card(entry: Entry, repo: str, *, license: str | None = None, base_mod
     if base_model:
         front_matter |= {"base_model": base_model, "base_model_relation": "quantized"}
     measured = [published for published in entry.published if published.top1 is not None]
-    results = [_result(entry, published, dataset) for published in measured]
+    if measured:
+        front_matter["model_name"] = repo.split("/")[-1]
+    results = [_result(entry, published) for published in measured]
     return hub.card_text(front_matter, results, _body(entry, repo))
 
 
-def _result(entry: Entry, published: Published, dataset: str | None) -> Mapping[str, Any]:
+def _result(entry: Entry, published: Published) -> Mapping[str, Any]:
     of = policy_measurement(entry, published.name)
     arguments = {"images": of.images, "seed": of.seed}
     return {
         "task_type": "image-classification",
         "task_name": "Image classification",
-        "dataset_type": dataset or of.data or "unknown",
+        "dataset_type": hub_dataset(published.command) or of.data or "unknown",
         "dataset_name": of.data or "unknown",
-        "dataset_split": "validation",
+        "dataset_split": of.split,
         "metric_type": "accuracy",
         "metric_name": f"top-1 in percent, policy {published.name}",
         "metric_value": published.top1,

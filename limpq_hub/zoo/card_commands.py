@@ -9,6 +9,7 @@ import shlex
 _NOT_PATHS = ("--repo-id", "--push-to-hub", "--base-model", "--train-split", "--val-split")
 _DATA_OF_TIMM = re.compile(r"(hfds|hfids|tfds|torch|wds|wids)/")
 _NAMED = re.compile(r"(--[\w-]+=|local-dir:|[\w.-]+=)?(.*)", re.DOTALL)
+_SEPARATOR = re.compile(r"\\(?=[\w.~-]|\s+--|\s*$)")
 _HUB_DATA = re.compile(r"--data[ =]hfds/([\w.-]+/[\w.-]+)(?:\s|$)", re.ASCII)
 
 
@@ -24,7 +25,8 @@ def quoted_command(command: object) -> str:
 def without_folders(command: str) -> str:
     """Return a command with the last component of each path in it; the scripts keep the folder that they are in."""
     try:
-        words = shlex.split(command)
+        # What stands before a letter is the separator of a Windows path; POSIX quoting would take it away.
+        words = shlex.split(_SEPARATOR.sub(r"\\\\", command))
     except ValueError:  # an open quote
         words = command.split()
     pairs = zip(["", *words], words, strict=False)
@@ -39,6 +41,8 @@ def hub_dataset(command: object) -> str | None:
 
 def _last(word: str) -> str:
     name, value = _NAMED.fullmatch(word).groups(default="")
+    if name.removesuffix("=") in _NOT_PATHS:
+        return word
     is_script = value.endswith(".py") and not value.startswith(("/", "~", ".."))
     if is_script or value.startswith("hf-hub:") or _DATA_OF_TIMM.match(value):
         return word

@@ -76,7 +76,11 @@ class Entry:
 
     @cached_property
     def classes(self) -> list[dict[str, str]]:
-        """Id and name of each class, in the order of the class indices."""
+        """Id and name of each class, in the order of the class indices.
+
+        Raises:
+            ArtifactError: the file is damaged or malformed, or names more or fewer classes than the network has.
+        """
         classes = self.folder.read_json("classes.json")
         check_shape(classes, [{"id": str, "name": str}], f"{self.folder.name}/classes.json")
         if len(classes) != self.folder.config["num_classes"]:

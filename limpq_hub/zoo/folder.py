@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import (
-    ArtifactFormatError,
     ArtifactIntegrityError,
-    ArtifactVersionError,
     HubCacheError,
     HubError,
     UnsafeFileError,
     shown,
 )
 from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
+from limpq_hub.zoo.seal import FORMAT, sealed, unsealed
 
-FORMAT = 1
 CONFIG = "config.json"
 ADVICE = "fetch the artifact again"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
@@ -108,17 +105,7 @@ def open_folder(
     folder = SealedFolder(name, fetch, config, refetch, advice)
 
     def check(data: bytes) -> None:
-        try:
-            parsed = parse_json(data, label)
-        except ArtifactFormatError as error:
-            raise ArtifactIntegrityError(f"{error}; {advice}") from None
-        _check_format(parsed, label, advice)
-        seal = parsed.pop("config_sha256", None)
-        if seal != _digest(parsed) or data != _canonical(parsed | {"config_sha256": seal}):
-            raise ArtifactIntegrityError(f"{label} was changed after it was written; {advice}")
-        if parsed["kind"] != kind:
-            raise ArtifactFormatError(f"{label}: this is a {shown(parsed['kind'])} folder, not a {kind!r} folder")
-        config.update(parsed)
+        config.update(unsealed(data, label, kind, advice))
 
     _read_checked(CONFIG, folder, check)
     check_shape(config, {"files": dict}, label)
@@ -144,8 +131,7 @@ def seal_folder(path: Path, kind: str, config: Mapping[str, Any], patterns: Iter
     found = sorted(file for pattern in patterns for file in path.glob(pattern))
     contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in found}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
-    content = {"format": FORMAT, "kind": kind, **config, "files": files}
-    write_bytes(path / CONFIG, _canonical(content | {"config_sha256": _digest(content)}))
+    write_bytes(path / CONFIG, sealed({"format": FORMAT, "kind": kind, **config, "files": files}))
 
 
 def _looks_like_safetensors(data: bytes) -> bool:
@@ -153,26 +139,8 @@ def _looks_like_safetensors(data: bytes) -> bool:
     return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
-def _canonical(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical(content)).hexdigest()
-
-
 def _below(prefix: str, fetch: Fetch) -> Fetch:
     return lambda file: fetch(f"{prefix}/{file}")
-
-
-def _check_format(parsed: Any, label: str, advice: str) -> None:
-    """Raise `ArtifactFormatError` unless a `config.json` is of our format."""
-    found = parsed.get("format") if isinstance(parsed, dict) else None
-    wrong = f"{label}: format {shown(found)} is not the format {FORMAT} that this version reads"
-    if type(found) is not int or "kind" not in parsed:
-        raise ArtifactFormatError(f"{wrong}; is it an artifact of limpq-hub?")
-    if found != FORMAT:
-        raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub, or {advice}")
 
 
 def _read_checked(file: str, folder: SealedFolder, check: Callable[[bytes], None]) -> bytes:

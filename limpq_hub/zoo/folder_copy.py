@@ -11,6 +11,7 @@ from pathlib import Path
 from limpq_hub.errors import ArtifactFormatError, shown
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
+from limpq_hub.zoo.seal import sealed
 
 
 @contextmanager
@@ -19,6 +20,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
     Raises:
         ArtifactError: `target` is there and not an entry, or holds something else as well, which would be lost.
+        OSError: a folder cannot be written or renamed; what was at `target` is still there.
     """
     target = target.resolve()
     if target.exists() and os.listdir(target):
@@ -28,9 +30,14 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         building, before = Path(temporary) / "new", Path(temporary) / "old"
         building.mkdir()
         yield building
-        if target.exists():
-            target.rename(before)
-        building.rename(target)
+        try:
+            if target.exists():
+                target.rename(before)
+            building.rename(target)
+        finally:
+            # A rename that fails, or Ctrl-C between the two: the old folder must not go with the temporary one.
+            if before.exists() and not target.exists():
+                before.rename(target)
 
 
 def _check_nothing_else(target: Path) -> None:
@@ -46,7 +53,12 @@ def _check_nothing_else(target: Path) -> None:
 
 
 def copy_verified(source: SealedFolder, target: Path) -> None:
-    """Copy every file of a sealed folder that its `config.json` vouches for, and the `config.json`."""
+    """Copy every file of a sealed folder that its `config.json` vouches for, and the `config.json` as it was verified.
+
+    Raises:
+        ArtifactError: a file is missing, damaged or a pickle.
+    """
     for file in source.files:
         write_bytes(target / file, source.read(file))
-    write_bytes(target / CONFIG, source.fetch(CONFIG).read_bytes())
+    # Not the file, which may have changed since: it has but one valid form.
+    write_bytes(target / CONFIG, sealed(source.config))

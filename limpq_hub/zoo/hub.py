@@ -1,18 +1,16 @@
-"""Files of a Hub repository, down and up, all from and in one commit."""
+"""What a Hub repository holds: its files, all from one commit, its tags, and who may change it."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import (
-    CommitOperationAdd,
-    CommitOperationDelete,
     EvalResult,
     HfApi,
     ModelCard,
@@ -26,7 +24,6 @@ from limpq_hub import __version__
 from limpq_hub.errors import (
     HubNotFoundError,
     HubOfflineError,
-    HubRefusedError,
     HubUnavailableError,
     UnsafeFileError,
     shown,
@@ -34,10 +31,10 @@ from limpq_hub.errors import (
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.zoo.hub_answers import asked
 from limpq_hub.zoo.hub_names import check_revision, first_pickle
-from limpq_hub.zoo.hub_waiting import UploadedFile
 
 LIBRARY = "limpq-hub"
-_CALLER = {"library_name": LIBRARY, "library_version": __version__}
+# What every request says of who asks.
+CALLER = {"library_name": LIBRARY, "library_version": __version__}
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 
 
@@ -53,10 +50,10 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
     check_revision(repo, revision)
     if revision is not None and _COMMIT.fullmatch(revision):
         return revision
-    api = HfApi(token=token, **_CALLER)
-    reference = asked(repo, revision, lambda: _reference(repo, revision, cache_dir))
+    api = HfApi(token=token, **CALLER)
+    reference = asked(repo, revision, lambda: _reference(repo, revision, cache_dir), cache_dir=cache_dir)
     try:
-        commit = asked(repo, revision, lambda: api.model_info(repo, revision=revision).sha)
+        commit = asked(repo, revision, lambda: api.model_info(repo, revision=revision).sha, cache_dir=cache_dir)
     except (HubUnavailableError, HubOfflineError) as error:
         if not reference.is_file():
             raise
@@ -87,7 +84,8 @@ def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: 
     """
     where = {"revision": commit, "cache_dir": cache_dir, "token": token, "force_download": anew}
     try:
-        return Path(asked(repo, commit, lambda: hf_hub_download(repo, file, **where, **_CALLER), file=file))
+        download = partial(hf_hub_download, repo, file, **where, **CALLER)
+        return Path(asked(repo, commit, download, file=file, cache_dir=cache_dir))
     except HubNotFoundError:
         if file == "config.json":
             refuse_pickles(repo, commit, token)
@@ -97,7 +95,7 @@ def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: 
 
 def refuse_pickles(repo: str, commit: str, token: str | None) -> None:
     """Raise `UnsafeFileError` where a repository without an entry holds a pickle, or `HubError`."""
-    files = asked(repo, commit, lambda: HfApi(token=token, **_CALLER).list_repo_files(repo, revision=commit))
+    files = asked(repo, commit, lambda: HfApi(token=token, **CALLER).list_repo_files(repo, revision=commit))
     pickle = first_pickle(files)
     if pickle is not None:
         raise UnsafeFileError(
@@ -107,8 +105,12 @@ def refuse_pickles(repo: str, commit: str, token: str | None) -> None:
 
 
 def list_repositories(owner: str, token: str | None = None) -> list[str]:
-    """Return the repositories of `owner` that say they are made for this library, sorted."""
-    api = HfApi(token=token, **_CALLER)
+    """Return the repositories of `owner` that say they are made for this library, sorted.
+
+    Raises:
+        HubError: the Hub does not say.
+    """
+    api = HfApi(token=token, **CALLER)
     try:
         found = asked(owner, None, lambda: list(api.list_models(author=owner, filter=LIBRARY)))
     except HubOfflineError:
@@ -119,71 +121,31 @@ def list_repositories(owner: str, token: str | None = None) -> list[str]:
 
 
 def token_holder(repo: str, token: str | None = None) -> dict[str, Any]:
-    """Return what the Hub says of whose token this is, "name" and "orgs"; `repo` is named in errors."""
-    return asked(repo, None, lambda: HfApi(token=token, **_CALLER).whoami())
-
-
-def upload_folder(
-    folder: Path,
-    repo: str,
-    *,
-    message: str,
-    private: bool = False,
-    branch: str | None = None,
-    create_pr: bool = False,
-    token: str | None = None,
-) -> str:
-    """Make the repository hold exactly the files of a folder, in one commit, and return that commit.
+    """Return what the Hub says of whose token this is, with "name" and, if it says, "orgs" and "auth".
 
     Args:
-        branch: where the commit goes, created if it is not there; the main branch if None.
-        create_pr: propose the commit instead.
+        repo: what the token is for, as errors name it.
 
     Raises:
-        HubError: the Hub did not take it.
+        HubError: the token is missing or not valid, or the Hub does not say.
     """
-    check_revision(repo, branch)
-    api = HfApi(token=token, **_CALLER)
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-    goes = {"revision": branch, "create_pr": create_pr}
-
-    def prepare() -> tuple[str, list[str]]:
-        api.create_repo(repo, private=private, exist_ok=True)
-        if branch is not None:
-            api.create_branch(repo, branch=branch, exist_ok=True)
-        parent = api.model_info(repo, revision=branch).sha
-        return parent, api.list_repo_files(repo, revision=parent)
-
-    parent, there = asked(repo, branch, prepare)
-    deleted = [CommitOperationDelete(file) for file in there if file not in files and file != ".gitattributes"]
-    with ExitStack() as opened:
-        added = [CommitOperationAdd(file, opened.enter_context(UploadedFile(folder / file))) for file in files]
-        for addition in added:
-            # One by one: several go up in threads of their own, which no limit reaches.
-            asked(repo, branch, partial(api.preupload_lfs_files, repo, [addition], free_memory=False, **goes))
-        # A branch that has moved since its files were listed is not overwritten.
-        commit = partial(api.create_commit, repo, [*added, *deleted], commit_message=message, parent_commit=parent)
-        return asked(repo, branch, lambda: commit(**goes).oid)
+    holder = asked(repo, None, lambda: HfApi(token=token, **CALLER).whoami())
+    if not isinstance(holder, dict) or not isinstance(holder.get("name"), str):
+        raise HubUnavailableError(f"{repo}: what the Hub sent is damaged: no name of whose token it is; try again")
+    return holder
 
 
 def tags_of(repo: str, token: str | None = None) -> dict[str, str]:
-    """Return the commit of each tag, empty where there is no such repository yet."""
+    """Return the commit of each tag, empty where there is no such repository yet.
+
+    Raises:
+        HubError: the Hub does not say.
+    """
     try:
-        refs = asked(repo, None, lambda: HfApi(token=token, **_CALLER).list_repo_refs(repo))
+        refs = asked(repo, None, lambda: HfApi(token=token, **CALLER).list_repo_refs(repo))
     except HubNotFoundError:
         return {}
     return {tag.name: tag.target_commit for tag in refs.tags}
-
-
-def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> None:
-    """Give a commit a name that stays."""
-    try:
-        asked(repo, commit, lambda: HfApi(token=token, **_CALLER).create_tag(repo, tag=tag, revision=commit))
-    except HubRefusedError:
-        raise HubRefusedError(
-            f"{repo}: the commit {commit} is there, but the Hub refused the tag {shown(tag)}; push again with another"
-        ) from None
 
 
 def card_text(front_matter: Mapping[str, Any], results: Sequence[Mapping[str, Any]], body: str) -> str:
@@ -191,9 +153,10 @@ def card_text(front_matter: Mapping[str, Any], results: Sequence[Mapping[str, An
 
     Args:
         front_matter: fields of `ModelCardData`.
-        results: fields of `EvalResult`, one per measured figure.
+        results: fields of `EvalResult`, one per measured figure; they need "model_name" in the front matter.
         body: the Markdown below.
     """
-    data = ModelCardData(**front_matter, eval_results=[EvalResult(**result) for result in results])
+    # An empty list would be written as a model-index without results.
+    data = ModelCardData(**front_matter, eval_results=[EvalResult(**result) for result in results] or None)
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=False)
     return str(card)

@@ -21,7 +21,9 @@ def check_repository(repo: str) -> None:
 def check_revision(repo: str, revision: str | None) -> None:
     """Raise `HubNotFoundError` unless `revision` can be the name of a branch, tag or commit."""
     if revision is not None and not _REVISION.fullmatch(revision):
-        raise HubNotFoundError(f"{repo}: {shown(revision)} is not a branch, tag or commit")
+        raise HubNotFoundError(
+            f"{repo}: {shown(revision)} is not a branch, tag or commit; write for example main or v1"
+        )
 
 
 def first_pickle(files: Iterable[str]) -> str | None:

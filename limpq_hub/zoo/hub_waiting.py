@@ -10,8 +10,10 @@ tells it to. Within `limited`, and only there, hooks of its HTTP session see to 
   slower does, so that a byte now and then ends too;
 - what cannot connect is not tried again.
 
-Not limited: the look-up of the host's name, and response headers that come byte by byte. Files come by plain HTTP, for
-the client's Xet transfers follow limits of their own.
+Not limited: the look-up of the host's name; response headers that come byte by byte; another process that downloads
+the same file into the same cache, which is waited for; and, as the hooks sit on the session, the requests that remain
+of a question whose session somebody else closes meanwhile, so that the client makes a new one. Files come by plain
+HTTP, for the client's Xet transfers follow limits of their own.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 SECONDS_IN_ALL = 120.0
 SLOWEST_BYTES_PER_S = 10_000
-_USED_UP = re.compile(r"\br\s*=\s*0\s*;\s*t\s*=\s*([0-9]+)", re.ASCII)
+_USED_UP = re.compile(r"\br\s*=\s*0+\s*;\s*t\s*=\s*([0-9]+)", re.ASCII)
 
 
 class _Waiting:
@@ -64,11 +66,12 @@ class _Waiting:
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Refuse to try again what cannot connect; the HTTP library calls this at each of its steps."""
-        # The client would try again with another session, without these limits.
-        if event.endswith((".connect_tcp.failed", ".start_tls.failed")):
+        error = info.get("exception")
+        # The client would try again with another session, without these limits. Ctrl-C is a failed step too.
+        if event.endswith((".connect_tcp.failed", ".start_tls.failed")) and isinstance(error, Exception):
             raise HubUnavailableError(
-                f"{self.where}: the Hub did not answer ({type(info['exception']).__name__}); check the connection, or "
-                "try again later"
+                f"{self.where}: the Hub did not answer ({type(error).__name__}); check the connection, or try again "
+                "later"
             )
 
 
@@ -78,7 +81,14 @@ _INSTALLING = threading.Lock()
 
 @contextmanager
 def limited(session: Any, where: str) -> Iterator[None]:
-    """Limit the requests that this thread sends through an HTTP session of the client; it says nothing meanwhile."""
+    """Limit the requests that this thread sends through an HTTP session of the client; it says nothing meanwhile.
+
+    Args:
+        where: what is asked about, as errors name it.
+
+    Raises:
+        HubUnavailableError: from within, as soon as a request would wait longer than the limits say.
+    """
     with _INSTALLING:
         hooks = session.event_hooks
         if _before not in hooks["request"]:
@@ -112,7 +122,11 @@ class UploadedFile(io.BufferedReader):
         return super().seek(position, whence)
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Return the next bytes: those before them are gone by now."""
+        """Return the next bytes: those before them are gone by now.
+
+        Raises:
+            HubUnavailableError: they went too slowly.
+        """
         data, waiting = super().read(size), _WAITING.get()
         if waiting is not None:
             self._last = waiting.moved(len(data), time.monotonic() if self._last is None else self._last)
@@ -171,7 +185,7 @@ def _pause(response: Any) -> int:
     if response.status_code == 429 and (found := _USED_UP.search(response.headers.get("RateLimit", ""))):
         return int(found[1])
     asked = response.headers.get("Retry-After", "").strip()
-    return int(asked) if response.status_code >= 400 and re.fullmatch("[0-9]{1,9}", asked) else 0
+    return int(asked) if response.status_code >= 400 and re.fullmatch("[0-9]+", asked) else 0
 
 
 def _is_ours_to_say(record: logging.LogRecord) -> bool:

@@ -15,18 +15,20 @@ class Measurement:
 
     Attributes:
         data: name of the data set.
-        images: how many validation images.
+        images: how many images.
+        split: which of the data set; "validation" where nothing else is said.
         seed: of the training or of the choice of calibration images.
     """
 
     data: str | None
     images: int | None
+    split: str
     seed: int | None
     command: str | None
 
     def __str__(self) -> str:
         """Return all but the command, as a table shows it."""
-        images = None if self.images is None else f"{self.images} validation images"
+        images = None if self.images is None else f"{self.images} {self.split} images"
         seed = None if self.seed is None else f"seed {self.seed}"
         return ", ".join(filter(None, (self.data, images, seed))) or "not said"
 
@@ -40,8 +42,10 @@ def measurement_of(entry: Entry, figures: Mapping[str, Any], provenance: object)
         provenance: with "command", "seed" and "data", if it says.
     """
     said = provenance if isinstance(provenance, Mapping) else {}
+    data = said.get("data") if _name(said.get("data")) else entry.indicators.provenance.get("data")
     return Measurement(
-        data=_name(said.get("data")) or _name(entry.indicators.provenance.get("data")),
+        data=_name(data),
+        split=_split(data),
         images=_of_type(figures.get("images"), int),
         seed=_of_type(said.get("seed"), int),
         command=_of_type(said.get("command"), str),
@@ -68,6 +72,12 @@ def joint_measurement(entry: Entry, figures: Mapping[str, Any]) -> Measurement:
 
 def _name(data: object) -> str | None:
     return _of_type(data.get("name"), str) if isinstance(data, Mapping) else None
+
+
+def _split(data: object) -> str:
+    """Return the split that a data record names, "val" by its full name."""
+    split = _of_type(data.get("split"), str) if isinstance(data, Mapping) else None
+    return "validation" if split in (None, "val") else split
 
 
 def _of_type(value: object, kind: type) -> Any:

@@ -178,7 +178,13 @@ def baselines(
 
 
 def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
-    """Return the indicators of a name, of an `indicators.json` file, or as they are."""
+    """Return the indicators of a name, of an `indicators.json` file, or as they are.
+
+    Raises:
+        UnknownModelError: no model has this name, or there is no such file.
+        ArtifactError: the entry or the file is damaged or malformed.
+        HubError: the Hub does not give the entry.
+    """
     if isinstance(model, Indicators):
         return model
     if str(model).endswith(".json"):

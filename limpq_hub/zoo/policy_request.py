@@ -29,7 +29,8 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptio
 
     Raises:
         BudgetError: neither or both are given.
-        PolicyError: the policy is for another network.
+        PolicyError: the policy is malformed, or for another network.
+        ArtifactError: its file is no JSON, or of another format.
     """
     for key in constraints.keys() - SearchOptions.__annotations__.keys():
         raise TypeError(f"{key!r} is not an argument of load or search; see limpq_hub.search")

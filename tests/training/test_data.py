@@ -88,6 +88,7 @@ def test_the_record_of_data_in_folders_is_the_hash_of_its_sorted_names(varied):
     names = "\n".join(sorted(path.relative_to(varied / "val").as_posix() for path in (varied / "val").rglob("*.*")))
     expected = {
         "name": varied.name,
+        "split": "val",
         "validation_images": 24,
         "validation_names_sha256": hashlib.sha256(names.encode()).hexdigest(),
     }

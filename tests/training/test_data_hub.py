@@ -50,7 +50,7 @@ def test_a_table_of_the_datasets_package_is_read_by_index(tables, workers):
     assert [record["id"] for record in class_records(options)] == ["a", "b", "c"]
     record = data_record(options)
     names = "\n".join(f"image {index} of class {index}" for index in range(3))
-    assert (record["validation_images"], record["training_images"]) == (3, 6)
+    assert (record["split"], record["validation_images"], record["training_images"]) == ("validation", 3, 6)
     assert record["validation_names_sha256"] == hashlib.sha256(names.encode()).hexdigest()
 
 

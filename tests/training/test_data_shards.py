@@ -211,6 +211,7 @@ def test_the_record_of_shards_is_the_hash_of_shard_and_member_names(shards):
     names = "\n".join(f"x-val-0.tar/{label}.PNG" for label in range(3))
     assert data_record(options_of("wds/x", "--data-root", str(shards))) == {
         "name": "x",
+        "split": "val",
         "validation_images": 3,
         "validation_names_sha256": hashlib.sha256(names.encode()).hexdigest(),
         "training_images": 6,

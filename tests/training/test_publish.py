@@ -107,6 +107,17 @@ def test_without_a_repository_nothing_is_sent_and_the_next_command_is_told(onlin
     assert online.hub.requests == []
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--tag v1", "--tag=", "--license mit", "--private", "--create-pr", "--revision next", "--base-model you/float"],
+)
+def test_what_only_a_push_takes_is_refused_without_a_repository(runs, tmp_path, option):
+    name = option.split()[0].rstrip("=")
+    with pytest.raises(TrainingError, match=f"^{name} is for what --repo-id publishes; give both, or neither$"):
+        publish.main(["--joint", f"{runs}/joint", "--output", str(tmp_path / "entry"), *option.split()])
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_with_a_repository_the_entry_is_published_as_the_options_say(online, runs, tmp_path, capsys):
     made = ["--joint", f"{runs}/joint", "--checkpoint", f"w4a4={runs}/w4a4", "--output", str(tmp_path / "entry")]

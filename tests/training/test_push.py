@@ -1,20 +1,26 @@
-"""What is known before a training of whether its result can be published: the name, and the rights of the token."""
+"""Publishing as the scripts do it: what is known before a training, and a policy beside those of others after it."""
 
 import argparse
 import re
 
+import _push
 import finetune
 import pytest
-from _push import check_push
+from _push import check_push, push_with_policy
 from huggingface_hub import HfApi
 
 from limpq_hub.errors import (
+    HubMovedError,
     HubNotFoundError,
     HubOfflineError,
+    HubRefusedError,
     HubUnauthorizedError,
     HubUnavailableError,
     TrainingError,
 )
+from limpq_hub.zoo import publishing
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.folder import open_local_folder
 
 
 def check(repo: str | None, policy_name: str | None = None) -> None:
@@ -86,6 +92,22 @@ def test_what_the_hub_says_of_the_token_decides(online, monkeypatch, repo, role,
         check(repo)
 
 
+@pytest.mark.parametrize("said", [{"orgs": None}, {"auth": None}, {"auth": {"accessToken": None}}, {}])
+def test_what_the_hub_leaves_open_about_the_token_does_not_stop_a_push(online, monkeypatch, said):
+    monkeypatch.setattr(HfApi, "whoami", lambda self: {"name": "you", **said})
+    check("you/net")
+    with pytest.raises(HubUnauthorizedError, match="who may not write for lab"):
+        check("lab/net")
+
+
+@pytest.mark.parametrize("said", [None, [], "you", {}, {"name": None}, {"name": 3}])
+def test_an_answer_that_names_nobody_is_damaged(online, monkeypatch, said):
+    monkeypatch.setattr(HfApi, "whoami", lambda self: said)
+    message = "^you/net: what the Hub sent is damaged: no name of whose token it is; try again$"
+    with pytest.raises(HubUnavailableError, match=message):
+        check("you/net")
+
+
 def test_a_hub_that_cannot_be_reached_is_told(online, monkeypatch):
     online.hub.fault("/api/whoami-v2", "unavailable")
     with pytest.raises(HubUnavailableError, match=r"^you/net@main: the Hub did not answer \(503\); try again later"):
@@ -100,3 +122,61 @@ def test_a_training_that_could_not_publish_does_not_start(online, tmp_path):
     with pytest.raises(HubUnauthorizedError, match="who may not write for stranger"):
         finetune.main([*arguments, "stranger/net", "--output", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+# A policy beside those that are published.
+
+
+@pytest.fixture
+def beside(on_hub, tiny, monkeypatch):
+    """A function that publishes the small policy under another name; `meanwhile` runs after the repository was read."""
+    monkeypatch.setattr(publishing, "plot_policy", lambda plan, path: path.write_bytes(b"\x89PNG"))
+    assemble = _push.assemble_entry
+
+    def push(name: str, *meanwhile, entry=None) -> None:
+        waiting = list(meanwhile)
+
+        def assemble_after(*given) -> None:
+            assemble(*given)
+            if waiting:
+                waiting.pop(0)()
+
+        checkpoint = open_local_folder(tiny.folder / "policies/small", "checkpoint")
+        with monkeypatch.context() as patched:
+            patched.setattr(_push, "assemble_entry", assemble_after)
+            push_with_policy(entry or find_entry(tiny.name), name, checkpoint, "you/tiny")
+
+    return push
+
+
+def policies_of(online) -> set[str]:
+    files = [file.split("/") for file in online.hub.files("you/tiny")]
+    return {parts[1] for parts in files if parts[0] == "policies"}
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_two_policies_published_from_one_commit_are_both_there(on_hub, beside, capsys):
+    before = on_hub.hub.references("you/tiny")["refs/heads/main"]
+    beside("first", lambda: beside("second"))
+    assert policies_of(on_hub) == {"small", "large", "first", "second"}
+    history = on_hub.hub.history("you/tiny")
+    assert history.index(before) == 2
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("published ")]
+    assert [line.split(", tag ")[1][:2] for line in said] == ["v1", "v2"]
+    assert history[0] == on_hub.hub.references("you/tiny")["refs/tags/v2"]
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_repository_that_keeps_changing_is_tried_twice_and_left_to_the_others(on_hub, beside):
+    with pytest.raises(HubMovedError, match=r"^you/tiny@main was changed by somebody else meanwhile; nothing was ch"):
+        beside("first", lambda: beside("second"), lambda: beside("third"))
+    assert policies_of(on_hub) == {"small", "large", "second", "third"}
+
+
+def test_a_policy_of_another_network_is_not_published_beside(on_hub, beside, entry_copy, reseal):
+    (entry_copy / "supernet.safetensors").write_bytes(b"another")
+    reseal(entry_copy)
+    before = on_hub.hub.references("you/tiny")
+    with pytest.raises(HubRefusedError, match=r"^you/tiny holds another network than .*; publish in another repos"):
+        beside("first", entry=find_entry(f"local-dir:{entry_copy}"))
+    assert on_hub.hub.references("you/tiny") == before

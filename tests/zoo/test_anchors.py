@@ -1,5 +1,7 @@
 """BatchNorm statistics of anchor policies: which are kept, and which a policy gets."""
 
+import json
+
 import pytest
 import torch
 
@@ -93,6 +95,16 @@ def test_anchors_of_another_format_are_refused_with_what_to_do(tiny, anchored, r
     (anchored / "anchors.json").write_text('{"format": 2, "policies": []}')
     reseal(anchored)
     message = r"anchors\.json: format 2 is not the format 1 that this version reads; upgrade limpq-hub, or fetch"
+    with pytest.raises(ArtifactVersionError, match=message):
+        load(f"local-dir:{anchored}", policy=tiny.joint)
+
+
+def test_an_anchor_of_another_format_is_told_with_its_file_and_what_to_do(tiny, anchored, reseal):
+    content = json.loads((anchored / "anchors.json").read_text())
+    content["policies"][1]["format"] = 2
+    (anchored / "anchors.json").write_text(json.dumps(content))
+    reseal(anchored)
+    message = r"/anchors\.json: not a policy of format 1: found format 2; upgrade limpq-hub$"
     with pytest.raises(ArtifactVersionError, match=message):
         load(f"local-dir:{anchored}", policy=tiny.joint)
 

@@ -92,9 +92,12 @@ def test_the_data_set_is_named_where_the_entry_says_what_it_is(tiny, change):
 )
 def test_a_data_set_of_the_hub_is_named_by_its_id_where_the_command_read_it_there(change, command, dataset):
     provenance = {"command": command, "data": {"name": "tiny-imagenet"}}
+    of_policy = provenance if isinstance(command, str) else {}
+    change("policies/large/config.json", lambda old: old | {"provenance": of_policy})
     card = card_of(change("indicators.json", lambda old: old | {"provenance": provenance}))
     assert card.data.datasets == ([dataset] if dataset else None)
-    assert {result.dataset_type for result in card.data.eval_results} == {dataset or "tiny-imagenet"}
+    # The command of the indicators says nothing of what a policy was measured on.
+    assert [result.dataset_type for result in card.data.eval_results] == ["tiny-imagenet", dataset or "tiny-imagenet"]
     assert {result.dataset_name for result in card.data.eval_results} == {"tiny-imagenet"}
 
 
@@ -127,6 +130,23 @@ def test_beside_each_figure_stand_data_images_and_seed_and_below_the_command_tha
 
 
 @pytest.mark.parametrize(
+    ("split", "shown"),
+    [("test", "test"), ("val", "validation"), ("validation", "validation"), (None, "validation"), (3, "validation")],
+)
+def test_the_split_that_was_measured_on_is_named(change, split, shown):
+    data = {"name": "noise-7"} | ({} if split is None else {"split": split})
+    change("policies/small/config.json", lambda old: old | {"provenance": {"data": data}})
+    # Of the large policy nothing is recorded: it was measured on the data of the indicators.
+    card = card_of(change("indicators.json", lambda old: old | {"provenance": {"data": {"name": "n", "split": "dev"}}}))
+    results = {result.metric_name.rpartition(" ")[2]: result for result in card.data.eval_results}
+    assert (results["small"].dataset_name, results["small"].dataset_split) == ("noise-7", shown)
+    assert (results["large"].dataset_name, results["large"].dataset_split) == ("n", "dev")
+    rows = [line for line in card.text.splitlines() if line.startswith("| fine-tuned: ")]
+    assert f"| noise-7, 400 {shown} images |" in rows[1]
+    assert "| n, 400 dev images, seed 0 |" in rows[0]
+
+
+@pytest.mark.parametrize(
     ("command", "expected"),
     [
         ("training/x.py --data /work/tiny-imagenet --lr 0.1", "training/x.py --data tiny-imagenet --lr 0.1"),
@@ -138,6 +158,11 @@ def test_beside_each_figure_stand_data_images_and_seed_and_below_the_command_tha
         ("training/publish.py --checkpoint 3G=/home/me/out/3G", "training/publish.py --checkpoint 3G=3G"),
         ("training/x.py --weights '/home/me/my nets/float.pt'", "training/x.py --weights float.pt"),
         ("training/x.py --weights 'C:\\Users\\me\\float.pt'", "training/x.py --weights float.pt"),
+        ("training/x.py --weights C:\\Users\\me\\float.pt --lr 1", "training/x.py --weights float.pt --lr 1"),
+        ("training/x.py --data C:\\data\\x", "training/x.py --data x"),
+        ("training/x.py --data=C:\\data\\ --lr 1", "training/x.py --data=data --lr 1"),
+        ('training/x.py --data "C:\\my data\\.x"', "training/x.py --data .x"),
+        ("training/x.py --data /home/me/my\\ data/x", "training/x.py --data x"),
         ("/home/me/limpq/training/x.py --data d", "x.py --data d"),
         ("training/x.py --data '/home/me/d", "training/x.py --data d"),
         *(
@@ -146,6 +171,7 @@ def test_beside_each_figure_stand_data_images_and_seed_and_below_the_command_tha
                 "--model hf-hub:you/net@v1",
                 "--data hfds/zh-plus/tiny-imagenet",
                 "--data torch/cifar10 --push-to-hub you/net",
+                "--push-to-hub=you/net --train-split=a/train --val-split=a/val --base-model=you/float --repo-id=you/x",
                 "--auto-augment rand-m6-mstd0.5 --crop-scale 0.35 1.0",
             )
         ),
@@ -180,6 +206,8 @@ def test_an_entry_of_which_nothing_was_measured_shows_no_percentage(entry_copy, 
     assert not card.data.eval_results
     assert "%" not in card.text
     assert "metrics" not in str(card)
+    assert "model-index" not in str(card)
+    assert card.data.model_name is None
 
 
 def test_every_percentage_of_the_card_was_measured(tiny):
@@ -214,7 +242,7 @@ def test_an_entry_without_policies_has_a_card(entry_copy, reseal):
     shutil.rmtree(entry_copy / "policies")
     reseal(entry_copy)
     card = card_of(f"local-dir:{entry_copy}")
-    assert not card.data.eval_results
+    assert "model-index" not in str(card)
     assert "figures/" not in card.text
     budget = re.search(r'bitops="([^"]+)"', card.text)[1]
     assert search(f"local-dir:{entry_copy}", bitops=budget).optimal

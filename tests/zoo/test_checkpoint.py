@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError
 from limpq_hub.plan.policy import LayerBits, Policy
 from limpq_hub.quant.convert import read_policy
 from limpq_hub.quant.layers import quantized_layers
@@ -221,6 +221,14 @@ def test_a_policy_with_a_malformed_layer_is_refused(check_refused, folder):
     (folder / "policy.json").write_text(json.dumps(content))
     check_refused(
         ArtifactFormatError, rf"policy\.json: layer '{re.escape(LAYER)}': weight bits of 9 cannot be: use a whole"
+    )
+
+
+def test_a_policy_of_another_format_is_told_with_its_file_and_what_to_do(check_refused, folder):
+    content = json.loads((folder / "policy.json").read_text())
+    (folder / "policy.json").write_text(json.dumps(content | {"format": 2}))
+    check_refused(
+        ArtifactVersionError, r"small/policy\.json: not a policy of format 1: found format 2; upgrade limpq-hub$"
     )
 
 

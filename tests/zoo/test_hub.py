@@ -9,7 +9,8 @@ import re
 import shutil
 
 import pytest
-from huggingface_hub import constants, errors
+from huggingface_hub import close_session, constants, errors, set_client_factory
+from huggingface_hub.utils._http import default_client_factory
 
 from limpq_hub import __version__
 from limpq_hub.errors import (
@@ -27,7 +28,7 @@ from limpq_hub.errors import (
     UnknownModelError,
     UnsafeFileError,
 )
-from limpq_hub.zoo import hub
+from limpq_hub.zoo import hub, hub_upload
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.loading import load
 
@@ -178,12 +179,12 @@ REFUSED = "the Hub answered {}; give a token that may do this: run `hf auth logi
         *(("HfHubHTTPError", status, HubUnauthorizedError, REFUSED.format(status)) for status in (401, 403)),
         *(
             ("HfHubHTTPError", status, HubRefusedError, f"the Hub answered {status}: 'no'; nothing was changed")
-            for status in (400, 409, 422)
+            for status in (400, 402, 405, 409, 410, 413, 422, 451)
         ),
         ("HfHubHTTPError", 412, HubRefusedError, "was changed by somebody else meanwhile; nothing was changed; push"),
         *(
             ("HfHubHTTPError", status, HubUnavailableError, f"the Hub did not answer ({status}); try again later")
-            for status in (429, 500, 502, 503, 504)
+            for status in (408, 425, 429, 500, 502, 503, 504)
         ),
         *(
             (name, 0, HubUnavailableError, f"the Hub did not answer ({name}); check the connection, or try again later")
@@ -228,6 +229,24 @@ def test_what_the_client_itself_refuses_becomes_an_error_of_this_library(
     monkeypatch.setattr(hub.HfApi, "model_info", refuse)
     with pytest.raises(expected, match=re.escape(message)):
         find_entry("hf-hub:nobody/tiny", cache_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_says_what_the_hub_says(monkeypatch, status):
+    said = "Your plan does not allow this"
+
+    def refuse(*given, **named):
+        error = hub_answer("HfHubHTTPError", status)
+        error.server_message = said
+        raise error
+
+    monkeypatch.setattr(hub.HfApi, "whoami", refuse)
+    with pytest.raises(HubUnauthorizedError) as caught:
+        hub.token_holder("you/tiny")
+    assert str(caught.value) == (
+        f"you/tiny@main: the Hub answered {status}: {said!r}; give a token that may do this: run `hf auth login`, or "
+        "set HF_TOKEN"
+    )
 
 
 def test_a_commit_is_not_asked_for(monkeypatch):
@@ -376,10 +395,10 @@ def test_a_cache_that_cannot_be_written_is_told_as_that(on_hub, monkeypatch, tmp
     entry = find_entry("hf-hub:you/tiny", cache_dir=on_hub.cache)
 
     def full(*given, **named):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "blobs/x.incomplete")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{on_hub.cache}/blobs/x.incomplete")
 
     monkeypatch.setattr(hub, "hf_hub_download", full)
-    with pytest.raises(HubCacheError, match=r"the cache 'blobs/x\.incomplete' cannot be written \(No space left on"):
+    with pytest.raises(HubCacheError, match=r"the cache '.* cannot be written \(No space left on"):
         entry.folder.read("indicators.json")
 
 
@@ -393,8 +412,74 @@ def test_a_damaged_file_that_cannot_be_repaired_for_want_of_space_is_told_as_tha
         return download(*given, **named)
 
     monkeypatch.setattr(hub, "hf_hub_download", full)
-    with pytest.raises(HubCacheError, match=r"the cache of the Hub cannot be written \(No space left on device\)"):
+    message = (
+        f"nobody/tiny@{COMMIT}: a file on this machine cannot be read or written (No space left on device); free "
+        "space, or name another folder by cache_dir or HF_HUB_CACHE"
+    )
+    with pytest.raises(HubCacheError, match=f"^{re.escape(message)}$"):
         entry.folder.read("indicators.json")
+
+
+def test_a_file_that_is_none_of_the_cache_is_not_called_one(on_hub, monkeypatch, tmp_path):
+    token = tmp_path / "token"
+
+    def closed(*given, **named):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(token))
+
+    monkeypatch.setattr(hub.HfApi, "list_repo_refs", closed)
+    with pytest.raises(HubUnavailableError) as caught:
+        hub.tags_of("you/tiny")
+    assert str(caught.value) == (
+        f"you/tiny@main: {str(token)!r} cannot be read or written (Permission denied); check its owner and its rights"
+    )
+
+
+def test_certificates_that_cannot_be_read_are_told_as_that(online, monkeypatch, tmp_path):
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    close_session()
+    with pytest.raises(HubUnavailableError) as caught:
+        hub.tags_of("you/tiny")
+    assert str(caught.value) == (
+        "you/tiny@main: the certificates cannot be read (No such file or directory); check what SSL_CERT_FILE and "
+        "SSL_CERT_DIR name, or unset both"
+    )
+
+
+def test_a_proxy_that_cannot_be_is_told_as_that(online, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "foo://proxy:1")
+    close_session()
+    with pytest.raises(HubUnavailableError, match=r"^you/tiny@main: no connection can be set up \(.*foo://.*\); check"):
+        hub.tags_of("you/tiny")
+
+
+QUESTIONS = {
+    "commit": lambda folder: hub.resolve_commit("you/tiny", None, str(folder / "cache"), None),
+    "list of files": lambda folder: hub.refuse_pickles("you/tiny", COMMIT, None),
+    "list": lambda folder: hub.list_repositories("you"),
+    "tags": lambda folder: hub.tags_of("you/tiny"),
+    "holder": lambda folder: hub.token_holder("you/tiny"),
+    "upload": lambda folder: hub_upload.upload_folder(folder, "you/tiny", message="m"),
+}
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "[null]", "3", '"text"', '{"sha": 3}', "[" * 5000])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_an_answer_of_another_shape_is_one_error_or_an_empty_list(online, tmp_path, question, content):
+    client = importlib.import_module(errors.HTTPError.__module__.partition(".")[0])
+    (tmp_path / "config.json").write_text("{}")
+    answer = client.MockTransport(lambda request: client.Response(200, text=content))
+    close_session()
+    set_client_factory(lambda: client.Client(transport=answer))
+    try:
+        if "list" in question and content in ("[]", "{}"):
+            assert not QUESTIONS[question](tmp_path)
+            return
+        with pytest.raises(HubUnavailableError) as caught:
+            QUESTIONS[question](tmp_path)
+    finally:
+        set_client_factory(default_client_factory)
+    assert re.match(r"(you/tiny(@\w+)?|the models of you): what the Hub sent is damaged", str(caught.value))
+    assert "\n" not in str(caught.value)
 
 
 def test_the_repositories_of_an_owner_are_those_made_for_this_library(online):

@@ -19,7 +19,7 @@ from limpq_hub.errors import (
     LimpqError,
 )
 from limpq_hub.zoo import hub as client
-from limpq_hub.zoo import hub_waiting
+from limpq_hub.zoo import hub_upload, hub_waiting
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.loading import load
 
@@ -53,9 +53,9 @@ COLD = {
     "revision not found": ABSENT,
     "entry not found": LACKS,
     "unauthorised": ABSENT,
-    "invalid token": of(UNAUTHORIZED, 401),
+    "invalid token": of(UNAUTHORIZED, "401: 'Invalid credentials in Authorization header'"),
     "gated": GATED,
-    "forbidden": of(UNAUTHORIZED, 403),
+    "forbidden": of(UNAUTHORIZED, "403: 'Forbidden: this token lacks the permission'"),
     "rate limited": of(BUSY, 429),
     "server error": of(BUSY, 500),
     "unavailable": of(BUSY, 503),
@@ -213,8 +213,8 @@ QUESTIONS = {
     "file anew": lambda folder: client.fetch_file("you/tiny", "a.json", COMMIT, str(folder / "c"), None, anew=True),
     "list": lambda folder: client.list_repositories("you"),
     "tags": lambda folder: client.tags_of("you/tiny"),
-    "tag": lambda folder: client.create_tag("you/tiny", "v1", COMMIT),
-    "upload": lambda folder: client.upload_folder(folder, "you/tiny", message="m"),
+    "tag": lambda folder: hub_upload.create_tag("you/tiny", "v1", COMMIT),
+    "upload": lambda folder: hub_upload.upload_folder(folder, "you/tiny", message="m"),
 }
 
 

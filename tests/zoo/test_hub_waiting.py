@@ -3,12 +3,16 @@
 import io
 import logging
 import math
+import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import close_session, constants, get_session
+from huggingface_hub import close_session, constants, get_session, set_client_factory
+from huggingface_hub.utils._http import default_client_factory
 
 from limpq_hub.errors import HubOfflineError, HubUnavailableError
 from limpq_hub.zoo import hub, hub_waiting
@@ -17,6 +21,17 @@ from limpq_hub.zoo.publishing import push_entry
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 WEIGHTS = "policies/large/model.safetensors"
+
+
+@contextmanager
+def answering(factory: Callable[[], object]) -> Iterator[None]:
+    """Let the client of the Hub make its sessions another way."""
+    close_session()
+    set_client_factory(factory)
+    try:
+        yield
+    finally:
+        set_client_factory(default_client_factory)
 
 
 @pytest.fixture
@@ -182,6 +197,41 @@ def test_without_a_network_a_question_fails_at_once_and_silently(online, monkeyp
         question()
     assert online.pauses == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_while_connecting_is_ctrl_c(online, monkeypatch):
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    close_session()
+    monkeypatch.setattr(socket, "create_connection", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hub.tags_of("you/tiny")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (503, {"Retry-After": "12345678901"}, "12345678901"),
+        (429, {"Retry-After": " 999999999 "}, "999999999"),
+        (429, {"RateLimit": '"api";r=00;t=3600'}, "3600"),
+        (429, {"RateLimit": '"api" ; r = 0 ; t = 3600'}, "3600"),
+    ],
+)
+def test_a_pause_of_any_length_that_is_too_long_is_told_at_once(online, monkeypatch, status, headers, seconds):
+    client = pytest.importorskip(type(get_session()).__module__.partition(".")[0])
+    answer = client.MockTransport(lambda request: client.Response(status, headers=headers))
+    with answering(lambda: client.Client(transport=answer)), pytest.raises(HubUnavailableError) as caught:
+        hub.list_repositories("you")
+    assert str(caught.value) == (
+        f"the models of you: the Hub did not answer ({status}) and asks to wait {seconds} s; try again then"
+    )
+    assert online.pauses == []
+
+
+@pytest.mark.parametrize("headers", [{"RateLimit": '"api";r=10;t=3600'}, {"Retry-After": "Wed, 21 Oct 2099"}, {}])
+def test_an_answer_that_asks_for_no_pause_is_not_taken_for_one(headers):
+    assert hub_waiting._pause(SimpleNamespace(status_code=429, headers=headers)) == 0
 
 
 def test_the_client_says_nothing_within_a_question_of_ours_and_all_it_has_to_say_outside(on_hub, monkeypatch):

@@ -12,6 +12,7 @@ import torch
 from limpq_hub import LayerBits, Policy, load, search
 from limpq_hub.errors import (
     ArtifactError,
+    ArtifactVersionError,
     BudgetError,
     InfeasibleBudgetError,
     LimpqError,
@@ -186,7 +187,7 @@ def test_a_policy_file_that_is_missing_or_malformed_is_named(tiny, tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(LimpqError, match=r"broken\.json is not JSON: "):
         load(tiny.name, policy=tmp_path / "broken.json")
-    with pytest.raises(PolicyError, match="not a policy of format 1: found format 2"):
+    with pytest.raises(ArtifactVersionError, match="^not a policy of format 1: found format 2; upgrade limpq-hub$"):
         load(tiny.name, policy={"format": 2})
     (tmp_path / "list.json").write_text("[1, 2]")
     with pytest.raises(PolicyError, match=r"policy=\[1, 2\]: give a Policy, a Plan, or the content or path"):

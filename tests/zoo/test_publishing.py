@@ -10,15 +10,14 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save
 
 from limpq_hub.errors import (
-    ArtifactError,
     ArtifactIntegrityError,
     HubError,
+    HubMovedError,
     HubNotFoundError,
     HubRefusedError,
     HubUnauthorizedError,
     HubUnavailableError,
     LimpqError,
-    PolicyError,
 )
 from limpq_hub.zoo import publishing
 from limpq_hub.zoo.catalog import find_entry
@@ -146,7 +145,10 @@ def test_a_checkpoint_whose_policy_is_another_one_is_refused_and_nothing_sent(on
     text = (entry_copy / "policies/large/policy.json").read_text()
     (entry_copy / "policies/small/policy.json").write_text(text)
     reseal(entry_copy / "policies" / "small")
-    with pytest.raises((PolicyError, ArtifactError), match="policy small is not the one its checkpoint describes"):
+    message = (
+        rf"^local-dir:{entry_copy}: policy small is not the one its checkpoint describes; fetch the artifact again$"
+    )
+    with pytest.raises(ArtifactIntegrityError, match=message):
         push_entry(find_entry(f"local-dir:{entry_copy}"), REPO)
     assert sent(online) == []
 
@@ -207,7 +209,9 @@ def test_who_may_not_write_can_propose(online, tiny):
 
 def test_who_may_not_write_is_told_so_and_nothing_changes(online, tiny, monkeypatch):
     before = online.hub.commit("nobody/net", {"README.md": b"#"})
-    with pytest.raises(HubUnauthorizedError, match=r"nobody/net@main: the Hub answered 403; give a token that may do"):
+    with pytest.raises(
+        HubUnauthorizedError, match=r"nobody/net@main: the Hub answered 403: 'Forbidden: .*'; give a token"
+    ):
         push_entry(find_entry(tiny.name), "nobody/net")
     assert online.hub.references("nobody/net") == {"refs/heads/main": before}
     with pytest.raises(HubUnauthorizedError, match="the Hub answered 401"):
@@ -302,6 +306,22 @@ def test_a_branch_that_moves_before_the_commit_is_not_overwritten(online, tiny, 
     assert str(caught.value) == f"{REPO}@main was changed by somebody else meanwhile; nothing was changed; push again"
     assert online.hub.references(REPO)["refs/heads/main"] == other
     assert push_entry(changed, REPO).tag == "v2"
+
+
+def test_a_push_of_what_was_built_from_an_older_commit_is_refused_and_nothing_sent(online, tiny, changed):
+    first = push_entry(find_entry(tiny.name), REPO)
+    second = push_entry(changed, REPO, expected=first.commit)
+    assert second.tag == "v2"
+    before = online.hub.references(REPO)
+    for branch in (None, "main"):
+        online.hub.requests.clear()
+        with pytest.raises(HubMovedError) as caught:
+            push_entry(find_entry(tiny.name), REPO, branch=branch, expected=first.commit)
+        message = f"{REPO}@main was changed by somebody else meanwhile; nothing was changed; push again"
+        assert str(caught.value) == message
+        assert isinstance(caught.value, HubRefusedError)
+        assert not [line for line in sent(online) if line.startswith("PUT") or "/commit/" in line]
+        assert online.hub.references(REPO) == before
 
 
 def test_what_would_be_sent_can_be_written_without_a_hub(tiny, tmp_path):

@@ -1,0 +1,66 @@
+"""The seal of a folder: the bytes of its `config.json`, which hold a sha256 of their own content. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, shown
+from limpq_hub.plan.jsonfile import parse_json
+
+FORMAT = 1
+_SEAL = "config_sha256"
+
+
+def sealed(content: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a `config.json`: its content, and last the sha256 of it.
+
+    Args:
+        content: with "format" and "kind", without the sha256.
+    """
+    return _canonical({**content, _SEAL: _digest(content)})
+
+
+def unsealed(data: bytes, label: str, kind: str, advice: str) -> dict[str, Any]:
+    """Return the content of a `config.json`, verified, without its sha256.
+
+    Args:
+        label: what to call the file in an error.
+        kind: "entry" or "checkpoint".
+        advice: what an error says to do.
+
+    Raises:
+        ArtifactFormatError: the file is of another kind or format, or not sealed.
+        ArtifactIntegrityError: it is no JSON, or was changed.
+    """
+    try:
+        content = parse_json(data, label)
+    except ArtifactFormatError as error:
+        raise ArtifactIntegrityError(f"{error}; {advice}") from None
+    _check_format(content, label, advice)
+    seal = content.pop(_SEAL, None)
+    if seal != _digest(content) or data != _canonical({**content, _SEAL: seal}):
+        raise ArtifactIntegrityError(f"{label} was changed after it was written; {advice}")
+    if content["kind"] != kind:
+        raise ArtifactFormatError(f"{label}: this is a {shown(content['kind'])} folder, not a {kind!r} folder")
+    return content
+
+
+def _check_format(content: Any, label: str, advice: str) -> None:
+    """Raise `ArtifactFormatError` unless a `config.json` is of our format."""
+    found = content.get("format") if isinstance(content, dict) else None
+    wrong = f"{label}: format {shown(found)} is not the format {FORMAT} that this version reads"
+    if type(found) is not int or "kind" not in content:
+        raise ArtifactFormatError(f"{wrong}; is it an artifact of limpq-hub?")
+    if found != FORMAT:
+        raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub, or {advice}")
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(content)).hexdigest()
