@@ -53,10 +53,12 @@ def export_entry(
         provenance=record,
     )
     if options.alpha is None:
+        print("trained; now measuring which alpha is best", flush=True)
         indicators, measured = with_measured_alpha(indicators, Nearness(supernet, network, images))
         indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
     save_float_network(options.output, network)
     save_entry(options.output, supernet, indicators, classes)
+    print("now the BatchNorm statistics at policies over the range of budgets", flush=True)
     # What is shipped is in half precision: its statistics are measured on what is shipped.
     shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(images[0].device)
     save_anchors(options.output, shipped, anchor_policies(indicators, options.anchor_gap), images)

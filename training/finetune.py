@@ -99,6 +99,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if accelerator.is_main_process:
             save_checkpoint(options.output, model, plan.costs, metrics=metrics, provenance=record)
             print(f"top-1 {metrics['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {options.output}")
+            if not options.push_to_hub:
+                print(
+                    f"next: python training/publish.py --joint FOLDER_OF_INDICATORS --checkpoint "
+                    f"{policy_name}={options.output} --output out/my-entry"
+                )
             if options.push_to_hub:
                 checkpoint = open_local_folder(options.output, "checkpoint")
                 push_with_policy(

@@ -89,7 +89,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             "data": data_record(options),
         }
         write_json(options.output, content)
-        print(f"figures in {options.output}; next: training/publish.py --front {options.output}")
+        local = options.model.startswith("local-dir:")
+        joint = options.model.removeprefix("local-dir:") if local else "FOLDER_OF_INDICATORS"
+        print(f"figures in {options.output}")
+        print(f"next: python training/publish.py --joint {joint} --front {options.output} --output out/my-entry")
     finish(accelerator)
 
 

@@ -138,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         images = [batch.to(accelerator.device) for batch in images]
         if accelerator.is_main_process:
             export_entry(options, supernet, network, costs, classes, images, record)
+            print("now validating the float network", flush=True)
         accelerator.wait_for_everyone()
         shipped = load_float_network(open_local_folder(options.output, "entry")).to(accelerator.device)
         measured = evaluate(accelerator, shipped, validation_loader(options, spec))

@@ -64,7 +64,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_bytes(options.output / "model.safetensors", tensors_to_bytes(model.state_dict()))
             record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
             write_json(options.output / "metrics.json", metrics | record)
-            print(f"top-1 {metrics['top1']:.2f} %; weights in {options.output}/model.safetensors")
+            weights = f"{options.output}/model.safetensors"
+            print(f"top-1 {metrics['top1']:.2f} %; weights in {weights}")
+            print(
+                f"next: accelerate launch training/indicators.py --model {options.model} --input-size "
+                f"{options.input_size} --data {options.data} --weights {weights} --output out/joint"
+            )
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     entry = find_entry(f"local-dir:{options.output}")
     size = sum(listed["bytes"] for listed in entry.folder.config["files"].values())
-    print(f"{options.output}: {len(entry.published)} policies, {size / 1e6:.1f} MB in all")
+    count = len(entry.published)
+    print(f"{options.output}: {count} {'policy' if count == 1 else 'policies'}, {size / 1e6:.1f} MB in all")
     if options.repo_id:
         push(
             entry,

@@ -63,8 +63,9 @@ def asked(
     try:
         with limited(session, _place(repo, revision)):
             return ask()
-    except HubError:
-        raise
+    except HubError as error:
+        # Without the frames of the client, in which it was raised.
+        raise error.with_traceback(None) from None
     # JSON of another shape than expected becomes one of the last three within the client.
     except (HTTPError, OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError) as error:
         raise _as_our_error(repo, revision, file, cache_dir, error) from None

@@ -67,7 +67,9 @@ def test_without_budgets_the_front_spans_the_whole_range(runs, hard_data, tmp_pa
     least, most = (sum(layer["macs"] * (64 if layer["fixed"] else bits * bits) for layer in layers) for bits in (2, 6))
     records = json.loads((tmp_path / "front.json").read_text())["joint"]
     assert [record["bitops"] for record in records] == [least, least, most, most]
-    *lines, last = capsys.readouterr().out.splitlines()
-    assert last == f"figures in {tmp_path}/front.json; next: training/publish.py --front {tmp_path}/front.json"
+    *lines, where, last = capsys.readouterr().out.splitlines()
+    assert where == f"figures in {tmp_path}/front.json"
+    publish = f"python training/publish.py --joint {runs}/joint --front {tmp_path}/front.json --output out/my-entry"
+    assert last == f"next: {publish}"
     for line, shipped, adapted in zip(lines[-2:], records[::2], records[1::2], strict=True):
         assert line.endswith(f"BitOps: top-1 {shipped['top1']:.2f} %, recalibrated {adapted['top1']:.2f} %")
