@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
 
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError, shown
 from limpq_hub.plan.budget import Budget, LatencyTable, enough_bitops, enough_size
@@ -21,9 +20,6 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
     """Return the rows of the integer programme, one per constraint that adds up over layers."""
     costs, rows = indicators.costs, []
 
-    def add(constraint: str, coefficients: Coefficients, limit: int, **texts: Any) -> None:
-        rows.append(Row(constraint, coefficients, limit, **texts))
-
     def sizes() -> Coefficients:
         return _products(units, lambda name: costs[name].weights, lambda bits: bits.weight)
 
@@ -32,54 +28,62 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
         if isinstance(limit, LayerBits):
             uniform = Policy.uniform(indicators.model, costs, limit.weight, limit.activation)
             limit = total_bitops(costs, uniform, counting)
-        add(
-            "bitops",
-            _products(units, lambda name: costs[name].macs_counted(counting), bitops_per_mac),
-            limit,
-            requested=Fraction(limit),
-            value_of=int,
-            text_of=enough_bitops,
-            advice="or more, or a smaller input",
+        rows.append(
+            Row(
+                "bitops",
+                _products(units, lambda name: costs[name].macs_counted(counting), bitops_per_mac),
+                limit,
+                requested=Fraction(limit),
+                value_of=int,
+                text_of=enough_bitops,
+                advice="or more, or a smaller input",
+            )
         )
     if budget.size is not None:
-        add(
-            "size",
-            sizes(),
-            budget.size * 8,
-            requested=Fraction(budget.size),
-            value_of=lambda bits: -(-bits // 8),
-            text_of=lambda bits: enough_size(-(-bits // 8)),
-            advice="or more",
+        rows.append(
+            Row(
+                "size",
+                sizes(),
+                budget.size * 8,
+                requested=Fraction(budget.size),
+                value_of=lambda bits: -(-bits // 8),
+                text_of=lambda bits: enough_size(-(-bits // 8)),
+                advice="or more",
+            )
         )
     if budget.compression is not None:
         float_bits = FLOAT_BITS * sum(cost.weights for cost in costs.values())
-        add(
-            "compression",
-            sizes(),
-            math.floor(float_bits / budget.compression),
-            requested=budget.compression,
-            value_of=lambda bits: _float_below(Fraction(float_bits, bits)),
-            text_of=lambda bits: _ratio_text(float_bits, bits),
-            advice="or less",
+        rows.append(
+            Row(
+                "compression",
+                sizes(),
+                math.floor(float_bits / budget.compression),
+                requested=budget.compression,
+                value_of=lambda bits: _float_below(Fraction(float_bits, bits)),
+                text_of=lambda bits: _ratio_text(float_bits, bits),
+                advice="or less",
+            )
         )
     if budget.latency is not None:
         table, limit = budget.latency
         times = {name: _times(table, name, units) for name in table}
         scale = math.lcm(limit.denominator, *(time.denominator for row in times.values() for time in row.values()))
-        add(
-            "latency",
-            tuple(
+        rows.append(
+            Row(
+                "latency",
                 tuple(
-                    int(scale * sum(times[name][bits] for name in unit.layers if name in times))
-                    for bits in unit.options
-                )
-                for unit in units
-            ),
-            int(limit * scale),
-            requested=limit,
-            value_of=lambda total: _float_above(Fraction(total, scale)),
-            text_of=lambda total: decimal_above(Fraction(total, scale)),
-            advice="or more",
+                    tuple(
+                        int(scale * sum(times[name][bits] for name in unit.layers if name in times))
+                        for bits in unit.options
+                    )
+                    for unit in units
+                ),
+                int(limit * scale),
+                requested=limit,
+                value_of=lambda total: _float_above(Fraction(total, scale)),
+                text_of=lambda total: decimal_above(Fraction(total, scale)),
+                advice="or more",
+            )
         )
     return rows
 
