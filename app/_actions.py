@@ -25,7 +25,7 @@ from _zoo import (
     rival_policies,
 )
 
-from limpq_hub.plan.result import Plan
+from limpq_hub.plan.plan import Plan
 
 TOP = 5
 

@@ -69,7 +69,7 @@ def _key(model: str, policy: Policy | None) -> tuple[str, str]:
 
 def _load(model: str, policy: Policy | None) -> nn.Module:
     # torch comes with these: the page is up before it is needed.
-    from limpq_hub.zoo.entry import load_float_network
+    from limpq_hub.zoo.entry_folder import load_float_network
     from limpq_hub.zoo.loading import NotFineTunedWarning, load
 
     if policy is None:

@@ -9,8 +9,8 @@ from _zoo import entry_of, learned_plan, plan_of, published_budgets, published_p
 
 from limpq_hub.errors import BudgetError, PolicyError
 from limpq_hub.plan.jsonfile import parse_json
+from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.result import Plan
 from limpq_hub.zoo.policy_request import plan_for
 
 LEARNED, UPLOADED = "learned, at this budget", "a policy.json of yours"

@@ -11,8 +11,8 @@ from _texts import term
 from _zoo import Accuracy
 
 from limpq_hub.plan.costs import FLOAT_BITS, Costs
+from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.result import Plan
 
 NONE = "–"
 

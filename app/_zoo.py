@@ -9,10 +9,10 @@ from _request import Request
 
 from limpq_hub import baselines, frontier, search
 from limpq_hub.plan.budget import enough_bitops
+from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.result import Plan
 from limpq_hub.zoo.catalog import find_entry, list_models
-from limpq_hub.zoo.entry_facts import Entry
+from limpq_hub.zoo.entry import Entry
 
 SEARCH_LIMIT_S = 5
 FRONT_POINTS = 100

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from limpq_hub.errors import InfeasibleBudgetError, LimpqError
     from limpq_hub.plan.budget import Budget
     from limpq_hub.plan.indicators import Indicators
+    from limpq_hub.plan.plan import Plan
     from limpq_hub.plan.policy import LayerBits, Policy
-    from limpq_hub.plan.result import Plan
     from limpq_hub.quant.convert import set_policy_, to_quantized, to_supernet
     from limpq_hub.zoo.catalog import list_models
     from limpq_hub.zoo.loading import load
@@ -33,7 +33,7 @@ _HOMES = {
     "InfeasibleBudgetError": "limpq_hub.errors",
     "LayerBits": "limpq_hub.plan.policy",
     "LimpqError": "limpq_hub.errors",
-    "Plan": "limpq_hub.plan.result",
+    "Plan": "limpq_hub.plan.plan",
     "Policy": "limpq_hub.plan.policy",
     "baselines": "limpq_hub.zoo.planning",
     "frontier": "limpq_hub.zoo.planning",

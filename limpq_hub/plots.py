@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from limpq_hub.errors import OutputError, shown
 from limpq_hub.plan.budget import format_bitops
-from limpq_hub.plan.result import Plan
+from limpq_hub.plan.plan import Plan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -72,7 +72,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     from limpq_hub.quant.convert import read_indicators, select_policy, to_supernet
     from limpq_hub.quant.profile import profile_module
     from limpq_hub.zoo.checkpoint import save_checkpoint
-    from limpq_hub.zoo.entry import save_entry, seal_entry
+    from limpq_hub.zoo.entry_folder import save_entry, seal_entry
     from limpq_hub.zoo.network import NetworkSpec
 
     generator = torch.Generator().manual_seed(0)
@@ -149,7 +149,7 @@ def float_network(tiny: Tiny) -> Any:
 @pytest.fixture
 def with_float(entry_copy: Path, float_network: Any, tiny: Tiny) -> Path:
     """The copy of the tiny entry with its float network, sealed."""
-    from limpq_hub.zoo.entry import save_float_network, seal_entry
+    from limpq_hub.zoo.entry_folder import save_float_network, seal_entry
     from limpq_hub.zoo.network import NetworkSpec
 
     save_float_network(entry_copy, float_network)

@@ -18,7 +18,7 @@ from limpq_hub.errors import InfeasibleBudgetError
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.zoo.catalog import BUNDLED, find_entry
-from limpq_hub.zoo.entry import load_float_network
+from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.loading import NotFineTunedWarning
 
 VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "tiny-imagenet-val.tar.gz"

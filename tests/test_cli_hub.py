@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import close_session, constants
 
 from limpq_hub.cli import main
-from limpq_hub.zoo import publishing
+from limpq_hub.zoo.hub import publishing
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 CARD = b"---\nlibrary_name: limpq-hub\ntags:\n- limpq-hub\n---\n"

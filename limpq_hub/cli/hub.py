@@ -52,7 +52,7 @@ def _pull(options: argparse.Namespace) -> None:
 def _push(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
     from limpq_hub.zoo.folder_copy import replaced_folder
-    from limpq_hub.zoo.publishing import push_entry, write_repository
+    from limpq_hub.zoo.hub.publishing import push_entry, write_repository
 
     entry = find_entry(options.model)
     card = {"license": options.license, "base_model": options.base_model}

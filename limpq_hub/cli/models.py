@@ -46,7 +46,7 @@ def _list(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry, list_models
 
     if options.hub:
-        from limpq_hub.zoo.hub import list_repositories
+        from limpq_hub.zoo.hub.repository import list_repositories
 
         names = [
             f"hf-hub:{repo}" for repo in list_repositories(options.hub) if fnmatchcase(repo, f"*/{options.pattern}")

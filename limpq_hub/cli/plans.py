@@ -23,9 +23,9 @@ from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plots import check_figure_path, plot_front, plot_policy
 
 if TYPE_CHECKING:
+    from limpq_hub.plan.plan import Plan
     from limpq_hub.plan.policy import Policy
-    from limpq_hub.plan.result import Plan
-    from limpq_hub.zoo.entry_facts import Entry
+    from limpq_hub.zoo.entry import Entry
 
 
 def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -114,7 +114,7 @@ def _frontier(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from rich.markup import escape
 
-    from limpq_hub.plan.result import Plan
+    from limpq_hub.plan.plan import Plan
     from limpq_hub.zoo.planning import baselines, indicators_of, search
 
     given, entry = search_arguments(options), _entry(options.model)

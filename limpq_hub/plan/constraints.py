@@ -11,12 +11,14 @@ from limpq_hub.errors import BudgetError, InfeasibleBudgetError, shown
 from limpq_hub.plan.budget import Budget, LatencyTable, enough_bitops, enough_size
 from limpq_hub.plan.costs import FLOAT_BITS, Counting, bitops_per_mac, total_bitops
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_groups import LayerGroup, units_of
+from limpq_hub.plan.linear_constraint import Coefficients, LinearConstraint, decimal_above
 from limpq_hub.plan.policy import LayerBits, Policy
-from limpq_hub.plan.row import Coefficients, Row, decimal_above
-from limpq_hub.plan.units import Unit, units_of
 
 
-def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], counting: Counting) -> list[Row]:
+def rows_of(
+    indicators: Indicators, budget: Budget, units: Sequence[LayerGroup], counting: Counting
+) -> list[LinearConstraint]:
     """Return the rows of the integer programme, one per constraint that adds up over layers."""
     costs, rows = indicators.costs, []
 
@@ -29,7 +31,7 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
             uniform = Policy.uniform(indicators.model, costs, limit.weight, limit.activation)
             limit = total_bitops(costs, uniform, counting)
         rows.append(
-            Row(
+            LinearConstraint(
                 "bitops",
                 _products(units, lambda name: costs[name].macs_counted(counting), bitops_per_mac),
                 limit,
@@ -41,7 +43,7 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
         )
     if budget.size is not None:
         rows.append(
-            Row(
+            LinearConstraint(
                 "size",
                 sizes(),
                 budget.size * 8,
@@ -54,7 +56,7 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
     if budget.compression is not None:
         float_bits = FLOAT_BITS * sum(cost.weights for cost in costs.values())
         rows.append(
-            Row(
+            LinearConstraint(
                 "compression",
                 sizes(),
                 math.floor(float_bits / budget.compression),
@@ -69,7 +71,7 @@ def rows_of(indicators: Indicators, budget: Budget, units: Sequence[Unit], count
         times = {name: _times(table, name, units) for name in table}
         scale = math.lcm(limit.denominator, *(time.denominator for row in times.values() for time in row.values()))
         rows.append(
-            Row(
+            LinearConstraint(
                 "latency",
                 tuple(
                     tuple(
@@ -107,7 +109,7 @@ def fits_of(indicators: Indicators, budget: Budget, counting: Counting = "exact"
     return fits
 
 
-def within_activation_memory(indicators: Indicators, budget: Budget, units: Sequence[Unit]) -> list[Unit]:
+def within_activation_memory(indicators: Indicators, budget: Budget, units: Sequence[LayerGroup]) -> list[LayerGroup]:
     """Return the units without the options whose layer input is larger than the budget allows.
 
     Raises:
@@ -118,10 +120,12 @@ def within_activation_memory(indicators: Indicators, budget: Budget, units: Sequ
         return list(units)
     costs = indicators.costs
 
-    def bytes_of(unit: Unit, bits: LayerBits) -> int:
+    def bytes_of(unit: LayerGroup, bits: LayerBits) -> int:
         return max(costs[name].activation_bytes(bits) for name in unit.layers)
 
-    kept = [Unit(unit.layers, tuple(bits for bits in unit.options if bytes_of(unit, bits) <= limit)) for unit in units]
+    kept = [
+        LayerGroup(unit.layers, tuple(bits for bits in unit.options if bytes_of(unit, bits) <= limit)) for unit in units
+    ]
     if all(unit.options for unit in kept):
         return kept
     minimum = max(min(bytes_of(unit, bits) for bits in unit.options) for unit in units)
@@ -137,7 +141,7 @@ def within_activation_memory(indicators: Indicators, budget: Budget, units: Sequ
 
 
 def _products(
-    units: Sequence[Unit], amount_of: Callable[[str], int], factor_of: Callable[[LayerBits], int]
+    units: Sequence[LayerGroup], amount_of: Callable[[str], int], factor_of: Callable[[LayerBits], int]
 ) -> Coefficients:
     """Return, for each unit, what its layers have times the factor of each of its options."""
     found: list[tuple[int, ...]] = []
@@ -149,7 +153,7 @@ def _products(
     return tuple(found)
 
 
-def _times(table: LatencyTable, name: str, units: Sequence[Unit]) -> dict[LayerBits, Fraction]:
+def _times(table: LatencyTable, name: str, units: Sequence[LayerGroup]) -> dict[LayerBits, Fraction]:
     unit = next((unit for unit in units if name in unit.layers), None)
     if unit is None:
         raise BudgetError(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from limpq_hub.plan.budget import format_bitops, format_size
 from limpq_hub.plan.costs import total_bitops, total_size_bits
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_groups import LayerGroup, units_of
+from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import LayerBits, Policy
-from limpq_hub.plan.result import Plan
-from limpq_hub.plan.units import Unit, units_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -125,7 +125,7 @@ def _is_no_larger(policy: Policy, plan: Plan) -> bool:
     return within_bitops and total_size_bits(plan.costs, policy) <= total_size_bits(plan.costs, plan.policy)
 
 
-def _raise(indicators: Indicators, plan: Plan, unit: Unit, kind: Literal["weight", "activation"]) -> Raise | None:
+def _raise(indicators: Indicators, plan: Plan, unit: LayerGroup, kind: Literal["weight", "activation"]) -> Raise | None:
     """Return the raise to the next bits that a search may choose, or None if there are no more."""
     bits = plan.policy.layers[unit.layers[0]]
     higher = [replace(bits, **{kind: getattr(option, kind)}) for option in unit.options]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from limpq_hub.errors import InfeasibleBudgetError, SearchError
-from limpq_hub.plan.programme import Programme
-from limpq_hub.plan.question import Question
-from limpq_hub.plan.row import Row
+from limpq_hub.plan.linear_constraint import LinearConstraint
+from limpq_hub.plan.search_problem import SearchProblem
+from limpq_hub.plan.solver.programme import Programme
 
 _FEWEST_BITS = " (every searched layer at its fewest bits, first and last at 8)"
 
 
-def check_each_constraint(question: Question, deadline: float) -> None:
+def check_each_constraint(question: SearchProblem, deadline: float) -> None:
     """Check that each constraint can be met on its own.
 
     Args:
@@ -52,7 +52,7 @@ def check_each_constraint(question: Question, deadline: float) -> None:
     )
 
 
-def conflict(question: Question, deadline: float) -> InfeasibleBudgetError | SearchError:
+def conflict(question: SearchProblem, deadline: float) -> InfeasibleBudgetError | SearchError:
     """Return the error for constraints that each can be met, but not together: the least change of any that works.
 
     Args:
@@ -77,7 +77,7 @@ def conflict(question: Question, deadline: float) -> InfeasibleBudgetError | Sea
     return first.infeasible(question.indicators.title, minimum, f" together with {together}", instead=instead)
 
 
-def _raising(programme: Programme, first: Row, minimum: int, deadline: float) -> list[Row]:
+def _raising(programme: Programme, first: LinearConstraint, minimum: int, deadline: float) -> list[LinearConstraint]:
     """Return the rows that can be met, and that leave `first` no sum below `minimum`."""
     if minimum == first.least:
         return []
@@ -86,16 +86,16 @@ def _raising(programme: Programme, first: Row, minimum: int, deadline: float) ->
     return [row for row in _conflicting(Programme(programme.costs, [*met, below]), below, deadline) if row is not below]
 
 
-def _least_changes(programme: Programme, deadline: float) -> list[tuple[Row, int]]:
+def _least_changes(programme: Programme, deadline: float) -> list[tuple[LinearConstraint, int]]:
     """Return the rows that can give way alone, each with the least sum that all others allow."""
     totals = [(row, programme.least(row, deadline)) for row in programme.rows]
     return [(row, total) for row, total in totals if total is not None]
 
 
-def _changes_in_turn(programme: Programme, deadline: float) -> list[tuple[Row, int]]:
+def _changes_in_turn(programme: Programme, deadline: float) -> list[tuple[LinearConstraint, int]]:
     """Return rows and limits of them that work together, where no row can give way alone: the last rows stay."""
-    found: list[tuple[Row, int]] = []
-    kept: list[Row] = []
+    found: list[tuple[LinearConstraint, int]] = []
+    kept: list[LinearConstraint] = []
     for row in reversed(programme.rows):
         total = Programme(programme.costs, [*kept, row]).least(row, deadline)
         if total is not None and total > row.limit:
@@ -105,7 +105,7 @@ def _changes_in_turn(programme: Programme, deadline: float) -> list[tuple[Row, i
     return found
 
 
-def _conflicting(programme: Programme, first: Row, deadline: float) -> list[Row]:
+def _conflicting(programme: Programme, first: LinearConstraint, deadline: float) -> list[LinearConstraint]:
     """Return rows that conflict, none of them without need, `first` among them where it takes part."""
     for row in programme.rows:
         if row is not first and programme.without(row).solve(deadline) is None:

@@ -8,8 +8,8 @@ from typing import Any
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
-from limpq_hub.plan.question import Question, check_time_limit
-from limpq_hub.plan.result import Plan
+from limpq_hub.plan.plan import Plan
+from limpq_hub.plan.search_problem import SearchProblem, check_time_limit
 
 
 def search(indicators: Indicators, budget: Budget, *, time_limit_s: float = 10, **choices: Any) -> Plan:
@@ -23,7 +23,7 @@ def search(indicators: Indicators, budget: Budget, *, time_limit_s: float = 10, 
 
     Args:
         time_limit_s: seconds after which the search gives up.
-        choices: `alpha`, `candidates`, `pin`, `exclude`, `tie` and `counting`, as in `Question.of`.
+        choices: `alpha`, `candidates`, `pin`, `exclude`, `tie` and `counting`, as in `SearchProblem.of`.
 
     Raises:
         InfeasibleBudgetError: no policy meets the budget; says what the smallest one is.
@@ -35,7 +35,7 @@ def search(indicators: Indicators, budget: Budget, *, time_limit_s: float = 10, 
     began = time.perf_counter()
     check_time_limit(time_limit_s)
     deadline = time.monotonic() + time_limit_s
-    question = Question.of(indicators, budget, **choices)
+    question = SearchProblem.of(indicators, budget, **choices)
     check_each_constraint(question, deadline)
     solution = question.programme.solve(deadline)
     if solution is None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, shown
 from limpq_hub.plan.jsonfile import check_shape, write_json
-from limpq_hub.zoo.entry import SUPERNET, seal_entry
-from limpq_hub.zoo.entry_facts import JOINT_RECORD
+from limpq_hub.zoo.entry import JOINT_RECORD
+from limpq_hub.zoo.entry_folder import SUPERNET, seal_entry
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 from limpq_hub.zoo.network import NetworkSpec

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
-from limpq_hub.zoo import hub
 from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
-from limpq_hub.zoo.entry_facts import Entry, Published
+from limpq_hub.zoo.entry import Entry, Published
+from limpq_hub.zoo.hub import repository as hub
 from limpq_hub.zoo.measurement import float_measurement, joint_measurement, policy_measurement
 
 TAGS = ("limpq", "quantization", "mixed-precision", "timm")

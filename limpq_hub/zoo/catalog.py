@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, HubError, UnknownModelError, shown
-from limpq_hub.zoo.entry_facts import Entry
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder import open_folder, open_local_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -72,7 +72,7 @@ def find_entry(
 
 
 def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str | None) -> Entry:
-    from limpq_hub.zoo import hub
+    from limpq_hub.zoo.hub import repository as hub
 
     repo, _, named_revision = name.removeprefix("hf-hub:").partition("@")
     if named_revision and revision and named_revision != revision:

@@ -1,118 +1,161 @@
-"""An entry folder: one network's `indicators.json`, jointly trained `supernet.safetensors`, and its policies."""
+"""What an entry of the zoo says of itself: its indicators, its published policies, what was measured. No torch."""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.plan.costs import FLOAT_BITS
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import write_bytes, write_json
-from limpq_hub.quant.convert import build_supernet
-from limpq_hub.quant.quantizer import STEP_FLOOR
-from limpq_hub.zoo import checkpoint
-from limpq_hub.zoo.float_file import FLOAT, unpacked_float
-from limpq_hub.zoo.folder import SealedFolder, seal_folder
-from limpq_hub.zoo.network import NetworkSpec
-from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
+from limpq_hub.plan.jsonfile import check_shape
+from limpq_hub.zoo.folder import SealedFolder
 
-KIND = "entry"
-SUPERNET = "supernet.safetensors"
-FILES = (
-    "indicators.json",
-    SUPERNET,
-    FLOAT,
-    "classes.json",
-    "metrics.json",
-    "anchors.*",
-    "policies/*/config.json",
-    *(f"policies/*/{file}" for file in checkpoint.FILES),
-)
+_COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
+# What is measured of the joint weights at a policy.
+JOINT_RECORD = {"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}
+_METRICS = {"float": {"top1": float}, "joint": [JOINT_RECORD]}
+_POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
 
 
-def save_entry(
-    folder: Path,
-    supernet: nn.Module,
-    indicators: Indicators,
-    classes: Sequence[Mapping[str, str]],
-) -> None:
-    """Write what joint training learned; convolution and linear weights in half precision.
+@dataclass(frozen=True)
+class Published:
+    """A fine-tuned policy of an entry.
 
-    Args:
-        classes: {"id", "name"} of each class, in the order of the class indices.
+    Attributes:
+        name: its folder below `policies/`.
+        bitops: BitOps of one image.
+        size_bytes: bytes of the quantized weights.
+        disk_bytes: bytes of its files, step sizes, biases, BatchNorm and provenance included.
+        top1: percent, measured on the validation images of the entry's data set.
+        command: what fine-tuned it, if it says so.
     """
-    state = _halved(supernet)
-    state |= {name: value.clamp_min(STEP_FLOOR) for name, value in state.items() if name.endswith(".step")}
-    write_bytes(folder / SUPERNET, tensors_to_bytes(state))
-    indicators.save(folder / "indicators.json")
-    write_json(folder / "classes.json", list(classes))
-    seal_entry(folder, NetworkSpec.of(supernet))
+
+    name: str
+    policy_sha256: str
+    bitops: int
+    size_bytes: int
+    disk_bytes: int
+    top1: float | None
+    command: str | None
 
 
-def save_float_network(folder: Path, network: nn.Module) -> None:
-    """Write the float network that an entry came from, convolution and linear weights in half precision; not sealed."""
-    write_bytes(folder / FLOAT, gzip.compress(tensors_to_bytes(_halved(network)), mtime=0))
+@dataclass(frozen=True)
+class Entry:
+    """One network of the zoo: its indicators, supernet and published policies.
 
-
-def seal_entry(folder: Path, spec: NetworkSpec) -> None:
-    """Write the `config.json` of an entry folder over all files that it holds."""
-    data = Indicators.load(folder / "indicators.json").provenance.get("data")
-    dataset = {"dataset": data["name"]} if isinstance(data, Mapping) and "name" in data else {}
-    seal_folder(folder, KIND, spec.to_config() | dataset, FILES)
-
-
-def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
-    """Return the jointly trained supernet of an entry in eval mode.
-
-    Args:
-        indicators: those of the same folder.
-
-    Raises:
-        ArtifactError: a file is damaged, or does not fit the network; nothing is half-loaded.
+    Attributes:
+        name: as the user may give it.
+        folder: its verified files.
+        source: "bundled", "local" or "hub".
+        revision: commit on the Hub, or None.
     """
-    spec = NetworkSpec.from_config(folder.config, folder.name)
-    module = spec.build()
-    check_costs(indicators, spec, module, folder.name)
-    supernet = build_supernet(module, indicators.costs, indicators.candidates, spec.input_shape)
-    name = f"{folder.name}/{SUPERNET}"
-    load_strictly(supernet, tensors_from_bytes(folder.read(SUPERNET), name), name)
-    return supernet.eval()
 
+    name: str
+    folder: SealedFolder
+    source: str
+    revision: str | None = None
 
-def load_float_network(folder: SealedFolder) -> nn.Module:
-    """Return the float network that an entry came from, in eval mode.
+    @cached_property
+    def indicators(self) -> Indicators:
+        """Learned step sizes and layer costs."""
+        return Indicators.from_json(self.folder.read_json("indicators.json"), f"{self.folder.name}/indicators.json")
 
-    Raises:
-        UnknownModelError: the entry holds none.
-        ArtifactError: the file is damaged, or does not fit the network.
-    """
-    network, name = NetworkSpec.from_config(folder.config, folder.name).build(), f"{folder.name}/{FLOAT}"
-    content = unpacked_float(folder, at_most=4 * sum(map(torch.numel, network.state_dict().values())))
-    load_strictly(network, tensors_from_bytes(content, name), name)
-    return network.eval()
+    @cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """Measured figures: "float", and "joint" by policy; empty if nothing was measured."""
+        if "metrics.json" not in self.folder.files:
+            return {}
+        metrics = self.folder.read_json("metrics.json")
+        check_shape(metrics, _METRICS, f"{self.folder.name}/metrics.json")
+        return metrics
 
+    @cached_property
+    def classes(self) -> list[dict[str, str]]:
+        """Id and name of each class, in the order of the class indices.
 
-def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, name: str) -> None:
-    """Raise `ArtifactIntegrityError` unless the indicators describe exactly the layers of the network."""
-    described = (indicators.model, indicators.input_size, indicators.num_classes)
-    if described != (spec.architecture, spec.input_size, spec.num_classes):
-        raise ArtifactIntegrityError(
-            f"{name}/indicators.json is for {described[0]} at {described[1]} pixels with {described[2]} classes, its "
-            f"config.json for {spec.architecture} at {spec.input_size} pixels with {spec.num_classes}"
-        )
-    signed = {layer for layer, cost in indicators.costs.items() if cost.signed}
-    counted = spec.costs(module, signed)
-    for layer in [*counted, *indicators.costs]:
-        if counted.get(layer) != indicators.costs.get(layer):
-            raise ArtifactIntegrityError(
-                f"{name}/indicators.json does not fit {spec.architecture} at {spec.input_size} pixels: layer {layer} "
-                f"is {indicators.costs.get(layer)} there, a recount gives {counted.get(layer)}"
+        Raises:
+            ArtifactError: the file is damaged or malformed, or names more or fewer classes than the network has.
+        """
+        classes = self.folder.read_json("classes.json")
+        check_shape(classes, [{"id": str, "name": str}], f"{self.folder.name}/classes.json")
+        if len(classes) != self.folder.config["num_classes"]:
+            raise ArtifactFormatError(
+                f"{self.folder.name}/classes.json names {len(classes)} classes, the network has "
+                f"{self.folder.config['num_classes']}"
             )
+        return classes
 
+    @cached_property
+    def published(self) -> tuple[Published, ...]:
+        """The fine-tuned policies, fewest BitOps first."""
+        found = []
+        for match in filter(None, map(_POLICY_CONFIG.fullmatch, self.folder.files)):
+            checkpoint = self.checkpoint(match[1])
+            check_shape(checkpoint.config, _COSTS | {"provenance": dict}, f"{checkpoint.name}/config.json")
+            metrics = {"top1": None}
+            if "metrics.json" in checkpoint.files:
+                metrics = checkpoint.read_json("metrics.json")
+                check_shape(metrics, {"top1": float}, f"{checkpoint.name}/metrics.json")
+            figures = {key: checkpoint.config[key] for key in _COSTS}
+            command = checkpoint.config["provenance"].get("command")
+            within = [listed["bytes"] for listed in checkpoint.config["files"].values()]
+            on_disk = sum(within) + self.folder.config["files"][match[0]]["bytes"]
+            found.append(Published(name=match[1], disk_bytes=on_disk, top1=metrics["top1"], command=command, **figures))
+        return tuple(sorted(found, key=lambda published: published.bitops))
 
-def _halved(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.half() if value.ndim > 1 else value for name, value in network.state_dict().items()}
+    def checkpoint(self, policy_name: str) -> SealedFolder:
+        """Return the verified files of a published policy."""
+        return self.folder.inner(f"policies/{policy_name}", "checkpoint")
+
+    def summary(self) -> dict[str, Any]:
+        """Return what can be said of the entry, as JSON holds it."""
+        indicators, costs = self.indicators, self.indicators.costs
+        least, most = indicators.bitops_range()
+        return {
+            "name": self.name,
+            "source": self.source,
+            "revision": self.revision,
+            "architecture": indicators.model,
+            "num_classes": indicators.num_classes,
+            "input_size": indicators.input_size,
+            "searched_layers": sum(cost.fixed is None for cost in costs.values()),
+            "fixed_layers": sum(cost.fixed is not None for cost in costs.values()),
+            "macs": sum(cost.macs for cost in costs.values()),
+            "float_bytes": FLOAT_BITS // 8 * sum(cost.weights for cost in costs.values()),
+            "float_top1": self.metrics.get("float", {}).get("top1"),
+            "minimum_bitops": least,
+            "maximum_bitops": most,
+            "policies": [asdict(published) for published in self.published],
+            "joint": list(self.metrics.get("joint", ())),
+            "files": {name: listed["bytes"] for name, listed in self.folder.config["files"].items()},
+            "provenance": dict(indicators.provenance),
+        }
+
+    def expected_top1(self, bitops: int) -> float | None:
+        """Return the top-1 in percent that the joint weights can be expected to have where a search spends `bitops`.
+
+        On a straight line between the measured budgets on both sides; None outside what was measured.
+        """
+        front = sorted((record["bitops"], record["top1"]) for record in self.front(calibrated=False))
+        for (low, below), (high, above) in itertools.pairwise(front):
+            if low <= bitops <= high:
+                share = (bitops - low) / (high - low) if high > low else 0.0
+                return below + (above - below) * share
+        return None
+
+    def front(self, *, calibrated: bool) -> list[dict[str, Any]]:
+        """Return what was measured of the joint weights, BatchNorm as shipped or recalibrated; most BitOps first."""
+        found = [joint for joint in self.metrics.get("joint", ()) if bool(joint["calibration_images"]) == calibrated]
+        return sorted(found, key=lambda joint: -joint["bitops"])
+
+    def measured(self, policy_sha256: str) -> float | None:
+        """Return the top-1 in percent that the joint weights as shipped were measured to have at a policy, or None."""
+        for joint in self.metrics.get("joint", ()):
+            if joint["policy_sha256"] == policy_sha256 and not joint["calibration_images"]:
+                return joint["top1"]
+        return None

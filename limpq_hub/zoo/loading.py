@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from limpq_hub.errors import ArtifactIntegrityError, PolicyError, UnknownModelError, shown
 from limpq_hub.plan.budget import CONSTRAINTS, Budget, format_bitops, format_size
 from limpq_hub.plan.costs import total_bitops
+from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.result import Plan
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy, to_quantized
 from limpq_hub.quant.layers import switching_norms
 from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
-from limpq_hub.zoo.entry import load_supernet
-from limpq_hub.zoo.entry_facts import Entry, Published
+from limpq_hub.zoo.entry import Entry, Published
+from limpq_hub.zoo.entry_folder import load_supernet
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import SearchOptions
 from limpq_hub.zoo.policy_request import plan_for

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from limpq_hub.zoo.entry_facts import Entry
+from limpq_hub.zoo.entry import Entry
 
 
 @dataclass(frozen=True)

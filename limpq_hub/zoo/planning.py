@@ -12,11 +12,11 @@ from limpq_hub.plan import optimum
 from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, Latency
 from limpq_hub.plan.costs import Counting
+from limpq_hub.plan.frontier_search import ANY_BITOPS, pareto_front
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.pareto import ANY_BITOPS, pareto_front
+from limpq_hub.plan.layer_groups import Candidates
+from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.result import Plan
-from limpq_hub.plan.units import Candidates
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.float_file import FLOAT, float_weights
 

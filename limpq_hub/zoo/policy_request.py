@@ -11,9 +11,9 @@ from limpq_hub.errors import BudgetError, PolicyError, shown
 from limpq_hub.plan import optimum
 from limpq_hub.plan.budget import CONSTRAINTS, Budget, enough_bitops
 from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.result import Plan
-from limpq_hub.zoo.entry_facts import Entry
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.planning import SearchOptions
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import timm
 import torch
@@ -27,16 +26,13 @@ from rich.table import Table
 from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-
-from _method import accumulate_joint_gradients, classification_loss, joint_policies
-from _shared_stem import SharedStem
-
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.compiled import use_compiled_quantizer_
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.quantizer import LsqQuantizer, quantization_range
+from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
+from limpq_hub.train.method.shared_stem import SharedStem
 
 MODEL, CLASSES, SMOOTHING, CLIP = "resnet18", 200, 0.1, 1.0
 WARM_UP = 2

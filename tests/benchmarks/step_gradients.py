@@ -9,21 +9,17 @@ weights, and prints the cosine over the steps of all weights and over those of a
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
-
-from _data import training_loader
-from _method import accumulate_joint_gradients, classification_loss, joint_policies
-from _options import add_data_options, add_training_options, parser_of
-
+from limpq_hub.train.data.loaders import training_loader
+from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
+from limpq_hub.train.options import add_data_options, add_training_options, parser_of
 from limpq_hub.zoo.catalog import Entry, find_entry
-from limpq_hub.zoo.entry import load_supernet
+from limpq_hub.zoo.entry_folder import load_supernet
 from limpq_hub.zoo.network import NetworkSpec
 
 ENTRY, STEPS = "resnet18", 4

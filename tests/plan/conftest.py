@@ -13,9 +13,9 @@ import pytest
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.policy import LayerBits
-from limpq_hub.plan.programme import Programme
-from limpq_hub.plan.row import Row
+from limpq_hub.plan.solver.programme import Programme
 
 Steps = Mapping[str, Mapping[int, float]]
 # An entry for each option of each unit.
@@ -200,7 +200,7 @@ def programme() -> Callable[..., Programme]:
         return Programme(
             costs,
             [
-                Row("bitops", tuple(map(tuple, row)), limit, requested=Fraction(limit), **texts)
+                LinearConstraint("bitops", tuple(map(tuple, row)), limit, requested=Fraction(limit), **texts)
                 for row, limit in zip(rows, limits, strict=True)
             ],
         )

@@ -13,8 +13,8 @@ from limpq_hub.errors import InfeasibleBudgetError, SearchError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.infeasible import conflict
 from limpq_hub.plan.optimum import search
-from limpq_hub.plan.programme import Programme
-from limpq_hub.plan.question import Question
+from limpq_hub.plan.search_problem import SearchProblem
+from limpq_hub.plan.solver.programme import Programme
 
 ADVICE = re.compile(r'use (\w+)="([^"]*)"')
 
@@ -160,7 +160,7 @@ def test_each_constraint_that_cannot_be_met_alone_is_named_with_what_it_needs(ne
 
 
 def test_a_conflict_of_constraints_that_can_be_met_together_is_a_fault_of_the_solver(network):
-    question = Question.of(network({"a": {2: 0.4, 4: 0.2}}), Budget(bitops="1G", size="1MB"))
+    question = SearchProblem.of(network({"a": {2: 0.4, 4: 0.2}}), Budget(bitops="1G", size="1MB"))
     error = conflict(question, time.monotonic() + 10)
     assert isinstance(error, SearchError)
     assert str(error) == "the solver gave two different answers for this budget; try a slightly other one"

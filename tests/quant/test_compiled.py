@@ -221,7 +221,7 @@ sys.path.insert(0, "training")
 import torch
 from limpq_hub.quant.compiled import use_compiled_quantizer_
 from limpq_hub.quant.quantizer import LsqQuantizer
-from _networks import run_compiled_
+from limpq_hub.train.method.networks import run_compiled_
 model = torch.nn.Sequential(torch.nn.Linear(2, 2), LsqQuantizer((4,), signed=True, per_sample=False))
 run_compiled_(types.SimpleNamespace(is_main_process=True), model)
 with contextlib.redirect_stderr(io.StringIO()) as of_others:
@@ -250,8 +250,9 @@ def test_a_compiler_that_is_not_there_costs_one_line_only(run_python, tmp_path):
 
 
 def test_with_a_compiler_nothing_is_printed(compiler, supernet, capsys):
-    from _networks import run_compiled_
     from accelerate import Accelerator
+
+    from limpq_hub.train.method.networks import run_compiled_
 
     run_compiled_(Accelerator(cpu=True), supernet)
     assert capsys.readouterr() == ("", "")

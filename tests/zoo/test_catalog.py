@@ -17,7 +17,7 @@ from limpq_hub.errors import (
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo import catalog
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry import seal_entry
+from limpq_hub.zoo.entry_folder import seal_entry
 from limpq_hub.zoo.network import NetworkSpec
 
 

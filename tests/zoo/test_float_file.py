@@ -11,7 +11,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, UnknownModelError, UnsafeFileError
-from limpq_hub.zoo.entry import load_float_network, save_float_network
+from limpq_hub.zoo.entry_folder import load_float_network, save_float_network
 from limpq_hub.zoo.float_file import FLOAT, float_weights, unpacked_float
 from limpq_hub.zoo.folder import open_local_folder
 

@@ -6,7 +6,7 @@ import pytest
 
 from limpq_hub.errors import ArtifactError
 from limpq_hub.zoo.anchors import save_anchors
-from limpq_hub.zoo.entry import seal_entry
+from limpq_hub.zoo.entry_folder import seal_entry
 from limpq_hub.zoo.folder import open_folder
 from limpq_hub.zoo.network import NetworkSpec
 

@@ -20,8 +20,8 @@ from limpq_hub.errors import (
 )
 from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.frontier_search import ANY_BITOPS
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.pareto import ANY_BITOPS
 from limpq_hub.zoo.planning import indicators_of
 
 BASELINES = ["uniform", "uniform filled", "random", "reversed"]

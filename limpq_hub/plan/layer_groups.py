@@ -1,0 +1,160 @@
+"""The decisions of a search: which layers get their bits together, and which bits they may get."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+from limpq_hub.errors import PolicyError, shown
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.policy import LayerBits
+
+Pins = Mapping[str, tuple[int, int]]
+Candidates = Collection[int] | Mapping[str, Collection[int]]
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """Layers that get the same bits, and the bits they may get."""
+
+    layers: tuple[str, ...]
+    options: tuple[LayerBits, ...]
+
+
+def units_of(
+    indicators: Indicators,
+    *,
+    learned: Sequence[int],
+    candidates: Candidates | None = None,
+    pin: Pins | None = None,
+    exclude: Iterable[str] | None = None,
+    tie: Iterable[Iterable[str]] | None = None,
+) -> list[LayerGroup]:
+    """Return the decisions of the search: single layers, or tied ones together.
+
+    Args:
+        indicators: without outliers.
+        learned: every bit-width that was learned, outliers included.
+        candidates: bit-widths that may be used, or by layer pattern, a later one winning; None for all that were
+            learned.
+        pin: (weight bits, activation bits) by layer pattern.
+        exclude: patterns of layers that keep their most bits.
+        tie: groups of patterns; the layers of a group get the same bits.
+
+    Raises:
+        PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
+    """
+    exclude = _patterns("exclude", exclude)
+    ties = [_patterns("tie", group) for group in _listed("tie", tie)]
+    if pin is not None and not isinstance(pin, Mapping):
+        raise PolicyError(f'pin={shown(pin)}: give bits by pattern, for example {{"layer4.*": (4, 4)}}')
+    searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
+    allowed = _allowed(searched, learned, candidates)
+    options = {
+        name: (cost.fixed,) if cost.fixed else _options(indicators, name, allowed[name])
+        for name, cost in indicators.costs.items()
+    }
+    for pattern, bits in (pin or {}).items():
+        for name in _matching("pin", pattern, searched):
+            options[name] = (_pinned(indicators, name, pattern, bits),)
+    for pattern in exclude:
+        for name in _matching("exclude", pattern, searched):
+            options[name] = (max(options[name]),)
+    groups = [[name for pattern in group for name in _matching("tie", pattern, searched)] for group in ties]
+    leader = {name: name for name in options}
+    for group in groups:
+        joined = {leader[name] for name in group}
+        leader = {name: group[0] if first in joined else first for name, first in leader.items()}
+    together: dict[str, list[str]] = {}
+    for name, first in leader.items():
+        together.setdefault(first, []).append(name)
+    units = []
+    for first, layers in together.items():
+        shared = options[first]
+        for name in layers[1:]:
+            shared = tuple(bits for bits in shared if bits in options[name])
+        if not shared:
+            raise PolicyError(
+                f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them"
+            )
+        units.append(LayerGroup(tuple(layers), shared))
+    return units
+
+
+def _allowed(
+    searched: Sequence[str], learned: Sequence[int], candidates: Candidates | None
+) -> dict[str, Collection[int]]:
+    """Return the bit-widths that each searched layer may use."""
+    if candidates is None:
+        return dict.fromkeys(searched, learned)
+    by_pattern = candidates if isinstance(candidates, Mapping) else {"*": candidates}
+    if not by_pattern:
+        raise PolicyError("candidates: no pattern was given; leave it out, or name layers")
+    allowed: dict[str, Collection[int]] = dict.fromkeys(searched, learned)
+    for pattern, widths in by_pattern.items():
+        if not isinstance(widths, Sequence | Set):
+            raise PolicyError(f"candidates={shown(widths)}: give a list of bit-widths, for example [2, 4]")
+        if not widths or not all(type(bits) is int and bits in learned for bits in widths):
+            known = ", ".join(map(str, learned))
+            raise PolicyError(f"candidates={shown(widths)}: choose from the learned bit-widths {known}")
+        allowed |= dict.fromkeys(_matching("candidates", pattern, searched), widths)
+    return allowed
+
+
+def _options(indicators: Indicators, name: str, allowed: Collection[int]) -> tuple[LayerBits, ...]:
+    weights, activations = (
+        tuple(sorted(set(steps[name]).intersection(allowed)))
+        for steps in (indicators.weight_steps, indicators.activation_steps)
+    )
+    if not weights or not activations:
+        raise PolicyError(f"layer {shown(name)} has no bit-width left among candidates={shown(allowed)}; allow more")
+    return _pairs(weights, activations)
+
+
+@cache
+def _pairs(weights: tuple[int, ...], activations: tuple[int, ...]) -> tuple[LayerBits, ...]:
+    return tuple(LayerBits(weight, activation) for weight in weights for activation in activations)
+
+
+def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> LayerBits:
+    try:
+        weight, activation = bits
+    except (TypeError, ValueError):
+        raise PolicyError(f"pin {shown(pattern)}: give (weight bits, activation bits), found {shown(bits)}") from None
+    try:
+        pinned = LayerBits(weight, activation)
+        indicators.importance(name, pinned, indicators.alpha)
+    except PolicyError as error:
+        raise PolicyError(f"pin {shown(pattern)}: {error}") from None
+    return pinned
+
+
+def _listed(what: str, given: Any) -> list[Any]:
+    if given is None:
+        return []
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise PolicyError(f"{what}={shown(given)}: give a list of patterns, not text")
+    return list(given)
+
+
+def _patterns(what: str, given: Any) -> list[str]:
+    patterns = _listed(what, given)
+    if given is not None and not patterns:
+        raise PolicyError(f"{what}: an empty list of patterns; leave it out, or name layers")
+    return patterns
+
+
+def _matching(what: str, pattern: Any, names: Sequence[str]) -> list[str]:
+    if not isinstance(pattern, str):
+        raise PolicyError(f"{what}: {shown(pattern)} is not a pattern over layer names, for example 'layer4.*'")
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not names:
+        raise PolicyError(f"{what} {shown(pattern)}: this network has no searched layer; leave it out")
+    if not found:
+        raise PolicyError(
+            f"{what} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ..."
+        )
+    return found

@@ -1,0 +1,181 @@
+"""Pictures in tar shards (`wds/`), by index: timm reads these as a stream, which cannot be continued exactly.
+
+A sample is key.jpg (or .jpeg, .png, .webp) beside key.cls, whose text is the class index. The shards of a split are
+those that `_info.json` or `info.json` lists, `{"splits": {"train": {"filenames": [...]}}}`; without such a file,
+*train*.tar. The classes are its `"classes"`, a list of ids; without it "class 0", "class 1", ...
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from timm.data.readers.reader import Reader
+
+from limpq_hub.errors import DataError, shown
+from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.train.data.sources import FileSource
+
+_PICTURES = ("jpg", "jpeg", "png", "webp")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Where a picture lies in its shard, in bytes, and its class index."""
+
+    name: str
+    offset: int
+    size: int
+    label: int
+
+
+class ShardReader(Reader):
+    """The samples of several shards, with the methods of timm's readers."""
+
+    def __init__(self, paths: Sequence[Path], classes: Sequence[str] | None) -> None:
+        """Index the shards.
+
+        Args:
+            classes: id of each class; None for "class 0" up to the largest label.
+
+        Raises:
+            DataError: a shard is damaged, or a sample is not complete.
+        """
+        super().__init__()
+        indexed = []
+        bar = Console(stderr=True)
+        if not bar.is_terminal and len(paths) > 100 and os.environ.get("RANK", "0") == "0":
+            print(f"reading the index of {len(paths)} shards", file=sys.stderr, flush=True)
+        for path in track(paths, "reading shards", console=bar, transient=True, disable=not bar.is_terminal):
+            status = path.stat()
+            indexed.append(_index_of(path, status.st_size, status.st_mtime_ns))
+        self.samples = [(path, sample) for path, of in zip(paths, indexed, strict=True) for sample in of]
+        self.labels = [sample.label for _, sample in self.samples]
+        if classes is None:
+            classes = [f"class {label}" for label in range(max(self.labels, default=-1) + 1)]
+        self.class_to_idx = {name: label for label, name in enumerate(classes)}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[io.BytesIO, int]:
+        """Return a picture as a file, and its class index."""
+        path, sample = self.samples[index]
+        # Opened for each picture, which costs little beside decoding: nothing to share between threads or processes.
+        with open(path, "rb") as file:
+            file.seek(sample.offset)
+            return io.BytesIO(file.read(sample.size)), sample.label
+
+    def _filename(self, index: int, basename: bool = False, absolute: bool = False) -> str:
+        path, sample = self.samples[index]
+        return f"{path.parent if absolute else ''}{'/' if absolute else ''}{path.name}/{sample.name}"
+
+
+def open_shards(root: str, split: str) -> FileSource:
+    """Return the pictures of a split of the shards in the folder `root`.
+
+    Raises:
+        DataError: a shard is missing, damaged or not local, or its samples are not pictures with a class index.
+    """
+    paths, record, classes = _shards_of(root, split)
+    reader = ShardReader(paths, classes)
+    expected = record.get("num_samples", len(reader))
+    if expected != len(reader):
+        raise DataError(
+            f"{root}: the shards of {split} hold {len(reader)} pictures, its info file says {expected}; fetch them "
+            "again"
+        )
+    return FileSource(f"{root}/{split}", reader, reader.labels)
+
+
+def has_shards(root: str, split: str) -> bool:
+    """Return whether there is a shard of this split in the folder `root`."""
+    splits = _info(root).get("splits")
+    return any(Path(root).glob(f"*{split}*.tar")) if splits is None else split in splits
+
+
+def _info(root: str) -> dict[str, Any]:
+    _refuse_remote(root)
+    for name in ("_info.json", "info.json"):
+        path = Path(root) / name
+        if path.is_file():
+            content = read_json(path)
+            if not isinstance(content, dict) or not isinstance(content.get("splits"), dict):
+                raise DataError(f'{path} has no "splits"; write {{"splits": {{"train": {{"filenames": [...]}}}}}}')
+            return content
+    return {}
+
+
+def _shards_of(root: str, split: str) -> tuple[list[Path], dict[str, Any], list[str] | None]:
+    info = _info(root)
+    if not info:
+        paths = sorted(Path(root).glob(f"*{split}*.tar"))
+        if not paths:
+            raise DataError(f"--data-root {shown(root)} has no *{split}*.tar, and no info.json that lists shards")
+        return paths, {}, None
+    if split not in info["splits"]:
+        known = ", ".join(map(str, info["splits"]))
+        raise DataError(f"--data-root {shown(root)} has no split {shown(split)}, only {known}; name one of these")
+    record, classes = info["splits"][split], info.get("classes")
+    names = record.get("filenames") if isinstance(record, dict) else None
+    if not names or not _are_texts(names) or not (classes is None or _are_texts(classes)):
+        raise DataError(
+            f'{root}: "filenames" of {shown(split)} and "classes", in its info file, must be lists of names'
+        )
+    for name in names:
+        _refuse_remote(name)
+    missing = [name for name in names if not (Path(root) / name).is_file()]
+    if missing:
+        raise DataError(f"--data-root {shown(root)} lacks the shard {', '.join(missing[:5])}; download it first")
+    return [Path(root) / name for name in names], record, classes
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _refuse_remote(place: str) -> None:
+    if "://" in place or place.startswith("pipe:"):
+        raise DataError(f"{shown(place)} is not a local shard, and a stream cannot be continued exactly; download it")
+
+
+@functools.cache  # a pure function of the file: the size and time are there to notice another one
+def _index_of(path: Path, size_bytes: int, modified_ns: int) -> tuple[_Sample, ...]:
+    pictures: dict[str, dict[str, tarfile.TarInfo]] = {}
+    labels: dict[str, int] = {}
+    try:
+        with tarfile.open(path, "r:") as shard:
+            for member in shard:
+                folder, _, base = member.name.rpartition("/")
+                stem, _, ending = base.partition(".")
+                key, ending = f"{folder}/{stem}".lstrip("/"), ending.lower()
+                if not member.isreg() or ending not in (*_PICTURES, "cls"):
+                    continue
+                if (key in labels) if ending == "cls" else (ending in pictures.get(key, {})):
+                    raise DataError(f"{path}: {shown(member.name)} stands twice; write each sample once")
+                if ending == "cls":
+                    text = shard.extractfile(member).read(20).strip()
+                    if not text.isdigit():
+                        raise DataError(f"{path}: {shown(member.name)} holds {shown(text)}, not a class index from 0")
+                    labels[key] = int(text)
+                else:
+                    pictures.setdefault(key, {})[ending] = member
+    except tarfile.TarError as error:
+        raise DataError(f"{path} is no plain tar file, or damaged ({error}); fetch it again") from None
+    halves = sorted(pictures.keys() ^ labels.keys())
+    if halves:
+        raise DataError(
+            f"{path}: sample {shown(halves[0])} lacks its picture (.{', .'.join(_PICTURES)}) or its .cls, "
+            f"{len(halves)} in all; write both"
+        )
+    chosen = ((key, next(found[ending] for ending in _PICTURES if ending in found)) for key, found in pictures.items())
+    return tuple(_Sample(member.name, member.offset_data, member.size, labels[key]) for key, member in chosen)

@@ -1,0 +1,66 @@
+"""What joint training leaves behind: an entry folder, from a trained supernet."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.indicators import DEFAULT_ALPHA
+from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.calibrate import calibrate_steps_
+from limpq_hub.quant.convert import read_indicators, set_policy_
+from limpq_hub.train.measure.alpha import with_measured_alpha
+from limpq_hub.train.measure.curves import save_curves
+from limpq_hub.train.measure.divergence import Divergence
+from limpq_hub.zoo.anchors import anchor_policies, save_anchors
+from limpq_hub.zoo.entry_folder import load_supernet, save_entry, save_float_network, seal_entry
+from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.network import NetworkSpec
+
+STEP_BATCHES = 4
+
+
+def export_entry(
+    options: argparse.Namespace,
+    supernet: nn.Module,
+    network: nn.Module,
+    costs: Costs,
+    classes: Sequence[dict[str, str]],
+    images: Sequence[Tensor],
+    record: dict[str, object],
+) -> None:
+    """Write the entry folder and the picture of the steps; the main process alone does.
+
+    Args:
+        network: the float network that the supernet started from.
+        images: training images that are not augmented, [batch, 3, height, width] each.
+        record: how the indicators came about.
+    """
+    # First and last layer were float until now: their 8-bit steps come from training images.
+    ends = [name for name, cost in costs.items() if cost.fixed]
+    set_policy_(supernet, Policy.uniform(options.model, costs, max(options.candidates)))
+    calibrate_steps_(supernet, ends, images[:STEP_BATCHES])
+    indicators = read_indicators(
+        supernet,
+        costs,
+        input_size=options.input_size,
+        num_classes=len(classes),
+        alpha=DEFAULT_ALPHA if options.alpha is None else options.alpha,
+        provenance=record,
+    )
+    if options.alpha is None:
+        print("trained; now measuring which alpha is best", flush=True)
+        indicators, measured = with_measured_alpha(indicators, Divergence(supernet, network, images))
+        indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
+    save_float_network(options.output, network)
+    save_entry(options.output, supernet, indicators, classes)
+    print("now the BatchNorm statistics at policies over the range of budgets", flush=True)
+    # What is shipped is in half precision: its statistics are measured on what is shipped.
+    shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(images[0].device)
+    save_anchors(options.output, shipped, anchor_policies(indicators, options.anchor_gap), images)
+    seal_entry(options.output, NetworkSpec.of(supernet))
+    save_curves(options.output / "curves.png", indicators)

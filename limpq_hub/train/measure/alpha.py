@@ -1,0 +1,44 @@
+"""Alpha, the weight of the weights in the objective, measured: its policies stay nearest to the float network."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.costs import total_bitops
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.optimum import search
+from limpq_hub.plan.policy import Policy
+from limpq_hub.train.measure.divergence import Divergence
+
+ALPHAS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+_LEAST_DIVERGENCE = 1e-9  # in nats
+
+
+def with_measured_alpha(indicators: Indicators, nearness: Divergence) -> tuple[Indicators, dict[str, list[float]]]:
+    """Return the indicators with the best of `ALPHAS`, and what each was measured to give.
+
+    The budgets lie halfway between neighbouring uniform policies, the largest pair left out. The best alpha has the
+    least geometric mean over the budgets.
+
+    Returns:
+        Indicators, and {alpha: [KL divergence from the float network at each budget, in nats]}.
+    """
+    budgets = [Budget(bitops=bitops) for bitops in _budgets(indicators)]
+    measured = {
+        alpha: [nearness.divergence(search(indicators, budget, alpha=alpha).policy) for budget in budgets]
+        for alpha in ALPHAS
+    }
+    # Rounding leaves 0, or less, of the divergence of a policy that is as good as float.
+    best = min(ALPHAS, key=lambda alpha: sum(math.log(max(found, _LEAST_DIVERGENCE)) for found in measured[alpha]))
+    record = {f"{alpha:g}": [round(divergence, 5) for divergence in found] for alpha, found in measured.items()}
+    return replace(indicators, alpha=best), record
+
+
+def _budgets(indicators: Indicators) -> list[int]:
+    costs, ascending = indicators.costs, sorted(indicators.candidates)
+    uniform = [total_bitops(costs, Policy.uniform(indicators.model, costs, bits)) for bits in ascending]
+    between = [(low + high) // 2 for low, high in itertools.pairwise(uniform)]
+    return between[:-1] or between or uniform

@@ -1,0 +1,40 @@
+"""How near a policy of the supernet is to the float network, on training images: by this, choices are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.convert import select_policy
+
+
+class Divergence:
+    """KL divergence of the supernet at a policy from the float network, in nats; remembered by policy.
+
+    Half of the images recalibrate BatchNorm for the policy, the other half are measured.
+    """
+
+    def __init__(self, supernet: nn.Module, network: nn.Module, images: Sequence[Tensor]) -> None:
+        """Take the images, not augmented, at least two, [batch, 3, height, width] each batch."""
+        if len(images) == 1:  # of a small data set, or few images
+            images = images[0].chunk(2)
+        half = len(images) // 2
+        self.supernet, self.adapt, self.held_out = supernet, images[:half], images[half:]
+        self.known: dict[str, float] = {}
+        with torch.no_grad():
+            self.reference = torch.cat([network(batch) for batch in self.held_out]).log_softmax(-1)
+
+    @torch.no_grad()
+    def divergence(self, policy: Policy) -> float:
+        """Return the divergence from the float network, averaged over the images held out."""
+        if policy.digest() not in self.known:
+            quantized = select_policy(self.supernet, policy).eval()
+            recalibrate_batch_norm_(quantized, self.adapt)
+            found = torch.cat([quantized(batch) for batch in self.held_out]).log_softmax(-1)
+            distance = nn.functional.kl_div(found, self.reference, log_target=True, reduction="batchmean")
+            self.known[policy.digest()] = float(distance)
+        return self.known[policy.digest()]

@@ -1,0 +1,67 @@
+"""Recipes: options of a script in a file, so that a published training starts with one command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+_FOLDER = Path(__file__).parents[2] / "training" / "recipes"
+
+
+def add_recipe_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--recipe`."""
+    parser.add_argument(
+        "--recipe", help=f"options from a file: one of {', '.join(names())}, or a path; the command line comes after"
+    )
+
+
+def names() -> list[str]:
+    """Return the names of the recipes that come with the project."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def path_of(recipe: str) -> Path:
+    """Return the file of a recipe, given by name or path."""
+    return Path(recipe) if Path(recipe).suffix else _FOLDER / f"{recipe}.yaml"
+
+
+def with_recipe(parser: argparse.ArgumentParser, script: str, argv: Sequence[str]) -> list[str]:
+    """Return the arguments with those of the recipe before them: what is typed comes last and wins.
+
+    Exits like argparse where the recipe cannot be used.
+
+    Args:
+        script: "indicators", "finetune", ...: the section of the recipe.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--recipe")
+    recipe = finder.parse_known_args(argv)[0].recipe
+    if recipe is None:
+        return list(argv)
+    path = path_of(recipe)
+    if not path.is_file():
+        parser.error(f"--recipe {recipe}: there is no such file; recipes are {', '.join(names())}")
+    try:
+        sections = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        parser.error(f"--recipe {recipe}: not YAML ({' '.join(str(error).split())[:100]})")
+    if not isinstance(sections, dict) or not isinstance(sections.get(script), dict):
+        found = ", ".join(map(str, sections)) if isinstance(sections, dict) else "none"
+        parser.error(f"--recipe {recipe} has no section {script!r}; its sections: {found}")
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    return [*_arguments(sections[script], flags), *argv]
+
+
+def _arguments(section: Mapping[str, object], flags: Collection[str]) -> list[str]:
+    arguments: list[str] = []
+    for name, value in section.items():
+        if isinstance(value, bool):
+            flag = f"--{name}" if value else f"--no-{name}"
+            if value or flag in flags or f"--{name}" not in flags:
+                arguments.append(flag)
+        else:
+            arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return arguments

@@ -1,0 +1,118 @@
+"""An entry folder: one network's `indicators.json`, jointly trained `supernet.safetensors`, and its policies."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.quant.convert import build_supernet
+from limpq_hub.quant.quantizer import STEP_FLOOR
+from limpq_hub.zoo import checkpoint
+from limpq_hub.zoo.float_file import FLOAT, unpacked_float
+from limpq_hub.zoo.folder import SealedFolder, seal_folder
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
+
+KIND = "entry"
+SUPERNET = "supernet.safetensors"
+FILES = (
+    "indicators.json",
+    SUPERNET,
+    FLOAT,
+    "classes.json",
+    "metrics.json",
+    "anchors.*",
+    "policies/*/config.json",
+    *(f"policies/*/{file}" for file in checkpoint.FILES),
+)
+
+
+def save_entry(
+    folder: Path,
+    supernet: nn.Module,
+    indicators: Indicators,
+    classes: Sequence[Mapping[str, str]],
+) -> None:
+    """Write what joint training learned; convolution and linear weights in half precision.
+
+    Args:
+        classes: {"id", "name"} of each class, in the order of the class indices.
+    """
+    state = _halved(supernet)
+    state |= {name: value.clamp_min(STEP_FLOOR) for name, value in state.items() if name.endswith(".step")}
+    write_bytes(folder / SUPERNET, tensors_to_bytes(state))
+    indicators.save(folder / "indicators.json")
+    write_json(folder / "classes.json", list(classes))
+    seal_entry(folder, NetworkSpec.of(supernet))
+
+
+def save_float_network(folder: Path, network: nn.Module) -> None:
+    """Write the float network that an entry came from, convolution and linear weights in half precision; not sealed."""
+    write_bytes(folder / FLOAT, gzip.compress(tensors_to_bytes(_halved(network)), mtime=0))
+
+
+def seal_entry(folder: Path, spec: NetworkSpec) -> None:
+    """Write the `config.json` of an entry folder over all files that it holds."""
+    data = Indicators.load(folder / "indicators.json").provenance.get("data")
+    dataset = {"dataset": data["name"]} if isinstance(data, Mapping) and "name" in data else {}
+    seal_folder(folder, KIND, spec.to_config() | dataset, FILES)
+
+
+def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
+    """Return the jointly trained supernet of an entry in eval mode.
+
+    Args:
+        indicators: those of the same folder.
+
+    Raises:
+        ArtifactError: a file is damaged, or does not fit the network; nothing is half-loaded.
+    """
+    spec = NetworkSpec.from_config(folder.config, folder.name)
+    module = spec.build()
+    check_costs(indicators, spec, module, folder.name)
+    supernet = build_supernet(module, indicators.costs, indicators.candidates, spec.input_shape)
+    name = f"{folder.name}/{SUPERNET}"
+    load_strictly(supernet, tensors_from_bytes(folder.read(SUPERNET), name), name)
+    return supernet.eval()
+
+
+def load_float_network(folder: SealedFolder) -> nn.Module:
+    """Return the float network that an entry came from, in eval mode.
+
+    Raises:
+        UnknownModelError: the entry holds none.
+        ArtifactError: the file is damaged, or does not fit the network.
+    """
+    network, name = NetworkSpec.from_config(folder.config, folder.name).build(), f"{folder.name}/{FLOAT}"
+    content = unpacked_float(folder, at_most=4 * sum(map(torch.numel, network.state_dict().values())))
+    load_strictly(network, tensors_from_bytes(content, name), name)
+    return network.eval()
+
+
+def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, name: str) -> None:
+    """Raise `ArtifactIntegrityError` unless the indicators describe exactly the layers of the network."""
+    described = (indicators.model, indicators.input_size, indicators.num_classes)
+    if described != (spec.architecture, spec.input_size, spec.num_classes):
+        raise ArtifactIntegrityError(
+            f"{name}/indicators.json is for {described[0]} at {described[1]} pixels with {described[2]} classes, its "
+            f"config.json for {spec.architecture} at {spec.input_size} pixels with {spec.num_classes}"
+        )
+    signed = {layer for layer, cost in indicators.costs.items() if cost.signed}
+    counted = spec.costs(module, signed)
+    for layer in [*counted, *indicators.costs]:
+        if counted.get(layer) != indicators.costs.get(layer):
+            raise ArtifactIntegrityError(
+                f"{name}/indicators.json does not fit {spec.architecture} at {spec.input_size} pixels: layer {layer} "
+                f"is {indicators.costs.get(layer)} there, a recount gives {counted.get(layer)}"
+            )
+
+
+def _halved(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.half() if value.ndim > 1 else value for name, value in network.state_dict().items()}

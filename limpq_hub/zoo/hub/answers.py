@@ -1,0 +1,185 @@
+"""What the Hub and its client answer, told by case: one error each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from limpq_hub.errors import (
+    HubCacheError,
+    HubError,
+    HubGatedError,
+    HubMovedError,
+    HubNotFoundError,
+    HubOfflineError,
+    HubRefusedError,
+    HubUnauthorizedError,
+    HubUnavailableError,
+    shown,
+)
+from limpq_hub.zoo.hub.waiting import limited
+
+Result = TypeVar("Result")
+# Of the answers that name a fault of the one who asks, those that mean: later.
+_LATER = (408, 425, 429)
+
+
+def asked(
+    repo: str,
+    revision: str | None,
+    ask: Callable[[], Result],
+    *,
+    file: str | None = None,
+    cache_dir: str | None = None,
+) -> Result:
+    """Return what `ask` returns; every way in which the client can fail becomes one error of this package.
+
+    How long it may take is what `hub_waiting` says.
+
+    Args:
+        file: what is asked for, where it is one file.
+        cache_dir: the cache of huggingface_hub; its default if None.
+
+    Raises:
+        HubError: says which repository and revision, and what to do.
+    """
+    session = _session(_place(repo, revision))
+    try:
+        with limited(session, _place(repo, revision)):
+            return ask()
+    except HubError as error:
+        # Without the frames of the client, in which it was raised.
+        raise error.with_traceback(None) from None
+    # JSON of another shape than expected becomes one of the last three within the client.
+    except (HTTPError, OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError) as error:
+        raise _as_our_error(repo, revision, file, cache_dir, error) from None
+
+
+def _session(where: str) -> Any:
+    """Return the HTTP session of the client, which reads certificates and the names of proxies when it is made."""
+    try:
+        return get_session()
+    except OSError as error:
+        raise HubUnavailableError(
+            f"{where}: the certificates cannot be read ({error.strerror or type(error).__name__}); check what "
+            "SSL_CERT_FILE and SSL_CERT_DIR name, or unset both"
+        ) from None
+    except (ValueError, ImportError) as error:
+        raise HubUnavailableError(
+            f"{where}: no connection can be set up ({shown(str(error))}); check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"
+        ) from None
+
+
+def _place(repo: str, revision: str | None) -> str:
+    """Return what was asked about, as errors name it; an owner alone has no revision."""
+    return f"{repo}@{revision or 'main'}" if "/" in repo else f"the models of {repo}"
+
+
+def _as_our_error(
+    repo: str, revision: str | None, file: str | None, cache_dir: str | None, error: Exception
+) -> HubError:
+    """Return the error of this package for one of the client."""
+    where, cause = _place(repo, revision), error.__cause__
+    match error:
+        case HFValidationError():
+            return HubNotFoundError(f"{shown(repo)} is not the name of a Hub repository: write hf-hub:owner/name")
+        case GatedRepoError():
+            return HubGatedError(
+                f"{where} is gated; ask for access on its page on the Hub, then give a token that has it"
+            )
+        case RepositoryNotFoundError() | RevisionNotFoundError():
+            return HubNotFoundError(
+                f"{where}: the Hub shows no such repository or revision ({type(error).__name__}); check the name, or "
+                "give a token that may read it"
+            )
+        case LocalTokenNotFoundError():
+            return HubUnauthorizedError(f"{where}: no token; run `hf auth login`, or set HF_TOKEN")
+        # The client says so of whatever kept it from the Hub, and of what went wrong in an upload: the cause tells.
+        case LocalEntryNotFoundError() | RuntimeError() | ValueError() if isinstance(cause, HubError):
+            return cause
+        case LocalEntryNotFoundError() | RuntimeError() | ValueError() if isinstance(cause, HfHubHTTPError | HTTPError):
+            return _as_our_error(repo, revision, file, cache_dir, cause)
+        case LocalEntryNotFoundError():
+            return HubOfflineError(
+                f"{where} is not in the cache and the Hub was not reached; go online once, or unset HF_HUB_OFFLINE"
+            )
+        case EntryNotFoundError():
+            return HubNotFoundError(
+                f"{where} lacks {file or 'a file of a limpq-hub entry'}; tell its owner, or load another revision"
+            )
+        case HfHubHTTPError():
+            return _refused(repo, revision, error)
+        case OfflineModeIsEnabled():
+            return HubOfflineError(
+                f"{where} is not in the cache and HF_HUB_OFFLINE is set; go online once, or unset it"
+            )
+        case HTTPError():
+            return HubUnavailableError(
+                f"{where}: the Hub did not answer ({type(error).__name__}); check the connection, or try again later"
+            )
+        case OSError(errno=int()):
+            return _of_this_machine(where, cache_dir, error)
+    # Cut off, of another length than announced, or no JSON.
+    return HubUnavailableError(
+        f"{where}: what the Hub sent is damaged ({type(error).__name__}: {shown(str(error))}); try again"
+    )
+
+
+def _of_this_machine(where: str, cache_dir: str | None, error: OSError) -> HubError:
+    """Return the error for a file that cannot be read or written here: one of the cache, or another one."""
+    file, cache = error.filename, os.path.realpath(cache_dir or constants.HF_HUB_CACHE)
+    elsewhere = "name another folder by cache_dir or HF_HUB_CACHE"
+    if not isinstance(file, str):
+        return HubCacheError(
+            f"{where}: a file on this machine cannot be read or written ({error.strerror}); free space, or {elsewhere}"
+        )
+    if Path(os.path.realpath(file)).is_relative_to(cache):
+        return HubCacheError(
+            f"{where}: the cache {shown(file)} cannot be written ({error.strerror}); free space there, or {elsewhere}"
+        )
+    return HubUnavailableError(
+        f"{where}: {shown(file)} cannot be read or written ({error.strerror}); check its owner and its rights"
+    )
+
+
+def changed_meanwhile(repo: str, revision: str | None) -> HubMovedError:
+    """Return the error for a branch that is not at the commit that a change was made from."""
+    return HubMovedError(
+        f"{_place(repo, revision)} was changed by somebody else meanwhile; nothing was changed; push again"
+    )
+
+
+def _refused(repo: str, revision: str | None, error: HfHubHTTPError) -> HubError:
+    """Return the error for an answer that says no."""
+    where, status = _place(repo, revision), error.response.status_code if error.response is not None else None
+    if status in (401, 403):
+        reason = f": {shown(error.server_message)}" if error.server_message else ""
+        return HubUnauthorizedError(
+            f"{where}: the Hub answered {status}{reason}; give a token that may do this: run `hf auth login`, or set "
+            "HF_TOKEN"
+        )
+    if status == 404:
+        return HubNotFoundError(f"{where}: the Hub answered 404; check the name, and HF_ENDPOINT if it is set")
+    if status == 412:
+        return changed_meanwhile(repo, revision)
+    if status is not None and 400 <= status < 500 and status not in _LATER:
+        return HubRefusedError(
+            f"{where}: the Hub answered {status}: {shown(error.server_message or str(error))}; nothing was changed"
+        )
+    return HubUnavailableError(f"{where}: the Hub did not answer ({status or type(error).__name__}); try again later")

@@ -1,0 +1,162 @@
+"""What a Hub repository holds: its files, all from one commit, its tags, and who may change it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import (
+    EvalResult,
+    HfApi,
+    ModelCard,
+    ModelCardData,
+    constants,
+    hf_hub_download,
+)
+from huggingface_hub.file_download import repo_folder_name
+
+from limpq_hub import __version__
+from limpq_hub.errors import (
+    HubNotFoundError,
+    HubOfflineError,
+    HubUnavailableError,
+    UnsafeFileError,
+    shown,
+)
+from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.zoo.hub.answers import asked
+from limpq_hub.zoo.hub.names import check_revision, first_pickle
+
+LIBRARY = "limpq-hub"
+# What every request says of who asks.
+CALLER = {"library_name": LIBRARY, "library_version": __version__}
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+
+
+def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token: str | None) -> str:
+    """Return the commit that `revision` means now, or meant last where the Hub cannot be reached.
+
+    Args:
+        revision: branch, tag or commit; the main branch if None.
+
+    Raises:
+        HubError: the Hub has no such repository, or cannot be reached and the cache does not know it either.
+    """
+    check_revision(repo, revision)
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
+    api = HfApi(token=token, **CALLER)
+    reference = asked(repo, revision, lambda: _reference(repo, revision, cache_dir), cache_dir=cache_dir)
+    try:
+        commit = asked(repo, revision, lambda: api.model_info(repo, revision=revision).sha, cache_dir=cache_dir)
+    except (HubUnavailableError, HubOfflineError) as error:
+        if not reference.is_file():
+            raise
+        commit = reference.read_text(errors="replace").strip()
+        if not _COMMIT.fullmatch(commit):
+            raise
+        if isinstance(error, HubUnavailableError):
+            warnings.warn(f"{error}; the commit that it named last is used: {commit[:12]}", stacklevel=2)
+        return commit
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise HubUnavailableError(f"{repo}@{revision or 'main'}: what the Hub sent is damaged: no commit; try again")
+    with suppress(OSError):  # a cache that cannot be written serves what it has
+        write_bytes(reference, commit.encode())
+    return commit
+
+
+def _reference(repo: str, revision: str | None, cache_dir: str | None) -> Path:
+    """Return the file in which the cache of huggingface_hub remembers what a branch or tag meant."""
+    cache = Path(cache_dir or constants.HF_HUB_CACHE)
+    return cache / repo_folder_name(repo_id=repo, repo_type="model") / "refs" / (revision or "main")
+
+
+def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: str | None, *, anew: bool) -> Path:
+    """Return the local path of a file of a commit, from the cache or the Hub; raises like `resolve_commit`.
+
+    Args:
+        anew: from the Hub even if the cache has it.
+    """
+    where = {"revision": commit, "cache_dir": cache_dir, "token": token, "force_download": anew}
+    try:
+        download = partial(hf_hub_download, repo, file, **where, **CALLER)
+        return Path(asked(repo, commit, download, file=file, cache_dir=cache_dir))
+    except HubNotFoundError:
+        if file == "config.json":
+            refuse_pickles(repo, commit, token)
+            raise HubNotFoundError(f"{repo}@{commit[:12]} holds no config.json; is it an entry of limpq-hub?") from None
+        raise
+
+
+def refuse_pickles(repo: str, commit: str, token: str | None) -> None:
+    """Raise `UnsafeFileError` where a repository without an entry holds a pickle, or `HubError`."""
+    files = asked(repo, commit, lambda: HfApi(token=token, **CALLER).list_repo_files(repo, revision=commit))
+    pickle = first_pickle(files)
+    if pickle is not None:
+        raise UnsafeFileError(
+            f"{repo}@{commit[:12]} holds {shown(pickle)}, a pickle, which can execute code, and no entry of "
+            "limpq-hub: it is not read; ask its owner for an entry, or make one with training/indicators.py"
+        )
+
+
+def list_repositories(owner: str, token: str | None = None) -> list[str]:
+    """Return the repositories of `owner` that say they are made for this library, sorted.
+
+    Raises:
+        HubError: the Hub does not say.
+    """
+    api = HfApi(token=token, **CALLER)
+    try:
+        found = asked(owner, None, lambda: list(api.list_models(author=owner, filter=LIBRARY)))
+    except HubOfflineError:
+        raise HubOfflineError(
+            f"which models {owner} has is for the Hub to say, and HF_HUB_OFFLINE is set; unset it"
+        ) from None
+    return sorted(model.id for model in found)
+
+
+def token_holder(repo: str, token: str | None = None) -> dict[str, Any]:
+    """Return what the Hub says of whose token this is, with "name" and, if it says, "orgs" and "auth".
+
+    Args:
+        repo: what the token is for, as errors name it.
+
+    Raises:
+        HubError: the token is missing or not valid, or the Hub does not say.
+    """
+    holder = asked(repo, None, lambda: HfApi(token=token, **CALLER).whoami())
+    if not isinstance(holder, dict) or not isinstance(holder.get("name"), str):
+        raise HubUnavailableError(f"{repo}: what the Hub sent is damaged: no name of whose token it is; try again")
+    return holder
+
+
+def tags_of(repo: str, token: str | None = None) -> dict[str, str]:
+    """Return the commit of each tag, empty where there is no such repository yet.
+
+    Raises:
+        HubError: the Hub does not say.
+    """
+    try:
+        refs = asked(repo, None, lambda: HfApi(token=token, **CALLER).list_repo_refs(repo))
+    except HubNotFoundError:
+        return {}
+    return {tag.name: tag.target_commit for tag in refs.tags}
+
+
+def card_text(front_matter: Mapping[str, Any], results: Sequence[Mapping[str, Any]], body: str) -> str:
+    """Return a model card.
+
+    Args:
+        front_matter: fields of `ModelCardData`.
+        results: fields of `EvalResult`, one per measured figure; they need "model_name" in the front matter.
+        body: the Markdown below.
+    """
+    # An empty list would be written as a model-index without results.
+    data = ModelCardData(**front_matter, eval_results=[EvalResult(**result) for result in results] or None)
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=False)
+    return str(card)

@@ -1,0 +1,78 @@
+"""Files of a folder, up into a Hub repository in one commit, and the name of that commit."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+from limpq_hub.errors import HubRefusedError, shown
+from limpq_hub.zoo.hub.answers import asked, changed_meanwhile
+from limpq_hub.zoo.hub.names import check_revision
+from limpq_hub.zoo.hub.repository import CALLER
+from limpq_hub.zoo.hub.waiting import UploadedFile
+
+
+def upload_folder(
+    folder: Path,
+    repo: str,
+    *,
+    message: str,
+    private: bool = False,
+    branch: str | None = None,
+    create_pr: bool = False,
+    expected: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Make the repository hold exactly the files of a folder, in one commit, and return that commit.
+
+    Args:
+        branch: where the commit goes, created if it is not there; the main branch if None.
+        create_pr: propose the commit instead.
+        expected: commit that the folder was made from, where it was made from what the branch holds.
+
+    Raises:
+        HubMovedError: the branch is not at `expected`, or moved since; nothing was changed.
+        HubError: the Hub did not take it.
+    """
+    check_revision(repo, branch)
+    api = HfApi(token=token, **CALLER)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+    target = {"revision": branch, "create_pr": create_pr}
+
+    def prepare() -> tuple[str, list[str]]:
+        api.create_repo(repo, private=private, exist_ok=True)
+        if branch is not None:
+            api.create_branch(repo, branch=branch, exist_ok=True)
+        parent = api.model_info(repo, revision=branch).sha
+        if expected is not None and parent != expected:
+            raise changed_meanwhile(repo, branch)
+        return parent, api.list_repo_files(repo, revision=parent)
+
+    parent, there = asked(repo, branch, prepare)
+    deleted = [CommitOperationDelete(file) for file in there if file not in files and file != ".gitattributes"]
+    with ExitStack() as opened:
+        added = [CommitOperationAdd(file, opened.enter_context(UploadedFile(folder / file))) for file in files]
+        for addition in added:
+            # One by one: several go up in threads of their own, which no limit reaches.
+            asked(repo, branch, partial(api.preupload_lfs_files, repo, [addition], free_memory=False, **target))
+        # A branch that has moved since its files were listed is not overwritten.
+        commit = partial(api.create_commit, repo, [*added, *deleted], commit_message=message, parent_commit=parent)
+        return asked(repo, branch, lambda: commit(**target).oid)
+
+
+def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> None:
+    """Give a commit a name that stays.
+
+    Raises:
+        HubError: the Hub did not take the tag; the commit is there.
+    """
+    try:
+        asked(repo, commit, lambda: HfApi(token=token, **CALLER).create_tag(repo, tag=tag, revision=commit))
+    except HubRefusedError:
+        raise HubRefusedError(
+            f"{repo}: the commit {commit} is there, but the Hub refused the tag {shown(tag)}; push again with another"
+        ) from None

@@ -1,0 +1,57 @@
+"""What the tests of the training scripts share: generated pictures, and every script run once on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import CLASSES, FRONT, NETWORK, RUN
+
+from limpq_hub.train import finetune, front, indicators, pretrain, publish
+
+
+def draw(root: Path, counts: dict[str, int], brightness: Callable[[int, int], int]) -> Path:
+    """Write noise of which class and index tell how bright it is, so many pictures per class in each split."""
+    generator = np.random.default_rng(0)
+    for split, count in counts.items():
+        for label in range(CLASSES):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8) // 2 + brightness(label, index)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """Pictures whose brightness is their class: every network that learned a little is right about all of them."""
+    return draw(tmp_path_factory.mktemp("pictures"), {"train": 8, "val": 4}, lambda label, index: 30 * label)
+
+
+@pytest.fixture(scope="session")
+def hard_data(tmp_path_factory) -> Path:
+    """Pictures of the same classes whose brightness tells little: networks differ in what they make of them."""
+    counts = {"train": 36, "val": 12}
+    return draw(tmp_path_factory.mktemp("hard"), counts, lambda label, index: (30 * label + 37 * index) % 128)
+
+
+@pytest.fixture(scope="session")
+def runs(data, hard_data, tmp_path_factory) -> Path:
+    """Every script once: float network, joint training, fine-tuning, the front, and the entry made of them."""
+    root = tmp_path_factory.mktemp("runs")
+    steps = [*RUN, "--data", str(data), "--max-steps", "3"]
+    weights = ["--weights", str(root / "float/model.safetensors"), "--distill", "0.5", "--no-compile"]
+    pretrain.main([*NETWORK, *steps, "--output", str(root / "float")])
+    indicators.main([*NETWORK, *steps, *weights, "--output", str(root / "joint")])
+    entry = ["--model", f"local-dir:{root}/joint", "--bitops", "w4a4"]
+    finetune.main([*entry, *steps, *weights, "--output", str(root / "w4a4")])
+    finetune.main([*entry, *steps, *weights, "--from", "float", "--output", str(root / "from-float")])
+    measure = [*RUN, "--data", str(hard_data), "--calibrate-images", "16", "--output", str(root / "front.json")]
+    front.main(["--model", f"local-dir:{root}/joint", "--bitops", *FRONT, *measure])
+    made = ["--joint", f"{root}/joint", "--checkpoint", f"w4a4={root}/w4a4", "--front", f"{root}/front.json"]
+    publish.main([*made, "--output", f"{root}/entry"])
+    return root

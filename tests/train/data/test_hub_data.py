@@ -1,0 +1,135 @@
+"""Data sets of the `datasets` package, from local tables."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+from drawn_pictures import (
+    SPEC,
+    TRAIN,
+    VAL,
+    encoded,
+    options_of,
+    reds_and_labels,
+)
+
+from limpq_hub.errors import DataError
+from limpq_hub.train.data.loaders import (
+    class_records,
+    data_record,
+    validation_loader,
+)
+
+
+@pytest.fixture
+def tables(tmp_path) -> Path:
+    """Return the pictures of `folders` as parquet files that `datasets` reads."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])})
+    for split, rows in (("train", TRAIN), ("validation", VAL)):
+        columns = {"image": [{"bytes": encoded(red), "path": None} for red, _ in rows], "label": [k for _, k in rows]}
+        (tmp_path / "tables").mkdir(exist_ok=True)
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / f"tables/{split}-0.parquet")
+    return tmp_path
+
+
+def tables_options(root: Path, *arguments: str) -> argparse.Namespace:
+    splits = ["--val-split", "validation", "--data-root", str(root / "cache")]
+    return options_of(f"hfds/{root}/tables", *splits, *arguments)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_table_of_the_datasets_package_is_read_by_index(tables, workers):
+    options = tables_options(tables, "--workers", workers)
+    assert reds_and_labels(options, training=True) == TRAIN
+    assert reds_and_labels(options, training=False) == VAL
+    assert [record["id"] for record in class_records(options)] == ["a", "b", "c"]
+    record = data_record(options)
+    names = "\n".join(f"image {index} of class {index}" for index in range(3))
+    assert (record["split"], record["validation_images"], record["training_images"]) == ("validation", 3, 6)
+    assert record["validation_names_sha256"] == hashlib.sha256(names.encode()).hexdigest()
+
+
+def test_a_cached_table_gives_the_same_pictures(tables):
+    assert reds_and_labels(tables_options(tables, "--cache-images"), training=True) == TRAIN
+
+
+def test_a_split_that_a_table_does_not_have_is_named(tables):
+    with pytest.raises(
+        DataError, match=r"split 'val': .*it must have this split \(--train-split, --val-split\), with the"
+    ):
+        validation_loader(tables_options(tables, "--val-split", "val"), SPEC)
+
+
+def write_table(root: Path, name: str, columns: dict[str, list], features: dict[str, object]) -> None:
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    table.to_parquet(root / f"tables/{name}-0.parquet")
+
+
+def test_tables_that_are_not_pictures_with_named_classes_are_refused(tables):
+    datasets = pytest.importorskip("datasets")
+    pictures, classes = [encoded(1), encoded(2)], datasets.ClassLabel(names=["a", "b", "c"])
+    path = tables / "tables/validation-0.parquet"
+    options = tables_options(tables)
+    path.unlink()
+    for train in (tables / "tables").glob("train*"):
+        train.unlink()
+    faults = [
+        (
+            {"img": pictures, "label": [0, 1]},
+            {"img": datasets.Image(), "label": classes},
+            "has no column image, only img, label; rename that of the images",
+        ),
+        ({"image": pictures, "fine": [0, 1]}, {"image": datasets.Image(), "fine": classes}, "has no class names; use"),
+        (
+            {"image": pictures, "label": [0, 1]},
+            {"image": datasets.Image(), "label": datasets.Value("int64")},
+            "has no class names; use a data set whose labels are named classes",
+        ),
+        (
+            {"image": pictures, "label": [0, -1]},
+            {"image": datasets.Image(), "label": classes},
+            "has the class index -1, outside 0..2; use a split with labels",
+        ),
+        (
+            {"image": pictures, "label": [0, None]},
+            {"image": datasets.Image(), "label": classes},
+            "has the class index None, outside 0..2; use a split with labels",
+        ),
+        ({"image": pictures, "label": [0, 2]}, {"image": datasets.Image(), "label": classes}, "no image in class b"),
+    ]
+    for columns, features, message in faults:
+        write_table(tables, "validation", columns, features)
+        with pytest.raises(DataError) as caught:
+            validation_loader(options, SPEC)
+        assert message in str(caught.value)
+
+
+def test_a_picture_missing_or_broken_in_a_table_is_named(tables, capsys):
+    datasets = pytest.importorskip("datasets")
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])}
+    pictures = [None, {"bytes": b"junk", "path": "x.png"}, {"bytes": encoded(9), "path": None}]
+    write_table(tables, "validation", {"image": pictures, "label": [0, 1, 2]}, features)
+    assert reds_and_labels(tables_options(tables), training=False) == [(0, -1), (0, -1), (9, 2)]
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("validation/image 0 of class 0 (" in line for line in lines) == 1
+    assert sum("validation/image 1 of class 1 (cannot identify image file)" in line for line in lines) == 1
+
+
+def test_a_data_set_of_the_hub_that_cannot_be_reached_is_named(tmp_path):
+    pytest.importorskip("datasets")
+    with pytest.raises(DataError, match=r"--data 'hfds/nobody/nothing', split 'val': .*nobody/nothing"):
+        validation_loader(options_of("hfds/nobody/nothing", "--data-root", str(tmp_path)), SPEC)
+
+
+def test_without_the_datasets_package_the_command_that_installs_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(
+        DataError, match="--data 'hfds/x' is read by a package that is missing here: pip install datasets"
+    ):
+        validation_loader(options_of("hfds/x"), SPEC)

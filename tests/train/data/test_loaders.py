@@ -1,0 +1,130 @@
+"""What the loaders give first and how fast, and what identifies their data."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from drawn_pictures import (
+    SPEC,
+    draw_varied,
+    encoded,
+    options_of,
+    red_of,
+)
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from limpq_hub.errors import DataError
+from limpq_hub.train.data.loaders import (
+    EpochSampler,
+    data_record,
+    first_images,
+    loader_speed,
+    training_loader,
+    validation_loader,
+)
+from limpq_hub.train.measure.evaluate import evaluate
+
+
+@pytest.fixture
+def varied(tmp_path) -> Path:
+    return draw_varied(tmp_path)
+
+
+@pytest.mark.parametrize("batch_size", ["3", "8"])
+def test_the_first_images_are_those_of_the_first_batches_whatever_the_batch_size(varied, batch_size):
+    options = options_of(varied, "--batch-size", batch_size, "--seed", "4", color_jitter=0.3)
+    batches = torch.cat([images for images, _ in training_loader(options, SPEC)])
+    found = first_images(options, SPEC, 7)
+    assert found.shape == (7, 3, 16, 16)
+    assert torch.equal(found, batches[:7])
+    assert len(first_images(options, SPEC, 100)) == 24
+
+
+def test_first_images_that_cannot_be_decoded_are_an_error(varied):
+    next((varied / "train/c0").iterdir()).write_bytes(b"")
+    with pytest.raises(DataError, match="1 of 24 images cannot be decoded"):
+        first_images(options_of(varied), SPEC, 24)
+
+
+class Slow(Dataset):
+    """Pictures that take `seconds` each, and `start` more for the first."""
+
+    def __init__(self, size: int, seconds: float, start: float) -> None:
+        self.size, self.seconds, self.start = size, seconds, start
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        time.sleep(self.seconds + (self.start if index == 0 else 0))
+        return torch.zeros(1), 0
+
+
+def test_the_speed_of_a_loader_is_measured_for_the_time_given_and_changes_nothing():
+    sampler = EpochSampler(10_000, seed=0)
+    sampler.epoch, sampler.start = 3, 20
+    loader = DataLoader(Slow(40_000, 0.002, 0), 10, sampler=sampler)
+    before, began = torch.get_rng_state(), time.monotonic()
+    speed = loader_speed(loader, 0.4)
+    assert 0.35 < time.monotonic() - began < 2
+    assert 150 < speed <= 500
+    assert (sampler.epoch, sampler.start, len(sampler)) == (3, 20, 9980)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_start_of_worker_processes_does_not_count_as_loading():
+    speed = loader_speed(DataLoader(Slow(100, 0.002, 1.0), 10, num_workers=1), 5)
+    assert 150 < speed <= 500
+    assert 5 < loader_speed(DataLoader(Slow(10, 0.002, 0.5), 10, num_workers=1), 5) < 20  # there is but one batch
+
+
+def test_the_record_of_data_in_folders_is_the_hash_of_its_sorted_names(varied):
+    names = "\n".join(sorted(path.relative_to(varied / "val").as_posix() for path in (varied / "val").rglob("*.*")))
+    expected = {
+        "name": varied.name,
+        "split": "val",
+        "validation_images": 24,
+        "validation_names_sha256": hashlib.sha256(names.encode()).hexdigest(),
+    }
+    options = options_of(varied, data_fraction=0.25)
+    assert data_record(options) == expected | {"training_images": 6}
+    del options.data_fraction
+    assert data_record(options) == expected
+
+
+@pytest.fixture
+def thirteen(tmp_path) -> Path:
+    """Thirteen validation pictures of one class; each is its own shade of red."""
+    (tmp_path / "val/c0").mkdir(parents=True)
+    for index in range(13):
+        (tmp_path / f"val/c0/{index:02}.png").write_bytes(encoded(10 * index))
+    return tmp_path
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 13, 20])
+def test_one_validation_image_of_so_many_is_taken_from_the_first_on(thirteen, every):
+    loader = validation_loader(options_of(thirteen), SPEC, 4, every=every)
+    assert [red_of(image) for images, _ in loader for image in images] == list(range(0, 130, 10 * every))
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch_size", [2, 4, 5])
+def test_each_image_that_was_taken_is_evaluated(thirteen, every, batch_size):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.num_classes = 3
+    loader = validation_loader(options_of(thirteen), SPEC, batch_size, every=every)
+    assert evaluate(Accelerator(cpu=True), network, loader)["images"] == len(range(0, 13, every))
+
+
+def test_an_unreadable_picture_among_those_taken_is_an_error(thirteen):
+    (thirteen / "val/c0/04.png").write_bytes(b"no picture")
+    loader = validation_loader(options_of(thirteen), SPEC, 4, every=2)
+    assert sum(1 for _ in loader) == 2
+    with pytest.raises(DataError, match=r"1 of 13 images cannot be decoded, more than 0.1 %: .*c0/04\.png; replace"):
+        loader.dataset.unreadable.check()

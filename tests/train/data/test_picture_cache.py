@@ -1,0 +1,99 @@
+"""`--cache-images`: the same batches, from memory that is refused where it would be too much."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from drawn_pictures import (
+    BROKEN_FILES,
+    PER_CLASS,
+    SPEC,
+    TOTAL,
+    draw_colored,
+    draw_varied,
+    index_of,
+    options_of,
+    picture_path,
+)
+from PIL import Image
+
+from limpq_hub.errors import DataError
+from limpq_hub.train.data.loaders import (
+    EpochSampler,
+    training_loader,
+)
+
+
+@pytest.fixture
+def colored(tmp_path) -> Path:
+    return draw_colored(tmp_path)
+
+
+@pytest.fixture
+def varied(tmp_path) -> Path:
+    return draw_varied(tmp_path)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_cached_pictures_give_the_same_batches_and_their_files_are_read_no_more(varied, workers):
+    options = options_of(varied, "--workers", workers, "--batch-size", "6", color_jitter=0.3)
+    plain = training_loader(options, SPEC)
+    plain.sampler.epoch = 2
+    expected = [(images, labels) for images, labels in plain]
+    random_state = torch.get_rng_state()
+    cached = training_loader(argparse.Namespace(**vars(options) | {"cache_images": True}), SPEC)
+    assert torch.equal(random_state, torch.get_rng_state())
+    for path in (varied / "train").rglob("*.*"):
+        path.unlink()
+    cached.sampler.epoch = 2
+    for (images, labels), (other, same) in zip(cached, expected, strict=True):
+        assert torch.equal(images, other)
+        assert torch.equal(labels, same)
+
+
+def test_only_the_pictures_used_are_cached_and_broken_ones_are_met_when_they_are_read(colored, monkeypatch, capfd):
+    monkeypatch.setattr("limpq_hub.train.data.unreadable._TOLERATED_PER_THOUSAND", 10)
+    broken = EpochSampler(TOTAL, seed=0, fraction=0.5).chosen[5].item()
+    picture_path(colored, broken).write_bytes(BROKEN_FILES["truncated jpeg"])
+    loader = training_loader(options_of(colored, "--cache-images", data_fraction=0.5), SPEC)
+    assert capfd.readouterr().err == "reading sizes: 520 images\ndecoding 0.00 GB of pictures: 520 images\n"
+    assert loader.dataset.unreadable.count == 0
+    kept = set(loader.sampler.chosen.tolist()) - {broken}
+    for index in kept - {broken + 1}:
+        picture_path(colored, index).unlink()
+    image, label = loader.dataset[broken]
+    assert (index_of(image), label) == (broken + 1, (broken + 1) // PER_CLASS)
+    assert [index_of(loader.dataset[index][0]) for index in sorted(kept)] == sorted(kept)
+    assert loader.dataset.unreadable.count == 1
+    assert str(picture_path(colored, broken)) in capfd.readouterr().err
+    outside = min(set(range(TOTAL)) - kept - {broken})
+    assert index_of(loader.dataset[outside][0]) == outside
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "processes", "fits"), [(56_160, 1, True), (56_159, 1, False), (56_160, 2, False)]
+)
+def test_a_cache_of_more_than_half_the_free_memory_is_refused_before_decoding(
+    colored, monkeypatch, free_bytes, processes, fits
+):
+    # 1040 pictures of 3 x 3 pixels of 3 bytes are 28,080 bytes.
+    memory = psutil.virtual_memory()._replace(available=free_bytes)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    options = options_of(colored, "--cache-images")
+    if fits:
+        assert index_of(training_loader(options, SPEC).dataset[9][0]) == 9
+        return
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
+    each = " in each of 2 processes" if processes == 2 else ""
+    expected = (
+        f"--cache-images needs 2.81e-05 GB{each} for 1040 images, more than half of the 5.62e-05 GB that are free; "
+        "leave it out, or use a smaller --data-fraction"
+    )
+    with pytest.raises(DataError) as caught:
+        training_loader(options, SPEC)
+    assert str(caught.value) == expected

@@ -1,0 +1,231 @@
+"""SIGTERM at any moment: exit code 75, one line on stderr, the step saved, and --resume to the same end."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import torch
+from accelerate import Accelerator
+from number_runs import OneWeight, fit_to_numbers, number_options, slope_one
+from safetensors.torch import load_file
+from script_runs import TORCHRUN, TRAINING, journal_steps, saved_step, script, sha256_of, started
+from tiny_run import NETWORK, RUN
+
+from limpq_hub.errors import LimpqError
+from limpq_hub.quant.compiled import CompiledFakeQuantize
+from limpq_hub.train import entry_export as _export
+from limpq_hub.train import finetune, indicators, pretrain
+from limpq_hub.train.loop import fit as _loop
+from limpq_hub.train.loop import state as _state
+from limpq_hub.train.loop.interrupt import RunInterruptedError, sigterm_deferred, stop_at_once
+from limpq_hub.train.loop.processes import reduce_gradients_
+from limpq_hub.train.measure import evaluate as _evaluate
+from limpq_hub.train.method import networks as _networks
+from limpq_hub.train.options import run
+from limpq_hub.zoo.folder import open_local_folder
+
+WHAT_NEXT = "SIGTERM: stopped; run the same command with --resume to go on"
+
+
+@pytest.fixture(autouse=True)
+def _handler_restored():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def terminate_myself(*arguments, **options) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def exit_code_of(main) -> int:
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    return caught.value.code
+
+
+def assert_ends_with_the_message(text: str, name: str) -> None:
+    assert [line for line in text.splitlines() if "SIGTERM" in line] == [f"{name}: {WHAT_NEXT}"]
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("name", ["pretrain", "indicators"])
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_script_that_gets_sigterm_saves_the_step_it_is_at_and_can_be_resumed(runs, data, tmp_path, name, workers):
+    options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "12", "--save-interval", "3"]
+    if name == "indicators":
+        options += ["--weights", f"{runs}/float/model.safetensors", "--no-compile", "--anchor-gap", "99"]
+        options += ["--calibrate-images", "16", "--uniform", "highest"]
+    module, weights = (pretrain, "model.safetensors") if name == "pretrain" else (indicators, "supernet.safetensors")
+    output = tmp_path / "out"
+    with started([script(name)], output, *options, "--workers", workers) as running:
+        assert running.reaches(3), running.said()
+        # To the whole group, as a terminal or a batch system sends it.
+        os.killpg(running.process.pid, signal.SIGTERM)
+        assert running.ends() == 75, running.said()
+    assert_ends_with_the_message(running.said(), f"{name}.py")
+    step = saved_step(output)
+    assert 3 < step < 48
+    assert journal_steps(output) == list(range(1, step + 1))
+    open_local_folder(output / f"states/step-{step:08d}", "state").read("state.safetensors")
+    module.main([*options, "--output", str(output), "--resume"])
+    module.main([*options, "--output", str(tmp_path / "whole")])
+    assert sha256_of(output / weights) == sha256_of(tmp_path / "whole" / weights)
+    assert journal_steps(output) == list(range(1, 49))
+
+
+def test_a_long_run_ends_within_seconds_of_sigterm(data, tmp_path):
+    options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "400", "--save-interval", "5"]
+    with started([script("pretrain")], tmp_path / "out", *options) as running:
+        assert running.reaches(5), running.said()
+        running.process.terminate()
+        assert running.process.wait(timeout=20) == 75
+    assert journal_steps(tmp_path / "out")[-1] == saved_step(tmp_path / "out")
+
+
+def test_two_processes_stop_at_the_same_step_and_save_it_once(data, tmp_path):
+    options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "400", "--save-interval", "3"]
+    output = tmp_path / "out"
+    with started([*TORCHRUN, "2", script("pretrain")], output, *options) as running:
+        assert running.reaches(3), running.said()
+        os.killpg(running.process.pid, signal.SIGTERM)
+        running.ends()
+    assert running.said().count(f"pretrain.py: {WHAT_NEXT}") == 2
+    step = saved_step(output)
+    assert step > 3
+    assert journal_steps(output) == list(range(1, step + 1))
+
+
+@pytest.mark.parametrize(
+    ("place", "function"),
+    [
+        ("while it opens the data", (pretrain, "class_records")),
+        ("while it builds the network", (_networks.timm, "create_model")),
+        ("while it measures the loader", (_loop, "loader_speed")),
+        ("during the evaluation", (_evaluate.torch.Tensor, "topk")),
+        ("while it writes the result", (pretrain, "write_bytes")),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_sigterm_outside_of_the_training_stops_at_once(data, tmp_path, monkeypatch, capsys, place, function):
+    options = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "2", "--output", str(tmp_path / "out")]
+    called = []
+
+    def terminate(*arguments, **keywords):
+        called.append(place)
+        terminate_myself()
+        raise AssertionError("SIGTERM did not stop it")
+
+    monkeypatch.setattr(*function, terminate)
+    monkeypatch.setattr("sys.argv", ["training/pretrain.py"])
+    assert exit_code_of(lambda: pretrain.main(options)) == 75
+    assert called == [place]
+    assert_ends_with_the_message(capsys.readouterr().err, "pretrain.py")
+    monkeypatch.undo()
+    pretrain.main([*options, "--resume"])
+    pretrain.main([*options[:-1], str(tmp_path / "whole")])
+    expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "out"))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, tmp_path, monkeypatch):
+    options = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "2", "--weights", f"{runs}/float/model.safetensors"]
+    options += ["--no-compile", "--anchor-gap", "99", "--calibrate-images", "16"]
+    monkeypatch.setattr(_export, "save_anchors", terminate_myself)
+    assert exit_code_of(lambda: indicators.main([*options, "--output", str(tmp_path / "out")])) == 75
+    monkeypatch.undo()
+    indicators.main([*options, "--output", str(tmp_path / "out"), "--resume"])
+    indicators.main([*options, "--output", str(tmp_path / "whole")])
+    for file in ("supernet.safetensors", "curves.png"):
+        assert sha256_of(tmp_path / "out" / file) == sha256_of(tmp_path / "whole" / file)
+
+
+def test_sigterm_while_the_quantizer_is_compiled_stops(runs, data, tmp_path, monkeypatch):
+    options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
+
+    def terminate_within_the_compiler(*arguments):
+        terminate_myself()
+        raise RuntimeError("the compiler wraps whatever is raised inside it")
+
+    monkeypatch.setattr(CompiledFakeQuantize, "apply", terminate_within_the_compiler)
+    assert exit_code_of(lambda: finetune.main([*options, "--output", str(tmp_path / "out")])) == 75
+
+
+def test_sigterm_while_the_last_step_is_saved_stops(tmp_path, monkeypatch):
+    write_bytes = _state.write_bytes
+
+    def write_and_terminate(*arguments):
+        write_bytes(*arguments)
+        terminate_myself()
+
+    monkeypatch.setattr(_state, "write_bytes", write_and_terminate)
+    options = number_options(tmp_path / "out", "--batch-size", "2")
+    with pytest.raises(RunInterruptedError):
+        fit_to_numbers(options, torch.ones(8, 1), OneWeight(), slope_one)
+
+
+def test_sigterm_within_a_step_ends_after_it_whatever_the_save_interval(tmp_path):
+    options = number_options(tmp_path / "out", "--batch-size", "2", "--save-interval", "1000")
+    with pytest.raises(RunInterruptedError, match=f"^{WHAT_NEXT}$"):
+        fit_to_numbers(
+            options,
+            torch.ones(8, 1),
+            OneWeight(),
+            slope_one,
+            each=lambda moment: terminate_myself() if moment.step == 1 else None,
+        )
+    assert saved_step(tmp_path / "out") == 2
+    assert journal_steps(tmp_path / "out") == [1, 2]
+
+
+def test_a_second_sigterm_while_the_state_is_written_does_not_tear_it(tmp_path, monkeypatch):
+    write_bytes = _state.write_bytes
+
+    def terminate_and_write(*arguments):
+        terminate_myself()
+        write_bytes(*arguments)
+
+    monkeypatch.setattr(_state, "write_bytes", terminate_and_write)
+    options = number_options(tmp_path / "out", "--batch-size", "2", "--save-interval", "2")
+    with pytest.raises(RunInterruptedError):
+        fit_to_numbers(options, torch.ones(8, 1), OneWeight(), slope_one)
+    assert saved_step(tmp_path / "out") == 3
+    open_local_folder(tmp_path / "out/states/step-00000003", "state").read("state.safetensors")
+
+
+def test_the_handler_of_before_is_back_after_the_training():
+    signal.signal(signal.SIGTERM, stop_at_once)
+    with sigterm_deferred() as stop:
+        assert not stop.made
+        terminate_myself()
+        assert stop.made
+    assert signal.getsignal(signal.SIGTERM) is stop_at_once
+    with pytest.raises(RunInterruptedError, match=f"^{WHAT_NEXT}$"):
+        terminate_myself()
+
+
+def test_one_process_stops_when_it_is_asked():
+    assert reduce_gradients_(Accelerator(cpu=True), [], stop=True) is True
+    assert reduce_gradients_(Accelerator(cpu=True), [], stop=False) is False
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(LimpqError("wrong"), 2), (OSError("wrong"), 3), (RunInterruptedError("wrong"), 75)]
+)
+def test_an_error_on_purpose_is_one_line_and_its_exit_code(monkeypatch, capsys, error, code):
+    def fail():
+        raise error
+
+    monkeypatch.setattr("sys.argv", [str(TRAINING / "pretrain.py")])
+    assert exit_code_of(fail) == code
+    assert capsys.readouterr().err == "pretrain.py: wrong\n"
+
+
+def test_an_error_that_is_none_on_purpose_keeps_its_traceback():
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(fail)

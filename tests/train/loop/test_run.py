@@ -1,0 +1,202 @@
+"""A run's folder: nobody else's while it runs, free again when it was killed, the same settings at every resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+
+import pytest
+import torch
+from number_runs import OneWeight, fit_to_numbers, number_options, slope_one
+from safetensors.torch import load_file
+from script_runs import saved_step, script, started
+from tiny_run import NETWORK, RUN
+
+from limpq_hub.errors import TrainingError
+from limpq_hub.train import pretrain
+from limpq_hub.train.loop.interrupt import RunInterruptedError
+from limpq_hub.train.loop.run import record_options, training_run
+from limpq_hub.train.loop.state import TrainingState
+from limpq_hub.zoo.folder import open_local_folder
+
+MAY_CHANGE = {
+    "workers": ["--workers", "3"],
+    "threads": ["--threads", "2"],
+    "save_interval": ["--save-interval", "7"],
+    "cache_images": ["--cache-images"],
+    "validate_epochs": ["--validate-epochs", "2"],
+    "recipe": ["--recipe", "zoo-resnet18-tiny-imagenet"],
+}
+OTHER_VALUES = {
+    "data": "letters",
+    "data_root": "elsewhere",
+    "train_split": "dev",
+    "val_split": "test",
+    "batch_size": 3,
+    "mixed_precision": "bf16",
+    "float64": True,
+    "channels_last": True,
+    "seed": 5,
+    "epochs": 9,
+    "max_steps": 11,
+    "gradient_accumulation": 2,
+    "optimizer": "adam",
+    "lr": 0.7,
+    "warmup_epochs": 0.5,
+    "momentum": 0.1,
+    "weight_decay": 0.3,
+    "smoothing": 0.0,
+    "clip_value": 2.0,
+    "ema": 0.5,
+    "step_optimizer": "adam",
+    "step_lr": 0.3,
+    "crop_scale": [0.5, 1.0],
+    "color_jitter": 0.5,
+    "auto_augment": "rand-m7-mstd0.5",
+    "data_fraction": 0.5,
+    "compile": False,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a run that recorded its options and was cut off."""
+    options = number_options(tmp_path / "out")
+    with training_run(options) as accelerator:
+        record_options(accelerator, options)
+    return tmp_path / "out"
+
+
+def test_every_option_is_either_free_to_change_or_refused(folder):
+    options = vars(number_options(folder))
+    assert options.keys() == OTHER_VALUES.keys() | MAY_CHANGE.keys() | {"output", "resume"}
+
+
+@pytest.mark.parametrize(("name", "value"), [*OTHER_VALUES.items(), ("processes", 2)])
+def test_a_changed_setting_at_resume_is_refused_by_name(folder, name, value):
+    first = json.loads((folder / "options.json").read_text())
+    assert first[name] != value
+    (folder / "options.json").write_text(json.dumps(first | {name: value}))
+    message = f"^--resume with another {name}; give the options of the first run$"
+    with pytest.raises(TrainingError, match=message), training_run(number_options(folder, "--resume")):
+        pass
+
+
+def test_all_changed_settings_are_named(folder):
+    options = number_options(folder, "--resume", "--seed", "1", "--lr", "0.3", "--float64", "--crop-scale", "0.5", "1")
+    message = "^--resume with another crop_scale, float64, lr, seed; give the options of the first run$"
+    with pytest.raises(TrainingError, match=message), training_run(options):
+        pass
+
+
+@pytest.mark.parametrize("words", MAY_CHANGE.values(), ids=MAY_CHANGE.keys())
+def test_a_setting_that_changes_no_result_may_change(folder, words):
+    if "--recipe" in words:
+        options = number_options(folder, "--resume")
+        options.recipe = words[1]
+    else:
+        options = number_options(folder, "--resume", *words)
+    with training_run(options):
+        pass
+
+
+def test_a_folder_that_holds_a_run_is_refused_without_resume(folder):
+    message = f"^{folder} holds a run already; add --resume, or choose another --output$"
+    with pytest.raises(TrainingError, match=message), training_run(number_options(folder)):
+        pass
+
+
+def test_resume_where_no_run_is_starts_one(tmp_path):
+    model = OneWeight()
+    options = number_options(tmp_path / "out", "--batch-size", "2", "--resume")
+    fit_to_numbers(options, torch.ones(8, 1), model, slope_one)
+    assert model.weight.item() < 0
+
+
+def test_a_refused_run_leaves_the_folder_free(folder):
+    with pytest.raises(TrainingError), training_run(number_options(folder)):
+        pass
+    with training_run(number_options(folder, "--resume")):
+        pass
+
+
+def test_the_default_type_is_that_of_the_run_and_afterwards_as_before(tmp_path):
+    for words, dtype in ((["--float64"], torch.float64), ([], torch.float32)):
+        with training_run(number_options(tmp_path / "out", *words)):
+            assert torch.get_default_dtype() is dtype
+        assert torch.get_default_dtype() is torch.float32
+    with pytest.raises(RunInterruptedError), training_run(number_options(tmp_path / "out", "--float64")):
+        raise RunInterruptedError("in between")
+    assert torch.get_default_dtype() is torch.float32
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_second_run_is_refused_while_the_first_is_at_work_and_not_after_it_was_killed(data, tmp_path, workers):
+    options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "400", "--save-interval", "1"]
+    output = tmp_path / "out"
+    second = pretrain.parse_options([*options, "--output", str(output), "--resume"])
+    with started([script("pretrain")], output, *options, "--workers", workers) as first:
+        assert first.reaches(1), first.said()
+        who = f"process {first.process.pid} on {platform.node()}"
+        message = f"^{output} is in use by {who}; wait for it, or choose another --output$"
+        with pytest.raises(TrainingError, match=message), training_run(second):
+            pass
+        # Its workers live on for a moment: they must not hold the folder.
+        os.kill(first.process.pid, signal.SIGKILL)
+        assert first.ends() == -signal.SIGKILL
+        with training_run(second):
+            pass
+
+
+def test_a_second_script_on_the_same_folder_ends_with_one_line(data, tmp_path):
+    options = [*NETWORK, *RUN, "--data", str(data)]
+    output = tmp_path / "out"
+    with (
+        training_run(pretrain.parse_options([*options, "--output", str(output)])),
+        started([script("pretrain")], output, *options) as second,
+    ):
+        assert second.ends() == 3
+    who = f"process {os.getpid()} on {platform.node()}"
+    last = second.said().splitlines()[-1]
+    assert last == f"pretrain.py: {output} is in use by {who}; wait for it, or choose another --output"
+    assert "Traceback" not in second.said()
+
+
+# Grows no file beyond the limit: the system answers "File too large", as it answers "No space left" on a full disk.
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+def test_a_full_disk_keeps_the_last_state_and_the_resumed_run_ends_with_the_same_weights(data, tmp_path, monkeypatch):
+    options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "2", "--save-interval", "3", "--ema", "0.9"]
+    whole, output = tmp_path / "whole", tmp_path / "out"
+    pretrain.main([*options, "--output", str(whole)])
+    save = TrainingState.save
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingState, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.main([*options, "--output", str(output)])
+    monkeypatch.undo()
+    size = (output / "states/step-00000003/state.safetensors").stat().st_size
+    with started(["-c", LIMITED, str(size // 2), script("pretrain")], output, *options, "--resume") as limited:
+        assert limited.ends() == 3, limited.said()
+    assert limited.said().splitlines()[-1] == (
+        f"pretrain.py: step 6 cannot be saved in {output}/states (File too large); kept: step-00000003; "
+        "make room, then --resume"
+    )
+    assert "Traceback" not in limited.said()
+    assert [path.name for path in (output / "states").iterdir()] == ["step-00000003"]
+    open_local_folder(output / "states/step-00000003", "state").read("state.safetensors")
+    pretrain.main([*options, "--output", str(output), "--resume"])
+    assert saved_step(output) == 8
+    expected, found = (load_file(folder / "model.safetensors") for folder in (whole, output))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())

@@ -1,0 +1,113 @@
+"""The measured alpha: of least geometric mean over budgets halfway between uniform policies."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.train.measure import alpha as _alpha
+from limpq_hub.train.measure.alpha import ALPHAS, with_measured_alpha
+
+
+def indicators_of(*candidates: int) -> Indicators:
+    """Return those of layers of 10, 20 and 40 MACs between a first and a last one of 5, fixed at 8 bits."""
+    macs = {"first": 5, "small": 10, "middle": 20, "large": 40, "last": 5}
+    ends = LayerBits(8, 8)
+    costs = {
+        name: LayerCost(count, count, count, count, False, ends if count == 5 else None) for name, count in macs.items()
+    }
+    weights = {"small": 0.5, "middle": 0.1, "large": 0.2}
+    activations = {"small": 0.1, "middle": 0.9, "large": 0.3}
+    weight_steps, activation_steps = (
+        {name: {bits: scale * 2.0**-bits for bits in candidates} for name, scale in scales.items()}
+        for scales in (weights, activations)
+    )
+    return Indicators("net", 32, 4, costs, weight_steps, activation_steps, alpha=7.0, provenance={"seed": 3})
+
+
+class Told:
+    """A nearness that gives what a function says, and remembers what it was asked."""
+
+    def __init__(self, divergence_of) -> None:
+        self.divergence_of, self.asked = divergence_of, []
+
+    def divergence(self, policy) -> float:
+        self.asked.append(policy)
+        return self.divergence_of(policy)
+
+
+@pytest.fixture
+def found_is_what_was_asked(monkeypatch):
+    """Let the search return the alpha and the budget that it was given, instead of a policy."""
+    monkeypatch.setattr(
+        _alpha, "search", lambda indicators, budget, *, alpha: SimpleNamespace(policy=(alpha, budget.bitops))
+    )
+
+
+# 70 MACs are searched, 10 are fixed at 8 x 8 bits: 640 BitOps, then 280, 630, 1120, 1750 or 2520 at 2 to 6 bits.
+@pytest.mark.parametrize(
+    ("candidates", "budgets"),
+    [
+        ((6, 5, 4, 3, 2), [920 + 175, 1270 + 245, 1760 + 315]),
+        ((2, 4, 3), [920 + 175]),
+        ((6, 2), [(920 + 3160) // 2]),
+        ((4,), [1760]),
+    ],
+)
+def test_budgets_lie_halfway_between_uniform_policies_the_largest_pair_left_out(
+    found_is_what_was_asked, candidates, budgets
+):
+    nearness = Told(lambda asked: 1.0)
+    with_measured_alpha(indicators_of(*candidates), nearness)
+    assert nearness.asked == [(alpha, budget) for alpha in ALPHAS for budget in budgets]
+
+
+def test_the_alpha_of_the_least_geometric_mean_is_taken_not_that_of_the_least_sum(found_is_what_was_asked):
+    given = {alpha: [1.0, 1.0, 1.0] for alpha in ALPHAS}
+    given |= {0.3: [0.4, 0.4, 0.4], 4.0: [0.01, 0.9, 0.9]}  # geometric means 0.4 and 0.20, sums 1.2 and 1.81
+    budgets = 1095, 1515, 2075
+    table = {(alpha, budget): given[alpha][place] for alpha in ALPHAS for place, budget in enumerate(budgets)}
+    indicators = indicators_of(6, 5, 4, 3, 2)
+    found, record = with_measured_alpha(indicators, Told(table.get))
+    assert found.alpha == 4.0
+    assert record == {f"{alpha:g}": given[alpha] for alpha in ALPHAS}
+    assert found.to_json() == indicators.to_json() | {"alpha": 4.0}
+
+
+def test_the_first_of_equal_alphas_is_taken(found_is_what_was_asked):
+    found, _ = with_measured_alpha(indicators_of(4, 3, 2), Told(lambda asked: 0.5))
+    assert found.alpha == ALPHAS[0] == min(ALPHAS)
+
+
+def test_policies_as_good_as_float_are_no_error(found_is_what_was_asked):
+    found, record = with_measured_alpha(
+        indicators_of(4, 3, 2), Told(lambda asked: {0.3: 0.0, 1.0: -1e-8}.get(asked[0], 1e-3))
+    )
+    assert found.alpha == 0.3
+    assert (record["0.3"], record["2"]) == ([0.0], [0.001])
+
+
+def test_divergences_are_recorded_to_five_places(found_is_what_was_asked):
+    _, record = with_measured_alpha(indicators_of(4, 3, 2), Told(lambda asked: 0.123456789))
+    assert record == {f"{alpha:g}": [0.12346] for alpha in ALPHAS}
+
+
+def test_policies_that_the_search_finds_are_measured_at_each_alpha():
+    """The divergence counts the bits of weights: the alpha wins whose policies have most of them."""
+    indicators = indicators_of(4, 3, 2)
+
+    def weight_bits(policy: Policy) -> int:
+        return sum(bits.weight for bits in policy.layers.values())
+
+    nearness = Told(lambda policy: 1 / weight_bits(policy))
+    found, record = with_measured_alpha(indicators, nearness)
+    assert all(isinstance(policy, Policy) for policy in nearness.asked)
+    given = [weight_bits(policy) for policy in nearness.asked]
+    assert len(set(given)) > 1
+    assert found.alpha == ALPHAS[int(np.argmax(given))]
+    assert [float(values[0]) for values in record.values()] == pytest.approx([1 / bits for bits in given], abs=1e-5)

@@ -1,0 +1,375 @@
+"""The proof, end to end on generated pictures: what it holds, and that nothing is measured twice."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+from argparse import Namespace
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import RUN
+
+from limpq_hub.errors import ArtifactFormatError, TrainingError
+from limpq_hub.plan.policy import Policy
+from limpq_hub.train import compare, finetune, validate
+from limpq_hub.train.measure import study as _study
+from limpq_hub.train.measure.evaluate import evaluate
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.folder import open_local_folder
+
+BUDGETS = {"w3a3": None, "60M": 60_000_000}
+CONTENDERS = ["learned", "uniform filled", "uniform, best split", "random, seed 0", "reversed"]
+OF_A_RUN = ("command", "date")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run of compare.py.
+
+    Attributes:
+        command: its options but --output.
+        evaluated: how often networks were measured, fine-tuning left out.
+        started: command lines of the fine-tuning.
+    """
+
+    command: list[str]
+    output: Path
+    printed: str
+    evaluated: int
+    started: list[list[str]]
+
+    @property
+    def result(self) -> dict:
+        return json.loads((self.output / "comparison.json").read_text())
+
+
+def run_here(commands: list[list[str]]):
+    """Return what runs a script of fine-tuning in this process, in a second instead of ten."""
+
+    def run_script(command: list[str], *, check: bool) -> SimpleNamespace:
+        python, module_flag, module, *options = command
+        assert (python, module_flag, module, check) == (sys.executable, "-m", "limpq_hub.train.finetune", False)
+        commands.append(options)
+        finetune.main(options)
+        return SimpleNamespace(returncode=0)
+
+    return SimpleNamespace(run=run_script)
+
+
+def compared(command: list[str], output: Path, *, cut_at: int | None = None) -> Compared:
+    """Run compare.py, and count; as if killed in place of measurement `cut_at`, from 0."""
+    evaluated, started, printed = [], [], io.StringIO()
+
+    def counted(*arguments, **options):
+        if len(evaluated) == cut_at:
+            raise KeyboardInterrupt
+        evaluated.append(None)
+        return evaluate(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
+        patched.setattr(_study, "evaluate", counted)
+        patched.setattr(_study, "subprocess", run_here(started))
+        with contextlib.suppress(*([] if cut_at is None else [KeyboardInterrupt])):
+            compare.main([*command, "--output", str(output)])
+    return Compared(command, output, printed.getvalue(), len(evaluated), started)
+
+
+@pytest.fixture(scope="module")
+def tiny_command(runs, hard_data) -> list[str]:
+    sizes = ["--steps", "2", "--random", "1", "--correlated", "4", "--correlate-every", "2", "--calibrate-images", "16"]
+    return ["--model", f"local-dir:{runs}/joint", "--data", str(hard_data), *RUN, *sizes, "--bitops"]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_command, tmp_path_factory) -> Compared:
+    return compared([*tiny_command, *BUDGETS], tmp_path_factory.mktemp("compared") / "out")
+
+
+@pytest.fixture(scope="module")
+def layers(runs) -> dict:
+    return json.loads((runs / "joint/indicators.json").read_text())["layers"]
+
+
+def bitops_of(layers: dict, policy: dict) -> int:
+    return sum(layers[name]["macs"] * bits["weight"] * bits["activation"] for name, bits in policy.items())
+
+
+def policy_of(whole: Compared, row: dict) -> dict:
+    """Return the bits per layer that were fine-tuned, as the file of the policy holds them."""
+    content = json.loads((whole.output / f"{row['policy_sha256'][:12]}-2.json").read_text())
+    policy = Policy.from_json(content)
+    assert policy.digest() == row["policy_sha256"]
+    return {name: {"weight": bits.weight, "activation": bits.activation} for name, bits in policy.layers.items()}
+
+
+def ranks(values: list[float]) -> np.ndarray:
+    """Return the place of each value, the mean place of equal ones."""
+    given = np.array(values)
+    return np.array([(given < value).sum() + ((given == value).sum() + 1) / 2 for value in given])
+
+
+def test_all_contenders_are_compared_at_each_budget(whole):
+    assert [(row["budget"], row["contender"]) for row in whole.result["comparison"]] == [
+        (budget, contender) for budget in BUDGETS for contender in CONTENDERS
+    ]
+
+
+def test_what_is_said_of_a_policy_is_so_and_it_is_within_its_budget(whole, layers):
+    searched = [name for name, layer in layers.items() if not layer["fixed"]]
+    uniform = {name: layer["fixed"] or {"weight": 3, "activation": 3} for name, layer in layers.items()}
+    for row in whole.result["comparison"]:
+        policy = policy_of(whole, row)
+        assert row["bitops"] == bitops_of(layers, policy)
+        assert row["bitops"] <= (BUDGETS[row["budget"]] or bitops_of(layers, uniform)), row["contender"]
+        for kind in ("weight", "activation"):
+            mean = np.mean([policy[name][kind] for name in searched])
+            assert row[f"mean_{kind}_bits"] == pytest.approx(mean, abs=5e-4)
+
+
+def test_the_learned_policy_has_the_least_objective_and_random_ones_more(whole):
+    for budget in BUDGETS:
+        objectives = {
+            row["contender"]: row["objective"] for row in whole.result["comparison"] if row["budget"] == budget
+        }
+        assert objectives["learned"] < objectives["random, seed 0"]
+        assert objectives["learned"] < objectives["reversed"]
+
+
+def test_the_uniform_contender_has_no_fewer_bits_than_the_largest_uniform_policy(whole, layers):
+    rows = whole.result["comparison"]
+    (row,) = (row for row in rows if (row["contender"], row["budget"]) == ("uniform filled", "w3a3"))
+    policy = policy_of(whole, row)
+    assert all(bits == (layers[name]["fixed"] or {"weight": 3, "activation": 3}) for name, bits in policy.items())
+
+
+def test_both_stages_are_measured_on_all_images_with_standard_errors(whole):
+    keys = {"top1", "top5", "images", "top1_standard_error", "kl", "kl_standard_error"}
+    for row in whole.result["comparison"]:
+        for stage in ("joint", "finetuned"):
+            assert row[stage].keys() == keys
+            assert (row[stage]["images"], row[stage]["kl"] > 0) == (48, True)
+        assert row["joint"] != row["finetuned"]
+        folder = open_local_folder(whole.output / f"{row['policy_sha256'][:12]}-2", "checkpoint")
+        assert folder.read_json("metrics.json")["top1"] == row["finetuned"]["top1"]
+
+
+def test_fine_tuning_is_the_same_for_all_but_the_policy(whole, tiny_command):
+    own = {"--policy", "--output"}
+    settings = []
+    for command in whole.started:
+        options = finetune.parse_options(command)
+        assert (options.max_steps, options.batch_size, options.resume, options.compile) == (2, 8, True, False)
+        assert options.policy == options.output.with_suffix(".json")
+        settings.append([word for word, before in zip(command, ["", *command], strict=False) if before not in own])
+    assert all(setting == settings[0] for setting in settings)
+
+
+def test_policies_are_measured_as_validate_measures_them(whole, runs, hard_data, capsys):
+    row = whole.result["comparison"][0]
+    entry = ["--model", f"local-dir:{runs}/joint", "--policy", f"{whole.output}/{row['policy_sha256'][:12]}-2.json"]
+    measured = ["--weights", "joint", "--calibrate-images", "16", "--data", str(hard_data), *RUN]
+    validate.main([*entry, *measured])
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["top1"], printed["top5"]) == (row["joint"]["top1"], row["joint"]["top5"])
+
+
+@pytest.mark.parametrize("name", ["at w3a3", "over all budgets"])
+@pytest.mark.parametrize("key", ["kl", "top1"])
+def test_correlations_are_those_of_the_ranks(whole, name, key):
+    found = whole.result["correlation"][name]
+    objectives, figures = ([point[what] for point in found["points"]] for what in ("objective", key))
+    assert len(set(objectives)) == len(found["points"]) == 4
+    assert len(set(figures)) > 1
+    assert found[key] == pytest.approx(np.corrcoef(ranks(objectives), ranks(figures))[0, 1], abs=1e-4)
+
+
+def test_random_policies_fit_one_budget_or_spread_over_all_measured_on_the_images_asked_for(whole, layers):
+    at_one, over_all = (whole.result["correlation"][name]["points"] for name in ("at w3a3", "over all budgets"))
+    least, most, limit = (
+        bitops_of(layers, {n: layer["fixed"] or {"weight": bits, "activation": bits} for n, layer in layers.items()})
+        for bits in (2, 6, 3)
+    )
+    assert all(point["bitops"] <= limit for point in at_one)
+    limits = [least + (most - least) * share for share in (0.2, 0.4, 0.6, 0.8)]
+    assert all(point["bitops"] <= limit for point, limit in zip(over_all, limits, strict=True))
+    bitops = [point["bitops"] for point in over_all]
+    assert bitops == sorted(set(bitops))
+    assert len({point["policy_sha256"] for point in (*at_one, *over_all)}) == 8
+    assert {point["images"] for point in (*at_one, *over_all)} == {24}
+
+
+def test_the_result_says_how_it_came_about(whole, runs):
+    result = whole.result
+    assert (result["format"], result["model"], result["seed"]) == (1, f"local-dir:{runs}/joint", 0)
+    assert {*OF_A_RUN, "device", "versions", "data"} <= result.keys()
+    assert result["data"]["validation_images"] == 48
+
+
+@pytest.mark.parametrize("name", ["comparison.png", "correlation.png"])
+def test_the_pictures_open(whole, name):
+    with Image.open(whole.output / name) as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        assert min(picture.size) > 300
+
+
+def test_the_table_has_a_line_per_row_with_its_figures(whole):
+    lines = [line for line in whole.printed.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(whole.result["comparison"])
+    for line, row in zip(lines[2:], whole.result["comparison"], strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert len(cells) == lines[0].count("|") - 1 == lines[1].count("|") - 1 == 8
+        assert cells[:2] == [row["budget"], row["contender"]]
+        for place, stage in ((4, "joint"), (6, "finetuned")):
+            figures = row[stage]
+            assert cells[place] == f"{figures['top1']:.2f} ± {figures['top1_standard_error']:.2f}"
+            assert cells[place + 1] == f"{figures['kl']:.4f} ± {figures['kl_standard_error']:.4f}"
+
+
+def test_correlations_are_printed(whole):
+    for name, found in whole.result["correlation"].items():
+        line = f"{name}: Spearman of the objective with KL {found['kl']:.2f}, with top-1 {found['top1']:.2f}"
+        assert line in whole.printed.splitlines()
+
+
+def test_each_policy_is_measured_once_per_stage_and_set_of_images(whole):
+    rows, correlations = whole.result["comparison"], whole.result["correlation"]
+    compared_policies = {row["policy_sha256"] for row in rows}
+    drawn = {point["policy_sha256"] for found in correlations.values() for point in found["points"]}
+    assert whole.evaluated == 2 * len(compared_policies) + len(drawn)
+    assert len(whole.started) == len(compared_policies)
+
+
+def test_the_same_command_again_measures_nothing_and_gives_the_same(whole, tmp_path):
+    shutil.copytree(whole.output, tmp_path / "out")
+    again = compared(whole.command, tmp_path / "out")
+    assert (again.evaluated, again.started) == (0, [])
+    for key in ("comparison", "correlation", "data"):
+        assert again.result[key] == whole.result[key]
+    # The bars of fine-tuning come first.
+    shown = whole.printed[whole.printed.index("| budget |") :]
+    assert again.printed == shown.replace(str(whole.output), str(again.output))
+
+
+def test_a_run_cut_off_in_the_middle_goes_on(whole, tiny_command, tmp_path):
+    command, cut_at = [*tiny_command, "w3a3"], 3
+    cut = compared(command, tmp_path / "out", cut_at=cut_at)
+    assert cut.evaluated == cut_at
+    assert not (tmp_path / "out/comparison.json").exists()
+    assert len(json.loads((tmp_path / "out/measured.json").read_text())["figures"]) == cut_at
+    rest = compared(command, tmp_path / "out")
+    expected = [row for row in whole.result["comparison"] if row["budget"] == "w3a3"]
+    assert rest.result["comparison"] == expected
+    assert rest.result["correlation"] == whole.result["correlation"]
+    policies = {row["policy_sha256"] for row in expected}
+    drawn = {point["policy_sha256"] for found in rest.result["correlation"].values() for point in found["points"]}
+    assert rest.evaluated == 2 * len(policies) + len(drawn) - cut_at
+    # What was fine-tuned and not yet measured is resumed at its end.
+    tuned = Counter(options[options.index("--policy") + 1] for options in (*cut.started, *rest.started))
+    assert sorted(tuned.values()) == [1] * (len(policies) - 1) + [2]
+
+
+def test_without_steps_and_correlations_only_the_joint_weights_are_measured(whole, tiny_command, tmp_path):
+    command = [*tiny_command, "w3a3", "--steps", "0", "--correlated", "0"]
+    found = compared(command, tmp_path / "out")
+    expected = [row for row in whole.result["comparison"] if row["budget"] == "w3a3"]
+    assert found.result["comparison"] == [
+        {key: value for key, value in row.items() if key != "finetuned"} for row in expected
+    ]
+    assert (found.result["correlation"], found.started) == ({}, [])
+    rows = [line for line in found.printed.splitlines() if line.startswith("| w3a3")]
+    assert len(rows) == len(CONTENDERS)
+    assert all(line.endswith("| - | - |") for line in rows)
+    assert not (tmp_path / "out/correlation.png").exists()
+    with Image.open(tmp_path / "out/comparison.png") as picture:
+        picture.load()
+
+
+def finetuning(command: list[str], output: Path) -> tuple[Namespace, list[str]]:
+    """Return the options of a comparison, and those that it would give finetune.py."""
+    study = object.__new__(_study.Study)  # without reading any data
+    study.options = compare.parse_options([*command, "--output", str(output)])
+    module = study.finetuning(output / "folder")[:2]
+    words = study.finetuning(output / "folder")[2:]
+    assert module == ["-m", "limpq_hub.train.finetune"]
+    return study.options, words
+
+
+def test_fine_tuning_runs_as_a_script_of_its_own(tiny_command, whole, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    study = _study.Study(compare.parse_options([*tiny_command, "w3a3", "--output", str(tmp_path / "out")]))
+    row = whole.result["comparison"][0]
+    policy = study.contenders("w3a3")["learned"]
+    assert policy.digest() == row["policy_sha256"]
+    assert study.finetuned(policy) == pytest.approx(row["finetuned"], rel=1e-3)
+
+
+def test_fine_tuning_reads_the_data_that_the_comparison_reads(tiny_command, runs, hard_data, tmp_path):
+    weights = f"{runs}/float/model.safetensors"
+    given = ["--data-root", "root", "--train-split", "val", "--val-split", "train", "--cache-images", "--seed", "5"]
+    given += ["--weights", weights, "--channels-last", "--threads", "1", "--float64", "--mixed-precision", "bf16"]
+    asked, words = finetuning([*tiny_command, "w3a3", *given], tmp_path / "out")
+    options = vars(finetune.parse_options(words))
+    shared = ("data", "data_root", "train_split", "val_split", "cache_images", "batch_size", "workers", "seed")
+    shared += ("threads", "mixed_precision", "float64", "channels_last", "model", "weights")
+    assert {name: options[name] for name in shared} == {name: vars(asked)[name] for name in shared}
+    assert (options["data"], options["data_root"], options["val_split"]) == (str(hard_data), "root", "train")
+
+
+def test_a_recipe_is_handed_to_fine_tuning_and_wins_where_nothing_was_said(tiny_command, tmp_path):
+    _, words = finetuning([*tiny_command, "w3a3", "--recipe", "zoo-resnet18-tiny-imagenet"], tmp_path / "out")
+    assert words[words.index("--recipe") + 1] == "zoo-resnet18-tiny-imagenet"
+    assert "--mixed-precision" not in words
+
+
+def test_a_figure_that_does_not_vary_correlates_with_nothing():
+    points = [{"objective": value, "kl": value, "top1": 100.0} for value in (0.5, 0.1, 0.3)]
+    assert _study._rank_correlation(points, "top1") == 0.0
+    assert _study._rank_correlation(points, "kl") == 1.0
+    assert _study._rank_correlation(points[:1], "kl") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [(["--seed", "1"], "seed"), (["--calibrate-images", "8", "--channels-last"], "calibrate_images, channels_last")],
+)
+def test_figures_of_other_options_are_not_taken(whole, tmp_path, options, named):
+    shutil.copytree(whole.output, tmp_path / "out")
+    with pytest.raises(TrainingError) as caught:
+        compared([*whole.command, *options], tmp_path / "out")
+    assert str(caught.value) == (
+        f"{tmp_path}/out/measured.json was measured with another {named}; choose another --output"
+    )
+
+
+def test_figures_of_another_training_are_not_taken(whole, tmp_path):
+    shutil.copytree(whole.output, tmp_path / "out")
+    path = tmp_path / "out/measured.json"
+    content = json.loads(path.read_text())
+    content["settings"]["supernet.safetensors"] = "0" * 64
+    path.write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match="was measured with another supernet.safetensors; choose another --output"):
+        compared(whole.command, tmp_path / "out")
+
+
+def test_a_file_of_figures_without_settings_is_refused(whole, tmp_path):
+    shutil.copytree(whole.output, tmp_path / "out")
+    path = tmp_path / "out/measured.json"
+    path.write_text('{"format": 1, "figures": {}}')
+    with pytest.raises(ArtifactFormatError) as caught:
+        compared(whole.command, tmp_path / "out")
+    assert str(caught.value) == f"{path}: settings is missing"
+
+
+def test_the_entry_is_not_changed(whole, runs):
+    entry = find_entry(f"local-dir:{runs}/joint")
+    assert all(entry.folder.read(file) for file in entry.folder.files)

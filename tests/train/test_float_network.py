@@ -1,0 +1,126 @@
+"""The float network of an entry: measured, a start and a teacher without --weights; and where training starts."""
+
+import gzip
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load, load_file, save_file
+from tiny_run import NETWORK, RUN
+
+from limpq_hub.errors import TrainingError, UnknownModelError
+from limpq_hub.train import finetune, pretrain, validate
+from limpq_hub.train.method.networks import float_network_of
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry_folder import seal_entry
+from limpq_hub.zoo.network import NetworkSpec
+
+
+@pytest.fixture
+def without_float(runs, tmp_path) -> str:
+    """The name of an entry as they were before they held their float network."""
+    folder = tmp_path / "older"
+    entry = find_entry(f"local-dir:{runs}/joint")
+    shutil.copytree(runs / "joint", folder)
+    (folder / "float.safetensors.gz").unlink()
+    seal_entry(folder, NetworkSpec.from_config(entry.folder.config, entry.name))
+    return f"local-dir:{folder}"
+
+
+def test_validate_measures_the_float_network_of_an_entry(runs, data, tmp_path):
+    measured = ["--data", str(data), *RUN, "--output", str(tmp_path / "figures.json")]
+    validate.main(["--model", f"local-dir:{runs}/joint", "--weights", "float", *measured])
+    found = json.loads((tmp_path / "figures.json").read_text())
+    figures = json.loads((runs / "joint/metrics.json").read_text())["float"]
+    assert figures.pop("provenance") == json.loads((runs / "float/metrics.json").read_text())
+    assert {key: found[key] for key in figures} == figures
+    assert (found["model"], found["weights"]) == (f"local-dir:{runs}/joint", "float")
+    assert (found["policy_sha256"], found["bitops"], found["calibration_images"]) == (None, None, 0)
+
+
+def test_the_float_network_of_a_published_entry_is_that_of_its_joint_training(runs, data, capsys):
+    validate.main(["--model", f"local-dir:{runs}/entry", "--weights", "float", "--data", str(data), *RUN])
+    found = json.loads(capsys.readouterr().out)
+    assert found["top1"] == json.loads((runs / "joint/metrics.json").read_text())["float"]["top1"]
+
+
+def tuned(runs, data, output, *options: str) -> dict[str, torch.Tensor]:
+    """Return the weights after two steps."""
+    entry = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN]
+    finetune.main([*entry, "--max-steps", "2", "--no-compile", *options, "--output", str(output)])
+    return load_file(output / "model.safetensors")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("options", [("--distill", "1.0"), ("--from", "float")], ids=["teacher", "start"])
+def test_fine_tuning_without_weights_takes_the_float_network_of_the_entry(runs, data, tmp_path, options):
+    other = load(gzip.decompress((runs / "joint/float.safetensors.gz").read_bytes()))
+    save_file(other | {"fc.bias": other["fc.bias"] + torch.arange(4.0)}, tmp_path / "other.safetensors")
+    save_file(other, tmp_path / "same.safetensors")
+    found = tuned(runs, data, tmp_path / "entry", *options)
+    same = tuned(runs, data, tmp_path / "same", *options, "--weights", str(tmp_path / "same.safetensors"))
+    different = tuned(runs, data, tmp_path / "different", *options, "--weights", str(tmp_path / "other.safetensors"))
+    assert equal(found, same)
+    assert not equal(found, different)
+
+
+@pytest.mark.parametrize("options", [("--distill", "1.0"), ("--from", "float")], ids=["teacher", "start"])
+def test_fine_tuning_from_an_entry_without_a_float_network_says_what_to_give(without_float, data, tmp_path, options):
+    command = ["--model", without_float, "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
+    with pytest.raises(UnknownModelError) as caught:
+        finetune.main([*command, "--no-compile", *options, "--output", str(tmp_path / "out")])
+    name = without_float.removeprefix("local-dir:")
+    assert str(caught.value).removeprefix("local-dir:") == (
+        f"{name} holds no float.safetensors.gz; give the float network as --weights FILE"
+    )
+
+
+def test_validate_of_an_entry_without_a_float_network_says_so(without_float, data):
+    with pytest.raises(
+        UnknownModelError, match="holds no float.safetensors.gz; give the float network as --weights FILE"
+    ):
+        validate.main(["--model", without_float, "--weights", "float", "--data", str(data), *RUN])
+
+
+def test_an_entry_without_a_float_network_can_be_fine_tuned_from_its_joint_weights(without_float, data, tmp_path):
+    command = ["--model", without_float, "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
+    finetune.main([*command, "--no-compile", "--output", str(tmp_path / "out")])
+    assert (tmp_path / "out/model.safetensors").is_file()
+
+
+def test_weights_that_are_given_replace_those_of_the_entry(runs):
+    entry = find_entry(f"local-dir:{runs}/joint")
+    given = load_file(runs / "float/model.safetensors")
+    found = float_network_of(entry, f"{runs}/float/model.safetensors")
+    assert not found.training
+    assert equal(found.state_dict(), given)
+    assert not equal(float_network_of(entry, None).state_dict(), given)
+    with pytest.raises(TrainingError, match="--weights 'nowhere.safetensors': there is no such file"):
+        float_network_of(entry, "nowhere.safetensors")
+
+
+def test_pretraining_starts_from_the_weights_that_are_given(runs, data, tmp_path):
+    start = load(gzip.decompress((runs / "joint/float.safetensors.gz").read_bytes()))
+    save_file(start, tmp_path / "start.safetensors")
+    command = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "1", "--lr", "1e-9"]
+    pretrain.main([*command, "--weights", f"{tmp_path}/start.safetensors", "--output", str(tmp_path / "on")])
+    pretrain.main([*command, "--output", str(tmp_path / "anew")])
+    found, anew = (load_file(tmp_path / name / "model.safetensors") for name in ("on", "anew"))
+    trained = [name for name in start if "running" not in name and "num_batches" not in name]
+    assert len(trained) > 20
+    for name in trained:
+        torch.testing.assert_close(found[name], start[name].float(), rtol=0, atol=1e-7, msg=name)
+    assert any((anew[name] - start[name]).abs().max() > 1e-2 for name in trained)
+    moved = [name for name in start if name.endswith("running_mean")]
+    assert any(not torch.allclose(found[name], start[name]) for name in moved)
+
+
+def test_pretraining_from_a_file_that_is_not_there_is_refused(data, tmp_path):
+    command = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out")]
+    with pytest.raises(TrainingError, match=r"--weights 'nowhere.safetensors': there is no such file"):
+        pretrain.main([*command, "--weights", "nowhere.safetensors"])

@@ -1,0 +1,74 @@
+"""The front: budgets over the whole range, and at each of them what validate.py measures."""
+
+import json
+
+import pytest
+from tiny_run import FRONT, RUN
+
+import limpq_hub
+from limpq_hub.train import front, validate
+
+RANGE = {"minimum_bitops": 100, "maximum_bitops": 8100}
+
+
+def test_budgets_go_from_the_least_to_the_most_in_equal_ratios():
+    assert front.budgets(RANGE, 5) == [100, 300, 900, 2700, 8100]
+    assert front.budgets(RANGE, 3) == [100, 900, 8100]
+
+
+def test_the_ends_of_the_range_are_exact_where_a_float_is_not():
+    least, most = 123_456_789_012_345_679, 987_654_321_098_765_433
+    assert int(float(least)) != least
+    found = front.budgets({"minimum_bitops": least, "maximum_bitops": most}, 4)
+    assert (found[0], found[-1]) == (least, most)
+    assert found[1] / found[0] == pytest.approx(2, rel=1e-6)
+    assert found[2] / found[1] == pytest.approx(2, rel=1e-6)
+
+
+def test_a_few_budgets_are_the_most_and_then_both_ends():
+    assert front.budgets(RANGE, 1) == [8100]
+    assert front.budgets(RANGE, 2) == [100, 8100]
+
+
+def test_the_front_has_two_records_per_budget_in_the_order_asked_for(runs):
+    content = json.loads((runs / "front.json").read_text())
+    assert (content["format"], content["model"]) == (1, f"local-dir:{runs}/joint")
+    assert {"command", "seed", "device", "seconds", "date", "versions", "data"} <= content.keys()
+    records = content["joint"]
+    assert [record["calibration_images"] for record in records] == [0, 16] * len(FRONT)
+    assert [record["bitops"] for record in records[::2]] == [record["bitops"] for record in records[1::2]]
+    plans = [limpq_hub.search(f"local-dir:{runs}/joint", bitops=budget) for budget in FRONT]
+    assert [record["bitops"] for record in records[::2]] == [plan.bitops for plan in plans]
+    assert [record["policy_sha256"] for record in records[1::2]] == [plan.policy.digest() for plan in plans]
+    bitops = [record["bitops"] for record in records[::2]]
+    assert bitops == sorted(set(bitops))
+
+
+@pytest.mark.parametrize("place", range(len(FRONT)))
+@pytest.mark.parametrize("images", [0, 16])
+def test_the_front_says_what_validate_measures_at_the_same_budget(runs, hard_data, capsys, place, images):
+    validated = ["--model", f"local-dir:{runs}/joint", "--bitops", FRONT[place], "--weights", "joint"]
+    validate.main([*validated, "--data", str(hard_data), *RUN, "--calibrate-images", str(images)])
+    printed = json.loads(capsys.readouterr().out)
+    record = json.loads((runs / "front.json").read_text())["joint"][2 * place + bool(images)]
+    assert {key: printed[key] for key in record} == record
+
+
+def test_recalibration_changes_some_figure_of_these_pictures(runs):
+    records = json.loads((runs / "front.json").read_text())["joint"]
+    assert [record["top1"] for record in records[::2]] != [record["top1"] for record in records[1::2]]
+
+
+def test_without_budgets_the_front_spans_the_whole_range(runs, hard_data, tmp_path, capsys):
+    command = ["--model", f"local-dir:{runs}/joint", "--points", "2", "--calibrate-images", "8"]
+    front.main([*command, "--data", str(hard_data), *RUN, "--output", str(tmp_path / "front.json")])
+    layers = json.loads((runs / "joint/indicators.json").read_text())["layers"].values()
+    least, most = (sum(layer["macs"] * (64 if layer["fixed"] else bits * bits) for layer in layers) for bits in (2, 6))
+    records = json.loads((tmp_path / "front.json").read_text())["joint"]
+    assert [record["bitops"] for record in records] == [least, least, most, most]
+    *lines, where, last = capsys.readouterr().out.splitlines()
+    assert where == f"figures in {tmp_path}/front.json"
+    publish = f"python training/publish.py --joint {runs}/joint --front {tmp_path}/front.json --output out/my-entry"
+    assert last == f"next: {publish}"
+    for line, shipped, adapted in zip(lines[-2:], records[::2], records[1::2], strict=True):
+        assert line.endswith(f"BitOps: top-1 {shipped['top1']:.2f} %, recalibrated {adapted['top1']:.2f} %")

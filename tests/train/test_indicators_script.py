@@ -1,0 +1,95 @@
+"""What indicators.py exports beside the steps: alpha, and the float network with its figures."""
+
+import gzip
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load, load_file
+from tiny_run import CLASSES, NETWORK, RUN
+
+from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.plan.indicators import DEFAULT_ALPHA
+from limpq_hub.train import indicators
+from limpq_hub.train.measure.alpha import ALPHAS
+from limpq_hub.zoo.catalog import find_entry
+
+
+@pytest.fixture(scope="module")
+def one_step(runs, hard_data, tmp_path_factory) -> SimpleNamespace:
+    """A run of one step on the hard pictures with --alpha 0.5, and the network whose top-1 it recorded."""
+    output, evaluated = tmp_path_factory.mktemp("one_step") / "joint", []
+    evaluate = indicators.evaluate
+    command = [*NETWORK, *RUN, "--data", str(hard_data), "--max-steps", "1", "--no-compile", "--anchor-gap", "99"]
+    command += ["--weights", f"{runs}/float/model.safetensors", "--output", str(output)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(indicators, "evaluate", lambda *given: evaluated.append(given[1]) or evaluate(*given))
+        indicators.main([*command, "--alpha", "0.5"])
+    (network,) = evaluated
+    return SimpleNamespace(output=output, evaluated=network, entry=find_entry(f"local-dir:{output}"))
+
+
+def test_an_alpha_that_is_given_is_kept_and_none_is_measured(one_step):
+    assert one_step.entry.indicators.alpha == 0.5 != DEFAULT_ALPHA
+    assert "kl_by_alpha" not in one_step.entry.indicators.provenance
+
+
+def test_the_measured_alpha_is_that_of_the_least_geometric_mean_on_record(runs):
+    found = find_entry(f"local-dir:{runs}/joint").indicators
+    record = found.provenance["kl_by_alpha"]
+    assert [float(alpha) for alpha in record] == list(ALPHAS)
+    assert {len(divergences) for divergences in record.values()} == {len(found.candidates) - 2}
+    means = {float(alpha): np.exp(np.mean(np.log(divergences))) for alpha, divergences in record.items()}
+    assert means[found.alpha] == pytest.approx(min(means.values()), rel=1e-4)
+    assert len({round(mean, 4) for mean in means.values()}) > 1
+    assert {"command", "seed", "device", "seconds", "date", "versions", "data"} <= found.provenance.keys()
+
+
+def test_the_entry_ships_the_float_network_with_large_weights_in_half_precision(runs):
+    given = load_file(runs / "float/model.safetensors")
+    shipped = load(gzip.decompress((runs / "joint/float.safetensors.gz").read_bytes()))
+    assert shipped.keys() == given.keys()
+    for name, value in given.items():
+        assert torch.equal(shipped[name], value.half() if value.ndim > 1 else value), name
+    assert shipped["fc.weight"].dtype == torch.float16
+
+
+def pictures(folder) -> torch.Tensor:
+    """Return all pictures of a split as the network takes them, resized by PIL, in the order of the classes."""
+    spec = timm.get_pretrained_cfg("test_resnet")
+    files = sorted(folder.glob("*/*.png"), key=lambda path: (path.parent.name, int(path.stem)))
+    images = np.stack([np.asarray(Image.open(path).resize((32, 32), Image.Resampling.BILINEAR)) for path in files])
+    return torch.from_numpy(((images / 255 - spec.mean) / spec.std).astype(np.float32)).permute(0, 3, 1, 2)
+
+
+def test_the_float_top_1_is_that_of_the_network_that_is_shipped(one_step, runs, hard_data):
+    network = timm.create_model("test_resnet", num_classes=CLASSES).eval()
+    shipped = load(gzip.decompress((one_step.output / "float.safetensors.gz").read_bytes()))
+    network.load_state_dict(shipped)
+    found = one_step.evaluated.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
+    given = load_file(runs / "float/model.safetensors")
+    assert any(not torch.equal(found[name], value) for name, value in given.items())
+    labels = torch.arange(CLASSES).repeat_interleave(12)
+    with torch.no_grad():
+        hits = network(pictures(hard_data / "val")).argmax(1) == labels
+    figures = one_step.entry.folder.read_json("metrics.json")["float"]
+    assert figures["top1"] == pytest.approx(100 * float(hits.double().mean()), abs=1e-4)
+    assert 0 < figures["top1"] < 100
+    assert one_step.entry.summary()["float_top1"] == figures["top1"]
+
+
+def test_the_figures_are_sealed_in_the_entry(one_step):
+    metrics = one_step.entry.folder.read_json("metrics.json")
+    assert metrics.keys() == {"float", "joint"}
+    assert (metrics["joint"], metrics["float"].keys()) == ([], {"top1", "top5", "images", "provenance"})
+    assert {"float.safetensors.gz", "metrics.json", "indicators.json"} <= set(one_step.entry.folder.files)
+    path = one_step.output / "metrics.json"
+    text = path.read_text()
+    path.write_text(text.replace('"images": 48', '"images": 49'))
+    with pytest.raises(ArtifactIntegrityError, match=r"metrics.json is damaged: its [0-9]+ bytes are not the [0-9]+"):
+        one_step.entry.folder.read_json("metrics.json")
+    path.write_text(text)

@@ -1,0 +1,141 @@
+"""What publish.py makes of the front: the figures of an entry, and what it refuses."""
+
+import json
+import re
+import shutil
+
+import pytest
+from tiny_run import FRONT
+
+import limpq_hub
+from limpq_hub.errors import ArtifactFormatError, HubNotFoundError, TrainingError
+from limpq_hub.train import publish
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.loading import NotFineTunedWarning
+
+RECORD = {"policy_sha256": "0f", "bitops": 3, "top1": 1.5, "calibration_images": 0}
+
+
+def test_the_entry_holds_the_records_of_the_front_and_how_they_came_about(runs):
+    front = json.loads((runs / "front.json").read_text())
+    metrics = find_entry(f"local-dir:{runs}/entry").folder.read_json("metrics.json")
+    assert metrics.keys() == {"float", "joint", "joint_provenance"}
+    assert metrics["joint"] == front["joint"]
+    assert metrics["joint_provenance"] == {key: value for key, value in front.items() if key != "joint"}
+    assert metrics["joint_provenance"]["data"]["validation_images"] == 48
+    assert metrics["float"] == json.loads((runs / "joint/metrics.json").read_text())["float"]
+
+
+@pytest.mark.parametrize("place", range(len(FRONT)))
+def test_what_was_measured_as_shipped_is_told_when_the_joint_weights_are_loaded(runs, place):
+    with pytest.warns(NotFineTunedWarning):
+        model = limpq_hub.load(f"local-dir:{runs}/entry", bitops=FRONT[place], weights="joint")
+    record = json.loads((runs / "front.json").read_text())["joint"][2 * place]
+    assert model.limpq.plan.policy.digest() == record["policy_sha256"]
+    assert model.limpq.top1 == record["top1"]
+
+
+def test_an_entry_without_a_front_has_no_figures_of_the_joint_weights(runs, tmp_path):
+    publish.main(["--joint", f"{runs}/joint", "--output", str(tmp_path / "entry")])
+    metrics = find_entry(f"local-dir:{tmp_path}/entry").folder.read_json("metrics.json")
+    assert metrics == json.loads((runs / "joint/metrics.json").read_text())
+    assert metrics["joint"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no front", "{} is not JSON: Expecting value: line 1 column 1 (char 0); is this the right file?"),
+        ("[]", "front must be an object, found []"),
+        ("{}", "front: joint is missing"),
+        ('{"joint": {}}', "front: joint must be a list, found {}"),
+        ('{"joint": [3]}', "front: joint must be an object, found 3"),
+        *(
+            (json.dumps({"joint": [RECORD, {name: RECORD[name] for name in RECORD if name != key}]}), message)
+            for key, message in ((key, f"front: joint: {key} is missing") for key in RECORD)
+        ),
+        (json.dumps({"joint": [RECORD | {"bitops": 3.5}]}), "front: joint: bitops must be a whole number, found 3.5"),
+        (json.dumps({"joint": [RECORD | {"top1": "1.5"}]}), "front: joint: top1 must be a number, found '1.5'"),
+        (json.dumps({"joint": [RECORD]}), "front: supernet_sha256 is missing"),
+        ('{"joint": [{"top1": NaN}]}', "{}: NaN is not a number that can be used"),
+    ],
+)
+def test_a_malformed_front_is_refused_and_the_entry_there_kept(runs, tmp_path, text, message):
+    shutil.copytree(runs / "entry", tmp_path / "entry")
+    (tmp_path / "front.json").write_text(text)
+    with pytest.raises(ArtifactFormatError) as caught:
+        publish.main(
+            ["--joint", f"{runs}/joint", "--front", f"{tmp_path}/front.json", "--output", str(tmp_path / "entry")]
+        )
+    named = message if message.startswith("front") else message.format(tmp_path / "front.json")
+    assert str(caught.value) == named
+    assert find_entry(f"local-dir:{tmp_path}/entry").published[0].name == "w4a4"
+
+
+def test_a_front_of_another_supernet_is_refused(runs, tmp_path):
+    front = json.loads((runs / "front.json").read_text()) | {"supernet_sha256": "0" * 64}
+    (tmp_path / "front.json").write_text(json.dumps(front))
+    with pytest.raises(ArtifactFormatError) as caught:
+        publish.main(
+            ["--joint", f"{runs}/joint", "--front", f"{tmp_path}/front.json", "--output", str(tmp_path / "entry")]
+        )
+    assert str(caught.value) == (
+        f"the front was measured on another supernet than that of {runs}/joint; measure it with training/front.py "
+        f"--model local-dir:{runs}/joint"
+    )
+    assert not (tmp_path / "entry").exists()
+
+
+@pytest.mark.parametrize("pair", ["w4a4", "=out/w4a4", "w4a4=", ""])
+def test_a_checkpoint_that_is_no_pair_is_refused(runs, tmp_path, pair):
+    with pytest.raises(TrainingError, match=f"^--checkpoint '{pair}' is not NAME=DIR, for example 3G=out/resnet18-3G$"):
+        publish.main(["--joint", f"{runs}/joint", "--checkpoint", pair, "--output", str(tmp_path / "entry")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_joint_folder_is_not_replaced(runs):
+    for output in (f"{runs}/joint", f"{runs}/entry/../joint"):
+        with pytest.raises(TrainingError, match="^--output would replace --joint; choose another --output$"):
+            publish.main(["--joint", f"{runs}/joint", "--output", output])
+
+
+def test_without_a_repository_nothing_is_sent_and_the_next_command_is_told(online, runs, tmp_path, capsys):
+    publish.main(["--joint", f"{runs}/joint", "--output", str(tmp_path / "entry")])
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"{tmp_path}/entry: 0 policies, [0-9.]+ MB in all", said[0])
+    assert said[1] == f"next: limpq push local-dir:{tmp_path}/entry you/test_resnet-limpq"
+    assert online.hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--tag v1", "--tag=", "--license mit", "--private", "--create-pr", "--revision next", "--base-model you/float"],
+)
+def test_what_only_a_push_takes_is_refused_without_a_repository(runs, tmp_path, option):
+    name = option.split()[0].rstrip("=")
+    with pytest.raises(TrainingError, match=f"^{name} is for what --repo-id publishes; give both, or neither$"):
+        publish.main(["--joint", f"{runs}/joint", "--output", str(tmp_path / "entry"), *option.split()])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_with_a_repository_the_entry_is_published_as_the_options_say(online, runs, tmp_path, capsys):
+    made = ["--joint", f"{runs}/joint", "--checkpoint", f"w4a4={runs}/w4a4", "--output", str(tmp_path / "entry")]
+    card = ["--license", "apache-2.0", "--base-model", "you/float"]
+    publish.main([*made, *card, "--repo-id", "you/net", "--private", "--revision", "next", "--tag", "paper"])
+    references = online.hub.references("you/net")
+    commit = references["refs/heads/next"]
+    assert references["refs/tags/paper"] == commit != references["refs/heads/main"]
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"published you/net@{commit[:12]}, tag paper; next: limpq search hf-hub:you/net --bitops w4a4"
+    readme = online.hub.files("you/net", "next")["README.md"].decode()
+    assert "license: apache-2.0" in readme
+    assert "base_model: you/float" in readme
+    entry = find_entry("hf-hub:you/net@paper", cache_dir=online.cache)
+    assert [published.name for published in entry.published] == ["w4a4"]
+    assert entry.folder.config["dataset"] == entry.indicators.provenance["data"]["name"]
+    with pytest.raises(HubNotFoundError):
+        find_entry("hf-hub:you/net@paper", cache_dir=str(tmp_path / "other"), token=online.hub.other_token)
+    publish.main([*made, "--repo-id", "you/net", "--create-pr"])
+    assert "refs/pr/1" in online.hub.references("you/net")
+    assert ", tag" not in capsys.readouterr().out

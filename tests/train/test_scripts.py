@@ -1,0 +1,311 @@
+"""The training scripts, end to end on generated pictures, and what they refuse."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from tiny_run import CLASSES, NETWORK, RUN
+from torch import nn
+
+import limpq_hub
+from limpq_hub.errors import DataError, TrainingError
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.policy import LayerBits
+from limpq_hub.quant.convert import set_policy_, to_supernet
+from limpq_hub.quant.profile import profile_module
+from limpq_hub.train import finetune, indicators, pretrain, publish, validate
+from limpq_hub.train.data.loaders import EpochSampler
+from limpq_hub.train.loop.state import TrainingState
+from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.loading import NotFineTunedWarning
+
+
+def test_the_entry_made_by_the_scripts_loads_its_fine_tuned_policy(runs):
+    model = limpq_hub.load(f"local-dir:{runs}/entry", bitops="w4a4")
+    metrics = json.loads((runs / "w4a4/metrics.json").read_text())
+    assert model.limpq.weights == "finetuned"
+    assert model.limpq.top1 == metrics["top1"]
+    assert metrics["images"] == 4 * CLASSES
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, CLASSES)
+
+
+def test_a_result_says_how_it_came_about(runs):
+    entry = find_entry(f"local-dir:{runs}/entry")
+    for record in (entry.indicators.provenance, entry.checkpoint("w4a4").config["provenance"]):
+        assert record["command"].startswith("accelerate launch training/")
+        assert {"seed", "device", "seconds", "date", "versions", "data"} <= set(record)
+    assert json.loads((runs / "joint/options.json").read_text())["distill"] == 0.5
+
+
+def test_validate_reports_what_fine_tuning_measured(runs, data, capsys):
+    validate.main(["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(data), *RUN])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["weights"] == "finetuned"
+    assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
+
+
+def test_learned_steps_moved_away_from_their_start(runs):
+    found = find_entry(f"local-dir:{runs}/joint").indicators
+    steps = [step for of_layer in found.weight_steps.values() for step in of_layer.values()]
+    start = [
+        step
+        for of_layer in found.weight_steps.values()
+        for step in (of_layer[6] * 2 ** (6 - bits) for bits in of_layer)
+    ]
+    assert found.candidates == (6, 5, 4, 3, 2)
+    assert all(step > 0 for step in steps)
+    assert not np.allclose(steps, start, rtol=1e-4)
+
+
+def test_a_run_cut_off_after_a_save_continues_to_the_same_weights(runs, data, tmp_path, monkeypatch):
+    options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN]
+    options += ["--max-steps", "6", "--epochs", "2", "--save-interval", "2", "--no-compile"]
+    finetune.main([*options, "--output", str(tmp_path / "whole")])
+    save = TrainingState.save
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingState, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.main([*options, "--output", str(tmp_path / "cut")])
+    monkeypatch.setattr(TrainingState, "save", save)
+    finetune.main([*options, "--output", str(tmp_path / "cut"), "--resume"])
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_folder_that_holds_a_run_is_refused(runs, data):
+    with pytest.raises(TrainingError, match="holds a run already; add --resume, or choose another --output"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(data), "--output", str(runs / "float")])
+
+
+def test_a_changed_setting_at_resume_is_refused_by_name(runs, data):
+    with pytest.raises(TrainingError, match="--resume with another lr, max_steps; give the options of the first run"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(data), "--output", str(runs / "float"), "--resume", "--lr", "1"])
+
+
+def test_a_data_folder_without_val_is_refused(data, tmp_path):
+    shutil.copytree(data / "train", tmp_path / "train")
+    with pytest.raises(DataError, match="has no folder val/; give one with train/ and val/"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(tmp_path), "--output", str(tmp_path / "out")])
+
+
+def test_an_empty_class_is_named(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data/val/class2")
+    (tmp_path / "data/val/class2").mkdir()
+    with pytest.raises(DataError, match="no image in class class2"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")])
+
+
+def test_data_with_other_classes_than_the_network_is_refused(runs, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    for split in ("train", "val"):
+        shutil.rmtree(tmp_path / f"data/{split}/class3")
+    with pytest.raises(DataError, match="has 3 classes, the network 4"):
+        validate.main(
+            ["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(tmp_path / "data"), *RUN]
+        )
+
+
+def test_missing_float_weights_are_named(data, tmp_path):
+    arguments = [*NETWORK, *RUN, "--data", str(data), "--weights", "nowhere.safetensors", "--output", str(tmp_path)]
+    with pytest.raises(TrainingError, match=r"--weights 'nowhere.safetensors': there is no such file"):
+        indicators.main(arguments)
+
+
+def test_a_joint_step_visits_each_candidate_then_a_mixture_of_independent_bits():
+    costs = {f"layer{k}": LayerCost(1, 1, 1, 1, False) for k in range(200)}
+    costs["ends"] = LayerCost(1, 1, 1, 1, True, LayerBits(8, 8))
+    *uniform, mixture = joint_policies("net", costs, (2, 4, 3), seed=0, step=7)
+    assert [set(policy.layers.values()) for policy in uniform] == [{LayerBits(b, b)} for b in (4, 3, 2)]
+    assert "ends" not in mixture.layers
+    assert {(bits.weight, bits.activation) for bits in mixture.layers.values()} == {
+        (w, a) for w in (2, 3, 4) for a in (2, 3, 4)
+    }
+    assert joint_policies("net", costs, (2, 4, 3), seed=0, step=7)[-1] == mixture
+    assert joint_policies("net", costs, (2, 4, 3), seed=0, step=8)[-1] != mixture
+
+
+def test_joint_gradients_are_the_sum_over_the_policies():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3)).double()
+    images, labels = torch.randn(5, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
+    costs = profile_module(network, images)
+    supernet = to_supernet(network, (4, 2), example_input=images).double()
+    policies = joint_policies("net", costs, (4, 2), seed=0, step=0)
+
+    def loss_of(logits, first_logits=None):
+        return classification_loss(logits, labels, smoothing=0.1).double()
+
+    expected = {name: torch.zeros_like(parameter) for name, parameter in supernet.named_parameters()}
+    for policy in policies:
+        set_policy_(supernet, policy)
+        names, parameters = zip(*supernet.named_parameters(), strict=True)
+        for name, gradient in zip(
+            names, torch.autograd.grad(loss_of(supernet(images)), parameters, allow_unused=True), strict=True
+        ):
+            expected[name] += 0 if gradient is None else gradient
+    losses = accumulate_joint_gradients(Accelerator(cpu=True), supernet, images, policies, loss_of)
+    assert losses.shape == (3,)
+    for name, parameter in supernet.named_parameters():
+        found = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(found, expected[name])
+
+
+def test_distillation_of_equal_logits_leaves_only_the_labels_share():
+    logits, labels = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 5
+    hard = nn.functional.cross_entropy(logits, labels)
+    mixed = classification_loss(logits, labels, (logits.clone(), 0.25), smoothing=0.0)
+    torch.testing.assert_close(mixed, 0.75 * hard)
+
+
+def test_an_epoch_resumed_in_the_middle_shows_the_rest_of_the_same_images():
+    sampler = EpochSampler(50, seed=3, fraction=0.5)
+    sampler.epoch = 2
+    whole = list(sampler)
+    sampler.start = 10
+    assert list(sampler) == whole[10:]
+    assert len(sampler) == 15
+    assert {key // 50 for key in whole} == {2}
+    assert len({key % 50 for key in whole}) == 25
+
+
+def test_classes_that_differ_between_train_and_val_are_named(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data/val/class1").rename(tmp_path / "data/val/class9")
+    with pytest.raises(DataError, match="train/ and val/ differ in class class1, class9; use the same"):
+        pretrain.main([*NETWORK, *RUN, "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")])
+
+
+def test_classes_in_another_order_than_the_networks_are_refused(runs, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    for split in ("train", "val"):
+        (tmp_path / f"data/{split}/class0").rename(tmp_path / f"data/{split}/zebra")
+    arguments = ["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(tmp_path / "data"), *RUN]
+    with pytest.raises(DataError, match="class 0 is 'class1', for the network it is 'class0'"):
+        validate.main(arguments)
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_and_not_replaced_by_another(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data/val/class1/2.png").write_bytes(b"no picture")
+    arguments = [
+        *NETWORK,
+        *RUN,
+        "--data",
+        str(tmp_path / "data"),
+        "--max-steps",
+        "1",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    with pytest.raises(
+        DataError, match=r"1 of 16 images cannot be decoded, more than 0.1 %: .*val/class1/2\.png; replace"
+    ):
+        pretrain.main(arguments)
+
+
+def test_pretrained_weights_of_other_classes_are_refused(data, tmp_path):
+    arguments = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out")]
+    with pytest.raises(TrainingError, match="timm's weights of test_resnet are for 1000 classes, the data has 4"):
+        indicators.main(arguments)
+
+
+def test_a_refused_start_leaves_the_output_folder_free(data, tmp_path):
+    arguments = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out"), "--max-steps", "1"]
+    with pytest.raises(TrainingError):
+        indicators.main([*arguments, "--weights", "nowhere.safetensors"])
+    pretrain.main(arguments)
+
+
+def test_fewer_images_than_a_batch_are_refused(data, tmp_path):
+    arguments = [
+        *NETWORK,
+        "--workers",
+        "0",
+        "--batch-size",
+        "64",
+        "--data",
+        str(data),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    with pytest.raises(DataError, match="32 training images, less than one batch of 64"):
+        pretrain.main(arguments)
+
+
+@pytest.mark.parametrize("pair", ["out/w4a4", "../up=out/w4a4", "=x"])
+def test_a_checkpoint_without_a_plain_name_is_refused(runs, tmp_path, pair):
+    with pytest.raises(TrainingError, match="is not NAME=DIR, for example 3G=out/resnet18-3G"):
+        publish.main(["--joint", f"{runs}/joint", "--checkpoint", pair, "--output", str(tmp_path / "entry")])
+
+
+def test_an_output_that_would_replace_the_joint_folder_is_refused(runs):
+    with pytest.raises(TrainingError, match="--output would replace --joint"):
+        publish.main(["--joint", f"{runs}/joint", "--output", f"{runs}/joint"])
+
+
+def test_warm_up_and_cosine_end_at_the_smallest_rate(data, tmp_path, monkeypatch):
+    rates = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(
+        torch.optim.SGD, "step", lambda self, *a, **k: rates.append(self.param_groups[0]["lr"]) or step(self, *a, **k)
+    )
+    arguments = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out"), "--epochs", "5"]
+    pretrain.main([*arguments, "--warmup-epochs", "1", "--lr", "0.1"])
+    assert len(rates) == 20
+    assert rates[:4] == pytest.approx([1e-5, 0.025, 0.05, 0.075], rel=1e-2)
+    assert max(rates) == rates[4] == pytest.approx(0.1)
+    assert rates[-1] < 0.002
+
+
+def test_validate_measures_a_checkpoint_folder_too(runs, data, capsys):
+    validate.main(["--checkpoint", str(runs / "w4a4"), "--data", str(data), *RUN])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
+
+
+def test_validate_without_a_network_is_refused(data):
+    with pytest.raises(TrainingError, match="give --model with a budget or policy, or --checkpoint"):
+        validate.main(["--data", str(data), *RUN])
+
+
+def test_a_teacher_of_its_own_changes_what_is_learned(runs, data, tmp_path):
+    joint = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
+    weights = ["--weights", str(runs / "float/model.safetensors"), "--distill", "1.0", "--no-compile"]
+    other = load_file(runs / "float/model.safetensors")
+    save_file(other | {"fc.bias": other["fc.bias"] + torch.arange(4.0)}, tmp_path / "teacher.safetensors")
+    finetune.main([*joint, *weights, "--output", str(tmp_path / "one")])
+    finetune.main(
+        [*joint, *weights, "--teacher", str(tmp_path / "teacher.safetensors"), "--output", str(tmp_path / "two")]
+    )
+    one, two = (load_file(tmp_path / name / "model.safetensors")["fc.bias"] for name in ("one", "two"))
+    assert not torch.allclose(one, two)
+
+
+def test_two_processes_train_and_export_together(runs, data, tmp_path):
+    script = Path(__file__).parents[2] / "training" / "indicators.py"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    weights = ["--weights", str(runs / "float/model.safetensors"), "--output", str(tmp_path / "joint")]
+    arguments = [*NETWORK, "--data", str(data), *RUN, *weights, "--max-steps", "2", "--calibrate-images", "8"]
+    arguments.append("--no-compile")
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *arguments], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    entry = find_entry(f"local-dir:{tmp_path}/joint")
+    assert entry.indicators.provenance["device"].startswith("2 x ")
+    with pytest.warns(NotFineTunedWarning, match="was not fine-tuned"):
+        assert limpq_hub.load(entry.name, bitops="w4a4").num_classes == CLASSES

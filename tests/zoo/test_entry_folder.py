@@ -1,0 +1,251 @@
+"""Tests of entry folders: the supernet comes back in half precision, and indicators that do not fit are refused."""
+
+import gzip
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file, save, save_file
+
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.quant.convert import read_indicators, select_policy, set_policy_
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry
+from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.loading import load
+
+LAYER = "layer2.0.conv1"
+
+
+def read_supernet(folder):
+    sealed = open_local_folder(folder, "entry")
+    return load_supernet(sealed, Indicators.from_json(sealed.read_json("indicators.json")))
+
+
+@pytest.fixture
+def edit_indicators(entry_copy, reseal):
+    """A function that changes the keys of indicators.json, or of one layer in it, and lists the file anew."""
+
+    def edit(layer: str | None = None, **changes) -> None:
+        path = entry_copy / "indicators.json"
+        content = json.loads(path.read_text())
+        (content["layers"][layer] if layer else content).update(changes)
+        path.write_text(json.dumps(content))
+        reseal(entry_copy)
+
+    return edit
+
+
+def test_a_supernet_comes_back_as_half_precision_leaves_it(tiny):
+    loaded = read_supernet(tiny.folder)
+    assert not any(module.training for module in loaded.modules())
+    original, found = tiny.supernet.state_dict(), loaded.state_dict()
+    assert list(found) == list(original)
+    for name, value in original.items():
+        expected = value.to(torch.float16).to(torch.float32) if value.ndim > 1 else value
+        assert torch.equal(found[name], expected), name
+        assert found[name].dtype == value.dtype, name
+
+
+def test_only_weights_are_stored_in_half_precision(tiny):
+    stored = load_file(tiny.folder / "supernet.safetensors")
+    halved = {name for name, value in stored.items() if value.dtype is torch.float16}
+    assert halved == {f"{name}.weight" for name in tiny.costs}
+    assert all(stored[name].dtype is torch.float32 for name in stored if name.endswith((".step", ".running_var")))
+    weights = sum(cost.weights for cost in tiny.costs.values())
+    assert (tiny.folder / "supernet.safetensors").stat().st_size < 2 * weights + 200_000
+
+
+@pytest.mark.parametrize("which", ["small", "large", "joint"])
+def test_a_loaded_supernet_switches_and_computes_like_the_trained_one(tiny, which):
+    policy = tiny.joint if which == "joint" else tiny.policies[which]
+    halved = select_policy(tiny.supernet, policy)
+    with torch.no_grad():
+        for parameter in halved.parameters():
+            parameter.copy_(parameter.half().float() if parameter.ndim > 1 else parameter)
+        loaded = set_policy_(read_supernet(tiny.folder), policy)
+        assert torch.equal(loaded(tiny.images), halved.eval()(tiny.images))
+
+
+def test_the_indicators_of_a_loaded_supernet_are_those_of_its_entry(tiny):
+    again = read_indicators(
+        read_supernet(tiny.folder),
+        tiny.costs,
+        input_size=32,
+        num_classes=10,
+        provenance=tiny.indicators.provenance,
+    )
+    assert again.to_json() == tiny.indicators.to_json()
+    assert Indicators.load(tiny.folder / "indicators.json").to_json() == tiny.indicators.to_json()
+
+
+def test_saving_an_entry_writes_no_policies_and_no_metrics(tiny, tmp_path):
+    save_entry(tmp_path, tiny.supernet, tiny.indicators, [{"id": "n", "name": "noise"}] * 10)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "classes.json",
+        "indicators.json",
+        "supernet.safetensors",
+    }
+    entry = find_entry(f"local-dir:{tmp_path}")
+    assert entry.published == ()
+    assert entry.metrics == {}
+    assert (tmp_path / "supernet.safetensors").read_bytes() == (tiny.folder / "supernet.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"macs": 1}, {"macs_limpq": 1}, {"weights": 1}, {"inputs": 1}],
+    ids=str,
+)
+def test_indicators_that_count_another_cost_are_refused_by_layer(tiny, entry_copy, edit_indicators, changes):
+    edit_indicators(LAYER, **changes)
+    message = (
+        rf"indicators\.json does not fit test_resnet at 32 pixels: layer {re.escape(LAYER)} is LayerCost\(.*=1[,)]"
+    )
+    with pytest.raises(ArtifactIntegrityError, match=message):
+        read_supernet(entry_copy)
+    with pytest.raises(ArtifactIntegrityError, match=re.escape(LAYER)):
+        load(f"local-dir:{entry_copy}", bitops="w3a3", weights="joint")
+
+
+def test_indicators_that_count_another_cost_do_not_pass_with_a_fine_tuned_checkpoint(tiny, entry_copy, edit_indicators):
+    edit_indicators(LAYER, macs=1)
+    with pytest.raises(ArtifactIntegrityError, match=r"indicators\.json|policies/small"):
+        load(f"local-dir:{entry_copy}", policy=tiny.policies["small"], weights="finetuned")
+
+
+def test_indicators_with_a_layer_too_few_or_too_many_are_refused_by_layer(entry_copy, reseal):
+    path = entry_copy / "indicators.json"
+    original = json.loads(path.read_text())
+    fewer, more = json.loads(path.read_text()), json.loads(path.read_text())
+    del fewer["layers"][LAYER]
+    more["layers"]["layer9"] = original["layers"][LAYER]
+    for content, layer, found in ((fewer, re.escape(LAYER), "None there"), (more, "layer9", r"gives None")):
+        path.write_text(json.dumps(content))
+        reseal(entry_copy)
+        with pytest.raises(ArtifactIntegrityError, match=rf"does not fit test_resnet .* layer {layer} is .*{found}"):
+            read_supernet(entry_copy)
+
+
+def test_indicators_that_free_a_fixed_layer_are_refused_by_layer(entry_copy, edit_indicators, tiny):
+    steps = {"4": 0.1, "3": 0.2, "2": 0.3}
+    edit_indicators("fc", fixed=None, weight_steps=steps, activation_steps=steps)
+    with pytest.raises(ArtifactIntegrityError, match="does not fit test_resnet at 32 pixels: layer fc is LayerCost"):
+        read_supernet(entry_copy)
+
+
+def test_indicators_with_other_candidates_than_the_supernet_are_refused(entry_copy, edit_indicators, tiny):
+    content = tiny.indicators.to_json()
+    for layer in content["layers"].values():
+        for kind in ("weight_steps", "activation_steps"):
+            if kind in layer:
+                del layer[kind]["4"]
+    edit_indicators(candidates=[3, 2], layers=content["layers"])
+    with pytest.raises(
+        ArtifactFormatError, match=r"supernet\.safetensors: tensor .*\.copies\.4\..* is not part of the"
+    ):
+        read_supernet(entry_copy)
+
+
+@pytest.mark.parametrize("changes", [{"model": "resnet18"}, {"input_size": 224}, {"num_classes": 1000}], ids=str)
+def test_indicators_for_another_network_are_refused(entry_copy, edit_indicators, changes):
+    edit_indicators(**changes)
+    with pytest.raises(ArtifactIntegrityError, match=r"indicators\.json"):
+        read_supernet(entry_copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("fc.bias", None, "tensor fc.bias is missing"),
+        ("extra", torch.ones(1), "tensor extra is not part of the network"),
+        ("fc.bias", torch.ones(11), "tensor fc.bias is torch.float32 [11], the network needs [10]"),
+        (f"{LAYER}.weight_quantizer.step", torch.ones(2), f"tensor {LAYER}.weight_quantizer.step is torch.float32 [2]"),
+    ],
+)
+def test_tensors_that_do_not_fit_the_supernet_are_named(entry_copy, reseal, key, value, message):
+    path = entry_copy / "supernet.safetensors"
+    tensors = load_file(path) | {key: value}
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
+    reseal(entry_copy)
+    with pytest.raises(ArtifactFormatError, match=rf"supernet\.safetensors: {re.escape(message)}"):
+        read_supernet(entry_copy)
+
+
+@pytest.mark.parametrize("step", [0.0, -0.1, float("nan"), float("inf")])
+def test_a_step_of_the_supernet_that_is_no_number_above_zero_is_refused(entry_copy, reseal, step):
+    path = entry_copy / "supernet.safetensors"
+    tensors = load_file(path)
+    tensors[f"{LAYER}.activation_quantizer.step"] = torch.full((3,), step)
+    save_file(tensors, path)
+    reseal(entry_copy)
+    with pytest.raises(ArtifactError, match=rf"supernet\.safetensors: .*{re.escape(LAYER)}"):
+        read_supernet(entry_copy)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_classes": 11}, {"input_size": 64}, {"architecture": "test_byobnet"}], ids=str
+)
+def test_a_config_for_another_network_is_refused(entry_copy, reseal, changes):
+    reseal(entry_copy, **changes)
+    with pytest.raises(
+        ArtifactIntegrityError, match=r"indicators\.json is for test_resnet at 32 pixels with 10 classes"
+    ):
+        read_supernet(entry_copy)
+
+
+def test_an_input_size_that_the_network_does_not_take_is_refused(entry_copy, reseal):
+    reseal(entry_copy, architecture="test_vit", input_size=64)
+    with pytest.raises(ArtifactError, match=r"test_vit.* 64 pixels"):
+        read_supernet(entry_copy)
+
+
+# The float network
+
+
+def test_a_float_network_comes_back_as_half_precision_leaves_it(with_float, float_network, tiny):
+    original = float_network.state_dict()
+    found = load_float_network(open_local_folder(with_float, "entry"))
+    assert not any(module.training for module in found.modules())
+    assert list(found.state_dict()) == list(original)
+    for name, value in found.state_dict().items():
+        halved = original[name].to(torch.float16).to(torch.float32) if value.ndim > 1 else original[name]
+        assert torch.equal(value, halved), name
+        assert value.dtype == original[name].dtype, name
+    stored = load_tensors(gzip.decompress((with_float / "float.safetensors.gz").read_bytes()))
+    halves = {name for name, value in stored.items() if value.dtype is torch.float16}
+    assert halves == {f"{name}.weight" for name in tiny.costs}
+    float_network.eval()
+    with torch.no_grad():
+        for parameter in float_network.parameters():
+            parameter.copy_(parameter.half().float() if parameter.ndim > 1 else parameter)
+        assert torch.equal(found(tiny.images), float_network(tiny.images))
+
+
+def test_an_entry_with_a_float_network_still_gives_its_supernet_and_policies(with_float, tiny):
+    assert "float.safetensors.gz" in open_local_folder(with_float, "entry").files
+    assert torch.equal(read_supernet(with_float).fc.weight, read_supernet(tiny.folder).fc.weight)
+    assert load(f"local-dir:{with_float}", bitops="w3a3").limpq.weights == "finetuned"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("fc.bias", None, "tensor fc.bias is missing"),
+        ("extra", torch.ones(1), "tensor extra is not part of the network"),
+        ("fc.bias", torch.ones(7), "tensor fc.bias is torch.float32 [7], the network needs [10]"),
+        ("fc.bias", torch.full((10,), float("nan")), "tensor fc.bias has a value that is not finite"),
+    ],
+)
+def test_a_float_network_of_other_tensors_is_refused_by_tensor(with_float, reseal, key, value, message):
+    path = with_float / "float.safetensors.gz"
+    tensors = load_tensors(gzip.decompress(path.read_bytes())) | {key: value}
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    path.write_bytes(gzip.compress(save(kept)))
+    reseal(with_float)
+    with pytest.raises(ArtifactFormatError, match=rf"/float\.safetensors\.gz: {re.escape(message)}"):
+        load_float_network(open_local_folder(with_float, "entry"))
