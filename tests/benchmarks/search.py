@@ -46,7 +46,7 @@ COMPRESSION_OF_MANY = 9
 
 
 @dataclass(frozen=True)
-class LinearConstraint:
+class Row:
     """One line of the table.
 
     Attributes:
@@ -75,28 +75,28 @@ def main() -> None:
     _print(rows, ours, plain, options.turns)
 
 
-def rows_of(resnet50: Indicators, time_limit_s: float) -> dict[str, LinearConstraint]:
+def rows_of(resnet50: Indicators, time_limit_s: float) -> dict[str, Row]:
     """Return the rows of the table by name."""
     w3a4, w3a4_published = (_bitops_of(resnet50, 3, 4, counting) for counting in ("exact", "limpq"))
     size_bits = _size_bits_of(resnet50, COMPRESSION)
     rows = {
-        "ResNet-50, BitOps of W3A4 and 12.2x, as published": LinearConstraint(
+        "ResNet-50, BitOps of W3A4 and 12.2x, as published": Row(
             lambda: search(resnet50, Budget(bitops="w3a4", compression=COMPRESSION), counting="limpq"),
             lambda: plain_search(resnet50, w3a4_published, size_bits, time_limit_s, published=True),
             "<= 10 ms, 15x",
         ),
-        "ResNet-50, the same, MACs counted exactly": LinearConstraint(
+        "ResNet-50, the same, MACs counted exactly": Row(
             lambda: search(resnet50, Budget(bitops="w3a4", compression=COMPRESSION)),
             lambda: plain_search(resnet50, w3a4, size_bits, time_limit_s),
             "<= 10 ms, 15x",
         ),
-        f"ResNet-50, front of {POINTS}, one row": LinearConstraint(
+        f"ResNet-50, front of {POINTS}, one row": Row(
             lambda: pareto_front(resnet50, POINTS),
             lambda: plain_front(resnet50, None, time_limit_s),
             "<= 100 ms",
             slow=True,
         ),
-        f"ResNet-50, front of {POINTS}, two rows": LinearConstraint(
+        f"ResNet-50, front of {POINTS}, two rows": Row(
             lambda: pareto_front(resnet50, POINTS, budget=Budget(bitops="1T", compression=COMPRESSION)),
             lambda: plain_front(resnet50, size_bits, time_limit_s),
             "<= 500 ms",
@@ -110,21 +110,21 @@ def rows_of(resnet50: Indicators, time_limit_s: float) -> dict[str, LinearConstr
             ("two rows", Budget(bitops=bitops, compression=COMPRESSION_OF_MANY), most_bits, "<= 500 ms"),
         ):
             programme = SearchProblem.of(many, budget).programme
-            rows[f"{LAYERS} layers, {shapes}, {count}: solver"] = LinearConstraint(
+            rows[f"{LAYERS} layers, {shapes}, {count}: solver"] = Row(
                 lambda programme=programme: programme.solve(time.monotonic() + time_limit_s),
                 lambda many=many, bitops=bitops, limit=limit: plain_search(many, bitops, limit, time_limit_s),
                 goal,
                 slow=True,
             )
-            rows[f"{LAYERS} layers, {shapes}, {count}: search"] = LinearConstraint(
+            rows[f"{LAYERS} layers, {shapes}, {count}: search"] = Row(
                 lambda many=many, budget=budget: search(many, budget, time_limit_s=time_limit_s), None, goal
             )
     command = ["-m", "limpq_hub", "search", "resnet18", "--bitops", "3G", "--json"]
     return rows | {
-        "limpq search resnet18, beside `import numpy`": LinearConstraint(
+        "limpq search resnet18, beside `import numpy`": Row(
             lambda: _python(*command), lambda: _python("-c", "import numpy"), "<= 250 ms"
         ),
-        "import limpq_hub, beside bare Python": LinearConstraint(
+        "import limpq_hub, beside bare Python": Row(
             lambda: _python("-c", "import limpq_hub"), lambda: _python("-c", ""), "<= 30 ms more"
         ),
     }
@@ -227,7 +227,7 @@ def _seconds_of(work: Callable[[], object]) -> float:
 
 
 def _print(
-    rows: dict[str, LinearConstraint], ours: dict[str, list[float]], plain: dict[str, list[float]], turns: int
+    rows: dict[str, Row], ours: dict[str, list[float]], plain: dict[str, list[float]], turns: int
 ) -> None:
     table = Table(title=f"ms, median of {turns}")
     for heading in ("work", "plain", "ours", "plain / ours", "goal"):
