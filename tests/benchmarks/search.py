@@ -226,9 +226,7 @@ def _seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _print(
-    rows: dict[str, Row], ours: dict[str, list[float]], plain: dict[str, list[float]], turns: int
-) -> None:
+def _print(rows: dict[str, Row], ours: dict[str, list[float]], plain: dict[str, list[float]], turns: int) -> None:
     table = Table(title=f"ms, median of {turns}")
     for heading in ("work", "plain", "ours", "plain / ours", "goal"):
         table.add_column(heading, justify="left" if heading == "work" else "right")

@@ -6,41 +6,23 @@ import argparse
 import hashlib
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from timm.data import create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from limpq_hub.errors import DataError
 from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.train.data.epoch_sampler import EpochSampler
 from limpq_hub.train.data.picture_cache import CachedSource
 from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.splits import has_training_split, open_split
 from limpq_hub.train.data.training_pictures import Pictures, SeededImages, Transform
 from limpq_hub.train.data.unreadable import UNREADABLE
 from limpq_hub.zoo.network import NetworkSpec
-
-
-class EpochSampler(Sampler[int]):
-    """Indices of one epoch in an order that depends on (seed, epoch), from `start` on."""
-
-    def __init__(self, size: int, *, seed: int, fraction: float = 1.0) -> None:
-        chosen = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
-        self.chosen = chosen[: max(1, round(size * fraction))]
-        self.size, self.seed = size, seed
-        self.epoch, self.start = 0, 0
-
-    def __len__(self) -> int:
-        return len(self.chosen) - self.start
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch + 1)
-        order = self.chosen[torch.randperm(len(self.chosen), generator=generator)]
-        return iter((order[self.start :] + self.epoch * self.size).tolist())
 
 
 def training_loader(options: argparse.Namespace, spec: NetworkSpec) -> DataLoader:
