@@ -17,7 +17,7 @@ from _tables import NONE, facts_list, shown_accuracy
 from _texts import term
 from _upload_fields import PictureField
 
-from limpq_hub.plan.budget import format_size
+from limpq_hub.plan.quantities import format_size
 
 _IMAGES = Path(gr.__file__).parent / "media_assets" / "images"
 # Photographs that come with gradio. Not all of what they show is a class of the model.

@@ -8,9 +8,9 @@ from functools import lru_cache
 from _request import Request
 
 from limpq_hub import baselines, frontier, search
-from limpq_hub.plan.budget import enough_bitops
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.quantities import enough_bitops
 from limpq_hub.zoo.catalog import find_entry, list_models
 from limpq_hub.zoo.entry import Entry
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from limpq_hub.errors import InfeasibleBudgetError, LimpqError
     from limpq_hub.plan.budget import Budget
     from limpq_hub.plan.indicators import Indicators
+    from limpq_hub.plan.layer_bits import LayerBits
     from limpq_hub.plan.plan import Plan
-    from limpq_hub.plan.policy import LayerBits, Policy
+    from limpq_hub.plan.policy import Policy
     from limpq_hub.quant.convert import set_policy_, to_quantized, to_supernet
     from limpq_hub.zoo.catalog import list_models
     from limpq_hub.zoo.loading import load
@@ -31,7 +32,7 @@ _HOMES = {
     "Budget": "limpq_hub.plan.budget",
     "Indicators": "limpq_hub.plan.indicators",
     "InfeasibleBudgetError": "limpq_hub.errors",
-    "LayerBits": "limpq_hub.plan.policy",
+    "LayerBits": "limpq_hub.plan.layer_bits",
     "LimpqError": "limpq_hub.errors",
     "Plan": "limpq_hub.plan.plan",
     "Policy": "limpq_hub.plan.policy",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpq_hub.errors import OutputError, shown
-from limpq_hub.plan.budget import format_bitops
 from limpq_hub.plan.plan import Plan
+from limpq_hub.plan.quantities import format_bitops
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -67,8 +67,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
     from limpq_hub import Budget, Policy
     from limpq_hub.plan import optimum
-    from limpq_hub.plan.costs import total_bitops
     from limpq_hub.plan.jsonfile import write_json
+    from limpq_hub.plan.policy_costs import total_bitops
     from limpq_hub.quant.convert import read_indicators, select_policy, to_supernet
     from limpq_hub.quant.profile import profile_module
     from limpq_hub.zoo.checkpoint import save_checkpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from limpq_hub.cli.options import MODEL
 from limpq_hub.cli.output import note, print_json
-from limpq_hub.plan.budget import format_size
+from limpq_hub.plan.quantities import format_size
 
 
 def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError
-from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
+from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 
 
 def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:

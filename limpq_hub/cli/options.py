@@ -5,29 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from limpq_hub.plan.budget import typed_limits
+from limpq_hub.plan.constraints import KINDS
+
 MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
 MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
 
-_ARGUMENTS = (
-    *("bitops", "size", "compression", "activation_memory", "latency"),
-    *("alpha", "counting", "candidates", "pin", "exclude", "tie", "time_limit_s"),
-)
+_CHOICES = ("alpha", "counting", "candidates", "pin", "exclude", "tie", "time_limit_s")
 
 
 def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
     """Add the constraints of a search, BitOps among them or not."""
     group = parser.add_argument_group("budget, one or more" if bitops else "what every policy must meet as well")
-    if bitops:
-        group.add_argument("--bitops", help="BitOps per image: 3G, 850M, or w3a4 for those of that uniform policy")
-    group.add_argument("--size", help="bytes of all quantized weights: 4.5MB, 4.5MiB")
-    group.add_argument("--compression", help="times smaller than 32-bit weights: 12.2x")
-    group.add_argument("--activation-memory", help="bytes of the largest layer input: 64kB")
-    group.add_argument(
-        "--latency",
-        nargs=2,
-        metavar=("TABLE.csv", "LIMIT"),
-        help="CSV of layer, weight bits, activation bits, time; and what the times may add up to",
-    )
+    for kind in KINDS:
+        if bitops or kind.name != "bitops":
+            group.add_argument(kind.flag, **kind.option)
 
 
 def add_objective_options(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +49,13 @@ def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
 
 
 def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what was given, as keyword arguments of `search`."""
-    given = {name: value for name in _ARGUMENTS if (value := getattr(options, name, None)) is not None}
-    for name, form in (("pin", dict), ("latency", tuple), ("candidates", _by_pattern)):
-        if name in given:
-            given[name] = form(given[name])
-    return given
+    """Return what was typed, as keyword arguments of `search`."""
+    choices = {name: value for name in _CHOICES if (value := getattr(options, name, None)) is not None}
+    if "pin" in choices:
+        choices["pin"] = dict(choices["pin"])
+    if "candidates" in choices:
+        choices["candidates"] = _by_pattern(choices["candidates"])
+    return typed_limits(vars(options)) | choices
 
 
 def count(text: str) -> int:
@@ -87,9 +80,10 @@ def _candidates(text: str) -> tuple[str, tuple[int, ...]]:
     return pattern or "*", tuple(map(int, widths.split(",")))
 
 
-def _by_pattern(given: list[tuple[str, tuple[int, ...]]]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for pattern, widths in given:
-        found.setdefault(pattern, []).extend(widths)
-    # Those of all layers come first: the others win over them.
-    return dict(sorted(found.items(), key=lambda of_pattern: of_pattern[0] != "*"))
+def _by_pattern(typed: list[tuple[str, tuple[int, ...]]]) -> dict[str, list[int]]:
+    """Return the bit-widths of each pattern, however often it was typed."""
+    widths_of: dict[str, list[int]] = {}
+    for pattern, widths in typed:
+        widths_of.setdefault(pattern, []).extend(widths)
+    # Of two patterns that match a layer, the later one wins: those of all layers come first.
+    return dict(sorted(widths_of.items(), key=lambda item: item[0] != "*"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from limpq_hub.cli.options import (
     MODEL_OR_FILE,
@@ -18,8 +18,8 @@ from limpq_hub.cli.options import (
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
 from limpq_hub.errors import OutputError
 from limpq_hub.interop.formats import FORMATS
-from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plots import check_figure_path, plot_front, plot_policy
 
 if TYPE_CHECKING:
@@ -79,21 +79,21 @@ def _search(options: argparse.Namespace) -> None:
 def _frontier(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.planning import frontier
 
-    entry, given = _entry(options.model), search_arguments(options)
+    entry, arguments = _entry(options.model), search_arguments(options)
     if options.plot:
         check_figure_path(options.plot)
-    plans = frontier(options.model, points=options.points, **given)
+    plans = frontier(options.model, points=options.points, **arguments)
     if options.plot:
-        shipped = entry.front(calibrated=False) if entry and not given else []
+        shipped = entry.front(calibrated=False) if entry and not arguments else []
         plot_front(plans, options.plot, [(record["bitops"], record["top1"]) for record in shipped])
         note(f"wrote {options.plot}")
-    measured = {plan.policy.digest(): entry and entry.measured(plan.policy.digest()) for plan in plans}
+    measured = [entry.measured(plan.policy.digest()) if entry else None for plan in plans]
     if options.json:
-        print_json([plan.to_json() | {"top1": measured[plan.policy.digest()]} for plan in plans])
+        print_json([plan.to_json() | {"top1": top1} for plan, top1 in zip(plans, measured, strict=True)])
         return
     headings = ("BitOps", "size", "compression", "weight bits", "activation bits", "objective", "top-1, joint weights")
     table = new_table(f"{options.model}: the best policy at each budget", *headings)
-    for plan in plans:
+    for plan, top1 in zip(plans, measured, strict=True):
         searched = [layer for name, layer in plan.policy.layers.items() if plan.costs[name].fixed is None]
         bits = searched or list(plan.policy.layers.values())
         table.add_row(
@@ -104,10 +104,10 @@ def _frontier(options: argparse.Namespace) -> None:
             f"{sum(layer.activation for layer in bits) / len(bits):.2f}",
             f"{plan.objective:.4f}",
             # What was measured lies on the front of the entry itself.
-            _expected(None if given else entry, plan, measured[plan.policy.digest()]),
+            _expected(None if arguments else entry, plan, top1),
         )
     print_table(table)
-    others = ", with the other options as here" if given else ""
+    others = ", with the other options as here" if arguments else ""
     note(f"next: limpq search {options.model} --bitops {enough_bitops(plans[-1].bitops)}{others}")
 
 
@@ -117,14 +117,13 @@ def _compare(options: argparse.Namespace) -> None:
     from limpq_hub.plan.plan import Plan
     from limpq_hub.zoo.planning import baselines, indicators_of, search
 
-    given, entry = search_arguments(options), _entry(options.model)
+    arguments, entry = search_arguments(options), _entry(options.model)
     indicators = indicators_of(options.model)
-    learned = search(indicators, **given)
+    learned = search(indicators, **arguments)
     _print_notes(learned)
-    rivals = baselines(options.model, seed=options.seed, **given)
-    counting = {"alpha": learned.alpha, "counting": learned.counting}
     plans = {"learned": learned}
-    plans |= {name: Plan.of_policy(indicators, policy, **counting) for name, policy in rivals.items()}
+    for name, policy in baselines(options.model, seed=options.seed, **arguments).items():
+        plans[name] = Plan.of_policy(indicators, policy, alpha=learned.alpha, counting=learned.counting)
     policies = {name: plan.policy for name, plan in plans.items()}
     top1 = {name: _known_top1(entry, policy) for name, policy in policies.items()}
     if options.json:
@@ -150,13 +149,13 @@ def _explain(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.planning import baselines, indicators_of, search
 
     indicators = indicators_of(options.model)
-    given = search_arguments(options)
-    plan = search(indicators, **given)
+    arguments = search_arguments(options)
+    plan = search(indicators, **arguments)
     _print_notes(plan)
-    choices = ("candidates", "pin", "exclude", "tie")
-    asked = {name: value for name, value in given.items() if name not in (*choices, "time_limit_s")}
-    uniform = baselines(indicators, **asked).get("uniform")
-    explanation = explain(indicators, plan, uniform=uniform, **{name: given[name] for name in choices if name in given})
+    choices = {name: arguments.pop(name) for name in ("candidates", "pin", "exclude", "tie") if name in arguments}
+    arguments.pop("time_limit_s", None)
+    uniform = baselines(indicators, **arguments).get("uniform")
+    explanation = explain(indicators, plan, uniform=uniform, **choices)
     if options.json:
         print_json(explanation.to_json())
         return
@@ -195,7 +194,8 @@ def _known_top1(entry: Entry | None, policy: Policy) -> tuple[float | None, str]
 
 
 def _write_policy(policy: Policy, path: Path, tool: str) -> None:
-    content, notes = policy.to_json(), ()
+    content: dict[str, Any] = policy.to_json()
+    notes: tuple[str, ...] = ()
     if tool != "limpq":
         from limpq_hub.interop import write_policy_as
 

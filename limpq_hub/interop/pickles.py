@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, UnsafeFileError, shown
-from limpq_hub.plan.budget import is_number
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.quantities import is_number
 
 _MARK = object()
 _LITERALS = {

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.constraints import fits_of
+from limpq_hub.plan.budget_check import fits_of
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators, Steps
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.sensitivity import by_weight_errors, weight_errors
 
 Fits = Callable[[Policy], bool]

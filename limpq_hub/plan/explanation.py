@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from limpq_hub.plan.budget import format_bitops, format_size
-from limpq_hub.plan.costs import total_bitops, total_size_bits
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.layer_groups import LayerGroup, units_of
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_groups import LayerGroup, group_layers
 from limpq_hub.plan.plan import Plan
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
+from limpq_hub.plan.quantities import format_bitops, format_size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,7 +113,7 @@ def explain(indicators: Indicators, plan: Plan, *, uniform: Policy | None = None
     kept, _ = indicators.without_outliers()
     raises = [
         _raise(indicators, plan, unit, kind)
-        for unit in units_of(kept, learned=indicators.candidates, **choices)
+        for unit in group_layers(kept, learned=indicators.candidates, **choices)
         for kind in ("weight", "activation")
     ]
     known = sorted(filter(None, raises), key=lambda one: -one.gained / one.bitops)

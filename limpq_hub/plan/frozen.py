@@ -40,5 +40,8 @@ class FrozenMapping(Mapping[Key, Value], Generic[Key, Value]):
         """Return (key, value) of each item."""
         return self._items.items()
 
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
     def __repr__(self) -> str:
         return repr(self._items)

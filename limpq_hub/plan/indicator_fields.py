@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, shown
-from limpq_hub.plan.budget import is_number
 from limpq_hub.plan.costs import LayerCost
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.quantities import is_number
 
 FORMAT = 1
 _FILE_KEYS = {"format", "model", "input_size", "num_classes", "candidates", "alpha", "layers", "provenance"}

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, shown
-from limpq_hub.plan.budget import is_number
-from limpq_hub.plan.costs import Counting, LayerCost, total_bitops
+from limpq_hub.plan.costs import Counting, LayerCost
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
 from limpq_hub.plan.jsonfile import parse_json, write_json
-from limpq_hub.plan.policy import BIT_WIDTHS, LayerBits, Policy
+from limpq_hub.plan.layer_bits import BIT_WIDTHS, LayerBits
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops
+from limpq_hub.plan.quantities import is_number
 
 DEFAULT_ALPHA = 2.0
 Steps = Mapping[str, Mapping[int, float]]

@@ -37,7 +37,7 @@ def check_each_constraint(question: SearchProblem, deadline: float) -> None:
     memory = question.budget.activation_memory is not None
     minimum = least[first.constraint]
     beside = [row.constraint for row in _raising(programme, first, minimum, deadline)]
-    plain = not (question.restricted or memory or beside) and first.constraint != "latency"
+    plain = not (question.restricted or memory or beside) and first.kind.grows_with_bits
     beside += ["the activation_memory that was given"] if memory else []
     alone = f"; alone, {first.constraint} of {first.span} is possible" if minimum > first.least else ""
     instead = "".join(

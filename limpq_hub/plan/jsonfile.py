@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from limpq_hub.errors import ArtifactFormatError, shown
-from limpq_hub.plan.budget import is_number
+from limpq_hub.plan.quantities import is_number
 
 
 def parse_json(data: bytes | str, name: str) -> Any:

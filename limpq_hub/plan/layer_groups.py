@@ -1,4 +1,4 @@
-"""The decisions of a search: which layers get their bits together, and which bits they may get."""
+"""What a search decides on: groups of layers that get the same bits, and the bits each group may get."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from limpq_hub.errors import PolicyError, shown
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
 
 Pins = Mapping[str, tuple[int, int]]
 Candidates = Collection[int] | Mapping[str, Collection[int]]
@@ -24,7 +24,7 @@ class LayerGroup:
     options: tuple[LayerBits, ...]
 
 
-def units_of(
+def group_layers(
     indicators: Indicators,
     *,
     learned: Sequence[int],
@@ -33,7 +33,7 @@ def units_of(
     exclude: Iterable[str] | None = None,
     tie: Iterable[Iterable[str]] | None = None,
 ) -> list[LayerGroup]:
-    """Return the decisions of the search: single layers, or tied ones together.
+    """Return the groups of a search: single layers, or tied ones together.
 
     Args:
         indicators: without outliers.
@@ -47,8 +47,8 @@ def units_of(
     Raises:
         PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
     """
-    exclude = _patterns("exclude", exclude)
-    ties = [_patterns("tie", group) for group in _listed("tie", tie)]
+    excluded = _patterns("exclude", exclude)
+    ties = [_patterns("tie", patterns) for patterns in _listed("tie", tie)]
     if pin is not None and not isinstance(pin, Mapping):
         raise PolicyError(f'pin={shown(pin)}: give bits by pattern, for example {{"layer4.*": (4, 4)}}')
     searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
@@ -60,19 +60,20 @@ def units_of(
     for pattern, bits in (pin or {}).items():
         for name in _matching("pin", pattern, searched):
             options[name] = (_pinned(indicators, name, pattern, bits),)
-    for pattern in exclude:
+    for pattern in excluded:
         for name in _matching("exclude", pattern, searched):
             options[name] = (max(options[name]),)
-    groups = [[name for pattern in group for name in _matching("tie", pattern, searched)] for group in ties]
+    tied = [[name for pattern in patterns for name in _matching("tie", pattern, searched)] for patterns in ties]
+    # Each layer starts as a group of its own, known by its own name; a tie merges the groups of its layers.
     leader = {name: name for name in options}
-    for group in groups:
-        joined = {leader[name] for name in group}
-        leader = {name: group[0] if first in joined else first for name, first in leader.items()}
-    together: dict[str, list[str]] = {}
+    for names in tied:
+        joined = {leader[name] for name in names}
+        leader = {name: names[0] if first in joined else first for name, first in leader.items()}
+    members: dict[str, list[str]] = {}
     for name, first in leader.items():
-        together.setdefault(first, []).append(name)
-    units = []
-    for first, layers in together.items():
+        members.setdefault(first, []).append(name)
+    groups = []
+    for first, layers in members.items():
         shared = options[first]
         for name in layers[1:]:
             shared = tuple(bits for bits in shared if bits in options[name])
@@ -80,8 +81,8 @@ def units_of(
             raise PolicyError(
                 f"tied layers {', '.join(layers)} have no bit-widths in common; untie or unpin one of them"
             )
-        units.append(LayerGroup(tuple(layers), shared))
-    return units
+        groups.append(LayerGroup(tuple(layers), shared))
+    return groups
 
 
 def _allowed(
@@ -98,8 +99,8 @@ def _allowed(
         if not isinstance(widths, Sequence | Set):
             raise PolicyError(f"candidates={shown(widths)}: give a list of bit-widths, for example [2, 4]")
         if not widths or not all(type(bits) is int and bits in learned for bits in widths):
-            known = ", ".join(map(str, learned))
-            raise PolicyError(f"candidates={shown(widths)}: choose from the learned bit-widths {known}")
+            choices = ", ".join(map(str, learned))
+            raise PolicyError(f"candidates={shown(widths)}: choose from the learned bit-widths {choices}")
         allowed |= dict.fromkeys(_matching("candidates", pattern, searched), widths)
     return allowed
 
@@ -132,29 +133,30 @@ def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> Layer
     return pinned
 
 
-def _listed(what: str, given: Any) -> list[Any]:
-    if given is None:
+def _listed(argument: str, value: Any) -> list[Any]:
+    if value is None:
         return []
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise PolicyError(f"{what}={shown(given)}: give a list of patterns, not text")
-    return list(given)
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise PolicyError(f"{argument}={shown(value)}: give a list of patterns, not text")
+    return list(value)
 
 
-def _patterns(what: str, given: Any) -> list[str]:
-    patterns = _listed(what, given)
-    if given is not None and not patterns:
-        raise PolicyError(f"{what}: an empty list of patterns; leave it out, or name layers")
+def _patterns(argument: str, value: Any) -> list[str]:
+    patterns = _listed(argument, value)
+    if value is not None and not patterns:
+        raise PolicyError(f"{argument}: an empty list of patterns; leave it out, or name layers")
     return patterns
 
 
-def _matching(what: str, pattern: Any, names: Sequence[str]) -> list[str]:
+def _matching(argument: str, pattern: Any, names: Sequence[str]) -> list[str]:
+    """Return the searched layers whose names match a pattern."""
     if not isinstance(pattern, str):
-        raise PolicyError(f"{what}: {shown(pattern)} is not a pattern over layer names, for example 'layer4.*'")
-    found = [name for name in names if fnmatchcase(name, pattern)]
+        raise PolicyError(f"{argument}: {shown(pattern)} is not a pattern over layer names, for example 'layer4.*'")
+    matching = [name for name in names if fnmatchcase(name, pattern)]
     if not names:
-        raise PolicyError(f"{what} {shown(pattern)}: this network has no searched layer; leave it out")
-    if not found:
+        raise PolicyError(f"{argument} {shown(pattern)}: this network has no searched layer; leave it out")
+    if not matching:
         raise PolicyError(
-            f"{what} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ..."
+            f"{argument} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ..."
         )
-    return found
+    return matching

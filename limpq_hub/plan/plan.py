@@ -7,21 +7,19 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, shown
-from limpq_hub.plan.budget import format_bitops, format_size
-from limpq_hub.plan.costs import (
-    Costs,
-    Counting,
-    LayerCost,
+from limpq_hub.plan.costs import Costs, Counting, LayerCost
+from limpq_hub.plan.indicator_fields import cost_of
+from limpq_hub.plan.indicators import Indicators, Outlier
+from limpq_hub.plan.jsonfile import check_shape
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import (
     check_layers,
     compression_ratio,
     peak_activation_bytes,
     total_bitops,
     total_size_bits,
 )
-from limpq_hub.plan.indicator_fields import cost_of
-from limpq_hub.plan.indicators import Indicators, Outlier
-from limpq_hub.plan.jsonfile import check_shape
-from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.quantities import format_bitops, format_size
 
 if TYPE_CHECKING:
     from rich.table import Table

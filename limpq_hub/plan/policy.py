@@ -1,4 +1,4 @@
-"""Which layer gets how many bits: `LayerBits` and `Policy`, with their JSON."""
+"""Which layer gets how many bits: `Policy`, with its JSON."""
 
 from __future__ import annotations
 
@@ -6,29 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limpq_hub.errors import ArtifactVersionError, PolicyError, shown
+from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
-
-if TYPE_CHECKING:
-    from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.layer_bits import LayerBits
 
 FORMAT = 1
-BIT_WIDTHS = range(2, 9)
-
-
-@dataclass(frozen=True, order=True)
-class LayerBits:
-    """Bit-widths of one layer's weights and of its input activations, each in 2..8."""
-
-    weight: int
-    activation: int
-
-    def __post_init__(self) -> None:
-        for what, bits in (("weight", self.weight), ("activation", self.activation)):
-            if type(bits) is not int or bits not in BIT_WIDTHS:
-                raise PolicyError(f"{what} bits of {shown(bits)} cannot be: use a whole number from 2 to 8")
 
 
 @dataclass(frozen=True)
@@ -52,7 +37,7 @@ class Policy:
     def uniform(
         cls,
         model: str,
-        costs: Mapping[str, LayerCost],
+        costs: Costs,
         weight: int,
         activation: int | None = None,
         input_size: int | None = None,
@@ -96,11 +81,11 @@ class Policy:
             PolicyError: the content is not a policy, or its bits cannot be.
             ArtifactVersionError: it is a policy of another format.
         """
-        found = content.get("format") if isinstance(content, dict) else content
-        wrong = f"not a policy of format {FORMAT}: found format {shown(found)}"
-        if not isinstance(content, dict) or type(found) is not int:
+        version = content.get("format") if isinstance(content, dict) else content
+        wrong = f"not a policy of format {FORMAT}: found format {shown(version)}"
+        if not isinstance(content, dict) or type(version) is not int:
             raise PolicyError(wrong)
-        if found != FORMAT:
+        if version != FORMAT:
             raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub")
         model, layers, input_size = content.get("model"), content.get("layers"), content.get("input_size")
         if not isinstance(model, str) or not isinstance(layers, dict) or not layers:

@@ -1,4 +1,4 @@
-"""What one search decides: units and their options, what each loses and costs; and from a choice back to a `Plan`."""
+"""What one search decides: layer groups, their options, and what each loses and takes; and a choice as a `Plan`."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from limpq_hub.errors import BudgetError, shown
-from limpq_hub.plan.budget import Budget, is_number
-from limpq_hub.plan.constraints import rows_of, within_activation_memory
+from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators, Outlier
-from limpq_hub.plan.layer_groups import Candidates, LayerGroup, Pins, units_of
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_groups import Candidates, LayerGroup, Pins, group_layers
 from limpq_hub.plan.plan import Plan
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.quantities import is_number
 from limpq_hub.plan.solver.programme import Programme, Solution
 
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """The integer programme of a search, and what its units, options and rows stand for.
+    """The integer programme of a search, and what its layer groups, options and constraints stand for.
 
     Attributes:
         indicators: without their outliers.
         outliers: what was left out.
-        units: layers that get the same bits, and the bits they may get; in the order of their names, so that the order
-            of the layers changes no answer.
-        programme: costs and rows, an entry for each option of each unit.
+        groups: layers that get the same bits, and the bits they may get; in the order of their names, so that the
+            order of the layers changes no answer.
+        programme: importance and constraints, an entry for each option of each group.
+        alpha: factor of the weight importance in the objective.
+        counting: how MACs are counted.
+        budget: what the constraints come from.
         restricted: whether layers were pinned, excluded or tied, or candidates left out.
     """
 
     indicators: Indicators
     outliers: tuple[Outlier, ...]
-    units: Sequence[LayerGroup]
+    groups: Sequence[LayerGroup]
     programme: Programme
     alpha: float
     counting: Counting
@@ -52,7 +56,7 @@ class SearchProblem:
         tie: Iterable[Iterable[str]] | None = None,
         counting: Counting = "exact",
     ) -> SearchProblem:
-        """Return the question that the arguments of a search ask.
+        """Return what the arguments of a search ask for.
 
         Args:
             alpha: factor of the weight importance in the objective; that of the indicators if None.
@@ -63,27 +67,29 @@ class SearchProblem:
             counting: "exact" MACs, or "limpq" as the published script counts them.
 
         Raises:
-            BudgetError: alpha or counting cannot be, or a latency table lacks a layer or bits.
+            BudgetError: alpha or counting cannot be, or a layer table lacks bits or names another network's layer.
             InfeasibleBudgetError: no layer bits are within the activation memory.
             PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
         """
         alpha = _checked_alpha(indicators.alpha if alpha is None else alpha)
         if counting not in ("exact", "limpq"):
             raise BudgetError(f'counting={shown(counting)} is not known: use "exact" or "limpq"')
-        kept, outliers = indicators.without_outliers()
-        units = units_of(kept, learned=indicators.candidates, candidates=candidates, pin=pin, exclude=exclude, tie=tie)
-        units = sorted(within_activation_memory(kept, budget, units), key=lambda unit: min(unit.layers))
-        costs = [_importances(kept, unit, alpha) for unit in units]
-        programme = Programme(costs, rows_of(kept, budget, units, counting))
-        restricted = any(given is not None for given in (candidates, pin, exclude, tie))
-        return cls(kept, outliers, units, programme, alpha, counting, budget, restricted)
+        cleaned, outliers = indicators.without_outliers()
+        groups = group_layers(
+            cleaned, learned=indicators.candidates, candidates=candidates, pin=pin, exclude=exclude, tie=tie
+        )
+        groups = sorted(budget.allowed(cleaned, groups), key=lambda group: min(group.layers))
+        importances = [_importances(cleaned, group, alpha) for group in groups]
+        programme = Programme(importances, budget.linear_constraints(cleaned, groups, counting))
+        restricted = any(choice is not None for choice in (candidates, pin, exclude, tie))
+        return cls(cleaned, outliers, groups, programme, alpha, counting, budget, restricted)
 
     def plan(self, solution: Solution, seconds: float) -> Plan:
         """Return the plan of the best choice, its costs counted afresh."""
         bits: Mapping[str, LayerBits] = {
-            name: unit.options[picked]
-            for unit, picked in zip(self.units, solution.choice, strict=True)
-            for name in unit.layers
+            name: group.options[option]
+            for group, option in zip(self.groups, solution.choice, strict=True)
+            for name in group.layers
         }
         costs = self.indicators.costs
         objective = self.programme.total(solution)
@@ -103,26 +109,29 @@ class SearchProblem:
 
     def _notes(self, bits: Mapping[str, LayerBits]) -> tuple[str, ...]:
         """Return what the user should know: a budget of weights alone leaves the activations at their most bits."""
-        limits = (self.budget.bitops, self.budget.activation_memory, self.budget.latency)
+        if any(kind.limits_activations for kind, _ in self.budget.kinds):
+            return ()
         most = all(
-            bits[unit.layers[0]].activation == max(option.activation for option in unit.options) for unit in self.units
+            bits[group.layers[0]].activation == max(option.activation for option in group.options)
+            for group in self.groups
         )
-        if most and all(limit is None for limit in limits):
-            return (
-                "only the weights are limited, so every activation went to its most bits; add bitops= to limit them "
-                "too",
-            )
-        return ()
+        if not most:
+            return ()
+        return (
+            "only the weights are limited, so every activation went to its most bits; add bitops= to limit them too",
+        )
 
 
-def _importances(indicators: Indicators, unit: LayerGroup, alpha: float) -> list[float]:
-    searched = [name for name in unit.layers if indicators.costs[name].fixed is None]
-    of_layers = [indicators.importances(name, unit.options, alpha) for name in searched]
-    found = of_layers[0] if len(searched) == 1 else [math.fsum(of_bits) for of_bits in zip(*of_layers, strict=True)]
-    found = found or [0.0] * len(unit.options)
-    if not all(map(math.isfinite, found)):
-        raise BudgetError(f"alpha={alpha:g} makes the importance of layer {shown(unit.layers[0])} infinite; lower it")
-    return found
+def _importances(indicators: Indicators, group: LayerGroup, alpha: float) -> list[float]:
+    """Return what each option of a group adds to the objective, summed over its layers; a fixed layer adds nothing."""
+    searched = [name for name in group.layers if indicators.costs[name].fixed is None]
+    by_layer = [indicators.importances(name, group.options, alpha) for name in searched]
+    # A single layer's are taken as they are: it is the usual case, and many groups are searched.
+    sums = by_layer[0] if len(searched) == 1 else [math.fsum(of_bits) for of_bits in zip(*by_layer, strict=True)]
+    sums = sums or [0.0] * len(group.options)
+    if not all(map(math.isfinite, sums)):
+        raise BudgetError(f"alpha={alpha:g} makes the importance of layer {shown(group.layers[0])} infinite; lower it")
+    return sums
 
 
 def _checked_alpha(alpha: float) -> float:

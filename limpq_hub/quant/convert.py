@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.plan.costs import Costs, LayerCost, check_layers
+from limpq_hub.plan.costs import Costs, LayerCost
 from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import check_layers
 from limpq_hub.quant.calibrate import initialize_activation_steps_
 from limpq_hub.quant.layers import QuantConv2d, QuantLayer, QuantLinear, SwitchableBatchNorm2d, quantized_layers
 from limpq_hub.quant.profile import profile_module, quantizable_layers, trace

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.quantizer import LsqQuantizer
 
 

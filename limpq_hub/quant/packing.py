@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from limpq_hub.errors import ArtifactFormatError
-from limpq_hub.plan.policy import BIT_WIDTHS
+from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.quant.quantizer import quantization_range
 
 

@@ -14,8 +14,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from limpq_hub.plan.budget import format_bitops
 from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.train.data.loaders import data_record
 from limpq_hub.train.loop.run import finish, provenance
 from limpq_hub.train.measure.comparison_pictures import save_comparison, save_correlation

@@ -17,8 +17,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from limpq_hub.plan.budget import format_bitops
 from limpq_hub.plan.plan import Plan
+from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.calibrate import initialize_activation_steps_, recalibrate_batch_norm_
 from limpq_hub.quant.convert import build_quantized, select_policy
 from limpq_hub.train.data.loaders import (

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limpq_hub.plan.budget import format_bitops
 from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.train.data.loaders import calibration_batches, data_record, validation_loader
 from limpq_hub.train.loop.run import finish, new_accelerator, provenance

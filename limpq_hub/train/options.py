@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from limpq_hub.errors import LimpqError
-from limpq_hub.plan.budget import CONSTRAINTS
+from limpq_hub.plan.constraints import KINDS
 from limpq_hub.train.loop.interrupt import stop_at_once
 from limpq_hub.train.recipe import add_recipe_option, with_recipe
 
-BUDGETS = CONSTRAINTS[:-1]
 # Those of timm that a saved state holds entirely; others keep figures where a state does not look.
 OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", "rmsproptf", "lion", "madgrad")
 BF16_HELP = (
@@ -58,10 +57,8 @@ def add_entry_options(parser: argparse.ArgumentParser, *, distill: float | None 
     """Add which entry of the zoo, and the budget or policy; with `distill`, also a float teacher."""
     group = parser.add_argument_group("network and budget")
     group.add_argument("--model", required=required, help="entry: resnet18, local-dir:out/my-joint, hf-hub:owner/name")
-    for budget in BUDGETS:
-        group.add_argument(
-            f"--{budget.replace('_', '-')}", help=f"{budget.replace('_', ' ')} budget, as in `limpq search`"
-        )
+    for kind in KINDS:
+        group.add_argument(kind.flag, **kind.option)
     group.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
     if distill is not None:
         group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")

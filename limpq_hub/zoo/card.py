@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from limpq_hub.plan.budget import enough_bitops, format_bitops, format_size
+from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
 from limpq_hub.zoo.entry import Entry, Published
 from limpq_hub.zoo.hub import repository as hub

@@ -28,7 +28,11 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def find_entry(
-    name: str, *, revision: str | None = None, cache_dir: str | None = None, token: str | None = None
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+    token: str | None = None,
 ) -> Entry:
     """Return the entry that `name` means: "resnet18", "resnet18.tiny_imagenet", "local-dir:path", "hf-hub:owner/name".
 

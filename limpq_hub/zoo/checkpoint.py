@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, PolicyError, shown
-from limpq_hub.plan.costs import Costs, total_bitops, total_size_bits
+from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, read_policy
 from limpq_hub.quant.layers import QuantLayer, quantized_layers
 from limpq_hub.quant.packing import pack, unpack

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactIntegrityError, PolicyError, UnknownModelError, shown
-from limpq_hub.plan.budget import CONSTRAINTS, Budget, format_bitops, format_size
-from limpq_hub.plan.costs import total_bitops
+from limpq_hub.plan.budget import Budget, split_limits
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops
+from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy, to_quantized
 from limpq_hub.quant.layers import switching_norms
@@ -98,8 +99,7 @@ def load(
         revision, cache_dir, token: for the Hub.
         device: where the network goes.
         calibrate: unlabelled image batches, [batch, 3, height, width], normalized; BatchNorm is recalibrated on them.
-        constraints: every argument of `search`: bitops="3G", size=, compression=, activation_memory=, latency=, alpha=,
-            candidates=, pin=, exclude=, tie=, counting=, time_limit_s=.
+        constraints: every keyword of `limpq_hub.search`: a limit such as bitops="3G", and choices such as pin=.
 
     Raises:
         BudgetError: neither a constraint nor a policy was given, or one is malformed.
@@ -190,7 +190,8 @@ def _finetune(entry: Entry, constraints: Mapping[str, Any]) -> str:
     """Return how to fine-tune exactly the policy that was asked for."""
     given = {key: value for key, value in constraints.items() if value is not None}
     which, hint = "--policy policy.json", "; write model.limpq.plan.policy.to_json() to policy.json first"
-    if given and all(key in CONSTRAINTS and isinstance(value, str | int | float) for key, value in given.items()):
+    limits, choices = split_limits(given)
+    if limits and not choices and all(isinstance(value, str | int | float) for value in limits.values()):
         which = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in given.items())
         hint = ""
     return (

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from limpq_hub.errors import UnknownModelError, shown
 from limpq_hub.plan import optimum
 from limpq_hub.plan.baseline_policies import policies_to_compare
-from limpq_hub.plan.budget import Budget, Latency
+from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limits
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.frontier_search import ANY_BITOPS, pareto_front
 from limpq_hub.plan.indicators import Indicators
@@ -20,45 +20,48 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.float_file import FLOAT, float_weights
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-class SearchOptions(TypedDict, total=False):
-    """The keyword arguments of `search`, for functions that pass them on."""
 
-    bitops: str | float | None
-    size: str | int | None
-    compression: str | float | None
-    activation_memory: str | int | None
-    latency: Latency | None
+class Objective(TypedDict, total=False):
+    """What the objective and the BitOps of a policy are counted by."""
+
     alpha: float | None
+    counting: Counting
+
+
+class Choices(Objective, total=False):
+    """What a search chooses from, and how long it may take."""
+
     candidates: Candidates | None
     pin: Mapping[str, tuple[int, int]] | None
     exclude: Iterable[str] | None
     tie: Iterable[Iterable[str]] | None
-    counting: Counting
     time_limit_s: float
 
 
-def search(
-    model: str | os.PathLike[str] | Indicators,
-    *,
-    bitops: str | float | None = None,
-    size: str | int | None = None,
-    compression: str | float | None = None,
-    activation_memory: str | int | None = None,
-    latency: Latency | None = None,
-    alpha: float | None = None,
-    candidates: Candidates | None = None,
-    pin: Mapping[str, tuple[int, int]] | None = None,
-    exclude: Iterable[str] | None = None,
-    tie: Iterable[Iterable[str]] | None = None,
-    counting: Counting = "exact",
-    time_limit_s: float = 10,
-) -> Plan:
+class SearchOptions(Limits, Choices, total=False):
+    """The keyword arguments of `search`, and of `load` after its own."""
+
+
+class FrontierOptions(LimitsBesideBitops, Choices, total=False):
+    """The keyword arguments of `frontier` after its own."""
+
+
+class BaselineOptions(Limits, Objective, total=False):
+    """The keyword arguments of `baselines` after its own."""
+
+
+def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchOptions]) -> Plan:
     """Return the best policy within a budget, proven; in milliseconds, without torch and without images.
 
     Args:
         model: name of an entry ("resnet18", "local-dir:path", "hf-hub:owner/name", "hf-hub:owner/name@revision"; the
             token and the cache are those of HF_TOKEN and HF_HUB_CACHE), path to an `indicators.json`, or `Indicators`.
+        options: by keyword; at least one of the limits, which come first here.
+
+    Keyword Args:
         bitops: BitOps per image, first and last layer included: "3G", 2.5e9, or "w3a4" for that uniform policy's.
         size: bytes of all quantized weights: "4.5MB", "4.5MiB".
         compression: 32-bit size of the weights divided by their size, at least: 12.2 or "12.2x".
@@ -70,8 +73,8 @@ def search(
         pin: (weight bits, activation bits) by shell pattern over layer names.
         exclude: shell patterns of layers that keep their most bits.
         tie: groups of shell patterns; the layers of a group get the same bits.
-        counting: "exact", or "limpq" to compare with published budgets.
-        time_limit_s: seconds after which the search gives up.
+        counting: "exact", which is used if none is given, or "limpq" to compare with published budgets.
+        time_limit_s: seconds after which the search gives up; 10 if not given.
 
     Raises:
         BudgetError: no budget, or one that is malformed.
@@ -82,35 +85,14 @@ def search(
         ArtifactError: a file of it is damaged.
         HubError: the Hub does not give it.
     """
-    budget = Budget(bitops, size, compression, activation_memory, latency)
-    return optimum.search(
-        indicators_of(model),
-        budget,
-        alpha=alpha,
-        candidates=candidates,
-        pin=pin,
-        exclude=exclude,
-        tie=tie,
-        counting=counting,
-        time_limit_s=time_limit_s,
-    )
+    _check_keywords("search", options, SearchOptions)
+    limits, choices = split_limits(options)
+    budget = Budget(**limits)  # a malformed budget is told before a model is looked for
+    return optimum.search(indicators_of(model), budget, **choices)
 
 
 def frontier(
-    model: str | os.PathLike[str] | Indicators,
-    *,
-    points: int = 100,
-    size: str | int | None = None,
-    compression: str | float | None = None,
-    activation_memory: str | int | None = None,
-    latency: Latency | None = None,
-    alpha: float | None = None,
-    candidates: Candidates | None = None,
-    pin: Mapping[str, tuple[int, int]] | None = None,
-    exclude: Iterable[str] | None = None,
-    tie: Iterable[Iterable[str]] | None = None,
-    counting: Counting = "exact",
-    time_limit_s: float = 10,
+    model: str | os.PathLike[str] | Indicators, *, points: int = 100, **options: Unpack[FrontierOptions]
 ) -> list[Plan]:
     """Return the best plans over the whole range of BitOps, ascending, their objectives falling.
 
@@ -118,41 +100,22 @@ def frontier(
         model: as in `search`.
         points: how many budgets, evenly apart from the least to the most BitOps; plans that another one beats in BitOps
             without a worse objective are left out.
-        size, compression, activation_memory, latency: what every plan must meet as well.
-        alpha, candidates, pin, exclude, tie, counting: as in `search`.
-        time_limit_s: for each plan.
+        options: every keyword of `search` but `bitops`: limits that every plan must meet as well, and choices;
+            `time_limit_s` is for each plan.
 
     Raises:
         BudgetError: `points` is not a whole number of at least 2, or a budget is malformed.
         InfeasibleBudgetError: no policy meets the other constraints.
         UnknownModelError: no model has this name.
     """
-    budget = Budget(ANY_BITOPS, size, compression, activation_memory, latency)
-    return pareto_front(
-        indicators_of(model),
-        points,
-        budget=budget,
-        alpha=alpha,
-        candidates=candidates,
-        pin=pin,
-        exclude=exclude,
-        tie=tie,
-        counting=counting,
-        time_limit_s=time_limit_s,
-    )
+    _check_keywords("frontier", options, FrontierOptions)
+    limits, choices = split_limits(options)
+    budget = Budget(bitops=ANY_BITOPS, **limits)
+    return pareto_front(indicators_of(model), points, budget=budget, **choices)
 
 
 def baselines(
-    model: str | os.PathLike[str] | Indicators,
-    *,
-    bitops: str | float | None = None,
-    size: str | int | None = None,
-    compression: str | float | None = None,
-    activation_memory: str | int | None = None,
-    latency: Latency | None = None,
-    seed: int = 0,
-    alpha: float | None = None,
-    counting: Counting = "exact",
+    model: str | os.PathLike[str] | Indicators, *, seed: int = 0, **options: Unpack[BaselineOptions]
 ) -> dict[str, Policy]:
     """Return policies within the same budget that a search should beat.
 
@@ -161,20 +124,23 @@ def baselines(
     "sensitivity" (the search that lowers the relative rounding error of the weights).
 
     Args:
-        model, bitops, size, compression, activation_memory, latency, alpha, counting: as in `search`.
+        model: as in `search`.
         seed: of the random policy.
+        options: the limits, `alpha` and `counting` of `search`.
 
     Raises:
         BudgetError: no budget, or one that is malformed.
         InfeasibleBudgetError: no policy meets it.
         UnknownModelError: no model has this name.
     """
-    budget = Budget(bitops, size, compression, activation_memory, latency)
+    _check_keywords("baselines", options, BaselineOptions)
+    limits, objective = split_limits(options)
+    budget = Budget(**limits)
     indicators, weights = indicators_of(model), None
     if not isinstance(model, Indicators) and not str(model).endswith(".json"):
         folder = find_entry(model).folder
         weights = float_weights(folder, indicators.costs) if FLOAT in folder.files else None
-    return policies_to_compare(indicators, budget, seed=seed, alpha=alpha, counting=counting, weights=weights)
+    return policies_to_compare(indicators, budget, seed=seed, weights=weights, **objective)
 
 
 def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
@@ -192,3 +158,10 @@ def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
             raise UnknownModelError(f"there is no file {shown(str(model))}; give the path of an indicators.json")
         return Indicators.load(model)
     return find_entry(model).indicators
+
+
+def _check_keywords(function: str, options: Mapping[str, Any], known: type) -> None:
+    """Raise `TypeError`, in the words of Python, unless `options` are keywords that a `TypedDict` names."""
+    for name in options:
+        if name not in known.__annotations__:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from limpq_hub.errors import BudgetError, PolicyError, shown
 from limpq_hub.plan import optimum
-from limpq_hub.plan.budget import CONSTRAINTS, Budget, enough_bitops
+from limpq_hub.plan.budget import Budget, split_limits
+from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.quantities import enough_bitops
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.planning import SearchOptions
 
@@ -34,11 +36,11 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptio
     """
     for key in constraints.keys() - SearchOptions.__annotations__.keys():
         raise TypeError(f"{key!r} is not an argument of load or search; see limpq_hub.search")
-    given = {key: value for key, value in constraints.items() if value is not None}
+    arguments = {key: value for key, value in constraints.items() if value is not None}
     indicators = entry.indicators
     if policy is not None:
-        if given:
-            raise BudgetError(f"give a policy or {', '.join(given)}, not both")
+        if arguments:
+            raise BudgetError(f"give a policy or {', '.join(arguments)}, not both")
         policy = _read_policy(policy)
         if policy.model != indicators.model:
             raise PolicyError(f"the policy is for {shown(policy.model)}, {entry.name} is a {indicators.model}")
@@ -47,16 +49,17 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptio
                 f"the policy is for {policy.input_size} pixels, {entry.name} takes {indicators.input_size}"
             )
         return Plan.of_policy(indicators, policy)
-    limits = {key: given.pop(key) for key in CONSTRAINTS if key in given}
+    limits, choices = split_limits(arguments)
     if not limits:
-        known = entry.summary()
-        lowest, highest = enough_bitops(known["minimum_bitops"]), enough_bitops(known["maximum_bitops"])
-        names = ", ".join(published.name for published in entry.published) or "none"
+        summary = entry.summary()
+        lowest, highest = enough_bitops(summary["minimum_bitops"]), enough_bitops(summary["maximum_bitops"])
+        published = ", ".join(checkpoint.name for checkpoint in entry.published) or "none"
+        others = ", ".join(f"{kind.name}=" for kind in KINDS if kind.name != "bitops")
         raise BudgetError(
-            f'{entry.name} needs a budget or a policy: give bitops= between "{lowest}" and "{highest}", or size=, '
-            f"compression=, activation_memory=, latency= or policy=; fine-tuned policies: {names}"
+            f'{entry.name} needs a budget or a policy: give bitops= between "{lowest}" and "{highest}", or {others} '
+            f"or policy=; fine-tuned policies: {published}"
         )
-    return optimum.search(indicators, Budget(**limits), **given)
+    return optimum.search(indicators, Budget(**limits), **choices)
 
 
 def _read_policy(policy: Any) -> Policy:

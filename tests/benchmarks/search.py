@@ -28,11 +28,12 @@ from rich.table import Table
 
 from limpq_hub.errors import SearchError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.costs import Counting, LayerCost, total_bitops
+from limpq_hub.plan.costs import Counting, LayerCost
 from limpq_hub.plan.frontier_search import pareto_front
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.search_problem import SearchProblem
 
 PICKLE = Path(__file__).parents[3] / "shared/reference/limpq_resnet50_indicators.pkl"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.constraints.bitops import BitOps
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.linear_constraint import LinearConstraint
@@ -196,11 +197,10 @@ def programme() -> Callable[..., Programme]:
     """Return a function that builds a `Programme` from costs, rows and limits that are plain numbers."""
 
     def build(costs: Sequence[Sequence[float]], rows: Sequence[Entries], limits: Sequence[int]) -> Programme:
-        texts = {"value_of": int, "text_of": str, "advice": "or more"}
         return Programme(
             costs,
             [
-                LinearConstraint("bitops", tuple(map(tuple, row)), limit, requested=Fraction(limit), **texts)
+                LinearConstraint(BitOps(), tuple(map(tuple, row)), limit, requested=Fraction(limit), amount_of=Fraction)
                 for row, limit in zip(rows, limits, strict=True)
             ],
         )

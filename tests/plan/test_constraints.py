@@ -10,12 +10,16 @@ import pytest
 
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.constraints import fits_of
+from limpq_hub.plan.budget_check import fits_of
+from limpq_hub.plan.constraints import KINDS
+from limpq_hub.plan.constraints.layer_table import LayerTableKind
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.policy import Policy
 
 ENOUGH = Budget(bitops="1T")
-CONSTRAINTS = ["bitops", "size", "compression", "activation_memory", "latency"]
+CONSTRAINTS = [kind.name for kind in KINDS]
+TABLES = [kind.name for kind in KINDS if isinstance(kind, LayerTableKind)]
 
 
 @pytest.fixture
@@ -30,10 +34,15 @@ def bits_of(plan):
 
 
 def limited(constraint, value, table):
-    return Budget(**{constraint: (table, value) if constraint == "latency" else value})
+    return Budget(**{constraint: (table, value) if constraint in TABLES else value})
 
 
-def latency_table(rng, indicators, scale):
+def impossible(constraint):
+    """Return a limit that no policy meets."""
+    return 10**6 if constraint == "compression" else 1e-9 if constraint in TABLES else 1
+
+
+def layer_table(rng, indicators, scale):
     """Return a time for every option of every searched layer, of about `scale` each."""
     return {
         name: {(weight, activation): scale * rng.uniform(1, 2) for weight in steps for activation in steps}
@@ -220,10 +229,9 @@ def test_the_stated_minimum_works_as_text_and_one_in_its_last_place_less_fails(
 ):
     rng = random.Random(seed)
     indicators = random_network(rng, layers=3, candidates=(2, 4), largest=10 ** (seed + 1))
-    table = latency_table(rng, indicators, 10.0 ** (seed - 3))
-    impossible = 10**6 if constraint == "compression" else 1e-9 if constraint == "latency" else 1
+    table = layer_table(rng, indicators, 10.0 ** (seed - 3))
     with pytest.raises(InfeasibleBudgetError, match=f"^{constraint}=.* cannot be met") as caught:
-        search(indicators, limited(constraint, impossible, table))
+        search(indicators, limited(constraint, impossible(constraint), table))
     stated = re.search(rf'use {constraint}="([^"]*)" or (more|less)', str(caught.value))[1]
     search(indicators, limited(constraint, stated, table))
     worse = one_less(stated, by=-1 if constraint == "compression" else 1)
@@ -236,10 +244,9 @@ def test_the_stated_minimum_works_as_text_and_one_in_its_last_place_less_fails(
 def test_the_attributes_of_an_infeasible_budget_work_when_fed_back(random_network, constraint, seed):
     rng = random.Random(seed)
     indicators = random_network(rng, layers=3, candidates=(2, 4), largest=10 ** (seed + 1))
-    table = latency_table(rng, indicators, 10.0 ** (seed - 3))
-    impossible = 10**6 if constraint == "compression" else 1e-9 if constraint == "latency" else 1
+    table = layer_table(rng, indicators, 10.0 ** (seed - 3))
     with pytest.raises(InfeasibleBudgetError, match=f"^{constraint}=") as caught:
-        search(indicators, limited(constraint, impossible, table))
+        search(indicators, limited(constraint, impossible(constraint), table))
     error = caught.value
     assert error.constraint == constraint
     tightest = error.maximum if constraint == "compression" else error.minimum
@@ -253,19 +260,18 @@ def test_the_attributes_of_an_infeasible_budget_work_when_fed_back(random_networ
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 def test_the_limit_that_was_asked_for_is_quoted_and_differs_from_the_stated_minimum(random_network, constraint):
     indicators = random_network(random.Random(3), layers=3, candidates=(2, 4), largest=10**9)
-    table = latency_table(random.Random(3), indicators, 1.0)
-    impossible = 10**6 if constraint == "compression" else 1e-9 if constraint == "latency" else 1
+    table = layer_table(random.Random(3), indicators, 1.0)
     with pytest.raises(InfeasibleBudgetError, match=f"^{constraint}=") as caught:
-        search(indicators, limited(constraint, impossible, table))
+        search(indicators, limited(constraint, impossible(constraint), table))
     exact = caught.value.maximum if constraint == "compression" else caught.value.minimum
     step = 1.0001 if constraint == "compression" else 0.9999
-    asked = exact * step if constraint in ("compression", "latency") else int(exact) - 1
+    limit = exact * step if constraint in ("compression", *TABLES) else int(exact) - 1
     with pytest.raises(InfeasibleBudgetError, match=f"^{constraint}=") as caught:
-        search(indicators, limited(constraint, asked, table))
-    assert caught.value.requested == asked
+        search(indicators, limited(constraint, limit, table))
+    assert caught.value.requested == limit
     quoted, stated = re.findall(rf'{constraint}="([0-9.]+)[A-Za-z]*"', str(caught.value))
     assert quoted != stated
-    assert float(quoted) == pytest.approx(asked, rel=1e-5) or constraint in ("size", "bitops")
+    assert float(quoted) == pytest.approx(limit, rel=1e-5) or constraint in ("size", "bitops")
 
 
 def test_a_latency_that_is_stated_as_the_minimum_is_close_to_what_is_needed(network):
@@ -348,10 +354,10 @@ def costs_of(indicators, policy, counting, table):
         "bitops": sum(count * bits.weight * bits.activation for count, (_, bits) in zip(macs, of_layer, strict=True)),
         "size": sum(cost.weights * bits.weight for cost, bits in of_layer) / 8,
         "activation_memory": max(-(-cost.inputs * bits.activation // 8) for cost, bits in of_layer),
-        "latency": sum(
-            table[name][bits.weight, bits.activation] for name, bits in policy.layers.items() if name in table
-        ),
-    }
+    } | dict.fromkeys(
+        TABLES,
+        sum(table[name][bits.weight, bits.activation] for name, bits in policy.layers.items() if name in table),
+    )
 
 
 @pytest.fixture
@@ -396,7 +402,7 @@ def test_a_policy_fits_where_it_meets_every_limit_and_only_there_outliers_includ
     for kind in CONSTRAINTS:
         # The costs of policies themselves, so that some policies meet the limit exactly.
         _, drawn = rng.choice(found)
-        limit = {"compression": float_bytes / drawn["size"], "latency": drawn["latency"] or 1}.get(kind) or drawn[kind]
+        limit = float_bytes / drawn["size"] if kind == "compression" else drawn[kind] or 1
         if kind == "size":
             limit = -(-int(limit * 8) // 8)
         fits = fits_of(indicators, limited(kind, limit, table), counting)

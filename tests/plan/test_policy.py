@@ -8,7 +8,8 @@ import pytest
 
 from limpq_hub.errors import ArtifactVersionError, PolicyError
 from limpq_hub.plan.costs import LayerCost
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
 
 POLICY = Policy("toynet", {"conv": LayerBits(3, 5), "head": LayerBits(8, 8)}, 32)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.programme import Solution
 
@@ -23,43 +23,43 @@ def two(network):
     )
 
 
-def test_each_option_of_each_unit_has_its_cost_and_its_coefficients(two):
-    question = SearchProblem.of(two, Budget(bitops=5000, size=30))
-    assert [unit.layers for unit in question.units] == [("a",), ("b",), ("head",)]
-    pairs = [[(bits.weight, bits.activation) for bits in unit.options] for unit in question.units]
+def test_each_option_of_each_group_has_its_cost_and_its_coefficients(two):
+    problem = SearchProblem.of(two, Budget(bitops=5000, size=30))
+    assert [group.layers for group in problem.groups] == [("a",), ("b",), ("head",)]
+    pairs = [[(bits.weight, bits.activation) for bits in group.options] for group in problem.groups]
     assert pairs == [[(2, 2), (2, 3), (3, 2), (3, 3)], [(2, 4), (4, 4)], [(8, 8)]]
     # Activation step + 2 x weight step; the fixed layer loses nothing.
-    assert question.programme.costs == [[2.5, 2.0, 2.0, 1.5], [1.125, 0.625], [0.0]]
-    bitops, size = question.programme.rows
+    assert problem.programme.costs == [[2.5, 2.0, 2.0, 1.5], [1.125, 0.625], [0.0]]
+    bitops, size = problem.programme.rows
     assert (bitops.constraint, bitops.limit, size.constraint, size.limit) == ("bitops", 5000, "size", 240)
     assert bitops.coefficients == ((400, 600, 600, 900), (80, 160), (64,))
     assert size.coefficients == ((32, 32, 48, 48), (16, 32), (192,))
 
 
-def test_the_layers_of_a_tie_are_one_unit_that_loses_and_takes_what_all_of_them_do(network):
+def test_the_layers_of_a_tie_are_one_group_that_loses_and_takes_what_all_of_them_do(network):
     steps = {name: {2: 0.5, 4: 0.25} for name in ("z", "a", "m")}
     indicators = network(steps, {name: {4: 0.125} for name in steps}, macs={"z": 1, "a": 10, "m": 100}, alpha=1.0)
-    question = SearchProblem.of(indicators, Budget(bitops=5000), tie=[["z", "a"]])
-    # A unit ranks by the first of its names.
-    assert [set(unit.layers) for unit in question.units] == [{"z", "a"}, {"m"}]
-    assert question.programme.costs == [[1.25, 0.75], [0.625, 0.375]]
-    assert question.programme.rows[0].coefficients == ((88, 176), (800, 1600))
+    problem = SearchProblem.of(indicators, Budget(bitops=5000), tie=[["z", "a"]])
+    # A group ranks by the first of its names.
+    assert [set(group.layers) for group in problem.groups] == [{"z", "a"}, {"m"}]
+    assert problem.programme.costs == [[1.25, 0.75], [0.625, 0.375]]
+    assert problem.programme.rows[0].coefficients == ((88, 176), (800, 1600))
 
 
 def test_alpha_is_that_of_the_indicators_unless_it_is_given(two):
     assert SearchProblem.of(two, Budget(bitops=5000)).alpha == 2.0
-    question = SearchProblem.of(two, Budget(bitops=5000), alpha=0)
-    assert (question.alpha, question.programme.costs[0]) == (0.0, [1.0, 0.5, 1.0, 0.5])
+    problem = SearchProblem.of(two, Budget(bitops=5000), alpha=0)
+    assert (problem.alpha, problem.programme.costs[0]) == (0.0, [1.0, 0.5, 1.0, 0.5])
 
 
 def test_options_that_are_outliers_or_take_too_much_memory_are_not_there(network):
     indicators = network(
         {"a": {2: 0.5, 3: 0.7, 4: 0.6}}, {"a": {2: 0.5, 4: 0.25}}, inputs={"a": 16}
     )  # 2 weight bits lose less than 3
-    question = SearchProblem.of(indicators, Budget(bitops=10**6, activation_memory=4))
-    assert [(bits.weight, bits.activation) for bits in question.units[0].options] == [(3, 2), (4, 2)]
-    assert [(outlier.layer, outlier.bits) for outlier in question.outliers] == [("a", 2)]
-    assert set(question.indicators.weight_steps["a"]) == {3, 4}
+    problem = SearchProblem.of(indicators, Budget(bitops=10**6, activation_memory=4))
+    assert [(bits.weight, bits.activation) for bits in problem.groups[0].options] == [(3, 2), (4, 2)]
+    assert [(outlier.layer, outlier.bits) for outlier in problem.outliers] == [("a", 2)]
+    assert set(problem.indicators.weight_steps["a"]) == {3, 4}
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_it_says_whether_choices_were_taken_away(two, arguments, restricted):
 
 
 def test_a_choice_becomes_a_plan_with_the_layers_in_their_own_order_and_costs_counted_afresh(two):
-    question = SearchProblem.of(two, Budget(bitops=5000, size=40))
-    plan = question.plan(Solution([1, 1, 0], "enumeration"), 0.5)
+    problem = SearchProblem.of(two, Budget(bitops=5000, size=40))
+    plan = problem.plan(Solution([1, 1, 0], "enumeration"), 0.5)
     assert list(plan.policy.layers.items()) == [
         ("b", LayerBits(4, 4)),
         ("a", LayerBits(2, 3)),

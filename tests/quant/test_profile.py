@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limpq_hub.errors import UnsupportedLayerError
-from limpq_hub.plan.costs import LayerCost, total_bitops
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.quant.profile import measure_costs, probe_signs, profile_module, quantizable_layers, trace
 
 GIGA = 10**9

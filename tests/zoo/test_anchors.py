@@ -7,8 +7,8 @@ import torch
 
 from limpq_hub import Policy, frontier
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError
-from limpq_hub.plan.costs import total_bitops
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.layers import switching_norms

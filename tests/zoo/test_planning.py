@@ -1,7 +1,6 @@
 """Tests of search(), frontier() and baselines(), and of what they take as a model; none of it imports torch."""
 
 import gzip
-import inspect
 import json
 import re
 from fractions import Fraction
@@ -19,10 +18,11 @@ from limpq_hub.errors import (
     UnknownModelError,
 )
 from limpq_hub.plan.baseline_policies import policies_to_compare
-from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.budget import Budget, Limits
+from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.frontier_search import ANY_BITOPS
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.zoo.planning import indicators_of
+from limpq_hub.zoo.planning import BaselineOptions, FrontierOptions, SearchOptions, indicators_of
 
 BASELINES = ["uniform", "uniform filled", "random", "reversed"]
 
@@ -200,10 +200,10 @@ def test_the_frontier_goes_from_the_fewest_to_the_most_bits_and_each_plan_is_the
 
 
 def test_the_frontier_has_a_hundred_budgets_unless_told_otherwise(tiny, monkeypatch):
-    asked = []
-    monkeypatch.setattr("limpq_hub.zoo.planning.pareto_front", lambda *given, **more: asked.append((given, more)))
+    calls = []
+    monkeypatch.setattr("limpq_hub.zoo.planning.pareto_front", lambda *values, **named: calls.append((values, named)))
     limpq_hub.frontier(tiny.indicators)
-    given = {
+    choices = {
         "alpha": 0.5,
         "candidates": [2, 4],
         "pin": {"fc": (8, 8)},
@@ -212,11 +212,10 @@ def test_the_frontier_has_a_hundred_budgets_unless_told_otherwise(tiny, monkeypa
         "counting": "limpq",
         "time_limit_s": 3,
     }
-    limpq_hub.frontier(tiny.indicators, points=7, size="4MB", **given)
-    every = dict.fromkeys(given) | {"counting": "exact", "time_limit_s": 10}
-    assert asked == [
-        ((tiny.indicators, 100), {"budget": Budget(bitops=ANY_BITOPS)} | every),
-        ((tiny.indicators, 7), {"budget": Budget(bitops=ANY_BITOPS, size="4MB")} | given),
+    limpq_hub.frontier(tiny.indicators, points=7, size="4MB", **choices)
+    assert calls == [
+        ((tiny.indicators, 100), {"budget": Budget(bitops=ANY_BITOPS)}),
+        ((tiny.indicators, 7), {"budget": Budget(bitops=ANY_BITOPS, size="4MB")} | choices),
     ]
 
 
@@ -369,14 +368,25 @@ def test_the_baselines_never_import_torch(run_python, with_float):
     assert (result.stderr, result.returncode) == ("", 0)
 
 
-def test_the_baselines_take_the_limits_alpha_and_counting_of_search_under_the_same_names():
-    taken, of_search = (inspect.signature(found).parameters for found in (limpq_hub.baselines, limpq_hub.search))
-    shared = [name for name in taken if name != "seed"]
-    assert shared == ["model", "bitops", "size", "compression", "activation_memory", "latency", "alpha", "counting"]
-    for name in shared:
-        assert (taken[name].default, taken[name].kind) == (of_search[name].default, of_search[name].kind), name
-        assert taken[name].annotation == of_search[name].annotation, name
-    assert taken["seed"].default == 0
+@pytest.mark.parametrize("options", [SearchOptions, FrontierOptions, BaselineOptions, Limits])
+def test_every_kind_of_constraint_is_a_keyword_of_every_function_that_takes_a_budget(options):
+    kinds = {kind.name for kind in KINDS} - ({"bitops"} if options is FrontierOptions else set())
+    assert kinds <= options.__annotations__.keys()
+
+
+@pytest.mark.parametrize(
+    ("function", "unknown"),
+    [
+        (limpq_hub.search, "bitop"),
+        (limpq_hub.frontier, "bitops"),
+        (limpq_hub.baselines, "time_limit_s"),
+        (limpq_hub.baselines, "pin"),
+    ],
+)
+def test_a_keyword_that_a_function_does_not_take_is_refused_in_the_words_of_python(function, unknown):
+    name = function.__name__
+    with pytest.raises(TypeError, match=rf"^{name}\(\) got an unexpected keyword argument '{unknown}'$"):
+        function("resnet18", **{"size": "3MB", unknown: "3G"})
 
 
 def test_name_path_text_and_indicators_give_the_same_baselines(tiny):
@@ -429,15 +439,15 @@ def test_a_damaged_float_network_is_not_passed_over(with_float):
 
 
 def test_seed_alpha_and_counting_reach_the_baselines(tiny, monkeypatch):
-    asked = []
+    calls = []
     monkeypatch.setattr(
-        "limpq_hub.zoo.planning.policies_to_compare", lambda *given, **more: asked.append((given, more))
+        "limpq_hub.zoo.planning.policies_to_compare", lambda *values, **named: calls.append((values, named))
     )
     limpq_hub.baselines(tiny.name, size="4MB", seed=7, alpha=0.5, counting="limpq")
-    ((indicators, budget), more) = asked[0]
+    ((indicators, budget), named) = calls[0]
     assert indicators.to_json() == tiny.indicators.to_json()
     assert budget == Budget(size="4MB")
-    assert more == {"seed": 7, "alpha": 0.5, "counting": "limpq", "weights": None}
+    assert named == {"seed": 7, "alpha": 0.5, "counting": "limpq", "weights": None}
 
 
 def test_the_bundled_model_has_all_baselines_within_three_giga_bitops():

@@ -7,10 +7,10 @@ import math
 from dataclasses import replace
 
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.train.measure.divergence import Divergence
 
 ALPHAS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)

@@ -16,11 +16,11 @@ from torch import nn
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.costs import total_bitops
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.train.data.loaders import calibration_batches, validation_loader

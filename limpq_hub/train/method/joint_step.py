@@ -11,7 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from limpq_hub.plan.costs import Costs
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.quantizer import widened
 from limpq_hub.train.method.layer_outputs import LayerOutputs

@@ -12,10 +12,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from limpq_hub.errors import DataError, TrainingError, shown
+from limpq_hub.plan.budget import typed_limits
 from limpq_hub.quant.compiled import use_compiled_quantizer_
 from limpq_hub.train.data.loaders import class_records
 from limpq_hub.train.loop.interrupt import WHAT_NEXT, RunInterruptedError, sigterm_deferred
-from limpq_hub.train.options import BUDGETS
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.network import NetworkSpec
@@ -82,8 +82,8 @@ def run_compiled_(accelerator: Accelerator, model: nn.Module) -> None:
 
 def budget_of(options: argparse.Namespace) -> dict[str, object]:
     """Return the budget or policy of the options, as `limpq_hub.load` takes them."""
-    names = (*BUDGETS, "policy")
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    limits = typed_limits(vars(options))
+    return limits if options.policy is None else limits | {"policy": options.policy}
 
 
 def check_fits(options: argparse.Namespace, entry: Entry) -> None:

@@ -256,11 +256,12 @@ def test_a_parent_that_is_killed_leaves_no_solver_running_and_no_file(run_python
 import os, signal, sys, threading, time
 import psutil
 from fractions import Fraction
+from limpq_hub.plan.constraints.bitops import BitOps
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.solver.integer_programme import _silent_stdout, cbc, solve_with_pulp
 costs, rows, limits = {market_split()}
 rows = [
-    LinearConstraint("bitops", tuple(map(tuple, row)), limit, Fraction(limit), int, str, "or more")
+    LinearConstraint(BitOps(), tuple(map(tuple, row)), limit, Fraction(limit), Fraction)
     for row, limit in zip(rows, limits)
 ]
 def kill_once_the_solver_runs():
@@ -287,9 +288,10 @@ def test_nothing_is_printed(run_python):
     code = """
 import time
 from fractions import Fraction
+from limpq_hub.plan.constraints.bitops import BitOps
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.solver.integer_programme import _silent_stdout, cbc, highs, solve_with_pulp
-rows = [LinearConstraint("bitops", ((1, 2), (1, 2)), 3, Fraction(3), int, str, "or more")]
+rows = [LinearConstraint(BitOps(), ((1, 2), (1, 2)), 3, Fraction(3), Fraction)]
 for solver in (cbc, highs):
     assert solve_with_pulp([[1, 0], [2, 0]], rows, time.monotonic() + 10, solver)[0] == [0, 1]
 """

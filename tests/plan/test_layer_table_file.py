@@ -1,4 +1,4 @@
-"""Latency tables as CSV files: what is read, and which line of a malformed file is named."""
+"""Tables of layers as CSV files: what is read, and which line of a malformed file is named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from limpq_hub.errors import BudgetError, shown
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.latency_file import COLUMNS, read_latency_table
+from limpq_hub.plan.constraints.latency import Latency
+from limpq_hub.plan.layer_table_file import read_layer_table
 from limpq_hub.plan.optimum import search
 
 HEADING = "layer,weight_bits,activation_bits,time"
@@ -29,18 +30,18 @@ def csv_file(tmp_path):
     return write
 
 
-def test_the_columns_are_those_that_the_readme_names():
-    assert ",".join(COLUMNS) == HEADING
+def read_times(path):
+    return read_layer_table(path, Latency.measured)
 
 
 def test_each_line_is_the_time_of_a_layer_at_its_bits(csv_file):
-    found = read_latency_table(csv_file(*LINES))
+    found = read_times(csv_file(*LINES))
     assert found == TABLE
     assert all(type(time) is float for times in found.values() for time in times.values())
 
 
 def test_the_path_may_be_text(csv_file):
-    assert read_latency_table(str(csv_file(*LINES))) == TABLE
+    assert read_times(str(csv_file(*LINES))) == TABLE
 
 
 def test_the_order_of_the_columns_is_free_and_further_ones_are_passed_over(csv_file):
@@ -50,25 +51,25 @@ def test_the_order_of_the_columns_is_free_and_further_ones_are_passed_over(csv_f
         "3,cpu,8,4,layer1.0.conv1",
         heading="time,device,activation_bits,weight_bits,layer",
     )
-    assert read_latency_table(path) == TABLE
+    assert read_times(path) == TABLE
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r"], ids=["CR LF", "CR"])
 def test_lines_may_end_as_other_systems_write_them(csv_file, end):
-    assert read_latency_table(csv_file(data=end.join([HEADING, *LINES, ""]).encode())) == TABLE
+    assert read_times(csv_file(data=end.join([HEADING, *LINES, ""]).encode())) == TABLE
 
 
 def test_empty_lines_and_a_missing_last_line_end_change_nothing(csv_file):
-    assert read_latency_table(csv_file(data="\n\n".join([HEADING, *LINES]).encode())) == TABLE
+    assert read_times(csv_file(data="\n\n".join([HEADING, *LINES]).encode())) == TABLE
 
 
 def test_a_quoted_layer_may_hold_a_comma_and_other_scripts(csv_file):
     path = csv_file('"block,1",4,4,1', "Ebene_größer,4,4,2")
-    assert read_latency_table(path) == {"block,1": {(4, 4): 1.0}, "Ebene_größer": {(4, 4): 2.0}}
+    assert read_times(path) == {"block,1": {(4, 4): 1.0}, "Ebene_größer": {(4, 4): 2.0}}
 
 
 def test_the_layers_of_a_table_may_come_in_any_order(csv_file):
-    assert read_latency_table(csv_file(*reversed(LINES))) == TABLE
+    assert read_times(csv_file(*reversed(LINES))) == TABLE
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_the_layers_of_a_table_may_come_in_any_order(csv_file):
     ids=["a byte order mark", "spaces in the first line"],
 )
 def test_a_byte_order_mark_and_spaces_around_the_names_of_the_columns_change_nothing(csv_file, data):
-    assert read_latency_table(csv_file(data=data)) == TABLE
+    assert read_times(csv_file(data=data)) == TABLE
 
 
 @pytest.mark.parametrize(
@@ -99,13 +100,13 @@ def test_the_columns_that_are_missing_are_named(csv_file, heading, missing):
     path = csv_file("conv1,4,4,0.5", heading=heading)
     message = f"latency table {shown(str(path))} has no column {missing}; its first line must be {HEADING}"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
-        read_latency_table(path)
+        read_times(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf"], ids=["nothing", "a byte order mark"])
 def test_an_empty_file_lacks_all_columns(csv_file, data):
     with pytest.raises(BudgetError, match=r" has no column layer, weight_bits, activation_bits, time; its first line"):
-        read_latency_table(csv_file(data=data))
+        read_times(csv_file(data=data))
 
 
 @pytest.mark.parametrize(
@@ -130,26 +131,26 @@ def test_a_malformed_line_is_named_by_its_number_and_shown(csv_file, line, place
     path = csv_file(*LINES[:place], line, *LINES[place:])
     message = f"latency table {shown(str(path))}, line {place + 2}: {shown(line)} {NOT_A_LINE}"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
-        read_latency_table(path)
+        read_times(path)
 
 
 def test_empty_lines_count_when_a_line_is_named(csv_file):
     with pytest.raises(BudgetError, match=r", line 5: 'conv1,4,x,1' is not a layer"):
-        read_latency_table(csv_file("", "conv1,4,4,1", "", "conv1,4,x,1"))
+        read_times(csv_file("", "conv1,4,4,1", "", "conv1,4,x,1"))
 
 
 def test_two_times_of_one_layer_at_the_same_bits_are_refused(csv_file):
     path = csv_file(*LINES, "conv1,04, 4,0.5")
     message = f"latency table {shown(str(path))}, line 5: a second time of layer 'conv1' at these bits; remove one"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
-        read_latency_table(path)
+        read_times(path)
 
 
 def test_a_table_without_any_time_is_refused(csv_file):
     path = csv_file("", "")
     message = f"latency table {shown(str(path))} holds no times; add lines such as layer1.0.conv1,4,4,0.21"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
-        read_latency_table(path)
+        read_times(path)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_a_table_without_any_time_is_refused(csv_file):
 def test_a_file_that_is_no_text_of_lines_is_refused_by_name(csv_file, data, because):
     path = csv_file(data=data)
     with pytest.raises(BudgetError) as caught:
-        read_latency_table(path)
+        read_times(path)
     message = str(caught.value)
     assert message.startswith(f"latency table {shown(str(path))} cannot be read ({because}")
     assert message.endswith(f"); give a CSV file with the columns {HEADING}")
@@ -178,7 +179,7 @@ def test_a_file_that_is_not_there_is_refused_by_name(tmp_path, inside, because):
     with pytest.raises(
         BudgetError, match=rf"^latency table '.* cannot be read \(.*{because}.*\); give a CSV file with"
     ):
-        read_latency_table(tmp_path / inside)
+        read_times(tmp_path / inside)
 
 
 @pytest.mark.parametrize("form", [str, lambda path: path], ids=["text", "path"])

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.plan.costs import (
-    LayerCost,
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import (
     check_layers,
     compression_ratio,
     peak_activation_bytes,
     total_bitops,
     total_size_bits,
 )
-from limpq_hub.plan.policy import LayerBits, Policy
 
 COSTS = {
     "conv": LayerCost(macs=1000, macs_limpq=1010, weights=27, inputs=101, signed=False),

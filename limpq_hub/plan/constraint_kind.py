@@ -1,0 +1,83 @@
+"""What a kind of constraint knows of itself: its keyword and option, its grammar, how it is told, what it allows."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, ClassVar, Generic, TypeVar
+
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_groups import LayerGroup
+from limpq_hub.plan.quantities import decimal_above
+
+Limit = TypeVar("Limit")
+_MOST_DIGITS = 12
+_LONGEST_QUOTE = 76
+
+
+class ConstraintKind(ABC, Generic[Limit]):
+    """One kind of limit on what a policy takes; `Limit` is the type of a limit that was parsed.
+
+    Attributes:
+        name: keyword of `search` and `Budget`, and attribute of `Budget`.
+        help: what the command line says of its option.
+        unit: ends a limit that is quoted in a message.
+        grows_with_bits: whether more bits always take more, so that the fewest bits take the least.
+        limits_activations: whether it can keep activations from their most bits.
+        advice: follows a limit that works in a message.
+        at_least, at_most: lead to the two ends of what is possible in a message; the end that is hard to meet first.
+    """
+
+    name: ClassVar[str]
+    help: ClassVar[str]
+    unit: ClassVar[str] = ""
+    grows_with_bits: ClassVar[bool] = True
+    limits_activations: ClassVar[bool]
+    advice: ClassVar[str] = "or more"
+    at_least: ClassVar[str] = "needs at least"
+    at_most: ClassVar[str] = "and uses at most"
+
+    @property
+    def flag(self) -> str:
+        """Its option of the command line: "--activation-memory"."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def option(self) -> Mapping[str, Any]:
+        """What argparse needs to know of the option besides its flag."""
+        return {"help": self.help}
+
+    def of_option(self, value: Any) -> Any:
+        """Return what argparse made of the option as `parse` takes it."""
+        return value
+
+    @abstractmethod
+    def parse(self, value: Any) -> Limit:
+        """Return the limit that an argument of `search` stands for.
+
+        Raises:
+            BudgetError: the value is not in the grammar of this kind.
+        """
+
+    def allowed(self, limit: Limit, indicators: Indicators, groups: Sequence[LayerGroup]) -> list[LayerGroup]:
+        """Return the groups without the options that the limit rules out one by one: none, unless a kind says so.
+
+        Raises:
+            InfeasibleBudgetError: a group has no option left.
+        """
+        return list(groups)
+
+    def number(self, amount: Fraction) -> float:
+        """Return a number that allows `amount` when it is fed back as a limit, and as little more as can be."""
+        return math.ceil(amount)
+
+    @abstractmethod
+    def text(self, amount: Fraction) -> str:
+        """Return text that allows `amount` when it is fed back as a limit, and little more."""
+
+    def quoted(self, requested: Fraction) -> str:
+        """Return a limit as it was requested, with so many digits that it never reads like the least that works."""
+        text = decimal_above(requested, _MOST_DIGITS)
+        return (text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 3]}...") + self.unit

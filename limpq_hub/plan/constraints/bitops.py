@@ -1,0 +1,59 @@
+"""bitops="3G": the BitOps of one image."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from limpq_hub.plan.constraints.linear_kind import LinearKind, products
+from limpq_hub.plan.costs import Counting, bitops_per_mac
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_groups import LayerGroup
+from limpq_hub.plan.linear_constraint import LinearConstraint
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops
+from limpq_hub.plan.quantities import BITOPS_UNITS, enough_bitops, whole_number
+
+_UNIFORM = re.compile(r"w([2-8])a([2-8])", re.ASCII)
+
+
+class BitOps(LinearKind[int | LayerBits]):
+    """BitOps of one image, first and last layer included: a whole number, or the bits of a uniform policy."""
+
+    name = "bitops"
+    help = "BitOps per image: 3G, 850M, or w3a4 for those of that uniform policy"
+    limits_activations = True
+    advice = "or more, or a smaller input"
+
+    def parse(self, value: Any) -> int | LayerBits:
+        """Return BitOps, a fraction of one rounded down, or the `LayerBits` of a uniform policy such as "w3a4"."""
+        if isinstance(value, str) and (uniform := _UNIFORM.fullmatch(value)):
+            return LayerBits(int(uniform[1]), int(uniform[2]))
+        advice = 'use for example "3G", "850M", 2.5e9, or "w3a4" for the BitOps of a uniform policy'
+        return whole_number(self.name, value, BITOPS_UNITS, advice)
+
+    def constraint(
+        self, limit: int | LayerBits, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting
+    ) -> LinearConstraint:
+        """Return the limit on the sum of MACs x weight bits x activation bits."""
+        costs = indicators.costs
+        if isinstance(limit, LayerBits):
+            uniform = Policy.uniform(indicators.model, costs, limit.weight, limit.activation)
+            limit = total_bitops(costs, uniform, counting)
+        coefficients = products(groups, lambda name: costs[name].macs_counted(counting), bitops_per_mac)
+        return LinearConstraint(self, coefficients, limit, requested=Fraction(limit), amount_of=Fraction)
+
+    def text(self, amount: Fraction) -> str:
+        """Return BitOps with two decimals, rounded up: "14.37G"."""
+        return enough_bitops(math.ceil(amount))
+
+    def quoted(self, requested: Fraction) -> str:
+        """Return BitOps in the largest unit that takes at most three decimals, else as a whole number."""
+        for unit, size in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
+            if requested >= size and requested * 1000 % size == 0:
+                return f"{float(requested / size):.3f}".rstrip("0").rstrip(".") + unit
+        return str(requested)

@@ -1,0 +1,54 @@
+"""compression="12.2x": how many times smaller the quantized weights are than in 32 bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from limpq_hub.plan.constraints.linear_kind import LinearKind, products
+from limpq_hub.plan.costs import FLOAT_BITS, Counting
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_groups import LayerGroup
+from limpq_hub.plan.linear_constraint import LinearConstraint
+from limpq_hub.plan.quantities import exact_number, float_below
+
+
+class Compression(LinearKind[Fraction]):
+    """32-bit size of the weights divided by their size: the only limit that is met by more, not by less."""
+
+    name = "compression"
+    help = "times smaller than 32-bit weights: 12.2x"
+    unit = "x"
+    limits_activations = False
+    advice = "or less"
+    at_least = "allows at most"
+    at_most = "and at least"
+
+    def parse(self, value: Any) -> Fraction:
+        """Return the ratio of 12.2 or "12.2x", exactly as it was written in decimal."""
+        return exact_number(self.name, value, {"": 1, "x": 1}, 'use for example "12.2x" or 12.2')
+
+    def constraint(
+        self, limit: Fraction, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting
+    ) -> LinearConstraint:
+        """Return the limit on the sum of weights x weight bits."""
+        costs = indicators.costs
+        float_bits = FLOAT_BITS * sum(cost.weights for cost in costs.values())
+        return LinearConstraint(
+            self,
+            products(groups, lambda name: costs[name].weights, lambda bits: bits.weight),
+            math.floor(float_bits / limit),
+            requested=limit,
+            amount_of=lambda bits: Fraction(float_bits, bits),
+        )
+
+    def number(self, amount: Fraction) -> float:
+        """Return the largest float that is not above the ratio."""
+        return float_below(amount)
+
+    def text(self, amount: Fraction) -> str:
+        """Return the ratio with two decimals, rounded down: "12.21x"."""
+        hundredths = math.floor(amount * 100)
+        return f"{hundredths // 100}.{hundredths % 100:02d}x"

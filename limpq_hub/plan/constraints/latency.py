@@ -1,0 +1,14 @@
+"""latency=(table, limit): the time of one image, by a table of the times of single layers."""
+
+from __future__ import annotations
+
+from limpq_hub.plan.constraints.layer_table import LayerTableKind
+from limpq_hub.plan.layer_table_file import Measured
+
+
+class Latency(LayerTableKind):
+    """The times of all layers of the table, added up, in the unit of the table."""
+
+    name = "latency"
+    help = "CSV of layer, weight bits, activation bits, time; and what the times may add up to"
+    measured = Measured(table=name, column="time", with_article="a time", plural="times")

@@ -1,0 +1,114 @@
+"""(table, limit): what was measured of each layer at its bits, by a table, adds up to at most the limit."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, ClassVar
+
+from limpq_hub.errors import BudgetError, shown
+from limpq_hub.plan.constraints.linear_kind import LinearKind
+from limpq_hub.plan.costs import Counting
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_groups import LayerGroup
+from limpq_hub.plan.layer_table_file import LayerTable, Measured, read_layer_table
+from limpq_hub.plan.linear_constraint import LinearConstraint
+from limpq_hub.plan.quantities import decimal_above, exact_number, float_above, is_number
+
+# A table, or the path of one as CSV, and the limit.
+TableLimit = tuple[LayerTable | str | os.PathLike[str], str | float]
+
+_FORM = 'give (table, limit), for example ({"layer1.0.conv1": {(4, 4): 0.21, (8, 8): 0.35}}, 2.5)'
+
+
+class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
+    """A table[layer][weight bits, activation bits] and a limit in its unit; layers that it does not name take nothing.
+
+    Attributes:
+        measured: what the table holds.
+    """
+
+    measured: ClassVar[Measured]
+    # The fastest bits of a layer need not be its fewest.
+    grows_with_bits = False
+    limits_activations = True
+
+    @property
+    def option(self) -> Mapping[str, Any]:
+        """A CSV file and the limit."""
+        return {"nargs": 2, "metavar": ("TABLE.csv", "LIMIT"), "help": self.help}
+
+    def of_option(self, value: list[str]) -> tuple[str, str]:
+        """Return the path of the file and the limit, as text."""
+        path, limit = value
+        return path, limit
+
+    def parse(self, value: Any) -> tuple[LayerTable, Fraction]:
+        """Return the table, read from its file if a path was given, and the limit, exactly as it was written."""
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
+            value = (read_layer_table(value[0], self.measured), value[1])
+        if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], Mapping) or not value[0]:
+            raise BudgetError(f"{self.name}={shown(value)} is not a budget: {_FORM}")
+        table, limit = value
+        for layer, entries in table.items():
+            if not isinstance(entries, Mapping):
+                raise BudgetError(f"{self.name} of layer {shown(layer)} is {shown(entries)}: {_FORM}")
+            for bits, amount in entries.items():
+                if not is_number(amount) or amount < 0:
+                    raise BudgetError(
+                        f"{self.name} of layer {shown(layer)} at bits {shown(bits)} is {shown(amount)}: "
+                        f"{self.measured.with_article} is a finite number of at least 0"
+                    )
+        return table, exact_number(self.name, limit, {"": 1}, _FORM)
+
+    def constraint(
+        self,
+        limit: tuple[LayerTable, Fraction],
+        indicators: Indicators,
+        groups: Sequence[LayerGroup],
+        counting: Counting,
+    ) -> LinearConstraint:
+        """Return the limit on the sum of the entries, all scaled up to whole numbers."""
+        table, most = limit
+        amounts = {name: self._amounts(table, name, groups) for name in table}
+        scale = math.lcm(most.denominator, *(amount.denominator for row in amounts.values() for amount in row.values()))
+        coefficients = tuple(
+            tuple(
+                int(scale * sum(amounts[name][bits] for name in group.layers if name in amounts))
+                for bits in group.options
+            )
+            for group in groups
+        )
+        return LinearConstraint(
+            self, coefficients, int(most * scale), requested=most, amount_of=lambda total: Fraction(total, scale)
+        )
+
+    def number(self, amount: Fraction) -> float:
+        """Return the smallest float that is not below the amount."""
+        return float_above(amount)
+
+    def text(self, amount: Fraction) -> str:
+        """Return at least four digits, rounded up: "2.142"."""
+        return decimal_above(amount)
+
+    def _amounts(self, table: LayerTable, name: str, groups: Sequence[LayerGroup]) -> dict[LayerBits, Fraction]:
+        """Return the entry of a layer at each of its options; a float is what it is written as in decimal."""
+        group = next((group for group in groups if name in group.layers), None)
+        if group is None:
+            raise BudgetError(
+                f"the {self.name} table names layer {shown(name)}, which the network does not have; remove it, or "
+                "check its name"
+            )
+        amounts = {}
+        for bits in group.options:
+            amount = table[name].get((bits.weight, bits.activation))
+            if amount is None:
+                raise BudgetError(
+                    f"the {self.name} table has no {self.measured.column} for layer {shown(name)} at {bits.weight} "
+                    f"weight and {bits.activation} activation bits; add it"
+                )
+            amounts[bits] = Fraction(amount) if isinstance(amount, int) else Fraction(repr(float(amount)))
+        return amounts
