@@ -9,11 +9,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from limpq_hub import __version__
 from limpq_hub.cli.hub import add_hub_commands
 from limpq_hub.cli.models import add_model_commands
 from limpq_hub.cli.plans import add_plan_commands
 from limpq_hub.errors import LimpqError
+from limpq_hub.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,12 +17,12 @@ from accelerate import Accelerator
 from accelerate.utils import is_tensorboard_available
 from filelock import FileLock, Timeout
 
-from limpq_hub import __version__
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.train.loop.processes import check_processes
 from limpq_hub.train.options import options_record
 from limpq_hub.train.push import PUSH_OPTIONS
+from limpq_hub.version import __version__
 
 _OPTIONS = "options.json"
 # What does not change the training: how it runs, and what is done with its result.

@@ -20,7 +20,6 @@ from huggingface_hub import (
 )
 from huggingface_hub.file_download import repo_folder_name
 
-from limpq_hub import __version__
 from limpq_hub.errors import (
     HubNotFoundError,
     HubOfflineError,
@@ -29,6 +28,7 @@ from limpq_hub.errors import (
     shown,
 )
 from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.version import __version__
 from limpq_hub.zoo.hub.answers import asked
 from limpq_hub.zoo.hub.names import check_revision, first_pickle
 
