@@ -1,0 +1,148 @@
+"""Which bits a search may choose from: pins, excluded and tied layers, candidates, and outliers."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from limpq_hub.errors import InfeasibleBudgetError, PolicyError
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.optimum import search
+
+ENOUGH = Budget(bitops="1T")
+
+
+@pytest.fixture
+def three(network):
+    """Return three equal layers, two of one block, and a fixed head."""
+    steps = {name: {2: 0.4, 3: 0.3, 4: 0.2} for name in ("block.conv1", "block.conv2", "down")}
+    return network(steps, fixed={"head": (8, 8)})
+
+
+def bits_of(plan):
+    return {name: (bits.weight, bits.activation) for name, bits in plan.policy.layers.items()}
+
+
+def test_pinned_layers_have_the_bits_of_the_pin_and_the_others_are_searched(three):
+    plan = search(three, ENOUGH, pin={"block.*": (2, 3), "down": (3, 2)})
+    assert bits_of(plan) == {"block.conv1": (2, 3), "block.conv2": (2, 3), "down": (3, 2), "head": (8, 8)}
+    assert bits_of(search(three, ENOUGH, pin={"*2": (2, 2)}))["block.conv1"] == (4, 4)
+
+
+def test_a_pin_makes_the_others_pay(three):
+    assert bits_of(search(three, Budget(bitops=64_000 + 24_000), pin={"down": (4, 4)})) == {
+        "block.conv1": (2, 2), "block.conv2": (2, 2), "down": (4, 4), "head": (8, 8),
+    }  # fmt: skip
+
+
+def test_a_search_with_every_layer_pinned_has_nothing_to_choose(three):
+    plan = search(three, Budget(bitops=64_000 + 3 * 6_000), pin={"*": (2, 3)})
+    assert set(bits_of(plan).values()) == {(2, 3), (8, 8)}
+    with pytest.raises(InfeasibleBudgetError, match=r'bitops="81.999K" cannot be met: .* needs at least 82.00K'):
+        search(three, Budget(bitops=64_000 + 3 * 6_000 - 1), pin={"*": (2, 3)})
+
+
+@pytest.mark.parametrize(
+    ("pin", "because"),
+    [
+        ({"down": (5, 4)}, "pin 'down': layer 'down' learned no weight step at 5 bits; choose from 2, 3, 4"),
+        ({"do*": (4, 8)}, "pin 'do\\*': layer 'down' learned no activation step at 8 bits; choose from 2, 3, 4"),
+        ({"down": 4}, r"pin 'down': give \(weight bits, activation bits\), found 4"),
+        ({"down": (4, 4, 4)}, r"pin 'down': give \(weight bits, activation bits\), found \(4, 4, 4\)"),
+        ({"down": (4, 9)}, "pin 'down': activation bits of 9 cannot be: use a whole number from 2 to 8"),
+        ({"down": ("4", "4")}, "pin 'down': weight bits of '4' cannot be: use a whole number from 2 to 8"),
+    ],
+)
+def test_a_pin_to_bits_that_cannot_be_is_refused(three, pin, because):
+    with pytest.raises(PolicyError, match=because):
+        search(three, ENOUGH, pin=pin)
+
+
+def test_excluded_layers_keep_their_most_bits_under_any_budget(three):
+    plan = search(three, Budget(bitops=64_000 + 16_000 + 8_000), exclude=["block.conv2"])
+    assert bits_of(plan) == {"block.conv1": (2, 2), "block.conv2": (4, 4), "down": (2, 2), "head": (8, 8)}
+
+
+def test_tied_layers_have_equal_bits_and_ties_that_overlap_are_one(three):
+    budget = Budget(bitops=64_000 + 16_000 + 2 * 9_000)
+    assert len(set(bits_of(search(three, budget)).values())) == 3  # untied, one layer gets most
+    bits = bits_of(search(three, budget, tie=[["block.*"]]))
+    assert bits["block.conv1"] == bits["block.conv2"]
+    bits = bits_of(search(three, budget, tie=[["block.conv1", "block.conv2"], ["block.conv2", "down"]]))
+    assert len({bits["block.conv1"], bits["block.conv2"], bits["down"]}) == 1
+
+
+def test_tied_layers_match_brute_force_over_what_they_share(random_network, every_policy):
+    rng = random.Random(7)
+    for _ in range(10):
+        indicators = random_network(rng, layers=2)
+        outcomes = every_policy(indicators)  # two layers with nine options each: a tie keeps the diagonal
+        diagonal = [10 * option for option in range(9)]
+        limit = int(rng.choice(outcomes.bitops[diagonal]))
+        best = min(outcomes.objective[index] for index in diagonal if outcomes.bitops[index] <= limit)
+        plan = search(indicators, Budget(bitops=limit), tie=[["layer*"]])
+        assert plan.objective == pytest.approx(best, rel=0, abs=1e-11)
+
+
+def test_tied_layers_without_common_bits_are_refused(three):
+    with pytest.raises(
+        PolicyError, match=r"tied layers block.conv1, block.conv2 have no bit-widths in common; untie or unpin"
+    ):
+        search(three, ENOUGH, pin={"block.conv1": (2, 2), "block.conv2": (3, 3)}, tie=[["block.*"]])
+
+
+@pytest.mark.parametrize("pattern", ["fc", "block", "layer*", "head", "BLOCK.*", ""])
+@pytest.mark.parametrize("argument", ["pin", "exclude", "tie"])
+def test_a_pattern_that_matches_no_searched_layer_is_refused_and_shows_some(three, argument, pattern):
+    value = {"pin": {pattern: (4, 4)}, "exclude": [pattern], "tie": [["down", pattern]]}[argument]
+    with pytest.raises(
+        PolicyError, match=f"{argument} {re.escape(repr(pattern))} matches no searched layer; the layers are block"
+    ):
+        search(three, ENOUGH, **{argument: value})
+
+
+def test_candidates_that_are_not_consecutive_are_the_only_bits_used(network):
+    indicators = network({name: {2: 0.9, 3: 0.5, 5: 0.2, 8: 0.1} for name in "abcd"}, macs=1)
+    for limit in (16, 80, 100, 255, 256):
+        used = set(sum(bits_of(search(indicators, Budget(bitops=limit), candidates=(8, 2))).values(), ()))
+        assert used <= {2, 8}
+    assert set(bits_of(search(indicators, ENOUGH, candidates=[3, 5])).values()) == {(5, 5)}
+
+
+@pytest.mark.parametrize("candidates", [(2, 7), (), ("2",), "234"])
+def test_candidates_that_were_not_learned_are_refused(three, candidates):
+    with pytest.raises(PolicyError, match=r"^candidates=.*: choose from the learned bit-widths 4, 3, 2"):
+        search(three, ENOUGH, candidates=candidates)
+
+
+def test_an_outlier_is_no_choice_and_is_reported(network):
+    indicators = network({"a": {4: 0.3, 3: 0.01, 2: 0.5}}, {"a": {4: 0.1}}, macs=1)
+    plan = search(indicators, Budget(bitops=12))
+    assert bits_of(plan) == {"a": (2, 4)}  # 3 bits would fit, and look best
+    assert [(outlier.layer, outlier.kind, outlier.bits) for outlier in plan.excluded] == [("a", "weight", 3)]
+    with pytest.raises(PolicyError, match="learned no weight step at 3 bits; choose from 2, 4"):
+        search(indicators, ENOUGH, pin={"a": (3, 4)})
+
+
+def test_learned_candidates_are_accepted_also_where_a_width_is_an_outlier_in_every_layer(network):
+    indicators = network({"a": {4: 0.3, 3: 0.4, 2: 0.1}})
+    assert bits_of(search(indicators, ENOUGH, candidates=indicators.candidates)) == {"a": (4, 4)}
+
+
+def test_a_layer_whose_candidates_are_all_outliers_is_named(network):
+    indicators = network({"a": {4: 0.3, 3: 0.1}, "b": {4: 0.3, 3: 0.4}})
+    with pytest.raises(PolicyError, match=r"layer 'a' has no bit-width left among candidates=\(3,\); allow more"):
+        search(indicators, ENOUGH, candidates=(3,))
+
+
+@pytest.mark.parametrize("arguments", [{"exclude": "a"}, {"tie": "ab"}, {"tie": ["ab"]}], ids=str)
+def test_patterns_given_as_text_instead_of_a_list_are_refused(three, arguments):
+    with pytest.raises(PolicyError, match="give a list of patterns, not text"):
+        search(three, Budget(bitops="1G"), **arguments)
+
+
+def test_candidates_given_as_a_number_are_refused(three):
+    with pytest.raises(PolicyError, match="candidates=4: give a list of bit-widths"):
+        search(three, Budget(bitops="1G"), candidates=4)
