@@ -89,19 +89,18 @@ def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
 
 def _steps(name: str, kind: str, layer: dict[str, Any], candidates: list[int]) -> dict[int, float]:
     where, steps = f"layer {shown(name)}, {kind} steps", layer[f"{kind}_steps"]
-    own = layer.get(f"{kind}_candidates", candidates)
-    if not isinstance(own, list) or any(bits not in candidates for bits in own):
-        raise ArtifactFormatError(f"{where}: its own candidates must be some of {candidates}, found {shown(own)}")
-    candidates = own
+    learned = layer.get(f"{kind}_candidates", candidates)
+    if not isinstance(learned, list) or any(bits not in candidates for bits in learned):
+        raise ArtifactFormatError(f"{where}: its own candidates must be some of {candidates}, found {shown(learned)}")
     if not isinstance(steps, dict):
         raise ArtifactFormatError(f"{where}: must give a step for each bit-width, found {shown(steps)}")
-    for bits in candidates:
+    for bits in learned:
         if str(bits) not in steps:
             raise ArtifactFormatError(f"{where}: no step at {shown(bits)} bits, which is a candidate")
     for bits in steps:
-        if bits not in {str(candidate) for candidate in candidates}:
+        if bits not in {str(candidate) for candidate in learned}:
             raise ArtifactFormatError(f"{where}: a step at {shown(bits)} bits, which is not a candidate")
-    return {bits: steps[str(bits)] for bits in candidates}
+    return {bits: steps[str(bits)] for bits in learned}
 
 
 def _count(what: str, value: Any) -> int:

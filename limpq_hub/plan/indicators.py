@@ -26,7 +26,7 @@ Steps = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Outlier:
-    """A banned entry: fewer bits that learned a smaller step size than the next more bits did."""
+    """Bits that are left out of a search: fewer, but with a smaller learned step size than the next more bits."""
 
     layer: str
     kind: Literal["weight", "activation"]
@@ -77,8 +77,9 @@ class Indicators:
     @property
     def candidates(self) -> tuple[int, ...]:
         """Every bit-width that some layer may take, most bits first."""
-        found = {bits for steps in (self.weight_steps, self.activation_steps) for of in steps.values() for bits in of}
-        return tuple(sorted(found, reverse=True))
+        kinds = (self.weight_steps, self.activation_steps)
+        widths = {bits for steps in kinds for of_layer in steps.values() for bits in of_layer}
+        return tuple(sorted(widths, reverse=True))
 
     def importance(self, name: str, bits: LayerBits, alpha: float) -> float:
         """Return what `bits` add to the objective in layer `name`: activation step + alpha x weight step.
@@ -126,12 +127,12 @@ class Indicators:
                 for name, of_layer in steps.items()
             }
 
-        kept = replace(
+        cleaned = replace(
             self,
             weight_steps=keep("weight", self.weight_steps),
             activation_steps=keep("activation", self.activation_steps),
         )
-        return kept, outliers
+        return cleaned, outliers
 
     def most_bits(self) -> Policy:
         """Return the policy with the most learned bits in every searched layer."""
@@ -148,9 +149,9 @@ class Indicators:
 
     def fewest_bits(self) -> Policy:
         """Return the policy with the fewest bits in each layer that are a choice, outliers left out."""
-        kept, _ = self.without_outliers()
+        cleaned, _ = self.without_outliers()
         bits = {
-            name: cost.fixed or LayerBits(min(kept.weight_steps[name]), min(kept.activation_steps[name]))
+            name: cost.fixed or LayerBits(min(cleaned.weight_steps[name]), min(cleaned.activation_steps[name]))
             for name, cost in self.costs.items()
         }
         return Policy(self.model, bits, self.input_size)

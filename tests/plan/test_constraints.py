@@ -46,6 +46,25 @@ def layer_table(rng, indicators, scale):
     }
 
 
+def test_the_kinds_are_told_apart_and_stand_in_the_order_in_which_they_break_ties():
+    assert CONSTRAINTS[:5] == ["bitops", "size", "compression", "activation_memory", "latency"]
+    assert len(set(CONSTRAINTS)) == len(CONSTRAINTS)
+
+
+@pytest.mark.parametrize("constraint", TABLES)
+def test_the_entries_of_a_table_are_told_in_its_own_words(network, constraint):
+    (kind,) = (kind for kind in KINDS if kind.name == constraint)
+    indicators, entry, some = network({"a": {2: 0.4}}), kind.measured.column, kind.measured.with_article
+    with pytest.raises(BudgetError, match=f"^the {constraint} table has no {entry} for layer 'a' at 2 weight and 2 "):
+        search(indicators, limited(constraint, 1, {"a": {(4, 4): 1.0}}))
+    with pytest.raises(BudgetError, match=rf"^{constraint} of layer 'a' at bits \(2, 2\) is -1: {some} is a finite "):
+        limited(constraint, 1, {"a": {(2, 2): -1}})
+    with pytest.raises(
+        InfeasibleBudgetError, match=rf'^{constraint}="1" cannot be met: toynet at 32x32 needs at least 2 '
+    ):
+        search(indicators, limited(constraint, 1, {"a": {(2, 2): 2}}))
+
+
 def test_activation_memory_limits_the_largest_layer_input_only(network):
     indicators = network(
         {name: {2: 0.4, 3: 0.3, 4: 0.2} for name in ("wide", "narrow")}, inputs={"wide": 100, "narrow": 8}

@@ -1,0 +1,41 @@
+"""The budget of a training script: every kind of constraint is an option, and means what it means in a search."""
+
+from __future__ import annotations
+
+import pytest
+
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.constraints import KINDS
+from limpq_hub.plan.constraints.layer_table import LayerTableKind
+from limpq_hub.train.method.networks import budget_of
+from limpq_hub.train.options import add_entry_options, parser_of
+
+TABLES = [kind for kind in KINDS if isinstance(kind, LayerTableKind)]
+TYPED = {"bitops": "w3a4", "size": "4.5MB", "compression": "12.2x", "activation_memory": "64kB"}
+
+
+def options_of(*typed: str):
+    parser = parser_of("A script.")
+    add_entry_options(parser, required=False)
+    return parser.parse_args(typed)
+
+
+@pytest.mark.parametrize(("name", "text"), TYPED.items())
+def test_a_limit_that_is_typed_is_the_one_that_a_search_takes_as_text(name, text):
+    limits = budget_of(options_of(f"--{name.replace('_', '-')}", text))
+    assert Budget(**limits) == Budget(**{name: text})
+
+
+@pytest.mark.parametrize("kind", TABLES, ids=lambda kind: kind.name)
+def test_a_table_is_typed_as_its_file_and_its_limit(kind, tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(f"{','.join(kind.measured.columns)}\nconv1,4,2,0.25\n")
+    limits = budget_of(options_of(kind.flag, str(path), "2.5"))
+    assert Budget(**limits) == Budget(**{kind.name: ({"conv1": {(4, 2): 0.25}}, 2.5)})
+
+
+def test_every_kind_is_offered_and_nothing_is_limited_unless_it_is_typed():
+    typed = vars(options_of())
+    assert [kind.name for kind in KINDS if typed.get(kind.name, "missing") is not None] == []
+    assert budget_of(options_of()) == {}
+    assert str(budget_of(options_of("--policy", "bits.json"))["policy"]) == "bits.json"
