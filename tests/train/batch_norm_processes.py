@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from limpq_hub.train.loop.processes import batch_norm_over_all_processes
+from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
 
 WORLD = 2
 
@@ -66,12 +66,12 @@ def save_results_of_one_process(rank: int, folder: str, port: int) -> None:
     assert accelerator.num_processes == WORLD
     found = {}
     for name, norm in norms().items():
-        kind = type(norm)
-        holder = nn.Sequential(copy.deepcopy(norm))
+        own = copy.deepcopy(norm)
+        holder = nn.Sequential(own)
         with batch_norm_over_all_processes(accelerator, holder):
-            assert type(holder[0]) is not kind
+            assert holder[0] is not own
             results = train_one_step(holder[0], *batch_of(slice(rank * 3, rank * 3 + 3)))
-        results["classes restored"] = torch.tensor(type(holder[0]) is kind)
+        results["own module restored"] = torch.tensor(holder[0] is own)
         found |= {f"{name}: {key}": value for key, value in results.items()}
     save_file(found, Path(folder) / f"{rank}.safetensors")
     accelerator.end_training()

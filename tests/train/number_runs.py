@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from limpq_hub.train.data.loaders import EpochSampler
+from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
 from limpq_hub.train.loop.fit import Accumulate, StepPosition, Validate, fit
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.options import add_data_options, add_quantizer_options, add_training_options, parse, parser_of
 
 
 class Numbers(Dataset):
-    """One row of numbers per index, [features], with label 0."""
+    """One row of numbers per picture, [features], with label 0."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
@@ -28,8 +28,8 @@ class Numbers(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.rows[index % len(self)], 0
+    def __getitem__(self, wanted: PictureOfEpoch) -> tuple[Tensor, int]:
+        return self.rows[wanted.picture], 0
 
 
 def number_options(output: Path, *words: str) -> argparse.Namespace:

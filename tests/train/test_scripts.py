@@ -22,7 +22,7 @@ from limpq_hub.plan.policy import LayerBits
 from limpq_hub.quant.convert import set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train import finetune, indicators, pretrain, publish, validate
-from limpq_hub.train.data.loaders import EpochSampler
+from limpq_hub.train.data.epoch_sampler import EpochSampler
 from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.zoo.catalog import find_entry
@@ -179,8 +179,8 @@ def test_an_epoch_resumed_in_the_middle_shows_the_rest_of_the_same_images():
     sampler.start = 10
     assert list(sampler) == whole[10:]
     assert len(sampler) == 15
-    assert {key // 50 for key in whole} == {2}
-    assert len({key % 50 for key in whole}) == 25
+    assert {of_epoch.epoch for of_epoch in whole} == {2}
+    assert len({of_epoch.picture for of_epoch in whole}) == 25
 
 
 def test_classes_that_differ_between_train_and_val_are_named(data, tmp_path):

@@ -11,16 +11,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from limpq_hub.train.data.epoch_sampler import PictureOfEpoch
 from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.unreadable import BROKEN, UNREADABLE, Unreadable
 
 Transform = Callable[[Image.Image], Tensor]
 
 
-class Pictures(Dataset):
-    """Normalized images with their class index; one that cannot be decoded is zero, with the label `UNREADABLE`.
-
-    timm replaces such a picture by its neighbour, and so measures another data set than the one it was given.
+class DecodedPictures(Dataset[tuple[Tensor, int]]):
+    """Pictures of a source as RGB, and which of them cannot be decoded; `__getitem__` is left to the kinds of them.
 
     Attributes:
         unreadable: the pictures that could not be decoded so far.
@@ -42,13 +41,6 @@ class Pictures(Dataset):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return a normalized image [3, height, width] and its class index, or zeros and `UNREADABLE`."""
-        picture = self.read(index)
-        if picture is None:
-            return torch.zeros(self.shape), UNREADABLE
-        return self.transform(picture), self.source.labels[index]
-
     def read(self, index: int) -> Image.Image | None:
         """Return an RGB picture; None, after counting it, if it cannot be decoded."""
         try:
@@ -60,11 +52,24 @@ class Pictures(Dataset):
             return None
 
 
-class SeededImages(Pictures):
-    """Pictures whose random transform depends on (seed, epoch, index) alone.
+class Pictures(DecodedPictures):
+    """Normalized images with their class index; one that cannot be decoded is zero, with the label `UNREADABLE`.
 
-    The sampler passes `epoch * len(self) + index`, so that workers need no state. A picture that cannot be decoded is
-    replaced by the next one that can, with the label of that one.
+    timm replaces such a picture by its neighbour, and so measures another data set than the one it was given.
+    """
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return a normalized image [3, height, width] and its class index, or zeros and `UNREADABLE`."""
+        picture = self.read(index)
+        if picture is None:
+            return torch.zeros(self.shape), UNREADABLE
+        return self.transform(picture), self.source.labels[index]
+
+
+class SeededImages(DecodedPictures):
+    """Pictures whose random transform depends on (seed, epoch, index) alone, so that workers need no state.
+
+    A picture that cannot be decoded is replaced by the next one that can, with the label of that one.
     """
 
     def __init__(
@@ -79,18 +84,19 @@ class SeededImages(Pictures):
         super().__init__(source, transform, shape, used=used)
         self.seed = seed
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, wanted: PictureOfEpoch) -> tuple[Tensor, int]:
         """Return an augmented image [3, height, width] and its class index.
 
         Once too many are unreadable the search for the next ends, with zeros and `UNREADABLE`: the run is to stop.
         """
-        place, picture = index % len(self), self.read(index % len(self))
+        index, picture = wanted.picture, self.read(wanted.picture)
         while picture is None and not self.unreadable.too_many:
-            place = (place + 1) % len(self)
-            picture = self.read(place)
+            index = (index + 1) % len(self)
+            picture = self.read(index)
         if picture is None:
             return torch.zeros(self.shape), UNREADABLE
-        drawn = random.Random(f"{self.seed} {index}").getrandbits(32)
+        # One number for (epoch, picture): pictures counted on from epoch to epoch.
+        drawn = random.Random(f"{self.seed} {wanted.epoch * len(self) + wanted.picture}").getrandbits(32)
         outer, outer_numpy = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(drawn)
@@ -99,4 +105,4 @@ class SeededImages(Pictures):
             image = self.transform(picture)
         random.setstate(outer)
         np.random.set_state(outer_numpy)
-        return image, self.source.labels[place]
+        return image, self.source.labels[index]

@@ -20,11 +20,12 @@ from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.train.data.loaders import EpochSampler, loader_speed
 from limpq_hub.train.loop.interrupt import WHAT_NEXT, RunInterruptedError, sigterm_deferred
 from limpq_hub.train.loop.journal import SMALLER_STEPS, Journal
-from limpq_hub.train.loop.processes import batch_norm_over_all_processes, reduce_gradients_, same_everywhere_
+from limpq_hub.train.loop.processes import reduce_gradients_, same_everywhere_
 from limpq_hub.train.loop.progress import TrainingProgress
 from limpq_hub.train.loop.run import record_options
 from limpq_hub.train.loop.schedule import optimizers_of, schedule_of
 from limpq_hub.train.loop.state import TrainingState
+from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 

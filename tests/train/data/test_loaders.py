@@ -20,8 +20,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from limpq_hub.errors import DataError
+from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
 from limpq_hub.train.data.loaders import (
-    EpochSampler,
     data_record,
     first_images,
     loader_speed,
@@ -61,7 +61,7 @@ class Slow(Dataset):
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, index: int | PictureOfEpoch) -> tuple[torch.Tensor, int]:
         time.sleep(self.seconds + (self.start if index == 0 else 0))
         return torch.zeros(1), 0
 

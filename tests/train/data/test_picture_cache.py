@@ -22,8 +22,8 @@ from drawn_pictures import (
 from PIL import Image
 
 from limpq_hub.errors import DataError
+from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
 from limpq_hub.train.data.loaders import (
-    EpochSampler,
     training_loader,
 )
 
@@ -65,13 +65,13 @@ def test_only_the_pictures_used_are_cached_and_broken_ones_are_met_when_they_are
     kept = set(loader.sampler.chosen.tolist()) - {broken}
     for index in kept - {broken + 1}:
         picture_path(colored, index).unlink()
-    image, label = loader.dataset[broken]
+    image, label = loader.dataset[PictureOfEpoch(0, broken)]
     assert (index_of(image), label) == (broken + 1, (broken + 1) // PER_CLASS)
-    assert [index_of(loader.dataset[index][0]) for index in sorted(kept)] == sorted(kept)
+    assert [index_of(loader.dataset[PictureOfEpoch(0, index)][0]) for index in sorted(kept)] == sorted(kept)
     assert loader.dataset.unreadable.count == 1
     assert str(picture_path(colored, broken)) in capfd.readouterr().err
     outside = min(set(range(TOTAL)) - kept - {broken})
-    assert index_of(loader.dataset[outside][0]) == outside
+    assert index_of(loader.dataset[PictureOfEpoch(0, outside)][0]) == outside
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_cache_of_more_than_half_the_free_memory_is_refused_before_decoding(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     options = options_of(colored, "--cache-images")
     if fits:
-        assert index_of(training_loader(options, SPEC).dataset[9][0]) == 9
+        assert index_of(training_loader(options, SPEC).dataset[PictureOfEpoch(0, 9)][0]) == 9
         return
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
     each = " in each of 2 processes" if processes == 2 else ""

@@ -21,6 +21,7 @@ from drawn_pictures import (
 from PIL import Image
 
 from limpq_hub.errors import DataError
+from limpq_hub.train.data.epoch_sampler import PictureOfEpoch
 from limpq_hub.train.data.loaders import calibration_batches, training_loader, validation_loader
 from limpq_hub.train.data.unreadable import UNREADABLE, Unreadable
 
@@ -57,7 +58,8 @@ def test_a_training_picture_that_cannot_be_decoded_is_replaced_by_the_next_with_
         loader.sampler.epoch = epoch
         images, labels = map(torch.cat, zip(*loader, strict=True))
         found = [index_of(image) for image in images]
-        assert found == [key % TOTAL + (key % TOTAL == broken) for key in loader.sampler]
+        wanted = [of_epoch.picture for of_epoch in loader.sampler]
+        assert found == [picture + (picture == broken) for picture in wanted]
         assert labels.tolist() == [index // PER_CLASS for index in found]
         loader.dataset.unreadable.check()
     assert loader.dataset.unreadable.count == 1
@@ -69,25 +71,21 @@ def test_several_broken_pictures_in_a_row_and_at_the_end_are_passed_over(colored
     for index in (0, TOTAL - 2, TOTAL - 1):
         picture_path(colored, index).write_bytes(b"")
     images = training_loader(options_of(colored), SPEC).dataset
-    assert [index_of(images[TOTAL + index][0]) for index in (TOTAL - 3, TOTAL - 2, TOTAL - 1, 0)] == [
-        TOTAL - 3,
-        1,
-        1,
-        1,
-    ]
-    assert images[TOTAL - 1][1] == 0
+    wanted = [PictureOfEpoch(1, index) for index in (TOTAL - 3, TOTAL - 2, TOTAL - 1, 0)]
+    assert [index_of(images[of_epoch][0]) for of_epoch in wanted] == [TOTAL - 3, 1, 1, 1]
+    assert images[PictureOfEpoch(0, TOTAL - 1)][1] == 0
 
 
 def test_replaced_pictures_depend_on_seed_epoch_and_index_alone(colored):
     picture_path(colored, 7).write_bytes(b"")
     noise = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     Image.fromarray(noise).save(picture_path(colored, 8))
-    key = 3 * TOTAL + 7
+    wanted = PictureOfEpoch(3, 7)
     first, second = (training_loader(options_of(colored, "--seed", "5"), SPEC).dataset for _ in range(2))
     for other in (0, 8, 7):
-        second[other]
-    assert torch.equal(first[key][0], second[key][0])
-    assert not torch.equal(first[key][0], first[key + TOTAL][0])
+        second[PictureOfEpoch(0, other)]
+    assert torch.equal(first[wanted][0], second[wanted][0])
+    assert not torch.equal(first[wanted][0], first[PictureOfEpoch(4, 7)][0])
 
 
 def test_more_than_a_thousandth_unreadable_is_an_error_in_the_main_process_that_names_five(colored):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 import timm
 import torch
 from accelerate import Accelerator
-from batch_norm_processes import WORLD, batch_of, norms, save_results_of_one_process, train_one_step
 from safetensors.torch import load_file, save_file
 from script_runs import TORCHRUN, TRAINING, script, started
 from tiny_run import CLASSES, NETWORK, RUN
@@ -21,85 +19,7 @@ from torch import nn
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.train.loop import processes as _processes
-from limpq_hub.train.loop.processes import _processes_asked_for, batch_norm_over_all_processes, check_processes
-
-
-class Two:
-    """Stands for the accelerator of one of two processes."""
-
-    num_processes = 2
-
-
-@pytest.fixture(scope="module")
-def of_two_processes(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
-    """What each of two processes computed on its half of the batch."""
-    folder = tmp_path_factory.mktemp("norms")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    torch.multiprocessing.spawn(save_results_of_one_process, (str(folder), port), nprocs=WORLD)
-    return [load_file(folder / f"{rank}.safetensors") for rank in range(WORLD)]
-
-
-@pytest.mark.parametrize("name", norms())
-def test_batch_normalization_over_two_processes_is_that_of_the_whole_batch(of_two_processes, name):
-    whole = train_one_step(norms()[name], *batch_of(slice(None)))
-    found = [
-        {key.removeprefix(f"{name}: "): value for key, value in results.items() if key.startswith(f"{name}: ")}
-        for results in of_two_processes
-    ]
-    for key in ("output", "gradient of input"):
-        torch.testing.assert_close(torch.cat([half[key] for half in found]), whole[key], rtol=1e-12, atol=1e-12)
-    for key in ("gradient of weight", "gradient of bias"):
-        torch.testing.assert_close(sum(half[key] for half in found), whole[key], rtol=1e-12, atol=1e-12)
-    for half in found:
-        for key in ("running_mean", "running_var", "output in eval mode"):
-            torch.testing.assert_close(half[key], whole[key], rtol=1e-12, atol=1e-12)
-        assert half["num_batches_tracked"] == whole["num_batches_tracked"] == 2
-        assert half["classes restored"]
-    # The halves are different enough to tell one process's statistics from those of both.
-    alone = train_one_step(norms()[name], *batch_of(slice(0, 3)))
-    assert (alone["running_mean"] - whole["running_mean"]).abs().max() > 1e-2
-
-
-def test_one_process_keeps_its_batch_normalizations():
-    norm = nn.BatchNorm1d(3)
-    with batch_norm_over_all_processes(Accelerator(cpu=True), norm):
-        assert type(norm) is nn.BatchNorm1d
-
-
-def test_classes_are_restored_when_training_fails():
-    network = nn.Sequential(nn.BatchNorm2d(3), timm.layers.BatchNormAct2d(3))
-    during = []
-
-    def fail() -> None:
-        with batch_norm_over_all_processes(Two(), network):
-            during.extend(map(type, network))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert not {nn.BatchNorm2d, timm.layers.BatchNormAct2d} & {*during}
-    assert [type(norm) for norm in network] == [nn.BatchNorm2d, timm.layers.BatchNormAct2d]
-
-
-@pytest.mark.parametrize(
-    "norm",
-    [
-        nn.BatchNorm1d(3),
-        nn.BatchNorm3d(3),
-        nn.SyncBatchNorm(3),
-        nn.BatchNorm2d(3, affine=False),
-        nn.BatchNorm2d(3, track_running_stats=False),
-        nn.BatchNorm2d(3, momentum=None),
-    ],
-    ids=["1d", "3d", "sync", "without-weights", "without-statistics", "plain-average"],
-)
-def test_a_batch_normalization_that_cannot_span_processes_is_refused_by_name(norm):
-    network = nn.Sequential(nn.BatchNorm2d(3), norm)
-    message = f"^{type(norm).__name__} as it is cannot span several processes; train with one$"
-    with pytest.raises(TrainingError, match=message), batch_norm_over_all_processes(Two(), network):
-        pass
-    assert type(network[0]) is nn.BatchNorm2d
+from limpq_hub.train.loop.processes import _requested_processes, check_processes
 
 
 @pytest.fixture
@@ -145,9 +65,9 @@ ACCELERATE = ("/usr/bin/python3", "/usr/bin/accelerate", "launch")
         ((*ACCELERATE, "x.py", "--num_processes", "2"), None),
     ],
 )
-def test_the_processes_asked_for_are_those_of_accelerates_own_options(launched_by, words, asked):
+def test_the_requested_processes_are_those_of_accelerates_own_options(launched_by, words, asked):
     launched_by(*words)
-    assert _processes_asked_for() == asked
+    assert _requested_processes() == asked
 
 
 def test_a_launcher_that_cannot_be_looked_at_asked_for_nothing(monkeypatch):
@@ -155,7 +75,7 @@ def test_a_launcher_that_cannot_be_looked_at_asked_for_nothing(monkeypatch):
         raise psutil.AccessDenied
 
     monkeypatch.setattr(_processes.psutil, "Process", denied)
-    assert _processes_asked_for() is None
+    assert _requested_processes() is None
 
 
 def test_fewer_processes_than_asked_for_are_refused(launched_by):

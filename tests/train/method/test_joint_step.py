@@ -172,8 +172,7 @@ def test_policies_depend_on_seed_and_step_alone(run_python):
     others = [joint_policies("net", COSTS, (2, 3, 4), seed=s, step=t)[-1].digest() for s, t in [(3, 12), (4, 11)]]
     assert len({*others, before[-2]}) == 3
     code = (
-        "import sys; sys.path.insert(0, 'training')\n"
-        "from _method import joint_policies\n"
+        "from limpq_hub.train.method.joint_step import joint_policies\n"
         "from limpq_hub.plan.costs import LayerCost\n"
         "costs = {f'layer{k}': LayerCost(1, 1, 1, 1, False) for k in range(60)}\n"
         "for policy in joint_policies('net', costs, (2, 3, 4), seed=3, step=11, mixtures=2): print(policy.digest())"

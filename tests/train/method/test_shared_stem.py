@@ -205,6 +205,35 @@ def test_the_stem_runs_once_per_step_and_the_rest_in_every_pass(name, monkeypatc
             assert calls.count(module) == 1
 
 
+def test_modules_that_replace_those_of_the_stem_are_shared_in_their_place(monkeypatch):
+    shared, images, policies = supernet_of("in-place stem")
+    plain, stem = copy.deepcopy(shared), SharedStem(shared, images)
+    shared.first_norm, replaced, calls = copy.deepcopy(shared.first_norm), shared.first_norm, []
+    norm = nn.BatchNorm2d.forward
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: calls.append(self) or norm(self, x))
+    losses = step_of(shared, images, policies, stem)
+    assert (calls.count(shared.first_norm), calls.count(replaced)) == (1, 0)
+    torch.testing.assert_close(losses, step_of(plain, images, policies, None))
+    equal_gradients(shared, plain)
+    equal_statistics(shared, plain)
+
+
+def test_a_forward_that_a_stem_module_had_of_its_own_is_run_and_restored():
+    shared, images, policies = supernet_of("in-place stem")
+    plain, norm, calls = copy.deepcopy(shared), shared.first_norm, []
+
+    def forward(x: Tensor) -> Tensor:
+        calls.append(x)
+        return nn.BatchNorm2d.forward(norm, x)
+
+    norm.forward = forward
+    losses = step_of(shared, images, policies, SharedStem(shared, images))
+    assert norm.forward is forward
+    assert len(calls) == 2  # once to find the stem
+    torch.testing.assert_close(losses, step_of(plain, images, policies, None))
+    equal_gradients(shared, plain)
+
+
 class Stop(Exception):
     pass
 
