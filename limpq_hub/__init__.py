@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from limpq_hub.plan.policy import Policy
     from limpq_hub.quant.convert import set_policy_, to_quantized, to_supernet
     from limpq_hub.zoo.catalog import list_models
+    from limpq_hub.zoo.limpq_model import LimpqModel
     from limpq_hub.zoo.loading import load
     from limpq_hub.zoo.planning import baselines, frontier, search
 
@@ -34,6 +35,7 @@ _HOMES = {
     "InfeasibleBudgetError": "limpq_hub.errors",
     "LayerBits": "limpq_hub.plan.layer_bits",
     "LimpqError": "limpq_hub.errors",
+    "LimpqModel": "limpq_hub.zoo.limpq_model",
     "Plan": "limpq_hub.plan.plan",
     "Policy": "limpq_hub.plan.policy",
     "baselines": "limpq_hub.zoo.planning",
@@ -51,6 +53,7 @@ __all__ = [
     "InfeasibleBudgetError",
     "LayerBits",
     "LimpqError",
+    "LimpqModel",
     "Plan",
     "Policy",
     "baselines",

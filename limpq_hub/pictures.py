@@ -15,6 +15,7 @@ from timm.data import create_transform
 from torch import nn
 
 from limpq_hub.errors import ImageError, shown
+from limpq_hub.zoo.limpq_model import LimpqModel
 from limpq_hub.zoo.network import NetworkSpec
 
 MOST_PIXELS = 50_000_000
@@ -69,7 +70,7 @@ def read_picture(
         raise ImageError(f"{name} is damaged and cannot be decoded: {str(error)[:80]}") from None
 
 
-def top_classes(model: nn.Module, picture: Image.Image, count: int = 5) -> list[Guess]:
+def top_classes(model: LimpqModel, picture: Image.Image, count: int = 5) -> list[Guess]:
     """Return the classes that a network from `load` finds most likely, most likely first.
 
     Args:

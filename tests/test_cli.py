@@ -11,7 +11,7 @@ from PIL import Image
 from limpq_hub import Indicators, Plan, Policy, __version__, baselines, frontier, load, search
 from limpq_hub.cli import main
 from limpq_hub.errors import shown
-from limpq_hub.interop import FORMATS, write_policy_as
+from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.explanation import explain
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo import catalog

@@ -8,7 +8,7 @@ import shlex
 # What follows them names something on the Hub, or a split, and no path.
 _NOT_PATHS = ("--repo-id", "--push-to-hub", "--base-model", "--train-split", "--val-split")
 _DATA_OF_TIMM = re.compile(r"(hfds|hfids|tfds|torch|wds|wids)/")
-_NAMED = re.compile(r"(--[\w-]+=|local-dir:|[\w.-]+=)?(.*)", re.DOTALL)
+_NAME = re.compile(r"(?:--[\w-]+=|local-dir:|[\w.-]+=)?")
 _SEPARATOR = re.compile(r"\\(?=[\w.~-]|\s+--|\s*$)")
 _HUB_DATA = re.compile(r"--data[ =]hfds/([\w.-]+/[\w.-]+)(?:\s|$)", re.ASCII)
 
@@ -35,12 +35,14 @@ def without_folders(command: str) -> str:
 
 def hub_dataset(command: object) -> str | None:
     """Return the Hub data set that a command of `training/` reads, owner/name, or None if it reads another one."""
-    found = _HUB_DATA.search(command) if isinstance(command, str) else None
-    return found[1] if found else None
+    match = _HUB_DATA.search(command) if isinstance(command, str) else None
+    return match[1] if match else None
 
 
 def _last(word: str) -> str:
-    name, value = _NAMED.fullmatch(word).groups(default="")
+    match = _NAME.match(word)
+    name = match[0] if match else ""
+    value = word.removeprefix(name)
     if name.removesuffix("=") in _NOT_PATHS:
         return word
     is_script = value.endswith(".py") and not value.startswith(("/", "~", ".."))

@@ -72,7 +72,7 @@ def find_entry(
         raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/name")
     if match not in known:
         raise UnknownModelError(f"no model is named {shown(name)}; {_nearest(name, known)}")
-    return Entry(match, open_folder(match, (BUNDLED / match).joinpath, "entry"), "bundled")
+    return Entry(match, open_local_folder(BUNDLED / match, "entry", name=match), "bundled")
 
 
 def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str | None) -> Entry:
@@ -83,8 +83,8 @@ def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str
         raise UnknownModelError(f"{shown(name)} and revision={shown(revision)} name two revisions; give one")
     commit = hub.resolve_commit(repo, revision or named_revision or None, cache_dir, token)
 
-    def fetch(file: str, *, anew: bool = False) -> Path:
-        return hub.fetch_file(repo, file, commit, cache_dir, token, anew=anew)
+    def fetch(file: str, size_bytes: int | None, *, anew: bool = False) -> Path:
+        return hub.fetch_file(repo, file, commit, cache_dir, token, size_bytes=size_bytes, anew=anew)
 
     advice = f"tell the owner of {repo}, or load another revision: hf-hub:{repo}@v1"
     where = f"hf-hub:{repo}@{commit[:12]}"

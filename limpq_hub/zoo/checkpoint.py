@@ -15,7 +15,7 @@ from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, read_policy
-from limpq_hub.quant.layers import QuantLayer, quantized_layers
+from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.packing import pack, unpack
 from limpq_hub.quant.quantizer import quantize_to_integers
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
@@ -47,7 +47,7 @@ def save_checkpoint(
     bits = read_policy(model)
     policy = Policy(bits.model, {name: bits.layers[name] for name in costs}, spec.input_size)
     write_json(folder / "policy.json", policy.to_json())
-    write_bytes(folder / _WEIGHTS, tensors_to_bytes(_packed(model)))
+    write_bytes(folder / _WEIGHTS, tensors_to_bytes(_packed(model, policy)))
     if metrics is not None:
         write_json(folder / "metrics.json", metrics)
     config = spec.to_config() | {
@@ -85,7 +85,8 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
                 f"{folder.name}: config.json says {key} {folder.config.get(key)!r}, a recount gives {value!r}"
             )
     name = f"{folder.name}/{_WEIGHTS}"
-    load_strictly(quantized, _unpacked(quantized, tensors_from_bytes(folder.read(_WEIGHTS), name), name), name)
+    packed = tensors_from_bytes(folder.read(_WEIGHTS), name)
+    load_strictly(quantized, _unpacked(quantized, policy, packed, name), name)
     return quantized.eval(), policy
 
 
@@ -98,13 +99,15 @@ def _counted(policy: Policy, costs: Costs) -> dict[str, Any]:
     }
 
 
-def _packed(model: nn.Module) -> dict[str, Tensor]:
+def _packed(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint: of each layer its weights as integers, and its two step sizes."""
     tensors = dict(model.state_dict())
     for name, layer in quantized_layers(model):
         del tensors[f"{name}.weight_quantizer.step"], tensors[f"{name}.activation_quantizer.step"]
         weight = tensors.pop(f"{name}.weight")
-        bits = layer.weight_quantizer.bits
-        scale, input_scale = (q.step_of(q.bits).detach().reshape(1) for q in _quantizers(layer))
+        bits = policy.layers[name].weight
+        scale = layer.weight_quantizer.step_of(bits).detach().reshape(1)
+        input_scale = layer.activation_quantizer.step_of(policy.layers[name].activation).detach().reshape(1)
         integers = quantize_to_integers(weight, scale[0], bits, signed=True).to(torch.int8)
         tensors[f"{name}.weight_packed"] = torch.from_numpy(pack(integers.cpu().numpy(), bits))
         tensors[f"{name}.weight_scale"] = scale
@@ -113,8 +116,14 @@ def _packed(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def _unpacked(model: nn.Module, tensors: dict[str, Tensor], file: str) -> dict[str, Tensor]:
-    tensors = dict(tensors)
+def _unpacked(model: nn.Module, policy: Policy, packed: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
+    """Return the state of the network from the tensors of a checkpoint.
+
+    Args:
+        model: the network, whose layers have the bit-widths of `policy`.
+        file: what to call it in an error.
+    """
+    tensors = dict(packed)
 
     def take(key: str, dtype: torch.dtype) -> Tensor:
         if key not in tensors:
@@ -134,14 +143,10 @@ def _unpacked(model: nn.Module, tensors: dict[str, Tensor], file: str) -> dict[s
             if scale.shape != (1,) or not bool(scale.isfinite().all() and (scale > 0).all()):
                 raise ArtifactFormatError(f"{file}: tensor {name}.{key} must be one number above 0")
         try:
-            integers = unpack(take(f"{name}.weight_packed", torch.uint8).numpy(), layer.weight_quantizer.bits, shape)
+            integers = unpack(take(f"{name}.weight_packed", torch.uint8).numpy(), policy.layers[name].weight, shape)
         except ArtifactFormatError as error:
             raise ArtifactFormatError(f"{file}: tensor {name}.weight_packed: {error}") from None
         tensors[f"{name}.weight"] = torch.from_numpy(integers).to(scales["weight_scale"].dtype) * scales["weight_scale"]
         tensors[f"{name}.weight_quantizer.step"] = scales["weight_scale"]
         tensors[f"{name}.activation_quantizer.step"] = scales["input_scale"]
     return tensors
-
-
-def _quantizers(layer: QuantLayer) -> tuple[nn.Module, nn.Module]:
-    return layer.weight_quantizer, layer.activation_quantizer

@@ -5,24 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from limpq_hub.errors import (
-    ArtifactIntegrityError,
-    HubCacheError,
-    HubError,
-    UnsafeFileError,
-    shown,
-)
+from limpq_hub.errors import ArtifactIntegrityError, HubCacheError, HubError, UnsafeFileError, shown
 from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
 from limpq_hub.zoo.seal import FORMAT, sealed, unsealed
 
 CONFIG = "config.json"
 ADVICE = "fetch the artifact again"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
-Fetch = Callable[[str], Path]
+# Returns the local path of a file; the number is its size in bytes, None for the `config.json` that lists the sizes.
+Fetch = Callable[[str, int | None], Path]
+Content = TypeVar("Content")
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -60,14 +56,15 @@ class SealedFolder:
         if listed is None:
             raise ArtifactIntegrityError(f"{self.name}: {CONFIG} does not list {shown(file)}; {self.advice}")
 
-        def check(data: bytes) -> None:
+        def verified(data: bytes) -> bytes:
             if len(data) != listed["bytes"] or hashlib.sha256(data).hexdigest() != listed["sha256"]:
                 raise ArtifactIntegrityError(
                     f"{self.name}/{file} is damaged: its {len(data)} bytes are not the {listed['bytes']} with sha256 "
                     f"{listed['sha256'][:12]}... that {CONFIG} lists; {self.advice}"
                 )
+            return data
 
-        data = _read_checked(file, self, check)
+        data = _read_and_verify(self, file, listed["bytes"], verified)
         if data.startswith(_PICKLES) and not _looks_like_safetensors(data):
             raise UnsafeFileError(
                 f"{self.name}/{file} is a pickle, which can execute code: it is not read; {self.advice}"
@@ -80,9 +77,10 @@ class SealedFolder:
 
     def inner(self, prefix: str, kind: str) -> SealedFolder:
         """Return the sealed folder at `prefix` inside this one, its `config.json` verified by this one too."""
-        self.read(f"{prefix}/{CONFIG}")
-        fetches = [fetch and _below(prefix, fetch) for fetch in (self.fetch, self.refetch)]
-        return open_folder(f"{self.name}/{prefix}", fetches[0], kind, refetch=fetches[1], advice=self.advice)
+        name = f"{self.name}/{prefix}"
+        config = _verified_config(self.read(f"{prefix}/{CONFIG}"), f"{name}/{CONFIG}", kind, self.advice)
+        refetch = None if self.refetch is None else _below(prefix, self.refetch)
+        return SealedFolder(name, _below(prefix, self.fetch), config, refetch, self.advice)
 
 
 def open_folder(
@@ -100,26 +98,21 @@ def open_folder(
         ArtifactIntegrityError: `config.json` is missing, no JSON, or was changed.
         UnsafeFileError: `config.json` names a file outside its folder.
     """
-    label = f"{name}/{CONFIG}"
-    config: dict[str, Any] = {}
-    folder = SealedFolder(name, fetch, config, refetch, advice)
-
-    def check(data: bytes) -> None:
-        config.update(unsealed(data, label, kind, advice))
-
-    _read_checked(CONFIG, folder, check)
-    check_shape(config, {"files": dict}, label)
-    for file, listed in config["files"].items():
-        if not _FILE_NAME.fullmatch(file) or ".." in file:
-            raise UnsafeFileError(f"{label}: {shown(file)} is not a plain file name inside the folder; {advice}")
-        check_shape(listed, {"sha256": str, "bytes": int}, f"{label}: {file}")
-    return folder
+    unread = SealedFolder(name, fetch, {}, refetch, advice)
+    config = _read_and_verify(
+        unread, CONFIG, None, lambda data: _verified_config(data, f"{name}/{CONFIG}", kind, advice)
+    )
+    return replace(unread, config=config)
 
 
-def open_local_folder(path: str | Path, kind: str) -> SealedFolder:
-    """Return the sealed folder at a local path; raises like `open_folder`."""
+def open_local_folder(path: str | Path, kind: str, name: str | None = None) -> SealedFolder:
+    """Return the sealed folder at a local path; raises like `open_folder`.
+
+    Args:
+        name: what to call it in an error; its path if None.
+    """
     path = Path(path)
-    return open_folder(str(path), path.joinpath, kind)
+    return open_folder(name or str(path), lambda file, _: path / file, kind)
 
 
 def seal_folder(path: Path, kind: str, config: Mapping[str, Any], patterns: Iterable[str]) -> None:
@@ -128,8 +121,8 @@ def seal_folder(path: Path, kind: str, config: Mapping[str, Any], patterns: Iter
     Args:
         patterns: shell patterns of the files that belong to the artifact; others are left out.
     """
-    found = sorted(file for pattern in patterns for file in path.glob(pattern))
-    contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in found}
+    paths = sorted(file for pattern in patterns for file in path.glob(pattern))
+    contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in paths}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
     write_bytes(path / CONFIG, sealed({"format": FORMAT, "kind": kind, **config, "files": files}))
 
@@ -140,25 +133,36 @@ def _looks_like_safetensors(data: bytes) -> bool:
 
 
 def _below(prefix: str, fetch: Fetch) -> Fetch:
-    return lambda file: fetch(f"{prefix}/{file}")
+    return lambda file, size_bytes: fetch(f"{prefix}/{file}", size_bytes)
 
 
-def _read_checked(file: str, folder: SealedFolder, check: Callable[[bytes], None]) -> bytes:
-    """Return the content of a file that passes `check`, fetched anew once if it is damaged at first."""
+def _verified_config(data: bytes, label: str, kind: str, advice: str) -> dict[str, Any]:
+    """Return the content of a `config.json`, its seal and the names that it lists verified."""
+    config = unsealed(data, label, kind, advice)
+    check_shape(config, {"files": dict}, label)
+    for file, listed in config["files"].items():
+        if not _FILE_NAME.fullmatch(file) or ".." in file:
+            raise UnsafeFileError(f"{label}: {shown(file)} is not a plain file name inside the folder; {advice}")
+        check_shape(listed, {"sha256": str, "bytes": int}, f"{label}: {file}")
+    return config
+
+
+def _read_and_verify(
+    folder: SealedFolder, file: str, size_bytes: int | None, verified: Callable[[bytes], Content]
+) -> Content:
+    """Return what `verified` makes of a file, fetched anew once if it raises `ArtifactIntegrityError` at first."""
     try:
-        data = _read(folder.fetch(file), file, folder)
-        check(data)
+        return verified(_read(folder.fetch(file, size_bytes), file, folder))
     except ArtifactIntegrityError as damaged:
         if folder.refetch is None:
             raise
         try:
-            data = _read(folder.refetch(file), file, folder)
+            data = _read(folder.refetch(file, size_bytes), file, folder)
         except HubCacheError:
             raise
         except HubError:  # offline, for instance: what is wrong is still the damage
             raise damaged from None
-        check(data)
-    return data
+        return verified(data)
 
 
 def _read(path: Path, file: str, folder: SealedFolder) -> bytes:

@@ -6,8 +6,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from limpq_hub.plan.budget import Budget, split_limits
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
-from limpq_hub.plan.quantities import format_bitops, format_size
+from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy, to_quantized
 from limpq_hub.quant.layers import switching_norms
@@ -26,6 +25,7 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry, Published
 from limpq_hub.zoo.entry_folder import load_supernet
+from limpq_hub.zoo.limpq_model import LimpqModel, Loaded, Weights, accuracy_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import SearchOptions
 from limpq_hub.zoo.policy_request import plan_for
@@ -36,43 +36,6 @@ if TYPE_CHECKING:
 
 class NotFineTunedWarning(UserWarning):
     """A network runs a policy that its weights were not fine-tuned for."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What `load` knows about the network that it returned, as `model.limpq`.
-
-    Attributes:
-        plan: policy, costs and proof.
-        weights: "finetuned" for exactly this policy, "joint" from joint training, or "random".
-        top1: percent, measured for exactly these weights and this policy, else None.
-        expected_top1: percent, on a line between the measured budgets of the joint weights on both sides; None where
-            `top1` is known, BatchNorm was recalibrated, or the policy is not the best for a BitOps budget alone.
-        nearest: the published fine-tuned policy next below in BitOps, or None.
-        source: "bundled", "local" or "hub".
-        revision: commit on the Hub, or None.
-        network: architecture, input size and preprocessing.
-        classes: id and name of each class, in the order of the class indices.
-    """
-
-    plan: Plan
-    weights: Literal["finetuned", "joint", "random"]
-    top1: float | None
-    expected_top1: float | None
-    nearest: Published | None
-    source: str
-    revision: str | None
-    network: NetworkSpec
-    classes: tuple[Mapping[str, str], ...] = field(repr=False)
-
-    def __str__(self) -> str:
-        """Return the figures in one line."""
-        proof = "proven optimal" if self.plan.optimal else "not searched"
-        return (
-            f"{self.network.architecture} at {self.network.input_size}x{self.network.input_size}: "
-            f"{self.plan.bitops:,} BitOps ({proof}), {format_size(self.plan.size_bytes)} of weights, "
-            f"{self.weights} weights, {_measured(self.top1, self.expected_top1)}"
-        )
 
 
 def load(
@@ -87,7 +50,7 @@ def load(
     device: str | torch.device = "cpu",
     calibrate: Iterable[Tensor] | None = None,
     **constraints: Unpack[SearchOptions],
-) -> nn.Module:
+) -> LimpqModel:
     """Return a quantized timm network in eval mode, its parameters frozen, with `.limpq` telling what it is.
 
     Args:
@@ -112,6 +75,7 @@ def load(
         raise UnknownModelError(f'weights={shown(weights)} is not known: use "auto", "finetuned" or "joint"')
     device = torch.device(device)
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
+    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     plan = plan_for(entry, policy, **constraints)
     digest, advice = plan.policy.digest(), _finetune(entry, constraints)
     exact = next((published for published in entry.published if published.policy_sha256 == digest), None)
@@ -121,49 +85,59 @@ def load(
             f'weights="finetuned": {entry.name} has no checkpoint fine-tuned for exactly this policy of '
             f'{format_bitops(plan.bitops)} BitOps (it has: {names}); use weights="auto", or {advice}'
         )
+    top1: float | None
+    source: Weights
     if not pretrained:
-        kind, top1, network = "random", None, _random_network(entry, plan.policy)
+        source, top1, network = "random", None, _random_network(spec, plan.policy)
     elif exact is not None and weights != "joint":
-        kind, top1 = "finetuned", exact.top1
-        network = _published_network(entry, exact, plan)
+        source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact, plan)
     else:
-        kind, top1 = "joint", entry.measured(digest)
-        supernet = load_supernet(entry.folder, entry.indicators)
-        network = select_policy(supernet, plan.policy).eval()
-        apply_nearest_anchors_(network, plan.policy, entry.folder, switching_norms(supernet))
+        source, top1, network = "joint", entry.measured(digest), _joint_network(entry, plan.policy)
     network.requires_grad_(False).to(device)
     as_shipped = calibrate is None or not recalibrate_batch_norm_(network, _image_batches(calibrate, device))
     if not as_shipped:
         top1 = None
     limit = _bitops_limit(plan, constraints)
-    alone = {key for key, value in constraints.items() if value is not None} == {"bitops"}
-    on_front = kind == "joint" and as_shipped and alone
+    only_bitops = {key for key, value in constraints.items() if value is not None} == {"bitops"}
+    on_front = source == "joint" and as_shipped and only_bitops
     below = [published for published in entry.published if published.bitops <= limit]
-    network.limpq = Loaded(
+    loaded = cast(LimpqModel, network)
+    loaded.limpq = Loaded(
         plan=plan,
-        weights=kind,
+        weights=source,
         top1=top1,
         expected_top1=entry.expected_top1(plan.bitops) if on_front and top1 is None else None,
         nearest=below[-1] if below else None,
         source=entry.source,
         revision=entry.revision,
-        network=NetworkSpec.from_config(entry.folder.config, entry.name),
+        network=spec,
         classes=tuple(entry.classes),
     )
-    if kind != "finetuned":
-        _warn(entry.name, network.limpq, advice)
-    return network
+    if source != "finetuned":
+        _warn(entry.name, loaded.limpq, advice)
+    return loaded
 
 
-def _published_network(entry: Entry, published: Published, plan: Plan) -> nn.Module:
+def _random_network(spec: NetworkSpec, policy: Policy) -> nn.Module:
+    return to_quantized(spec.build(), policy, example_input=torch.randn(8, *spec.input_shape))
+
+
+def _published_network(entry: Entry, spec: NetworkSpec, published: Published, plan: Plan) -> nn.Module:
     """Return the fine-tuned network, after checking that entry and checkpoint speak of the same one."""
     folder = entry.checkpoint(published.name)
-    network, _ = load_checkpoint(folder)
-    specs = [NetworkSpec.from_config(config, entry.name) for config in (entry.folder.config, folder.config)]
-    if specs[0] != specs[1] or total_bitops(plan.costs, plan.policy) != published.bitops:
+    network, policy = load_checkpoint(folder)
+    if NetworkSpec.of(network) != spec or total_bitops(plan.costs, policy) != published.bitops:
         raise ArtifactIntegrityError(
             f"{folder.name} is a checkpoint of another network than {entry.name}; {folder.advice}"
         )
+    return network
+
+
+def _joint_network(entry: Entry, policy: Policy) -> nn.Module:
+    """Return the jointly trained network set to a policy, with the BatchNorm statistics that fit it best."""
+    supernet = load_supernet(entry.folder, entry.indicators)
+    network = select_policy(supernet, policy).eval()
+    apply_nearest_anchors_(network, policy, entry.folder, switching_norms(supernet))
     return network
 
 
@@ -176,23 +150,17 @@ def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Ite
 
 def _bitops_limit(plan: Plan, constraints: Mapping[str, Any]) -> int:
     """Return the BitOps budget that was asked for, or what the plan costs if none was."""
-    asked = constraints.get("bitops")
-    limit = None if asked is None else Budget(bitops=asked).bitops
+    bitops = constraints.get("bitops")
+    limit = None if bitops is None else Budget(bitops=bitops).bitops
     return limit if isinstance(limit, int) else total_bitops(plan.costs, plan.policy)
-
-
-def _random_network(entry: Entry, policy: Policy) -> nn.Module:
-    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    return to_quantized(spec.build(), policy, example_input=torch.randn(8, *spec.input_shape))
 
 
 def _finetune(entry: Entry, constraints: Mapping[str, Any]) -> str:
     """Return how to fine-tune exactly the policy that was asked for."""
-    given = {key: value for key, value in constraints.items() if value is not None}
     which, hint = "--policy policy.json", "; write model.limpq.plan.policy.to_json() to policy.json first"
-    limits, choices = split_limits(given)
+    limits, choices = split_limits({key: value for key, value in constraints.items() if value is not None})
     if limits and not choices and all(isinstance(value, str | int | float) for value in limits.values()):
-        which = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in given.items())
+        which = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in limits.items())
         hint = ""
     return (
         "fine-tune it, in a checkout of limpq-hub, with: accelerate launch training/finetune.py "
@@ -204,19 +172,13 @@ def _warn(name: str, loaded: Loaded, advice: str) -> None:
     nearest = loaded.nearest
     better = (
         f"the fine-tuned policy next below is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, "
-        f"{_measured(nearest.top1)})"
+        f"{accuracy_text(nearest.top1)})"
         if nearest
         else "no fine-tuned policy lies below it"
     )
     warnings.warn(
         f"{name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
-        f"{_measured(loaded.top1, loaded.expected_top1)}): {better}; {advice}",
+        f"{accuracy_text(loaded.top1, loaded.expected_top1)}): {better}; {advice}",
         NotFineTunedWarning,
         stacklevel=3,
     )
-
-
-def _measured(top1: float | None, expected: float | None = None) -> str:
-    if top1 is not None:
-        return f"measured {top1:.2f} % top-1"
-    return "accuracy not measured" if expected is None else f"about {expected:.1f} % top-1 expected"

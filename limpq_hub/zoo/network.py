@@ -54,10 +54,11 @@ class NetworkSpec:
     @classmethod
     def of(cls, module: nn.Module) -> NetworkSpec:
         """Return the spec of a timm network, from its `pretrained_cfg`."""
-        config = module.pretrained_cfg
+        network: Any = module  # torch's types know nothing of what timm sets
+        config = network.pretrained_cfg
         return cls(
             architecture=config["architecture"],
-            num_classes=module.num_classes,
+            num_classes=network.num_classes,
             input_size=config["input_size"][-1],
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from limpq_hub.train.data.loaders import training_loader
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.train.options import add_data_options, add_training_options, parser_of
-from limpq_hub.zoo.catalog import Entry, find_entry
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_supernet
 from limpq_hub.zoo.network import NetworkSpec
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, UnsafeFileError
 from limpq_hub.interop import import_limpq_indicators, read_limpq_pickle
 from limpq_hub.plan.costs import LayerCost
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
 
 PROTOCOLS = range(2, 6)
 WIDTHS = (2, 3, 4)

@@ -4,7 +4,7 @@ from fnmatch import fnmatch
 
 import pytest
 
-from limpq_hub.interop import write_policy_as
+from limpq_hub.interop.formats import write_policy_as
 
 # Bits: the name of quanto's smallest integer type that holds them.
 WEIGHTS = {2: "qint2", 3: "qint4", 4: "qint4", 5: "qint8", 6: "qint8", 7: "qint8", 8: "qint8"}

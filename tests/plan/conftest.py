@@ -14,8 +14,8 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints.bitops import BitOps
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.linear_constraint import LinearConstraint
-from limpq_hub.plan.policy import LayerBits
 from limpq_hub.plan.solver.programme import Programme
 
 Steps = Mapping[str, Mapping[int, float]]

@@ -21,8 +21,9 @@ from limpq_hub.plan.baseline_policies import (
     uniform_splits,
 )
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.policy import Policy
 
 NONE_FITS = "^no policy fits this budget: even the fewest bits are above it; raise the budget$"
 BUILDERS = {

@@ -12,9 +12,10 @@ from rich.console import Console
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.explanation import Raise, explain
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.plan import Plan
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.policy import Policy
 
 
 @pytest.fixture

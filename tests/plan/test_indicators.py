@@ -8,7 +8,7 @@ import pytest
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError
 from limpq_hub.plan.indicators import Indicators, Outlier
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
 
 
 @pytest.fixture

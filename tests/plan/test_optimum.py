@@ -15,8 +15,8 @@ from limpq_hub import cli
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
-from limpq_hub.plan.policy import LayerBits
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 # By the number of rows of the programme; the larger kinds of row take turns.

@@ -7,7 +7,8 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.layers import SwitchableBatchNorm2d
 

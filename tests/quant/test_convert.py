@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import (
     architecture_of,
     read_indicators,

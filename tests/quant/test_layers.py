@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.layers import QuantConv2d, QuantLinear, SwitchableBatchNorm2d, quantized_layers
 
 CONVOLUTIONS = {

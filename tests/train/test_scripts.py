@@ -18,7 +18,7 @@ from torch import nn
 import limpq_hub
 from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.plan.costs import LayerCost
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.convert import set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train import finetune, indicators, pretrain, publish, validate

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import read_policy
 from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint

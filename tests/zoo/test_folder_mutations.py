@@ -36,13 +36,13 @@ def refusal(with_float, tiny):
     seal_entry(with_float, NetworkSpec.of(tiny.supernet))
     content = {path.relative_to(with_float).as_posix(): path.read_bytes() for path in with_float.rglob("*.*")}
     content = {name: InMemory(data) for name, data in content.items()}
-    whole = open_folder("entry", content.__getitem__, "entry")
+    whole = open_folder("entry", lambda file, _: content[file], "entry")
 
     def attempt(file: str, data: bytes) -> str:
         kept, content[file] = content[file], InMemory(data)
         try:
             if file == "config.json":
-                open_folder("entry", content.__getitem__, "entry")
+                open_folder("entry", lambda file, _: content[file], "entry")
             else:
                 whole.read(file)
         except ArtifactError as error:

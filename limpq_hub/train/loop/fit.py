@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from limpq_hub.errors import DataError, TrainingError
-from limpq_hub.train.data.loaders import EpochSampler, loader_speed
+from limpq_hub.train.data.epoch_sampler import EpochSampler
+from limpq_hub.train.data.loaders import loader_speed
 from limpq_hub.train.loop.interrupt import WHAT_NEXT, RunInterruptedError, sigterm_deferred
 from limpq_hub.train.loop.journal import SMALLER_STEPS, Journal
 from limpq_hub.train.loop.processes import reduce_gradients_, same_everywhere_

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from limpq_hub.errors import DataError
-from limpq_hub.train.data.loaders import UNREADABLE
+from limpq_hub.train.data.unreadable import UNREADABLE
 
 
 @torch.no_grad()

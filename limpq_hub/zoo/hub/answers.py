@@ -33,36 +33,41 @@ from limpq_hub.errors import (
     HubUnavailableError,
     shown,
 )
-from limpq_hub.zoo.hub.waiting import limited
+from limpq_hub.zoo.hub.limits import limited
 
 Result = TypeVar("Result")
 # Of the answers that name a fault of the one who asks, those that mean: later.
 _LATER = (408, 425, 429)
 
 
-def asked(
+def ask_hub(
     repo: str,
     revision: str | None,
-    ask: Callable[[], Result],
+    question: Callable[[], Result],
     *,
     file: str | None = None,
     cache_dir: str | None = None,
+    file_bytes: int | None = None,
+    upload_bytes: int = 0,
 ) -> Result:
-    """Return what `ask` returns; every way in which the client can fail becomes one error of this package.
+    """Return what `question` returns; every way in which the client can fail becomes one error of this package.
 
-    How long it may take is what `hub_waiting` says.
+    `limpq_hub.zoo.hub.limits` says how long it may take.
 
     Args:
+        question: calls the client of the Hub.
         file: what is asked for, where it is one file.
         cache_dir: the cache of huggingface_hub; its default if None.
+        file_bytes: size of that file, where it is known.
+        upload_bytes: how much the question sends.
 
     Raises:
         HubError: says which repository and revision, and what to do.
     """
-    session = _session(_place(repo, revision))
+    where = _place(repo, revision)
     try:
-        with limited(session, _place(repo, revision)):
-            return ask()
+        with limited(_session(where), where, file_bytes=file_bytes, upload_bytes=upload_bytes):
+            return question()
     except HubError as error:
         # Without the frames of the client, in which it was raised.
         raise error.with_traceback(None) from None

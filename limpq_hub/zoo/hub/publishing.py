@@ -120,8 +120,8 @@ def write_repository(entry: Entry, folder: Path, repo: str, *, license: str | No
 def _compare(folder: Path, repo: str, commit: str, cache: Path, token: str | None) -> None:
     """Raise `ArtifactIntegrityError` unless the Hub gives back every file as it was sent, card and figures too."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        file = path.relative_to(folder).as_posix()
-        if hub.fetch_file(repo, file, commit, str(cache), token, anew=False).read_bytes() != path.read_bytes():
+        file, sent = path.relative_to(folder).as_posix(), path.read_bytes()
+        if hub.fetch_file(repo, file, commit, str(cache), token, size_bytes=len(sent)).read_bytes() != sent:
             raise ArtifactIntegrityError(
                 f"{repo}@{commit[:12]}: the Hub gave back another {file} than was sent; push again"
             )

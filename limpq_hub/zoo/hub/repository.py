@@ -6,18 +6,10 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import (
-    EvalResult,
-    HfApi,
-    ModelCard,
-    ModelCardData,
-    constants,
-    hf_hub_download,
-)
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, constants
 from huggingface_hub.file_download import repo_folder_name
 
 from limpq_hub.errors import (
@@ -29,13 +21,16 @@ from limpq_hub.errors import (
 )
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.version import __version__
-from limpq_hub.zoo.hub.answers import asked
+from limpq_hub.zoo.hub.answers import ask_hub
 from limpq_hub.zoo.hub.names import check_revision, first_pickle
 
 LIBRARY = "limpq-hub"
-# What every request says of who asks.
-CALLER = {"library_name": LIBRARY, "library_version": __version__}
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+
+
+def hub_client(token: str | None) -> HfApi:
+    """Return the client of the Hub; each of its requests says that this library asks."""
+    return HfApi(token=token, library_name=LIBRARY, library_version=__version__)
 
 
 def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token: str | None) -> str:
@@ -50,10 +45,10 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
     check_revision(repo, revision)
     if revision is not None and _COMMIT.fullmatch(revision):
         return revision
-    api = HfApi(token=token, **CALLER)
-    reference = asked(repo, revision, lambda: _reference(repo, revision, cache_dir), cache_dir=cache_dir)
+    api = hub_client(token)
+    reference = ask_hub(repo, revision, lambda: _reference(repo, revision, cache_dir), cache_dir=cache_dir)
     try:
-        commit = asked(repo, revision, lambda: api.model_info(repo, revision=revision).sha, cache_dir=cache_dir)
+        commit = ask_hub(repo, revision, lambda: api.model_info(repo, revision=revision).sha, cache_dir=cache_dir)
     except (HubUnavailableError, HubOfflineError) as error:
         if not reference.is_file():
             raise
@@ -76,16 +71,28 @@ def _reference(repo: str, revision: str | None, cache_dir: str | None) -> Path:
     return cache / repo_folder_name(repo_id=repo, repo_type="model") / "refs" / (revision or "main")
 
 
-def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: str | None, *, anew: bool) -> Path:
+def fetch_file(
+    repo: str,
+    file: str,
+    commit: str,
+    cache_dir: str | None,
+    token: str | None,
+    *,
+    size_bytes: int | None = None,
+    anew: bool = False,
+) -> Path:
     """Return the local path of a file of a commit, from the cache or the Hub; raises like `resolve_commit`.
 
     Args:
+        size_bytes: the most that is taken from the Hub; that of any answer if None.
         anew: from the Hub even if the cache has it.
     """
-    where = {"revision": commit, "cache_dir": cache_dir, "token": token, "force_download": anew}
+
+    def download() -> str:
+        return hub_client(token).hf_hub_download(repo, file, revision=commit, cache_dir=cache_dir, force_download=anew)
+
     try:
-        download = partial(hf_hub_download, repo, file, **where, **CALLER)
-        return Path(asked(repo, commit, download, file=file, cache_dir=cache_dir))
+        return Path(ask_hub(repo, commit, download, file=file, cache_dir=cache_dir, file_bytes=size_bytes))
     except HubNotFoundError:
         if file == "config.json":
             refuse_pickles(repo, commit, token)
@@ -95,7 +102,7 @@ def fetch_file(repo: str, file: str, commit: str, cache_dir: str | None, token: 
 
 def refuse_pickles(repo: str, commit: str, token: str | None) -> None:
     """Raise `UnsafeFileError` where a repository without an entry holds a pickle, or `HubError`."""
-    files = asked(repo, commit, lambda: HfApi(token=token, **CALLER).list_repo_files(repo, revision=commit))
+    files = ask_hub(repo, commit, lambda: hub_client(token).list_repo_files(repo, revision=commit))
     pickle = first_pickle(files)
     if pickle is not None:
         raise UnsafeFileError(
@@ -110,14 +117,14 @@ def list_repositories(owner: str, token: str | None = None) -> list[str]:
     Raises:
         HubError: the Hub does not say.
     """
-    api = HfApi(token=token, **CALLER)
+    api = hub_client(token)
     try:
-        found = asked(owner, None, lambda: list(api.list_models(author=owner, filter=LIBRARY)))
+        models = ask_hub(owner, None, lambda: list(api.list_models(author=owner, filter=LIBRARY)))
     except HubOfflineError:
         raise HubOfflineError(
             f"which models {owner} has is for the Hub to say, and HF_HUB_OFFLINE is set; unset it"
         ) from None
-    return sorted(model.id for model in found)
+    return sorted(model.id for model in models)
 
 
 def token_holder(repo: str, token: str | None = None) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def token_holder(repo: str, token: str | None = None) -> dict[str, Any]:
     Raises:
         HubError: the token is missing or not valid, or the Hub does not say.
     """
-    holder = asked(repo, None, lambda: HfApi(token=token, **CALLER).whoami())
+    holder = ask_hub(repo, None, lambda: hub_client(token).whoami())
     if not isinstance(holder, dict) or not isinstance(holder.get("name"), str):
         raise HubUnavailableError(f"{repo}: what the Hub sent is damaged: no name of whose token it is; try again")
     return holder
@@ -142,7 +149,7 @@ def tags_of(repo: str, token: str | None = None) -> dict[str, str]:
         HubError: the Hub does not say.
     """
     try:
-        refs = asked(repo, None, lambda: HfApi(token=token, **CALLER).list_repo_refs(repo))
+        refs = ask_hub(repo, None, lambda: hub_client(token).list_repo_refs(repo))
     except HubNotFoundError:
         return {}
     return {tag.name: tag.target_commit for tag in refs.tags}

@@ -6,13 +6,12 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 from limpq_hub.errors import HubRefusedError, shown
-from limpq_hub.zoo.hub.answers import asked, changed_meanwhile
+from limpq_hub.zoo.hub.answers import ask_hub, changed_meanwhile
 from limpq_hub.zoo.hub.names import check_revision
-from limpq_hub.zoo.hub.repository import CALLER
-from limpq_hub.zoo.hub.waiting import UploadedFile
+from limpq_hub.zoo.hub.repository import hub_client
 
 
 def upload_folder(
@@ -38,12 +37,10 @@ def upload_folder(
         HubError: the Hub did not take it.
     """
     check_revision(repo, branch)
-    api = HfApi(token=token, **CALLER)
+    api = hub_client(token)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
-    target = {"revision": branch, "create_pr": create_pr}
-
-    def prepare() -> tuple[str, list[str]]:
+    def prepare() -> tuple[str | None, list[str]]:
         api.create_repo(repo, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo, branch=branch, exist_ok=True)
@@ -52,16 +49,30 @@ def upload_folder(
             raise changed_meanwhile(repo, branch)
         return parent, api.list_repo_files(repo, revision=parent)
 
-    parent, there = asked(repo, branch, prepare)
-    deleted = [CommitOperationDelete(file) for file in there if file not in files and file != ".gitattributes"]
+    parent, files_before = ask_hub(repo, branch, prepare)
+    gone = [file for file in files_before if file not in files and file != ".gitattributes"]
     with ExitStack() as opened:
-        added = [CommitOperationAdd(file, opened.enter_context(UploadedFile(folder / file))) for file in files]
+        # The client sends an open file by HTTP; one that it opens itself may go by Xet, which no limit reaches.
+        added = [CommitOperationAdd(file, opened.enter_context((folder / file).open("rb"))) for file in files]
+
+        def send(addition: CommitOperationAdd) -> None:
+            api.preupload_lfs_files(repo, [addition], revision=branch, create_pr=create_pr, free_memory=False)
+
+        def commit() -> str:
+            # A branch that has moved since its files were listed is not overwritten.
+            return api.create_commit(
+                repo,
+                [*added, *map(CommitOperationDelete, gone)],
+                commit_message=message,
+                revision=branch,
+                create_pr=create_pr,
+                parent_commit=parent,
+            ).oid
+
         for addition in added:
             # One by one: several go up in threads of their own, which no limit reaches.
-            asked(repo, branch, partial(api.preupload_lfs_files, repo, [addition], free_memory=False, **target))
-        # A branch that has moved since its files were listed is not overwritten.
-        commit = partial(api.create_commit, repo, [*added, *deleted], commit_message=message, parent_commit=parent)
-        return asked(repo, branch, lambda: commit(**target).oid)
+            ask_hub(repo, branch, partial(send, addition), upload_bytes=addition.upload_info.size)
+        return ask_hub(repo, branch, commit, upload_bytes=sum(addition.upload_info.size for addition in added))
 
 
 def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> None:
@@ -71,7 +82,7 @@ def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> No
         HubError: the Hub did not take the tag; the commit is there.
     """
     try:
-        asked(repo, commit, lambda: HfApi(token=token, **CALLER).create_tag(repo, tag=tag, revision=commit))
+        ask_hub(repo, commit, lambda: hub_client(token).create_tag(repo, tag=tag, revision=commit))
     except HubRefusedError:
         raise HubRefusedError(
             f"{repo}: the commit {commit} is there, but the Hub refused the tag {shown(tag)}; push again with another"

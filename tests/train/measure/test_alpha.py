@@ -9,7 +9,8 @@ import pytest
 
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.policy import LayerBits, Policy
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
 from limpq_hub.train.measure import alpha as _alpha
 from limpq_hub.train.measure.alpha import ALPHAS, with_measured_alpha
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.train.measure.curves import save_curves
 
 # Execution order is neither alphabetical nor the order in which the steps are given below.

@@ -10,7 +10,7 @@ from timm.loss import LabelSmoothingCrossEntropy
 from torch import Tensor, nn
 
 from limpq_hub.plan.costs import LayerCost
-from limpq_hub.plan.policy import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.convert import set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies

@@ -19,9 +19,9 @@ from limpq_hub.errors import (
     LimpqError,
 )
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.hub import limits as hub_limits
 from limpq_hub.zoo.hub import repository as client
 from limpq_hub.zoo.hub import upload as hub_upload
-from limpq_hub.zoo.hub import waiting as hub_waiting
 from limpq_hub.zoo.loading import load
 
 PATHS = {
@@ -123,7 +123,7 @@ def check(found, expected):
 def test_with_a_cold_cache_a_fault_is_one_sentence_or_passes(on_hub, served, monkeypatch, place, kind, times):
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
         monkeypatch.setattr(constants, name, 0.2)
-    monkeypatch.setattr(hub_waiting, "SECONDS", 0.2)
+    monkeypatch.setattr(hub_limits, "SECONDS", 0.2)
     on_hub.hub.fault(PATHS[place], kind, times, seconds=0.6)
     expected = (COLD_COMMIT if place == "commit" else COLD)[kind]
     if times == 1:
@@ -141,7 +141,7 @@ def test_with_a_cold_cache_a_fault_is_one_sentence_or_passes(on_hub, served, mon
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_a_warm_cache_what_the_hub_does_not_say_is_as_before_and_said_so(on_hub, served, monkeypatch, kind):
-    monkeypatch.setattr(hub_waiting, "SECONDS", 0.2)
+    monkeypatch.setattr(hub_limits, "SECONDS", 0.2)
     assert served("commit", kind) == SERVED
     on_hub.hub.fault(PATHS["commit"], kind, math.inf, seconds=0.6)
     expected = of(COLD_COMMIT[kind], "a file of a limpq-hub entry") if kind == "entry not found" else COLD_COMMIT[kind]
@@ -208,9 +208,7 @@ def test_a_damaged_memory_of_the_last_commit_serves_nothing(on_hub, served, tmp_
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 QUESTIONS = {
     "commit": lambda folder: client.resolve_commit("you/tiny", None, str(folder / "c"), None),
-    "file": lambda folder: client.fetch_file(
-        "you/tiny", "indicators.json", COMMIT, str(folder / "c"), None, anew=False
-    ),
+    "file": lambda folder: client.fetch_file("you/tiny", "indicators.json", COMMIT, str(folder / "c"), None),
     "file anew": lambda folder: client.fetch_file("you/tiny", "a.json", COMMIT, str(folder / "c"), None, anew=True),
     "list": lambda folder: client.list_repositories("you"),
     "tags": lambda folder: client.tags_of("you/tiny"),
@@ -226,7 +224,7 @@ def test_a_hub_that_never_answers_is_given_up_within_two_minutes(online, monkeyp
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
         monkeypatch.setattr(constants, name, 10)
     waited = online.pauses
-    monkeypatch.setattr(hub_waiting, "time", SimpleNamespace(monotonic=lambda: sum(waited)))
+    monkeypatch.setattr(hub_limits, "time", SimpleNamespace(monotonic=lambda: sum(waited)))
 
     def never(request):
         seconds = request.extensions["timeout"].get("read")

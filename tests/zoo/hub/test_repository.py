@@ -398,21 +398,21 @@ def test_a_cache_that_cannot_be_written_is_told_as_that(on_hub, monkeypatch, tmp
     def full(*given, **named):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{on_hub.cache}/blobs/x.incomplete")
 
-    monkeypatch.setattr(hub, "hf_hub_download", full)
+    monkeypatch.setattr(hub.HfApi, "hf_hub_download", full)
     with pytest.raises(HubCacheError, match=r"the cache '.* cannot be written \(No space left on"):
         entry.folder.read("indicators.json")
 
 
 def test_a_damaged_file_that_cannot_be_repaired_for_want_of_space_is_told_as_that(cache, snapshot, monkeypatch):
     (snapshot / "indicators.json").write_bytes(b"")
-    entry, download = find_entry("hf-hub:nobody/tiny", cache_dir=str(cache)), hub.hf_hub_download
+    entry, download = find_entry("hf-hub:nobody/tiny", cache_dir=str(cache)), hub.HfApi.hf_hub_download
 
     def full(*given, force_download, **named):
         if force_download:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return download(*given, **named)
 
-    monkeypatch.setattr(hub, "hf_hub_download", full)
+    monkeypatch.setattr(hub.HfApi, "hf_hub_download", full)
     message = (
         f"nobody/tiny@{COMMIT}: a file on this machine cannot be read or written (No space left on device); free "
         "space, or name another folder by cache_dir or HF_HUB_CACHE"
