@@ -14,7 +14,7 @@ STEP_FLOOR = 1e-5
 
 
 def quantization_range(bits: int, *, signed: bool) -> tuple[int, int]:
-    """Return the lowest and highest integer of `bits`: two's complement if signed, from 0 otherwise."""
+    """Return the lowest and highest integer of `bits` (2..8): two's complement if signed, from 0 otherwise."""
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
@@ -24,6 +24,8 @@ def quantize_to_integers(x: Tensor, step: Tensor, bits: int, *, signed: bool) ->
     Args:
         x: values of any shape.
         step: spacing of the grid in the units of `x`, shape [], > 0.
+        bits: 2..8.
+        signed: integers -2^(b-1) .. 2^(b-1)-1 if True, 0 .. 2^b-1 if False.
     """
     low, high = quantization_range(bits, signed=signed)
     return x.detach().div(step.detach()).clamp_(low, high).round_()
@@ -56,32 +58,41 @@ def fake_quantize(
     if torch.is_grad_enabled() and (x.requires_grad or step.requires_grad):
         low, high = quantization_range(bits, signed=signed)
         return (arithmetic or FakeQuantize).apply(x, step, low, high, gradient_scale)
-    wide, wide_step = widened(x), widened(step.detach())
-    return quantize_to_integers(wide, wide_step, bits, signed=signed).mul_(wide_step).to(x.dtype)
+    values, step = upcast_half(x), upcast_half(step.detach())
+    return quantize_to_integers(values, step, bits, signed=signed).mul_(step).to(x.dtype)
 
 
-def widened(x: Tensor) -> Tensor:
-    """Return half precision values in float32, others as they are."""
+def upcast_half(x: Tensor) -> Tensor:
+    """Return float16 and bfloat16 values in float32, others as they are; any shape."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 @cache
 def _just_outside(low: int, high: int, dtype: torch.dtype) -> tuple[float, float]:
-    """Return the numbers next to the edges of a grid: hardtanh has no gradient on its edges, LSQ has."""
+    """Return the floating-point numbers next below `low` and next above `high`.
+
+    hardtanh passes no gradient on its own edges, LSQ does: with these for edges, `hardtanh_backward` is LSQ's gradient.
+    """
     edges = torch.tensor([low, high], dtype=dtype)
     below, above = torch.nextafter(edges, torch.tensor([-torch.inf, torch.inf], dtype=dtype)).tolist()
-    # Next to zero is a denormal number, which some devices flush to zero.
+    # The number next to zero is subnormal, and some devices flush those to zero: the smallest normal one instead.
     return below if low else -torch.finfo(dtype).tiny, above
 
 
 class FakeQuantize(Function):
-    """Saves `x`, the step and the result, which the layer behind keeps anyway; not a result in half precision."""
+    """LSQ with as few tensors saved for the backward pass as can be.
+
+    Saved are `x`, the step and the result. The result costs no memory: the convolution that takes it saves it too. In
+    half precision that is the downcast one, from which the error cannot be computed: it is quantized again instead.
+
+    Source: Esser et al., "Learned Step Size Quantization", ICLR 2020.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
         """Return `x` on the grid `low * step .. high * step`."""
-        wide_step = widened(step)
-        quantized = widened(x).div(wide_step).clamp_(low, high).round_().mul_(wide_step)
+        step_size = upcast_half(step)
+        quantized = upcast_half(x).div(step_size).clamp_(low, high).round_().mul_(step_size)
         ctx.save_for_backward(x, step, quantized if quantized.dtype == x.dtype else None)
         ctx.low, ctx.high, ctx.gradient_scale = low, high, gradient_scale
         return quantized.to(x.dtype)
@@ -90,23 +101,24 @@ class FakeQuantize(Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of `x` and of the step."""
         x, step, quantized = ctx.saved_tensors
-        wide, wide_step, gradient = widened(x), widened(step), widened(gradient)
-        scaled = wide.div(wide_step)
+        values, step_size, gradient = upcast_half(x), upcast_half(step), upcast_half(gradient)
+        scaled = values.div(step_size)
         below, above = _just_outside(ctx.low, ctx.high, scaled.dtype)
         x_gradient = torch.ops.aten.hardtanh_backward(gradient, scaled, below, above)
         step_gradient = None
         if ctx.needs_input_grad[1]:
             if quantized is None:
-                quantized = scaled.clamp(ctx.low, ctx.high).round_().mul_(wide_step)
-            # d(result)/d(step) times the step: the rounding error inside the grid, the result itself outside.
-            inside = torch.ops.aten.hardtanh_backward.grad_input(wide, scaled, below, above, grad_input=scaled)
+                quantized = scaled.clamp(ctx.low, ctx.high).round_().mul_(step_size)
+            # d(result)/d(step) times the step is result - x inside the grid and the result itself outside of it.
+            # hardtanh's gradient leaves x inside and 0 outside, written over `scaled` to take no more memory.
+            inside = torch.ops.aten.hardtanh_backward.grad_input(values, scaled, below, above, grad_input=scaled)
             error = torch.sub(quantized, inside, out=inside)
-            step_gradient = (error.mul_(gradient).sum() * (ctx.gradient_scale / wide_step)).to(step.dtype)
+            step_gradient = (error.mul_(gradient).sum() * (ctx.gradient_scale / step_size)).to(step.dtype)
         return x_gradient.to(x.dtype), step_gradient, None, None, None
 
 
-class _PositiveStep(torch.autograd.Function):
-    """max(step, floor), with the gradient passed on so that a step at the floor can grow again."""
+class _PositiveStep(Function):
+    """max(step, 1e-5), with the gradient passed on unchanged, so that a step below the floor can grow again."""
 
     @staticmethod
     def forward(ctx: Any, step: Tensor) -> Tensor:
@@ -140,20 +152,21 @@ class LsqQuantizer(nn.Module):
         self.signed = signed
         self.per_sample = per_sample
         self.bits: int | None = candidates[0]
-        self.initializing = False
         self.arithmetic: type[Function] = FakeQuantize
         self.step = nn.Parameter(torch.ones(len(candidates)))
 
     def step_of(self, bits: int) -> Tensor:
-        """Return the positive step size at `bits`, shape [], differentiable."""
+        """Return the step size at `bits`, shape [], at least 1e-5, differentiable.
+
+        Raises:
+            ValueError: `bits` is no candidate.
+        """
         return _PositiveStep.apply(self.step[self.candidates.index(bits)])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` on the grid of the active bit-width, in the shape of `x`."""
         if self.bits is None:
             return x
-        if self.initializing:
-            self.set_step_(self.bits, self.initial_step(x, self.bits))
         high = quantization_range(self.bits, signed=self.signed)[1]
         elements = prod(x.shape[1:]) if self.per_sample else x.numel()
         scale = (high * elements) ** -0.5
@@ -168,22 +181,33 @@ class LsqQuantizer(nn.Module):
 
     @torch.no_grad()
     def set_step_(self, bits: int, step: Tensor | float) -> None:
-        """Set the step size at `bits`."""
+        """Set the raw step size at `bits`, in the units of the values that are quantized.
+
+        Args:
+            step: shape [] or a number; below 1e-5 it is used as 1e-5.
+
+        Raises:
+            ValueError: `bits` is no candidate.
+        """
         self.step[self.candidates.index(bits)] = step
 
     @torch.no_grad()
     def initial_step(self, x: Tensor, bits: int) -> Tensor:
-        """Return a step size to start from, shape [], > 0 also where `x` is zero everywhere.
+        """Return a step size to start from, shape [], in the units of `x`; at least 1e-5, also where `x` is all zeros.
+
+        Args:
+            x: a weight, or the activations of one batch, of any shape.
+            bits: 2..8.
 
         Source: for weights the published LIMPQ rule, max |mean -+ 3 std| / 2^(b-1); for activations LSQ's
-        2 mean|x| / sqrt(Qp).
+            2 mean|x| / sqrt(Qp).
         """
         if self.per_sample:
             high = quantization_range(bits, signed=self.signed)[1]
             step = 2 * x.float().abs().mean() / high**0.5
         else:
-            mean, spread = x.mean(), 3 * x.std(correction=0)
-            step = torch.maximum((mean - spread).abs(), (mean + spread).abs()) / 2 ** (bits - 1)
+            mean, three_std = x.mean(), 3 * x.std(correction=0)
+            step = torch.maximum((mean - three_std).abs(), (mean + three_std).abs()) / 2 ** (bits - 1)
         return step.clamp_min(STEP_FLOOR)
 
     def extra_repr(self) -> str:

@@ -208,13 +208,6 @@ def test_tensor_of_zeros_gets_a_positive_step_and_stays_zero(per_sample):
     assert quantizer(zeros).tolist() == zeros.tolist()
 
 
-def test_first_call_while_initializing_sets_the_step_of_the_active_bits_only():
-    quantizer = LsqQuantizer((6, 2), signed=False, per_sample=True)
-    quantizer.bits, quantizer.initializing = 2, True
-    quantizer(torch.full((2, 3), 1.5))
-    assert quantizer.step.tolist() == pytest.approx([1.0, 2 * 1.5 / math.sqrt(3)])
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("gradients", [True, False])
 def test_half_precision_input_is_quantized_in_float32(dtype, gradients):
