@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.policy import LayerBits
+from limpq_hub.quant.fake_quantization import quantization_range, quantize_to_integers
 from limpq_hub.quant.layers import QuantLayer, SwitchableBatchNorm2d, quantized_layers
-from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer, quantization_range, quantize_to_integers
+from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
 
 # The fractions of the largest magnitude that are tried as the end of a calibrated grid; what lies beyond is clipped.
 _CLIP_FRACTIONS = torch.arange(1, 81) / 80

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from limpq_hub.quant.quantizer import LsqQuantizer, upcast_half
+from limpq_hub.quant.fake_quantization import upcast_half
+from limpq_hub.quant.quantizer import LsqQuantizer
 
 
 def use_compiled_quantizer_(model: nn.Module) -> str | None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.plan.costs import Costs, LayerCost, check_layers
-from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
+from limpq_hub.plan.costs import Costs, check_layers
 from limpq_hub.plan.policy import LayerBits, Policy
 from limpq_hub.quant.calibrate import initialize_activation_steps_
 from limpq_hub.quant.layers import QuantConv2d, QuantLayer, QuantLinear, SwitchableBatchNorm2d, quantized_layers
-from limpq_hub.quant.profile import profile_module, quantizable_layers, trace
-from limpq_hub.quant.quantizer import LsqQuantizer
+from limpq_hub.quant.profile import profile_module
+from limpq_hub.quant.tracing import quantizable_layers, trace
 
 DEFAULT_CANDIDATES = (6, 5, 4, 3, 2)
 
@@ -174,45 +171,9 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
     return selected
 
 
-def read_indicators(
-    supernet: nn.Module,
-    costs: Mapping[str, LayerCost],
-    *,
-    input_size: int,
-    num_classes: int,
-    alpha: float = DEFAULT_ALPHA,
-    provenance: Mapping[str, Any] | None = None,
-) -> Indicators:
-    """Return the learned step sizes of a jointly trained supernet as indicators.
-
-    Args:
-        costs: cost of each layer, from `profile_module` of the float network.
-        input_size: height and width in pixels.
-        num_classes: of the classifier.
-        alpha: factor of the weight steps in the objective of the search.
-        provenance: how the step sizes came about, as JSON holds it.
-    """
-    searched = {name: layer for name, layer in quantized_layers(supernet) if costs[name].fixed is None}
-    return Indicators(
-        model=architecture_of(supernet),
-        input_size=input_size,
-        num_classes=num_classes,
-        costs=costs,
-        weight_steps={name: _steps(layer.weight_quantizer) for name, layer in searched.items()},
-        activation_steps={name: _steps(layer.activation_quantizer) for name, layer in searched.items()},
-        alpha=alpha,
-        provenance=provenance or {},
-    )
-
-
 def architecture_of(module: nn.Module) -> str:
     """Return timm's name of the architecture, or the class name of any other module."""
     return (getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__
-
-
-@torch.no_grad()
-def _steps(quantizer: LsqQuantizer) -> dict[int, float]:
-    return {bits: float(quantizer.step_of(bits)) for bits in quantizer.candidates}
 
 
 def _replace_layers(

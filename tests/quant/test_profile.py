@@ -12,7 +12,8 @@ from torch.nn import functional
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.costs import LayerCost, total_bitops
 from limpq_hub.plan.policy import LayerBits, Policy
-from limpq_hub.quant.profile import measure_costs, probe_signs, profile_module, quantizable_layers, trace
+from limpq_hub.quant.profile import measure_costs, probe_signs, profile_module
+from limpq_hub.quant.tracing import quantizable_layers, trace
 
 GIGA = 10**9
 FIXED = LayerBits(8, 8)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from limpq_hub.quant.quantizer import LsqQuantizer, fake_quantize, quantization_range, quantize_to_integers
+from limpq_hub.quant.fake_quantization import fake_quantize, quantization_range, quantize_to_integers
+from limpq_hub.quant.quantizer import LsqQuantizer
 
 GRIDS = [(bits, signed) for bits in range(2, 9) for signed in (True, False)]
 

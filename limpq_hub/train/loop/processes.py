@@ -16,7 +16,7 @@ from torch import Tensor, distributed, nn
 from torch.autograd import Function
 
 from limpq_hub.errors import TrainingError
-from limpq_hub.quant.quantizer import upcast_half
+from limpq_hub.quant.fake_quantization import upcast_half
 
 _LAUNCHERS = re.compile(
     r"(accelerate(_cli)?(\.py|\.exe)?\0launch|accelerate-launch|accelerate\.commands\.launch)(\0|$)"

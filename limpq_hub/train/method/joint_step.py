@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.policy import LayerBits, Policy
 from limpq_hub.quant.convert import set_policy_
-from limpq_hub.quant.quantizer import upcast_half
+from limpq_hub.quant.fake_quantization import upcast_half
 from limpq_hub.train.method.layer_outputs import LayerOutputs
 from limpq_hub.train.method.shared_stem import SharedStem
 

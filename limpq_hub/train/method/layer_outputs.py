@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from limpq_hub.quant.fake_quantization import upcast_half
 from limpq_hub.quant.layers import quantized_layers
-from limpq_hub.quant.quantizer import upcast_half
 
 
 class LayerOutputs:
