@@ -1,8 +1,8 @@
-"""How bit-widths fit another tool's format: rounded up to those it has; and entries that must fit a network."""
+"""How bit-widths fit another tool's format: rounded up to those that it has."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from limpq_hub.errors import PolicyError, shown
 
@@ -18,7 +18,8 @@ def round_up(planned: Mapping[str, int], widths: Mapping[int, str], what: str) -
     Raises:
         PolicyError: no width is enough; names the layer.
     """
-    written, rounded = {}, {}
+    written: dict[str, str] = {}
+    rounded: dict[tuple[int, int], list[str]] = {}
     for layer, bits in planned.items():
         enough = [width for width in widths if width >= bits]
         if not enough:
@@ -32,16 +33,6 @@ def round_up(planned: Mapping[str, int], widths: Mapping[int, str], what: str) -
         f"{what} of {bits} bits become {widths[width]}, {_count(layers)}: {', '.join(layers)}"
         for (bits, width), layers in sorted(rounded.items())
     ]
-
-
-def check_entries(found: Collection[str], expected: Collection[str], what: str) -> None:
-    """Raise `PolicyError` unless `found` is exactly what is expected; names one that is missing or foreign."""
-    for name in expected:
-        if name not in found:
-            raise PolicyError(f"{what} lacks {shown(name)}; give bits for every layer of the network")
-    for name in found:
-        if name not in expected:
-            raise PolicyError(f"{what} has {shown(name)}, which is nothing of this network; is the model right?")
 
 
 def _count(layers: Sequence[str]) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from limpq_hub.errors import ArtifactFormatError, PolicyError, shown
-from limpq_hub.interop.fitting import check_entries
-from limpq_hub.plan.policy import FORMAT, Policy
+from limpq_hub.errors import PolicyError, shown
+from limpq_hub.plan.policy import Policy
 
 # timm architecture: HAWQ's name of the network with the same strides, and of its first convolution.
 NETWORKS = {"resnet18": ("resnet18", "quant_init_block_convbn"), "resnet50": ("resnet50b", "quant_init_convbn")}
@@ -57,49 +56,12 @@ def write_hawq(policy: Policy) -> tuple[dict[str, dict[str, int]], tuple[str, ..
             "change its final pooling"
         )
     for names in sharing.values():
-        planned = [policy.layers[name].activation for name in names]
-        if len(set(planned)) > 1:
-            parts = " and ".join(f"{name} ({count} bits)" for name, count in zip(names, planned, strict=True))
-            notes.append(f"activations of {parts} share one quantizer in HAWQ: it gets {max(planned)} bits")
+        widths = [policy.layers[name].activation for name in names]
+        if len(set(widths)) > 1:
+            parts = " and ".join(f"{name} ({width} bits)" for name, width in zip(names, widths, strict=True))
+            notes.append(f"activations of {parts} share one quantizer in HAWQ: it gets {max(widths)} bits")
     bits |= dict.fromkeys(_residuals(policy.model, modules.values()), RESIDUAL_BITS)
     return {f"{_title(policy.model)}{SCHEME}": bits}, tuple(notes)
-
-
-def read_hawq(content: Any, *, model: str, layers: Collection[str], input_size: int | None = None) -> Policy:
-    """Return the policy in one bit configuration of HAWQ, named as `write_hawq` names its modules.
-
-    HAWQ's own configurations of resnet18 and resnet50b can be read too, once they are dictionaries.
-
-    Args:
-        content: `{"bit_config_<network>_<scheme>": {module: bits}}`, one entry.
-        model: timm architecture that the policy is for.
-        layers: its layer names, in the order of execution, first and last included.
-        input_size: height and width in pixels, or None if unknown.
-
-    Raises:
-        ArtifactFormatError: the content is no bit configuration, or of another network.
-        PolicyError: a module is missing or foreign, or its bits are not 2..8; names it.
-    """
-    titles = list(content) if isinstance(content, dict) else []
-    title = str(titles[0]) if len(titles) == 1 else ""
-    if not title.startswith(_title(model)) or not isinstance(content[titles[0]], dict):
-        raise ArtifactFormatError(
-            f'a HAWQ policy of {model} is one entry "{_title(model)}<scheme>" with bits by module: '
-            f"found {shown(titles or content)}"
-        )
-    bits, modules = content[titles[0]], {name: _modules(model, name) for name in layers}
-    residuals = _residuals(model, modules.values())
-    check_entries(
-        bits, dict.fromkeys([*(name for pair in modules.values() for name in pair), *residuals]), shown(title)
-    )
-    for name in residuals:
-        if bits[name] != RESIDUAL_BITS:
-            raise PolicyError(
-                f"{shown(title)}: {name} has {shown(bits[name])} bits; a policy says nothing of residual sums, "
-                f"which HAWQ gives {RESIDUAL_BITS}"
-            )
-    found = {name: {"weight": bits[pair.weight], "activation": bits[pair.activation]} for name, pair in modules.items()}
-    return Policy.from_json({"format": FORMAT, "model": model, "input_size": input_size, "layers": found})
 
 
 def _modules(model: str, layer: str) -> _Modules:
@@ -109,10 +71,10 @@ def _modules(model: str, layer: str) -> _Modules:
         return _Modules(NETWORKS[model][1], "quant_input")
     if layer == "fc":
         return _Modules("quant_output", "quant_act_output")
-    found = _IN_UNIT.fullmatch(layer)
-    if not found:
+    convolution_of_unit = _IN_UNIT.fullmatch(layer)
+    if not convolution_of_unit:
         raise PolicyError(f"HAWQ's {NETWORKS[model][0]} has nothing for layer {shown(layer)}; is the model right?")
-    stage, unit, convolution = found.groups()
+    stage, unit, convolution = convolution_of_unit.groups()
     prefix = f"stage{stage}.unit{int(unit) + 1}."
     if convolution is None:
         return _Modules(f"{prefix}quant_identity_convbn", f"{prefix}quant_act")

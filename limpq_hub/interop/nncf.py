@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, shown
-from limpq_hub.interop.fitting import check_entries
-from limpq_hub.plan.policy import FORMAT, Policy
+from limpq_hub.plan.policy import Policy
 
 # The only device of NNCF that allows other bits than a processor has.
 DEVICE = "TRIAL"
@@ -42,39 +39,6 @@ def write_nncf(policy: Policy) -> tuple[dict[str, Any], tuple[str, ...]]:
         "the inputs of all convolutions the same bits: set num_bits of its activation quantizers afterwards, or name "
         'them under "initializer", "precision", "bitwidth_per_scope"',
     )
-
-
-def read_nncf(content: Any, *, model: str, layers: Collection[str], input_size: int | None = None) -> Policy:
-    """Return the policy in an NNCF configuration as `write_nncf` writes it.
-
-    Args:
-        content: the parsed file.
-        model: timm architecture that the policy is for.
-        layers: its layer names, in the order of execution, first and last included.
-        input_size: height and width in pixels, or None if unknown.
-
-    Raises:
-        ArtifactFormatError: the content has no "scope_overrides" of bits.
-        PolicyError: a layer is missing or foreign, or its bits are not 2..8; names it.
-    """
-    compression = content.get("compression") if isinstance(content, dict) else None
-    overrides = compression.get("scope_overrides") if isinstance(compression, dict) else None
-    if not isinstance(overrides, dict) or not all(isinstance(overrides.get(group), dict) for group in _GROUPS):
-        raise ArtifactFormatError(
-            'an NNCF policy is a configuration with "weights" and "activations" under "compression", '
-            f'"scope_overrides": found {shown(overrides)}'
-        )
-    scopes = {_scope(name): name for name in layers}
-    found: dict[str, dict[str, Any]] = {name: {} for name in layers}
-    for group, kind in _GROUPS.items():
-        check_entries(overrides[group], scopes, f'the "{group}" of an NNCF configuration')
-        for scope, override in overrides[group].items():
-            if not isinstance(override, dict) or set(override) != {"bits"}:
-                raise ArtifactFormatError(
-                    f'{group} of layer {shown(scopes[scope])}: an override is {{"bits": 2..8}}, found {shown(override)}'
-                )
-            found[scopes[scope]][kind] = override["bits"]
-    return Policy.from_json({"format": FORMAT, "model": model, "input_size": input_size, "layers": found})
 
 
 def _scope(layer: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickletools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import Indicators
 
 _MARK = object()
-_LITERALS = {
+_LITERALS: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "NONE": lambda: None,
