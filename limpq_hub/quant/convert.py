@@ -1,4 +1,4 @@
-"""Convert any network: float -> supernet or quantized network, supernet -> one policy, and back to plain values."""
+"""Convert any network: float -> supernet or quantized network, supernet -> one policy."""
 
 from __future__ import annotations
 
