@@ -1,4 +1,4 @@
-"""What the buttons do, as plain functions without gradio: find the bits, look at a picture, compare two policies."""
+"""What the buttons do, as plain functions without gradio: find the bits, classify a picture, compare two policies."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ from _zoo import (
 from limpq_hub.plan.plan import Plan
 
 TOP = 5
+_LEARNED_TITLE = "Your policy"
 
 Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search shows: figures as plotly's JSON, texts as HTML, and what reproduces it."""
+class SearchResult:
+    """What the page shows of a search: figures as plotly's JSON, texts as HTML, and what reproduces it."""
 
     bits: str
     front: str
@@ -47,14 +48,17 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one network sees in a picture, and what the network is.
+class Prediction:
+    """What one network makes of a picture, and what the network is.
 
     Attributes:
-        classes: probability by name of the class, most likely first.
+        title: what the page calls the network.
+        classes: probability, 0..1, by name of the class, most likely first.
         size_bytes: of the weights, four bytes each for the float network.
         file_bytes: of the files on disk, where a policy is published.
         bitops: of one image, None for the float network.
+        accuracy: top-1 of the network, None where it is not known.
+        weights: "float", "joint" or "fine-tuned".
     """
 
     title: str
@@ -67,7 +71,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """Two policies layer by layer: a figure as plotly's JSON, tables as HTML."""
 
     figure: str
@@ -75,7 +79,7 @@ class Compared:
     layers: str
 
 
-def find_bits(request: Request) -> Found:
+def find_bits(request: Request) -> SearchResult:
     """Return the best policy of a request and all that is shown of it.
 
     Raises:
@@ -92,15 +96,19 @@ def find_bits(request: Request) -> Found:
     reference = float_accuracy(request.model)
     filled = rivals.get("uniform filled")
     figure = front_figure(
-        [(one.bitops / 1e9, one.objective) for one in front_of(request.model, request.alpha)],
+        [(point.bitops / 1e9, point.objective) for point in front_of(request.model, request.alpha)],
         (plan.bitops / 1e9, plan.objective),
-        filled and (filled.bitops / 1e9, filled.objective),
+        None if filled is None else (filled.bitops / 1e9, filled.objective),
         joint=[(record["bitops"] / 1e9, record["top1"]) for record in entry.front(calibrated=False)],
-        fine_tuned={one.name: (one.bitops / 1e9, one.top1) for one in entry.published if one.top1 is not None},
-        chosen_top1=accuracy and accuracy.top1,
-        float_top1=reference and reference.top1,
+        fine_tuned={
+            published.name: (published.bitops / 1e9, published.top1)
+            for published in entry.published
+            if published.top1 is not None
+        },
+        chosen_top1=None if accuracy is None else accuracy.top1,
+        float_top1=None if reference is None else reference.top1,
     )
-    return Found(
+    return SearchResult(
         bits=bits_figure(plan.policy, plan.costs),
         front=figure,
         totals=totals_table(columns, reference),
@@ -112,13 +120,13 @@ def find_bits(request: Request) -> Found:
     )
 
 
-def look(picture: str | None, request: Request, rival: str, networks: Networks, report: Report) -> list[Seen]:
-    """Return what the float network, the best policy of the request and a rival see in a picture.
+def classify(picture: str | None, request: Request, rival: str, networks: Networks, report: Report) -> list[Prediction]:
+    """Return what the float network, the best policy of the request and a rival make of a picture.
 
     Args:
         picture: path of an upload.
         rival: one of `RIVALS`.
-        report: is told how far it is, 0..1, and what comes next.
+        report: called with the share that is done, 0..1, and what comes next.
 
     Raises:
         LimpqError: the picture is none, or the request cannot be met.
@@ -129,40 +137,42 @@ def look(picture: str | None, request: Request, rival: str, networks: Networks, 
     from limpq_hub.zoo.network import NetworkSpec
 
     report(0.1, "Reading the picture")
-    read = picture_from(picture)
+    image = picture_from(picture)
     plan = learned_plan(request)
-    other = rival_plan(request, rival)
     entry = entry_of(request.model)
-    names, spec, seen = short_names(entry.classes), NetworkSpec.from_config(entry.folder.config, entry.name), []
-    for place, (title, shown) in enumerate((("Float", None), ("Your policy", plan), (_short(rival), other))):
-        policy = shown and shown.policy
-        kept = networks.has(request.model, policy)
-        report(0.25 + 0.25 * place, f"{title}: {'looking' if kept else 'loading the network'}")
+    plans = {"Float": None, _LEARNED_TITLE: plan, _short(rival): rival_plan(request, rival)}
+    names, spec = short_names(entry.classes), NetworkSpec.from_config(entry.folder.config, entry.name)
+    predictions = []
+    for index, (title, network_plan) in enumerate(plans.items()):
+        policy = None if network_plan is None else network_plan.policy
+        cached = networks.has(request.model, policy)
+        report(0.25 + 0.25 * index, f"{title}: {'looking' if cached else 'loading the network'}")
         network = networks.get(request.model, policy)
-        guesses = most_likely(network, read, spec, entry.classes, TOP)
-        seen.append(_seen(request, title, shown, {names[guess.id]: guess.probability for guess in guesses}))
-    return seen
+        guesses = most_likely(network, image, spec, entry.classes, TOP)
+        classes = {names[guess.id]: guess.probability for guess in guesses}
+        predictions.append(_prediction(request, title, network_plan, classes))
+    return predictions
 
 
-def compare(request: Request, one: str, other: str, upload: str | None) -> Compared:
+def compare(request: Request, first: str, second: str, upload: str | None) -> Comparison:
     """Return two policies layer by layer.
 
     Args:
-        one, other: of `choices_of`.
+        first, second: names of policies, of `choices_of`.
         upload: path of a `policy.json`, for the choice `UPLOADED`.
 
     Raises:
         LimpqError: the request cannot be met, or the file is not a policy of this model.
     """
-    plans = [chosen_plan(request, choice, upload) for choice in (one, other)]
-    names = (f"A: {one}", f"B: {other}")
+    plans = [chosen_plan(request, choice, upload) for choice in (first, second)]
+    names = (f"A: {first}", f"B: {second}")
     policies = {name: plan.policy for name, plan in zip(names, plans, strict=True)}
     columns = {
         name: (plan, accuracy_of(request, plan.policy, searched=choice == LEARNED))
-        for name, plan, choice in zip(names, plans, (one, other), strict=True)
+        for name, plan, choice in zip(names, plans, (first, second), strict=True)
     }
     costs = entry_of(request.model).indicators.costs
-    return Compared(
+    return Comparison(
         figure=compare_figure(policies, costs),
         totals=totals_table(columns, float_accuracy(request.model)),
         layers=layers_table({"A": plans[0].policy, "B": plans[1].policy}, costs),
@@ -171,34 +181,37 @@ def compare(request: Request, one: str, other: str, upload: str | None) -> Compa
 
 def short_names(classes: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Return by id the first of the names of each class, or all of them where two classes share the first."""
-    first = {one["id"]: one["name"].partition(",")[0] for one in classes}
-    often = Counter(first.values())
-    return {one["id"]: first[one["id"]] if often[first[one["id"]]] == 1 else one["name"] for one in classes}
+    first_names = {label["id"]: label["name"].partition(",")[0] for label in classes}
+    counts = Counter(first_names.values())
+    return {
+        label["id"]: first_names[label["id"]] if counts[first_names[label["id"]]] == 1 else label["name"]
+        for label in classes
+    }
 
 
-def agreement(float_seen: Seen, other: Seen) -> tuple[bool, int]:
-    """Return whether the first answers agree, and how many of the first five both networks name."""
-    first = next(iter(float_seen.classes)) == next(iter(other.classes))
-    return first, len(set(float_seen.classes) & set(other.classes))
+def agreement(reference: Prediction, quantized: Prediction) -> tuple[bool, int]:
+    """Return whether the most likely classes agree, and how many of the first five both networks name."""
+    same = next(iter(reference.classes)) == next(iter(quantized.classes))
+    return same, len(set(reference.classes) & set(quantized.classes))
 
 
 def _short(rival: str) -> str:
     return rival.partition(",")[0].capitalize()
 
 
-def _seen(request: Request, title: str, plan: Plan | None, classes: Mapping[str, float]) -> Seen:
+def _prediction(request: Request, title: str, plan: Plan | None, classes: Mapping[str, float]) -> Prediction:
     if plan is None:
-        known = entry_of(request.model).summary()
-        return Seen(title, classes, known["float_bytes"], None, None, float_accuracy(request.model), "float")
-    searched = title == "Your policy"
+        float_bytes = entry_of(request.model).summary()["float_bytes"]
+        return Prediction(title, classes, float_bytes, None, None, float_accuracy(request.model), "float")
+    searched = title == _LEARNED_TITLE
     digest = plan.policy.digest()
-    files = {one.policy_sha256: one.disk_bytes for one in entry_of(request.model).published}
-    return Seen(
+    file_bytes = {published.policy_sha256: published.disk_bytes for published in entry_of(request.model).published}
+    return Prediction(
         title,
         classes,
         plan.size_bytes,
-        files.get(digest),
+        file_bytes.get(digest),
         plan.bitops,
         accuracy_of(request, plan.policy, searched=searched),
-        "fine-tuned" if digest in files else "joint",
+        "fine-tuned" if digest in file_bytes else "joint",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 from _actions import compare
-from _controls import OUT_OF_RANGE, Controls, answer_moves, request_of
+from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
 from _limits import Limiter
 from _policies import LEARNED, UPLOADED, choices_of
 from _search_tab import plot
@@ -50,8 +50,8 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab) -> None:
     totals = gr.HTML(start[1], label="totals", elem_id="compare_totals")
     layers = gr.HTML(start[2], label="layers", elem_id="compare_layers")
     inputs, outputs = [one, other, upload, *controls.inputs], [figure, totals, layers]
-    answer_moves(
-        [one.change, other.change, upload.upload, upload.clear, tab.select, *controls.moves],
+    answer_events(
+        [one.change, other.change, upload.upload, upload.clear, tab.select, *controls.events],
         limiter.answered(compare_policies, refused),
         inputs,
         outputs,

@@ -32,8 +32,8 @@ class Controls:
         return [self.model, self.bitops, self.size, self.alpha, self.pins]
 
     @property
-    def moves(self) -> list[Callable[..., Any]]:
-        """What happens when a visitor changes what is asked for."""
+    def events(self) -> list[Callable[..., Any]]:
+        """The events of a visitor changing the request."""
         return [self.bitops.change, self.alpha.change, self.size.change, self.pins.submit, self.pins.blur]
 
 
@@ -42,7 +42,7 @@ def add_controls() -> Controls:
     model = model_names()[0]
     low, high = slider_range(model)
     with gr.Group():
-        chosen = gr.Dropdown(model_names(), value=model, label="Model", elem_id="model", info=_described(model))
+        model_field = gr.Dropdown(model_names(), value=model, label="Model", elem_id="model", info=_described(model))
         bitops = gr.Slider(
             low,
             high,
@@ -63,7 +63,7 @@ def add_controls() -> Controls:
             button.click(lambda budget=budget: budget, None, bitops, queue=False, api_visibility="private")
     with gr.Accordion("More limits and choices", open=False, elem_id="more"):
         size = gr.Number(
-            # Not empty: the page turns an empty number into 0 when it is first shown.
+            # 0 for no limit: the page turns an empty number into 0 when it is first shown.
             0,
             minimum=0,
             precision=2,
@@ -88,31 +88,31 @@ def add_controls() -> Controls:
             max_length=LONGEST_PINS,
             elem_id="pins",
         )
-    chosen.change(_of_model, chosen, [chosen, bitops, alpha], queue=False, api_visibility="private")
-    return Controls(chosen, bitops, size, alpha, pins)
+    model_field.change(_of_model, model_field, [model_field, bitops, alpha], queue=False, api_visibility="private")
+    return Controls(model_field, bitops, size, alpha, pins)
 
 
-def answer_moves(
-    moves: Sequence[Callable[..., Any]],
+def answer_events(
+    events: Sequence[Callable[..., Any]],
     work: Callable[..., Any],
     inputs: Sequence[gr.components.Component],
     outputs: Sequence[gr.components.Component],
     out_of_range: Any,
 ) -> None:
-    """Show the answer of `work` after each of `moves`, without gradio's queue, which takes longer than a search.
+    """Show the answer of `work` after each of `events`, without gradio's queue, which takes longer than a search.
 
     Args:
         out_of_range: what to show where gradio itself refuses a number, before `work` is called.
     """
-    silent = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    answer = gr.on(moves, work, inputs, outputs, trigger_mode="always_last", **silent)
+    silent: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    answer = gr.on(events, work, inputs, outputs, trigger_mode="always_last", **silent)
     answer.failure(lambda: out_of_range, None, outputs, **silent)
 
 
 def request_of(model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None) -> Request:
     """Return what the controls ask for."""
-    own = entry_of(model).indicators.alpha
-    return Request(model, bitops, size or None, None if alpha == own else alpha, pins or "")
+    default_alpha = entry_of(model).indicators.alpha
+    return Request(model, bitops, size or None, None if alpha == default_alpha else alpha, pins or "")
 
 
 def start_of(model: str) -> float:
@@ -131,8 +131,8 @@ def _of_model(model: str) -> tuple[gr.Dropdown, gr.Slider, gr.Slider]:
 
 
 def _described(model: str) -> str:
-    known = entry_of(model).summary()
+    summary = entry_of(model).summary()
     return (
-        f"{known['architecture']}, pictures of {known['input_size']} x {known['input_size']} pixels, "
-        f"{known['num_classes']} classes, {known['searched_layers']} layers to choose bits for"
+        f"{summary['architecture']}, pictures of {summary['input_size']} x {summary['input_size']} pixels, "
+        f"{summary['num_classes']} classes, {summary['searched_layers']} layers to choose bits for"
     )

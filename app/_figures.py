@@ -109,11 +109,12 @@ def _bars(names: Sequence[str], bits: Sequence[int], label: str, color: str, not
 def _macs(names: Sequence[str], costs: Costs) -> dict[str, Any]:
     millions = [costs[name].macs / 1e6 for name in names]
     hover = "%{x}: %{y:.2f} million MACs<extra></extra>"
-    context = {"type": "bar", "name": "MACs (context)", "x": names, "y": millions, "yaxis": "y2"}
-    return context | {"marker": {"color": MACS}, "hovertemplate": hover}
+    bars = {"type": "bar", "name": "MACs (context)", "x": names, "y": millions, "yaxis": "y2"}
+    return bars | {"marker": {"color": MACS}, "hovertemplate": hover}
 
 
-def _line(points: Sequence[tuple[float, float]], label: str, color: str, shown: str) -> dict[str, Any]:
+def _line(points: Sequence[tuple[float, float]], label: str, color: str, value: str) -> dict[str, Any]:
+    """Return a line through points; `value` says in plotly's template language what the pointer shows of one."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -122,20 +123,20 @@ def _line(points: Sequence[tuple[float, float]], label: str, color: str, shown: 
         "y": [point[1] for point in points],
         "line": {"color": color, "width": 2},
         "marker": {"color": color, "size": 6},
-        "hovertemplate": "%{x:.2f} G BitOps, " + shown + "<extra>" + label + "</extra>",
+        "hovertemplate": "%{x:.2f} G BitOps, " + value + "<extra>" + label + "</extra>",
     }
 
 
 def _points(named: Mapping[str, tuple[float, float]], label: str, color: str, symbol: str) -> dict[str, Any]:
     line = _line(list(named.values()), label, color, "top-1 %{y:.2f} %")
-    places = [("top left", "bottom right")[place % 2] for place in range(len(named))]
-    words = {"mode": "markers+text", "text": list(named), "textposition": places}
-    return line | words | {"marker": {"color": color, "size": 10, "symbol": symbol}}
+    positions = [("top left", "bottom right")[index % 2] for index in range(len(named))]
+    names = {"mode": "markers+text", "text": list(named), "textposition": positions}
+    return line | names | {"marker": {"color": color, "size": 10, "symbol": symbol}}
 
 
-def _mark(point: tuple[float, float], label: str, color: str, symbol: str, shown: str) -> dict[str, Any]:
+def _mark(point: tuple[float, float], label: str, color: str, symbol: str, value: str) -> dict[str, Any]:
     marker = {"color": color, "size": 14, "symbol": symbol, "line": {"color": "white", "width": 1}}
-    return _line([point], label, color, shown) | {"mode": "markers", "marker": marker}
+    return _line([point], label, color, value) | {"mode": "markers", "marker": marker}
 
 
 def _axis(title: str) -> dict[str, Any]:
@@ -147,12 +148,12 @@ def _layer_axis() -> dict[str, Any]:
 
 
 def _layout(height: int, **more: Any) -> dict[str, Any]:
-    clear = "rgba(0,0,0,0)"
+    transparent = "rgba(0,0,0,0)"
     return {
         "height": height,
         "margin": {"l": 44, "r": 8, "t": 8, "b": 8},
-        "paper_bgcolor": clear,
-        "plot_bgcolor": clear,
+        "paper_bgcolor": transparent,
+        "plot_bgcolor": transparent,
         "font": {"size": 12, "color": "#808894", "family": "system-ui, sans-serif"},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "dragmode": False,

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from _actions import Seen, agreement, look
+from _actions import Prediction, agreement
+from _actions import classify as classify_picture
 from _controls import Controls, request_of
 from _limits import Limiter
 from _model_cache import Networks
 from _pictures_in import MOST_BYTES, MOST_PIXELS
 from _policies import RIVALS
-from _tables import NONE, facts_list, shown_accuracy
+from _tables import NONE, accuracy_text, facts_list
 from _texts import term
 from _upload_fields import PictureField
 
@@ -24,8 +25,8 @@ _IMAGES = Path(gr.__file__).parent / "media_assets" / "images"
 _EXAMPLES = {"Lion": "lion.jpg", "Cheetah, not one of the classes": "cheetah1.jpg", "Tower at night": "tower.jpg"}
 _PLACEHOLDER = f"Drop a picture or click: up to {MOST_PIXELS // 10**6} megapixels, {MOST_BYTES // 10**6} MB"
 _ASK = "<p class='note'>Upload a picture or take an example.</p>"
-_NOTHING = (_ASK, None, None, None, "", "", "")
-# In the page: once the controls have come to rest, and where there is a picture to see.
+_NO_PREDICTIONS = (_ASK, None, None, None, "", "", "")
+# JavaScript of the page: classify again 400 ms after the last move of a control, if a picture is in sight.
 _LOOK_AGAIN = """() => {
   const look = document.querySelector('#look');
   clearTimeout(look?.dataset.wait);
@@ -48,10 +49,13 @@ def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter, 
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
         if picture is None:
-            return _NOTHING
+            return _NO_PREDICTIONS
         request = request_of(model, bitops, size, alpha, pins)
-        seen = look(picture, request, rival, networks, lambda share, text: progress(share, desc=text))
-        return _agreement(seen), *[dict(one.classes) for one in seen], *[facts_list(_facts(one)) for one in seen]
+        predictions = classify_picture(
+            picture, request, rival, networks, lambda share, text: progress(share, desc=text)
+        )
+        classes = [dict(prediction.classes) for prediction in predictions]
+        return _agreement(predictions), *classes, *[facts_list(_facts(prediction)) for prediction in predictions]
 
     with gr.Row():
         with gr.Column(scale=1, min_width=240):
@@ -101,30 +105,34 @@ def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter, 
         api_name="classify",
         api_description="What the float network, the best policy and a rival see in a picture.",
     )
-    gr.on(controls.moves, None, js=_LOOK_AGAIN, api_visibility="private")
-    # What another picture gave must not stand beside one that was refused.
-    looking.failure(lambda: _NOTHING, None, outputs, queue=False, show_progress="hidden", api_visibility="private")
+    gr.on(controls.events, None, js=_LOOK_AGAIN, api_visibility="private")
+    # The predictions of an earlier picture must not stand beside one that was refused.
+    looking.failure(
+        lambda: _NO_PREDICTIONS, None, outputs, queue=False, show_progress="hidden", api_visibility="private"
+    )
 
 
-def _agreement(seen: Sequence[Seen]) -> str:
+def _agreement(predictions: Sequence[Prediction]) -> str:
     """Return how far the quantized networks agree with the float one."""
     sentences = []
-    for one in seen[1:]:
-        same, shared = agreement(seen[0], one)
+    reference, *quantized = predictions
+    for prediction in quantized:
+        same, shared = agreement(reference, prediction)
         answer = "the same first answer as" if same else "<b>another first answer</b> than"
         sentences.append(
-            f"<b>{one.title}</b> gives {answer} the float network; they share {shared} of the first {len(one.classes)}."
+            f"<b>{prediction.title}</b> gives {answer} the float network; they share {shared} of the first "
+            f"{len(prediction.classes)}."
         )
     return f"<div class='agreement' role='status'>{' '.join(sentences)}</div>"
 
 
-def _facts(seen: Seen) -> dict[str, str]:
-    file = {} if seen.file_bytes is None else {"Files on disk": format_size(seen.file_bytes)}
+def _facts(prediction: Prediction) -> dict[str, str]:
+    file = {} if prediction.file_bytes is None else {"Files on disk": format_size(prediction.file_bytes)}
     return {
-        term("policy", "Policy"): seen.title,
-        term("size", "Size"): format_size(seen.size_bytes),
+        term("policy", "Policy"): prediction.title,
+        term("size", "Size"): format_size(prediction.size_bytes),
         **file,
-        term("BitOps"): NONE if seen.bitops is None else f"{seen.bitops / 1e9:.2f} G",
-        "Weights": term(seen.weights),
-        term("top-1", "Top-1") + ", %": shown_accuracy(seen.accuracy),
+        term("BitOps"): NONE if prediction.bitops is None else f"{prediction.bitops / 1e9:.2f} G",
+        "Weights": term(prediction.weights),
+        term("top-1", "Top-1") + ", %": accuracy_text(prediction.accuracy),
     }

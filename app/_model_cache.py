@@ -1,4 +1,4 @@
-"""Networks that visitors share: each is loaded once, never changed, and a bounded number is kept."""
+"""Networks that visitors share: each is loaded once, never changed, and a bounded number is cached."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from limpq_hub.plan.policy import Policy
 if TYPE_CHECKING:
     from torch import nn
 
-# Of a ResNet-18 about 100 MB each; with all of them, and torch, the process was seen at 2.3 GB.
+# Of a ResNet-18 about 100 MB each; with twelve of them, and torch, the process took 2.3 GB.
 MOST_NETWORKS = 12
 _FLOAT = "float"
 
@@ -24,16 +24,16 @@ class Networks:
 
     def __init__(self, most: int = MOST_NETWORKS) -> None:
         self._most = most
-        self._kept: OrderedDict[tuple[str, str], nn.Module] = OrderedDict()
+        self._networks: OrderedDict[tuple[str, str], nn.Module] = OrderedDict()
         self._lock = threading.Lock()
-        self._loading = threading.Lock()
+        self._load_lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._networks)
 
     def has(self, model: str, policy: Policy | None) -> bool:
-        """Return whether a network is there already."""
-        return _key(model, policy) in self._kept
+        """Return whether a network is loaded already."""
+        return _key(model, policy) in self._networks
 
     def get(self, model: str, policy: Policy | None) -> nn.Module:
         """Return the network of a policy, or the float network for None; to be used, never changed.
@@ -42,25 +42,25 @@ class Networks:
             ArtifactError: a file of the entry is damaged.
         """
         key = _key(model, policy)
-        network = self._found(key)
+        network = self._cached(key)
         if network is not None:
             return network
-        # One at a time: it bounds the memory, and nobody loads what another visitor is loading.
-        with self._loading:
-            network = self._found(key)
+        # One load at a time: it bounds the memory, and no network is loaded twice for two visitors.
+        with self._load_lock:
+            network = self._cached(key)
             if network is None:
                 network = _load(model, policy)
                 with self._lock:
-                    self._kept[key] = network
-                    while len(self._kept) > self._most:
-                        self._kept.popitem(last=False)
+                    self._networks[key] = network
+                    while len(self._networks) > self._most:
+                        self._networks.popitem(last=False)
         return network
 
-    def _found(self, key: tuple[str, str]) -> nn.Module | None:
+    def _cached(self, key: tuple[str, str]) -> nn.Module | None:
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+            if key in self._networks:
+                self._networks.move_to_end(key)
+            return self._networks.get(key)
 
 
 def _key(model: str, policy: Policy | None) -> tuple[str, str]:
@@ -74,6 +74,6 @@ def _load(model: str, policy: Policy | None) -> nn.Module:
 
     if policy is None:
         return load_float_network(entry_of(model).folder).requires_grad_(False)
-    # The page says so beside the prediction. For good, as `catch_warnings` is for programmes of one thread.
+    # The page says so beside the prediction. The filter stays: `catch_warnings` is not safe with several threads.
     warnings.filterwarnings("ignore", category=NotFineTunedWarning)
     return load(model, policy=policy)

@@ -57,10 +57,10 @@ def rival_plan(request: Request, choice: str) -> Plan:
     Raises:
         BudgetError: there is none within this budget.
     """
-    found = rival_policies(request).get(RIVALS.get(choice, ""))
-    if found is None:
+    policy = rival_policies(request).get(RIVALS.get(choice, ""))
+    if policy is None:
         raise BudgetError("no policy of this kind fits this budget; raise the budget or choose another")
-    return plan_of(request, found)
+    return plan_of(request, policy)
 
 
 def _uploaded(model: str, upload: str | None) -> Policy:

@@ -32,19 +32,19 @@ class Request:
     pins: str = ""
 
     @property
-    def alone(self) -> bool:
-        """Whether BitOps are all that is asked, as they were where top-1 was measured."""
+    def bitops_alone(self) -> bool:
+        """Whether BitOps are the only limit and all else is as by default, as it was where top-1 was measured."""
         return self.megabytes is None and self.alpha is None and not self.pins.split()
 
     @property
-    def budget(self) -> dict[str, str]:
+    def budget(self) -> dict[str, Any]:
         """The limits, as `search` takes them."""
         size = {} if self.megabytes is None else {"size": f"{self.megabytes:.2f}MB"}
         return {"bitops": f"{self.gigabitops:.2f}G"} | size
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Every argument of `search` that is asked for.
+        """The budget, and every other argument of `search` that differs from its default.
 
         Raises:
             PolicyError: the pins are not written as they should be.
@@ -55,11 +55,11 @@ class Request:
 
     def python(self) -> str:
         """Return the Python lines that find the same policy."""
-        given = "".join(f", {name}={value!r}" for name, value in self.arguments.items())
+        arguments = "".join(f", {name}={value!r}" for name, value in self.arguments.items())
         return (
             "import limpq_hub\n\n"
-            f"plan = limpq_hub.search({self.model!r}{given})\n"
-            f"model = limpq_hub.load({self.model!r}{given})\n"
+            f"plan = limpq_hub.search({self.model!r}{arguments})\n"
+            f"model = limpq_hub.load({self.model!r}{arguments})\n"
         )
 
     def shell(self) -> str:
@@ -81,12 +81,12 @@ def parse_pins(text: str) -> dict[str, tuple[int, int]]:
     """
     if len(text) > LONGEST_PINS:
         raise PolicyError(f"the pins are {len(text)} characters long; use at most {LONGEST_PINS}")
-    found = {}
+    pins: dict[str, tuple[int, int]] = {}
     for word in text.split():
         match = _PIN.fullmatch(word)
         if not match:
             raise PolicyError(f"{shown(word)} is not a pin: write pattern=weight,activation, for example layer4.*=4,4")
-        if match[1] in found:
+        if match[1] in pins:
             raise PolicyError(f"{shown(match[1])} is pinned twice; keep one of them")
-        found[match[1]] = (int(match[2]), int(match[3]))
-    return found
+        pins[match[1]] = (int(match[2]), int(match[3]))
+    return pins

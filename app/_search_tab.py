@@ -6,7 +6,7 @@ from dataclasses import astuple
 
 import gradio as gr
 from _actions import find_bits
-from _controls import OUT_OF_RANGE, Controls, answer_moves, request_of
+from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
 from _limits import Limiter
 from _tables import refusal_text
 from gradio.components.plot import PlotData
@@ -62,4 +62,4 @@ def add_search_tab(controls: Controls, limiter: Limiter) -> None:
         api_name="search",
         api_description="The best bits of each layer within a budget: figures as plotly JSON, texts as HTML.",
     )
-    answer_moves(controls.moves, limiter.answered(search, refused), controls.inputs, outputs, refused(OUT_OF_RANGE))
+    answer_events(controls.events, limiter.answered(search, refused), controls.inputs, outputs, refused(OUT_OF_RANGE))

@@ -34,8 +34,8 @@ def totals_table(columns: Mapping[str, tuple[Plan, Accuracy | None]], float_accu
         "Mean bits: " + term("activations"): [*(_mean(plan, "activation") for plan in plans), str(FLOAT_BITS)],
         term("objective", "Objective"): [*(f"{plan.objective:.4f}" for plan in plans), NONE],
         term("top-1", "Top-1") + ", %": [
-            *(f"{shown_accuracy(found)} {_kind(found)}" for _, found in columns.values()),
-            shown_accuracy(float_accuracy),
+            *(f"{accuracy_text(accuracy)} {_kind(accuracy)}" for _, accuracy in columns.values()),
+            accuracy_text(float_accuracy),
         ],
     }
     head = "".join(f"<th scope='col'>{name}</th>" for name in ["", *columns, term("float", "Float")])
@@ -83,12 +83,12 @@ def facts_list(facts: Mapping[str, str]) -> str:
 
 def layers_table(policies: Mapping[str, Policy], costs: Costs) -> str:
     """Return the bits of two policies layer by layer; those that differ are bold."""
-    one, other = policies.values()
+    first, second = policies.values()
     kinds = f"<span class='note'>{term('weights')} / {term('activations')}</span>"
     heads = "".join(f"<th scope='col'>{html.escape(name)}: {term('bits')}<br>{kinds}</th>" for name in policies)
     rows = []
     for name, cost in costs.items():
-        pair = (one.layers[name], other.layers[name])
+        pair = (first.layers[name], second.layers[name])
         mark = " class='changed'" if pair[0] != pair[1] else ""
         bits = "".join(f"<td{mark}>{layer.weight} / {layer.activation}</td>" for layer in pair)
         fixed = f" <span class='note'>({term('fixed')})</span>" if cost.fixed else ""
@@ -102,8 +102,8 @@ def layers_table(policies: Mapping[str, Policy], costs: Costs) -> str:
     )
 
 
-def shown_accuracy(accuracy: Accuracy | None) -> str:
-    """Return top-1 in percent as HTML; a dash where nothing is known."""
+def accuracy_text(accuracy: Accuracy | None) -> str:
+    """Return top-1 in percent as HTML; a dash where it was not measured."""
     if accuracy is None:
         return f"{NONE} <span class='note'>not measured</span>"
     return f"{accuracy.top1:.2f}" if accuracy.measured else f"about {accuracy.top1:.1f}"

@@ -62,14 +62,14 @@ anywhere else.
 """
 
 
-def term(name: str, shown: str | None = None) -> str:
+def term(name: str, label: str | None = None) -> str:
     """Return HTML for a term that says what it means when the pointer rests on it, or when it is tapped or focused.
 
     Args:
-        shown: how it is written here; its name if None.
+        label: how it is written here; its name if None.
     """
     # Focusable: touch and keyboard have no pointer to rest; the style sheet shows the title of what has the focus.
-    return f'<abbr tabindex="0" title="{html.escape(TERMS[name])}">{html.escape(shown or name)}</abbr>'
+    return f'<abbr tabindex="0" title="{html.escape(TERMS[name])}">{html.escape(label or name)}</abbr>'
 
 
 def glossary() -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
+from gradio.blocks import Block
 from gradio.data_classes import ImageData
 
 
-class _UploadsAlone:
-    """Refuses addresses, which gradio would fetch from this server."""
+class _UploadsAlone(Block):
+    """A component that refuses addresses, which gradio would fetch from this server."""
 
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | None) -> str | None:
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
         """Return where a file lies after gradio has taken it in.
 
         Raises:

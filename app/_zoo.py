@@ -1,4 +1,4 @@
-"""What the demo knows of each bundled model, read once: its entry, its front, and named policies of it."""
+"""The bundled models, read once: the entry of each, its front, and named policies of it."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def entry_of(model: str) -> Entry:
 
 def slider_range(model: str) -> tuple[float, float]:
     """Return the fewest and the most BitOps that make a difference, in 1e9, rounded up to two decimals."""
-    least, most = entry_of(model).indicators.bitops_range()
-    return _hundredths(least), _hundredths(most)
+    minimum, maximum = entry_of(model).indicators.bitops_range()
+    return _hundredths(minimum), _hundredths(maximum)
 
 
 def published_budgets(model: str) -> dict[str, float]:
@@ -88,7 +88,7 @@ def published_policy(model: str, name: str) -> Policy:
 
 
 def accuracy_of(request: Request, policy: Policy, *, searched: bool) -> Accuracy | None:
-    """Return the top-1 of a policy, or None where nothing is known.
+    """Return the top-1 of a policy, or None where it was neither measured nor lies between measured budgets.
 
     Args:
         searched: whether the policy is what the search answers to `request`.
@@ -100,7 +100,7 @@ def accuracy_of(request: Request, policy: Policy, *, searched: bool) -> Accuracy
     measured = entry.measured(digest)
     if measured is not None:
         return Accuracy(measured, "joint")
-    if searched and request.alone:
+    if searched and request.bitops_alone:
         expected = entry.expected_top1(plan_of(request, policy).bitops)
         return None if expected is None else Accuracy(expected, "joint", measured=False)
     return None

@@ -1,4 +1,4 @@
-"""Pictures from files, as a network takes them, and the classes that it sees in them."""
+"""Pictures from files, and the classes that a network finds most likely in them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,19 @@ from limpq_hub.zoo.limpq_model import LimpqModel
 from limpq_hub.zoo.network import NetworkSpec
 
 MOST_PIXELS = 50_000_000
-# Not PostScript, which Pillow shows by running it.
+# No PostScript: Pillow reads it by executing it.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A class and how sure the network is of it, 0..1."""
+    """A class and the probability that the network gives it.
+
+    Attributes:
+        id: of the class in its data set, such as "n02129165".
+        name: in words.
+        probability: 0..1.
+    """
 
     id: str
     name: str
@@ -38,6 +44,7 @@ def read_picture(
     """Return the picture in a file as upright RGB; transparency shows white, of an animation the first frame.
 
     Args:
+        path: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
         name: what to call the file in an error; its path if None.
         most_pixels: a larger picture is refused from its header.
 
@@ -74,7 +81,9 @@ def top_classes(model: LimpqModel, picture: Image.Image, count: int = 5) -> list
     """Return the classes that a network from `load` finds most likely, most likely first.
 
     Args:
+        model: a network from `load`.
         picture: RGB, of any size; it is scaled and cropped as the network was validated.
+        count: how many classes, at most all of them.
     """
     return most_likely(model, picture, model.limpq.network, model.limpq.classes, count)
 
@@ -92,7 +101,9 @@ def most_likely(
     Args:
         network: from images, [batch, 3, height, width], to logits, [batch, classes].
         picture: RGB, of any size; it is scaled and cropped as `spec` says.
+        spec: preprocessing of the network.
         classes: id and name of each class, in the order of the class indices.
+        count: how many classes, at most all of them.
     """
     prepare = create_transform(
         spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std

@@ -19,22 +19,27 @@ _WEIGHTS, _ACTIVATIONS, _MEASURED = "#3366aa", "#e08a3c", "#2a8f5c"
 
 
 def plot_policy(plan: Plan, path: str | os.PathLike[str]) -> None:
-    """Write a figure of the weight and activation bits of each layer above its MACs; the suffix tells the format."""
+    """Write a figure of the weight and activation bits of each layer above its MACs; the suffix tells the format.
+
+    Raises:
+        OutputError: no figure can be written in the format of this suffix.
+        OSError: the file cannot be written.
+    """
     check_figure_path(path)
     names, costs = list(plan.policy.layers), plan.costs
     figure = _figure(max(7.0, 0.32 * len(names) + 2), 5.5)
     bits, macs = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    places = range(len(names))
+    positions = range(len(names))
     layers = plan.policy.layers.values()
-    bits.bar([place - 0.2 for place in places], [layer.weight for layer in layers], 0.4, color=_WEIGHTS)
-    bits.bar([place + 0.2 for place in places], [layer.activation for layer in layers], 0.4, color=_ACTIVATIONS)
+    bits.bar([index - 0.2 for index in positions], [layer.weight for layer in layers], 0.4, color=_WEIGHTS)
+    bits.bar([index + 0.2 for index in positions], [layer.activation for layer in layers], 0.4, color=_ACTIVATIONS)
     bits.legend(["weights", "activations"], ncols=2, loc="upper center")
     bits.set_ylabel("bits")
     bits.set_ylim(0, 9.5)
     bits.set_title(f"{plan.policy.model}: {format_bitops(plan.bitops)} BitOps, {plan.compression:.1f}x smaller weights")
-    macs.bar(places, [costs[name].macs / 1e6 for name in names], 0.6, color="0.6")
+    macs.bar(positions, [costs[name].macs / 1e6 for name in names], 0.6, color="0.6")
     macs.set_ylabel("MACs, millions")
-    macs.set_xticks(list(places), names, rotation=90, fontsize=8)
+    macs.set_xticks(list(positions), names, rotation=90, fontsize=8)
     macs.set_xlabel("layer, in the order of execution")
     macs.margins(x=0.01)
     for axes in (bits, macs):
@@ -47,7 +52,12 @@ def plot_front(plans: Sequence[Plan], path: str | os.PathLike[str], measured: Se
 
     Args:
         plans: BitOps ascending.
+        path: the suffix tells the format.
         measured: (BitOps, top-1 in percent) of the joint weights.
+
+    Raises:
+        OutputError: there is no plan, or no figure can be written in the format of this suffix.
+        OSError: the file cannot be written.
     """
     check_figure_path(path)
     if not plans:
@@ -60,10 +70,10 @@ def plot_front(plans: Sequence[Plan], path: str | os.PathLike[str], measured: Se
     axes.grid(alpha=0.3)
     axes.set_title(f"{plans[0].policy.model}: the best policy at each of {len(plans)} budgets")
     if measured:
-        other = axes.twinx()
+        top1_axes = axes.twinx()
         bitops, top1 = zip(*sorted(measured), strict=True)
-        other.plot([value / 1e9 for value in bitops], top1, "s--", color=_MEASURED, markersize=4)
-        other.set_ylabel("top-1 of the joint weights, percent", color=_MEASURED)
+        top1_axes.plot([value / 1e9 for value in bitops], top1, "s--", color=_MEASURED, markersize=4)
+        top1_axes.set_ylabel("top-1 of the joint weights, percent", color=_MEASURED)
     _save(figure, path)
 
 

@@ -69,7 +69,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     from limpq_hub.plan import optimum
     from limpq_hub.plan.jsonfile import write_json
     from limpq_hub.plan.policy_costs import total_bitops
-    from limpq_hub.quant.convert import read_indicators, select_policy, to_supernet
+    from limpq_hub.quant.convert import select_policy, to_supernet
+    from limpq_hub.quant.learned_indicators import read_indicators
     from limpq_hub.quant.profile import profile_module
     from limpq_hub.zoo.checkpoint import save_checkpoint
     from limpq_hub.zoo.entry_folder import save_entry, seal_entry

@@ -9,10 +9,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.errors import PolicyError
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.quant.fake_quantization import quantization_range, quantize_to_integers
 from limpq_hub.quant.layers import QuantLayer, SwitchableBatchNorm2d, quantized_layers
-from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer, quantization_range, quantize_to_integers
+from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
 
-# Fractions of the largest magnitude that a calibrated grid may end at.
+# The fractions of the largest magnitude that are tried as the end of a calibrated grid; what lies beyond is clipped.
 _CLIP_FRACTIONS = torch.arange(1, 81) / 80
 
 
@@ -23,19 +26,20 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
     Runs a copy of the model in train mode: nothing but the steps changes.
 
     Args:
+        model: a supernet or a quantized network.
         images: [batch, 3, height, width], normalized.
     """
     twin = copy.deepcopy(model).train()
     layers = dict(quantized_layers(twin))
     for layer in layers.values():
-        layer.activation_quantizer.initializing = True
-    for turn in range(max(len(layer.activation_quantizer.candidates) for layer in layers.values())):
+        layer.activation_quantizer.register_forward_pre_hook(_set_initial_step_)
+    for index in range(max(len(layer.activation_quantizer.candidates) for layer in layers.values())):
         for module in twin.modules():
             if isinstance(module, QuantLayer):
                 for quantizer in (module.weight_quantizer, module.activation_quantizer):
-                    quantizer.bits = quantizer.candidates[min(turn, len(quantizer.candidates) - 1)]
+                    quantizer.bits = quantizer.candidates[min(index, len(quantizer.candidates) - 1)]
             elif isinstance(module, SwitchableBatchNorm2d):
-                module.bits = int(list(module.copies)[turn])
+                module.bits = int(list(module.copies)[index])
         twin(images)
     for name, layer in quantized_layers(model):
         layer.activation_quantizer.step.copy_(layers[name].activation_quantizer.step)
@@ -46,14 +50,20 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
     """Set the steps of the named layers to those of least squared rounding error, at the active bits.
 
     Args:
+        model: runs in eval mode; only the steps of the named layers change.
+        layers: names of quantized layers.
         batches: image batches, [batch, 3, height, width], normalized.
+
+    Raises:
+        PolicyError: one of the layers runs in float.
     """
-    found = dict(quantized_layers(model))
-    wanted = {name: found[name] for name in layers}
-    inputs: dict[str, list[Tensor]] = {name: [] for name in wanted}
+    all_layers = dict(quantized_layers(model))
+    calibrated = {name: all_layers[name] for name in layers}
+    bits = {name: _active_bits(name, layer) for name, layer in calibrated.items()}
+    inputs: dict[str, list[Tensor]] = {name: [] for name in calibrated}
     handles = [
         layer.register_forward_pre_hook(lambda _, arguments, name=name: inputs[name].append(arguments[0].float()))
-        for name, layer in wanted.items()
+        for name, layer in calibrated.items()
     ]
     with modes_restored(model):
         model.eval()
@@ -63,42 +73,45 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
         finally:
             for handle in handles:
                 handle.remove()
-    for name, layer in wanted.items():
-        for quantizer, values in (
-            (layer.weight_quantizer, layer.weight),
-            (layer.activation_quantizer, torch.cat(inputs[name])),
+    for name, layer in calibrated.items():
+        for quantizer, bit_width, values in (
+            (layer.weight_quantizer, bits[name].weight, layer.weight),
+            (layer.activation_quantizer, bits[name].activation, torch.cat(inputs[name])),
         ):
-            quantizer.set_step_(quantizer.bits, _least_error_step(quantizer, values))
+            quantizer.set_step_(bit_width, _least_error_step(quantizer, bit_width, values))
 
 
 @torch.no_grad()
 def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """Replace the statistics of every active BatchNorm by their plain average over `batches`.
 
+    Everything else runs in eval mode. While this runs, the normalizations have no momentum, which is how torch averages
+    all batches alike.
+
     Args:
         batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
 
     Returns:
-        The number of images seen; with none, the statistics stay as they were.
+        The number of images; with none, the statistics stay as they were.
     """
     norms = _active_batch_norms(model)
     momenta = [norm.momentum for norm in norms]
-    seen = 0
+    image_count = 0
     with modes_restored(model):
         model.eval()
         try:
             for images in batches:
-                if not seen:
+                if not image_count:
                     for norm in norms:
                         norm.reset_running_stats()
                         norm.momentum = None
                         norm.train()
                 model(images)
-                seen += len(images)
+                image_count += len(images)
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
-    return seen
+    return image_count
 
 
 @contextmanager
@@ -112,19 +125,36 @@ def modes_restored(model: nn.Module) -> Iterator[None]:
             module.training = was_training
 
 
+def _set_initial_step_(quantizer: LsqQuantizer, arguments: tuple[Tensor, ...]) -> None:
+    """Forward pre-hook: set the step of the active bits from the values that are about to be quantized."""
+    if quantizer.bits is not None:
+        quantizer.set_step_(quantizer.bits, quantizer.initial_step(arguments[0], quantizer.bits))
+
+
+def _active_bits(name: str, layer: QuantLayer) -> LayerBits:
+    if layer.bits is None:
+        raise PolicyError(f"layer {name!r} runs in float and has no step to calibrate; set a policy with bits for it")
+    return layer.bits
+
+
 def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return those that run and have running statistics; not the idle copies of a switchable one."""
     switches = [module for module in model.modules() if isinstance(module, SwitchableBatchNorm2d)]
     idle = {norm for switch in switches for norm in switch.copies.values() if norm is not switch.active}
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and module not in idle]
     return [norm for norm in norms if norm.track_running_stats]
 
 
-def _least_error_step(quantizer: LsqQuantizer, values: Tensor) -> Tensor:
-    """Return the best of many steps, the present and the initial one among them."""
-    bits, signed = quantizer.bits, quantizer.signed
+def _least_error_step(quantizer: LsqQuantizer, bits: int, values: Tensor) -> Tensor:
+    """Return the step of least squared rounding error of `values` at `bits`, shape [].
+
+    The candidates are 80 clipping ranges, equally spaced up to the largest magnitude, and the present and the initial
+    step.
+    """
+    signed = quantizer.signed
     largest = values.abs().max().clamp_min(STEP_FLOOR)
-    grid = _CLIP_FRACTIONS.to(values) * largest / quantization_range(bits, signed=signed)[1]
-    steps = [*grid, quantizer.step_of(bits), quantizer.initial_step(values, bits)]
+    clipped_steps = _CLIP_FRACTIONS.to(values) * largest / quantization_range(bits, signed=signed)[1]
+    steps = [*clipped_steps, quantizer.step_of(bits), quantizer.initial_step(values, bits)]
     errors = [
         (quantize_to_integers(values, step, bits, signed=signed) * step - values).square_().mean() for step in steps
     ]

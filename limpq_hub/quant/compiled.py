@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from limpq_hub.quant.quantizer import LsqQuantizer, widened
+from limpq_hub.quant.fake_quantization import upcast_half
+from limpq_hub.quant.quantizer import LsqQuantizer
 
 
 def use_compiled_quantizer_(model: nn.Module) -> str | None:
@@ -41,7 +42,7 @@ class CompiledFakeQuantize(Function):
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
         """Return `x` on the grid `low * step .. high * step`."""
         ctx.save_for_backward(x, step)
-        ctx.edges = _edges(low, high, x.device, widened(x).dtype)
+        ctx.edges = _edges(low, high, x.device, upcast_half(x).dtype)
         ctx.gradient_scale = gradient_scale
         forward, _ = _compiled_loops()
         return _unflattened(forward(_flattened(x), step, *ctx.edges), x)
@@ -57,13 +58,13 @@ class CompiledFakeQuantize(Function):
 
 
 def _forward(x: Tensor, step: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    wide_step = widened(step)
-    return (widened(x) / wide_step).clamp(low, high).round().mul(wide_step).to(x.dtype)
+    wide_step = upcast_half(step)
+    return (upcast_half(x) / wide_step).clamp(low, high).round().mul(wide_step).to(x.dtype)
 
 
 def _backward(gradient: Tensor, x: Tensor, step: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    wide = widened(gradient)
-    scaled = widened(x) / widened(step)
+    wide = upcast_half(gradient)
+    scaled = upcast_half(x) / upcast_half(step)
     clamped = scaled.clamp(low, high)
     inside = scaled == clamped
     error = clamped.round() - torch.where(inside, scaled, 0.0)
@@ -73,7 +74,7 @@ def _backward(gradient: Tensor, x: Tensor, step: Tensor, low: Tensor, high: Tens
 @cache
 def _compiled_loops() -> tuple[Any, Any]:
     # Not `fullgraph`: where the compiler gives up on a further shape the loop then runs as it is, instead of failing.
-    return tuple(torch.compile(loop, dynamic=True) for loop in (_forward, _backward))
+    return torch.compile(_forward, dynamic=True), torch.compile(_backward, dynamic=True)
 
 
 @cache

@@ -1,23 +1,21 @@
-"""Convert any network: float -> supernet or quantized network, supernet -> one policy, and back to plain values."""
+"""Convert any network: float -> supernet or quantized network, supernet -> one policy."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.plan.costs import Costs, LayerCost
-from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
+from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers
 from limpq_hub.quant.calibrate import initialize_activation_steps_
 from limpq_hub.quant.layers import QuantConv2d, QuantLayer, QuantLinear, SwitchableBatchNorm2d, quantized_layers
-from limpq_hub.quant.profile import profile_module, quantizable_layers, trace
+from limpq_hub.quant.profile import profile_module
+from limpq_hub.quant.tracing import quantizable_layers, trace
 
 DEFAULT_CANDIDATES = (6, 5, 4, 3, 2)
 
@@ -46,21 +44,32 @@ def to_supernet(
 def build_supernet(
     module: nn.Module, costs: Costs, candidates: Sequence[int], input_shape: tuple[int, ...]
 ) -> nn.Module:
-    """Return a copy of `module` as a supernet whose activation steps are not yet set."""
+    """Return a copy of `module` as a supernet whose activation steps are not yet set.
+
+    Args:
+        module: a float network.
+        costs: of each of its layers; a layer with fixed bits gets these as its only candidates, and starts in float.
+        candidates: bit-widths of the other layers, each in 2..8.
+        input_shape: (channels, height, width) of one image.
+
+    Raises:
+        PolicyError: no candidates, or one outside of 2..8.
+        UnsupportedLayerError: a layer cannot be quantized, or is never called.
+    """
     candidates = tuple(sorted(set(candidates), reverse=True))
     if not candidates:
         raise PolicyError("candidates=() leaves nothing to choose: give bit-widths from 2 to 8")
     for bits in candidates:
-        LayerBits(bits, bits)
-    widths = {
+        LayerBits(bits, bits)  # raises PolicyError outside of 2..8
+    bit_widths = {
         name: ((cost.fixed.weight,), (cost.fixed.activation,)) if cost.fixed else (candidates, candidates)
         for name, cost in costs.items()
     }
-    supernet = _replace_layers(module, costs, widths)
-    for name, layer in trace(module, input_shape).norm_feeds.items():
-        if costs[layer].fixed is None:
-            norm = supernet.get_submodule(name)
-            _replace_everywhere_(supernet, norm, SwitchableBatchNorm2d(norm, candidates, layer))
+    supernet = _replace_layers(module, costs, bit_widths)
+    norms = {name: norm for name, norm in supernet.named_modules() if isinstance(norm, nn.BatchNorm2d)}
+    for name, feeding_layer in trace(module, input_shape).norm_feeds.items():
+        if costs[feeding_layer].fixed is None:
+            _replace_everywhere_(supernet, norms[name], SwitchableBatchNorm2d(norms[name], candidates, feeding_layer))
     for name, layer in quantized_layers(supernet):
         if costs[name].fixed:
             layer.set_bits_(None)
@@ -86,16 +95,29 @@ def to_quantized(module: nn.Module, policy: Policy, *, example_input: Tensor) ->
 
 
 def build_quantized(module: nn.Module, policy: Policy, costs: Costs) -> nn.Module:
-    """Return a copy of `module` at the bits of `policy` whose activation steps are not yet set."""
+    """Return a copy of `module` at the bits of `policy` whose activation steps are not yet set.
+
+    Args:
+        module: a float network.
+        policy: bits for each of its layers, first and last included.
+        costs: of each of its layers.
+
+    Raises:
+        PolicyError: the policy is for other layers.
+        UnsupportedLayerError: a layer cannot be quantized.
+    """
     check_layers(costs, policy)
-    widths = {name: ((bits.weight,), (bits.activation,)) for name, bits in policy.layers.items()}
-    return _replace_layers(module, costs, widths)
+    bit_widths = {name: ((bits.weight,), (bits.activation,)) for name, bits in policy.layers.items()}
+    return _replace_layers(module, costs, bit_widths)
 
 
 def set_policy_(model: nn.Module, policy: Policy) -> nn.Module:
     """Switch every quantized layer of `model`, and the batch normalizations after it, to the bits of `policy`.
 
     A layer with one candidate only (first and last) that the policy leaves out runs in float.
+
+    Returns:
+        `model` itself.
 
     Raises:
         PolicyError: the policy is for other layers, or asks for bits that are not a candidate; nothing is changed.
@@ -104,9 +126,9 @@ def set_policy_(model: nn.Module, policy: Policy) -> nn.Module:
     for name in policy.layers:
         if name not in layers:
             raise PolicyError(f"the policy names layer {name!r}, which is not a quantized layer of the network")
-    switching = {norm.layer for norm in model.modules() if isinstance(norm, SwitchableBatchNorm2d)}
+    choosing_norms = {norm.layer for norm in model.modules() if isinstance(norm, SwitchableBatchNorm2d)}
     for name, layer in layers.items():
-        if name not in policy.layers and (name in switching or len(layer.weight_quantizer.candidates) > 1):
+        if name not in policy.layers and (name in choosing_norms or len(layer.weight_quantizer.candidates) > 1):
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
     for name, bits in policy.layers.items():
         try:
@@ -138,9 +160,12 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
     for name, layer in list(quantized_layers(selected)):
         if layer.bits is None:
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
-        for quantizer in (layer.weight_quantizer, layer.activation_quantizer):
-            step = quantizer.step_of(quantizer.bits).detach()
-            quantizer.candidates = (quantizer.bits,)
+        for quantizer, bits in (
+            (layer.weight_quantizer, layer.bits.weight),
+            (layer.activation_quantizer, layer.bits.activation),
+        ):
+            step = quantizer.step_of(bits).detach()
+            quantizer.candidates = (bits,)
             quantizer.step = nn.Parameter(step.clone().reshape(1), requires_grad=quantizer.step.requires_grad)
     for norm in list(selected.modules()):
         if isinstance(norm, SwitchableBatchNorm2d):
@@ -148,52 +173,26 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
     return selected
 
 
-def read_indicators(
-    supernet: nn.Module,
-    costs: Mapping[str, LayerCost],
-    *,
-    input_size: int,
-    num_classes: int,
-    alpha: float = DEFAULT_ALPHA,
-    provenance: Mapping[str, Any] | None = None,
-) -> Indicators:
-    """Return the learned step sizes of a jointly trained supernet as indicators.
-
-    Args:
-        costs: cost of each layer, from `profile_module` of the float network.
-        input_size: height and width in pixels.
-    """
-    searched = {name: layer for name, layer in quantized_layers(supernet) if costs[name].fixed is None}
-    return Indicators(
-        model=architecture_of(supernet),
-        input_size=input_size,
-        num_classes=num_classes,
-        costs=costs,
-        weight_steps={name: _steps(layer.weight_quantizer) for name, layer in searched.items()},
-        activation_steps={name: _steps(layer.activation_quantizer) for name, layer in searched.items()},
-        alpha=alpha,
-        provenance=provenance or {},
-    )
-
-
 def architecture_of(module: nn.Module) -> str:
     """Return timm's name of the architecture, or the class name of any other module."""
     return (getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__
 
 
-@torch.no_grad()
-def _steps(quantizer: nn.Module) -> dict[int, float]:
-    return {bits: float(quantizer.step_of(bits)) for bits in quantizer.candidates}
-
-
 def _replace_layers(
-    module: nn.Module, costs: Costs, widths: Mapping[str, tuple[Iterable[int], Iterable[int]]]
+    module: nn.Module, costs: Costs, bit_widths: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 ) -> nn.Module:
+    """Return a copy of `module` with quantized layers.
+
+    Args:
+        bit_widths: candidates of the weight and of the input of each layer.
+    """
     copied = copy.deepcopy(module)
     for name, layer in quantizable_layers(copied).items():
-        kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
-        quantized: QuantLayer = kind.from_float(layer)
-        quantized.add_quantizers_(*map(tuple, widths[name]), signed=costs[name].signed)
+        quantized: QuantLayer = (
+            QuantConv2d.from_float(layer) if isinstance(layer, nn.Conv2d) else QuantLinear.from_float(layer)
+        )
+        weight_candidates, activation_candidates = bit_widths[name]
+        quantized.add_quantizers_(weight_candidates, activation_candidates, signed=costs[name].signed)
         if layer is copied:
             return quantized
         _replace_everywhere_(copied, layer, quantized)
@@ -202,5 +201,5 @@ def _replace_layers(
 
 def _replace_everywhere_(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new` wherever `old` is registered, under all of its names."""
-    for name in [name for name, found in module.named_modules(remove_duplicate=False) if found is old]:
+    for name in [name for name, child in module.named_modules(remove_duplicate=False) if child is old]:
         module.set_submodule(name, new)

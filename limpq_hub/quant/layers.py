@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,50 +12,25 @@ from torch import Tensor, nn
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.quantizer import LsqQuantizer
-
-
-@dataclass(frozen=True)
-class KeptWeight:
-    """A quantized weight and what it was made of.
-
-    Attributes:
-        sources: weight and step, detached: holding them keeps their memory from being given to other tensors.
-        versions: how often each had been written to.
-        bits: the active bit-width.
-        quantized: the weight on its grid.
-    """
-
-    sources: tuple[Tensor, Tensor]
-    versions: tuple[int, int]
-    bits: int | None
-    quantized: Tensor
-
-    @classmethod
-    def of(cls, weight: Tensor, step: Tensor, bits: int | None, quantized: Tensor) -> KeptWeight:
-        """Return the record of `quantized`, made of `weight` and `step` just now."""
-        return cls((weight.detach(), step.detach()), (weight._version, step._version), bits, quantized)
-
-    def is_of(self, weight: Tensor, step: Tensor, bits: int | None) -> bool:
-        """Return whether weight, step and bits are still those that the quantized weight was made of."""
-        held = tuple(source.data_ptr() for source in self.sources)
-        return (
-            self.bits == bits
-            and held == (weight.data_ptr(), step.data_ptr())
-            and self.versions == (weight._version, step._version)
-        )
+from limpq_hub.quant.weight_cache import CachedWeight
 
 
 class QuantLayer(nn.Module):
     """What the quantized layers share: a quantizer for the weight, one for the input, and the active bits.
 
-    In eval mode the quantized weight is computed once and kept until the weight, its step size or the bits change.
-    While gradients for the weight are wanted it is computed at every call.
+    In eval mode the quantized weight is computed once and cached, outside of the state dict, until the weight, its step
+    size or the bits change. While gradients for the weight are wanted it is computed at every call.
+
+    Attributes:
+        weight: [outputs, inputs, height, width] of a convolution, [outputs, inputs] of a linear layer; float.
+        weight_quantizer: signed, one step size per candidate bit-width.
+        activation_quantizer: of the input.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     weight_quantizer: LsqQuantizer
     activation_quantizer: LsqQuantizer
-    _kept: KeptWeight | None = None
+    _cached_weight: CachedWeight | None = None
 
     def add_quantizers_(
         self, weight_candidates: tuple[int, ...], activation_candidates: tuple[int, ...], *, signed: bool
@@ -63,6 +38,8 @@ class QuantLayer(nn.Module):
         """Give the layer its quantizers, with the weight steps at their initial values.
 
         Args:
+            weight_candidates: bit-widths of the weight, each in 2..8.
+            activation_candidates: bit-widths of the input, each in 2..8.
             signed: whether the input can be negative.
         """
         self.weight_quantizer = LsqQuantizer(weight_candidates, signed=True, per_sample=False)
@@ -81,13 +58,13 @@ class QuantLayer(nn.Module):
 
     def check_bits(self, bits: LayerBits) -> None:
         """Raise `PolicyError` unless the layer has a step size at `bits`."""
-        for what, width, quantizer in (
+        for kind, bit_width, quantizer in (
             ("weight", bits.weight, self.weight_quantizer),
             ("activation", bits.activation, self.activation_quantizer),
         ):
-            if width not in quantizer.candidates:
+            if bit_width not in quantizer.candidates:
                 candidates = ", ".join(map(str, quantizer.candidates))
-                raise PolicyError(f"{width} {what} bits cannot be set: the candidates are {candidates}")
+                raise PolicyError(f"{bit_width} {kind} bits cannot be set: the candidates are {candidates}")
 
     def set_bits_(self, bits: LayerBits | None) -> None:
         """Switch the layer to `bits`, or to float with None.
@@ -97,25 +74,25 @@ class QuantLayer(nn.Module):
         """
         if bits is not None:
             self.check_bits(bits)
-        self.weight_quantizer.bits = bits and bits.weight
-        self.activation_quantizer.bits = bits and bits.activation
+        self.weight_quantizer.bits = None if bits is None else bits.weight
+        self.activation_quantizer.bits = None if bits is None else bits.activation
 
     def quantized_weight(self) -> Tensor:
         """Return the weight on its grid, in the shape of the weight."""
         weight, step, bits = self.weight, self.weight_quantizer.step, self.weight_quantizer.bits
         wants_gradient = torch.is_grad_enabled() and (weight.requires_grad or step.requires_grad)
         if self.training or wants_gradient or weight.is_inference() or step.is_inference():
-            self._kept = None
+            self._cached_weight = None
             return self.weight_quantizer(weight)
-        if self._kept is None or not self._kept.is_of(weight, step, bits):
-            # Outside inference mode, so that the kept weight can later take part in autograd of the input.
+        if self._cached_weight is None or not self._cached_weight.is_current(weight, step, bits):
+            # Outside inference mode: a tensor made in it could not take part in a later autograd pass of the input.
             with torch.inference_mode(False), torch.no_grad():
-                self._kept = KeptWeight.of(weight, step, bits, self.weight_quantizer(weight))
-        return self._kept.quantized
+                self._cached_weight = CachedWeight.of(weight, step, bits, self.weight_quantizer(weight))
+        return self._cached_weight.quantized
 
     def train(self, mode: bool = True) -> QuantLayer:
-        """Set the mode, and forget the kept weight."""
-        self._kept = None
+        """Set train or eval mode, and empty the cache of the quantized weight."""
+        self._cached_weight = None
         return super().train(mode)
 
 
@@ -128,19 +105,20 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         quantized = cls(
             layer.in_channels,
             layer.out_channels,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
+            _pair(layer.kernel_size),
+            _pair(layer.stride),
+            layer.padding if isinstance(layer.padding, str) else _pair(layer.padding),
+            _pair(layer.dilation),
             layer.groups,
             layer.bias is not None,
             layer.padding_mode,
             device="meta",
         )
-        return _share_parameters(quantized, layer)
+        _share_parameters_(quantized, layer)
+        return quantized
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of the quantized input, [batch, channels, height, width]."""
+        """Return the convolution of the quantized `x`, both [batch, channels, height, width]."""
         return self._conv_forward(self.activation_quantizer(x), self.quantized_weight(), self.bias)
 
 
@@ -151,10 +129,11 @@ class QuantLinear(QuantLayer, nn.Linear):
     def from_float(cls, layer: nn.Linear) -> QuantLinear:
         """Return a quantized layer that shares the parameters of `layer`; it still needs `add_quantizers_`."""
         quantized = cls(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
-        return _share_parameters(quantized, layer)
+        _share_parameters_(quantized, layer)
+        return quantized
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the linear map of the quantized input, [batch, ..., features]."""
+        """Return the linear map of the quantized `x`, both [batch, ..., features]."""
         return nn.functional.linear(self.activation_quantizer(x), self.quantized_weight(), self.bias)
 
 
@@ -177,15 +156,16 @@ class SwitchableBatchNorm2d(nn.Module):
     @property
     def active(self) -> nn.BatchNorm2d:
         """The copy that runs."""
-        return self.copies[str(self.bits)]
+        # A ModuleDict does not tell the class of its modules.
+        return cast(nn.BatchNorm2d, self.copies[str(self.bits)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x` normalized by the active copy, [batch, channels, height, width]."""
+        """Return `x` normalized by the active copy, both [batch, channels, height, width]."""
         return self.active(x)
 
 
 def switching_norms(model: nn.Module) -> dict[str, str]:
-    """Return the layer whose weight bits switch each batch normalization of a supernet, by name of the latter."""
+    """Return, by the name of each switchable batch normalization, the layer whose weight bits choose its copy."""
     return {name: module.layer for name, module in model.named_modules() if isinstance(module, SwitchableBatchNorm2d)}
 
 
@@ -196,6 +176,12 @@ def quantized_layers(module: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
             yield name, layer
 
 
-def _share_parameters(quantized: nn.Module, layer: nn.Module) -> nn.Module:
-    quantized.weight, quantized.bias = layer.weight, layer.bias
-    return quantized.train(layer.training)
+def _pair(values: tuple[int, ...]) -> tuple[int, int]:
+    height, width = values
+    return height, width
+
+
+def _share_parameters_(quantized: QuantLayer, layer: nn.Conv2d | nn.Linear) -> None:
+    for name in ("weight", "bias"):
+        quantized.register_parameter(name, getattr(layer, name))
+    quantized.train(layer.training)

@@ -8,7 +8,7 @@ import numpy as np
 
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
-from limpq_hub.quant.quantizer import quantization_range
+from limpq_hub.quant.fake_quantization import quantization_range
 
 
 def pack(integers: np.ndarray, bits: int) -> np.ndarray:

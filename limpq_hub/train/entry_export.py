@@ -12,7 +12,8 @@ from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import DEFAULT_ALPHA
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_
-from limpq_hub.quant.convert import read_indicators, set_policy_
+from limpq_hub.quant.convert import set_policy_
+from limpq_hub.quant.learned_indicators import read_indicators
 from limpq_hub.train.measure.alpha import with_measured_alpha
 from limpq_hub.train.measure.curves import save_curves
 from limpq_hub.train.measure.divergence import Divergence

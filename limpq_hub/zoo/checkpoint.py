@@ -15,9 +15,9 @@ from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, read_policy
+from limpq_hub.quant.fake_quantization import quantize_to_integers
 from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.packing import pack, unpack
-from limpq_hub.quant.quantizer import quantize_to_integers
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes

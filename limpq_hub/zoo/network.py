@@ -13,7 +13,8 @@ from torch import nn
 from limpq_hub.errors import ArtifactFormatError, shown
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.jsonfile import check_shape
-from limpq_hub.quant.profile import measure_costs, quantizable_layers
+from limpq_hub.quant.profile import measure_costs
+from limpq_hub.quant.tracing import quantizable_layers
 
 _SHAPE = {
     "architecture": str,

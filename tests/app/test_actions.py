@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from _actions import agreement, compare, find_bits, look, short_names
+from _actions import agreement, classify, compare, find_bits, short_names
 from _policies import LEARNED, MOST_POLICY_BYTES, RIVALS, UPLOADED, choices_of, chosen_plan
 from _request import Request
 from _zoo import accuracy_of, entry_of, learned_plan, published_budgets, rival_policies, slider_range
@@ -45,8 +45,8 @@ def test_the_totals_stand_beside_uniform_at_the_same_budget_and_float(request_3g
     assert rows["BitOps , G"][0] == f"{search(MODEL, bitops='3G').bitops / 1e9:.2f}"
     bits = {layer.weight for name, layer in uniform.layers.items() if name not in ("conv1", "fc")}
     assert rows["Mean bits : weights"][1] == f"{bits.pop():.1f}"
-    published = {one.name: one.top1 for one in entry_of(MODEL).published}
-    assert rows["Top-1 , %"][0] == f"{published['3G']:.2f} fine-tuned"
+    top1 = {published.name: published.top1 for published in entry_of(MODEL).published}
+    assert rows["Top-1 , %"][0] == f"{top1['3G']:.2f} fine-tuned"
     assert rows["Top-1 , %"][3] == f"{entry_of(MODEL).metrics['float']['top1']:.2f}"
 
 
@@ -56,9 +56,9 @@ def test_the_front_is_that_of_the_package_with_the_policy_on_it(request_3g):
     assert traces["best objective, BitOps alone (Pareto front)"]["y"] == [plan.objective for plan in front]
     chosen = learned_plan(request_3g)
     assert (traces["your policy"]["x"], traces["your policy"]["y"]) == ([chosen.bitops / 1e9], [chosen.objective])
-    published = entry_of(MODEL).published
-    assert traces["top-1, fine-tuned"]["text"] == [one.name for one in published]
-    assert traces["top-1, fine-tuned"]["y"] == [one.top1 for one in published]
+    policies = entry_of(MODEL).published
+    assert traces["top-1, fine-tuned"]["text"] == [published.name for published in policies]
+    assert traces["top-1, fine-tuned"]["y"] == [published.top1 for published in policies]
 
 
 def test_the_download_is_the_policy(request_3g):
@@ -78,8 +78,8 @@ def test_every_published_policy_can_be_reached_with_the_slider():
     low, high = slider_range(MODEL)
     for name, budget in published_budgets(MODEL).items():
         assert low <= budget <= high
-        found = accuracy_of(Request(MODEL, budget), learned_plan(Request(MODEL, budget)).policy, searched=True)
-        assert found.weights == "fine-tuned", name
+        accuracy = accuracy_of(Request(MODEL, budget), learned_plan(Request(MODEL, budget)).policy, searched=True)
+        assert accuracy.weights == "fine-tuned", name
 
 
 def test_both_ends_of_the_slider_can_be_met():
@@ -99,26 +99,28 @@ def test_accuracy_between_measured_budgets_says_that_it_is_not_measured():
 
 
 @pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
-def test_a_picture_is_seen_as_by_the_networks_of_the_package(request_3g, networks, lion):
-    seen = look(str(lion), request_3g, UNIFORM, networks, silent)
-    assert [one.title for one in seen] == ["Float", "Your policy", "Uniform"]
-    assert [one.weights for one in seen] == ["float", "fine-tuned", "joint"]
+def test_a_picture_is_classified_as_by_the_networks_of_the_package(request_3g, networks, lion):
+    predictions = classify(str(lion), request_3g, UNIFORM, networks, silent)
+    assert [prediction.title for prediction in predictions] == ["Float", "Your policy", "Uniform"]
+    assert [prediction.weights for prediction in predictions] == ["float", "fine-tuned", "joint"]
     policies = [None, search(MODEL, bitops="3G").policy, rival_policies(request_3g)["uniform"]]
-    for one, policy in zip(seen[1:], policies[1:], strict=True):
+    for prediction, policy in zip(predictions[1:], policies[1:], strict=True):
         guesses = top_classes(load(MODEL, policy=policy), read_picture(lion))
-        assert list(one.classes.values()) == [guess.probability for guess in guesses]
-        assert list(one.classes) == [guess.name.split(",")[0] for guess in guesses]
-    assert next(iter(seen[0].classes)) == "lion"
-    assert seen[0].size_bytes == 4 * sum(cost.weights for cost in entry_of(MODEL).indicators.costs.values())
-    assert seen[1].file_bytes == next(one.disk_bytes for one in entry_of(MODEL).published if one.name == "3G")
-    same, shared = agreement(seen[0], seen[1])
+        assert list(prediction.classes.values()) == [guess.probability for guess in guesses]
+        assert list(prediction.classes) == [guess.name.split(",")[0] for guess in guesses]
+    assert next(iter(predictions[0].classes)) == "lion"
+    assert predictions[0].size_bytes == 4 * sum(cost.weights for cost in entry_of(MODEL).indicators.costs.values())
+    assert predictions[1].file_bytes == next(
+        published.disk_bytes for published in entry_of(MODEL).published if published.name == "3G"
+    )
+    same, shared = agreement(predictions[0], predictions[1])
     assert same
-    assert shared == len(set(seen[0].classes) & set(seen[1].classes))
+    assert shared == len(set(predictions[0].classes) & set(predictions[1].classes))
 
 
 def test_progress_is_told_and_never_goes_back(request_3g, networks, lion):
     told = []
-    look(str(lion), request_3g, UNIFORM, networks, lambda share, text: told.append((share, text)))
+    classify(str(lion), request_3g, UNIFORM, networks, lambda share, text: told.append((share, text)))
     assert [share for share, _ in told] == sorted(share for share, _ in told)
     assert [text for _, text in told][:2] == ["Starting torch, for the first picture only", "Reading the picture"]
     assert all(0 <= share <= 1 for share, _ in told)

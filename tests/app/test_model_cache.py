@@ -20,14 +20,14 @@ POLICIES = [search(MODEL, bitops=f"{budget}G").policy for budget in (2, 2.5, 3, 
 @pytest.fixture
 def loads(monkeypatch) -> list:
     """Each load, as the digest of its policy; loading gives an empty network at once."""
-    seen = []
+    digests = []
 
     def load(model, policy):
-        seen.append(policy and policy.digest())
+        digests.append(policy and policy.digest())
         return nn.Identity()
 
     monkeypatch.setattr(_model_cache, "_load", load)
-    return seen
+    return digests
 
 
 def test_a_network_is_loaded_once_for_all_visitors(loads):
@@ -38,10 +38,10 @@ def test_a_network_is_loaded_once_for_all_visitors(loads):
         return networks.get(MODEL, policy)
 
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(visit, POLICIES * 4))
+        networks_of_visitors = list(pool.map(visit, POLICIES * 4))
     assert sorted(loads) == sorted(policy.digest() for policy in POLICIES)
-    assert len({id(network) for network in found}) == len(POLICIES)
-    assert all(network is found[place % 4] for place, network in enumerate(found))
+    assert len({id(network) for network in networks_of_visitors}) == len(POLICIES)
+    assert all(network is networks_of_visitors[visit % 4] for visit, network in enumerate(networks_of_visitors))
 
 
 def test_the_network_that_was_not_used_for_longest_goes_first(loads):

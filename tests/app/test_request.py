@@ -67,6 +67,6 @@ def test_pins_that_fit_no_layer_and_sizes_that_nothing_meets_say_what_would():
 
 
 def test_a_request_of_bitops_alone_says_so():
-    assert Request(MODEL, 3.0, pins=" ").alone
-    assert not Request(MODEL, 3.0, megabytes=3.0).alone
-    assert not Request(MODEL, 3.0, alpha=1.0).alone
+    assert Request(MODEL, 3.0, pins=" ").bitops_alone
+    assert not Request(MODEL, 3.0, megabytes=3.0).bitops_alone
+    assert not Request(MODEL, 3.0, alpha=1.0).bitops_alone

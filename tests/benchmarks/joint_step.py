@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.compiled import use_compiled_quantizer_
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, set_policy_, to_supernet
+from limpq_hub.quant.fake_quantization import quantization_range
 from limpq_hub.quant.profile import profile_module
-from limpq_hub.quant.quantizer import LsqQuantizer, quantization_range
+from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.train.method.shared_stem import SharedStem
 

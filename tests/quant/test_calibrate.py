@@ -8,6 +8,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
+from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_, initialize_activation_steps_, recalibrate_batch_norm_
@@ -49,7 +50,6 @@ def test_initial_activation_steps_change_nothing_else(training, supernet, images
     after = state_of(supernet)
     differing = {name for name in after if after[name] != before[name]}
     assert differing == {f"{name}.activation_quantizer.step" for name, _ in quantized_layers(supernet)}
-    assert not any(layer.activation_quantizer.initializing for _, layer in quantized_layers(supernet))
 
 
 def test_initial_activation_steps_follow_the_formula_with_the_net_at_one_bit_width_at_a_time():
@@ -163,6 +163,15 @@ def test_step_calibration_changes_nothing_after_an_error_in_the_batches(at_polic
     before = state_of(at_policy)
     with pytest.raises(OSError, match=r"^disk gone$"):
         calibrate_steps_(at_policy, ["depthwise", "final"], broken())
+    assert state_of(at_policy) == before
+
+
+def test_a_layer_in_float_has_no_step_to_calibrate_and_nothing_is_run(at_policy, state_of):
+    at_policy.final.set_bits_(None)
+    before = state_of(at_policy)
+    message = r"^layer 'final' runs in float and has no step to calibrate; set a policy with bits for it$"
+    with pytest.raises(PolicyError, match=message):
+        calibrate_steps_(at_policy, ["project", "final"], iter(lambda: pytest.fail("a batch was read"), None))
     assert state_of(at_policy) == before
 
 

@@ -10,7 +10,8 @@ from torch._dynamo.utils import counters
 
 from limpq_hub.quant import compiled
 from limpq_hub.quant.compiled import CompiledFakeQuantize, use_compiled_quantizer_
-from limpq_hub.quant.quantizer import FakeQuantize, LsqQuantizer
+from limpq_hub.quant.fake_quantization import FakeQuantize
+from limpq_hub.quant.quantizer import LsqQuantizer
 
 GRIDS = [(-2, 1), (0, 3), (-8, 7), (0, 15), (-128, 127), (0, 255)]
 SHAPES = [(), (1,), (0, 3, 2, 2), (33,), (7, 9), (2, 5, 6), (2, 3, 4, 5), (1, 1, 4, 4), (2, 3, 1, 1)]

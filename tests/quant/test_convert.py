@@ -11,16 +11,9 @@ from torch import nn
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.convert import (
-    architecture_of,
-    read_indicators,
-    read_policy,
-    select_policy,
-    set_policy_,
-    to_quantized,
-    to_supernet,
-)
+from limpq_hub.quant.convert import architecture_of, read_policy, select_policy, set_policy_, to_quantized, to_supernet
 from limpq_hub.quant.layers import SwitchableBatchNorm2d, quantized_layers
+from limpq_hub.quant.learned_indicators import read_indicators
 from limpq_hub.quant.profile import profile_module
 
 CANDIDATES = (6, 4, 3, 2)

@@ -1,4 +1,4 @@
-"""Tests of the quantized layers against plain layers of separately quantized tensors, and of their kept weight."""
+"""Tests of the quantized layers against plain layers of separately quantized tensors, and of their cached weight."""
 
 import copy
 
@@ -194,7 +194,7 @@ def _train_and_write_data(layer: QuantConv2d) -> None:
         _train_and_write_data,
     ],
 )
-def test_kept_weight_is_refreshed_after(change, layer, x):
+def test_cached_weight_is_refreshed_after(change, layer, x):
     before = layer(x)
     change(layer)
     x = x.to(layer.weight.dtype)
@@ -208,7 +208,7 @@ def test_kept_weight_is_refreshed_after(change, layer, x):
 
 
 @pytest.mark.parametrize("how", ["parameter", "data"])
-def test_kept_weight_is_refreshed_when_a_new_weight_takes_the_memory_of_the_old_one(how, layer):
+def test_cached_weight_is_refreshed_when_a_new_weight_takes_the_memory_of_the_old_one(how, layer):
     for seed in range(100):  # the allocator reuses an address now and then
         layer.quantized_weight()
         for offset in (1000, 0):
@@ -221,7 +221,7 @@ def test_kept_weight_is_refreshed_when_a_new_weight_takes_the_memory_of_the_old_
         assert torch.equal(layer.quantized_weight(), on_grid(layer.weight, step, -8, 7))
 
 
-def test_kept_weight_is_not_part_of_the_state(layer, x):
+def test_cached_weight_is_not_part_of_the_state(layer, x):
     before = set(layer.state_dict())
     layer(x)
     assert set(layer.state_dict()) == before
@@ -236,7 +236,7 @@ def test_copied_layer_keeps_a_weight_of_its_own(layer, x):
     assert torch.equal(layer(x), before)
 
 
-def test_weight_kept_in_inference_mode_serves_autograd_of_the_input(layer, x, count_quantizations):
+def test_weight_cached_in_inference_mode_serves_autograd_of_the_input(layer, x, count_quantizations):
     with torch.inference_mode():
         expected = layer(x)
     x = x.clone().requires_grad_()

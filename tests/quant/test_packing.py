@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.quant.fake_quantization import fake_quantize, quantize_to_integers
 from limpq_hub.quant.packing import pack, packed_size, unpack
-from limpq_hub.quant.quantizer import fake_quantize, quantize_to_integers
 
 WIDTHS = range(2, 9)
 

@@ -14,7 +14,8 @@ from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
-from limpq_hub.quant.profile import measure_costs, probe_signs, profile_module, quantizable_layers, trace
+from limpq_hub.quant.profile import measure_costs, probe_signs, profile_module
+from limpq_hub.quant.tracing import quantizable_layers, trace
 
 GIGA = 10**9
 FIXED = LayerBits(8, 8)

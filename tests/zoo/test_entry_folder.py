@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save, save_file
 
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.quant.convert import read_indicators, select_policy, set_policy_
+from limpq_hub.quant.convert import select_policy, set_policy_
+from limpq_hub.quant.learned_indicators import read_indicators
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry
 from limpq_hub.zoo.folder import open_local_folder

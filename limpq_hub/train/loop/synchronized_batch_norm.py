@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.autograd import Function
 
 from limpq_hub.errors import TrainingError
-from limpq_hub.quant.quantizer import widened
+from limpq_hub.quant.fake_quantization import upcast_half
 
 
 @contextmanager
@@ -111,7 +111,7 @@ class _BatchNormOverAllProcesses(Function):
         momentum: float,
         eps: float,
     ) -> Tensor:
-        wide = widened(x)
+        wide = upcast_half(x)
         count = x.numel() // x.shape[1] * distributed.get_world_size()
         own_var, own_mean = torch.var_mean(wide, dim=(0, 2, 3), correction=0)
         moments = torch.stack([own_mean.double(), own_var.double() + own_mean.double() ** 2])

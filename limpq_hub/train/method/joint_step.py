@@ -14,7 +14,7 @@ from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import set_policy_
-from limpq_hub.quant.quantizer import widened
+from limpq_hub.quant.fake_quantization import upcast_half
 from limpq_hub.train.method.layer_outputs import LayerOutputs
 from limpq_hub.train.method.shared_stem import SharedStem
 
@@ -110,13 +110,13 @@ def classification_loss(
         teachers: logits [batch, classes] to learn from, or None, and their share of the loss, 0..1; the labels keep
             what is left.
     """
-    logits = widened(logits)
+    logits = upcast_half(logits)
     present = [(taught, share) for taught, share in teachers if taught is not None and share > 0]
     hard_share = 1 - sum(share for _, share in present)
     loss = hard_share * nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     for taught, share in present:
         soft = nn.functional.kl_div(
-            logits.log_softmax(-1), widened(taught).log_softmax(-1), log_target=True, reduction="batchmean"
+            logits.log_softmax(-1), upcast_half(taught).log_softmax(-1), log_target=True, reduction="batchmean"
         )
         loss = loss + share * soft
     return loss

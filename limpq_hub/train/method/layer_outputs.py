@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from limpq_hub.quant.fake_quantization import upcast_half
 from limpq_hub.quant.layers import quantized_layers
-from limpq_hub.quant.quantizer import widened
 
 
 class LayerOutputs:
@@ -49,4 +49,6 @@ class LayerOutputs:
             self._first = [output.detach() for output in outputs]
             return 0.0
         pairs = zip(outputs, self._first, strict=True)
-        return self.weight * sum(nn.functional.mse_loss(widened(output), widened(first)) for output, first in pairs)
+        return self.weight * sum(
+            nn.functional.mse_loss(upcast_half(output), upcast_half(first)) for output, first in pairs
+        )

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from limpq_hub.quant.fake_quantization import quantization_range
 from limpq_hub.quant.layers import QuantLayer, quantized_layers
-from limpq_hub.quant.quantizer import quantization_range
 
 _FIRST_EPOCH, _EPOCHS_BETWEEN = 5, 2
 _NEAR = 0.125  # of a step

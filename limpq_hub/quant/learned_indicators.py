@@ -1,0 +1,51 @@
+"""The learned step sizes of a supernet, read out as importance indicators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
+from limpq_hub.quant.convert import architecture_of
+from limpq_hub.quant.layers import quantized_layers
+from limpq_hub.quant.quantizer import LsqQuantizer
+
+
+def read_indicators(
+    supernet: nn.Module,
+    costs: Mapping[str, LayerCost],
+    *,
+    input_size: int,
+    num_classes: int,
+    alpha: float = DEFAULT_ALPHA,
+    provenance: Mapping[str, Any] | None = None,
+) -> Indicators:
+    """Return the learned step sizes of a jointly trained supernet as indicators.
+
+    Args:
+        costs: cost of each layer, from `profile_module` of the float network.
+        input_size: height and width in pixels.
+        num_classes: of the classifier.
+        alpha: factor of the weight steps in the objective of the search.
+        provenance: how the step sizes came about, as JSON holds it.
+    """
+    searched = {name: layer for name, layer in quantized_layers(supernet) if costs[name].fixed is None}
+    return Indicators(
+        model=architecture_of(supernet),
+        input_size=input_size,
+        num_classes=num_classes,
+        costs=costs,
+        weight_steps={name: _steps(layer.weight_quantizer) for name, layer in searched.items()},
+        activation_steps={name: _steps(layer.activation_quantizer) for name, layer in searched.items()},
+        alpha=alpha,
+        provenance=provenance or {},
+    )
+
+
+@torch.no_grad()
+def _steps(quantizer: LsqQuantizer) -> dict[int, float]:
+    return {bits: float(quantizer.step_of(bits)) for bits in quantizer.candidates}
