@@ -10,13 +10,15 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import typing
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pdoc
 
 ROOT = Path(__file__).parents[2]
-# The command line explains itself: `limpq --help`.
+# The command line explains itself (`limpq --help`), and `__main__` starts it.
 LEFT_OUT = ("limpq_hub.cli", "limpq_hub.__main__")
 # pdoc makes a link of every name it knows: one of ours that stands in backticks and is no link leads nowhere.
 DEAD_REFERENCE = re.compile(r"(?<!>)<code>(limpq_hub(?:\.\w+)+)(?:\(\))?</code>")
@@ -29,6 +31,9 @@ def main() -> int:
     for name in package.__all__:
         # pdoc reads the namespace of the package, which holds a public name only after its first use.
         setattr(package, name, getattr(package, name))
+    names = module_names()
+    for name in names:
+        resolve_named_tuples_(importlib.import_module(name))
     folder = ROOT / "out" / "reference"
     pdoc.render.configure(
         docformat="google",
@@ -39,7 +44,7 @@ def main() -> int:
         warnings.simplefilter("always")
         # A package with `__all__` hides its modules from pdoc, so each module is named; those without are found twice.
         warnings.filterwarnings("ignore", message="The module specification .* has already been added")
-        pdoc.pdoc(*module_names(), *(f"!{re.escape(name)}" for name in LEFT_OUT), output_directory=folder)
+        pdoc.pdoc(*names, output_directory=folder)
     pages = sorted(folder.rglob("*.html"))
     wrong = sorted({str(warning.message) for warning in caught})
     wrong += [
@@ -52,9 +57,20 @@ def main() -> int:
 
 
 def module_names() -> list[str]:
-    """Return the dotted name of every module of the package, a package before what is in it."""
+    """Return the dotted name of every module of the reference, a package before what is in it."""
     files = (path.relative_to(ROOT).with_suffix("") for path in (ROOT / "limpq_hub").rglob("*.py"))
-    return sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
+    names = (".".join(file.parts).removesuffix(".__init__") for file in files)
+    return sorted(name for name in names if not name.startswith(LEFT_OUT))
+
+
+def resolve_named_tuples_(module: ModuleType) -> None:
+    """Replace the names of types in the constructors of named tuples by the types.
+
+    Python makes these constructors in a namespace of their own, in which pdoc cannot look up the names.
+    """
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, tuple) and hasattr(value, "_fields"):
+            value.__new__.__annotations__ = typing.get_type_hints(value)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 ## The search
 
-The objective is a sum over the searched layers: the learned step size of the activations at their bits, plus alpha times
-that of the weights; lower is better. Bits that learned a smaller step than more bits did are left out
-(`Plan.excluded`). One option per layer within a budget is a multiple-choice knapsack, and `limpq_hub.plan.solver` solves
-it to a proven optimum, in milliseconds. Every answer is recounted in whole numbers against its limits. `Plan.way` says
-how it was found, `Plan.bound` is what no policy within the budget can go below.
+The objective is a sum over the searched layers: the learned step size of the activations at their bits, plus alpha
+times that of the weights; lower is better. Bits that learned a smaller step than more bits did are left out
+(`limpq_hub.Plan.excluded`). One option per layer within a budget is a multiple-choice knapsack, and
+`limpq_hub.plan.solver` solves it to a proven optimum, in milliseconds. Every answer is recounted in whole numbers
+against its limits. `limpq_hub.Plan.way` says how it was found, `limpq_hub.Plan.bound` is what no policy within the
+budget can go below.
 
 The proof is about the objective. How well the objective ranks policies was measured:
 `training/results/resnet18.tiny_imagenet/README.md`.

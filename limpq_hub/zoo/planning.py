@@ -54,7 +54,9 @@ def search(
     counting: Counting = "exact",
     time_limit_s: float = 10,
 ) -> Plan:
-    """Return the best policy within a budget, proven; in milliseconds, without torch and without images.
+    """Return the policy with the least sum of learned importance within a budget, proven optimal.
+
+    It takes milliseconds, and neither torch nor images. The guide to constraints and counting: `limpq_hub.plan`.
 
     Args:
         model: name of an entry ("resnet18", "local-dir:path", "hf-hub:owner/name", "hf-hub:owner/name@revision"; the
