@@ -2,11 +2,13 @@
 
 The pipeline, each arrow one public function:
 
-    float network --to_supernet--> joint training (training/indicators.py) --read_indicators--> indicators.json
+    float network --to_supernet--> joint training --read_indicators--> indicators.json
     indicators + budget --search--> Plan(policy, costs, proof)
     name + budget --load--> quantized timm network in eval mode, with `.limpq`
 
-`import limpq_hub`, `search` and the command line never import torch; `load` does.
+`import limpq_hub`, `search` and the command line never import torch; `load` does. The rooms, with a guide each:
+`limpq_hub.plan` decides the bits, `limpq_hub.quant` runs them, `limpq_hub.zoo` shares them (on a Hub:
+`limpq_hub.zoo.hub`), `limpq_hub.train` learns them, `limpq_hub.interop` reads and writes the files of other tools.
 """
 
 from __future__ import annotations

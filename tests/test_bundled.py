@@ -1,4 +1,4 @@
-"""The bundled ResNet-18: what the README promises of it, recounted with hooks and checked on real photographs."""
+"""The bundled ResNet-18: what is written of it, recounted with hooks and checked on real photographs."""
 
 import io
 import tarfile
@@ -21,11 +21,19 @@ from limpq_hub.zoo.catalog import BUNDLED, find_entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.loading import NotFineTunedWarning
 
+ROOT = Path(__file__).parents[1]
+FIRST_PAGE = ROOT / "README.md"
+RESULTS = ROOT / "training/results/resnet18.tiny_imagenet/README.md"
 VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "tiny-imagenet-val.tar.gz"
 IMAGES = 1000
 # Of a top-1 near 50 % on that many photographs, in points.
 STANDARD_ERROR = 100 * (0.5 * 0.5 / IMAGES) ** 0.5
 POLICIES = ("1.5G", "w3a3", "w4a4", "3G")
+
+
+def rows_of(document: Path) -> list[str]:
+    """Return the lines of the tables of a Markdown file."""
+    return [line for line in document.read_text().splitlines() if line.startswith("| ")]
 
 
 @pytest.fixture(scope="module")
@@ -167,32 +175,40 @@ def test_every_artifact_says_how_it_came_about():
         assert record["data"]["validation_images"] == 10_000
 
 
-def test_the_figures_in_the_readme_are_those_of_the_artifacts():
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    entry = find_entry("resnet18")
-    rows = [line for line in readme.splitlines() if line.startswith("| ")]
+@pytest.mark.parametrize("document", [FIRST_PAGE, RESULTS], ids=["first page", "results"])
+def test_the_figures_of_what_ships_are_those_of_the_artifacts(document):
+    entry, rows = find_entry("resnet18"), rows_of(document)
     assert any("float32" in row and f"{entry.summary()['float_top1']:.2f} %" in row for row in rows)
     for published in entry.published:
         assert any(published.name in row and f"{published.top1:.2f} %" in row for row in rows), published.name
+
+
+def test_the_figures_of_budgets_without_training_are_those_of_the_artifacts():
+    entry, rows = find_entry("resnet18"), rows_of(RESULTS)
     for record in (*entry.front(calibrated=False), *entry.front(calibrated=True)):
         bitops = f"{record['bitops'] / 1e9:.2f} G"
         assert any(bitops in row and f"{record['top1']:.2f} %" in row for row in rows), bitops
 
 
-def test_the_comparison_in_the_readme_is_the_one_that_was_measured():
-    root = Path(__file__).parents[1]
-    readme = (root / "README.md").read_text()
-    measured = read_json(root / "training/results/resnet18.tiny_imagenet/comparison.json")
-    for row in measured["comparison"]:
-        line = next(
-            line for line in readme.splitlines() if line.startswith(f"| {row['budget']} | {row['contender']} |")
-        )
+def test_the_comparison_in_the_results_is_the_one_that_was_measured():
+    measured, rows = read_json(RESULTS.with_name("comparison.json")), rows_of(RESULTS)
+    for policy in measured["comparison"]:
+        line = next(row for row in rows if row.startswith(f"| {policy['budget']} | {policy['contender']} |"))
         for stage in ("joint", "finetuned"):
-            assert f"{row[stage]['top1']:.2f} ± {row[stage]['top1_standard_error']:.2f}" in line
-            assert f"{row[stage]['kl']:.4f} ± {row[stage]['kl_standard_error']:.4f}" in line
-    for found in measured["correlation"].values():
-        assert f"{found['kl']:.2f}" in readme
-        assert f"{found['top1']:.2f}" in readme
+            assert f"{policy[stage]['top1']:.2f} ± {policy[stage]['top1_standard_error']:.2f}" in line
+            assert f"{policy[stage]['kl']:.4f} ± {policy[stage]['kl_standard_error']:.4f}" in line
+    for correlation in measured["correlation"].values():
+        assert f"{correlation['kl']:.2f}" in RESULTS.read_text()
+        assert f"{correlation['top1']:.2f}" in RESULTS.read_text()
+
+
+def test_the_first_page_shows_the_learned_policy_beside_both_uniform_ones_as_measured():
+    measured = read_json(RESULTS.with_name("comparison.json"))["comparison"]
+    top1 = {(policy["budget"], policy["contender"]): policy["finetuned"]["top1"] for policy in measured}
+    for budget in {budget for budget, _ in top1}:
+        row = next(row for row in rows_of(FIRST_PAGE) if row.startswith(f"| {budget} |"))
+        figures = [top1[budget, name] for name in ("learned", "uniform filled", "uniform, best split")]
+        assert row.endswith(f"| {' | '.join(f'{figure:.2f}' for figure in figures)} |"), budget
 
 
 def test_the_smallest_budget_that_an_error_states_works():

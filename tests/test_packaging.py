@@ -1,4 +1,4 @@
-"""What ships and what the README says of it: the wheel, the two commands, the picture of the layout."""
+"""What ships and what is written of it: the wheel, the test command, the picture of the layout."""
 
 import re
 import subprocess
@@ -27,11 +27,17 @@ def test_ci_runs_exactly_the_test_command_of_the_readme():
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_picture_of_the_layout_names_every_module():
-    picture = README.split("## Layout")[1].split("```")[1].split("\ntraining/")[0]
-    shown = set(re.findall(r"^ *(\w+\.py)\b", picture, re.MULTILINE))
-    modules = {path.name for path in (ROOT / "limpq_hub").rglob("*.py")} - {"__init__.py", "__main__.py"}
-    assert shown == modules
+def test_the_picture_of_the_layout_names_every_room_of_the_package_and_no_other():
+    contributing = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+    picture = contributing.split("## Layout")[1].split("```")[1]
+    folders: list[str] = []
+    drawn = set()
+    for indent, name in re.findall(r"^( *)(\w+)/ ", picture, re.MULTILINE):
+        folders = [*folders[: len(indent) // 2], name]
+        drawn.add("/".join(folders))
+    packages = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "limpq_hub").rglob("__init__.py")}
+    assert packages - drawn == set(), "not in the picture"
+    assert {folder for folder in drawn if not (ROOT / folder).is_dir()} == set(), "only in the picture"
 
 
 def test_only_the_agreed_names_stand_at_the_top():

@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="limpq", description=__doc__.splitlines()[0], allow_abbrev=False)
+    about = __doc__.splitlines()[0]
+    guides = "guides: python -m pydoc limpq_hub.plan (the search), limpq_hub.zoo.hub, limpq_hub.interop"
+    parser = argparse.ArgumentParser(prog="limpq", description=about, epilog=guides, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"limpq-hub {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

@@ -18,6 +18,7 @@ def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     pull.add_argument("--output", type=Path, help="copy the files to this folder as well")
 
     push = command("push", _push, "Publish an entry on the Hub: one commit with a card, tagged and read back.")
+    push.epilog = "what a repository holds, and what is checked: python -m pydoc limpq_hub.zoo.hub"
     push.add_argument("model", help=MODEL)
     push.add_argument("repository", help="owner/name, for example you/resnet18-limpq")
     push.add_argument("--private", action="store_true", help="create the repository as a private one")

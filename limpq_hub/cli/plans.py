@@ -32,6 +32,7 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands of this module."""
     search = command("search", _search, "Find the best bit-widths for a budget; needs no images and no GPU.")
     search.add_argument("model", help=MODEL_OR_FILE)
+    search.epilog = "what may be asked, and how costs are counted: python -m pydoc limpq_hub.plan"
     add_search_options(search)
     search.add_argument("--output", type=Path, help="write the policy to this file")
     search.add_argument(

@@ -1,1 +1,35 @@
-"""DECIDE the bits: budgets, costs, indicators, policies and the exact search. No torch, no network."""
+"""DECIDE the bits: budgets, costs, indicators, policies and the exact search. No torch, no network.
+
+## The search
+
+The objective is a sum over the searched layers: the learned step size of the activations at their bits, plus alpha
+times that of the weights; lower is better. Bits that learned a smaller step than more bits did are left out
+(`limpq_hub.Plan.excluded`). One option per layer within a budget is a multiple-choice knapsack, and
+`limpq_hub.plan.solver` solves it to a proven optimum, in milliseconds. Every answer is recounted in whole numbers
+against its limits. `limpq_hub.Plan.way` says how it was found, `limpq_hub.Plan.bound` is what no policy within the
+budget can go below.
+
+The proof is about the objective. How well the objective ranks policies was measured:
+`training/results/resnet18.tiny_imagenet/README.md`.
+
+## What may be asked
+
+- Constraints hold together: `bitops=`, `size=` or `compression=`, `activation_memory=` (the largest layer input), and
+  `latency=(table, limit)`, the table a dict or a CSV file with the columns `layer,weight_bits,activation_bits,time`.
+- `pin={"layer4.*": (4, 4)}`, `exclude=["layer1.*"]` (these keep their most bits), `tie=[["layer1.*"], ...]` (the same
+  bits for all of a group); `candidates=[2, 4, 6]` or `{"layer4.*": [4, 6]}`, `alpha=`. A pattern that matches nothing
+  is an error.
+- A budget that cannot be met is an error with the least one that can; where two constraints only conflict together,
+  with the least change of either.
+- Of policies that are equally good, the one with the least BitOps (or of what else is limited) is taken, then the one
+  with the fewest bits in the first layer by name; where PuLP solved it, any of them, always the same.
+
+In a shell: `limpq search resnet18 --bitops 2G --pin 'layer4.*=4,4'`.
+
+## How it counts
+
+- BitOps of a layer = MACs x weight bits x activation bits, from the real output sizes; G = 1e9. First and last layer
+  stay at 8/8 bits and are counted. `counting="limpq"` counts as the published script does.
+- `size` is that of all convolution and linear weights; MB = 1e6 bytes, MiB = 2**20. Step sizes, biases and BatchNorm
+  come on top: `limpq info` shows the real bytes of each file.
+"""

@@ -54,7 +54,9 @@ class BaselineOptions(Limits, Objective, total=False):
 
 
 def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchOptions]) -> Plan:
-    """Return the best policy within a budget, proven; in milliseconds, without torch and without images.
+    """Return the policy with the least sum of learned importance within a budget, proven optimal.
+
+    It takes milliseconds, and neither torch nor images. The guide to constraints and counting: `limpq_hub.plan`.
 
     Args:
         model: name of an entry ("resnet18", "local-dir:path", "hf-hub:owner/name", "hf-hub:owner/name@revision"; the
