@@ -12,7 +12,7 @@ from limpq_hub.plan import optimum
 from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, Latency
 from limpq_hub.plan.costs import Counting
-from limpq_hub.plan.frontier_search import ANY_BITOPS, pareto_front
+from limpq_hub.plan.frontier_search import ANY_BITOPS, search_frontier
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import Candidates
 from limpq_hub.plan.plan import Plan
@@ -128,7 +128,7 @@ def frontier(
         UnknownModelError: no model has this name.
     """
     budget = Budget(ANY_BITOPS, size, compression, activation_memory, latency)
-    return pareto_front(
+    return search_frontier(
         indicators_of(model),
         points,
         budget=budget,

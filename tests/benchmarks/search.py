@@ -29,7 +29,7 @@ from rich.table import Table
 from limpq_hub.errors import SearchError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import Counting, LayerCost, total_bitops
-from limpq_hub.plan.frontier_search import pareto_front
+from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
@@ -91,13 +91,13 @@ def rows_of(resnet50: Indicators, time_limit_s: float) -> dict[str, Row]:
             "<= 10 ms, 15x",
         ),
         f"ResNet-50, front of {POINTS}, one row": Row(
-            lambda: pareto_front(resnet50, POINTS),
+            lambda: search_frontier(resnet50, POINTS),
             lambda: plain_front(resnet50, None, time_limit_s),
             "<= 100 ms",
             slow=True,
         ),
         f"ResNet-50, front of {POINTS}, two rows": Row(
-            lambda: pareto_front(resnet50, POINTS, budget=Budget(bitops="1T", compression=COMPRESSION)),
+            lambda: search_frontier(resnet50, POINTS, budget=Budget(bitops="1T", compression=COMPRESSION)),
             lambda: plain_front(resnet50, size_bits, time_limit_s),
             "<= 500 ms",
             slow=True,

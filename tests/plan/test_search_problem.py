@@ -30,7 +30,7 @@ def test_each_option_of_each_unit_has_its_cost_and_its_coefficients(two):
     assert pairs == [[(2, 2), (2, 3), (3, 2), (3, 3)], [(2, 4), (4, 4)], [(8, 8)]]
     # Activation step + 2 x weight step; the fixed layer loses nothing.
     assert question.programme.costs == [[2.5, 2.0, 2.0, 1.5], [1.125, 0.625], [0.0]]
-    bitops, size = question.programme.rows
+    bitops, size = question.programme.constraints
     assert (bitops.constraint, bitops.limit, size.constraint, size.limit) == ("bitops", 5000, "size", 240)
     assert bitops.coefficients == ((400, 600, 600, 900), (80, 160), (64,))
     assert size.coefficients == ((32, 32, 48, 48), (16, 32), (192,))
@@ -43,7 +43,7 @@ def test_the_layers_of_a_tie_are_one_unit_that_loses_and_takes_what_all_of_them_
     # A unit ranks by the first of its names.
     assert [set(unit.layers) for unit in question.units] == [{"z", "a"}, {"m"}]
     assert question.programme.costs == [[1.25, 0.75], [0.625, 0.375]]
-    assert question.programme.rows[0].coefficients == ((88, 176), (800, 1600))
+    assert question.programme.constraints[0].coefficients == ((88, 176), (800, 1600))
 
 
 def test_alpha_is_that_of_the_indicators_unless_it_is_given(two):

@@ -201,7 +201,7 @@ def test_the_frontier_goes_from_the_fewest_to_the_most_bits_and_each_plan_is_the
 
 def test_the_frontier_has_a_hundred_budgets_unless_told_otherwise(tiny, monkeypatch):
     asked = []
-    monkeypatch.setattr("limpq_hub.zoo.planning.pareto_front", lambda *given, **more: asked.append((given, more)))
+    monkeypatch.setattr("limpq_hub.zoo.planning.search_frontier", lambda *given, **more: asked.append((given, more)))
     limpq_hub.frontier(tiny.indicators)
     given = {
         "alpha": 0.5,
