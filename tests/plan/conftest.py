@@ -117,12 +117,12 @@ def random_network(network) -> Callable[..., Indicators]:
         layers: int = 4,
         candidates: Sequence[int] = (2, 3, 4),
         largest: int = 10**6,
-        unit: int = 1,
+        multiple_of: int = 1,
     ) -> Indicators:
         names = [f"layer{index}" for index in range(layers)]
 
         def counts() -> dict[str, int]:
-            return {name: unit * rng.randint(1, largest) for name in [*names, "head"]}
+            return {name: multiple_of * rng.randint(1, largest) for name in [*names, "head"]}
 
         def steps() -> dict[str, dict[int, float]]:
             drawn = {name: sorted((rng.lognormvariate(-4, 1) for _ in candidates), reverse=True) for name in names}
@@ -180,8 +180,8 @@ def drawn_network(random_network, every_policy) -> Callable[..., Drawn]:
 
     def draw(rng: random.Random, sizes: Sequence[tuple[int, int]]) -> Drawn:
         layers, candidates = rng.choice([(3, (2, 3, 4, 5)), (4, (2, 3, 4)), (4, (2, 4, 6)), (5, (3, 5))])
-        largest, unit = rng.choice(sizes)
-        indicators = random_network(rng, layers=layers, candidates=candidates, largest=largest, unit=unit)
+        largest, multiple_of = rng.choice(sizes)
+        indicators = random_network(rng, layers=layers, candidates=candidates, largest=largest, multiple_of=multiple_of)
         pairs = [(weight, activation) for weight in candidates for activation in candidates]
         table = {f"layer{index}": {bits: rng.randint(0, largest) for bits in pairs} for index in range(layers)}
         outcomes = every_policy(indicators, table)

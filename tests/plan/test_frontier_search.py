@@ -53,8 +53,8 @@ def test_a_frontier_of_two_layers_solved_by_hand(network):
     indicators = network(steps, {"a": {4: 0.01}, "b": {4: 0.02}}, macs={"a": 3, "b": 1}, alpha=1.0)
     # BitOps: "a" at 2 bits 24, at 4 bits 48; "b" at 2 bits 8, at 4 bits 16. (4, 2) at 56 loses more than (2, 4) at 40.
     expected = [(32, 1.43), (40, 0.73), (64, 0.33)]
-    found = [(plan.bitops, plan.objective) for plan in search_frontier(indicators, 5)]  # at 32, 40, 48, 56 and 64
-    assert found == [(bitops, pytest.approx(objective)) for bitops, objective in expected]
+    points = [(plan.bitops, plan.objective) for plan in search_frontier(indicators, 5)]  # at 32, 40, 48, 56 and 64
+    assert points == [(bitops, pytest.approx(objective)) for bitops, objective in expected]
     # Budgets at 32, 48 and 64: the plan found within 48 costs 40.
     assert [plan.bitops for plan in search_frontier(indicators, 3)] == [32, 40, 64]
     assert [plan.bitops for plan in search_frontier(indicators, 2)] == [32, 64]

@@ -80,8 +80,8 @@ def exact_objective(indicators, policy):
     )
 
 
-def taken_by(drawn, policy):
-    """Return what a policy takes of each constraint, counted from its bits."""
+def used_by(drawn, policy):
+    """Return what a policy uses of each constraint, counted from its bits."""
     layers = policy.layers.items()
     costs = drawn.indicators.costs
     return {
@@ -99,10 +99,10 @@ def check_exactly(drawn, limits, best):
             search(drawn.indicators, budget)
         return
     plan = search(drawn.indicators, budget)
-    taken = taken_by(drawn, plan.policy)
-    assert all(taken[kind] <= limit for kind, limit in limits.items()), "over budget"
+    used = used_by(drawn, plan.policy)
+    assert all(used[kind] <= limit for kind, limit in limits.items()), "over budget"
     assert exact_objective(drawn.indicators, plan.policy) == best, "not the best"
-    assert (plan.bitops, plan.size_bytes, plan.optimal) == (taken["bitops"], taken["size"], True)
+    assert (plan.bitops, plan.size_bytes, plan.optimal) == (used["bitops"], used["size"], True)
     assert plan.objective == plan.bound == pytest.approx(best / 2**1074)
 
 
@@ -158,15 +158,15 @@ def check_at_many_budgets(indicators, budgets, macs):
         macs: operations of all searched layers, divided by their greatest common divisor.
     """
     searched = list(indicators.weight_steps)
-    unit = math.gcd(*(indicators.costs[name].macs for name in searched))
+    divisor = math.gcd(*(indicators.costs[name].macs for name in searched))
     fixed = sum(
         cost.macs * cost.fixed.weight * cost.fixed.activation for cost in indicators.costs.values() if cost.fixed
     )
-    assert sum(indicators.costs[name].macs // unit for name in searched) == macs
+    assert sum(indicators.costs[name].macs // divisor for name in searched) == macs
     options = [
         [
             (
-                indicators.costs[name].macs // unit * weight * activation,
+                indicators.costs[name].macs // divisor * weight * activation,
                 activation_step + indicators.alpha * weight_step,
             )
             for weight, weight_step in learned(indicators.weight_steps[name]).items()
@@ -178,14 +178,14 @@ def check_at_many_budgets(indicators, budgets, macs):
     least, most = (sum(map(which, costs)) for which in (min, max))
     frontier = exact_frontier(costs, objectives, most)
     rng = random.Random(0)
-    found = set()
-    for units in (least, most, *(rng.randint(least, most) for _ in range(budgets - 2))):
-        plan = search(indicators, Budget(bitops=fixed + units * unit + rng.randrange(unit)))
+    different = set()
+    for macs_bits in (least, most, *(rng.randint(least, most) for _ in range(budgets - 2))):
+        plan = search(indicators, Budget(bitops=fixed + macs_bits * divisor + rng.randrange(divisor)))
         # Sums of up to 53 floats of about 1, in another order.
-        assert plan.objective == pytest.approx(frontier[units], rel=0, abs=1e-12)
-        assert plan.bitops <= fixed + units * unit
-        found.add(plan.objective)
-    return len(found)
+        assert plan.objective == pytest.approx(frontier[macs_bits], rel=0, abs=1e-12)
+        assert plan.bitops <= fixed + macs_bits * divisor
+        different.add(plan.objective)
+    return len(different)
 
 
 @pytest.fixture
@@ -336,10 +336,10 @@ def test_the_same_search_gives_the_same_policy_in_every_process_also_among_equal
     assert second == first
 
 
-@pytest.mark.parametrize(("largest", "unit"), [(9, 1), (10**9, 1), (40, 147_456)])
-def test_steps_in_another_unit_give_the_same_policy(drawn_network, largest, unit):
+@pytest.mark.parametrize(("largest", "multiple_of"), [(9, 1), (10**9, 1), (40, 147_456)])
+def test_steps_in_another_unit_give_the_same_policy(drawn_network, largest, multiple_of):
     for seed in range(12):
-        drawn = drawn_network(random.Random(seed), [(largest, unit)])
+        drawn = drawn_network(random.Random(seed), [(largest, multiple_of)])
         kinds = KINDS[1 + seed % 2][seed % 3]
         budget = drawn.budget({kind: int(drawn.values[kind][drawn.target]) for kind in kinds})
         plan = search(drawn.indicators, budget)

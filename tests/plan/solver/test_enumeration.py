@@ -132,8 +132,8 @@ def test_one_group_takes_its_cheapest_option_within_the_limits(programme):
 
 
 def test_groups_with_one_option_each_leave_nothing_to_choose(programme):
-    found = cheapest(programme([[7], [8], [9]], [[[1], [2], [3]]], [6]).scaled())
-    assert (options_of(found), found.gap) == ([0, 0, 0], 0.0)
+    best = cheapest(programme([[7], [8], [9]], [[[1], [2], [3]]], [6]).scaled())
+    assert (options_of(best), best.gap) == ([0, 0, 0], 0.0)
 
 
 def test_a_group_without_an_affordable_option_leaves_no_choice(programme):
@@ -152,18 +152,18 @@ def test_limits_that_hold_one_by_one_but_not_together_leave_no_choice(programme)
 def test_the_gap_is_what_the_choice_costs_above_the_bound(programme):
     # Two groups save 10 for 4 of the limit each, and 6 are allowed: no choice saves more than 10, a mixture saves 15.
     scaled = programme([[10, 0], [10, 0], [0, 0]], [[[0, 4], [0, 4], [0, 1]]], [6]).scaled()
-    found = cheapest(scaled)
-    assert (options_of(found), found.gap) == ([0, 1, 0], scaled.costs.max() / 2)
+    best = cheapest(scaled)
+    assert (options_of(best), best.gap) == ([0, 1, 0], scaled.costs.max() / 2)
 
 
 def test_where_the_search_begins_changes_no_answer(random_programme):
     rng = random.Random(3)
     for _ in range(200):
         scaled = random_programme(rng, rng.choice((1, 2))).scaled()
-        found = cheapest(scaled)
+        best = cheapest(scaled)
         highest = float(np.where(np.isfinite(scaled.costs), scaled.costs, 0).max(1).sum())
-        for gap in (1e-9, 1.0, 1e-6 * highest, found.gap if found else 1.0, 2 * highest + 1):
-            assert options_of(cheapest(scaled, first_gap=gap)) == options_of(found)
+        for gap in (1e-9, 1.0, 1e-6 * highest, best.gap if best else 1.0, 2 * highest + 1):
+            assert options_of(cheapest(scaled, first_gap=gap)) == options_of(best)
 
 
 def test_when_the_time_is_over_it_gives_up(programme):
@@ -201,9 +201,9 @@ def test_a_real_number_of_layers_of_repeated_shapes_is_searched_with_two_constra
     choice = options_of(cheapest(drawn.scaled(), time.monotonic() + 60))
     for constraint in drawn.constraints:
         assert constraint.total(choice) <= constraint.limit
-    for one, other in itertools.combinations(range(len(shapes)), 2):
+    for first_group, second_group in itertools.combinations(range(len(shapes)), 2):
         for here, there in itertools.product(range(len(bits)), repeat=2):
-            changed = {one: here, other: there}
+            changed = {first_group: here, second_group: there}
             gained = sum(costs[group][option] - costs[group][choice[group]] for group, option in changed.items())
             if gained < 0:
                 more = [

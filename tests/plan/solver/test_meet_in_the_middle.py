@@ -19,14 +19,14 @@ def drawn_states(rng, constraints, count):
     return States(sums, costs, reduced_costs, ((np.zeros(count, np.int64), np.arange(count)),))
 
 
-def gap_of(first, second, one, other, limits, prices):
+def gap_of(first, second, left, right, limits, prices):
     """Return what two states lose against the bound, or infinity where they exceed the limits."""
-    slack = [limits[index] - first.sums[index, one] - second.sums[index, other] for index in range(len(limits))]
+    slack = [limits[index] - first.sums[index, left] - second.sums[index, right] for index in range(len(limits))]
     if min(slack) < 0:
         return float("inf")
     return (
-        first.reduced_costs[one]
-        + second.reduced_costs[other]
+        first.reduced_costs[left]
+        + second.reduced_costs[right]
         + sum(price * left for price, left in zip(prices, slack, strict=True))
     )
 

@@ -104,7 +104,7 @@ def test_the_bound_is_that_of_linear_programming_also_of_many_groups(programme, 
     for _ in range(8):
         costs = [sorted((rng.randint(0, 10**6) for _ in range(9)), reverse=True) for _ in range(60)]
         drawn = [[sorted(rng.randint(0, 10**4) for _ in range(9)) for _ in range(60)] for _ in range(constraints)]
-        limits = [int(rng.uniform(0.3, 0.5) * sum(map(max, row))) for row in drawn]
+        limits = [int(rng.uniform(0.3, 0.5) * sum(map(max, table))) for table in drawn]
         scaled = programme(costs, drawn, limits).scaled()
         bound = exact_bound(scaled, best_prices(scaled, highest_of(scaled)))
         assert float(bound) == pytest.approx(relaxed_optimum(scaled), rel=0, abs=1e-6 * highest_of(scaled))

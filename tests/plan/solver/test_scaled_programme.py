@@ -49,8 +49,8 @@ def test_costs_are_scaled_by_a_power_of_two_to_sums_just_below_2_to_the_50(scale
         made = scaled(costs, [], [])
         steepest = sum(Fraction(max(of_group)) for of_group in costs)
         (scale,) = [Fraction(2) ** power for power in range(99) if 2**49 <= steepest * 2**power < 2**50]
-        for of_group, found in zip(costs, made.costs.tolist(), strict=True):
-            assert found == [round(Fraction(cost) * scale) for cost in of_group]
+        for of_group, scaled_costs in zip(costs, made.costs.tolist(), strict=True):
+            assert scaled_costs == [round(Fraction(cost) * scale) for cost in of_group]
 
 
 @pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e-30, 1.0, 1e30, 1e300, 1e307])
@@ -66,13 +66,13 @@ def test_sums_of_the_largest_numbers_that_are_taken_are_exact(scaled):
         tables = [[[rng.randrange(2**49) for _ in range(4)] for _ in range(8)] for _ in range(2)]
         costs = [[rng.random() for _ in range(4)] for _ in range(8)]
         made = scaled(costs, tables, [2**52, 2**52])
-        picked = [rng.randrange(4) for _ in range(8)]
+        choice = [rng.randrange(4) for _ in range(8)]
         for index, table in enumerate(tables):
-            exact = sum(of_group[option] for of_group, option in zip(table, picked, strict=True))
-            found = made.coefficients[index, range(8), picked].sum()
-            assert int(found) * made.divisors[index] + made.offsets[index] == exact
-        whole = sum(int(made.costs[group, option]) for group, option in enumerate(picked))
-        assert int(made.costs[range(8), picked].sum()) == whole
+            exact = sum(of_group[option] for of_group, option in zip(table, choice, strict=True))
+            total = made.coefficients[index, range(8), choice].sum()
+            assert int(total) * made.divisors[index] + made.offsets[index] == exact
+        whole = sum(int(made.costs[group, option]) for group, option in enumerate(choice))
+        assert int(made.costs[range(8), choice].sum()) == whole
 
 
 def test_constraints_that_floats_cannot_add_up_exactly_are_not_scaled(scaled):
