@@ -33,7 +33,7 @@ TERMS = {
     "step": "The distance between neighbouring values that a short number can take. Each layer learned one for each "
     "number of bits.",
     "method": "How the optimum was proven: through all choices that can matter (enumeration, dynamic programme) or by "
-    "an integer solver (CBC, HiGHS). Each is exact.",
+    "an integer solver (HiGHS). Each is exact.",
     "alpha": "How much the step sizes of weights count beside those of activations.",
     "pins": "Bits that you give to some layers yourself; the search decides the others.",
     "Pareto front": "The best policy at each budget: none below it is possible.",

@@ -23,7 +23,7 @@ from limpq_hub.plan.sensitivity import by_weight_errors, weight_errors
 
 Fits = Callable[[Policy], bool]
 Kind = Literal["weight", "activation"]
-Raise = tuple[str, tuple[Kind, ...]]  # a layer, and what of it is raised together
+LayerKinds = tuple[str, tuple[Kind, ...]]  # a layer, and what of it is raised together
 _KINDS: tuple[Kind, Kind] = ("weight", "activation")
 
 
@@ -52,23 +52,24 @@ def policies_to_compare(
     """
     search(indicators, budget, alpha=alpha, counting=counting)  # where nothing fits, it says what would
     fits = fits_of(indicators, budget, counting)
-    found = {}
+    policies = {}
     try:
-        found["uniform"] = uniform_largest(indicators, fits)
-        found["uniform filled"] = uniform_filled(indicators, fits)
+        policies["uniform"] = uniform_largest(indicators, fits)
+        policies["uniform filled"] = uniform_filled(indicators, fits)
     except PolicyError:  # only uneven bits fit, or layers learned none in common
         pass
     if fits(indicators.fewest_bits()):
-        found["random"] = random_policy(indicators, fits, seed)
-    others = {"reversed": reversed_importance(indicators)}
-    if weights is not None and "uniform" in found:
-        activation = next(found["uniform"].layers[name].activation for name in indicators.activation_steps)
-        others["sensitivity"] = by_weight_errors(indicators, weight_errors(weights, indicators), activation)
-    for name, other in others.items():
-        with suppress(BudgetError, InfeasibleBudgetError):  # other outliers, so other bits to choose from
-            chosen = {} if name == "sensitivity" else {"alpha": alpha}
-            found[name] = search(other, budget, counting=counting, **chosen).policy
-    return found
+        policies["random"] = random_policy(indicators, fits, seed)
+    # Other importances have other outliers, so other bits to choose from: maybe none within the budget.
+    with suppress(BudgetError, InfeasibleBudgetError):
+        reverse = reversed_importance(indicators)
+        policies["reversed"] = search(reverse, budget, alpha=alpha, counting=counting).policy
+    if weights is not None and "uniform" in policies:
+        activation = next(policies["uniform"].layers[name].activation for name in indicators.activation_steps)
+        sensitivity = by_weight_errors(indicators, weight_errors(weights, indicators), activation)
+        with suppress(BudgetError, InfeasibleBudgetError):
+            policies["sensitivity"] = search(sensitivity, budget, counting=counting).policy
+    return policies
 
 
 def uniform_largest(indicators: Indicators, fits: Fits) -> Policy:
@@ -131,21 +132,23 @@ def random_policy(indicators: Indicators, fits: Fits, seed: int) -> Policy:
     """
     if not fits(indicators.fewest_bits()):
         raise PolicyError(_NONE_FITS)
-    kept, _ = indicators.without_outliers()
+    learned, _ = indicators.without_outliers()
     draw = random.Random(f"policy {seed}")
-    choices = [(name, (kind,)) for name in kept.weight_steps for kind in _KINDS]
+    choices: list[LayerKinds] = [(name, (kind,)) for name in learned.weight_steps for kind in _KINDS]
     layers = {
         name: cost.fixed
-        or LayerBits(draw.choice(sorted(kept.weight_steps[name])), draw.choice(sorted(kept.activation_steps[name])))
-        for name, cost in kept.costs.items()
+        or LayerBits(
+            draw.choice(sorted(learned.weight_steps[name])), draw.choice(sorted(learned.activation_steps[name]))
+        )
+        for name, cost in learned.costs.items()
     }
-    policy = Policy(kept.model, layers, kept.input_size)
+    policy = Policy(learned.model, layers, learned.input_size)
     while not fits(policy):
-        policy = _moved(kept, policy, *draw.choice(choices), by=-1) or policy
-    before = None
-    while policy != before:
-        before = policy
-        policy = _raised(kept, policy, draw.sample(choices, len(choices)), fits)
+        policy = _moved(learned, policy, *draw.choice(choices), by=-1) or policy
+    policy_before = None
+    while policy != policy_before:
+        policy_before = policy
+        policy = _raised(learned, policy, draw.sample(choices, len(choices)), fits)
     return policy
 
 
@@ -173,18 +176,18 @@ def _uniform(indicators: Indicators, weight: int, activation: int) -> Policy:
 
 def _shared(*steps: Steps) -> list[int]:
     """Return the bit-widths that every layer learned, most bits first."""
-    learned = [set(of_layer) for of_kind in steps for of_layer in of_kind.values()]
-    shared = set.intersection(*learned) if learned else set()
+    bit_widths = [set(of_layer) for of_kind in steps for of_layer in of_kind.values()]
+    shared = set.intersection(*bit_widths) if bit_widths else set()
     if not shared:
         raise PolicyError("the layers learned no bit-width in common, so no policy has equal bits; use random_policy")
     return sorted(shared, reverse=True)
 
 
-def _is_larger(one: LayerBits, other: LayerBits) -> bool:
-    return one != other and one.weight >= other.weight and one.activation >= other.activation
+def _is_larger(bits: LayerBits, other: LayerBits) -> bool:
+    return bits != other and bits.weight >= other.weight and bits.activation >= other.activation
 
 
-def _raised(indicators: Indicators, policy: Policy, order: Iterable[Raise], fits: Fits) -> Policy:
+def _raised(indicators: Indicators, policy: Policy, order: Iterable[LayerKinds], fits: Fits) -> Policy:
     """Return `policy` with each of `order` raised by one candidate, one after the other, where the result fits."""
     for name, kinds in order:
         higher = _moved(indicators, policy, name, kinds, by=1)

@@ -16,6 +16,9 @@ from limpq_hub.plan.quantities import format_bitops, format_size
 if TYPE_CHECKING:
     from rich.table import Table
 
+Kind = Literal["weight", "activation"]
+_KINDS: tuple[Kind, Kind] = ("weight", "activation")
+
 
 @dataclass(frozen=True)
 class Raise:
@@ -30,7 +33,7 @@ class Raise:
     """
 
     layer: str
-    kind: Literal["weight", "activation"]
+    kind: Kind
     bits: int
     gained: float
     bitops: int
@@ -66,7 +69,7 @@ class Explanation:
         return {
             "plan": self.plan.to_json(),
             "uniform": self.uniform and self.uniform.to_json(),
-            "raises": [vars(one) for one in self.raises],
+            "raises": [vars(single_raise) for single_raise in self.raises],
         }
 
     def tables(self, most: int = 12) -> list[Table]:
@@ -88,13 +91,13 @@ class Explanation:
         table = Table(title="What one more bit would cost, the most gained per BitOp first", min_width=60)
         for heading in ("layer", "raise", "objective falls by", "BitOps", "weights"):
             table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right")
-        for one in self.raises[:most]:
+        for single_raise in self.raises[:most]:
             table.add_row(
-                escape(one.layer) + (f" and {len(one.tied)} tied" if one.tied else ""),
-                f"{one.kind} to {one.bits}",
-                f"{one.gained:.6f}",
-                f"+{format_bitops(one.bitops)}",
-                f"+{format_size(round(one.size_bytes))}" if one.size_bytes else "",
+                escape(single_raise.layer) + (f" and {len(single_raise.tied)} tied" if single_raise.tied else ""),
+                f"{single_raise.kind} to {single_raise.bits}",
+                f"{single_raise.gained:.6f}",
+                f"+{format_bitops(single_raise.bitops)}",
+                f"+{format_size(round(single_raise.size_bytes))}" if single_raise.size_bytes else "",
             )
         return [*tables, table]
 
@@ -110,14 +113,14 @@ def explain(indicators: Indicators, plan: Plan, *, uniform: Policy | None = None
     costs, model = indicators.costs, indicators.model
     equal = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
     below = [policy for policy in equal if _is_no_larger(policy, plan)]
-    kept, _ = indicators.without_outliers()
+    without_outliers, _ = indicators.without_outliers()
     raises = [
-        _raise(indicators, plan, unit, kind)
-        for unit in group_layers(kept, learned=indicators.candidates, **choices)
-        for kind in ("weight", "activation")
+        _raise(indicators, plan, group, kind)
+        for group in group_layers(without_outliers, learned=indicators.candidates, **choices)
+        for kind in _KINDS
     ]
-    known = sorted(filter(None, raises), key=lambda one: -one.gained / one.bitops)
-    return Explanation(plan, uniform or (below[0] if below else None), tuple(known))
+    best_first = sorted(filter(None, raises), key=lambda single_raise: -single_raise.gained / single_raise.bitops)
+    return Explanation(plan, uniform or (below[0] if below else None), tuple(best_first))
 
 
 def _is_no_larger(policy: Policy, plan: Plan) -> bool:
@@ -126,23 +129,23 @@ def _is_no_larger(policy: Policy, plan: Plan) -> bool:
     return within_bitops and total_size_bits(plan.costs, policy) <= total_size_bits(plan.costs, plan.policy)
 
 
-def _raise(indicators: Indicators, plan: Plan, unit: LayerGroup, kind: Literal["weight", "activation"]) -> Raise | None:
+def _raise(indicators: Indicators, plan: Plan, group: LayerGroup, kind: Kind) -> Raise | None:
     """Return the raise to the next bits that a search may choose, or None if there are no more."""
-    bits = plan.policy.layers[unit.layers[0]]
-    higher = [replace(bits, **{kind: getattr(option, kind)}) for option in unit.options]
-    higher = [option for option in higher if option > bits and option in unit.options]
+    bits = plan.policy.layers[group.layers[0]]
+    higher = [replace(bits, **{kind: getattr(option, kind)}) for option in group.options]
+    higher = [option for option in higher if option > bits and option in group.options]
     if not higher:
         return None
     raised = min(higher)
-    costs = [indicators.costs[name] for name in unit.layers]
+    costs = [indicators.costs[name] for name in group.layers]
     return Raise(
-        layer=unit.layers[0],
-        tied=unit.layers[1:],
+        layer=group.layers[0],
+        tied=group.layers[1:],
         kind=kind,
         bits=getattr(raised, kind),
         gained=sum(
             indicators.importance(name, bits, plan.alpha) - indicators.importance(name, raised, plan.alpha)
-            for name in unit.layers
+            for name in group.layers
         ),
         bitops=sum(cost.bitops(raised, plan.counting) - cost.bitops(bits, plan.counting) for cost in costs),
         size_bytes=sum(cost.size_bits(raised) - cost.size_bits(bits) for cost in costs) / 8,

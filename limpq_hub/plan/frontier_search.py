@@ -1,4 +1,4 @@
-"""The Pareto front: the best policy at each of many budgets, from the least to the most BitOps."""
+"""The frontier: the best policy at each of many budgets, from the least to the most BitOps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from limpq_hub.plan.search_problem import SearchProblem, check_time_limit
 ANY_BITOPS = 10**18
 
 
-def pareto_front(
+def search_frontier(
     indicators: Indicators,
     points: int,
     *,
@@ -41,22 +41,23 @@ def pareto_front(
         raise BudgetError(f"points={shown(points)} cannot be: use a whole number of at least 2, for example 100")
     check_time_limit(time_limit_s)
     began = time.perf_counter()
-    question = SearchProblem.of(indicators, budget or Budget(bitops=ANY_BITOPS), **choices)
+    problem = SearchProblem.of(indicators, budget or Budget(bitops=ANY_BITOPS), **choices)
     deadline = time.monotonic() + time_limit_s
-    check_each_constraint(question, deadline)
-    programme = question.programme
-    least, best = programme.least(programme.rows[0], deadline), programme.solve(deadline)
+    check_each_constraint(problem, deadline)
+    programme = problem.programme
+    bitops = programme.constraints[0]
+    least, best = programme.least(bitops, deadline), programme.solve(deadline)
     if least is None or best is None:
-        raise conflict(question, deadline)
-    most = programme.rows[0].total(best.choice)
+        raise conflict(problem, deadline)
+    most = bitops.total(best.choice)
     limits = [least + (most - least) * point // (points - 1) for point in range(points)]
-    front: list[Plan] = []
-    before = None
-    for solution in programme.within(0, most).solve_within(0, limits, time_limit_s):
-        if solution is not None and solution.choice != before:
-            before = solution.choice
-            plan = question.plan(solution, time.perf_counter() - began)
-            if not front or plan.objective < front[-1].objective:
-                front.append(plan)
+    frontier: list[Plan] = []
+    choice_before = None
+    for solution in programme.with_limit(0, most).solve_at_limits(0, limits, time_limit_s):
+        if solution is not None and solution.choice != choice_before:
+            choice_before = solution.choice
+            plan = problem.plan(solution, time.perf_counter() - began)
+            if not frontier or plan.objective < frontier[-1].objective:
+                frontier.append(plan)
         began = time.perf_counter()
-    return front
+    return frontier

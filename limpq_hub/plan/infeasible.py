@@ -12,7 +12,7 @@ from limpq_hub.plan.solver.programme import Programme
 _FEWEST_BITS = " (every searched layer at its fewest bits, first and last at 8)"
 
 
-def check_each_constraint(question: SearchProblem, deadline: float) -> None:
+def check_each_constraint(problem: SearchProblem, deadline: float) -> None:
     """Check that each constraint can be met on its own.
 
     Args:
@@ -21,30 +21,32 @@ def check_each_constraint(question: SearchProblem, deadline: float) -> None:
     Raises:
         InfeasibleBudgetError: one cannot, or several cannot; says limits for them that work together with all others.
     """
-    programme = question.programme
-    unmet = [row for row in programme.rows if row.least > row.limit]
+    programme = problem.programme
+    unmet = [constraint for constraint in programme.constraints if constraint.least > constraint.limit]
     if not unmet:
         return
-    rows = [row for row in programme.rows if row.least <= row.limit]
-    least: dict[str, int] = {}
-    for row in unmet:
-        total = Programme(programme.costs, [*rows, row]).least(row, deadline)
+    # Each limit that cannot be met is raised in turn to the least that those met or raised before it allow.
+    feasible = [constraint for constraint in programme.constraints if constraint.least <= constraint.limit]
+    minimum_of: dict[str, int] = {}
+    for constraint in unmet:
+        total = Programme(programme.costs, [*feasible, constraint]).least(constraint, deadline)
         if total is None:  # then those that can be met alone conflict
-            raise conflict(replace(question, programme=Programme(programme.costs, rows)), deadline)
-        least[row.constraint] = total
-        rows.append(replace(row, limit=total))
+            raise conflict(replace(problem, programme=Programme(programme.costs, feasible)), deadline)
+        minimum_of[constraint.constraint] = total
+        feasible.append(replace(constraint, limit=total))
     first, *others = unmet
-    memory = question.budget.activation_memory is not None
-    minimum = least[first.constraint]
-    beside = [row.constraint for row in _raising(programme, first, minimum, deadline)]
-    plain = not (question.restricted or memory or beside) and first.kind.grows_with_bits
+    memory = problem.budget.activation_memory is not None
+    minimum = minimum_of[first.constraint]
+    beside = [constraint.constraint for constraint in _raising(programme, first, minimum, deadline)]
+    plain = not (problem.restricted or memory or beside) and first.kind.grows_with_bits
     beside += ["the activation_memory that was given"] if memory else []
     alone = f"; alone, {first.constraint} of {first.span} is possible" if minimum > first.least else ""
     instead = "".join(
-        f'; {row.constraint} ({row.span}) needs "{row.text_of(least[row.constraint])}" as well' for row in others
+        f'; {other.constraint} ({other.span}) needs "{other.text_of(minimum_of[other.constraint])}" as well'
+        for other in others
     )
     raise first.infeasible(
-        question.indicators.title,
+        problem.indicators.title,
         minimum,
         f" beside {' and '.join(beside)}" if beside else "",
         because=_FEWEST_BITS if plain else "",
@@ -52,7 +54,7 @@ def check_each_constraint(question: SearchProblem, deadline: float) -> None:
     )
 
 
-def conflict(question: SearchProblem, deadline: float) -> InfeasibleBudgetError | SearchError:
+def conflict(problem: SearchProblem, deadline: float) -> InfeasibleBudgetError | SearchError:
     """Return the error for constraints that each can be met, but not together: the least change of any that works.
 
     Args:
@@ -61,53 +63,56 @@ def conflict(question: SearchProblem, deadline: float) -> InfeasibleBudgetError 
     Raises:
         SearchError: a least change is not proven in time.
     """
-    programme = question.programme
-    least = _least_changes(programme, deadline)
-    changes = least or _changes_in_turn(programme, deadline)
-    if not changes or any(total <= row.limit for row, total in least):
+    programme = problem.programme
+    single_changes = _single_changes(programme, deadline)
+    changes = single_changes or _changes_in_turn(programme, deadline)
+    if not changes or any(total <= constraint.limit for constraint, total in single_changes):
         return SearchError("the solver gave two different answers for this budget; try a slightly other one")
     (first, minimum), *others = changes
-    taking_part = _conflicting(programme, first, deadline)
-    together = " and ".join(row.constraint for row in taking_part if row is not first)
-    # Without a single change that works, all of them are needed.
-    before, after = ("or keep it, and use", "instead") if least else ("and", "as well")
-    instead = "".join(
-        f'; {before} {row.constraint}="{row.text_of(total)}" {after} (alone: {row.span})' for row, total in others
+    together = " and ".join(
+        constraint.constraint for constraint in _conflicting(programme, first, deadline) if constraint is not first
     )
-    return first.infeasible(question.indicators.title, minimum, f" together with {together}", instead=instead)
+    # Without a single change that works, all of them are needed.
+    before, after = ("or keep it, and use", "instead") if single_changes else ("and", "as well")
+    instead = "".join(
+        f'; {before} {other.constraint}="{other.text_of(total)}" {after} (alone: {other.span})'
+        for other, total in others
+    )
+    return first.infeasible(problem.indicators.title, minimum, f" together with {together}", instead=instead)
 
 
 def _raising(programme: Programme, first: LinearConstraint, minimum: int, deadline: float) -> list[LinearConstraint]:
-    """Return the rows that can be met, and that leave `first` no sum below `minimum`."""
+    """Return the constraints that can be met, and that leave `first` no sum below `minimum`."""
     if minimum == first.least:
         return []
     below = replace(first, limit=minimum - 1)
-    met = [row for row in programme.rows if row.least <= row.limit]
-    return [row for row in _conflicting(Programme(programme.costs, [*met, below]), below, deadline) if row is not below]
+    met = [constraint for constraint in programme.constraints if constraint.least <= constraint.limit]
+    conflicting = _conflicting(Programme(programme.costs, [*met, below]), below, deadline)
+    return [constraint for constraint in conflicting if constraint is not below]
 
 
-def _least_changes(programme: Programme, deadline: float) -> list[tuple[LinearConstraint, int]]:
-    """Return the rows that can give way alone, each with the least sum that all others allow."""
-    totals = [(row, programme.least(row, deadline)) for row in programme.rows]
-    return [(row, total) for row, total in totals if total is not None]
+def _single_changes(programme: Programme, deadline: float) -> list[tuple[LinearConstraint, int]]:
+    """Return the constraints that can give way alone, each with the least sum that all others allow."""
+    totals = [(constraint, programme.least(constraint, deadline)) for constraint in programme.constraints]
+    return [(constraint, total) for constraint, total in totals if total is not None]
 
 
 def _changes_in_turn(programme: Programme, deadline: float) -> list[tuple[LinearConstraint, int]]:
-    """Return rows and limits of them that work together, where no row can give way alone: the last rows stay."""
-    found: list[tuple[LinearConstraint, int]] = []
-    kept: list[LinearConstraint] = []
-    for row in reversed(programme.rows):
-        total = Programme(programme.costs, [*kept, row]).least(row, deadline)
-        if total is not None and total > row.limit:
-            found.append((row, total))
-            row = replace(row, limit=total)
-        kept.append(row)
-    return found
+    """Return constraints and limits that work together, where none can give way alone: the last constraints stay."""
+    changes: list[tuple[LinearConstraint, int]] = []
+    feasible: list[LinearConstraint] = []
+    for constraint in reversed(programme.constraints):
+        total = Programme(programme.costs, [*feasible, constraint]).least(constraint, deadline)
+        if total is not None and total > constraint.limit:
+            changes.append((constraint, total))
+            constraint = replace(constraint, limit=total)
+        feasible.append(constraint)
+    return changes
 
 
 def _conflicting(programme: Programme, first: LinearConstraint, deadline: float) -> list[LinearConstraint]:
-    """Return rows that conflict, none of them without need, `first` among them where it takes part."""
-    for row in programme.rows:
-        if row is not first and programme.without(row).solve(deadline) is None:
-            return _conflicting(programme.without(row), first, deadline)
-    return list(programme.rows)
+    """Return constraints that conflict, none of them without need, `first` among them where it takes part."""
+    for constraint in programme.constraints:
+        if constraint is not first and programme.without(constraint).solve(deadline) is None:
+            return _conflicting(programme.without(constraint), first, deadline)
+    return list(programme.constraints)

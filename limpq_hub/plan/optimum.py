@@ -17,9 +17,9 @@ def search(indicators: Indicators, budget: Budget, *, time_limit_s: float = 10, 
 
     Of policies that lose the same (to 2^-50 of what any could lose), it is the one with the least sum in the first
     constraint, in the order of `Budget`, then in the second, then the one with the fewest weight bits, then activation
-    bits, in the first layer by name where they differ. PuLP takes over for three constraints that add up over layers
+    bits, in the first layer by name where they differ. HiGHS takes over for three constraints that add up over layers
     and where too many policies are nearly the best: it returns any one of those within 1e-9 of the largest importance,
-    always the same.
+    always the same. `limpq_hub.plan.solver` tells how.
 
     Args:
         time_limit_s: seconds after which the search gives up.
@@ -35,9 +35,9 @@ def search(indicators: Indicators, budget: Budget, *, time_limit_s: float = 10, 
     began = time.perf_counter()
     check_time_limit(time_limit_s)
     deadline = time.monotonic() + time_limit_s
-    question = SearchProblem.of(indicators, budget, **choices)
-    check_each_constraint(question, deadline)
-    solution = question.programme.solve(deadline)
+    problem = SearchProblem.of(indicators, budget, **choices)
+    check_each_constraint(problem, deadline)
+    solution = problem.programme.solve(deadline)
     if solution is None:
-        raise conflict(question, deadline)
-    return question.plan(solution, time.perf_counter() - began)
+        raise conflict(problem, deadline)
+    return problem.plan(solution, time.perf_counter() - began)

@@ -56,7 +56,7 @@ class Plan:
         alpha: factor of the weight importance in the objective.
         counting: the rule that `bitops` follows.
         seconds: time the search took.
-        way: how the optimum was proven: "enumeration", "dynamic programme", "CBC" or "HiGHS"; "" if it was not.
+        way: how the optimum was proven: "enumeration", "dynamic programme" or "HiGHS", "CBC" in older files; "" if not.
         notes: what the user should know about this result, a sentence each.
     """
 

@@ -12,7 +12,7 @@ from limpq_hub.plan import optimum
 from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limits
 from limpq_hub.plan.costs import Counting
-from limpq_hub.plan.frontier_search import ANY_BITOPS, pareto_front
+from limpq_hub.plan.frontier_search import ANY_BITOPS, search_frontier
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import Candidates
 from limpq_hub.plan.plan import Plan
@@ -113,7 +113,7 @@ def frontier(
     _check_keywords("frontier", options, FrontierOptions)
     limits, choices = split_limits(options)
     budget = Budget(bitops=ANY_BITOPS, **limits)
-    return pareto_front(indicators_of(model), points, budget=budget, **choices)
+    return search_frontier(indicators_of(model), points, budget=budget, **choices)
 
 
 def baselines(

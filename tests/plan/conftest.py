@@ -19,8 +19,8 @@ from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.solver.programme import Programme
 
 Steps = Mapping[str, Mapping[int, float]]
-# An entry for each option of each unit.
-Entries = Sequence[Sequence[int]]
+# A whole number for each option of each group: [groups, options].
+Table = Sequence[Sequence[int]]
 
 
 class Outcomes(NamedTuple):
@@ -37,7 +37,7 @@ class Outcomes(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best choice of a programme: the option of each unit, what it costs, and its sum in each row."""
+    """The best choice of a programme: the option of each group, what it costs, and its sum in each constraint."""
 
     choice: list[int]
     cost: int
@@ -118,12 +118,12 @@ def random_network(network) -> Callable[..., Indicators]:
         layers: int = 4,
         candidates: Sequence[int] = (2, 3, 4),
         largest: int = 10**6,
-        unit: int = 1,
+        multiple_of: int = 1,
     ) -> Indicators:
         names = [f"layer{index}" for index in range(layers)]
 
         def counts() -> dict[str, int]:
-            return {name: unit * rng.randint(1, largest) for name in [*names, "head"]}
+            return {name: multiple_of * rng.randint(1, largest) for name in [*names, "head"]}
 
         def steps() -> dict[str, dict[int, float]]:
             drawn = {name: sorted((rng.lognormvariate(-4, 1) for _ in candidates), reverse=True) for name in names}
@@ -181,8 +181,8 @@ def drawn_network(random_network, every_policy) -> Callable[..., Drawn]:
 
     def draw(rng: random.Random, sizes: Sequence[tuple[int, int]]) -> Drawn:
         layers, candidates = rng.choice([(3, (2, 3, 4, 5)), (4, (2, 3, 4)), (4, (2, 4, 6)), (5, (3, 5))])
-        largest, unit = rng.choice(sizes)
-        indicators = random_network(rng, layers=layers, candidates=candidates, largest=largest, unit=unit)
+        largest, multiple_of = rng.choice(sizes)
+        indicators = random_network(rng, layers=layers, candidates=candidates, largest=largest, multiple_of=multiple_of)
         pairs = [(weight, activation) for weight in candidates for activation in candidates]
         table = {f"layer{index}": {bits: rng.randint(0, largest) for bits in pairs} for index in range(layers)}
         outcomes = every_policy(indicators, table)
@@ -194,14 +194,16 @@ def drawn_network(random_network, every_policy) -> Callable[..., Drawn]:
 
 @pytest.fixture
 def programme() -> Callable[..., Programme]:
-    """Return a function that builds a `Programme` from costs, rows and limits that are plain numbers."""
+    """Return a function that builds a `Programme` from costs, coefficients and limits that are plain numbers."""
 
-    def build(costs: Sequence[Sequence[float]], rows: Sequence[Entries], limits: Sequence[int]) -> Programme:
+    def build(costs: Sequence[Sequence[float]], coefficients: Sequence[Table], limits: Sequence[int]) -> Programme:
         return Programme(
             costs,
             [
-                LinearConstraint(BitOps(), tuple(map(tuple, row)), limit, requested=Fraction(limit), amount_of=Fraction)
-                for row, limit in zip(rows, limits, strict=True)
+                LinearConstraint(
+                    BitOps(), tuple(map(tuple, table)), limit, requested=Fraction(limit), amount_of=Fraction
+                )
+                for table, limit in zip(coefficients, limits, strict=True)
             ],
         )
 
@@ -212,25 +214,28 @@ def programme() -> Callable[..., Programme]:
 def random_programme(programme) -> Callable[..., Programme]:
     """Return a function that draws a programme of whole numbers, often with many choices of equal cost.
 
-    The limits are what one choice takes, or one less, and never below the least of the row.
+    The limits are what one choice takes, or one less, and never below the least of the constraint.
     """
 
-    def draw(rng: random.Random, rows: int, largest: Sequence[int] = (1, 3, 10, 1000, 10**6, 10**10)) -> Programme:
+    def draw(
+        rng: random.Random, constraints: int, largest: Sequence[int] = (1, 3, 10, 1000, 10**6, 10**10)
+    ) -> Programme:
         options = [rng.randint(1, 4) for _ in range(rng.randint(1, 6))]
 
-        def entries(highest: int) -> list[list[int]]:
-            return [[rng.randint(0, highest) for _ in range(of_unit)] for of_unit in options]
+        def table(highest: int) -> list[list[int]]:
+            return [[rng.randint(0, highest) for _ in range(of_group)] for of_group in options]
 
-        costs, drawn = entries(rng.choice((1, 3, 10, 1000, 10**9))), [entries(rng.choice(largest)) for _ in range(rows)]
+        costs = table(rng.choice((1, 3, 10, 1000, 10**9)))
+        coefficients = [table(rng.choice(largest)) for _ in range(constraints)]
         if rng.random() < 0.3:  # every choice that uses up the first limit costs the same
-            highest = max(map(max, drawn[0]))
-            costs = [[highest - weight for weight in of_unit] for of_unit in drawn[0]]
-        target = [rng.randrange(of_unit) for of_unit in options]
+            highest = max(map(max, coefficients[0]))
+            costs = [[highest - weight for weight in of_group] for of_group in coefficients[0]]
+        target = [rng.randrange(of_group) for of_group in options]
         limits = []
-        for row in drawn:
-            total = sum(of_unit[picked] for of_unit, picked in zip(row, target, strict=True))
-            limits.append(max(total - rng.choice((0, 0, 0, 1)), sum(map(min, row))))
-        return programme(costs, drawn, limits)
+        for of_constraint in coefficients:
+            total = sum(of_group[option] for of_group, option in zip(of_constraint, target, strict=True))
+            limits.append(max(total - rng.choice((0, 0, 0, 1)), sum(map(min, of_constraint))))
+        return programme(costs, coefficients, limits)
 
     return draw
 
@@ -240,22 +245,25 @@ def best_choice() -> Callable[[Programme], Best | None]:
     """Return a function that tries every choice in whole numbers: the best by the rule of `search`, or None."""
 
     def best(programme: Programme) -> Best | None:
-        def totals(table: Entries) -> np.ndarray:
+        def totals(table: Table) -> np.ndarray:
             sums = np.zeros(1, object)
-            for of_unit in table:
-                sums = np.add.outer(sums, np.array(of_unit, object)).ravel()  # the last unit changes fastest
+            for of_group in table:
+                sums = np.add.outer(sums, np.array(of_group, object)).ravel()  # the last group changes fastest
             return sums
 
-        costs, rows = totals(programme.costs), [totals(row.coefficients) for row in programme.rows]
-        met = [(sums <= row.limit).astype(bool) for sums, row in zip(rows, programme.rows, strict=True)]
-        left = np.flatnonzero(np.logical_and.reduce([np.ones(len(costs), bool), *met]))
-        for column in (costs, *rows) if len(left) else ():
-            left = left[column[left] == column[left].min()]
-        if not len(left):
+        costs, sums = totals(programme.costs), [totals(of.coefficients) for of in programme.constraints]
+        met = [
+            (of_constraint <= constraint.limit).astype(bool)
+            for of_constraint, constraint in zip(sums, programme.constraints, strict=True)
+        ]
+        best = np.flatnonzero(np.logical_and.reduce([np.ones(len(costs), bool), *met]))
+        for column in (costs, *sums) if len(best) else ():
+            best = best[column[best] == column[best].min()]
+        if not len(best):
             return None
-        shape = [len(of_unit) for of_unit in programme.costs]
-        choice = [int(picked) for picked in np.unravel_index(left[0], shape)]
-        return Best(choice, costs[left[0]], [sums[left[0]] for sums in rows])
+        shape = [len(of_group) for of_group in programme.costs]
+        choice = [int(option) for option in np.unravel_index(best[0], shape)]
+        return Best(choice, costs[best[0]], [of_constraint[best[0]] for of_constraint in sums])
 
     return best
 

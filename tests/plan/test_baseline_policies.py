@@ -60,9 +60,9 @@ def first_come_first_served(indicators, weight, activation, moves, limit):
         moves: (layer, weight bits more, activation bits more).
     """
     searched, fixed = list(indicators.weight_steps), indicators.costs["head"]
-    for taken in itertools.product((True, False), repeat=len(moves)):
+    for made in itertools.product((True, False), repeat=len(moves)):
         bits = {name: [weight, activation] for name in searched}
-        for name, *more in itertools.compress(moves, taken):
+        for name, *more in itertools.compress(moves, made):
             bits[name] = [have + extra for have, extra in zip(bits[name], more, strict=True)]
         highest = max(indicators.candidates)
         if max(itertools.chain(*bits.values())) > highest:
@@ -155,16 +155,16 @@ def test_the_largest_pairs_are_filled_with_activations_first_by_hand(network):
     steps = {name: {2: 0.3, 3: 0.2, 4: 0.1} for name in "ab"}
     indicators = network(steps, macs={"a": 1, "b": 2})
     # BitOps of (w, a) are 3 x w x a, so within 27: (4, 2) 24, (3, 3) 27 and (2, 4) 24 are the largest pairs.
-    found = uniform_splits(indicators, within(indicators, 27))
-    assert sorted(map(tuple, (bits_of(policy).items() for policy in found))) == [
+    policies = uniform_splits(indicators, within(indicators, 27))
+    assert sorted(map(tuple, (bits_of(policy).items() for policy in policies))) == [
         # (2, 4): the activations are at their most, "a" takes 4 more for a third weight bit: 28, one too many.
         (("a", (2, 4)), ("b", (2, 4))),
         (("a", (3, 3)), ("b", (3, 3))),
         # (4, 2): a third activation bit takes 4 in "a" and 8 in "b", none is left.
         (("a", (4, 2)), ("b", (4, 2))),
     ]
-    found = uniform_splits(indicators, within(indicators, 32))
-    assert [bits_of(policy) for policy in found] == [
+    policies = uniform_splits(indicators, within(indicators, 32))
+    assert [bits_of(policy) for policy in policies] == [
         {"a": (4, 3), "b": (4, 2)},  # 12 + 16
         {"a": (3, 4), "b": (3, 3)},  # 12 + 18
         {"a": (3, 4), "b": (2, 4)},  # 12 + 16
@@ -176,8 +176,8 @@ def test_uniform_splits_are_the_maximal_pairs_of_all_filled_up(drawn, seed):
     indicators, limit = drawn(seed)
     pairs = [pair for pair in itertools.product((2, 3, 4), repeat=2) if uniform_bitops(indicators, *pair) <= limit]
     maximal = [(w, a) for w, a in pairs if (w + 1, a) not in pairs and (w, a + 1) not in pairs]
-    found = uniform_splits(indicators, within(indicators, limit))
-    assert all(bitops_of(indicators, policy) <= limit for policy in found)
+    policies = uniform_splits(indicators, within(indicators, limit))
+    assert all(bitops_of(indicators, policy) <= limit for policy in policies)
     names = list(indicators.weight_steps)
     moves = [(name, 0, 1) for name in names], [(name, 1, 0) for name in names]
     expected = [
@@ -186,7 +186,7 @@ def test_uniform_splits_are_the_maximal_pairs_of_all_filled_up(drawn, seed):
         )
         for w, a in maximal
     ]  # fmt: skip
-    assert sorted(map(str, map(bits_of, found))) == sorted(map(str, expected))
+    assert sorted(map(str, map(bits_of, policies))) == sorted(map(str, expected))
 
 
 def test_with_room_for_everything_the_only_split_is_the_most_bits(three_layers):
@@ -250,8 +250,8 @@ def test_outliers_are_never_drawn_lowered_or_raised_to(network):
     rng = random.Random(0)
     for seed in range(100):
         limit = rng.randint(4 * 35, 25 * 35)
-        found = bits_of(random_policy(indicators, within(indicators, limit), seed))
-        assert set(itertools.chain(*found.values())) <= {2, 4, 5}
+        bits = bits_of(random_policy(indicators, within(indicators, limit), seed))
+        assert set(itertools.chain(*bits.values())) <= {2, 4, 5}
 
 
 def test_a_budget_that_only_an_outlier_would_fit_is_too_small(network):
@@ -268,8 +268,8 @@ def test_a_budget_that_only_an_outlier_would_fit_is_too_small(network):
 def test_a_budget_below_the_fewest_bits_is_refused_and_that_of_the_fewest_is_met(three_layers, build):
     with pytest.raises(PolicyError, match=NONE_FITS):
         build(three_layers, within(three_layers, 203))
-    found = build(three_layers, within(three_layers, 204))
-    (policy,) = found if isinstance(found, list) else [found]
+    built = build(three_layers, within(three_layers, 204))
+    (policy,) = built if isinstance(built, list) else [built]
     assert set(bits_of(policy).values()) == {(2, 2)}
 
 
@@ -284,8 +284,8 @@ def test_any_kind_of_budget_is_kept(drawn, build, seed):
     def fits(policy):
         return sum(weights[name] * weight for name, (weight, _) in bits_of(policy).items()) <= limit
 
-    found = build(indicators, fits)
-    assert all(map(fits, found if isinstance(found, list) else [found]))
+    built = build(indicators, fits)
+    assert all(map(fits, built if isinstance(built, list) else [built]))
 
 
 # Reversed importance
@@ -312,8 +312,8 @@ def test_turning_round_twice_gives_the_original(random_network, seed):
     assert reversed_importance(turned) == indicators
     for kind in ("weight", "activation"):
         before, after = (
-            sorted(sorted(of_layer.items()) for of_layer in getattr(found, f"{kind}_steps").values())
-            for found in (indicators, turned)
+            sorted(sorted(of_layer.items()) for of_layer in getattr(either, f"{kind}_steps").values())
+            for either in (indicators, turned)
         )
         assert before == after
 
@@ -325,7 +325,9 @@ def test_layers_that_learned_other_bit_widths_swap_only_among_themselves(network
     assert turned.weight_steps == {
         "a": weights["c"], "b": weights["d"], "c": weights["a"], "d": weights["b"], "e": weights["e"]
     }  # fmt: skip
-    assert turned.activation_steps == {one: activations[other] for one, other in zip("abcde", "edcba", strict=True)}
+    assert turned.activation_steps == {
+        name: activations[opposite] for name, opposite in zip("abcde", "edcba", strict=True)
+    }
 
 
 # All of them within one budget
@@ -369,15 +371,15 @@ def limited(random_network):
         low, high = (count(Policy.uniform("toynet", costs, bits)) for bits in (2, 4))
         share = Fraction(rng.randint(0, 100), 100)
         limits = {kind: low[kind] + (high[kind] - low[kind]) * share for kind in kinds.split()}
-        given = {kind: math.ceil(limit) for kind, limit in limits.items() if kind not in ("compression", "latency")}
-        limits |= given
+        arguments = {kind: math.ceil(limit) for kind, limit in limits.items() if kind not in ("compression", "latency")}
+        limits |= arguments
         if "compression" in limits:
-            given["compression"] = float(1 / limits["compression"]) * (1 - 1e-12)
-            limits["compression"] = 1 / Fraction(repr(given["compression"]))
+            arguments["compression"] = float(1 / limits["compression"]) * (1 - 1e-12)
+            limits["compression"] = 1 / Fraction(repr(arguments["compression"]))
         if "latency" in limits:
-            given["latency"] = (table, f"{float(limits['latency']):.3f}")
-            limits["latency"] = Fraction(given["latency"][1])
-        return indicators, given, lambda policy: all(count(policy)[kind] <= limit for kind, limit in limits.items())
+            arguments["latency"] = (table, f"{float(limits['latency']):.3f}")
+            limits["latency"] = Fraction(arguments["latency"][1])
+        return indicators, arguments, lambda policy: all(count(policy)[kind] <= limit for kind, limit in limits.items())
 
     return draw
 
@@ -386,11 +388,11 @@ def limited(random_network):
 @pytest.mark.parametrize("seed", range(8))
 def test_every_policy_to_compare_is_within_the_budget_recounted_exactly(limited, seed, kinds):
     counting = ("exact", "limpq")[seed % 2]
-    indicators, given, fits = limited(seed, kinds, counting)
+    indicators, arguments, fits = limited(seed, kinds, counting)
     weights = {name: np.random.default_rng(seed).normal(size=20) for name in indicators.costs}
-    found = policies_to_compare(indicators, Budget(**given), seed=seed, counting=counting, weights=weights)
-    assert list(found) == [*NAMES, "sensitivity"]
-    for name, policy in found.items():
+    policies = policies_to_compare(indicators, Budget(**arguments), seed=seed, counting=counting, weights=weights)
+    assert list(policies) == [*NAMES, "sensitivity"]
+    for name, policy in policies.items():
         assert fits(policy), name
         assert (policy.model, policy.input_size, list(policy.layers)) == ("toynet", 32, list(indicators.costs)), name
         assert policy.layers["head"] == LayerBits(8, 8), name
@@ -399,13 +401,13 @@ def test_every_policy_to_compare_is_within_the_budget_recounted_exactly(limited,
 @pytest.mark.parametrize("kinds", KINDS)
 @pytest.mark.parametrize("seed", range(4))
 def test_each_policy_to_compare_is_the_one_of_its_name(limited, seed, kinds):
-    indicators, given, fits = limited(seed, kinds)
-    found = policies_to_compare(indicators, Budget(**given), seed=seed)
-    assert list(found) == NAMES
+    indicators, arguments, fits = limited(seed, kinds)
+    policies = policies_to_compare(indicators, Budget(**arguments), seed=seed)
+    assert list(policies) == NAMES
     uniform = [Policy.uniform("toynet", indicators.costs, bits, input_size=32) for bits in (4, 3, 2)]
-    assert found["uniform"] == next(filter(fits, uniform))
-    assert found["uniform filled"] == uniform_filled(indicators, fits)
-    assert found["random"] == random_policy(indicators, fits, seed)
+    assert policies["uniform"] == next(filter(fits, uniform))
+    assert policies["uniform filled"] == uniform_filled(indicators, fits)
+    assert policies["random"] == random_policy(indicators, fits, seed)
 
 
 @pytest.mark.parametrize("alpha", [None, 0.1])
@@ -420,9 +422,9 @@ def test_the_reversed_policy_is_the_best_of_all_in_reversed_importance(drawn, se
         layers = dict(zip(names, bits, strict=True)) | {"head": LayerBits(8, 8)}
         if fits(Policy("toynet", layers)):
             best = min(best, sum(turned.importance(name, layers[name], factor) for name in names))
-    found = policies_to_compare(indicators, Budget(bitops=limit), alpha=alpha)["reversed"]
+    policy = policies_to_compare(indicators, Budget(bitops=limit), alpha=alpha)["reversed"]
     # Sums of the same six numbers, in another order.
-    assert sum(turned.importance(name, found.layers[name], factor) for name in names) == pytest.approx(best, rel=1e-12)
+    assert sum(turned.importance(name, policy.layers[name], factor) for name in names) == pytest.approx(best, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -430,15 +432,15 @@ def test_the_sensitivity_policy_has_the_least_rounding_error_of_all_within_the_b
     indicators, limit = drawn(seed)
     names, rng = list(indicators.weight_steps), np.random.default_rng(seed)
     weights = {name: rng.standard_t(3, size=(7, 6)) * rng.uniform(0.1, 9) for name in names}
-    found = policies_to_compare(indicators, Budget(bitops=limit), weights=weights)["sensitivity"]
+    policy = policies_to_compare(indicators, Budget(bitops=limit), weights=weights)["sensitivity"]
     uniform = max(bits for bits in (2, 3, 4) if uniform_bitops(indicators, bits, bits) <= limit)
     errors = np.array([[relative_error(weights[name], bits) for bits in (2, 3, 4)] for name in names])
     macs = np.array([indicators.costs[name].macs for name in names])
     every = np.array(list(itertools.product((0, 1, 2), repeat=len(names))))  # places of the weight bits 2, 3, 4
     bitops = ((every + 2) * macs).sum(1) * uniform + 64 * indicators.costs["head"].macs
     total = errors[np.arange(len(names)), every].sum(1)
-    chosen = [(2, 3, 4).index(found.layers[name].weight) for name in names]
-    assert {found.layers[name].activation for name in names} == {uniform}
+    chosen = [(2, 3, 4).index(policy.layers[name].weight) for name in names]
+    assert {policy.layers[name].activation for name in names} == {uniform}
     # The errors are the same to the last digits of a sum of 42 squares.
     assert errors[range(len(names)), chosen].sum() == pytest.approx(total[bitops <= limit].min(), rel=1e-9)
 
@@ -458,49 +460,49 @@ def test_the_sensitivity_policy_by_hand(network):
     # Their relative errors are 0.25 and 0.0156 at 2 and 4 bits, and 0.125 and 0.0078.
     weights = {"a": np.array([-1.0, 1.0]), "b": np.array([1.0, 3.0])}
     for limit, a, b in ((440, 2, 2), (479, 2, 2), (480, 2, 4), (839, 2, 4), (840, 4, 2), (879, 4, 2), (880, 4, 4)):
-        found = policies_to_compare(indicators, Budget(bitops=limit), weights=weights)["sensitivity"]
-        assert bits_of(found) == {"a": (a, 2), "b": (b, 2)}
-    found = policies_to_compare(indicators, Budget(bitops=1760), weights=weights)["sensitivity"]
-    assert bits_of(found) == {"a": (4, 4), "b": (4, 4)}
+        policy = policies_to_compare(indicators, Budget(bitops=limit), weights=weights)["sensitivity"]
+        assert bits_of(policy) == {"a": (a, 2), "b": (b, 2)}
+    policy = policies_to_compare(indicators, Budget(bitops=1760), weights=weights)["sensitivity"]
+    assert bits_of(policy) == {"a": (4, 4), "b": (4, 4)}
 
 
 def test_another_seed_changes_the_random_policy_alone(random_network):
     indicators = random_network(random.Random(0), layers=8)
-    found = [policies_to_compare(indicators, Budget(bitops="w3a3"), seed=seed) for seed in (0, 0, 1)]
-    assert found[0] == found[1]
-    assert {name for name in NAMES if found[0][name] != found[2][name]} == {"random"}
-    assert policies_to_compare(indicators, Budget(bitops="w3a3")) == found[0]
+    by_seed = [policies_to_compare(indicators, Budget(bitops="w3a3"), seed=seed) for seed in (0, 0, 1)]
+    assert by_seed[0] == by_seed[1]
+    assert {name for name in NAMES if by_seed[0][name] != by_seed[2][name]} == {"random"}
+    assert policies_to_compare(indicators, Budget(bitops="w3a3")) == by_seed[0]
 
 
 def test_the_uniform_policy_may_hold_outliers_and_the_random_one_does_not(network):
     steps = {4: 0.2, 3: 0.1, 2: 0.3}  # 3 bits learned a smaller step than 4
     indicators = network({"a": steps, "b": steps}, macs=10)
-    found = policies_to_compare(indicators, Budget(bitops="w3a3"))
-    assert set(bits_of(found["uniform"]).values()) == {(3, 3)}
-    assert 3 not in itertools.chain(*bits_of(found["random"]).values(), *bits_of(found["reversed"]).values())
+    policies = policies_to_compare(indicators, Budget(bitops="w3a3"))
+    assert set(bits_of(policies["uniform"]).values()) == {(3, 3)}
+    assert 3 not in itertools.chain(*bits_of(policies["random"]).values(), *bits_of(policies["reversed"]).values())
 
 
 def test_where_only_uneven_bits_fit_there_is_no_uniform_policy_and_nothing_that_starts_from_one(network):
     indicators = network({"a": {2: 0.2, 4: 0.1}})
     slow_where_equal = {"a": {(2, 2): 9, (4, 4): 9, (2, 4): 1, (4, 2): 1}}
-    found = policies_to_compare(indicators, Budget(latency=(slow_where_equal, 5)), weights={"a": np.arange(9.0)})
-    assert list(found) == ["reversed"]
-    assert bits_of(found["reversed"]) in ({"a": (2, 4)}, {"a": (4, 2)})
+    policies = policies_to_compare(indicators, Budget(latency=(slow_where_equal, 5)), weights={"a": np.arange(9.0)})
+    assert list(policies) == ["reversed"]
+    assert bits_of(policies["reversed"]) in ({"a": (2, 4)}, {"a": (4, 2)})
 
 
 def test_layers_without_a_bit_width_in_common_are_compared_with_what_there_is(network):
     indicators = network({"a": {8: 0.1, 5: 0.2}, "b": {4: 0.1, 2: 0.2}}, macs=1)
     weights = {name: np.arange(9.0) for name in "ab"}
-    found = policies_to_compare(indicators, Budget(bitops=25 + 16), weights=weights)
-    assert list(found) == ["random", "reversed"]
-    assert bits_of(found["random"]) == {"a": (5, 5), "b": (4, 4)}  # 40 would be 8 times 5 alone
-    assert all(bitops_of(indicators, policy) <= 41 for policy in found.values())
+    policies = policies_to_compare(indicators, Budget(bitops=25 + 16), weights=weights)
+    assert list(policies) == ["random", "reversed"]
+    assert bits_of(policies["random"]) == {"a": (5, 5), "b": (4, 4)}  # 40 would be 8 times 5 alone
+    assert all(bitops_of(indicators, policy) <= 41 for policy in policies.values())
 
 
 def test_a_network_without_a_choice_is_compared_with_itself(network):
     indicators = network({}, fixed={"head": (8, 8)})
-    found = policies_to_compare(indicators, Budget(bitops="1G"), weights={})
-    assert {policy.digest() for policy in found.values()} == {indicators.fewest_bits().digest()}
+    policies = policies_to_compare(indicators, Budget(bitops="1G"), weights={})
+    assert {policy.digest() for policy in policies.values()} == {indicators.fewest_bits().digest()}
 
 
 def test_a_memory_that_no_policy_meets_is_refused_with_the_least_that_one_does(three_layers):
@@ -516,11 +518,11 @@ def test_an_alpha_or_a_counting_that_cannot_be_is_refused_as_a_search_refuses_it
         policies_to_compare(three_layers, Budget(bitops="1G"), **{argument: value})
 
 
-@pytest.mark.parametrize("given", [{"bitops": 203}, {"size": 1}, {"compression": 17}], ids=str)
-def test_a_budget_that_no_policy_meets_is_refused_with_the_least_that_one_does(three_layers, given):
+@pytest.mark.parametrize("limits", [{"bitops": 203}, {"size": 1}, {"compression": 17}], ids=str)
+def test_a_budget_that_no_policy_meets_is_refused_with_the_least_that_one_does(three_layers, limits):
     with pytest.raises(InfeasibleBudgetError) as caught:
-        policies_to_compare(three_layers, Budget(**given))
-    (constraint,) = given
+        policies_to_compare(three_layers, Budget(**limits))
+    (constraint,) = limits
     policies_to_compare(three_layers, Budget(**{constraint: caught.value.minimum}))
 
 
@@ -545,8 +547,8 @@ def test_the_least_that_is_stated_is_that_of_the_search_not_of_the_reversed_one(
 def test_a_budget_that_a_search_meets_can_be_compared_within(outlier_in_the_small_layer):
     budget = Budget(bitops=4 * 100 + 8 * 1)
     assert bits_of(search(outlier_in_the_small_layer, budget).policy)["large"] == (2, 2)
-    found = policies_to_compare(outlier_in_the_small_layer, budget)
-    assert all(bitops_of(outlier_in_the_small_layer, policy) <= 408 for policy in found.values())
+    policies = policies_to_compare(outlier_in_the_small_layer, budget)
+    assert all(bitops_of(outlier_in_the_small_layer, policy) <= 408 for policy in policies.values())
 
 
 def test_a_latency_table_that_is_enough_for_a_search_is_enough_to_compare(network):

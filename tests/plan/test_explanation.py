@@ -50,7 +50,7 @@ def printed(tables):
     return console.file.getvalue()
 
 
-def rows(text):
+def cells_of(text):
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
 
 
@@ -68,8 +68,8 @@ def test_every_raise_is_the_one_computed_by_hand_most_gained_per_bitop_first(two
 
 
 def test_another_alpha_and_another_counting_of_macs_change_what_is_gained_and_what_it_costs(two):
-    found = explain(two, plan_of(two, (2, 4), (4, 4), alpha=0.5, counting="limpq")).raises
-    assert found == (Raise("a", "weight", 3, gained=0.125, bitops=160, size_bytes=1.0),)
+    raises = explain(two, plan_of(two, (2, 4), (4, 4), alpha=0.5, counting="limpq")).raises
+    assert raises == (Raise("a", "weight", 3, gained=0.125, bitops=160, size_bytes=1.0),)
 
 
 def test_at_the_most_bits_nothing_can_be_raised(two):
@@ -87,10 +87,12 @@ def test_every_raise_is_the_difference_of_two_plans_counted_whole(random_network
     names = list(indicators.weight_steps)
     lower = {(name, kind) for name in names for kind in ("weight", "activation")}
     lower -= {(name, kind) for name, kind in lower if getattr(plan.policy.layers[name], kind) == 8}
-    assert sorted((one.layer, one.kind) for one in explanation.raises) == sorted(lower)
-    for one in explanation.raises:
-        assert one.bits == {2: 3, 3: 5, 5: 8}[getattr(plan.policy.layers[one.layer], one.kind)]
-        raised = with_bits(plan.policy, one.layer, one.kind, one.bits)
+    assert sorted((single_raise.layer, single_raise.kind) for single_raise in explanation.raises) == sorted(lower)
+    for single_raise in explanation.raises:
+        assert (
+            single_raise.bits == {2: 3, 3: 5, 5: 8}[getattr(plan.policy.layers[single_raise.layer], single_raise.kind)]
+        )
+        raised = with_bits(plan.policy, single_raise.layer, single_raise.kind, single_raise.bits)
         count = (lambda cost: cost.macs) if counting == "exact" else (lambda cost: cost.macs_limpq)
         totals = [
             (
@@ -105,11 +107,11 @@ def test_every_raise_is_the_difference_of_two_plans_counted_whole(random_network
             for of in (plan.policy.layers, raised.layers)
         ]
         (bitops, size, objective), (more_bitops, more_size, less_objective) = totals
-        assert one.bitops == more_bitops - bitops
-        assert one.size_bytes == (more_size - size) / 8
+        assert single_raise.bitops == more_bitops - bitops
+        assert single_raise.size_bytes == (more_size - size) / 8
         # The objectives of the whole network are sums of ten numbers each.
-        assert one.gained == pytest.approx(objective - less_objective, abs=1e-12 * objective)
-    per_bitop = [one.gained / one.bitops for one in explanation.raises]
+        assert single_raise.gained == pytest.approx(objective - less_objective, abs=1e-12 * objective)
+    per_bitop = [single_raise.gained / single_raise.bitops for single_raise in explanation.raises]
     assert per_bitop == sorted(per_bitop, reverse=True)
 
 
@@ -119,8 +121,8 @@ def test_no_raise_of_a_searched_plan_gains_anything_within_the_budget(random_net
     indicators = random_network(rng, layers=6, candidates=(2, 3, 4, 5, 6), largest=rng.choice([10, 10**6]))
     limit = rng.randint(*indicators.bitops_range())
     plan = search(indicators, Budget(bitops=limit))
-    for one in explain(indicators, plan).raises:
-        assert plan.bitops + one.bitops > limit or one.gained <= 0
+    for single_raise in explain(indicators, plan).raises:
+        assert plan.bitops + single_raise.bitops > limit or single_raise.gained <= 0
 
 
 def test_an_outlier_is_stepped_over_because_no_search_may_choose_it(network):
@@ -142,7 +144,9 @@ def test_a_policy_that_holds_an_outlier_can_lose_by_a_raise(network):
 def test_a_raise_beside_an_outlier_is_none_because_no_search_may_choose_it_either(network):
     indicators = network({"a": {3: 0.125, 4: 0.25}}, {"a": {2: 0.5, 4: 0.25}}, macs=1)
     plan = Plan.of_policy(indicators, Policy("toynet", {"a": LayerBits(3, 2)}))
-    assert [(one.kind, one.bits) for one in explain(indicators, plan).raises] == [("weight", 4)]
+    assert [(single_raise.kind, single_raise.bits) for single_raise in explain(indicators, plan).raises] == [
+        ("weight", 4)
+    ]
 
 
 # What the search was told to leave alone
@@ -160,10 +164,10 @@ def test_bits_that_are_no_candidates_are_stepped_over(two):
 @pytest.mark.parametrize(("choice", "of_b"), [({"pin": {"b": (3, 3)}}, 900), ({"exclude": ["b"]}, 1600)], ids=str)
 def test_a_layer_whose_bits_are_given_is_not_raised(two, choice, of_b):
     plan = search(two, Budget(bitops=64 + of_b + 90), **choice)
-    found = explain(two, plan, **choice).raises
-    assert found
-    assert {one.layer for one in found} == {"a"}
-    assert found == tuple(one for one in explain(two, plan).raises if one.layer == "a")
+    raises = explain(two, plan, **choice).raises
+    assert raises
+    assert {single_raise.layer for single_raise in raises} == {"a"}
+    assert raises == tuple(single_raise for single_raise in explain(two, plan).raises if single_raise.layer == "a")
 
 
 def test_tied_layers_are_raised_together(two):
@@ -180,8 +184,8 @@ def test_tied_layers_are_told_in_the_table(two):
 
 
 def test_a_uniform_policy_that_is_given_is_the_one_beside(two):
-    given = Policy.uniform(two.model, two.costs, 4, input_size=two.input_size)
-    assert explain(two, plan_of(two, (2, 2), (2, 2)), uniform=given).uniform == given
+    uniform = Policy.uniform(two.model, two.costs, 4, input_size=two.input_size)
+    assert explain(two, plan_of(two, (2, 2), (2, 2)), uniform=uniform).uniform == uniform
 
 
 def test_a_pattern_that_matches_nothing_is_refused_as_in_a_search(two):
@@ -211,8 +215,8 @@ def test_the_uniform_policy_is_the_largest_that_takes_no_more_bitops_and_no_more
     explanation = explain(two, plan_of(two, a, b))
     assert explanation.uniform == Policy.uniform("toynet", two.costs, uniform, input_size=32)
     bits = LayerBits(uniform, uniform)
-    found = {"a": LayerBits(*a), "b": LayerBits(*b)}
-    assert explanation.differences() == {name: (of, bits) for name, of in found.items() if of != bits}
+    planned = {"a": LayerBits(*a), "b": LayerBits(*b)}
+    assert explanation.differences() == {name: (of, bits) for name, of in planned.items() if of != bits}
 
 
 def test_the_uniform_policy_is_counted_as_the_plan_is(two):
@@ -244,7 +248,7 @@ def test_a_network_without_a_choice_has_nothing_to_explain(network):
     assert (explanation.uniform, explanation.raises, explanation.differences()) == (None, (), {})
     assert explanation.to_json()["uniform"] is None
     (table,) = explanation.tables()
-    assert rows(printed([table])) == []
+    assert cells_of(printed([table])) == []
 
 
 # JSON and tables
@@ -257,14 +261,17 @@ def test_the_json_holds_the_plan_the_uniform_policy_and_every_raise(two):
     assert set(content) == {"plan", "uniform", "raises"}
     assert Plan.from_json(content["plan"]) == plan
     assert Policy.from_json(content["uniform"]) == explanation.uniform
-    assert tuple(Raise(**one | {"tied": tuple(one["tied"])}) for one in content["raises"]) == explanation.raises
+    assert (
+        tuple(Raise(**single_raise | {"tied": tuple(single_raise["tied"])}) for single_raise in content["raises"])
+        == explanation.raises
+    )
 
 
 def test_the_tables_show_signed_differences_and_what_a_raise_costs(two):
     text = printed(explain(two, plan_of(two, (2, 3), (4, 4))).tables())  # 60 + 1600 BitOps, 96 bits of weights
     assert "Beside uniform 3/3 bits" in text
     assert "What one more bit would cost, the most gained per BitOp first" in text
-    assert rows(text) == [
+    assert cells_of(text) == [
         ["a", "2 (-1)", "3"],
         ["b", "4 (+1)", "4 (+1)"],
         ["a", "weight to 3", "0.500000", "+30", "+1B"],
@@ -274,15 +281,16 @@ def test_the_tables_show_signed_differences_and_what_a_raise_costs(two):
 
 def test_a_raise_of_activations_shows_no_weights(two):
     text = printed(explain(two, plan_of(two, (4, 4), (4, 2))).tables())
-    assert rows(text)[-1] == ["b", "activation to 3", "0.250000", "+400", ""]
+    assert cells_of(text)[-1] == ["b", "activation to 3", "0.250000", "+400", ""]
 
 
 def test_at_most_so_many_raises_are_shown(random_network):
     indicators = random_network(random.Random(0), layers=20)
     explanation = explain(indicators, search(indicators, Budget(bitops="w2a2")))
     assert len(explanation.raises) == 40
-    for shown in ({}, {"most": 3}):
-        table = explanation.tables(**shown)[-1]
-        assert [row[:2] for row in rows(printed([table]))] == [
-            [one.layer, f"{one.kind} to {one.bits}"] for one in explanation.raises[: shown.get("most", 12)]
+    for arguments in ({}, {"most": 3}):
+        table = explanation.tables(**arguments)[-1]
+        assert [cells[:2] for cells in cells_of(printed([table]))] == [
+            [single_raise.layer, f"{single_raise.kind} to {single_raise.bits}"]
+            for single_raise in explanation.raises[: arguments.get("most", 12)]
         ]

@@ -1,4 +1,4 @@
-"""The Pareto front against brute force, and against the search at each of its budgets."""
+"""The frontier against brute force, and against the search at each of its budgets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from limpq_hub.errors import BudgetError
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.frontier_search import pareto_front
+from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.optimum import search
 
 
@@ -21,7 +21,7 @@ def test_each_plan_is_the_best_of_all_policies_at_its_budget_from_the_least_to_t
 ):
     indicators = random_network(random.Random(seed))
     outcomes = every_policy(indicators)
-    plans = pareto_front(indicators, 9)
+    plans = search_frontier(indicators, 9)
     assert (plans[0].bitops, plans[-1].bitops) == (outcomes.bitops.min(), outcomes.bitops.max())
     assert 2 <= len(plans) <= 9
     for plan in plans:
@@ -35,53 +35,53 @@ def test_each_plan_is_the_best_of_all_policies_at_its_budget_from_the_least_to_t
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_with_a_point_at_every_whole_number_of_bitops_the_front_is_complete(random_network, every_policy, seed):
+def test_with_a_point_at_every_whole_number_of_bitops_the_frontier_is_complete(random_network, every_policy, seed):
     indicators = random_network(random.Random(seed), layers=3, candidates=(2, 3), largest=3)
     outcomes = every_policy(indicators)
     order = np.lexsort((outcomes.objective, outcomes.bitops))
-    front: list[tuple[int, float]] = []
+    frontier: list[tuple[int, float]] = []
     for bitops, objective in zip(outcomes.bitops[order].tolist(), outcomes.objective[order].tolist(), strict=True):
-        if not front or objective < front[-1][1] - 1e-11:
-            front.append((bitops, objective))
-    plans = pareto_front(indicators, int(outcomes.bitops.max() - outcomes.bitops.min()) + 1)
-    assert [plan.bitops for plan in plans] == [bitops for bitops, _ in front]
-    assert [plan.objective for plan in plans] == pytest.approx([objective for _, objective in front], abs=1e-11)
+        if not frontier or objective < frontier[-1][1] - 1e-11:
+            frontier.append((bitops, objective))
+    plans = search_frontier(indicators, int(outcomes.bitops.max() - outcomes.bitops.min()) + 1)
+    assert [plan.bitops for plan in plans] == [bitops for bitops, _ in frontier]
+    assert [plan.objective for plan in plans] == pytest.approx([objective for _, objective in frontier], abs=1e-11)
 
 
-def test_a_front_of_two_layers_solved_by_hand(network):
+def test_a_frontier_of_two_layers_solved_by_hand(network):
     steps = {"a": {2: 0.5, 4: 0.1}, "b": {2: 0.9, 4: 0.2}}
     indicators = network(steps, {"a": {4: 0.01}, "b": {4: 0.02}}, macs={"a": 3, "b": 1}, alpha=1.0)
     # BitOps: "a" at 2 bits 24, at 4 bits 48; "b" at 2 bits 8, at 4 bits 16. (4, 2) at 56 loses more than (2, 4) at 40.
     expected = [(32, 1.43), (40, 0.73), (64, 0.33)]
-    found = [(plan.bitops, plan.objective) for plan in pareto_front(indicators, 5)]  # at 32, 40, 48, 56 and 64
-    assert found == [(bitops, pytest.approx(objective)) for bitops, objective in expected]
+    points = [(plan.bitops, plan.objective) for plan in search_frontier(indicators, 5)]  # at 32, 40, 48, 56 and 64
+    assert points == [(bitops, pytest.approx(objective)) for bitops, objective in expected]
     # Budgets at 32, 48 and 64: the plan found within 48 costs 40.
-    assert [plan.bitops for plan in pareto_front(indicators, 3)] == [32, 40, 64]
-    assert [plan.bitops for plan in pareto_front(indicators, 2)] == [32, 64]
+    assert [plan.bitops for plan in search_frontier(indicators, 3)] == [32, 40, 64]
+    assert [plan.bitops for plan in search_frontier(indicators, 2)] == [32, 64]
 
 
 def test_bits_that_lose_nothing_cost_nothing(network):
     # Two and four bits learned the same step: four are never worth their BitOps.
     indicators = network({"a": {2: 0.1, 4: 0.1}}, {"a": {2: 0.3, 4: 0.2}}, macs=1)
-    objectives = [plan.objective for plan in pareto_front(indicators, 13)]
+    objectives = [plan.objective for plan in search_frontier(indicators, 13)]
     assert objectives == pytest.approx([0.5, 0.4])
 
 
-def test_where_every_layer_has_one_choice_the_front_is_one_plan(network):
-    (plan,) = pareto_front(network({"a": {3: 0.1}}, macs=10), 100)
+def test_where_every_layer_has_one_choice_the_frontier_is_one_plan(network):
+    (plan,) = search_frontier(network({"a": {3: 0.1}}, macs=10), 100)
     assert plan.bitops == 90
 
 
 def test_outliers_are_no_choice_at_either_end(network):
     indicators = network({"a": {2: 0.2, 3: 0.4, 4: 0.3}}, {"a": {2: 0.2}}, macs=1)  # 2 weight bits learned less than 3
-    assert [plan.bitops for plan in pareto_front(indicators, 5)] == [6, 8]
+    assert [plan.bitops for plan in search_frontier(indicators, 5)] == [6, 8]
 
 
 def test_alpha_is_passed_on_and_that_of_the_indicators_taken_otherwise(network):
     indicators = network({"a": {2: 0.3, 4: 0.1}}, {"a": {2: 0.4, 4: 0.1}}, macs=1, alpha=1.0)
-    assert {plan.alpha for plan in pareto_front(indicators, 4)} == {1.0}
+    assert {plan.alpha for plan in search_frontier(indicators, 4)} == {1.0}
     # At 8 BitOps one side may have 4 bits: lost are 0.1 alpha + 0.4 or 0.3 alpha + 0.1.
-    middle = {alpha: pareto_front(indicators, 4, alpha=alpha)[1] for alpha in (1.4, 1.6)}
+    middle = {alpha: search_frontier(indicators, 4, alpha=alpha)[1] for alpha in (1.4, 1.6)}
     bits = {alpha: plan.policy.layers["a"] for alpha, plan in middle.items()}
     assert {alpha: (of.weight, of.activation) for alpha, of in bits.items()} == {1.4: (2, 4), 1.6: (4, 2)}
     assert middle[1.4].alpha == 1.4
@@ -89,8 +89,8 @@ def test_alpha_is_passed_on_and_that_of_the_indicators_taken_otherwise(network):
 
 def test_bitops_are_counted_as_published_on_demand(network):
     indicators = network({"a": {2: 0.3, 4: 0.1}}, macs={"a": 100}, macs_limpq={"a": 101})
-    assert [plan.bitops for plan in pareto_front(indicators, 2)] == [400, 1600]
-    plans = pareto_front(indicators, 2, counting="limpq")
+    assert [plan.bitops for plan in search_frontier(indicators, 2)] == [400, 1600]
+    plans = search_frontier(indicators, 2, counting="limpq")
     assert [(plan.bitops, plan.counting) for plan in plans] == [(404, "limpq"), (1616, "limpq")]
 
 
@@ -98,7 +98,7 @@ def test_bitops_are_counted_as_published_on_demand(network):
 def test_points_that_cannot_be_are_refused(network, points):
     message = f"points={points!r} cannot be: use a whole number of at least 2, for example 100"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
-        pareto_front(network({"a": {2: 0.1}}), points)
+        search_frontier(network({"a": {2: 0.1}}), points)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,6 @@ def test_points_that_cannot_be_are_refused(network, points):
     ],
     ids=str,
 )
-def test_what_a_search_refuses_the_front_refuses(network, arguments, message):
+def test_what_a_search_refuses_the_frontier_refuses(network, arguments, message):
     with pytest.raises(BudgetError, match=re.escape(message)):
-        pareto_front(network({"a": {2: 0.1}}), 2, **arguments)
+        search_frontier(network({"a": {2: 0.1}}), 2, **arguments)

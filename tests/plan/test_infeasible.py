@@ -160,8 +160,8 @@ def test_each_constraint_that_cannot_be_met_alone_is_named_with_what_it_needs(ne
 
 
 def test_a_conflict_of_constraints_that_can_be_met_together_is_a_fault_of_the_solver(network):
-    question = SearchProblem.of(network({"a": {2: 0.4, 4: 0.2}}), Budget(bitops="1G", size="1MB"))
-    error = conflict(question, time.monotonic() + 10)
+    problem = SearchProblem.of(network({"a": {2: 0.4, 4: 0.2}}), Budget(bitops="1G", size="1MB"))
+    error = conflict(problem, time.monotonic() + 10)
     assert isinstance(error, SearchError)
     assert str(error) == "the solver gave two different answers for this budget; try a slightly other one"
 

@@ -30,7 +30,7 @@ def test_each_option_of_each_group_has_its_cost_and_its_coefficients(two):
     assert pairs == [[(2, 2), (2, 3), (3, 2), (3, 3)], [(2, 4), (4, 4)], [(8, 8)]]
     # Activation step + 2 x weight step; the fixed layer loses nothing.
     assert problem.programme.costs == [[2.5, 2.0, 2.0, 1.5], [1.125, 0.625], [0.0]]
-    bitops, size = problem.programme.rows
+    bitops, size = problem.programme.constraints
     assert (bitops.constraint, bitops.limit, size.constraint, size.limit) == ("bitops", 5000, "size", 240)
     assert bitops.coefficients == ((400, 600, 600, 900), (80, 160), (64,))
     assert size.coefficients == ((32, 32, 48, 48), (16, 32), (192,))
@@ -43,7 +43,7 @@ def test_the_layers_of_a_tie_are_one_group_that_loses_and_takes_what_all_of_them
     # A group ranks by the first of its names.
     assert [set(group.layers) for group in problem.groups] == [{"z", "a"}, {"m"}]
     assert problem.programme.costs == [[1.25, 0.75], [0.625, 0.375]]
-    assert problem.programme.rows[0].coefficients == ((88, 176), (800, 1600))
+    assert problem.programme.constraints[0].coefficients == ((88, 176), (800, 1600))
 
 
 def test_alpha_is_that_of_the_indicators_unless_it_is_given(two):

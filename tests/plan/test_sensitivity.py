@@ -45,9 +45,9 @@ def test_every_weight_goes_to_the_nearest_level(network, seed):
     rng = np.random.default_rng(seed)
     # Heavy tails, so that some weights lie beyond the highest level; and a mean that is not 0.
     weight = rng.standard_t(2.5, size=(8, 4, 3, 3)) * rng.uniform(0.01, 10) + rng.normal()
-    found = errors_of(network, weight, {bits: 1 / bits for bits in range(2, 9)})
-    assert set(found) == set(range(2, 9))
-    for bits, error in found.items():
+    errors = errors_of(network, weight, {bits: 1 / bits for bits in range(2, 9)})
+    assert set(errors) == set(range(2, 9))
+    for bits, error in errors.items():
         # The same sum in another order of float64 operations.
         assert error == pytest.approx(nearest_level_error(weight, bits), rel=1e-9)
 
@@ -73,14 +73,14 @@ def test_more_bits_never_round_worse(network):
     # Each grid holds the levels of the one with a bit less.
     rng = np.random.default_rng(2)
     for _ in range(20):
-        found = errors_of(network, rng.standard_cauchy(size=50), {bits: 1 / bits for bits in range(2, 9)})
-        assert [found[bits] for bits in range(2, 9)] == sorted(found.values(), reverse=True)
+        errors = errors_of(network, rng.standard_cauchy(size=50), {bits: 1 / bits for bits in range(2, 9)})
+        assert [errors[bits] for bits in range(2, 9)] == sorted(errors.values(), reverse=True)
 
 
 def test_each_searched_layer_has_its_own_bit_widths_and_others_have_no_error(network):
     indicators = network({"a": {2: 0.1}, "b": {8: 0.1, 3: 0.2}}, fixed={"head": (8, 8)})
-    found = weight_errors({"head": np.ones(1), "b": np.arange(4.0), "a": np.arange(3.0)}, indicators)
-    assert {name: set(of_layer) for name, of_layer in found.items()} == {"a": {2}, "b": {3, 8}}
+    errors = weight_errors({"head": np.ones(1), "b": np.arange(4.0), "a": np.arange(3.0)}, indicators)
+    assert {name: set(of_layer) for name, of_layer in errors.items()} == {"a": {2}, "b": {3, 8}}
 
 
 def test_weights_of_zero_lose_all_at_every_bit_width(network):
@@ -97,8 +97,8 @@ def test_weights_that_are_levels_lose_next_to_nothing_but_are_still_a_valid_indi
 def test_the_errors_take_the_place_of_the_weight_steps_and_activations_have_no_choice(network):
     indicators = network({"a": STEPS, "b": STEPS}, fixed={"head": (8, 8)}, alpha=3.0)
     errors = {"a": {2: 0.5, 3: 0.25, 4: 0.125}, "b": {2: 0.9, 3: 0.8, 4: 0.7}}
-    found = by_weight_errors(indicators, errors, 3)
-    assert found.weight_steps == errors
-    assert found.activation_steps == {"a": {3: 0.2}, "b": {3: 0.2}}
-    assert found.alpha == 1.0
-    assert (found.costs, found.model, found.input_size) == (indicators.costs, "toynet", 32)
+    replaced = by_weight_errors(indicators, errors, 3)
+    assert replaced.weight_steps == errors
+    assert replaced.activation_steps == {"a": {3: 0.2}, "b": {3: 0.2}}
+    assert replaced.alpha == 1.0
+    assert (replaced.costs, replaced.model, replaced.input_size) == (indicators.costs, "toynet", 32)

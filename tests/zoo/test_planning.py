@@ -201,7 +201,9 @@ def test_the_frontier_goes_from_the_fewest_to_the_most_bits_and_each_plan_is_the
 
 def test_the_frontier_has_a_hundred_budgets_unless_told_otherwise(tiny, monkeypatch):
     calls = []
-    monkeypatch.setattr("limpq_hub.zoo.planning.pareto_front", lambda *values, **named: calls.append((values, named)))
+    monkeypatch.setattr(
+        "limpq_hub.zoo.planning.search_frontier", lambda *values, **named: calls.append((values, named))
+    )
     limpq_hub.frontier(tiny.indicators)
     choices = {
         "alpha": 0.5,

@@ -1,202 +1,179 @@
-"""The integer programme for a general solver, through PuLP: for what the enumeration of `knapsack.py` does not take."""
+"""The integer programme for a general solver, HiGHS through PuLP: for what the ways of this project do not take."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import os
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import pulp
 
 from limpq_hub.errors import SearchError
 from limpq_hub.plan.linear_constraint import LinearConstraint
-from limpq_hub.plan.solver.solver_process import run_solver, solver_files
 
-# CBC takes a solution as better only if it is by more than 1e-5: costs are scaled to reach up to this.
+# HiGHS looks only for choices that cost at least 1e-6 less than its best so far: costs are scaled to reach up to this.
 _COST_SCALE = 1e4
-_MOST_REPAIRS = 100
-# Coefficients up to this stay exact within the tolerances of the solvers.
+# Coefficients up to this stay exact within the tolerances of HiGHS.
 _LARGEST_COEFFICIENT = 10**5
-_TOLERANCE = 1e-4
-_CBC = "CBC"
-_HIGHS = "HiGHS"
-_SILENCING = threading.Lock()
+_MOST_REPAIRS = 100
+_STDOUT_LOCK = threading.Lock()
 
-Solver = Callable[[pulp.LpProblem, float], str]
+Number = TypeVar("Number", int, float)
+# A PuLP variable of each option of each group, 1 where the group takes it: [groups, options].
+Variables = Sequence[Sequence[pulp.LpVariable]]
 
 
-def solve_with_pulp(
-    costs: Sequence[Sequence[float]], rows: Sequence[LinearConstraint], deadline: float, solver: Solver | None = None
-) -> tuple[list[int] | None, str]:
-    """Return the option of each unit with the least total cost that meets all rows, or None, and who found it.
+def solve_with_highs(
+    costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float
+) -> list[int] | None:
+    """Return the option that each group takes for the least total cost within all limits, [groups], or None.
 
     Args:
-        costs: for each unit, the cost of each option.
+        costs: [groups, options], rows of different lengths where groups have different numbers of options.
+        constraints: each with coefficients of the same shape.
         deadline: when to give up, by `time.monotonic`.
-        solver: solves a problem before a deadline and returns its own name; CBC, or HiGHS if CBC fails, if None.
 
     Raises:
-        SearchError: no solver works, or there is no proven optimum in time.
+        SearchError: HiGHS does not work, or there is no proven optimum in time.
     """
-    affordable = [_affordable(rows, unit, len(of_unit)) for unit, of_unit in enumerate(costs)]
+    affordable = [_affordable_options(constraints, group, len(options)) for group, options in enumerate(costs)]
     if not all(affordable):
-        return None, _CBC
+        return None
 
-    def narrowed(table: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
-        return tuple(tuple(of_unit[o] for o in kept) for of_unit, kept in zip(table, affordable, strict=True))
+    def narrowed(table: Sequence[Sequence[Number]]) -> tuple[tuple[Number, ...], ...]:
+        """Return a table [groups, options] with the affordable options alone."""
+        return tuple(tuple(row[option] for option in options) for row, options in zip(table, affordable, strict=True))
 
-    rows = [replace(row, coefficients=narrowed(row.coefficients)) for row in rows]
-    choice, name = _solved(narrowed(costs), rows, deadline, solver or cbc_or_highs)
-    return choice and [kept[picked] for kept, picked in zip(affordable, choice, strict=True)], name
-
-
-def cbc_or_highs(problem: pulp.LpProblem, deadline: float) -> str:
-    """Solve `problem` with CBC, which comes with PuLP, or where that fails with HiGHS; return the name of the one."""
-    return cbc(problem, deadline) or highs(problem, deadline)
+    within_reach = [replace(constraint, coefficients=narrowed(constraint.coefficients)) for constraint in constraints]
+    choice = _solve(narrowed(costs), within_reach, deadline)
+    return choice and [options[place] for options, place in zip(affordable, choice, strict=True)]
 
 
-def cbc(problem: pulp.LpProblem, deadline: float) -> str:
-    """Solve `problem` with CBC; return its name, or "" if it failed or its time was over."""
-    # Preprocessing made CBC call a worse policy optimal, and its `threads` made one solve in 500 wait for ten seconds.
-    # Without preprocessing it crashes on one tiny infeasible programme in 1,000: then preprocessing may say that it is
-    # infeasible, but its solutions are not trusted.
-    for preprocessing in (False, True):
-        try:
-            _run_cbc(problem, _seconds_until(deadline), preprocessing=preprocessing)
-        except (OSError, ValueError, LookupError, subprocess.SubprocessError, pulp.PulpSolverError):
-            continue
-        # When its time is over it often calls a programme infeasible; an answer that was cut off breaks a constraint.
-        in_time = time.monotonic() < deadline
-        if problem.status == pulp.LpStatusInfeasible and in_time:
-            return _CBC
-        if problem.sol_status == pulp.LpSolutionOptimal and not preprocessing and problem.valid(_TOLERANCE):
-            return _CBC
-    return ""
+def run_highs(problem: pulp.LpProblem, deadline: float) -> None:
+    """Solve `problem` with HiGHS, inside this process: no solver and no file outlives it.
 
-
-def highs(problem: pulp.LpProblem, deadline: float) -> str:
-    """Solve `problem` with HiGHS, inside this process; return its name.
+    The number of threads is left to HiGHS: all programmes of a process share it, and naming another one than the first
+    of them did would make HiGHS refuse.
 
     Raises:
-        SearchError: it could not be run.
+        SearchError: it could not be run, or gave up before the deadline.
     """
     try:
         with _silent_stdout():  # its banner
-            problem.solve(pulp.HiGHS(msg=False, gapRel=0, gapAbs=0, timeLimit=_seconds_until(deadline)))
+            problem.solve(pulp.HiGHS(msg=False, gapRel=0, gapAbs=0, timeLimit=max(deadline - time.monotonic(), 0.01)))
     except pulp.PulpSolverError:
-        raise SearchError(
-            "neither CBC nor HiGHS could be run; reinstall them: pip install --force-reinstall pulp highspy"
-        ) from None
-    return _HIGHS
+        raise SearchError(f"HiGHS could not be run; {_REINSTALL}") from None
+    if problem.status == pulp.LpStatusNotSolved and time.monotonic() < deadline:
+        raise SearchError(f"HiGHS gave up without an answer; {_REINSTALL}, or search in a process of its own")
 
 
-def _run_cbc(problem: pulp.LpProblem, seconds: float, *, preprocessing: bool) -> None:
-    """Run CBC and take its answer over."""
-    with solver_files() as files:
-        variables, names, rows, _ = problem.writeMPS(files.problem, rename=True)
-        ways = ["-cuts", "off"] if preprocessing else ["-preprocess", "off", "-cuts", "off"]
-        path = pulp.PULP_CBC_CMD.pulp_cbc_path
-        command = [path, files.problem, "-sec", f"{seconds:.3f}", "-ratio", "0", "-allow", "0", *ways]
-        command += ["-solve", "-printingOptions", "all", "-solution", files.answer]
-        run_solver(command, files, seconds + 1)
-        status, values, _, _, _, solution = pulp.COIN_CMD(path=path).readsol_MPS(
-            files.answer, problem, variables, names, rows
+_REINSTALL = "reinstall it: pip install --force-reinstall pulp highspy"
+
+
+def _solve(
+    costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float
+) -> list[int] | None:
+    above_least = [[cost - min(options) for cost in options] for options in costs]
+    scale = _COST_SCALE / (max(map(max, above_least)) or 1.0)
+    problem = pulp.LpProblem("limpq", pulp.LpMinimize)
+    variables = [
+        [problem.add_variable(f"takes_{group}_{option}", cat=pulp.LpBinary) for option in range(len(options))]
+        for group, options in enumerate(costs)
+    ]
+    problem += scale * _weighted_sum(above_least, variables)
+    for of_group in variables:
+        problem += pulp.lpSum(of_group) == 1
+    for constraint in constraints:
+        coefficients, limit = _reduced(constraint)
+        problem += _weighted_sum(coefficients, variables) <= limit
+    for _ in range(_MOST_REPAIRS):
+        run_highs(problem, deadline)
+        if problem.status == pulp.LpStatusInfeasible:
+            return None
+        # `status` also reads Optimal when a time limit stopped at a merely feasible point; `sol_status` does not.
+        if problem.sol_status != pulp.LpSolutionOptimal:
+            raise SearchError("no proven optimum in time; raise time_limit_s, or use fewer candidates")
+        choice = [
+            max(range(len(of_group)), key=lambda option: of_group[option].varValue or 0) for of_group in variables
+        ]
+        exceeded = next((constraint for constraint in constraints if constraint.total(choice) > constraint.limit), None)
+        if exceeded is None:
+            return choice
+        problem += _differs_from(choice, exceeded, variables)
+    raise SearchError(f"HiGHS returned {_MOST_REPAIRS} policies that are over budget; try a slightly other budget")
+
+
+def _differs_from(choice: Sequence[int], exceeded: LinearConstraint, variables: Variables) -> pulp.LpConstraint:
+    """Return a constraint that forbids a choice over a limit, which the rounded coefficients let through.
+
+    With it, every choice is forbidden whose coefficient is at least as large in each group.
+    """
+    return (
+        pulp.lpSum(
+            variable
+            for of_group, coefficients, option in zip(variables, exceeded.coefficients, choice, strict=True)
+            for variable, coefficient in zip(of_group, coefficients, strict=True)
+            if coefficient >= coefficients[option]
         )
-    problem.assignVarsVals(values)
-    problem.assignStatus(status, solution)
+        <= len(choice) - 1
+    )
 
 
-def _seconds_until(deadline: float) -> float:
-    return max(deadline - time.monotonic(), 0.01)
+def _affordable_options(constraints: Sequence[LinearConstraint], group: int, options: int) -> list[int]:
+    """Return the options of a group that are within every limit while all other groups use the least."""
+    most = [constraint.limit - constraint.least + min(constraint.coefficients[group]) for constraint in constraints]
+    return [
+        option
+        for option in range(options)
+        if all(
+            constraint.coefficients[group][option] <= most_of_constraint
+            for constraint, most_of_constraint in zip(constraints, most, strict=True)
+        )
+    ]
+
+
+def _weighted_sum(weights: Sequence[Sequence[float]], variables: Variables) -> pulp.LpAffineExpression:
+    """Return the sum of weight x variable over groups and options, both [groups, options]."""
+    terms = zip(itertools.chain(*variables), itertools.chain(*weights), strict=True)
+    return pulp.LpAffineExpression(list(terms))
+
+
+def _reduced(constraint: LinearConstraint) -> tuple[list[list[int]], float]:
+    """Return coefficients, [groups, options], and limit of a constraint in small whole numbers.
+
+    The least coefficient of each group is taken out, and the rest divided by the greatest common divisor. Coefficients
+    that are still large are rounded down, which lets more choices through and never fewer; the caller adds them up
+    again. One half is added to the limit, to keep the tolerance of the solver away from it.
+    """
+    least = [min(coefficients) for coefficients in constraint.coefficients]
+    above_least = [
+        [coefficient - lowest for coefficient in coefficients]
+        for coefficients, lowest in zip(constraint.coefficients, least, strict=True)
+    ]
+    divisor = math.gcd(*itertools.chain(*above_least)) or 1
+    divisor *= max(1, max(itertools.chain(*above_least)) // divisor // _LARGEST_COEFFICIENT)
+    limit = (constraint.limit - sum(least)) // divisor + 0.5
+    return [[coefficient // divisor for coefficient in coefficients] for coefficients in above_least], limit
 
 
 @contextmanager
 def _silent_stdout() -> Iterator[None]:
     """Send what a library writes to the process's stdout nowhere."""
-    # Stdout belongs to all threads: a second one would take what the first has put there for the real one.
-    with _SILENCING:
+    # Stdout belongs to all threads: a second one would take the `/dev/null` of the first for the real one.
+    with _STDOUT_LOCK:
         sys.stdout.flush()
-        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+        stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(nowhere, 1)
             yield
         finally:
-            os.dup2(kept, 1)
-            os.close(kept)
+            os.dup2(stdout, 1)
+            os.close(stdout)
             os.close(nowhere)
-
-
-def _affordable(rows: Sequence[LinearConstraint], unit: int, options: int) -> list[int]:
-    """Return the options of a unit that fit every row while all other units take their least."""
-    spare = [row.limit - row.least + min(row.coefficients[unit]) for row in rows]
-    return [
-        o
-        for o in range(options)
-        if all(row.coefficients[unit][o] <= most for row, most in zip(rows, spare, strict=True))
-    ]
-
-
-def _solved(
-    costs: Sequence[Sequence[float]], rows: Sequence[LinearConstraint], deadline: float, solver: Solver
-) -> tuple[list[int] | None, str]:
-    slopes = [[cost - min(of_unit) for cost in of_unit] for of_unit in costs]
-    scale = _COST_SCALE / (max(map(max, slopes)) or 1.0)
-    problem = pulp.LpProblem("limpq", pulp.LpMinimize)
-    picks = [
-        [problem.add_variable(f"pick_{unit}_{option}", cat=pulp.LpBinary) for option in range(len(of_unit))]
-        for unit, of_unit in enumerate(costs)
-    ]
-    problem += scale * _weighted(slopes, picks)
-    for of_pick in picks:
-        problem += pulp.lpSum(of_pick) == 1
-    for row in rows:
-        coefficients, limit = _reduced(row)
-        problem += _weighted(coefficients, picks) <= limit
-    for _ in range(_MOST_REPAIRS):
-        name = solver(problem, deadline)
-        if name and problem.status == pulp.LpStatusInfeasible:
-            return None, name
-        # `status` also reads Optimal when a time limit stopped at a merely feasible point; `sol_status` does not.
-        if not name or problem.sol_status != pulp.LpSolutionOptimal:
-            raise SearchError("no proven optimum in time; raise time_limit_s, or use fewer candidates")
-        choice = [max(range(len(of_pick)), key=lambda option: of_pick[option].varValue or 0) for of_pick in picks]
-        broken = next((row for row in rows if row.total(choice) > row.limit), None)
-        if broken is None:
-            return choice, name
-        # The rounded row let a policy through that is over budget in exact integers: forbid it, and with it every
-        # policy that costs at least as much in each unit.
-        problem += pulp.lpSum(
-            pick
-            for of_pick, of_unit, picked in zip(picks, broken.coefficients, choice, strict=True)
-            for pick, weight in zip(of_pick, of_unit, strict=True)
-            if weight >= of_unit[picked]
-        ) <= len(choice) - 1  # fmt: skip
-    raise SearchError(f"the solver returned {_MOST_REPAIRS} policies that are over budget; try a slightly other budget")
-
-
-def _weighted(
-    weights: Sequence[Sequence[float]], picks: Sequence[Sequence[pulp.LpVariable]]
-) -> pulp.LpAffineExpression:
-    """Return the sum over units and options of weight x pick."""
-    terms = zip(itertools.chain(*weights), itertools.chain(*picks), strict=True)
-    return pulp.LpAffineExpression([(pick, weight) for weight, pick in terms])
-
-
-def _reduced(row: LinearConstraint) -> tuple[list[list[int]], float]:
-    """Return the row in small integers: each unit's least coefficient taken out, divided by the gcd.
-
-    Where the result is still large it is rounded down, which lets more policies through and never fewer; the caller
-    recounts. The half unit above the limit keeps the tolerance of a solver away from it.
-    """
-    lowest = [min(of_unit) for of_unit in row.coefficients]
-    extra = [[weight - low for weight in of_unit] for of_unit, low in zip(row.coefficients, lowest, strict=True)]
-    divisor = math.gcd(*itertools.chain(*extra)) or 1
-    divisor *= max(1, max(itertools.chain(*extra)) // divisor // _LARGEST_COEFFICIENT)
-    return [[weight // divisor for weight in of_unit] for of_unit in extra], (row.limit - sum(lowest)) // divisor + 0.5

@@ -1,4 +1,4 @@
-"""Two halves of the units of a knapsack: the partial choices near the bound, and pairs of them."""
+"""Meeting in the middle: partial choices near the bound, of half of the groups each, and the best pair of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from limpq_hub.plan.solver.scaled_programme import Floats, Integers, ScaledProgr
 
 MOST_STATES = 200_000
 MOST_PAIRS = 5_000_000
-_MOST_TRIED = 50_000
-# Up to so many, leaving out those that are beaten takes longer than it saves.
+# Pairs up to which the smallest gap of all of them is computed.
+_MOST_GAPS = 50_000
+# States up to which leaving out the dominated ones takes longer than it saves.
 _FEW_STATES = 100
 
 
@@ -22,109 +23,146 @@ class TooManyStatesError(Exception):
 
 @dataclass(frozen=True)
 class States:
-    """Partial choices of some units; of many, only those that no other one beats.
+    """Partial choices of some groups; where there are many, only those that no other one dominates.
 
     Attributes:
-        sums: [rows, states].
-        costs, reduced: [states], sums of costs and of reduced costs.
-        history: for each unit, from the last to the first, the state it came from and the option taken.
+        sums: [constraints, states], the coefficients of the options taken, added up.
+        costs: [states], their costs, added up.
+        reduced_costs: [states], their reduced costs, added up.
+        history: for each group, from the last to the first, ([states], [states]): the state before the group was added,
+            and the option that the group takes.
     """
 
     sums: Floats
     costs: Floats
-    reduced: Floats
+    reduced_costs: Floats
     history: tuple[tuple[Integers, Integers], ...] = ()
 
     def options(self, state: int) -> list[int]:
-        """Return the option of each unit, in the order of the units."""
-        picked = []
-        for came_from, option in reversed(self.history):
-            picked.append(int(option[state]))
-            state = int(came_from[state])
-        return picked
+        """Return the option of each group, [groups], in the order of the groups."""
+        options = []
+        for parent, option in reversed(self.history):
+            options.append(int(option[state]))
+            state = int(parent[state])
+        return options
 
 
-def enumerated(tables: ScaledProgramme, reduced: Floats, units: Integers, gap: float, deadline: float) -> States:
-    """Return the partial choices of the units whose reduced costs add up to at most `gap`.
+def states_within(
+    programme: ScaledProgramme, reduced_costs: Floats, groups: Integers, gap: float, deadline: float
+) -> States:
+    """Return the partial choices of some groups whose reduced costs add up to at most `gap`.
+
+    Args:
+        reduced_costs: [groups, options], of all groups of the programme.
+        groups: the numbers of those that take part, ascending.
+        deadline: when to give up, by `time.monotonic`.
 
     Raises:
-        TooManyStatesError: there are too many, or `deadline`, by `time.monotonic`, is over.
+        TooManyStatesError: there are too many, or the deadline is over.
     """
-    states = States(np.zeros((len(tables.rows), 1)), np.zeros(1), np.zeros(1))
-    for unit in units[::-1]:
-        allowed = np.flatnonzero(reduced[unit] <= gap)
-        if len(states.costs) * len(allowed) > MOST_STATES or time.monotonic() > deadline:
+    states = States(np.zeros((len(programme.limits), 1)), np.zeros(1), np.zeros(1))
+    for group in groups[::-1]:
+        options = np.flatnonzero(reduced_costs[group] <= gap)
+        if len(states.costs) * len(options) > MOST_STATES or time.monotonic() > deadline:
             raise TooManyStatesError
-        lost = (reduced[unit, allowed, None] + states.reduced).ravel()
-        kept = np.flatnonzero(lost <= gap)
-        option, parent = np.divmod(kept, len(states.costs))
-        option = allowed[option]
-        sums = states.sums[:, parent] + tables.rows[:, unit, option]
-        costs = states.costs[parent] + tables.costs[unit, option]
-        best = unbeaten(sums, costs) if len(kept) > _FEW_STATES else slice(None)
-        states = States(sums[:, best], costs[best], lost[kept[best]], (*states.history, (parent[best], option[best])))
+        # Every option with every state, [options x states].
+        summed = (reduced_costs[group, options, None] + states.reduced_costs).ravel()
+        near = np.flatnonzero(summed <= gap)
+        option, parent = np.divmod(near, len(states.costs))
+        option = options[option]
+        sums = states.sums[:, parent] + programme.coefficients[:, group, option]
+        costs = states.costs[parent] + programme.costs[group, option]
+        best = undominated(sums, costs) if len(near) > _FEW_STATES else slice(None)
+        history = (*states.history, (parent[best], option[best]))
+        states = States(sums[:, best], costs[best], summed[near[best]], history)
     return states
 
 
-def unbeaten(sums: Floats, costs: Floats) -> Integers:
-    """Return the states without those that cost no less than one with the same sums and no more in the last row."""
+def undominated(sums: Floats, costs: Floats) -> Integers:
+    """Return the places of the states that no other one dominates.
+
+    A state dominates one that has the same sums in all constraints but the last, no less in the last, and costs no
+    less; of states alike in everything, the first dominates the others.
+
+    Args:
+        sums: [constraints, states].
+        costs: [states].
+    """
     by_cost = costs.argsort(kind="stable")
-    rank = np.zeros(len(costs), np.int64)
+    rank = np.zeros(len(costs), np.int64)  # of the cost: 0 for the least
     rank[by_cost[1:]] = (costs[by_cost[1:]] != costs[by_cost[:-1]]).cumsum()
     order = by_cost[np.lexsort(sums[::-1, by_cost])]
     rank = rank[order]
-    for of_row in sums[:-1, order]:
-        # Later groups of the same sums rank below earlier ones, so that each is compared with itself alone.
-        rank[1:] -= len(order) * (of_row[1:] != of_row[:-1]).cumsum()
-    unbeaten = np.ones(len(order), bool)
-    unbeaten[1:] = rank[1:] < np.minimum.accumulate(rank)[:-1]
-    return order[unbeaten]
+    for sums_of_constraint in sums[:-1, order]:
+        # Each new sum moves all ranks after it below those before: a running minimum then starts afresh there, and
+        # states are compared only with those of the same sums.
+        rank[1:] -= len(order) * (sums_of_constraint[1:] != sums_of_constraint[:-1]).cumsum()
+    improves = np.ones(len(order), bool)
+    improves[1:] = rank[1:] < np.minimum.accumulate(rank)[:-1]
+    return order[improves]
 
 
-def nearest(first: States, second: States, room: Floats, prices: Floats) -> float:
-    """Return the least gap of any two states within `room`; infinite if there are none, or too many to try them all."""
-    if len(first.costs) * len(second.costs) > _MOST_TRIED:
+def smallest_gap(first: States, second: States, limits: Floats, prices: Floats) -> float:
+    """Return the smallest gap of all pairs of states within the limits.
+
+    Infinite if there is no such pair, and where there are too many pairs to compute all gaps.
+
+    Args:
+        first, second: states of two halves of the groups.
+        limits: [constraints], what is left of them for the two halves.
+        prices: [constraints].
+    """
+    if len(first.costs) * len(second.costs) > _MOST_GAPS:
         return np.inf
-    slack = (room[:, None] - first.sums)[:, :, None] - second.sums[:, None, :]
-    lost = first.reduced[:, None] + second.reduced
-    for price, of_row in zip(prices, slack, strict=True):
-        lost += price * of_row
-    lost[(slack < 0).any(0)] = np.inf
-    return float(lost.min())
+    slack = (limits[:, None] - first.sums)[:, :, None] - second.sums[:, None, :]  # [constraints, first, second]
+    gaps = first.reduced_costs[:, None] + second.reduced_costs
+    for price, slack_of_constraint in zip(prices, slack, strict=True):
+        gaps += price * slack_of_constraint
+    gaps[(slack < 0).any(0)] = np.inf
+    return float(gaps.min())
 
 
-def joined(first: States, second: States, room: Floats, prices: Floats, gap: float) -> tuple[int, int] | None:
-    """Return the states of the two halves that together are within `room` and `gap` and cost the least, or None.
+def cheapest_pair(first: States, second: States, limits: Floats, prices: Floats, gap: float) -> tuple[int, int] | None:
+    """Return the place of a state in each half, together within the limits and the gap, that cost the least, or None.
 
-    Of those that cost the same, the ones with the least sum in the first row, then in the second, then with the first
-    options.
+    Of pairs that cost the same, the one with the least sum in the first constraint, then in the second, then with the
+    first options.
+
+    Args:
+        first, second: states of two halves of the groups.
+        limits: [constraints], what is left of them for the two halves.
+        prices: [constraints].
 
     Raises:
-        TooManyStatesError: too many pairs are near.
+        TooManyStatesError: too many pairs are near the bound.
     """
-    # What stays below the limit of a row costs its price, so in the row of the dearest limit few sums are left.
-    row = int((prices * (1 + np.abs(room))).argmax())
-    order = np.argsort(second.sums[row], kind="stable")
-    ordered = second.sums[row, order]
-    most = room[row] - first.sums[row]
-    band = (gap - first.reduced) / prices[row] if prices[row] > 0 else np.full(len(most), np.inf)
+    # A pair pays the price of what it leaves unused of a limit, so within the gap it leaves little unused: for each
+    # state of the first half, a narrow band of sums of the second. It is narrowest for the constraint of the dearest
+    # limit.
+    constraint = int((prices * (1 + np.abs(limits))).argmax())
+    order = np.argsort(second.sums[constraint], kind="stable")
+    ordered = second.sums[constraint, order]
+    most = limits[constraint] - first.sums[constraint]
+    price = prices[constraint]
+    unused = (gap - first.reduced_costs) / price if price > 0 else np.full(len(most), np.inf)
     end = np.searchsorted(ordered, most, "right")
-    begin = np.minimum(np.searchsorted(ordered, np.floor(most - band), "left"), end)
+    begin = np.minimum(np.searchsorted(ordered, np.floor(most - unused), "left"), end)
     counts = end - begin
     if counts.sum() > MOST_PAIRS:
         raise TooManyStatesError
-    one = np.repeat(np.arange(len(counts)), counts)
-    other = order[np.arange(len(one)) + np.repeat(begin - counts.cumsum() + counts, counts)]
-    near = first.reduced[one] + second.reduced[other] <= gap
-    one, other = one[near], other[near]
-    sums = first.sums[:, one] + second.sums[:, other]
-    slack = room[:, None] - sums
-    near = (slack >= 0).all(0) & (first.reduced[one] + second.reduced[other] + prices @ slack <= gap)
-    one, other = one[near], other[near]
-    if not len(one):
+    left = np.repeat(np.arange(len(counts)), counts)
+    right = order[np.arange(len(left)) + np.repeat(begin - counts.cumsum() + counts, counts)]
+    near = first.reduced_costs[left] + second.reduced_costs[right] <= gap
+    left, right = left[near], right[near]
+    sums = first.sums[:, left] + second.sums[:, right]
+    slack = limits[:, None] - sums
+    gaps = first.reduced_costs[left] + second.reduced_costs[right] + prices @ slack
+    near = (slack >= 0).all(0) & (gaps <= gap)
+    left, right = left[near], right[near]
+    if not len(left):
         return None
-    ranks = np.array([first.costs[one] + second.costs[other], *sums[:, near]])
+    ranks = np.array([first.costs[left] + second.costs[right], *sums[:, near]])
     best = np.lexsort(ranks[::-1])[0]
     equal = np.flatnonzero((ranks == ranks[:, [best]]).all(0))
-    pairs = zip(one[equal].tolist(), other[equal].tolist(), strict=True)
+    pairs = zip(left[equal].tolist(), right[equal].tolist(), strict=True)
     return min(pairs, key=lambda pair: first.options(pair[0]) + second.options(pair[1]))

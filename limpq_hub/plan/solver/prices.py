@@ -1,101 +1,129 @@
-"""The lower bound of a search: a price for each row, its Lagrange multiplier."""
+"""The lower bound of a search: the price of each constraint, its Lagrange multiplier, that makes the bound largest."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from limpq_hub.plan.solver.scaled_programme import Floats, ScaledProgramme
 
-# Of a choice, or of a mixture of choices: its cost, and by how much it exceeds the limit of each row.
-Plane = Floats
-Point = tuple[tuple[float, ...], Plane]
-
-_ENOUGH = 1e-13  # relative: a bound that is as good as floating point tells
-_ROUNDING = 1e-12
+# Relative: closer than this to the largest bound, rounding hides what is still to gain.
+_BOUND_TOLERANCE = 1e-13
+# Relative: a slope smaller than this is what rounding leaves of 0.
+_SLOPE_TOLERANCE = 1e-12
+# By how much a price grows while the bound still rises with it.
 _GROWTH = 8.0
-# Any price gives a bound: where rounding keeps the best one from being recognized, a near one does.
+# Any prices give a bound: where rounding keeps the best ones from being recognized, near ones do.
 _MOST_STEPS = 100
 
+# [1 + constraints]: the cost of a choice, or of a mixture of choices, then by how much it exceeds each limit. As a
+# function of the prices it is a plane that lies nowhere below the bound, and the excesses are its slopes.
+Plane = Floats
 
-def best_prices(tables: ScaledProgramme, highest: float) -> Floats | None:
-    """Return the price of each row that gives the largest lower bound, [rows], or None if no choice meets the limits.
 
-    With prices the limits are left out, and each unit takes the option of least cost plus priced coefficients: what
-    all of them add up to, less the priced limits, no choice within the limits can cost less than.
+class BoundAt(NamedTuple):
+    """The bound at some prices.
+
+    Attributes:
+        prices: [constraints].
+        plane: [1 + constraints], touches the bound at the prices.
+    """
+
+    prices: tuple[float, ...]
+    plane: Plane
+
+
+def best_prices(programme: ScaledProgramme, highest: float) -> Floats | None:
+    """Return the prices that give the largest lower bound, [constraints], or None if no choice meets the limits.
+
+    With prices the limits are left out, and each group takes the option of least cost plus priced coefficients: what
+    all of them add up to, less the priced limits, is the bound. It is a concave function of the prices, made of planes:
+    one price is moved at a time, and at each value of it the prices after it are the best ones.
 
     Args:
         highest: a cost that no choice exceeds.
     """
-    first = np.arange(len(tables.costs)) * tables.costs.shape[1]
-    costs, rows = tables.costs.ravel(), tables.rows.reshape(len(tables.rows), -1)
-    steps = max(highest, 1.0) / np.maximum(tables.limits, 1.0)
+    first_options = np.arange(len(programme.costs)) * programme.costs.shape[1]  # in the raveled arrays: [groups]
+    costs, coefficients = programme.costs.ravel(), programme.coefficients.reshape(len(programme.limits), -1)
+    first_guesses = max(highest, 1.0) / np.maximum(programme.limits, 1.0)
 
-    def tangent(prices: tuple[float, ...]) -> Plane:
-        priced = tables.costs
-        for price, row in zip(prices, tables.rows, strict=True):
+    def plane_at(prices: tuple[float, ...]) -> Plane:
+        priced_costs = programme.costs
+        for price, coefficients_of_constraint in zip(prices, programme.coefficients, strict=True):
             if price:
-                priced = priced + price * row
-        picked = first + priced.argmin(1)
-        return np.array([costs[picked].sum(), *(rows[:, picked].sum(1) - tables.limits)])
+                priced_costs = priced_costs + price * coefficients_of_constraint
+        cheapest = first_options + priced_costs.argmin(1)
+        return np.array([costs[cheapest].sum(), *(coefficients[:, cheapest].sum(1) - programme.limits)])
 
-    def peak(given: tuple[float, ...]) -> Point | None:
-        """Return the best prices that begin with `given`, and the plane there, level along all prices not given."""
-        if len(given) == len(rows):
-            return given, tangent(given)
-        return _level(lambda price: peak((*given, price)), given, steps[len(given)], highest)
+    def best_from(first_prices: tuple[float, ...]) -> BoundAt | None:
+        """Return the best prices that begin with `first_prices`, and a plane there, level along all prices after."""
+        moved = len(first_prices)
+        if moved == len(programme.limits):
+            return BoundAt(first_prices, plane_at(first_prices))
+        return _peak(lambda price: best_from((*first_prices, price)), first_prices, first_guesses[moved], highest)
 
-    found = peak(())
-    return None if found is None else np.array(found[0])
+    best = best_from(())
+    return None if best is None else np.array(best.prices)
 
 
-def _level(
-    point_at: Callable[[float], Point | None], given: tuple[float, ...], step: float, highest: float
-) -> Point | None:
-    """Return the peak of a concave function of one price, made of straight pieces, with a level plane; None if none.
+def _peak(
+    bound_at: Callable[[float], BoundAt | None], first_prices: tuple[float, ...], first_guess: float, highest: float
+) -> BoundAt | None:
+    """Return where the bound is largest along one price, with a plane level along it; None if it grows for ever.
+
+    The bound rises at one price and falls at a larger one; where their planes cross, the bound is looked up, and takes
+    the place of one of the two, until it touches the crossing.
 
     Args:
-        point_at: the point at a price.
-        given: the prices before this one.
-        step: a first guess of the price.
+        bound_at: the bound at a value of the price.
+        first_prices: the prices before this one.
+        first_guess: of the price.
+        highest: a bound above it proves that no choice meets the limits.
     """
-    slope = len(given) + 1
-    weights = np.array([1.0, *given])
+    slope = 1 + len(first_prices)
+    weights = np.array([1.0, *first_prices])
 
-    def height(point: Point) -> float:
-        return float(weights @ point[1][:slope])
+    def height(bound: BoundAt) -> float:
+        """Return the height of a plane where the price is 0."""
+        return float(weights @ bound.plane[:slope])
 
-    rising = point_at(0.0)
-    if rising is None or rising[1][slope] <= 0:
+    rising = bound_at(0.0)
+    if rising is None or rising.plane[slope] <= 0:
         return rising
-    price = step
-    while (falling := point_at(price)) is not None and falling[1][slope] > 0:
-        if height(falling) + price * falling[1][slope] > 2 * highest + 1:
+    price = first_guess
+    while (falling := bound_at(price)) is not None and falling.plane[slope] > 0:
+        if height(falling) + price * falling.plane[slope] > 2 * highest + 1:
             return None
         rising, price = falling, price * _GROWTH
     if falling is None:
         return None
+    best = rising
     for _ in range(_MOST_STEPS):
-        up, down = rising[1][slope], falling[1][slope]
+        up, down = rising.plane[slope], falling.plane[slope]
         price = (height(falling) - height(rising)) / (up - down)
-        top = height(rising) + price * up
-        middle = point_at(price)
-        across = middle[1][slope]
-        if height(middle) + price * across >= top - _ENOUGH * (1 + abs(top)) or across in (up, down):
+        crossing = height(rising) + price * up
+        between = bound_at(price)
+        if between is None:
+            return None
+        best = between
+        across = between.plane[slope]
+        touches = height(between) + price * across >= crossing - _BOUND_TOLERANCE * (1 + abs(crossing))
+        if touches or across in (up, down):
             break
         if across > 0:
-            rising = middle
+            rising = between
         else:
-            falling = middle
-    return middle[0], _mixed(rising[1], falling[1], slope)
+            falling = between
+    return BoundAt(best.prices, _level_mixture(rising.plane, falling.plane, slope))
 
 
-def _mixed(rising: Plane, falling: Plane, slope: int) -> Plane:
-    """Return the mixture of two planes that is level along one price; a slope that rounding alone leaves is none."""
+def _level_mixture(rising: Plane, falling: Plane, slope: int) -> Plane:
+    """Return the mixture of two planes, [1 + constraints], that is level along the price of the given slope."""
     shares = np.array([-falling[slope], rising[slope]]) / (rising[slope] - falling[slope])
     parts = shares[:, None] * np.array([rising, falling])
     mixed = parts.sum(0)
-    mixed[np.abs(mixed) <= _ROUNDING * np.abs(parts).sum(0)] = 0.0
+    mixed[np.abs(mixed) <= _SLOPE_TOLERANCE * np.abs(parts).sum(0)] = 0.0
     mixed[slope] = 0.0
     return mixed

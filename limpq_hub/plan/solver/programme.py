@@ -1,4 +1,4 @@
-"""The integer programme of a search: one option per unit, the least total cost, every row within its limit."""
+"""The integer programme of a search: one option per group, the least total cost, every constraint within its limit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
 from limpq_hub.plan.solver.enumeration import Cheapest, cheapest
 from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError
-from limpq_hub.plan.solver.scaled_programme import ScaledProgramme
+from limpq_hub.plan.solver.scaled_programme import Integers, ScaledProgramme
 
 ENUMERATION = "enumeration"
 DYNAMIC_PROGRAMME = "dynamic programme"
-# More rows leave too many choices near the bound.
-_MOST_ROWS_ENUMERATED = 2
-# Of the gap of the search before, where the next one begins.
-_NEXT_GAP = 1.2
+HIGHS = "HiGHS"
+# More constraints leave too many choices near the bound.
+_MOST_CONSTRAINTS_ENUMERATED = 2
+# First gap of a limit, as a multiple of the gap that the limit before it needed.
+_FIRST_GAP = 1.2
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Solution:
     """The best choice, and how it was found.
 
     Attributes:
-        choice: the option of each unit.
-        way: "enumeration", "dynamic programme", "CBC" or "HiGHS".
+        choice: [groups], the number of the option that each group takes.
+        way: "enumeration", "dynamic programme" or "HiGHS".
     """
 
     choice: list[int]
@@ -40,15 +41,15 @@ class Programme:
     """What is minimized, and within what.
 
     Attributes:
-        costs: for each unit, the cost of each option.
-        rows: each with one coefficient per option of each unit.
+        costs: [groups, options], rows of different lengths where groups have different numbers of options.
+        constraints: each with coefficients of the same shape, and a limit.
     """
 
     costs: Sequence[Sequence[float]]
-    rows: Sequence[LinearConstraint]
+    constraints: Sequence[LinearConstraint]
 
     def solve(self, deadline: float) -> Solution | None:
-        """Return the option of each unit with the least total cost that meets all rows, or None if there is none.
+        """Return the choice of least total cost that meets all constraints, or None if there is none.
 
         Args:
             deadline: when to give up, by `time.monotonic`.
@@ -56,71 +57,75 @@ class Programme:
         Raises:
             SearchError: no proven optimum in time.
         """
-        if not self.rows:
-            return Solution([of_unit.index(min(of_unit)) for of_unit in self.costs], ENUMERATION)
-        if any(row.least > row.limit for row in self.rows):
+        if not self.constraints:
+            return Solution([costs.index(min(costs)) for costs in self.costs], ENUMERATION)
+        if any(constraint.least > constraint.limit for constraint in self.constraints):
             return None
-        tables = self.tables()
+        scaled = self.scaled()
+        if scaled is None:
+            return self._solve_with_highs(deadline)
         try:
-            found = None if tables is None else cheapest(tables, deadline)
+            best = cheapest(scaled, deadline)
         except TooManyStatesError:
-            if DynamicProgramme.fits(tables):
-                choice = DynamicProgramme(tables).cheapest(tables.limits[0])
-                return None if choice is None else self._checked(choice.tolist(), DYNAMIC_PROGRAMME)
-            tables = None
-        if tables is None:
-            return self._solve_with_pulp(deadline)
-        return None if found is None else self._checked(found.options.tolist(), ENUMERATION)
+            if not DynamicProgramme.fits(scaled):
+                return self._solve_with_highs(deadline)
+            return self._checked(DynamicProgramme(scaled).cheapest(scaled.limits[0]), DYNAMIC_PROGRAMME)
+        return self._checked(best and best.options, ENUMERATION)
 
-    def solve_within(self, row: int, limits: Sequence[int], time_limit_s: float) -> Iterator[Solution | None]:
-        """Give the solution for each of many limits of one row, none above its own, or None where there is none.
+    def solve_at_limits(self, constraint: int, limits: Sequence[int], time_limit_s: float) -> Iterator[Solution | None]:
+        """Yield, for each of many limits of one constraint, the solution at this limit, or None where there is none.
 
         Args:
+            constraint: its number.
+            limits: none above that of the constraint.
             time_limit_s: for each solution.
 
         Raises:
             SearchError: no proven optimum within `time_limit_s`.
         """
-        tables = self.tables()
-        every = DynamicProgramme(tables) if tables is not None and DynamicProgramme.fits(tables) else None
+        scaled = self.scaled()
+        table = DynamicProgramme(scaled) if scaled is not None and DynamicProgramme.fits(scaled) else None
         gap = 0.0
         for limit in limits:
-            within = self.within(row, limit)
-            if every is not None:
-                choice = every.cheapest(tables.limit(row, limit))
-                yield None if choice is None else within._checked(choice.tolist(), DYNAMIC_PROGRAMME)
-                continue
             deadline = time.monotonic() + time_limit_s
+            programme = self.with_limit(constraint, limit)
+            if scaled is None:
+                yield programme._solve_with_highs(deadline)
+                continue
+            if table is not None:
+                yield programme._checked(table.cheapest(scaled.scaled_limit(constraint, limit)), DYNAMIC_PROGRAMME)
+                continue
             try:
-                if tables is None:
-                    raise TooManyStatesError
-                found = _cheapest_from(tables.within(row, limit), deadline, gap)
-                gap = _NEXT_GAP * found.gap if found else 0.0
-                yield None if found is None else within._checked(found.options.tolist(), ENUMERATION)
+                best = _cheapest_from(scaled.with_limit(constraint, limit), deadline, _FIRST_GAP * gap)
             except TooManyStatesError:
                 gap = 0.0
-                yield within._solve_with_pulp(deadline)
+                yield programme._solve_with_highs(deadline)
+                continue
+            gap = best.gap if best else 0.0
+            yield programme._checked(best and best.options, ENUMERATION)
 
-    def within(self, row: int, limit: int) -> Programme:
-        """Return the same programme with another limit of one row."""
-        rows = list(self.rows)
-        rows[row] = replace(rows[row], limit=limit)
-        return Programme(self.costs, rows)
+    def with_limit(self, constraint: int, limit: int) -> Programme:
+        """Return the same programme with another limit of one constraint, by its number."""
+        constraints = list(self.constraints)
+        constraints[constraint] = replace(constraints[constraint], limit=limit)
+        return Programme(self.costs, constraints)
 
-    def without(self, row: LinearConstraint) -> Programme:
-        """Return the same programme without one row."""
-        return Programme(self.costs, [other for other in self.rows if other is not row])
+    def without(self, constraint: LinearConstraint) -> Programme:
+        """Return the same programme without one of its constraints."""
+        return Programme(self.costs, [other for other in self.constraints if other is not constraint])
 
-    def tables(self) -> ScaledProgramme | None:
-        """Return the programme in numbers that numpy adds up exactly, or None where that way does not suit it."""
-        return ScaledProgramme.of(self.costs, self.rows) if len(self.rows) <= _MOST_ROWS_ENUMERATED else None
+    def scaled(self) -> ScaledProgramme | None:
+        """Return the programme in whole numbers for numpy, or None where the enumeration does not suit it."""
+        if len(self.constraints) > _MOST_CONSTRAINTS_ENUMERATED:
+            return None
+        return ScaledProgramme.of(self.costs, self.constraints)
 
     def total(self, solution: Solution) -> float:
         """Return the total cost of a solution."""
-        return math.fsum(of_unit[picked] for of_unit, picked in zip(self.costs, solution.choice, strict=True))
+        return math.fsum(costs[option] for costs, option in zip(self.costs, solution.choice, strict=True))
 
-    def least(self, row: LinearConstraint, deadline: float) -> int | None:
-        """Return the least sum of `row` that the other rows allow, or None if they allow nothing.
+    def least(self, constraint: LinearConstraint, deadline: float) -> int | None:
+        """Return the least sum of a constraint that all others allow, or None if they allow nothing.
 
         Args:
             deadline: when to give up, by `time.monotonic`.
@@ -128,37 +133,38 @@ class Programme:
         Raises:
             SearchError: not proven in time.
         """
-        found = Programme(row.coefficients, self.without(row).rows).solve(deadline)
-        return None if found is None else row.total(found.choice)
+        solution = Programme(constraint.coefficients, self.without(constraint).constraints).solve(deadline)
+        return None if solution is None else constraint.total(solution.choice)
 
-    def _solve_with_pulp(self, deadline: float) -> Solution | None:
-        from limpq_hub.plan.solver.integer_programme import (
-            solve_with_pulp,  # takes 0.1 s to import, and is rarely needed
-        )
+    def _solve_with_highs(self, deadline: float) -> Solution | None:
+        # Imports PuLP, which takes 0.1 s and is rarely needed.
+        from limpq_hub.plan.solver.integer_programme import solve_with_highs
 
-        choice, name = solve_with_pulp(self.costs, self.rows, deadline)
-        return None if choice is None else Solution(choice, name)
+        choice = solve_with_highs(self.costs, self.constraints, deadline)
+        return None if choice is None else Solution(choice, HIGHS)
 
-    def _checked(self, choice: list[int], way: str) -> Solution:
-        """Return a choice as a solution, its rows added up afresh.
+    def _checked(self, options: Integers | None, way: str) -> Solution | None:
+        """Return a choice, [groups], as a solution, its coefficients added up afresh; None stays None.
 
         Raises:
-            SearchError: a row is over its limit.
+            SearchError: it is over a limit.
         """
-        over = next((row for row in self.rows if row.total(choice) > row.limit), None)
-        if over is not None:
+        if options is None:
+            return None
+        choice = options.tolist()
+        if any(constraint.total(choice) > constraint.limit for constraint in self.constraints):
             raise SearchError(
-                f"the {way} returned a policy over the limit of {over.constraint}, which is a fault of limpq-hub: "
-                "report it with the model and the budget"
+                f"the {way} returned a policy over the budget, which is a fault of limpq-hub: report it with the model "
+                "and the budget"
             )
         return Solution(choice, way)
 
 
-def _cheapest_from(tables: ScaledProgramme, deadline: float, gap: float) -> Cheapest | None:
-    """Return the cheapest choice; the gap of another limit, which may be too wide for this one, only speeds it up."""
+def _cheapest_from(scaled: ScaledProgramme, deadline: float, first_gap: float) -> Cheapest | None:
+    """Return the cheapest choice; the first gap, taken from another limit and maybe too wide, only saves time."""
     try:
-        return cheapest(tables, deadline, gap)
+        return cheapest(scaled, deadline, first_gap)
     except TooManyStatesError:
-        if not gap:
+        if not first_gap:
             raise
-        return cheapest(tables, deadline)
+        return cheapest(scaled, deadline)

@@ -1,4 +1,4 @@
-"""The integer programme in numbers that numpy adds up exactly: costs and rows as whole float64."""
+"""The integer programme scaled to whole numbers that float64 adds up exactly, so that numpy can search it."""
 
 from __future__ import annotations
 
@@ -15,71 +15,74 @@ from limpq_hub.plan.linear_constraint import LinearConstraint
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# The sum of the largest costs: whole numbers up to 2^53 are exact in a float64.
-_COST_SUM = 2.0**50
-_LARGEST_SUM = 2**52
+# Both are below 2^53, up to which whole numbers are exact in a float64.
+_LARGEST_COST_SUM = 2.0**50
+_LARGEST_COEFFICIENT_SUM = 2**52
 
 
 @dataclass(frozen=True)
 class ScaledProgramme:
-    """Cost and row coefficients of each option of each unit: whole numbers whose sums are exact.
+    """Cost and coefficients of each option of each group: whole numbers whose sums are exact.
 
     Attributes:
-        costs: [units, options], at least 0; infinite where a unit has no such option or cannot afford it.
-        rows: [rows, units, options], at least 0.
-        limits: [rows], the most that the chosen coefficients of each row may add up to, at least 0.
-        offsets, divisors: of each row, what was taken out of its limit, and what was divided by.
+        costs: [groups, options], at least 0; infinite where a group has no such option or cannot afford it.
+        coefficients: [constraints, groups, options], at least 0.
+        limits: [constraints], the most that the coefficients of the options taken may add up to.
+        offsets: [constraints], what was taken out of each limit: the least coefficients of all groups.
+        divisors: [constraints], what the rest of each limit was divided by.
     """
 
     costs: Floats
-    rows: Floats
+    coefficients: Floats
     limits: Floats
     offsets: tuple[int, ...]
     divisors: tuple[int, ...]
 
     @classmethod
-    def of(cls, costs: Sequence[Sequence[float]], rows: Sequence[LinearConstraint]) -> ScaledProgramme | None:
-        """Return the tables of a programme, or None if its numbers are too large to add up exactly.
+    def of(cls, costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint]) -> ScaledProgramme | None:
+        """Return the scaled programme, or None if its numbers are too large to add up exactly.
 
-        The least cost and the least coefficient of each unit are taken out, rows are divided by what all their
-        coefficients have in common, and costs are rounded to 2^-50 of the largest sum that they can have.
+        The least cost and the least coefficient of each group are taken out, the coefficients of each constraint
+        divided by their greatest common divisor, and costs rounded to 2^-50 of the largest sum that they can have.
 
         Args:
-            costs: for each unit, the cost of each option.
-            rows: each with a limit that the least coefficients meet.
+            costs: [groups, options], rows of different lengths where groups have different numbers of options.
+            constraints: each with a limit that the least coefficients meet.
         """
-        if any(row.most > _LARGEST_SUM for row in rows):
+        if any(constraint.most > _LARGEST_COEFFICIENT_SUM for constraint in constraints):
             return None
-        slopes = _padded(costs, np.inf)
-        slopes -= slopes.min(1, keepdims=True)
-        there = np.isfinite(slopes)
-        steepest = np.where(there, slopes, 0.0).max(1).sum()
-        # By a power of two: whole numbers stay what they are.
-        exponent = math.frexp(_COST_SUM)[1] - math.frexp(steepest)[1] - 1 if steepest else 0
-        slopes[there] = np.rint(np.ldexp(slopes[there], exponent))
-        coefficients, limits, offsets, divisors = np.zeros((len(rows), *slopes.shape)), np.zeros(len(rows)), [], []
-        for index, row in enumerate(rows):
-            whole = _padded(row.coefficients, np.inf)
-            least = whole.min(1, keepdims=True)
-            coefficients[index] = np.where(there, whole - least, 0.0)
+        scaled_costs = _padded(costs)
+        scaled_costs -= scaled_costs.min(1, keepdims=True)
+        exists = np.isfinite(scaled_costs)
+        largest_sum = np.where(exists, scaled_costs, 0.0).max(1).sum()
+        # A power of two changes no digit, so that costs which are whole numbers stay exact.
+        exponent = math.frexp(_LARGEST_COST_SUM)[1] - math.frexp(largest_sum)[1] - 1 if largest_sum else 0
+        scaled_costs[exists] = np.rint(np.ldexp(scaled_costs[exists], exponent))
+        coefficients, limits = np.zeros((len(constraints), *scaled_costs.shape)), np.zeros(len(constraints))
+        offsets: list[int] = []
+        divisors: list[int] = []
+        for index, constraint in enumerate(constraints):
+            padded = _padded(constraint.coefficients)
+            least = padded.min(1, keepdims=True)
+            coefficients[index] = np.where(exists, padded - least, 0.0)
             offsets.append(int(least.sum()))
             divisors.append(int(np.gcd.reduce(coefficients[index].astype(np.int64), axis=None)) or 1)
             coefficients[index] /= divisors[-1]
-            limits[index] = (min(row.limit, _LARGEST_SUM) - offsets[-1]) // divisors[-1]
-        slopes[(coefficients > limits[:, None, None]).any(0)] = np.inf
-        return cls(slopes, coefficients, limits, tuple(offsets), tuple(divisors))
+            limits[index] = (min(constraint.limit, _LARGEST_COEFFICIENT_SUM) - offsets[-1]) // divisors[-1]
+        scaled_costs[(coefficients > limits[:, None, None]).any(0)] = np.inf
+        return cls(scaled_costs, coefficients, limits, tuple(offsets), tuple(divisors))
 
-    def limit(self, row: int, value: int) -> int:
-        """Return what the limit `value` of a row is in these tables."""
-        return (value - self.offsets[row]) // self.divisors[row]
+    def scaled_limit(self, constraint: int, limit: int) -> int:
+        """Return the limit of one constraint, by its number, as this programme counts it."""
+        return (limit - self.offsets[constraint]) // self.divisors[constraint]
 
-    def within(self, row: int, value: int) -> ScaledProgramme:
-        """Return the same tables with the smaller limit `value` of one row."""
+    def with_limit(self, constraint: int, limit: int) -> ScaledProgramme:
+        """Return the same programme with a smaller limit of one constraint, given unscaled."""
         limits = self.limits.copy()
-        limits[row] = self.limit(row, value)
+        limits[constraint] = self.scaled_limit(constraint, limit)
         return replace(self, limits=limits)
 
 
-def _padded(of_units: Sequence[Sequence[float]], missing: float) -> Floats:
-    """Return one line per unit, [units, options], with `missing` behind the options of those that have fewer."""
-    return np.array(list(itertools.zip_longest(*of_units, fillvalue=missing)), np.float64).T.copy()
+def _padded(ragged: Sequence[Sequence[float]]) -> Floats:
+    """Return the rows, one for each group, as [groups, options]; infinite where a group has fewer options."""
+    return np.array(list(itertools.zip_longest(*ragged, fillvalue=np.inf)), np.float64).T.copy()

@@ -1,4 +1,4 @@
-"""The halves of a knapsack, against every state and every pair of states."""
+"""Meeting in the middle, against every state and every pair of states."""
 
 from __future__ import annotations
 
@@ -8,65 +8,67 @@ import random
 import numpy as np
 import pytest
 
-from limpq_hub.plan.solver import meet_in_the_middle as halves
-from limpq_hub.plan.solver.meet_in_the_middle import States, joined, nearest, unbeaten
+from limpq_hub.plan.solver import meet_in_the_middle
+from limpq_hub.plan.solver.meet_in_the_middle import States, cheapest_pair, smallest_gap, undominated
 
 
-def drawn_states(rng, rows, count):
-    sums = np.array([[float(rng.randint(0, 20)) for _ in range(count)] for _ in range(rows)])
+def drawn_states(rng, constraints, count):
+    sums = np.array([[float(rng.randint(0, 20)) for _ in range(count)] for _ in range(constraints)])
     costs = np.array([float(rng.randint(0, 9)) for _ in range(count)])
-    reduced = np.array([float(rng.randint(0, 30)) for _ in range(count)])
-    return States(sums, costs, reduced, ((np.zeros(count, np.int64), np.arange(count)),))
+    reduced_costs = np.array([float(rng.randint(0, 30)) for _ in range(count)])
+    return States(sums, costs, reduced_costs, ((np.zeros(count, np.int64), np.arange(count)),))
 
 
-def gap_of(first, second, one, other, room, prices):
-    """Return what two states lose against the bound, or infinity where they exceed the room."""
-    slack = [room[row] - first.sums[row, one] - second.sums[row, other] for row in range(len(room))]
+def gap_of(first, second, left, right, limits, prices):
+    """Return what two states lose against the bound, or infinity where they exceed the limits."""
+    slack = [limits[index] - first.sums[index, left] - second.sums[index, right] for index in range(len(limits))]
     if min(slack) < 0:
         return float("inf")
     return (
-        first.reduced[one]
-        + second.reduced[other]
+        first.reduced_costs[left]
+        + second.reduced_costs[right]
         + sum(price * left for price, left in zip(prices, slack, strict=True))
     )
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3])
-def test_states_are_left_out_exactly_when_another_one_beats_them(rows):
-    rng = np.random.default_rng(rows)
+@pytest.mark.parametrize("constraints", [1, 2, 3])
+def test_states_are_left_out_exactly_when_another_one_dominates_them(constraints):
+    rng = np.random.default_rng(constraints)
     left_out = 0
     for _ in range(200):
         count = int(rng.integers(1, 30))
-        sums, costs = rng.integers(0, 4, (rows, count)).astype(float), rng.integers(0, 5, count).astype(float)
+        sums, costs = rng.integers(0, 4, (constraints, count)).astype(float), rng.integers(0, 5, count).astype(float)
         states = [(*sums[:, place].tolist(), costs[place]) for place in range(count)]
 
-        def beats(one, other, states=states):
+        def dominates(one, other, states=states):
             *same, last, cost = states[one]
             *same_other, last_other, cost_other = states[other]
             if same != same_other or last > last_other or cost > cost_other:
                 return False
             return states[one] != states[other] or one < other  # of equal ones the first stays
 
-        kept = {place for place in range(count) if not any(beats(one, place) for one in range(count) if one != place)}
-        assert set(unbeaten(sums, costs).tolist()) == kept
-        left_out += count - len(kept)
+        undominated_places = {
+            place for place in range(count) if not any(dominates(one, place) for one in range(count) if one != place)
+        }
+        assert set(undominated(sums, costs).tolist()) == undominated_places
+        left_out += count - len(undominated_places)
     assert left_out > 200
 
 
-@pytest.mark.parametrize("rows", [1, 2])
-def test_the_nearest_pair_and_the_cheapest_near_pair_are_those_among_all_pairs(rows):
-    rng = random.Random(rows)
+@pytest.mark.parametrize("constraints", [1, 2])
+def test_the_nearest_pair_and_the_cheapest_near_pair_are_those_among_all_pairs(constraints):
+    rng = random.Random(constraints)
     without = 0
     for _ in range(300):
-        first, second = (drawn_states(rng, rows, rng.randint(1, 12)) for _ in range(2))
-        room = np.array([float(rng.randint(0, 30)) for _ in range(rows)])
-        prices = np.array([float(rng.randint(0, 3)) for _ in range(rows)])
+        first, second = (drawn_states(rng, constraints, rng.randint(1, 12)) for _ in range(2))
+        limits = np.array([float(rng.randint(0, 30)) for _ in range(constraints)])
+        prices = np.array([float(rng.randint(0, 3)) for _ in range(constraints)])
         pairs = list(itertools.product(range(len(first.costs)), range(len(second.costs))))
-        gaps = {pair: gap_of(first, second, *pair, room, prices) for pair in pairs}
-        assert nearest(first, second, room, prices) == min(gaps.values())
+        gaps = {pair: gap_of(first, second, *pair, limits, prices) for pair in pairs}
+        assert smallest_gap(first, second, limits, prices) == min(gaps.values())
         gap = float(rng.randint(0, 60))
         near = [pair for pair in pairs if gaps[pair] <= gap]
-        # Cheapest, then the least sum of each row, then the first options.
+        # Cheapest, then the least sum of each constraint, then the first options.
         best = min(
             near,
             key=lambda pair: (
@@ -76,14 +78,14 @@ def test_the_nearest_pair_and_the_cheapest_near_pair_are_those_among_all_pairs(r
             ),
             default=None,
         )
-        assert joined(first, second, room, prices, gap) == best
+        assert cheapest_pair(first, second, limits, prices, gap) == best
         without += best is None
     assert 20 < without < 280
 
 
 def test_no_gap_is_known_where_there_are_too_many_pairs_to_try(monkeypatch):
     first, second = (drawn_states(random.Random(0), 1, 10) for _ in range(2))
-    room, prices = np.array([100.0]), np.array([0.0])
-    assert nearest(first, second, room, prices) < float("inf")
-    monkeypatch.setattr(halves, "_MOST_TRIED", 99)
-    assert nearest(first, second, room, prices) == float("inf")
+    limits, prices = np.array([100.0]), np.array([0.0])
+    assert smallest_gap(first, second, limits, prices) < float("inf")
+    monkeypatch.setattr(meet_in_the_middle, "_MOST_GAPS", 99)
+    assert smallest_gap(first, second, limits, prices) == float("inf")
