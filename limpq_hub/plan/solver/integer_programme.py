@@ -23,6 +23,7 @@ _COST_SCALE = 1e4
 # Coefficients up to this stay exact within the tolerances of HiGHS.
 _LARGEST_COEFFICIENT = 10**5
 _MOST_REPAIRS = 100
+_REINSTALL = "reinstall it: pip install --force-reinstall pulp highspy"
 _STDOUT_LOCK = threading.Lock()
 
 Number = TypeVar("Number", int, float)
@@ -59,27 +60,24 @@ def solve_with_highs(
 def run_highs(problem: pulp.LpProblem, deadline: float) -> None:
     """Solve `problem` with HiGHS, inside this process: no solver and no file outlives it.
 
-    The number of threads is left to HiGHS: all programmes of a process share it, and naming another one than the first
-    of them did would make HiGHS refuse.
+    The number of threads is left to HiGHS: all programmes of a process share it, and where another one has set it,
+    HiGHS refuses a different number.
 
     Raises:
         SearchError: it could not be run, or gave up before the deadline.
     """
     try:
-        with _silent_stdout():  # its banner
-            problem.solve(pulp.HiGHS(msg=False, gapRel=0, gapAbs=0, timeLimit=max(deadline - time.monotonic(), 0.01)))
+        problem.solve(_QuietHighs(msg=False, gapRel=0, gapAbs=0, timeLimit=max(deadline - time.monotonic(), 0.01)))
     except pulp.PulpSolverError:
         raise SearchError(f"HiGHS could not be run; {_REINSTALL}") from None
     if problem.status == pulp.LpStatusNotSolved and time.monotonic() < deadline:
         raise SearchError(f"HiGHS gave up without an answer; {_REINSTALL}, or search in a process of its own")
 
 
-_REINSTALL = "reinstall it: pip install --force-reinstall pulp highspy"
-
-
 def _solve(
     costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float
 ) -> list[int] | None:
+    """Return what `solve_with_highs` does; options that no choice within the limits takes are left out already."""
     above_least = [[cost - min(options) for cost in options] for options in costs]
     scale = _COST_SCALE / (max(map(max, above_least)) or 1.0)
     problem = pulp.LpProblem("limpq", pulp.LpMinimize)
@@ -161,6 +159,14 @@ def _reduced(constraint: LinearConstraint) -> tuple[list[list[int]], float]:
     divisor *= max(1, max(itertools.chain(*above_least)) // divisor // _LARGEST_COEFFICIENT)
     limit = (constraint.limit - sum(least)) // divisor + 0.5
     return [[coefficient // divisor for coefficient in coefficients] for coefficients in above_least], limit
+
+
+class _QuietHighs(pulp.HiGHS):
+    """HiGHS without the banner that it prints, against its options, where the first solver of a process is made."""
+
+    def createAndConfigureSolver(self, lp: pulp.LpProblem) -> None:  # the name is PuLP's
+        with _silent_stdout():
+            super().createAndConfigureSolver(lp)
 
 
 @contextmanager

@@ -179,6 +179,19 @@ assert solve_with_highs([[1, 0], [2, 0]], [Constraint(((1, 2), (1, 2)), 3)], tim
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_what_another_thread_prints_while_a_programme_is_solved_is_heard(endless, capfd):
+    def speak():
+        time.sleep(0.2)
+        os.write(1, b"heard")
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    with pytest.raises(SearchError, match=LATE):
+        solve_with_highs(endless.costs, endless.constraints, in_seconds(0.5))
+    speaker.join()
+    assert capfd.readouterr().out == "heard"
+
+
 def test_two_threads_that_silence_stdout_leave_it_as_it_was(capfd):
     both_inside = threading.Barrier(2)
 
