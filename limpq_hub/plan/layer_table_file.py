@@ -16,8 +16,8 @@ LayerTable = Mapping[str, Mapping[tuple[int, int], float]]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a table holds of each layer, in the words of its messages.
+class EntryWords:
+    """How the messages about a table call the table and what it holds of each layer.
 
     Attributes:
         table: name of the table: "latency".
@@ -37,15 +37,15 @@ class Measured:
         return ("layer", "weight_bits", "activation_bits", self.column)
 
 
-def read_layer_table(path: str | os.PathLike[str], measured: Measured) -> LayerTable:
+def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTable:
     """Return the table in a CSV file whose first line names the columns.
 
     Raises:
         BudgetError: the file cannot be read, a column is missing, a line is malformed, or a layer has two entries at
             the same bits.
     """
-    name = f"{measured.table} table {shown(str(path))}"
-    columns = measured.columns
+    name = f"{words.table} table {shown(str(path))}"
+    columns = words.columns
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
         lines = list(csv.reader(io.StringIO(text, newline="")))
@@ -70,14 +70,14 @@ def read_layer_table(path: str | os.PathLike[str], measured: Measured) -> LayerT
         except (IndexError, ValueError):
             raise BudgetError(
                 f"{name}, line {number}: {shown(','.join(line))} is not a layer, two whole numbers of bits and "
-                f"{measured.with_article}; write for example layer1.0.conv1,4,4,0.21"
+                f"{words.with_article}; write for example layer1.0.conv1,4,4,0.21"
             ) from None
         of_layer = table.setdefault(layer, {})
         if bits in of_layer:
             raise BudgetError(
-                f"{name}, line {number}: a second {measured.column} of layer {shown(layer)} at these bits; remove one"
+                f"{name}, line {number}: a second {words.column} of layer {shown(layer)} at these bits; remove one"
             )
         of_layer[bits] = amount
     if not table:
-        raise BudgetError(f"{name} holds no {measured.plural}; add lines such as layer1.0.conv1,4,4,0.21")
+        raise BudgetError(f"{name} holds no {words.plural}; add lines such as layer1.0.conv1,4,4,0.21")
     return table

@@ -20,7 +20,7 @@ TIMES = {"layer": {(2, 2): 0.5, (4, 4): 1}}
 
 
 @pytest.mark.parametrize(
-    ("given", "parsed"),
+    ("value", "parsed"),
     [
         ("3G", 3_000_000_000),
         ("23.07G", 23_070_000_000),
@@ -37,8 +37,8 @@ TIMES = {"layer": {(2, 2): 0.5, (4, 4): 1}}
         (1, 1),
     ],
 )
-def test_bitops_are_parsed_exactly_and_rounded_down(given, parsed):
-    assert Budget(bitops=given).bitops == parsed
+def test_bitops_are_parsed_exactly_and_rounded_down(value, parsed):
+    assert Budget(bitops=value).bitops == parsed
 
 
 def test_bitops_of_all_9999_texts_below_ten_giga_are_exact():
@@ -53,7 +53,7 @@ def test_a_uniform_policy_is_a_bitops_budget(weight):
 
 
 @pytest.mark.parametrize(
-    ("given", "parsed"),
+    ("value", "parsed"),
     [
         ("4.5MB", 4_500_000),
         ("4.5MiB", 4_718_592),
@@ -68,15 +68,15 @@ def test_a_uniform_policy_is_a_bitops_budget(weight):
     ],
 )
 @pytest.mark.parametrize("name", ["size", "activation_memory"])
-def test_sizes_are_parsed_exactly_in_decimal_and_binary_units(name, given, parsed):
-    assert getattr(Budget(**{name: given}), name) == parsed
+def test_sizes_are_parsed_exactly_in_decimal_and_binary_units(name, value, parsed):
+    assert getattr(Budget(**{name: value}), name) == parsed
 
 
 @pytest.mark.parametrize(
-    ("given", "parsed"), [("12.2x", "12.2"), ("12.2", "12.2"), (12.2, "12.2"), (8, "8"), ("1x", 1)]
+    ("value", "parsed"), [("12.2x", "12.2"), ("12.2", "12.2"), (12.2, "12.2"), (8, "8"), ("1x", 1)]
 )
-def test_compression_is_exactly_what_was_written_in_decimal(given, parsed):
-    assert Budget(compression=given).compression == Fraction(parsed)
+def test_compression_is_exactly_what_was_written_in_decimal(value, parsed):
+    assert Budget(compression=value).compression == Fraction(parsed)
 
 
 @pytest.mark.parametrize(("limit", "parsed"), [(2.5, "2.5"), ("2.5", "2.5"), (3, "3"), (0.1, "0.1")])
@@ -109,7 +109,7 @@ def test_a_number_of_numpy_is_a_number():
 
 
 @pytest.mark.parametrize(
-    ("given", "because"),
+    ("value", "because"),
     [
         ("", "write ASCII digits"),
         (" 3G", "write ASCII digits"),
@@ -157,16 +157,16 @@ def test_a_number_of_numpy_is_a_number():
         (LayerBits(3, 4), "must be a number or text"),
     ],
 )
-def test_malformed_bitops_are_refused_with_the_reason_and_an_example(given, because):
+def test_malformed_bitops_are_refused_with_the_reason_and_an_example(value, because):
     with pytest.raises(BudgetError, match=because) as caught:
-        Budget(bitops=given)
+        Budget(bitops=value)
     assert str(caught.value).startswith("bitops=")
     assert '"3G", "850M", 2.5e9, or "w3a4"' in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["size", "activation_memory"])
 @pytest.mark.parametrize(
-    ("given", "because"),
+    ("value", "because"),
     [
         ("4.5", r"the unit is missing \(known: B, kB, KB, MB, GB, KiB, MiB, GiB\)"),
         ("4.5M", "the unit 'M' is not known"),
@@ -178,15 +178,15 @@ def test_malformed_bitops_are_refused_with_the_reason_and_an_example(given, beca
         (float("nan"), "must be finite"),
     ],
 )
-def test_malformed_sizes_are_refused_with_the_reason_and_an_example(name, given, because):
+def test_malformed_sizes_are_refused_with_the_reason_and_an_example(name, value, because):
     with pytest.raises(BudgetError, match=because) as caught:
-        Budget(**{name: given})
+        Budget(**{name: value})
     assert str(caught.value).startswith(f"{name}=")
     assert '"4.5MB" (1e6 bytes), "4.5MiB" (2**20)' in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "because"),
+    ("value", "because"),
     [
         ("12X", "the unit 'X' is not known"),
         ("x", "write ASCII digits"),
@@ -195,15 +195,15 @@ def test_malformed_sizes_are_refused_with_the_reason_and_an_example(name, given,
         (True, "a number"),
     ],
 )
-def test_malformed_compression_is_refused_with_the_reason_and_an_example(given, because):
+def test_malformed_compression_is_refused_with_the_reason_and_an_example(value, because):
     with pytest.raises(BudgetError, match=f'^compression=.*{because}.*"12.2x" or 12.2'):
-        Budget(compression=given)
+        Budget(compression=value)
 
 
-@pytest.mark.parametrize("given", [TIMES, 2.5, "2.5", (TIMES,), (TIMES, 1, 2), [TIMES, 1], ({}, 1), ([1], 1)])
-def test_latency_that_is_no_table_with_a_limit_is_refused(given):
+@pytest.mark.parametrize("value", [TIMES, 2.5, "2.5", (TIMES,), (TIMES, 1, 2), [TIMES, 1], ({}, 1), ([1], 1)])
+def test_latency_that_is_no_table_with_a_limit_is_refused(value):
     with pytest.raises(BudgetError, match=r"^latency=.* is not a budget: give \(table, limit\), for example"):
-        Budget(latency=given)
+        Budget(latency=value)
 
 
 @pytest.mark.parametrize(
@@ -238,9 +238,9 @@ def test_a_budget_without_any_constraint_is_refused_with_three_examples():
 
 
 def test_a_long_or_unprintable_value_is_quoted_short_and_escaped():
-    for given in ("3" * 500, "\x1b[31m3G", 10**6000 * -1):
+    for value in ("3" * 500, "\x1b[31m3G", 10**6000 * -1):
         with pytest.raises(BudgetError) as caught:
-            Budget(bitops=given)
+            Budget(bitops=value)
         assert len(str(caught.value)) < 300
         assert str(caught.value).isprintable()
 

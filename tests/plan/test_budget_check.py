@@ -74,17 +74,17 @@ def policies_of(indicators):
 def test_a_policy_fits_where_it_meets_every_limit_and_only_there_outliers_included(small, seed, counting):
     indicators, rng = small(seed), random.Random(seed)
     table = {"b": {(w, a): rng.randint(0, 5) for w in (2, 3, 4) for a in (2, 4)}}
-    found = [(policy, costs_of(indicators, policy, counting, table)) for policy in policies_of(indicators)]
-    assert len(found) == 6**3
+    recounts = [(policy, costs_of(indicators, policy, counting, table)) for policy in policies_of(indicators)]
+    assert len(recounts) == 6**3
     float_bytes = 4 * sum(cost.weights for cost in indicators.costs.values())
     for kind in CONSTRAINTS:
         # The costs of policies themselves, so that some policies meet the limit exactly.
-        _, drawn = rng.choice(found)
+        _, drawn = rng.choice(recounts)
         limit = float_bytes / drawn["size"] if kind == "compression" else drawn[kind] or 1
         if kind == "size":
             limit = -(-int(limit * 8) // 8)
         fits = fits_of(indicators, limited(kind, limit, table), counting)
-        for policy, costs in found:
+        for policy, costs in recounts:
             meets = costs["size"] * limit <= float_bytes if kind == "compression" else costs[kind] <= limit
             if kind == "compression" and costs["size"] == drawn["size"]:
                 continue  # the quotient is rounded to a float: on either side of this very size
@@ -95,13 +95,13 @@ def test_a_policy_fits_where_it_meets_every_limit_and_only_there_outliers_includ
 def test_several_limits_hold_at_once(small, seed):
     indicators, rng = small(seed), random.Random(seed)
     table = {name: {(w, a): w + a for w in (2, 3, 4) for a in (2, 4)} for name in "ac"}
-    found = [(policy, costs_of(indicators, policy, "exact", table)) for policy in policies_of(indicators)]
-    limits = {kind: rng.choice(found)[1][kind] for kind in ("bitops", "activation_memory", "latency")}
+    recounts = [(policy, costs_of(indicators, policy, "exact", table)) for policy in policies_of(indicators)]
+    limits = {kind: rng.choice(recounts)[1][kind] for kind in ("bitops", "activation_memory", "latency")}
     budget = Budget(
         bitops=limits["bitops"], activation_memory=limits["activation_memory"], latency=(table, limits["latency"])
     )
     fits = fits_of(indicators, budget)
-    for policy, costs in found:
+    for policy, costs in recounts:
         assert fits(policy) == all(costs[kind] <= limit for kind, limit in limits.items())
 
 

@@ -54,7 +54,7 @@ def test_the_kinds_are_told_apart_and_stand_in_the_order_in_which_they_break_tie
 @pytest.mark.parametrize("constraint", TABLES)
 def test_the_entries_of_a_table_are_told_in_its_own_words(network, constraint):
     (kind,) = (kind for kind in KINDS if kind.name == constraint)
-    indicators, entry, some = network({"a": {2: 0.4}}), kind.measured.column, kind.measured.with_article
+    indicators, entry, some = network({"a": {2: 0.4}}), kind.entry.column, kind.entry.with_article
     with pytest.raises(BudgetError, match=f"^the {constraint} table has no {entry} for layer 'a' at 2 weight and 2 "):
         search(indicators, limited(constraint, 1, {"a": {(4, 4): 1.0}}))
     with pytest.raises(BudgetError, match=rf"^{constraint} of layer 'a' at bits \(2, 2\) is -1: {some} is a finite "):

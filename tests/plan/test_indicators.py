@@ -73,10 +73,10 @@ def test_indicators_cannot_be_changed_not_even_through_the_mappings_they_were_ma
 def test_fewer_bits_with_a_smaller_step_than_the_next_more_bits_are_banned(network, kind, steps, banned):
     other = {8: 0.1, 2: 0.2}
     indicators = network({"conv": steps if kind == "weight" else other}, {"conv": other if kind == "weight" else steps})
-    kept, outliers = indicators.without_outliers()
+    cleaned, outliers = indicators.without_outliers()
     assert outliers == tuple(Outlier("conv", kind, *entry) for entry in banned)
     left = {bits: step for bits, step in steps.items() if bits not in {entry[0] for entry in banned}}
-    assert getattr(kept, f"{kind}_steps") == {"conv": left}
+    assert getattr(cleaned, f"{kind}_steps") == {"conv": left}
     assert getattr(indicators, f"{kind}_steps") == {"conv": steps}
 
 
@@ -162,9 +162,9 @@ def test_the_file_says_per_layer_what_it_costs_and_what_was_learned(indicators):
     ],
 )
 def test_a_fault_in_the_file_is_refused_with_the_name_of_the_file(content, because):
-    for given, name in (([], "indicators.json"), (["out/found.json"], "out/found.json")):
+    for arguments, name in (([], "indicators.json"), (["out/found.json"], "out/found.json")):
         with pytest.raises(ArtifactFormatError, match=f"^{name}: {because}$"):
-            Indicators.from_json(content, *given)
+            Indicators.from_json(content, *arguments)
 
 
 @pytest.mark.parametrize("step", [0, None])

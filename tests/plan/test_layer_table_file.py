@@ -31,13 +31,13 @@ def csv_file(tmp_path):
 
 
 def read_times(path):
-    return read_layer_table(path, Latency.measured)
+    return read_layer_table(path, Latency.entry)
 
 
 def test_each_line_is_the_time_of_a_layer_at_its_bits(csv_file):
-    found = read_times(csv_file(*LINES))
-    assert found == TABLE
-    assert all(type(time) is float for times in found.values() for time in times.values())
+    table = read_times(csv_file(*LINES))
+    assert table == TABLE
+    assert all(type(time) is float for times in table.values() for time in times.values())
 
 
 def test_the_path_may_be_text(csv_file):
@@ -201,9 +201,9 @@ def test_a_search_within_a_file_is_the_search_within_its_table(csv_file, network
     indicators = network({"a": steps, "b": steps}, macs={"a": 10, "b": 1000})
     pairs = [(weight, activation) for weight in steps for activation in steps]
     table = {"a": {(w, a): w * a / 16 for w, a in pairs}, "b": {(w, a): w * a for w, a in pairs}}
-    path = csv_file(*(f"{layer},{w},{a},{time}" for layer, row in table.items() for (w, a), time in row.items()))
-    found, expected = (search(indicators, Budget(latency=(given, 9))) for given in (path, table))
-    assert found.policy == expected.policy
+    path = csv_file(*(f"{layer},{w},{a},{time}" for layer, times in table.items() for (w, a), time in times.items()))
+    of_file, of_table = (search(indicators, Budget(latency=(source, 9))) for source in (path, table))
+    assert of_file.policy == of_table.policy
     # 16/16 + 2*4 = 9: all but one kind of bits of "b" at most.
-    bits = {name: {of_layer.weight, of_layer.activation} for name, of_layer in found.policy.layers.items()}
+    bits = {name: {of_layer.weight, of_layer.activation} for name, of_layer in of_file.policy.layers.items()}
     assert bits == {"a": {4}, "b": {2, 4}}

@@ -130,11 +130,11 @@ def test_a_plan_comes_back_from_json_as_it_was(random_network, kinds, counting):
         indicators = random_network(random.Random(seed), candidates=(2, 3, 4, 6))
         plan = search(indicators, Budget(**limits_of(indicators, kinds)), counting=counting, alpha=0.3)
         assert bool(plan.notes) == (kinds in ("size", "compression"))
-        found = through_json(plan)
-        assert found == plan
-        assert found.to_json() == plan.to_json()
-        assert list(found.policy.layers) == list(plan.policy.layers)
-        assert (found.counting, found.alpha, found.seconds) == (counting, 0.3, plan.seconds)
+        read_back = through_json(plan)
+        assert read_back == plan
+        assert read_back.to_json() == plan.to_json()
+        assert list(read_back.policy.layers) == list(plan.policy.layers)
+        assert (read_back.counting, read_back.alpha, read_back.seconds) == (counting, 0.3, plan.seconds)
 
 
 def test_a_plan_with_outliers_and_one_that_no_search_found_come_back_as_they_were(indicators):
@@ -148,10 +148,10 @@ def test_a_plan_with_outliers_and_one_that_no_search_found_come_back_as_they_wer
 def test_a_plan_that_was_written_to_a_file_comes_back_and_its_table_is_the_same(indicators, tmp_path):
     plan = search(indicators, Budget(bitops=8640))
     write_json(tmp_path / "plan.json", plan.to_json())
-    found = Plan.from_json(read_json(tmp_path / "plan.json"))
-    assert found == plan
-    assert str(found) == str(plan)
-    assert [list(column.cells) for column in found.table().columns] == [
+    read_back = Plan.from_json(read_json(tmp_path / "plan.json"))
+    assert read_back == plan
+    assert str(read_back) == str(plan)
+    assert [list(column.cells) for column in read_back.table().columns] == [
         list(column.cells) for column in plan.table().columns
     ]
 
@@ -191,10 +191,10 @@ def refused(content, *named):
     return message
 
 
-@pytest.mark.parametrize("found", [None, 3, "plan", [], [{}]], ids=str)
-def test_what_is_no_object_is_no_plan(found):
+@pytest.mark.parametrize("content", [None, 3, "plan", [], [{}]], ids=str)
+def test_what_is_no_object_is_no_plan(content):
     with pytest.raises(ArtifactFormatError, match=r"^plan must be an object, found "):
-        Plan.from_json(found)
+        Plan.from_json(content)
 
 
 @pytest.mark.parametrize("format", [0, 2, -1])

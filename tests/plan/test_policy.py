@@ -105,11 +105,11 @@ def test_malformed_policy_json_is_refused_by_name(change, because):
         Policy.from_json({**POLICY.to_json(), **change})
 
 
-@pytest.mark.parametrize("found", [0, 2, -1, 10**30])
-def test_a_policy_of_another_format_is_told_with_what_to_do(found):
+@pytest.mark.parametrize("version", [0, 2, -1, 10**30])
+def test_a_policy_of_another_format_is_told_with_what_to_do(version):
     with pytest.raises(ArtifactVersionError) as caught:
-        Policy.from_json({**POLICY.to_json(), "format": found})
-    assert str(caught.value) == f"not a policy of format 1: found format {found}; upgrade limpq-hub"
+        Policy.from_json({**POLICY.to_json(), "format": version})
+    assert str(caught.value) == f"not a policy of format 1: found format {version}; upgrade limpq-hub"
 
 
 @pytest.mark.parametrize("content", [None, [], "policy", 1, 2])

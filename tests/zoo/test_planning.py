@@ -249,8 +249,8 @@ def test_each_plan_of_the_frontier_is_the_search_with_the_same_choices(tiny, cho
 def test_name_path_text_and_indicators_give_the_same_frontier(tiny):
     path = tiny.folder / "indicators.json"
     models = (tiny.name, path, str(path), tiny.indicators)
-    found = [[plan.policy for plan in limpq_hub.frontier(model, points=4)] for model in models]
-    assert all(policies == found[0] for policies in found)
+    fronts = [[plan.policy for plan in limpq_hub.frontier(model, points=4)] for model in models]
+    assert all(policies == fronts[0] for policies in fronts)
 
 
 @pytest.mark.parametrize("points", [1, 0, True, 2.5, "9"])
@@ -374,6 +374,7 @@ def test_the_baselines_never_import_torch(run_python, with_float):
 def test_every_kind_of_constraint_is_a_keyword_of_every_function_that_takes_a_budget(options):
     kinds = {kind.name for kind in KINDS} - ({"bitops"} if options is FrontierOptions else set())
     assert kinds <= options.__annotations__.keys()
+    assert all(f"\n        {kind}: " in limpq_hub.search.__doc__ for kind in kinds)
 
 
 @pytest.mark.parametrize(
@@ -394,10 +395,10 @@ def test_a_keyword_that_a_function_does_not_take_is_refused_in_the_words_of_pyth
 def test_name_path_text_and_indicators_give_the_same_baselines(tiny):
     path = tiny.folder / "indicators.json"
     models = (tiny.name, path, str(path), tiny.indicators)
-    found = [limpq_hub.baselines(model, bitops="w3a3") for model in models]
-    assert list(found[0]) == BASELINES
-    assert all(policies == found[0] for policies in found)
-    assert found[0]["uniform"] == limpq_hub.Policy.uniform("test_resnet", tiny.costs, 3, input_size=32)
+    baselines = [limpq_hub.baselines(model, bitops="w3a3") for model in models]
+    assert list(baselines[0]) == BASELINES
+    assert all(policies == baselines[0] for policies in baselines)
+    assert baselines[0]["uniform"] == limpq_hub.Policy.uniform("test_resnet", tiny.costs, 3, input_size=32)
 
 
 @pytest.mark.parametrize("counting", ["exact", "limpq"])
@@ -405,10 +406,10 @@ def test_name_path_text_and_indicators_give_the_same_baselines(tiny):
 def test_every_baseline_meets_the_same_limits_as_the_search(tiny, with_float, limits, counting):
     name = f"local-dir:{with_float}"
     for seed in range(3):
-        found = limpq_hub.baselines(name, seed=seed, counting=counting, **limits)
-        assert list(found) == [*BASELINES, "sensitivity"]
-        found["search"] = limpq_hub.search(name, counting=counting, **limits).policy
-        for policy in found.values():
+        policies = limpq_hub.baselines(name, seed=seed, counting=counting, **limits)
+        assert list(policies) == [*BASELINES, "sensitivity"]
+        policies["search"] = limpq_hub.search(name, counting=counting, **limits).policy
+        for policy in policies.values():
             assert meets(tiny, policy, counting=counting, **limits)
             assert list(policy.layers) == list(tiny.costs)
 
@@ -418,19 +419,19 @@ def test_no_baseline_is_better_than_the_search(tiny, with_float):
         best = limpq_hub.search(tiny.name, bitops=budget)
         assert not best.excluded
         for policy in limpq_hub.baselines(f"local-dir:{with_float}", bitops=budget).values():
-            found = limpq_hub.Plan.of_policy(tiny.indicators, policy)
+            plan = limpq_hub.Plan.of_policy(tiny.indicators, policy)
             # A search adds up whole multiples of 2^-50 of the largest objective.
-            assert found.objective >= best.objective * (1 - 1e-12)
+            assert plan.objective >= best.objective * (1 - 1e-12)
 
 
 def test_the_sensitivity_is_that_of_the_float_weights_that_ship_with_the_entry(tiny, with_float):
-    found = limpq_hub.baselines(f"local-dir:{with_float}", bitops="w3a3")
+    policies = limpq_hub.baselines(f"local-dir:{with_float}", bitops="w3a3")
     tensors = load_arrays(gzip.decompress((with_float / "float.safetensors.gz").read_bytes()))
     weights = {name: tensors[f"{name}.weight"].astype("float32").ravel() for name in tiny.costs}
     expected = policies_to_compare(tiny.indicators, Budget(bitops="w3a3"), weights=weights)
-    assert found == expected
-    assert len({bits.weight for bits in found["sensitivity"].layers.values()}) > 2
-    assert {bits.activation for bits in found["sensitivity"].layers.values()} == {3, 8}
+    assert policies == expected
+    assert len({bits.weight for bits in policies["sensitivity"].layers.values()}) > 2
+    assert {bits.activation for bits in policies["sensitivity"].layers.values()} == {3, 8}
 
 
 def test_a_damaged_float_network_is_not_passed_over(with_float):
@@ -454,19 +455,19 @@ def test_seed_alpha_and_counting_reach_the_baselines(tiny, monkeypatch):
 
 def test_the_bundled_model_has_all_baselines_within_three_giga_bitops():
     indicators = indicators_of("resnet18")
-    found = limpq_hub.baselines("resnet18", bitops="3G", seed=1)
-    assert list(found) == [*BASELINES, "sensitivity"]
-    for policy in found.values():
+    policies = limpq_hub.baselines("resnet18", bitops="3G", seed=1)
+    assert list(policies) == [*BASELINES, "sensitivity"]
+    for policy in policies.values():
         bitops = sum(
             cost.macs * policy.layers[name].weight * policy.layers[name].activation
             for name, cost in indicators.costs.items()
         )
         assert bitops <= 3_000_000_000
-    assert len({policy.digest() for policy in found.values()}) == 5
+    assert len({policy.digest() for policy in policies.values()}) == 5
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "error", "message"),
+    ("model", "limits", "error", "message"),
     [
         ("resnet18", {}, BudgetError, "no budget was given: use for example"),
         ("resnet18", {"bitops": "3X"}, BudgetError, "bitops='3X' is not a budget: the unit 'X' is not known"),
@@ -476,15 +477,15 @@ def test_the_bundled_model_has_all_baselines_within_three_giga_bitops():
         (None, {"bitops": "3G"}, UnknownModelError, "a model is named by text, found None"),
     ],
 )
-def test_baselines_that_cannot_be_are_refused_as_a_search_is(model, given, error, message):
+def test_baselines_that_cannot_be_are_refused_as_a_search_is(model, limits, error, message):
     for function in (limpq_hub.baselines, limpq_hub.search):
         with pytest.raises(error, match=f"^{re.escape(message)}"):
-            function(model, **given)
+            function(model, **limits)
 
 
-@pytest.mark.parametrize("given", [{"bitops": 1}, {"size": "1kB"}, {"compression": 100}], ids=str)
-def test_a_budget_that_no_baseline_meets_is_refused_as_the_search_refuses_it(tiny, given):
+@pytest.mark.parametrize("limits", [{"bitops": 1}, {"size": "1kB"}, {"compression": 100}], ids=str)
+def test_a_budget_that_no_baseline_meets_is_refused_as_the_search_refuses_it(tiny, limits):
     with pytest.raises(InfeasibleBudgetError) as searched:
-        limpq_hub.search(tiny.name, **given)
+        limpq_hub.search(tiny.name, **limits)
     with pytest.raises(InfeasibleBudgetError, match=f"^{re.escape(str(searched.value))}$"):
-        limpq_hub.baselines(tiny.name, **given)
+        limpq_hub.baselines(tiny.name, **limits)

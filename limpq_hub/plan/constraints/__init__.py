@@ -1,4 +1,8 @@
-"""Every kind of constraint that a budget may hold, one file each; a new kind is its file and a line in `KINDS`."""
+"""Every kind of constraint that a budget may hold, one file each.
+
+A new kind is its file, a line in `KINDS`, and its keyword in `limpq_hub.plan.budget.LimitsBesideBitops`. Budgets, the
+search and its messages, the command line and the options of the training scripts go by this list.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from limpq_hub.plan.constraints.layer_table import LayerTableKind
-from limpq_hub.plan.layer_table_file import Measured
+from limpq_hub.plan.layer_table_file import EntryWords
 
 
 class Latency(LayerTableKind):
@@ -11,4 +11,4 @@ class Latency(LayerTableKind):
 
     name = "latency"
     help = "CSV of layer, weight bits, activation bits, time; and what the times may add up to"
-    measured = Measured(table=name, column="time", with_article="a time", plural="times")
+    entry = EntryWords(table=name, column="time", with_article="a time", plural="times")

@@ -14,7 +14,7 @@ from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup
-from limpq_hub.plan.layer_table_file import LayerTable, Measured, read_layer_table
+from limpq_hub.plan.layer_table_file import EntryWords, LayerTable, read_layer_table
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.quantities import decimal_above, exact_number, float_above, is_number
 
@@ -28,10 +28,10 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
     """A table[layer][weight bits, activation bits] and a limit in its unit; layers that it does not name take nothing.
 
     Attributes:
-        measured: what the table holds.
+        entry: the words for what the table holds.
     """
 
-    measured: ClassVar[Measured]
+    entry: ClassVar[EntryWords]
     # The fastest bits of a layer need not be its fewest.
     grows_with_bits = False
     limits_activations = True
@@ -49,7 +49,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
     def parse(self, value: Any) -> tuple[LayerTable, Fraction]:
         """Return the table, read from its file if a path was given, and the limit, exactly as it was written."""
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
-            value = (read_layer_table(value[0], self.measured), value[1])
+            value = (read_layer_table(value[0], self.entry), value[1])
         if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], Mapping) or not value[0]:
             raise BudgetError(f"{self.name}={shown(value)} is not a budget: {_FORM}")
         table, limit = value
@@ -60,7 +60,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
                 if not is_number(amount) or amount < 0:
                     raise BudgetError(
                         f"{self.name} of layer {shown(layer)} at bits {shown(bits)} is {shown(amount)}: "
-                        f"{self.measured.with_article} is a finite number of at least 0"
+                        f"{self.entry.with_article} is a finite number of at least 0"
                     )
         return table, exact_number(self.name, limit, {"": 1}, _FORM)
 
@@ -107,7 +107,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
             amount = table[name].get((bits.weight, bits.activation))
             if amount is None:
                 raise BudgetError(
-                    f"the {self.name} table has no {self.measured.column} for layer {shown(name)} at {bits.weight} "
+                    f"the {self.name} table has no {self.entry.column} for layer {shown(name)} at {bits.weight} "
                     f"weight and {bits.activation} activation bits; add it"
                 )
             amounts[bits] = Fraction(amount) if isinstance(amount, int) else Fraction(repr(float(amount)))
