@@ -157,10 +157,10 @@ def _bitops_limit(plan: Plan, constraints: Mapping[str, Any]) -> int:
 
 def _finetune(entry: Entry, constraints: Mapping[str, Any]) -> str:
     """Return how to fine-tune exactly the policy that was asked for."""
-    limits = {key: value for key, value in constraints.items() if value is not None}
+    given = {key: value for key, value in constraints.items() if value is not None}
     which, hint = "--policy policy.json", "; write model.limpq.plan.policy.to_json() to policy.json first"
-    if limits and all(key in CONSTRAINTS and isinstance(value, str | int | float) for key, value in limits.items()):
-        which = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in limits.items())
+    if given and all(key in CONSTRAINTS and isinstance(value, str | int | float) for key, value in given.items()):
+        which = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in given.items())
         hint = ""
     return (
         "fine-tune it, in a checkout of limpq-hub, with: accelerate launch training/finetune.py "
