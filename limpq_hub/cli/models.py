@@ -53,18 +53,18 @@ def _list(options: argparse.Namespace) -> None:
         ]
     else:
         names = list_models(options.pattern)
-    found = []
+    entries = []
     for name in names:
         try:
             entry = find_entry(name)
-            found.append((entry, entry.summary()))
+            entries.append((entry, entry.summary()))
         except (ArtifactError, HubError) as error:  # one that is damaged does not hide the others
             note(f"note: {name} is left out: {error}")
     if options.json:
-        print_json([record for _, record in found])
+        print_json([record for _, record in entries])
         return
     table = new_table("Models", "model", "input", "weights", "BitOps", "size", "on disk", "top-1")
-    for entry, record in found:
+    for entry, record in entries:
         size = str(entry.indicators.input_size)
         float_size, float_top1 = format_size(record["float_bytes"]), percent(record["float_top1"])
         table.add_row(entry.name, size, "float32", "", float_size, "", float_top1)
@@ -79,8 +79,8 @@ def _list(options: argparse.Namespace) -> None:
                 top1 += f", recalibrated {percent(adapted[joint['policy_sha256']])}"
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
     print_table(table)
-    if found:
-        note(f"next: limpq search {found[0][0].name} --bitops w4a4")
+    if entries:
+        note(f"next: limpq search {entries[0][0].name} --bitops w4a4")
     else:
         where = f"no model of {options.hub} on the Hub" if options.hub else "no bundled model"
         note(f"{where} matches {options.pattern!r}")

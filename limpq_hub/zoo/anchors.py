@@ -25,7 +25,7 @@ from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_
 
 FORMAT = 1
 _POLICIES, _STATISTICS = "anchors.json", "anchors.safetensors"
-_FINEST = 1000  # of the range of budgets, the part that is not divided further
+_MOST_STEPS = 1000  # into which the range of budgets is divided at the finest
 
 
 def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
@@ -39,7 +39,7 @@ def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
     model, costs, size = indicators.model, indicators.costs, indicators.input_size
     uniform = [Policy.uniform(model, costs, bits, bits, size) for bits in indicators.candidates]
     least, most = indicators.bitops_range()
-    finest = max(1, (most - least) // _FINEST)
+    finest = max(1, (most - least) // _MOST_STEPS)
 
     def best(bitops: int) -> Policy:
         return search(indicators, Budget(bitops=bitops)).policy
@@ -48,12 +48,12 @@ def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
         if high - low <= finest or _distance(lower, higher) <= gap:
             return []
         middle = (low + high) // 2
-        found = best(middle)
-        return [*between(low, lower, middle, found), found, *between(middle, found, high, higher)]
+        policy = best(middle)
+        return [*between(low, lower, middle, policy), policy, *between(middle, policy, high, higher)]
 
-    ends = best(least), best(most)
-    found = [*uniform, ends[0], *between(least, ends[0], most, ends[1]), ends[1]]
-    return list({policy.digest(): policy for policy in found}.values())
+    lowest, highest = best(least), best(most)
+    policies = [*uniform, lowest, *between(least, lowest, most, highest), highest]
+    return list({policy.digest(): policy for policy in policies}.values())
 
 
 def save_anchors(folder: Path, supernet: nn.Module, policies: Sequence[Policy], batches: Sequence[Tensor]) -> None:
@@ -131,9 +131,9 @@ def _statistics(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _distance(one: Policy, other: Policy) -> int:
+def _distance(first: Policy, second: Policy) -> int:
     """Return by how many bits two policies for the same layers differ."""
     return sum(
-        abs(bits.weight - other.layers[name].weight) + abs(bits.activation - other.layers[name].activation)
-        for name, bits in one.layers.items()
+        abs(bits.weight - second.layers[name].weight) + abs(bits.activation - second.layers[name].activation)
+        for name, bits in first.layers.items()
     )

@@ -63,7 +63,8 @@ def _result(entry: Entry, published: Published) -> Mapping[str, Any]:
 
 def _body(entry: Entry, repo: str) -> str:
     summary = entry.summary()
-    size, names = f"{summary['input_size']} x {summary['input_size']}", [found.name for found in entry.published]
+    size = f"{summary['input_size']} x {summary['input_size']}"
+    names = [published.name for published in entry.published]
     most = entry.published[-1].bitops if names else summary["maximum_bitops"]
     parts = [
         f"# {repo.split('/')[-1]}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-# What follows them names something on the Hub, or a split, and no path.
+# Options whose value has slashes but is no path: it names a repository on the Hub or a split of a data set.
 _NOT_PATHS = ("--repo-id", "--push-to-hub", "--base-model", "--train-split", "--val-split")
 _DATA_OF_TIMM = re.compile(r"(hfds|hfids|tfds|torch|wds|wids)/")
 _NAME = re.compile(r"(?:--[\w-]+=|local-dir:|[\w.-]+=)?")
@@ -25,7 +25,7 @@ def quoted_command(command: object) -> str:
 def without_folders(command: str) -> str:
     """Return a command with the last component of each path in it; the scripts keep the folder that they are in."""
     try:
-        # What stands before a letter is the separator of a Windows path; POSIX quoting would take it away.
+        # Doubled, a backslash within a Windows path outlives `shlex`, which reads it as an escape.
         words = shlex.split(_SEPARATOR.sub(r"\\\\", command))
     except ValueError:  # an open quote
         words = command.split()

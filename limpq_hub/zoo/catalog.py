@@ -15,9 +15,9 @@ from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder import open_folder, open_local_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
-# The variable that names the owner whose entries serve bare names that are not bundled.
+# The environment variable with the owner on the Hub in whose repositories names are looked up that are not bundled.
 OWNER_VARIABLE = "LIMPQ_HUB_OWNER"
-# What a bare architecture means.
+# The entry that the name of an architecture without a tag stands for.
 DEFAULTS = {"resnet18": "resnet18.tiny_imagenet"}
 
 
@@ -62,16 +62,16 @@ def find_entry(
             f"{shown(name)} could be a folder or a Hub repository: write {shown('local-dir:' + name)} or "
             f"{shown('hf-hub:' + name)}"
         )
-    known = list_models()
-    tags = [entry for entry in known if _architecture(entry) == name]
-    match = name if name in known else DEFAULTS.get(name, tags[0] if tags else None)
+    bundled = list_models()
+    tags = [entry for entry in bundled if _architecture(entry) == name]
+    match = name if name in bundled else DEFAULTS.get(name, tags[0] if tags else None)
     owner = os.environ.get(OWNER_VARIABLE)
-    if match not in known and owner:
+    if match not in bundled and owner:
         return _from_hub(f"hf-hub:{owner}/{name}-limpq", revision, cache_dir, token)
     if revision is not None:
         raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/name")
-    if match not in known:
-        raise UnknownModelError(f"no model is named {shown(name)}; {_nearest(name, known)}")
+    if match is None or match not in bundled:
+        raise UnknownModelError(f"no model is named {shown(name)}; {_nearest(name, bundled)}")
     return Entry(match, open_local_folder(BUNDLED / match, "entry", name=match), "bundled")
 
 
@@ -92,7 +92,7 @@ def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str
         folder = open_folder(where, fetch, "entry", refetch=partial(fetch, anew=True), advice=advice)
     except ArtifactFormatError as error:
         if not isinstance(error, ArtifactVersionError):
-            with suppress(HubError):  # what is wrong is told without the list of files too
+            with suppress(HubError):  # if the files cannot be listed, the error at hand is raised
                 hub.refuse_pickles(repo, commit, token)
         raise
     return Entry(name, folder, "hub", commit)
@@ -102,9 +102,10 @@ def _architecture(name: str) -> str:
     return name.split(".")[0]
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    architectures = dict.fromkeys(map(_architecture, known))
-    near = difflib.get_close_matches(name, [*known, *architectures], n=3, cutoff=0.5)
+def _nearest(name: str, bundled: Sequence[str]) -> str:
+    """Return which of the bundled names may have been meant, or all of them."""
+    architectures = dict.fromkeys(map(_architecture, bundled))
+    near = difflib.get_close_matches(name, [*bundled, *architectures], n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"known: {', '.join(known)}; any timm network can be trained with training/indicators.py"
+    return f"known: {', '.join(bundled)}; any timm network can be trained with training/indicators.py"

@@ -132,7 +132,7 @@ def _unpacked(model: nn.Module, policy: Policy, packed: Mapping[str, Tensor], fi
             raise ArtifactFormatError(f"{file}: tensor {key} is {tensors[key].dtype}, it must be {dtype}")
         return tensors.pop(key)
 
-    for name, layer in quantized_layers(model):
+    for name, layer in list(quantized_layers(model)):
         shape = tuple(take(f"{name}.weight_shape", torch.int64).tolist())
         if shape != tuple(layer.weight.shape):
             raise ArtifactFormatError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.zoo.folder import SealedFolder
 
 _COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
-# What is measured of the joint weights at a policy.
+# The keys of a figure that was measured of the joint weights, set to a policy.
 JOINT_RECORD = {"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}
 _METRICS = {"float": {"top1": float}, "joint": [JOINT_RECORD]}
 _POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
@@ -59,6 +59,7 @@ class Entry:
     folder: SealedFolder
     source: str
     revision: str | None = None
+    _checkpoints: dict[str, SealedFolder] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def indicators(self) -> Indicators:
@@ -93,24 +94,32 @@ class Entry:
     @cached_property
     def published(self) -> tuple[Published, ...]:
         """The fine-tuned policies, fewest BitOps first."""
-        found = []
-        for match in filter(None, map(_POLICY_CONFIG.fullmatch, self.folder.files)):
-            checkpoint = self.checkpoint(match[1])
-            check_shape(checkpoint.config, _COSTS | {"provenance": dict}, f"{checkpoint.name}/config.json")
+        policies = []
+        for name in [match[1] for match in map(_POLICY_CONFIG.fullmatch, self.folder.files) if match]:
+            checkpoint = self.checkpoint(name)
+            config = checkpoint.config
+            check_shape(config, _COSTS | {"provenance": dict}, f"{checkpoint.name}/config.json")
             metrics = {"top1": None}
             if "metrics.json" in checkpoint.files:
                 metrics = checkpoint.read_json("metrics.json")
                 check_shape(metrics, {"top1": float}, f"{checkpoint.name}/metrics.json")
-            figures = {key: checkpoint.config[key] for key in _COSTS}
-            command = checkpoint.config["provenance"].get("command")
-            within = [listed["bytes"] for listed in checkpoint.config["files"].values()]
-            on_disk = sum(within) + self.folder.config["files"][match[0]]["bytes"]
-            found.append(Published(name=match[1], disk_bytes=on_disk, top1=metrics["top1"], command=command, **figures))
-        return tuple(sorted(found, key=lambda published: published.bitops))
+            files = [*config["files"].values(), self.folder.config["files"][f"policies/{name}/config.json"]]
+            policies.append(
+                Published(
+                    name=name,
+                    disk_bytes=sum(listed["bytes"] for listed in files),
+                    top1=metrics["top1"],
+                    command=config["provenance"].get("command"),
+                    **{key: config[key] for key in _COSTS},
+                )
+            )
+        return tuple(sorted(policies, key=lambda published: published.bitops))
 
     def checkpoint(self, policy_name: str) -> SealedFolder:
-        """Return the verified files of a published policy."""
-        return self.folder.inner(f"policies/{policy_name}", "checkpoint")
+        """Return the folder of a published policy, opened and verified once; its files are verified at every read."""
+        if policy_name not in self._checkpoints:
+            self._checkpoints[policy_name] = self.folder.inner(f"policies/{policy_name}", "checkpoint")
+        return self._checkpoints[policy_name]
 
     def summary(self) -> dict[str, Any]:
         """Return what can be said of the entry, as JSON holds it."""
@@ -150,8 +159,8 @@ class Entry:
 
     def front(self, *, calibrated: bool) -> list[dict[str, Any]]:
         """Return what was measured of the joint weights, BatchNorm as shipped or recalibrated; most BitOps first."""
-        found = [joint for joint in self.metrics.get("joint", ()) if bool(joint["calibration_images"]) == calibrated]
-        return sorted(found, key=lambda joint: -joint["bitops"])
+        records = [joint for joint in self.metrics.get("joint", ()) if bool(joint["calibration_images"]) == calibrated]
+        return sorted(records, key=lambda joint: -joint["bitops"])
 
     def measured(self, policy_sha256: str) -> float | None:
         """Return the top-1 in percent that the joint weights as shipped were measured to have at a policy, or None."""

@@ -56,10 +56,10 @@ def float_weights(folder: SealedFolder, costs: Costs) -> dict[str, NDArray[Any]]
         raise ArtifactFormatError(f"{name} is not a safetensors file: {str(error)[:100]}") from None
     weights = {}
     for layer, cost in costs.items():
-        found = tensors.get(f"{layer}.weight")
-        if found is None or found.size != cost.weights:
+        tensor = tensors.get(f"{layer}.weight")
+        if tensor is None or tensor.size != cost.weights:
             raise ArtifactFormatError(f"{name}: tensor {layer}.weight should hold {cost.weights} numbers")
-        weights[layer] = found.astype(np.float32).ravel()
+        weights[layer] = tensor.astype(np.float32).ravel()
         if not np.isfinite(weights[layer]).all():
             raise ArtifactFormatError(f"{name}: tensor {layer}.weight has a value that is not finite")
     return weights

@@ -160,7 +160,7 @@ def _read_and_verify(
             data = _read(folder.refetch(file, size_bytes), file, folder)
         except HubCacheError:
             raise
-        except HubError:  # offline, for instance: what is wrong is still the damage
+        except HubError:  # offline, for instance; the damage to the file is the error that matters
             raise damaged from None
         return verified(data)
 

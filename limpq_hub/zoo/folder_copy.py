@@ -35,17 +35,18 @@ def replaced_folder(target: Path) -> Iterator[Path]:
                 target.rename(before)
             building.rename(target)
         finally:
-            # A rename that fails, or Ctrl-C between the two: the old folder must not go with the temporary one.
+            # Where the second rename fails, or Ctrl-C comes before it, the old folder is still in the temporary one,
+            # which is about to be deleted.
             if before.exists() and not target.exists():
                 before.rename(target)
 
 
 def _check_nothing_else(target: Path) -> None:
     """Raise `ArtifactFormatError` if a folder holds files that are no part of its entry, its card or its figures."""
-    known = {*open_local_folder(target, "entry").files, CONFIG, "README.md"}
-    there = (path.relative_to(target).as_posix() for path in sorted(target.rglob("*")) if not path.is_dir())
-    for file in there:
-        if file not in known and not file.startswith("figures/"):
+    own_files = {*open_local_folder(target, "entry").files, CONFIG, "README.md"}
+    files = (path.relative_to(target).as_posix() for path in sorted(target.rglob("*")) if not path.is_dir())
+    for file in files:
+        if file not in own_files and not file.startswith("figures/"):
             raise ArtifactFormatError(
                 f"{target} holds {shown(file)} as well, which is no part of the entry and would be lost; "
                 "choose another folder"
@@ -60,5 +61,5 @@ def copy_verified(source: SealedFolder, target: Path) -> None:
     """
     for file in source.files:
         write_bytes(target / file, source.read(file))
-    # Not the file, which may have changed since: it has but one valid form.
+    # The content that was verified, not a copy of the file, which may have changed since; its bytes are the same.
     write_bytes(target / CONFIG, sealed(source.config))

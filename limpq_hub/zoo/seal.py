@@ -50,12 +50,13 @@ def unsealed(data: bytes, label: str, kind: str, advice: str) -> dict[str, Any]:
 
 def _check_format(content: Any, label: str, advice: str) -> None:
     """Raise `ArtifactFormatError` unless a `config.json` is of our format."""
-    found = content.get("format") if isinstance(content, dict) else None
-    wrong = f"{label}: format {shown(found)} is not the format {FORMAT} that this version reads"
-    if type(found) is not int or "kind" not in content:
+    version = content.get("format") if isinstance(content, dict) else None
+    if type(version) is int and version == FORMAT and "kind" in content:
+        return
+    wrong = f"{label}: format {shown(version)} is not the format {FORMAT} that this version reads"
+    if type(version) is not int or "kind" not in content:
         raise ArtifactFormatError(f"{wrong}; is it an artifact of limpq-hub?")
-    if found != FORMAT:
-        raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub, or {advice}")
+    raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub, or {advice}")
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

@@ -41,12 +41,12 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
     for key in tensors.keys() - state.keys():
         raise ArtifactFormatError(f"{name}: tensor {key} is not part of the network")
     for key, value in state.items():
-        found = tensors[key]
-        if found.shape != value.shape or found.is_floating_point() != value.is_floating_point():
+        tensor = tensors[key]
+        if tensor.shape != value.shape or tensor.is_floating_point() != value.is_floating_point():
             raise ArtifactFormatError(
-                f"{name}: tensor {key} is {found.dtype} {list(found.shape)}, the network needs {list(value.shape)}"
+                f"{name}: tensor {key} is {tensor.dtype} {list(tensor.shape)}, the network needs {list(value.shape)}"
             )
-        if found.is_floating_point() and not _can_be(key, found):
+        if tensor.is_floating_point() and not _is_in_range(key, tensor):
             raise ArtifactFormatError(
                 f"{name}: tensor {key} has a value that is not finite, or a step or variance below 0"
             )
@@ -54,7 +54,8 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
         module.load_state_dict({key: tensors[key].to(value.dtype) for key, value in state.items()})
 
 
-def _can_be(key: str, value: Tensor) -> bool:
+def _is_in_range(key: str, value: Tensor) -> bool:
+    """Return whether every number is finite, step sizes are above 0 and variances not below."""
     if key.endswith(".step") and not bool((value > 0).all()):
         return False
     if key.endswith(".running_var") and not bool((value >= 0).all()):

@@ -36,7 +36,7 @@ from limpq_hub.errors import (
 from limpq_hub.zoo.hub.limits import limited
 
 Result = TypeVar("Result")
-# Of the answers that name a fault of the one who asks, those that mean: later.
+# The statuses from 400 to 499 that do not mean a wrong request: the same request may succeed later.
 _LATER = (408, 425, 429)
 
 
@@ -69,9 +69,9 @@ def ask_hub(
         with limited(_session(where), where, file_bytes=file_bytes, upload_bytes=upload_bytes):
             return question()
     except HubError as error:
-        # Without the frames of the client, in which it was raised.
+        # The traceback starts here: without the many frames of the client in which the error was raised.
         raise error.with_traceback(None) from None
-    # JSON of another shape than expected becomes one of the last three within the client.
+    # Where the JSON of an answer lacks what the client expects, it fails with one of the last three.
     except (HTTPError, OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError) as error:
         raise _as_our_error(repo, revision, file, cache_dir, error) from None
 
@@ -115,7 +115,7 @@ def _as_our_error(
             )
         case LocalTokenNotFoundError():
             return HubUnauthorizedError(f"{where}: no token; run `hf auth login`, or set HF_TOKEN")
-        # The client says so of whatever kept it from the Hub, and of what went wrong in an upload: the cause tells.
+        # The client raises these in place of what really went wrong, which is the cause.
         case LocalEntryNotFoundError() | RuntimeError() | ValueError() if isinstance(cause, HubError):
             return cause
         case LocalEntryNotFoundError() | RuntimeError() | ValueError() if isinstance(cause, HfHubHTTPError | HTTPError):
@@ -140,7 +140,7 @@ def _as_our_error(
             )
         case OSError(errno=int()):
             return _of_this_machine(where, cache_dir, error)
-    # Cut off, of another length than announced, or no JSON.
+    # The client raises other errors where an answer is cut off, of another length than announced, or no JSON.
     return HubUnavailableError(
         f"{where}: what the Hub sent is damaged ({type(error).__name__}: {shown(str(error))}); try again"
     )

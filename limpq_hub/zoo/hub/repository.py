@@ -60,7 +60,7 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
         return commit
     if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
         raise HubUnavailableError(f"{repo}@{revision or 'main'}: what the Hub sent is damaged: no commit; try again")
-    with suppress(OSError):  # a cache that cannot be written serves what it has
+    with suppress(OSError):  # where the cache is read-only, the commit is asked for again next time
         write_bytes(reference, commit.encode())
     return commit
 
@@ -163,7 +163,7 @@ def card_text(front_matter: Mapping[str, Any], results: Sequence[Mapping[str, An
         results: fields of `EvalResult`, one per measured figure; they need "model_name" in the front matter.
         body: the Markdown below.
     """
-    # An empty list would be written as a model-index without results.
+    # None, not an empty list, which the card would show as a model-index without results.
     data = ModelCardData(**front_matter, eval_results=[EvalResult(**result) for result in results] or None)
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=False)
     return str(card)

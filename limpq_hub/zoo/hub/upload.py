@@ -59,7 +59,7 @@ def upload_folder(
             api.preupload_lfs_files(repo, [addition], revision=branch, create_pr=create_pr, free_memory=False)
 
         def commit() -> str:
-            # A branch that has moved since its files were listed is not overwritten.
+            # With `parent_commit` the Hub refuses the commit if the branch has moved since its files were listed.
             return api.create_commit(
                 repo,
                 [*added, *map(CommitOperationDelete, gone)],
