@@ -19,7 +19,7 @@ from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.train.data.loaders import data_record
 from limpq_hub.train.loop.run import finish, provenance
 from limpq_hub.train.measure.comparison_pictures import save_comparison, save_correlation
-from limpq_hub.train.measure.measured import Figures
+from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.options import add_data_options, command_line, count, parser_of, positive, run
 

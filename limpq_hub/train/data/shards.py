@@ -58,7 +58,7 @@ class ShardReader(Reader):
         for path in track(paths, "reading shards", console=bar, transient=True, disable=not bar.is_terminal):
             status = path.stat()
             indexed.append(_index_of(path, status.st_size, status.st_mtime_ns))
-        self.samples = [(path, sample) for path, of in zip(paths, indexed, strict=True) for sample in of]
+        self.samples = [(path, sample) for path, samples in zip(paths, indexed, strict=True) for sample in samples]
         self.labels = [sample.label for _, sample in self.samples]
         if classes is None:
             classes = [f"class {label}" for label in range(max(self.labels, default=-1) + 1)]
@@ -123,8 +123,8 @@ def _shards_of(root: str, split: str) -> tuple[list[Path], dict[str, Any], list[
             raise DataError(f"--data-root {shown(root)} has no *{split}*.tar, and no info.json that lists shards")
         return paths, {}, None
     if split not in info["splits"]:
-        known = ", ".join(map(str, info["splits"]))
-        raise DataError(f"--data-root {shown(root)} has no split {shown(split)}, only {known}; name one of these")
+        splits = ", ".join(map(str, info["splits"]))
+        raise DataError(f"--data-root {shown(root)} has no split {shown(split)}, only {splits}; name one of these")
     record, classes = info["splits"][split], info.get("classes")
     names = record.get("filenames") if isinstance(record, dict) else None
     if not names or not _are_texts(names) or not (classes is None or _are_texts(classes)):
@@ -163,7 +163,8 @@ def _index_of(path: Path, size_bytes: int, modified_ns: int) -> tuple[_Sample, .
                 if (key in labels) if ending == "cls" else (ending in pictures.get(key, {})):
                     raise DataError(f"{path}: {shown(member.name)} stands twice; write each sample once")
                 if ending == "cls":
-                    text = shard.extractfile(member).read(20).strip()
+                    file = shard.extractfile(member)
+                    text = file.read(20).strip() if file else b""
                     if not text.isdigit():
                         raise DataError(f"{path}: {shown(member.name)} holds {shown(text)}, not a class index from 0")
                     labels[key] = int(text)
@@ -171,11 +172,11 @@ def _index_of(path: Path, size_bytes: int, modified_ns: int) -> tuple[_Sample, .
                     pictures.setdefault(key, {})[ending] = member
     except tarfile.TarError as error:
         raise DataError(f"{path} is no plain tar file, or damaged ({error}); fetch it again") from None
-    halves = sorted(pictures.keys() ^ labels.keys())
-    if halves:
+    incomplete = sorted(pictures.keys() ^ labels.keys())
+    if incomplete:
         raise DataError(
-            f"{path}: sample {shown(halves[0])} lacks its picture (.{', .'.join(_PICTURES)}) or its .cls, "
-            f"{len(halves)} in all; write both"
+            f"{path}: sample {shown(incomplete[0])} lacks its picture (.{', .'.join(_PICTURES)}) or its .cls, "
+            f"{len(incomplete)} in all; write both"
         )
-    chosen = ((key, next(found[ending] for ending in _PICTURES if ending in found)) for key, found in pictures.items())
-    return tuple(_Sample(member.name, member.offset_data, member.size, labels[key]) for key, member in chosen)
+    chosen = {key: next(files[ending] for ending in _PICTURES if ending in files) for key, files in pictures.items()}
+    return tuple(_Sample(file.name, file.offset_data, file.size, labels[key]) for key, file in chosen.items())

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image
 from timm.data import create_dataset
-from timm.data.readers.reader import Reader
 
 from limpq_hub.errors import DataError, shown
 
@@ -67,12 +66,26 @@ class Source(ABC):
         return sorted(map(self.name, range(len(self))))
 
 
+class PictureReader(Protocol):
+    """What the readers of timm have."""
+
+    @property
+    def class_to_idx(self) -> Mapping[str, int]:
+        """The index of each class, by its id."""
+
+    def __getitem__(self, index: int) -> tuple[BinaryIO, int]:
+        """Return a picture as a file, and its class index."""
+
+    def filename(self, index: int) -> str:
+        """Return the file's path below the split."""
+
+
 class FileSource(Source):
     """Pictures that a reader of timm, or one with the same methods, opens as files."""
 
-    def __init__(self, where: str, reader: Reader, labels: Sequence[int]) -> None:
+    def __init__(self, where: str, reader: PictureReader, labels: Sequence[int]) -> None:
         self.reader = reader
-        super().__init__(where, sorted(reader.class_to_idx, key=reader.class_to_idx.get), labels)
+        super().__init__(where, sorted(reader.class_to_idx, key=lambda name: reader.class_to_idx[name]), labels)
 
     @contextmanager
     def picture(self, index: int) -> Iterator[Image.Image]:

@@ -46,7 +46,7 @@ class Unreadable:
         """
         self.used = size if used is None else used
         self._path_of = path_of
-        self._found = multiprocessing.RawArray("B", size)
+        self._unreadable = multiprocessing.RawArray("B", size)
         # Kept beside the flags, so that `check` after every step costs nothing.
         self._count = multiprocessing.RawValue("q", 0)
         self._lock = multiprocessing.Lock()
@@ -64,9 +64,9 @@ class Unreadable:
     def add(self, index: int, error: BaseException) -> None:
         """Count the picture of `index`, and name it on stderr, unless that was done before."""
         with self._lock:
-            if self._found[index]:
+            if self._unreadable[index]:
                 return
-            self._found[index] = 1
+            self._unreadable[index] = 1
             self._count.value += 1
         # PIL quotes the file object in angle brackets; one write keeps the lines of several workers apart.
         reason = " ".join(str(error).split(" <")[0].split())[:80] or type(error).__name__
@@ -81,7 +81,7 @@ class Unreadable:
         """
         if not self.too_many:
             return
-        indices = [index for index, found in enumerate(self._found) if found]
+        indices = [index for index, unreadable in enumerate(self._unreadable) if unreadable]
         names = ", ".join(_printable(self._path_of(index)) for index in indices[:_NAMED])
         more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
         raise DataError(

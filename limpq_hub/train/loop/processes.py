@@ -21,7 +21,7 @@ _LAUNCHERS = re.compile(
 def check_processes(accelerator: Accelerator) -> None:
     """Raise `TrainingError` if `accelerate launch` was asked for more processes than it started.
 
-    `accelerate launch --cpu --num_processes 2` starts one process without a word.
+    `accelerate launch --cpu --num_processes 2` starts one process and does not say so.
     """
     requested = _requested_processes()
     if requested is not None and requested != accelerator.num_processes:
@@ -46,10 +46,10 @@ def reduce_gradients_(accelerator: Accelerator, parameters: Iterable[nn.Paramete
 
     Args:
         parameters: a gradient is missing on all processes or on none.
-        stop: whether this process was asked to stop.
+        stop: whether this process got a signal to stop.
 
     Returns:
-        Whether any process was asked to stop; the same on all.
+        Whether any process got one; the same on all.
     """
     if accelerator.num_processes == 1:
         return stop

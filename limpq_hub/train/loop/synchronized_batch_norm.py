@@ -47,20 +47,26 @@ def batch_norm_over_all_processes(accelerator: Accelerator, model: nn.Module) ->
 
 def _synchronized(norm: nn.Module) -> nn.BatchNorm2d:
     """Return a synchronized module with the parameters and buffers of `norm`: no copies, the same tensors."""
-    plain_batch_norm = type(norm) in (nn.BatchNorm2d, BatchNormAct2d)
-    if not plain_batch_norm or not norm.affine or not norm.track_running_stats or norm.momentum is None:
+    if not isinstance(norm, nn.BatchNorm2d) or not _is_plain(norm):
         raise TrainingError(f"{type(norm).__name__} as it is cannot span several processes; train with one")
+    module: nn.BatchNorm2d
     # On "meta" it has no tensors of its own.
     if isinstance(norm, BatchNormAct2d):
-        module = SynchronizedBatchNormAct2d(norm.num_features, norm.eps, norm.momentum, device="meta")
+        module = SynchronizedBatchNormAct2d(norm.num_features, norm.eps, device="meta")
         module.drop, module.act = norm.drop, norm.act
     else:
-        module = SynchronizedBatchNorm2d(norm.num_features, norm.eps, norm.momentum, device="meta")
+        module = SynchronizedBatchNorm2d(norm.num_features, norm.eps, device="meta")
+    module.momentum, module.training = norm.momentum, norm.training
     module.weight, module.bias = norm.weight, norm.bias
     module.running_mean, module.running_var = norm.running_mean, norm.running_var
     module.num_batches_tracked = norm.num_batches_tracked
-    module.training = norm.training
     return module
+
+
+def _is_plain(norm: nn.BatchNorm2d) -> bool:
+    # A subclass may compute something else.
+    own_class = type(norm) in (nn.BatchNorm2d, BatchNormAct2d)
+    return own_class and norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):

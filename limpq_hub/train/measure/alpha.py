@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from limpq_hub.plan.budget import Budget
@@ -11,29 +12,36 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
-from limpq_hub.train.measure.divergence import Divergence
 
 ALPHAS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _LEAST_DIVERGENCE = 1e-9  # in nats
 
 
-def with_measured_alpha(indicators: Indicators, nearness: Divergence) -> tuple[Indicators, dict[str, list[float]]]:
+def with_measured_alpha(
+    indicators: Indicators, divergence_of: Callable[[Policy], float]
+) -> tuple[Indicators, dict[str, list[float]]]:
     """Return the indicators with the best of `ALPHAS`, and what each was measured to give.
 
     The budgets lie halfway between neighbouring uniform policies, the largest pair left out. The best alpha has the
     least geometric mean over the budgets.
+
+    Args:
+        divergence_of: KL divergence of a policy from the float network in nats, such as `Divergence`.
 
     Returns:
         Indicators, and {alpha: [KL divergence from the float network at each budget, in nats]}.
     """
     budgets = [Budget(bitops=bitops) for bitops in _budgets(indicators)]
     measured = {
-        alpha: [nearness.divergence(search(indicators, budget, alpha=alpha).policy) for budget in budgets]
-        for alpha in ALPHAS
+        alpha: [divergence_of(search(indicators, budget, alpha=alpha).policy) for budget in budgets] for alpha in ALPHAS
     }
     # Rounding leaves 0, or less, of the divergence of a policy that is as good as float.
-    best = min(ALPHAS, key=lambda alpha: sum(math.log(max(found, _LEAST_DIVERGENCE)) for found in measured[alpha]))
-    record = {f"{alpha:g}": [round(divergence, 5) for divergence in found] for alpha, found in measured.items()}
+    best = min(
+        ALPHAS, key=lambda alpha: sum(math.log(max(divergence, _LEAST_DIVERGENCE)) for divergence in measured[alpha])
+    )
+    record = {
+        f"{alpha:g}": [round(divergence, 5) for divergence in divergences] for alpha, divergences in measured.items()
+    }
     return replace(indicators, alpha=best), record
 
 

@@ -41,11 +41,11 @@ def save_correlation(path: Path, correlations: Mapping[str, Mapping[str, Any]]) 
     """
     figure = Figure(figsize=(10.5, 3.8 * len(correlations)), layout="constrained")
     charts = figure.subplots(len(correlations), 2, squeeze=False)
-    for of_name, (name, found) in zip(charts, correlations.items(), strict=True):
+    for of_name, (name, correlation) in zip(charts, correlations.items(), strict=True):
         for axes, (key, label) in zip(
             of_name, (("kl", "KL to the float network, nats"), ("top1", "top-1, %")), strict=True
         ):
-            points = found["points"]
+            points = correlation["points"]
             drawn = axes.scatter(
                 [point["objective"] for point in points],
                 [point[key] for point in points],
@@ -53,7 +53,7 @@ def save_correlation(path: Path, correlations: Mapping[str, Mapping[str, Any]]) 
                 cmap=colormaps["viridis"],
                 s=22,
             )
-            axes.set_title(f"{len(points)} random policies {name}: Spearman {found[key]:.2f}", fontsize=10)
+            axes.set_title(f"{len(points)} random policies {name}: Spearman {correlation[key]:.2f}", fontsize=10)
             axes.set_xlabel("objective of the search (lower is better)")
             axes.set_ylabel(label)
             axes.grid(alpha=0.3)

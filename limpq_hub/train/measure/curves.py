@@ -33,10 +33,12 @@ def save_curves(path: Path, indicators: Indicators) -> None:
 
 
 def _draw(axes: Axes, steps: Mapping[str, Mapping[int, float]], label: str) -> None:
-    bits_of_all = sorted({bits for of_layer in steps.values() for bits in of_layer}, reverse=True)
-    for bits, color in zip(bits_of_all, colormaps["viridis"].resampled(len(bits_of_all)).colors, strict=True):
-        known = [(place, of_layer[bits]) for place, of_layer in enumerate(steps.values()) if bits in of_layer]
-        axes.plot(*zip(*known, strict=True), marker="o", markersize=3, linewidth=1.2, color=color, label=str(bits))
+    candidates = sorted({bits for of_layer in steps.values() for bits in of_layer}, reverse=True)
+    colors = colormaps["viridis"].resampled(len(candidates))
+    for number, bits in enumerate(candidates):
+        layers = [place for place, of_layer in enumerate(steps.values()) if bits in of_layer]
+        sizes = [of_layer[bits] for of_layer in steps.values() if bits in of_layer]
+        axes.plot(layers, sizes, marker="o", markersize=3, linewidth=1.2, color=colors(number), label=str(bits))
     axes.set_yscale("log")
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)

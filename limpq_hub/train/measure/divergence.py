@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
+from limpq_hub.train.method.kl_divergence import kl_divergence
 
 
 class Divergence:
-    """KL divergence of the supernet at a policy from the float network, in nats; remembered by policy.
+    """KL divergence of the supernet at a policy from the float network, in nats; each policy is measured once.
 
     Half of the images recalibrate BatchNorm for the policy, the other half are measured.
     """
@@ -24,17 +25,17 @@ class Divergence:
             images = images[0].chunk(2)
         half = len(images) // 2
         self.supernet, self.adapt, self.held_out = supernet, images[:half], images[half:]
-        self.known: dict[str, float] = {}
+        self._measured: dict[str, float] = {}
         with torch.no_grad():
             self.reference = torch.cat([network(batch) for batch in self.held_out]).log_softmax(-1)
 
     @torch.no_grad()
-    def divergence(self, policy: Policy) -> float:
+    def __call__(self, policy: Policy) -> float:
         """Return the divergence from the float network, averaged over the images held out."""
-        if policy.digest() not in self.known:
+        digest = policy.digest()
+        if digest not in self._measured:
             quantized = select_policy(self.supernet, policy).eval()
             recalibrate_batch_norm_(quantized, self.adapt)
-            found = torch.cat([quantized(batch) for batch in self.held_out]).log_softmax(-1)
-            distance = nn.functional.kl_div(found, self.reference, log_target=True, reduction="batchmean")
-            self.known[policy.digest()] = float(distance)
-        return self.known[policy.digest()]
+            logits = torch.cat([quantized(batch) for batch in self.held_out])
+            self._measured[digest] = float(kl_divergence(logits, self.reference))
+        return self._measured[digest]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.unreadable import UNREADABLE
+from limpq_hub.train.method.kl_divergence import kl_divergence
 
 
 @torch.no_grad()
@@ -48,46 +49,37 @@ def _figures(
     accelerator: Accelerator, model: nn.Module, loader: DataLoader, reference: Sequence[Tensor] | None
 ) -> dict[str, float | int]:
     counts = torch.zeros(4, dtype=torch.int64, device=accelerator.device)
-    distances = []
+    divergences = []
     for index, (images, labels) in enumerate(accelerator.prepare_data_loader(loader, device_placement=True)):
         logits = model(images)
-        found = logits.topk(min(5, model.num_classes)).indices == labels[:, None]
-        distance = logits.new_zeros(len(logits)) if reference is None else _divergence(logits, reference[index])
-        found, labels, distance = accelerator.gather_for_metrics((found, labels, distance))
+        hits = logits.topk(min(5, logits.shape[-1])).indices == labels[:, None]
+        divergence = logits.new_zeros(len(logits))
+        if reference is not None:
+            divergence = kl_divergence(logits, reference[index], of_each_image=True)
+        hits, labels, divergence = accelerator.gather_for_metrics((hits, labels, divergence))
         readable = labels != UNREADABLE
-        distances.append(distance[readable])
-        counts += torch.stack([found[:, 0].sum(), found.sum(), readable.sum(), (~readable).sum()])
+        divergences.append(divergence[readable])
+        counts += torch.stack([hits[:, 0].sum(), hits.sum(), readable.sum(), (~readable).sum()])
     loader.dataset.unreadable.check()
     top1, top5, images, unreadable = counts.tolist()
     if not images:
         raise DataError("no validation image was found; see the folder val/ of --data")
     figures = {"top1": round(100 * top1 / images, 4), "top5": round(100 * top5 / images, 4), "images": images}
     if reference is not None:
-        share, distance = top1 / images, torch.cat(distances).double()
+        share, divergence = top1 / images, torch.cat(divergences).double()
         figures["top1_standard_error"] = round(100 * math.sqrt(share * (1 - share) / images), 4)
-        figures["kl"] = round(float(distance.mean()), 6)
-        figures["kl_standard_error"] = round(float(distance.std(correction=min(1, images - 1))) / math.sqrt(images), 6)
+        figures["kl"] = round(float(divergence.mean()), 6)
+        spread = float(divergence.std(correction=min(1, images - 1)))
+        figures["kl_standard_error"] = round(spread / math.sqrt(images), 6)
     return figures | ({"unreadable": unreadable} if unreadable else {})
-
-
-def _divergence(logits: Tensor, reference: Tensor) -> Tensor:
-    """Return the KL divergence of each row from the reference, [batch].
-
-    Args:
-        reference: log-probabilities, [batch, classes].
-    """
-    return nn.functional.kl_div(logits.log_softmax(-1), reference, log_target=True, reduction="none").sum(-1)
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Switch TensorFloat-32 off, with which figures would depend on the device."""
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = False
+    convolution, multiplication = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         yield
     finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolution, multiplication

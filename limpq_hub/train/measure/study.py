@@ -27,7 +27,7 @@ from limpq_hub.train.data.loaders import calibration_batches, validation_loader
 from limpq_hub.train.loop.run import new_accelerator, weights_record
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import evaluate, log_probabilities
-from limpq_hub.train.measure.measured import Figures, Measured
+from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.method.networks import check_fits, float_network_of
 from limpq_hub.train.options import options_record
 from limpq_hub.train.recipe import path_of
@@ -65,14 +65,14 @@ class Study:
         settings |= {name: files[name]["sha256"] for name in (SUPERNET, FLOAT) if name in files}
         if options.recipe:
             settings["recipe_sha256"] = hashlib.sha256(path_of(options.recipe).read_bytes()).hexdigest()
-        self.measured = Measured(options.output / "measured.json", settings)
+        self.measured = MeasurementCache(options.output / "measured.json", settings)
         self.indicators: Indicators = self.entry.indicators
         spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
         device = self.accelerator.device
         self.supernet = load_supernet(self.entry.folder, self.indicators).to(device)
         network = float_network_of(self.entry, options.weights).to(device)
         choosing = [batch.to(device) for batch in calibration_batches(options, spec, _CHOOSING_IMAGES)]
-        self.nearness = Divergence(self.supernet, network, choosing)
+        self.divergence = Divergence(self.supernet, network, choosing)
         self.images = [batch.to(device) for batch in calibration_batches(options, spec, options.calibrate_images)]
         self.loaders = {every: validation_loader(options, spec, every=every) for every in (1, options.correlate_every)}
         self.references = {
@@ -102,7 +102,7 @@ class Study:
         return {
             "learned": found.policy,
             "uniform filled": uniform_filled(self.indicators, fits),
-            "uniform, best split": min(splits, key=self.nearness.divergence),
+            "uniform, best split": min(splits, key=self.divergence),
             **{
                 f"random, seed {seed}": random_policy(self.indicators, fits, seed)
                 for seed in range(self.options.random)
@@ -162,7 +162,7 @@ class Study:
             recalibrate_batch_norm_(model, self.images)
             return self.figures(model, every)
 
-        return self.measured.once(f"joint {every} {policy.digest()}", measure)
+        return self.measured.figures_of(f"joint {every} {policy.digest()}", measure)
 
     def finetuned(self, policy: Policy) -> Figures:
         """Return the figures of the policy after the same fine-tuning as all others."""
@@ -176,7 +176,7 @@ class Study:
             model, _ = load_checkpoint(open_local_folder(folder, "checkpoint"))
             return self.figures(model.to(self.accelerator.device), 1)
 
-        return self.measured.once(f"finetuned {self.options.steps} {policy.digest()}", measure)
+        return self.measured.figures_of(f"finetuned {self.options.steps} {policy.digest()}", measure)
 
     def finetuning(self, folder: Path) -> list[str]:
         """Return the command line that fine-tunes the policy of a folder."""

@@ -15,6 +15,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.fake_quantization import upcast_half
+from limpq_hub.train.method.kl_divergence import kl_divergence
 from limpq_hub.train.method.layer_outputs import LayerOutputs
 from limpq_hub.train.method.shared_stem import SharedStem
 
@@ -115,8 +116,5 @@ def classification_loss(
     hard_share = 1 - sum(share for _, share in present)
     loss = hard_share * nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     for taught, share in present:
-        soft = nn.functional.kl_div(
-            logits.log_softmax(-1), upcast_half(taught).log_softmax(-1), log_target=True, reduction="batchmean"
-        )
-        loss = loss + share * soft
+        loss = loss + share * kl_divergence(logits, upcast_half(taught).log_softmax(-1))
     return loss

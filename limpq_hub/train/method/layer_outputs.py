@@ -24,15 +24,15 @@ class LayerOutputs:
     def __init__(self, supernet: nn.Module, weight: float) -> None:
         self.weight = weight
         self._layers = [layer for _, layer in quantized_layers(supernet) if len(layer.weight_quantizer.candidates) > 1]
-        self._first: list[Tensor] = []
-        self._seen: list[Tensor] = []
+        self._of_first_pass: list[Tensor] = []
+        self._of_this_pass: list[Tensor] = []
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look at the outputs of the passes inside; nothing is kept after them."""
-        # Copies: what comes behind a layer may write into its output.
+        """Note the outputs of the passes inside; at the end they are let go of."""
+        # Copies, because an operation in place after a layer, such as a ReLU, writes into its output.
         handles = [
-            layer.register_forward_hook(lambda layer, inputs, output: self._seen.append(output.clone()))
+            layer.register_forward_hook(lambda layer, inputs, output: self._of_this_pass.append(output.clone()))
             for layer in self._layers
         ]
         try:
@@ -40,15 +40,15 @@ class LayerOutputs:
         finally:
             for handle in handles:
                 handle.remove()
-            self._first, self._seen = [], []
+            self._of_first_pass, self._of_this_pass = [], []
 
     def distance(self) -> Tensor | float:
         """Return the weighted sum over the layers of the mean squared difference to the first pass; 0 in it."""
-        outputs, self._seen = self._seen, []
-        if not self._first:
-            self._first = [output.detach() for output in outputs]
+        outputs, self._of_this_pass = self._of_this_pass, []
+        if not self._of_first_pass:
+            self._of_first_pass = [output.detach() for output in outputs]
             return 0.0
-        pairs = zip(outputs, self._first, strict=True)
+        pairs = zip(outputs, self._of_first_pass, strict=True)
         return self.weight * sum(
             nn.functional.mse_loss(upcast_half(output), upcast_half(first)) for output, first in pairs
         )

@@ -22,29 +22,32 @@ def oscillating_layers(supernet: nn.Module, share: float) -> list[str]:
     return ordered[: int(len(ordered) * share)]
 
 
-def update_oscillating_(memory: dict[str, Any], supernet: nn.Module, share: float, epoch: int) -> Sequence[str]:
+def update_oscillating_(choice: dict[str, Any], supernet: nn.Module, share: float, epoch: int) -> Sequence[str]:
     """Return the layers that must not be drawn at their fewest weight bits now; chosen anew every other epoch.
 
     Args:
-        memory: keeps the choice and the epoch it was made in, from step to step.
+        choice: "oscillating", the layers of the last choice, and "chosen_in_epoch"; empty before the first, and
+            changed in place at the next.
+        share: of the switching layers, 0..1; with 0 none is chosen.
+        epoch: epochs done before.
 
     Source: Tang et al., "Retraining-free Model Quantization via One-Shot Weight-Coupling Learning", CVPR 2024: from
     epoch 5 on.
     """
-    due = epoch >= _FIRST_EPOCH and epoch >= memory.get("chosen_in_epoch", -_EPOCHS_BETWEEN) + _EPOCHS_BETWEEN
-    if share and due:
-        memory |= {"chosen_in_epoch": epoch, "oscillating": oscillating_layers(supernet, share)}
-    return memory.get("oscillating", ())
+    next_epoch = choice["chosen_in_epoch"] + _EPOCHS_BETWEEN if choice else _FIRST_EPOCH
+    if share and epoch >= next_epoch:
+        choice |= {"chosen_in_epoch": epoch, "oscillating": oscillating_layers(supernet, share)}
+    return choice.get("oscillating", ())
 
 
 @torch.no_grad()
 def _oscillation(layer: QuantLayer) -> float:
     """Return the share of weights near a boundary, each bit-width counting by its inverse."""
-    total = 0.0
+    oscillation = 0.0
     for bits in layer.weight_quantizer.candidates:
         low, high = quantization_range(bits, signed=True)
         scaled = layer.weight / layer.weight_quantizer.step_of(bits)
         to_boundary = (scaled - scaled.floor() - 0.5).abs()
         near = (to_boundary < _NEAR) & (scaled > low) & (scaled < high)
-        total += float(near.float().mean()) / bits
-    return total
+        oscillation += float(near.float().mean()) / bits
+    return oscillation

@@ -31,19 +31,19 @@ def indicators_of(*candidates: int) -> Indicators:
     return Indicators("net", 32, 4, costs, weight_steps, activation_steps, alpha=7.0, provenance={"seed": 3})
 
 
-class Told:
-    """A nearness that gives what a function says, and remembers what it was asked."""
+class Noted:
+    """Gives the divergences that a function says, and notes of which policies."""
 
     def __init__(self, divergence_of) -> None:
-        self.divergence_of, self.asked = divergence_of, []
+        self.divergence_of, self.policies = divergence_of, []
 
-    def divergence(self, policy) -> float:
-        self.asked.append(policy)
+    def __call__(self, policy) -> float:
+        self.policies.append(policy)
         return self.divergence_of(policy)
 
 
 @pytest.fixture
-def found_is_what_was_asked(monkeypatch):
+def plans_name_alpha_and_budget(monkeypatch):
     """Let the search return the alpha and the budget that it was given, instead of a policy."""
     monkeypatch.setattr(
         _alpha, "search", lambda indicators, budget, *, alpha: SimpleNamespace(policy=(alpha, budget.bitops))
@@ -61,40 +61,40 @@ def found_is_what_was_asked(monkeypatch):
     ],
 )
 def test_budgets_lie_halfway_between_uniform_policies_the_largest_pair_left_out(
-    found_is_what_was_asked, candidates, budgets
+    plans_name_alpha_and_budget, candidates, budgets
 ):
-    nearness = Told(lambda asked: 1.0)
-    with_measured_alpha(indicators_of(*candidates), nearness)
-    assert nearness.asked == [(alpha, budget) for alpha in ALPHAS for budget in budgets]
+    divergence = Noted(lambda policy: 1.0)
+    with_measured_alpha(indicators_of(*candidates), divergence)
+    assert divergence.policies == [(alpha, budget) for alpha in ALPHAS for budget in budgets]
 
 
-def test_the_alpha_of_the_least_geometric_mean_is_taken_not_that_of_the_least_sum(found_is_what_was_asked):
+def test_the_alpha_of_the_least_geometric_mean_is_taken_not_that_of_the_least_sum(plans_name_alpha_and_budget):
     given = {alpha: [1.0, 1.0, 1.0] for alpha in ALPHAS}
     given |= {0.3: [0.4, 0.4, 0.4], 4.0: [0.01, 0.9, 0.9]}  # geometric means 0.4 and 0.20, sums 1.2 and 1.81
     budgets = 1095, 1515, 2075
     table = {(alpha, budget): given[alpha][place] for alpha in ALPHAS for place, budget in enumerate(budgets)}
     indicators = indicators_of(6, 5, 4, 3, 2)
-    found, record = with_measured_alpha(indicators, Told(table.get))
+    found, record = with_measured_alpha(indicators, Noted(table.get))
     assert found.alpha == 4.0
     assert record == {f"{alpha:g}": given[alpha] for alpha in ALPHAS}
     assert found.to_json() == indicators.to_json() | {"alpha": 4.0}
 
 
-def test_the_first_of_equal_alphas_is_taken(found_is_what_was_asked):
-    found, _ = with_measured_alpha(indicators_of(4, 3, 2), Told(lambda asked: 0.5))
+def test_the_first_of_equal_alphas_is_taken(plans_name_alpha_and_budget):
+    found, _ = with_measured_alpha(indicators_of(4, 3, 2), Noted(lambda policy: 0.5))
     assert found.alpha == ALPHAS[0] == min(ALPHAS)
 
 
-def test_policies_as_good_as_float_are_no_error(found_is_what_was_asked):
+def test_policies_as_good_as_float_are_no_error(plans_name_alpha_and_budget):
     found, record = with_measured_alpha(
-        indicators_of(4, 3, 2), Told(lambda asked: {0.3: 0.0, 1.0: -1e-8}.get(asked[0], 1e-3))
+        indicators_of(4, 3, 2), Noted(lambda policy: {0.3: 0.0, 1.0: -1e-8}.get(policy[0], 1e-3))
     )
     assert found.alpha == 0.3
     assert (record["0.3"], record["2"]) == ([0.0], [0.001])
 
 
-def test_divergences_are_recorded_to_five_places(found_is_what_was_asked):
-    _, record = with_measured_alpha(indicators_of(4, 3, 2), Told(lambda asked: 0.123456789))
+def test_divergences_are_recorded_to_five_places(plans_name_alpha_and_budget):
+    _, record = with_measured_alpha(indicators_of(4, 3, 2), Noted(lambda policy: 0.123456789))
     assert record == {f"{alpha:g}": [0.12346] for alpha in ALPHAS}
 
 
@@ -105,10 +105,10 @@ def test_policies_that_the_search_finds_are_measured_at_each_alpha():
     def weight_bits(policy: Policy) -> int:
         return sum(bits.weight for bits in policy.layers.values())
 
-    nearness = Told(lambda policy: 1 / weight_bits(policy))
-    found, record = with_measured_alpha(indicators, nearness)
-    assert all(isinstance(policy, Policy) for policy in nearness.asked)
-    given = [weight_bits(policy) for policy in nearness.asked]
+    divergence = Noted(lambda policy: 1 / weight_bits(policy))
+    found, record = with_measured_alpha(indicators, divergence)
+    assert all(isinstance(policy, Policy) for policy in divergence.policies)
+    given = [weight_bits(policy) for policy in divergence.policies]
     assert len(set(given)) > 1
     assert found.alpha == ALPHAS[int(np.argmax(given))]
     assert [float(values[0]) for values in record.values()] == pytest.approx([1 / bits for bits in given], abs=1e-5)

@@ -13,7 +13,7 @@ from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy, to_supernet
 from limpq_hub.quant.profile import profile_module
-from limpq_hub.train.measure import divergence as _nearness
+from limpq_hub.train.measure import divergence as divergence_module
 from limpq_hub.train.measure.divergence import Divergence
 
 
@@ -53,19 +53,19 @@ def made() -> Made:
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_half_of_the_batches_set_the_statistics_and_the_other_half_is_measured(made, bits):
     one, two, three, four, five = made.images.split([4, 6, 5, 6, 3])
-    found = Divergence(made.supernet, made.network, [one, two, three, four, five]).divergence(made.policy(bits))
+    found = Divergence(made.supernet, made.network, [one, two, three, four, five])(made.policy(bits))
     expected = made.by_hand(bits, [one, two], torch.cat([three, four, five]))
     assert found == pytest.approx(expected, rel=1e-4)
     assert found != pytest.approx(made.by_hand(bits, [], torch.cat([three, four, five])), rel=1e-2)
 
 
 def test_fewer_bits_are_further_away(made):
-    nearness = Divergence(made.supernet, made.network, made.images.split(12))
-    assert nearness.divergence(made.policy(2)) > nearness.divergence(made.policy(4)) > 0
+    divergence = Divergence(made.supernet, made.network, made.images.split(12))
+    assert divergence(made.policy(2)) > divergence(made.policy(4)) > 0
 
 
 def test_of_a_single_batch_half_of_the_images_are_measured(made):
-    found = Divergence(made.supernet, made.network, [made.images]).divergence(made.policy(3))
+    found = Divergence(made.supernet, made.network, [made.images])(made.policy(3))
     assert found == pytest.approx(made.by_hand(3, [made.images[:12]], made.images[12:]), rel=1e-4)
 
 
@@ -76,28 +76,28 @@ def test_a_divergence_is_measured_once_per_policy(made, monkeypatch):
         measured.append(policy)
         return select_policy(supernet, policy)
 
-    monkeypatch.setattr(_nearness, "select_policy", noted)
-    nearness = Divergence(made.supernet, made.network, made.images.split(12))
-    first = nearness.divergence(made.policy(2))
-    other = nearness.divergence(made.policy(3))
+    monkeypatch.setattr(divergence_module, "select_policy", noted)
+    divergence = Divergence(made.supernet, made.network, made.images.split(12))
+    first = divergence(made.policy(2))
+    other = divergence(made.policy(3))
     reordered = Policy("Sequential", dict(reversed(list(made.policy(2).layers.items()))))
-    assert [nearness.divergence(policy) for policy in (made.policy(2), reordered)] == [first, first]
+    assert [divergence(policy) for policy in (made.policy(2), reordered)] == [first, first]
     assert measured == [made.policy(2), made.policy(3)]
     assert first != other
 
 
 def test_networks_stay_as_they_are(made):
     before = [copy.deepcopy(network.state_dict()) for network in (made.supernet, made.network)]
-    Divergence(made.supernet, made.network, made.images.split(12)).divergence(made.policy(2))
+    Divergence(made.supernet, made.network, made.images.split(12))(made.policy(2))
     for network, state in zip((made.supernet, made.network), before, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
 def test_the_float_network_itself_is_at_no_distance(made, monkeypatch):
-    monkeypatch.setattr(_nearness, "select_policy", lambda supernet, policy: copy.deepcopy(made.network))
-    monkeypatch.setattr(_nearness, "recalibrate_batch_norm_", lambda model, images: 0)
-    nearness = Divergence(made.supernet, made.network, made.images.split(12))
-    assert nearness.divergence(made.policy(2)) == pytest.approx(0, abs=1e-7)
+    monkeypatch.setattr(divergence_module, "select_policy", lambda supernet, policy: copy.deepcopy(made.network))
+    monkeypatch.setattr(divergence_module, "recalibrate_batch_norm_", lambda model, images: 0)
+    divergence = Divergence(made.supernet, made.network, made.images.split(12))
+    assert divergence(made.policy(2)) == pytest.approx(0, abs=1e-7)
     with torch.no_grad():
         expected = log_softmax(made.network(made.images[12:]), 1)
-    torch.testing.assert_close(nearness.reference, torch.from_numpy(expected))
+    torch.testing.assert_close(divergence.reference, torch.from_numpy(expected))

@@ -123,7 +123,7 @@ def test_no_hook_and_no_tensor_stays_behind():
     assert len(seen) == len(policies)
     assert [reference() for reference in seen] == [None] * len(seen)
     assert hooks_of(supernet) == before
-    assert (outputs._first, outputs._seen) == ([], [])
+    assert (outputs._of_first_pass, outputs._of_this_pass) == ([], [])
 
 
 @pytest.mark.parametrize("failing_pass", [0, 1])
@@ -142,7 +142,7 @@ def test_no_hook_and_no_tensor_stays_behind_after_an_error(failing_pass):
     with pytest.raises(KeyboardInterrupt):
         accumulate_joint_gradients(Accelerator(cpu=True), supernet, images, policies, failing, outputs=outputs)
     assert hooks_of(supernet) == before
-    assert (outputs._first, outputs._seen) == ([], [])
+    assert (outputs._of_first_pass, outputs._of_this_pass) == ([], [])
 
 
 def test_a_second_step_compares_with_its_own_first_pass():

@@ -76,30 +76,30 @@ def test_first_and_last_layer_are_never_named():
 
 def test_layers_are_chosen_from_epoch_5_on_in_every_other_epoch():
     before, after = supernet_of({"2": [0.5] * 4}), supernet_of({"3": [0.5] * 4})
-    memory: dict[str, object] = {}
+    choice: dict[str, object] = {}
     for epoch in range(5):
-        assert list(update_oscillating_(memory, before, 0.25, epoch)) == []
-    assert memory == {}
-    assert list(update_oscillating_(memory, before, 0.25, 5)) == ["2"]
+        assert list(update_oscillating_(choice, before, 0.25, epoch)) == []
+    assert choice == {}
+    assert list(update_oscillating_(choice, before, 0.25, 5)) == ["2"]
     for epoch in (5, 5, 6, 6):  # also the later steps of an epoch keep the choice
-        assert list(update_oscillating_(memory, after, 0.25, epoch)) == ["2"]
-    assert list(update_oscillating_(memory, after, 0.25, 7)) == ["3"]
-    assert list(update_oscillating_(memory, before, 0.25, 8)) == ["3"]
-    assert list(update_oscillating_(memory, before, 0.25, 9)) == ["2"]
-    assert memory["chosen_in_epoch"] == 9
+        assert list(update_oscillating_(choice, after, 0.25, epoch)) == ["2"]
+    assert list(update_oscillating_(choice, after, 0.25, 7)) == ["3"]
+    assert list(update_oscillating_(choice, before, 0.25, 8)) == ["3"]
+    assert list(update_oscillating_(choice, before, 0.25, 9)) == ["2"]
+    assert choice["chosen_in_epoch"] == 9
 
 
 def test_the_choice_survives_as_json():
-    memory: dict[str, object] = {}
-    update_oscillating_(memory, supernet_of({"2": [0.5] * 4}), 0.5, 5)
-    restored = json.loads(json.dumps(memory))
-    assert restored == memory == {"chosen_in_epoch": 5, "oscillating": ["2", "1"]}
+    choice: dict[str, object] = {}
+    update_oscillating_(choice, supernet_of({"2": [0.5] * 4}), 0.5, 5)
+    restored = json.loads(json.dumps(choice))
+    assert restored == choice == {"chosen_in_epoch": 5, "oscillating": ["2", "1"]}
     other = supernet_of({"3": [0.5] * 4})
     assert list(update_oscillating_(restored, other, 0.5, 6)) == ["2", "1"]
     assert list(update_oscillating_(restored, other, 0.5, 7)) == ["3", "1"]
 
 
 def test_without_a_share_nothing_is_chosen_or_remembered():
-    memory: dict[str, object] = {}
-    assert list(update_oscillating_(memory, supernet_of({"2": [0.5] * 4}), 0.0, 7)) == []
-    assert memory == {}
+    choice: dict[str, object] = {}
+    assert list(update_oscillating_(choice, supernet_of({"2": [0.5] * 4}), 0.0, 7)) == []
+    assert choice == {}

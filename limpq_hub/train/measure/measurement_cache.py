@@ -1,4 +1,4 @@
-"""Figures that were measured, each once: what `compare.py` keeps to go on where it was cut off."""
+"""Figures that were measured, each once: what a comparison keeps on disk to go on where it was cut off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Figures = dict[str, Any]
 FORMAT = 1
 
 
-class Measured:
+class MeasurementCache:
     """Figures by key, in a JSON file beside the settings that all of them were measured with."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -29,18 +29,18 @@ class Measured:
         self.path, self.settings = path, dict(settings)
         self.figures: dict[str, Figures] = {}
         if path.exists():
-            before = read_json(path)
-            check_shape(before, {"format": int, "settings": dict, "figures": dict}, str(path))
-            if before["format"] != FORMAT:
-                raise TrainingError(f"{path} is of format {before['format']}, not {FORMAT}; choose another --output")
-            keys = sorted(before["settings"].keys() | self.settings.keys())
-            changed = [key for key in keys if before["settings"].get(key) != self.settings.get(key)]
+            content = read_json(path)
+            check_shape(content, {"format": int, "settings": dict, "figures": dict}, str(path))
+            if content["format"] != FORMAT:
+                raise TrainingError(f"{path} is of format {content['format']}, not {FORMAT}; choose another --output")
+            keys = sorted(content["settings"].keys() | self.settings.keys())
+            changed = [key for key in keys if content["settings"].get(key) != self.settings.get(key)]
             if changed:
                 raise TrainingError(f"{path} was measured with another {', '.join(changed)}; choose another --output")
-            self.figures = before["figures"]
+            self.figures = content["figures"]
 
-    def once(self, key: str, measure: Callable[[], Figures]) -> Figures:
-        """Return what was measured under `key`, measuring it if it was not."""
+    def figures_of(self, key: str, measure: Callable[[], Figures]) -> Figures:
+        """Return the figures of `key`; measured now, and written down, if they were not before."""
         if key not in self.figures:
             self.figures[key] = measure()
             write_json(self.path, {"format": FORMAT, "settings": self.settings, "figures": self.figures})
