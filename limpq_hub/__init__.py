@@ -2,7 +2,7 @@
 
 The pipeline, each arrow one public function:
 
-    float network --to_supernet--> joint training (training/indicators.py) --read_indicators--> indicators.json
+    float network --to_supernet--> joint training (limpq_hub.train.indicators) --read_indicators--> indicators.json
     indicators + budget --search--> Plan(policy, costs, proof)
     name + budget --load--> quantized timm network in eval mode, with `.limpq`
 

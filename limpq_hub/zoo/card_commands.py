@@ -34,7 +34,7 @@ def without_folders(command: str) -> str:
 
 
 def hub_dataset(command: object) -> str | None:
-    """Return the Hub data set that a command of `training/` reads, owner/name, or None if it reads another one."""
+    """Return the Hub data set that a command of the engine reads, owner/name, or None if it reads another one."""
     found = _HUB_DATA.search(command) if isinstance(command, str) else None
     return found[1] if found else None
 

@@ -50,7 +50,7 @@ def find_entry(
         path = Path(name.removeprefix("local-dir:"))
         if not (path / "config.json").is_file():
             raise UnknownModelError(
-                f"{shown(name)}: no config.json there; give the output folder of training/publish.py"
+                f"{shown(name)}: no config.json there; give the output folder of limpq_hub.train.publish"
             )
         return Entry(name, open_local_folder(path, "entry"), "local")
     if "/" in name or "\\" in name:
@@ -103,4 +103,5 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, [*known, *architectures], n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"known: {', '.join(known)}; any timm network can be trained with training/indicators.py"
+    train = "accelerate launch -m limpq_hub.train.indicators"
+    return f"known: {', '.join(known)}; any timm network can be trained with {train}"

@@ -22,7 +22,7 @@ from limpq_hub.plan.policy import LayerBits
 from limpq_hub.quant.convert import set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train import finetune, indicators, pretrain, publish, validate
-from limpq_hub.train.data.loaders import EpochSampler
+from limpq_hub.train.data.epoch_sampler import EpochSampler
 from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.zoo.catalog import find_entry
@@ -41,7 +41,7 @@ def test_the_entry_made_by_the_scripts_loads_its_fine_tuned_policy(runs):
 def test_a_result_says_how_it_came_about(runs):
     entry = find_entry(f"local-dir:{runs}/entry")
     for record in (entry.indicators.provenance, entry.checkpoint("w4a4").config["provenance"]):
-        assert record["command"].startswith("accelerate launch training/")
+        assert record["command"].startswith("accelerate launch -m limpq_hub.train.")
         assert {"seed", "device", "seconds", "date", "versions", "data"} <= set(record)
     assert json.loads((runs / "joint/options.json").read_text())["distill"] == 0.5
 
