@@ -138,7 +138,9 @@ def test_the_stated_top1_of_the_float_network_holds_on_a_tenth_of_the_validation
 
 
 def test_any_other_budget_is_served_from_the_joint_weights_with_a_warning(photographs):
-    with pytest.warns(NotFineTunedWarning, match=r"at 2\.00G BitOps was not fine-tuned.*training/finetune.py --model"):
+    with pytest.warns(
+        NotFineTunedWarning, match=r"at 2\.00G BitOps was not fine-tuned.*limpq_hub\.train\.finetune --model"
+    ):
         model = limpq_hub.load("resnet18", bitops="2G")
     assert model.limpq.weights == "joint"
     assert abs(top1_of(model, photographs) - model.limpq.top1) < 4 * STANDARD_ERROR

@@ -1,6 +1,6 @@
 """An entry put together from the folders of trainings: `python training/publish.py --help`."""
 
-from limpq_hub.train.options import run
+from limpq_hub.train.launching import run
 from limpq_hub.train.publish import main
 
 if __name__ == "__main__":

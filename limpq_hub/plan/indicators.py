@@ -225,7 +225,8 @@ def _check_same_layers(kind: str, steps: Steps, searched: list[str]) -> None:
     for name in searched:
         if name not in steps:
             raise ArtifactFormatError(
-                f"layer {shown(name)} has no {kind} steps; train them with training/indicators.py"
+                f"layer {shown(name)} has no {kind} steps; train them with accelerate launch -m "
+                "limpq_hub.train.indicators"
             )
 
 

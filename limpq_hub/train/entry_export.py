@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from limpq_hub.quant.learned_indicators import read_indicators
 from limpq_hub.train.measure.alpha import with_measured_alpha
 from limpq_hub.train.measure.curves import save_curves
 from limpq_hub.train.measure.divergence import Divergence
+from limpq_hub.train.settings import ExportSettings
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
 from limpq_hub.zoo.entry_folder import load_supernet, save_entry, save_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
@@ -26,7 +26,7 @@ STEP_BATCHES = 4
 
 
 def export_entry(
-    options: argparse.Namespace,
+    settings: ExportSettings,
     supernet: nn.Module,
     network: nn.Module,
     costs: Costs,
@@ -43,25 +43,25 @@ def export_entry(
     """
     # First and last layer were float until now: their 8-bit steps come from training images.
     ends = [name for name, cost in costs.items() if cost.fixed]
-    set_policy_(supernet, Policy.uniform(options.model, costs, max(options.candidates)))
+    set_policy_(supernet, Policy.uniform(settings.model, costs, max(settings.candidates)))
     calibrate_steps_(supernet, ends, images[:STEP_BATCHES])
     indicators = read_indicators(
         supernet,
         costs,
-        input_size=options.input_size,
+        input_size=settings.input_size,
         num_classes=len(classes),
-        alpha=DEFAULT_ALPHA if options.alpha is None else options.alpha,
+        alpha=DEFAULT_ALPHA if settings.alpha is None else settings.alpha,
         provenance=record,
     )
-    if options.alpha is None:
+    if settings.alpha is None:
         print("trained; now measuring which alpha is best", flush=True)
         indicators, measured = with_measured_alpha(indicators, Divergence(supernet, network, images))
         indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
-    save_float_network(options.output, network)
-    save_entry(options.output, supernet, indicators, classes)
+    save_float_network(settings.output, network)
+    save_entry(settings.output, supernet, indicators, classes)
     print("now the BatchNorm statistics at policies over the range of budgets", flush=True)
     # What is shipped is in half precision: its statistics are measured on what is shipped.
-    shipped = load_supernet(open_local_folder(options.output, "entry"), indicators).to(images[0].device)
-    save_anchors(options.output, shipped, anchor_policies(indicators, options.anchor_gap), images)
-    seal_entry(options.output, NetworkSpec.of(supernet))
-    save_curves(options.output / "curves.png", indicators)
+    shipped = load_supernet(open_local_folder(settings.output, "entry"), indicators).to(images[0].device)
+    save_anchors(settings.output, shipped, anchor_policies(indicators, settings.anchor_gap), images)
+    seal_entry(settings.output, NetworkSpec.of(supernet))
+    save_curves(settings.output / "curves.png", indicators)

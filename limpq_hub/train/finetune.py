@@ -1,7 +1,7 @@
 """LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
 
-    accelerate launch training/finetune.py --model local-dir:out/resnet18-joint --bitops 3G --data ~/tiny-imagenet \
-        --distill 0.5 --output out/resnet18-3G
+    accelerate launch -m limpq_hub.train.finetune --model local-dir:out/resnet18-joint --bitops 3G \
+        --data ~/tiny-imagenet --distill 0.5 --output out/resnet18-3G
 
 Searches the policy in the entry's indicators (or takes `--policy`), starts from the jointly trained weights and
 steps (`--from joint`) or from the float network (`--from float`), and writes a checkpoint folder. Its
@@ -10,41 +10,42 @@ steps (`--from joint`) or from the float network (`--from float`), and writes a 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.calibrate import initialize_activation_steps_, recalibrate_batch_norm_
 from limpq_hub.quant.convert import build_quantized, select_policy
-from limpq_hub.train.data.loaders import (
-    calibration_batches,
-    data_record,
-    first_images,
-    training_loader,
-    validation_loader,
-)
-from limpq_hub.train.loop.fit import StepPosition, Validate, fit
-from limpq_hub.train.loop.run import provenance, training_run
+from limpq_hub.train.data.description import check_classes, data_record
+from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
+from limpq_hub.train.launching import run
+from limpq_hub.train.loop.provenance import provenance
+from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
-from limpq_hub.train.method.joint_step import classification_loss
-from limpq_hub.train.method.networks import budget_of, check_fits, float_network_of, run_compiled_
+from limpq_hub.train.method.classifier_training import train_classifier_
+from limpq_hub.train.method.networks import float_network_of, placed, run_compiled_
+from limpq_hub.train.option_types import whole_number
 from limpq_hub.train.options import (
     add_data_options,
-    add_entry_options,
-    add_quantizer_options,
-    add_training_options,
-    command_line,
+    add_policy_options,
+    add_push_options,
     parse,
     parser_of,
-    positive,
-    run,
+    settings_of,
 )
-from limpq_hub.train.push import add_push_options, check_push, push_with_policy
+from limpq_hub.train.push import check_push, publishing_command, push_with_policy
+from limpq_hub.train.settings import (
+    AugmentationSettings,
+    DataSettings,
+    EntrySettings,
+    LossSettings,
+    PushSettings,
+    TrainingSettings,
+)
+from limpq_hub.train.training_options import add_quantizer_options, add_training_options
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.entry import Entry
@@ -53,115 +54,110 @@ from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
 
-FIRST_IMAGES = 256
+_FIRST_IMAGES = 256
 
 
-def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options of this script."""
-    parser = parser_of(__doc__.splitlines()[0])
-    add_entry_options(parser, distill=0.0)
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """What this command is asked for.
+
+    Attributes:
+        start_from: "joint" or "float": the weights to start from.
+        calibrate_images: training images for the BatchNorm statistics.
+        compile: whether the quantizers are compiled.
+    """
+
+    entry: EntrySettings
+    data: DataSettings
+    augmentation: AugmentationSettings
+    loss: LossSettings
+    training: TrainingSettings
+    push: PushSettings
+    start_from: str
+    calibrate_images: int
+    compile: bool
+
+
+def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
+    """Return what was typed, as settings."""
+    parser = parser_of(__doc__, "finetune")
+    add_policy_options(parser, distill=0.0)
     parser.add_argument(
         "--from", dest="start_from", choices=("joint", "float"), default="joint", help="weights to start from"
     )
     parser.add_argument(
-        "--calibrate-images", type=positive(int), default=6000, help="training images for the BatchNorm statistics"
+        "--calibrate-images", type=whole_number(), default=6000, help="training images for the BatchNorm statistics"
     )
     add_data_options(parser)
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
     add_quantizer_options(parser)
     add_push_options(parser)
-    return parse(parser, "finetune", argv)
+    return settings_of(FinetuneSettings, parse(parser, "finetune", argv), "finetune", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Fine-tune one policy, save it packed, and measure what was saved."""
-    options = parse_options(argv)
-    policy_name = options.bitops or options.output.name
-    check_push(options, policy_name)
-    with training_run(options) as accelerator:
-        entry = find_entry(options.model)
-        plan = plan_for(entry, **budget_of(options))
+    settings = parse_options(argv)
+    data, training, output = settings.data, settings.training, settings.training.run.output
+    policy_name = str(settings.entry.constraints.get("bitops") or output.name)
+    check_push(settings.push, policy_name)
+    with training_run(training) as accelerator:
+        entry = find_entry(settings.entry.model)
+        plan = plan_for(entry, **settings.entry.constraints)
         spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-        check_fits(options, entry)
-        train = training_loader(options, spec)
+        check_classes(data, entry)
+        loader = training_loader(data, settings.augmentation, spec)
         # Random crops shift the statistics of BatchNorm: pictures are validated whole.
-        images = calibration_batches(options, spec, options.calibrate_images)
+        images = calibration_batches(data, spec, settings.calibrate_images)
         images = [batch.to(accelerator.device) for batch in images]
-        validation = validation_loader(options, spec)
+        validation = validation_loader(data, spec)
 
-        def validate(copied: nn.Module) -> dict[str, float | int]:
-            recalibrate_batch_norm_(copied, images)
-            return evaluate(accelerator, copied, validation)
+        def validate(trained: nn.Module) -> dict[str, float | int]:
+            recalibrate_batch_norm_(trained, images)
+            return evaluate(accelerator, trained, validation)
 
-        model = _network_to_train(accelerator, entry, plan, spec, options)
-        seconds = _train(accelerator, model, entry, train, validate, options)
+        channels_last = training.device.channels_last
+        model = _starting_network(entry, plan, spec, settings).train()
+        model = placed(model, accelerator.device, channels_last=channels_last)
+        teacher = None
+        if settings.loss.distill:
+            teacher = float_network_of(entry, settings.loss.teacher or settings.entry.weights)
+            teacher = placed(teacher, accelerator.device, channels_last=channels_last)
+        if settings.compile:
+            run_compiled_(accelerator, model)
+        seconds = train_classifier_(
+            accelerator, model, loader, settings.loss, training, teacher=teacher, validate=validate
+        )
         recalibrate_batch_norm_(model, images)
-        record = provenance(accelerator, command_line(argv), options, seconds) | {"data": data_record(options)}
+        record = provenance(accelerator, training.invocation, seconds)
+        record |= {"data": data_record(data, settings.augmentation)}
         if accelerator.is_main_process:
-            save_checkpoint(options.output, model, plan.costs, provenance=record)
+            save_checkpoint(output, model, plan.costs, provenance=record)
         accelerator.wait_for_everyone()
-        saved, _ = load_checkpoint(open_local_folder(options.output, "checkpoint"))
-        metrics = evaluate(accelerator, saved.to(accelerator.device), validation)
+        saved, _ = load_checkpoint(open_local_folder(output, "checkpoint"))
+        figures = evaluate(accelerator, saved.to(accelerator.device), validation)
         if accelerator.is_main_process:
-            save_checkpoint(options.output, model, plan.costs, metrics=metrics, provenance=record)
-            print(f"top-1 {metrics['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {options.output}")
-            if not options.push_to_hub:
-                print(
-                    f"next: python training/publish.py --joint FOLDER_OF_INDICATORS --checkpoint "
-                    f"{policy_name}={options.output} --output out/my-entry"
-                )
-            if options.push_to_hub:
-                checkpoint = open_local_folder(options.output, "checkpoint")
-                push_with_policy(
-                    entry,
-                    policy_name,
-                    checkpoint,
-                    options.push_to_hub,
-                    private=options.private,
-                    license=options.license,
-                )
+            save_checkpoint(output, model, plan.costs, metrics=figures, provenance=record)
+            print(f"top-1 {figures['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {output}")
+            _push_or_tell(entry, policy_name, settings)
 
 
-def _network_to_train(
-    accelerator: Accelerator, entry: Entry, plan: Plan, spec: NetworkSpec, options: argparse.Namespace
-) -> nn.Module:
+def _starting_network(entry: Entry, plan: Plan, spec: NetworkSpec, settings: FinetuneSettings) -> nn.Module:
     """Return the network at the plan's policy, with the jointly trained weights and steps or from the float network."""
-    if options.start_from == "float":
-        network = float_network_of(entry, options.weights)
-        model = build_quantized(network, plan.policy, plan.costs)
-        initialize_activation_steps_(model, first_images(options, spec, FIRST_IMAGES))
+    if settings.start_from == "joint":
+        return select_policy(load_supernet(entry.folder, entry.indicators), plan.policy)
+    model = build_quantized(float_network_of(entry, settings.entry.weights), plan.policy, plan.costs)
+    initialize_activation_steps_(model, first_images(settings.data, settings.augmentation, spec, _FIRST_IMAGES))
+    return model
+
+
+def _push_or_tell(entry: Entry, policy_name: str, settings: FinetuneSettings) -> None:
+    output, push = settings.training.run.output, settings.push
+    if push.push_to_hub:
+        checkpoint = open_local_folder(output, "checkpoint")
+        push_with_policy(entry, policy_name, checkpoint, push.push_to_hub, private=push.private, license=push.license)
     else:
-        model = select_policy(load_supernet(entry.folder, entry.indicators), plan.policy)
-    model.to(accelerator.device).train()
-    return model.to(memory_format=torch.channels_last) if options.channels_last else model
-
-
-def _train(
-    accelerator: Accelerator,
-    model: nn.Module,
-    entry: Entry,
-    train: torch.utils.data.DataLoader,
-    validate: Validate,
-    options: argparse.Namespace,
-) -> float:
-    """Train `model` in place; return the seconds it took."""
-    teacher = None
-    if options.distill:
-        teacher = float_network_of(entry, options.teacher or options.weights).to(accelerator.device)
-        teacher = teacher.to(memory_format=torch.channels_last) if options.channels_last else teacher
-    if options.compile:
-        run_compiled_(accelerator, model)
-
-    def accumulate(images: Tensor, labels: Tensor, moment: StepPosition) -> Tensor:
-        with torch.no_grad(), accelerator.autocast():
-            taught = teacher(images) if teacher else None
-        with accelerator.autocast():
-            logits = model(images)
-            loss = classification_loss(logits, labels, (taught, options.distill), smoothing=options.smoothing)
-        accelerator.backward(loss * moment.share)
-        return loss.detach()
-
-    return fit(accelerator, model, train, accumulate, options, validate=validate)
+        print(f"next: {publishing_command(settings.entry.model, '--checkpoint', f'{policy_name}={output}')}")
 
 
 if __name__ == "__main__":

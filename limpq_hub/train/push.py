@@ -1,8 +1,8 @@
-"""Publishing on the Hub, as the scripts offer it."""
+"""Publishing on the Hub, as the commands offer it: checked before a training, done after it."""
 
 from __future__ import annotations
 
-import argparse
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -14,28 +14,19 @@ from limpq_hub.errors import (
     TrainingError,
     shown,
 )
+from limpq_hub.train.launching import command_of
+from limpq_hub.train.settings import PushSettings
 from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import SUPERNET
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.hub.names import check_repository
-from limpq_hub.zoo.hub.publishing import push_entry
+from limpq_hub.zoo.hub.publishing import Pushed, push_entry
 from limpq_hub.zoo.hub.repository import token_holder
 
-# Options that change nothing but where a result goes.
-PUSH_OPTIONS = {"push_to_hub", "private", "license"}
 
-
-def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-hub") -> None:
-    """Add where the result is published."""
-    group = parser.add_argument_group("Hub")
-    group.add_argument(name, metavar="OWNER/NAME", help="repository that the result is published in; none if not given")
-    group.add_argument("--private", action="store_true", help="create the repository as a private one")
-    group.add_argument("--license", help="identifier of the licence of the weights; the card states none if not given")
-
-
-def check_push(options: argparse.Namespace, policy_name: str | None = None) -> None:
+def check_push(push: PushSettings, policy_name: str | None = None) -> None:
     """Raise where `--push-to-hub` cannot work as far as can be known: before a training, not after.
 
     Args:
@@ -45,7 +36,7 @@ def check_push(options: argparse.Namespace, policy_name: str | None = None) -> N
         HubError: no such name can be, or the token is missing, not valid, or may not write there.
         TrainingError: `policy_name` cannot name a policy.
     """
-    repo = options.push_to_hub
+    repo = push.push_to_hub
     if not repo:
         return
     check_repository(repo)
@@ -54,7 +45,7 @@ def check_push(options: argparse.Namespace, policy_name: str | None = None) -> N
             f"--output {shown(policy_name)} would name the policy on the Hub: use letters, digits, dots and dashes"
         )
     holder, owner = token_holder(repo), repo.split("/")[0]
-    roles = {found["name"]: found.get("roleInOrg") for found in (holder.get("orgs") or ())}
+    roles = {organization["name"]: organization.get("roleInOrg") for organization in (holder.get("orgs") or ())}
     token = (holder.get("auth") or {}).get("accessToken") or {}
     if token.get("role") == "read":
         raise HubUnauthorizedError(f"{repo}: the token in use may only read; give one that may write, in HF_TOKEN")
@@ -65,11 +56,23 @@ def check_push(options: argparse.Namespace, policy_name: str | None = None) -> N
         )
 
 
-def push(entry: Entry, repo: str, **how: object) -> None:
-    """Publish an entry, as `push_entry` takes it, and say where it is; raises like it."""
-    pushed = push_entry(entry, repo, **how)
-    named = f", tag {pushed.tag}" if pushed.tag else ""
-    print(f"published {repo}@{pushed.commit[:12]}{named}; next: limpq search hf-hub:{repo} --bitops w4a4")
+def announce(pushed: Pushed) -> None:
+    """Say where a published entry is, and what to do with it."""
+    tag = f", tag {pushed.tag}" if pushed.tag else ""
+    print(f"published {pushed.repo}@{pushed.commit[:12]}{tag}; next: limpq search hf-hub:{pushed.repo} --bitops w4a4")
+
+
+def publishing_command(model: str, *arguments: str) -> str:
+    """Return the command that makes an entry of a joint training and what `arguments` add to it.
+
+    Args:
+        model: the entry as it was given; one that is not a folder yet is fetched into one first.
+    """
+    joint = model.removeprefix("local-dir:") if model.startswith("local-dir:") else "out/joint"
+    publish = command_of("publish", "--joint", joint, *arguments, "--output", "out/my-entry")
+    if model.startswith("local-dir:"):
+        return publish
+    return f"{shlex.join(['limpq', 'pull', model, '--output', joint])} && {publish}"
 
 
 def push_with_policy(
@@ -93,24 +96,27 @@ def push_with_policy(
         HubError: the Hub did not give or take it otherwise.
         ArtifactError: a file is damaged.
     """
-    how = {"private": private, "license": license}
     try:
-        _push_beside(entry, name, checkpoint, repo, **how)
+        pushed = _push_beside(entry, name, checkpoint, repo, private, license)
     except HubMovedError:
-        _push_beside(entry, name, checkpoint, repo, **how)
+        pushed = _push_beside(entry, name, checkpoint, repo, private, license)
+    announce(pushed)
 
 
-def _push_beside(entry: Entry, name: str, checkpoint: SealedFolder, repo: str, **how: object) -> None:
+def _push_beside(
+    entry: Entry, name: str, checkpoint: SealedFolder, repo: str, private: bool, license: str | None
+) -> Pushed:
     """Publish, once, what the main branch holds with one more policy."""
     try:
-        there = find_entry(f"hf-hub:{repo}")
-        expected = there.revision
+        published = find_entry(f"hf-hub:{repo}")
+        # The push is refused where the branch has moved on since it was read.
+        expected = published.revision
     except HubNotFoundError:
-        there, expected = entry, None
-    if there.folder.config["files"][SUPERNET] != entry.folder.config["files"][SUPERNET]:
+        published, expected = entry, None
+    if published.folder.config["files"][SUPERNET] != entry.folder.config["files"][SUPERNET]:
         raise HubRefusedError(f"{repo} holds another network than {entry.name}; publish in another repository")
     with tempfile.TemporaryDirectory(prefix="limpq-") as temporary:
         folder = Path(temporary) / "entry"
-        assemble_entry(there.folder, {name: checkpoint}, folder)
-        # None where `there` is not of the repository, which then holds no entry.
-        push(find_entry(f"local-dir:{folder}"), repo, expected=expected, **how)
+        assemble_entry(published.folder, {name: checkpoint}, folder)
+        assembled = find_entry(f"local-dir:{folder}")
+        return push_entry(assembled, repo, private=private, license=license, expected=expected)

@@ -1,4 +1,4 @@
-"""Recipes: options of a script in a file, so that a published training starts with one command."""
+"""Recipes: options of a command in a file, so that a published training starts with one command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import yaml
 
-_FOLDER = Path(__file__).parents[2] / "training" / "recipes"
+# A wheel holds the recipes inside the package; a checkout has them beside the scripts.
+_IN_WHEEL, _IN_CHECKOUT = Path(__file__).with_name("recipes"), Path(__file__).parents[2] / "training" / "recipes"
+FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
 
 
 def add_recipe_option(parser: argparse.ArgumentParser) -> None:
@@ -20,21 +22,21 @@ def add_recipe_option(parser: argparse.ArgumentParser) -> None:
 
 def names() -> list[str]:
     """Return the names of the recipes that come with the project."""
-    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def path_of(recipe: str) -> Path:
     """Return the file of a recipe, given by name or path."""
-    return Path(recipe) if Path(recipe).suffix else _FOLDER / f"{recipe}.yaml"
+    return Path(recipe) if Path(recipe).suffix else FOLDER / f"{recipe}.yaml"
 
 
-def with_recipe(parser: argparse.ArgumentParser, script: str, argv: Sequence[str]) -> list[str]:
+def with_recipe(parser: argparse.ArgumentParser, command: str, argv: Sequence[str]) -> list[str]:
     """Return the arguments with those of the recipe before them: what is typed comes last and wins.
 
     Exits like argparse where the recipe cannot be used.
 
     Args:
-        script: "indicators", "finetune", ...: the section of the recipe.
+        command: "indicators", "finetune", ...: the section of the recipe.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--recipe")
@@ -48,11 +50,11 @@ def with_recipe(parser: argparse.ArgumentParser, script: str, argv: Sequence[str
         sections = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         parser.error(f"--recipe {recipe}: not YAML ({' '.join(str(error).split())[:100]})")
-    if not isinstance(sections, dict) or not isinstance(sections.get(script), dict):
-        found = ", ".join(map(str, sections)) if isinstance(sections, dict) else "none"
-        parser.error(f"--recipe {recipe} has no section {script!r}; its sections: {found}")
+    if not isinstance(sections, dict) or not isinstance(sections.get(command), dict):
+        section_names = ", ".join(map(str, sections)) if isinstance(sections, dict) else "none"
+        parser.error(f"--recipe {recipe} has no section {command!r}; its sections: {section_names}")
     flags = {flag for action in parser._actions for flag in action.option_strings}
-    return [*_arguments(sections[script], flags), *argv]
+    return [*_arguments(sections[command], flags), *argv]
 
 
 def _arguments(section: Mapping[str, object], flags: Collection[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,7 @@ def assemble_entry(
         joint: an entry, with or without policies; one of the same name as a checkpoint is replaced.
         checkpoints: fine-tuned policies by the name they are published under.
         target: the folder; an entry there is replaced, unless the folder holds anything else.
-        front: what `training/front.py` measured of `joint`.
+        front: what `limpq_hub.train.front` measured of `joint`.
 
     Raises:
         ArtifactError: a file is damaged, `front` is of another supernet, or `target` holds something else.
@@ -44,8 +45,8 @@ def assemble_entry(
         check_shape(front, {"joint": [JOINT_RECORD], "supernet_sha256": str}, "front")
         if front["supernet_sha256"] != joint.config["files"][SUPERNET]["sha256"]:
             raise ArtifactFormatError(
-                f"the front was measured on another supernet than that of {joint.name}; measure it with "
-                f"training/front.py --model local-dir:{joint.name}"
+                f"the front was measured on another supernet than that of {joint.name}; measure it with: "
+                f"accelerate launch -m limpq_hub.train.front --model {shlex.quote(f'local-dir:{joint.name}')}"
             )
         metrics |= {"joint": front["joint"], "joint_provenance": {k: v for k, v in front.items() if k != "joint"}}
     with replaced_folder(target) as building:

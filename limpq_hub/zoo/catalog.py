@@ -54,7 +54,7 @@ def find_entry(
         path = Path(name.removeprefix("local-dir:"))
         if not (path / "config.json").is_file():
             raise UnknownModelError(
-                f"{shown(name)}: no config.json there; give the output folder of training/publish.py"
+                f"{shown(name)}: no config.json there; give the output folder of limpq_hub.train.publish"
             )
         return Entry(name, open_local_folder(path, "entry"), "local")
     if "/" in name or "\\" in name:
@@ -108,4 +108,5 @@ def _nearest(name: str, bundled: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, [*bundled, *architectures], n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"known: {', '.join(bundled)}; any timm network can be trained with training/indicators.py"
+    train = "accelerate launch -m limpq_hub.train.indicators"
+    return f"known: {', '.join(bundled)}; any timm network can be trained with {train}"

@@ -163,7 +163,7 @@ def _finetune(entry: Entry, constraints: Mapping[str, Any]) -> str:
         which = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in limits.items())
         hint = ""
     return (
-        "fine-tune it, in a checkout of limpq-hub, with: accelerate launch training/finetune.py "
+        "fine-tune it with: accelerate launch -m limpq_hub.train.finetune "
         f"--model {shlex.quote(entry.name)} {which} --data FOLDER --output out/{entry.indicators.model}-finetuned{hint}"
     )
 

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from limpq_hub.train.data.loaders import training_loader
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
-from limpq_hub.train.options import add_data_options, add_training_options, parser_of
+from limpq_hub.train.options import add_data_options, parser_of
+from limpq_hub.train.settings import AugmentationSettings, DataSettings
+from limpq_hub.train.settings_conversion import settings_from
+from limpq_hub.train.training_options import add_training_options
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_supernet
@@ -28,20 +31,21 @@ ENTRY, STEPS = "resnet18", 4
 
 def main() -> None:
     """Measure, and print the cosines."""
-    parser = parser_of(__doc__.splitlines()[0])
+    parser = parser_of(__doc__, "indicators")
     add_data_options(parser)
     add_training_options(parser, epochs=1, lr=0.01, weight_decay=0.0)
-    options = parser.parse_args([*sys.argv[1:], "--output", "none"])
-    torch.set_num_threads(options.threads or torch.get_num_threads())
+    options = vars(parser.parse_args([*sys.argv[1:], "--output", "none"]))
+    data, augmentation = (settings_from(kind, options) for kind in (DataSettings, AugmentationSettings))
+    torch.set_num_threads(options["threads"] or torch.get_num_threads())
     entry = find_entry(ENTRY)
-    loader = iter(training_loader(options, NetworkSpec.from_config(entry.folder.config, entry.name)))
+    loader = iter(training_loader(data, augmentation, NetworkSpec.from_config(entry.folder.config, entry.name)))
     found: dict[str, list[float]] = {"weight": [], "activation": []}
     for number in range(STEPS):
         images, labels = next(loader)
         whole, half = (step_gradients(entry, images, labels, number, precision) for precision in ("no", "bf16"))
         for kind, cosines in found.items():
             cosines.append(float(nn.functional.cosine_similarity(whole[kind], half[kind], dim=0)))
-    print(f"{ENTRY}, {STEPS} joint steps of {options.batch_size} training images; cosine of bfloat16 to float32:")
+    print(f"{ENTRY}, {STEPS} joint steps of {data.batch_size} training images; cosine of bfloat16 to float32:")
     for kind, cosines in found.items():
         print(f"  {kind} steps: {min(cosines):.3f} to {max(cosines):.3f}")
 

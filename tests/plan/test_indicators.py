@@ -109,7 +109,11 @@ def test_outliers_of_every_layer_are_reported(network):
         pytest.param({"conv": {2: 10**400}}, {"conv": {2: 0.1}}, "must be a number above 0, found 1000", id="huge"),
         ({"conv": {2: True}}, {"conv": {2: 0.1}}, "must be a number above 0, found True"),
         ({"conv": {2: "0.1"}}, {"conv": {2: 0.1}}, "must be a number above 0, found '0.1'"),
-        ({"conv": {2: 0.1}}, {}, "layer 'conv' has no activation steps; train them with training/indicators.py"),
+        (
+            {"conv": {2: 0.1}},
+            {},
+            "layer 'conv' has no activation steps; train them with accelerate launch -m limpq_hub.train.indicators",
+        ),
         (
             {"conv": {2: 0.1}},
             {"conv": {2: 0.1}, "x": {2: 0.1}},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from limpq_hub.train.data.loaders import training_loader, validation_loader
-from limpq_hub.train.options import add_data_options, parser_of
+from limpq_hub.train.settings import AugmentationSettings, DataSettings
 from limpq_hub.zoo.network import NetworkSpec
 
 PER_CLASS = 260
@@ -19,12 +19,11 @@ TOTAL = 4 * PER_CLASS
 SPEC = NetworkSpec("test_resnet", 4, 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bilinear", 1.0)
 
 
-def options_of(data: Path | str, *arguments: str, **training: object) -> argparse.Namespace:
-    parser = parser_of("test")
-    add_data_options(parser)
-    options = parser.parse_args(["--data", str(data), "--batch-size", "2", "--workers", "0", *arguments])
-    defaults = {"crop_scale": (0.35, 1.0), "color_jitter": 0.0, "auto_augment": None, "data_fraction": 1.0}
-    return argparse.Namespace(**vars(options), **(defaults | training))
+AUGMENTATION = AugmentationSettings(crop_scale=(0.35, 1.0), color_jitter=0.0, auto_augment=None, data_fraction=1.0)
+
+
+def data_settings(data: Path | str, **changes: object) -> DataSettings:
+    return replace(DataSettings(str(data), batch_size=2, workers=0, seed=0), **changes)
 
 
 def color_of(index: int) -> tuple[int, int, int]:
@@ -110,9 +109,9 @@ def red_of(image: torch.Tensor) -> int:
     return round(float(image[0].mean()) * 255)
 
 
-def reds_and_labels(options: argparse.Namespace, *, training: bool) -> list[tuple[int, int]]:
+def reds_and_labels(data: DataSettings, *, training: bool) -> list[tuple[int, int]]:
     """Return what the loaders give, sorted; training and validation images have the same form."""
-    loader = training_loader(options, SPEC) if training else validation_loader(options, SPEC, 2)
+    loader = training_loader(data, AUGMENTATION, SPEC) if training else validation_loader(data, SPEC, 2)
     return sorted(
         (red_of(image), int(label)) for images, labels in loader for image, label in zip(images, labels, strict=True)
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,9 +11,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
-from limpq_hub.train.loop.fit import Accumulate, StepPosition, Validate, fit
+from limpq_hub.train.data.picture_loader import TrainingLoader
+from limpq_hub.train.data.unreadable import Unreadable
+from limpq_hub.train.loop.batches import StepPosition
+from limpq_hub.train.loop.fit import Accumulate, Validate, fit
 from limpq_hub.train.loop.run import training_run
-from limpq_hub.train.options import add_data_options, add_quantizer_options, add_training_options, parse, parser_of
+from limpq_hub.train.options import add_data_options, parse, parser_of, settings_of
+from limpq_hub.train.settings import TrainingSettings
+from limpq_hub.train.training_options import add_quantizer_options, add_training_options
 
 
 class Numbers(Dataset):
@@ -23,7 +26,6 @@ class Numbers(Dataset):
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
-        self.unreadable = SimpleNamespace(check=lambda: None)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -32,41 +34,48 @@ class Numbers(Dataset):
         return self.rows[wanted.picture], 0
 
 
-def number_options(output: Path, *words: str) -> argparse.Namespace:
-    """Return the options of a run: plain SGD without weight decay, and what `words` say."""
-    parser = parser_of("A run on numbers.")
+def number_settings(output: Path, *words: str) -> TrainingSettings:
+    """Return the settings of a run: plain SGD without weight decay, and what `words` say."""
+    parser = parser_of("A run on numbers.", "pretrain")
     add_data_options(parser)
     add_training_options(parser, epochs=1, lr=0.1, weight_decay=0.0)
     add_quantizer_options(parser)
     common = ["--data", "numbers", "--output", str(output), "--workers", "0", "--threads", "1", "--momentum", "0"]
-    return parse(parser, "pretrain", [*common, *words])
+    words = (*common, *words)
+    return settings_of(TrainingSettings, parse(parser, "pretrain", words), "pretrain", words)
+
+
+def number_loader(rows: Tensor, batch_size: int, *, seed: int = 0) -> TrainingLoader:
+    """Return the rows as `training_loader` returns pictures."""
+    sampler = EpochSampler(len(rows), seed=seed)
+    batches = DataLoader(Numbers(rows), batch_size, sampler=sampler, drop_last=True)
+    return TrainingLoader(batches, Unreadable(len(rows), str), sampler, batch_size, workers=0)
 
 
 def fit_to_numbers(
-    options: argparse.Namespace,
+    settings: TrainingSettings,
     rows: Tensor,
     model: nn.Module,
     loss_of: Callable[[nn.Module, Tensor], Tensor],
     *,
     memory: dict[str, Any] | None = None,
-    each: Callable[[StepPosition], None] = lambda moment: None,
+    each: Callable[[StepPosition], None] = lambda position: None,
     validate: Validate | None = None,
 ) -> float:
     """Train `model` in place on `rows`, [rows, features]; call `each` before every batch."""
 
     def accumulate_with(accelerator: Any) -> Accumulate:
-        def accumulate(images: Tensor, labels: Tensor, moment: StepPosition) -> Tensor:
-            each(moment)
+        def accumulate(images: Tensor, labels: Tensor, position: StepPosition) -> Tensor:
+            each(position)
             loss = loss_of(model, images)
-            accelerator.backward(loss * moment.share)
+            accelerator.backward(loss * position.share)
             return loss.detach()
 
         return accumulate
 
-    with training_run(options) as accelerator:
-        sampler = EpochSampler(len(rows), seed=options.seed)
-        loader = DataLoader(Numbers(rows), options.batch_size, sampler=sampler, drop_last=True)
-        return fit(accelerator, model, loader, accumulate_with(accelerator), options, memory=memory, validate=validate)
+    with training_run(settings) as accelerator:
+        loader = number_loader(rows, settings.invocation.options["batch_size"], seed=settings.seed)
+        return fit(accelerator, model, loader, accumulate_with(accelerator), settings, memory=memory, validate=validate)
 
 
 class OneWeight(nn.Module):

@@ -7,17 +7,21 @@ import pytest
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.constraints.layer_table import LayerTableKind
-from limpq_hub.train.method.networks import budget_of
-from limpq_hub.train.options import add_entry_options, parser_of
+from limpq_hub.train.options import add_policy_options, parser_of, settings_of
+from limpq_hub.train.settings import EntrySettings
 
 TABLES = [kind for kind in KINDS if isinstance(kind, LayerTableKind)]
 TYPED = {"bitops": "w3a4", "size": "4.5MB", "compression": "12.2x", "activation_memory": "64kB"}
 
 
 def options_of(*typed: str):
-    parser = parser_of("A script.")
-    add_entry_options(parser, required=False)
+    parser = parser_of("A script.", "finetune")
+    add_policy_options(parser, required=False)
     return parser.parse_args(typed)
+
+
+def budget_of(options):
+    return settings_of(EntrySettings, options, "finetune", []).constraints
 
 
 @pytest.mark.parametrize(("name", "text"), TYPED.items())

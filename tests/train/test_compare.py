@@ -7,7 +7,6 @@ import io
 import json
 import shutil
 import sys
-from argparse import Namespace
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,14 @@ from tiny_run import RUN
 from limpq_hub.errors import ArtifactFormatError, TrainingError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train import compare, finetune, validate
+from limpq_hub.train.measure import same_finetuning as _same_finetuning
 from limpq_hub.train.measure import study as _study
 from limpq_hub.train.measure.evaluate import evaluate
+from limpq_hub.train.measure.same_finetuning import finetuning_arguments
+from limpq_hub.train.settings import ComparisonSettings, DeviceSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.planning import search
 
 BUDGETS = {"w3a3": None, "60M": 60_000_000}
 CONTENDERS = ["learned", "uniform filled", "uniform, best split", "random, seed 0", "reversed"]
@@ -77,7 +80,7 @@ def compared(command: list[str], output: Path, *, cut_at: int | None = None) -> 
 
     with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
         patched.setattr(_study, "evaluate", counted)
-        patched.setattr(_study, "subprocess", run_here(started))
+        patched.setattr(_same_finetuning, "subprocess", run_here(started))
         with contextlib.suppress(*([] if cut_at is None else [KeyboardInterrupt])):
             compare.main([*command, "--output", str(output)])
     return Compared(command, output, printed.getvalue(), len(evaluated), started)
@@ -166,9 +169,10 @@ def test_fine_tuning_is_the_same_for_all_but_the_policy(whole, tiny_command):
     own = {"--policy", "--output"}
     settings = []
     for command in whole.started:
-        options = finetune.parse_options(command)
-        assert (options.max_steps, options.batch_size, options.resume, options.compile) == (2, 8, True, False)
-        assert options.policy == options.output.with_suffix(".json")
+        tuning = finetune.parse_options(command)
+        assert (tuning.training.schedule.max_steps, tuning.data.batch_size) == (2, 8)
+        assert (tuning.training.run.resume, tuning.compile) == (True, False)
+        assert tuning.entry.constraints == {"policy": tuning.training.run.output.with_suffix(".json")}
         settings.append([word for word, before in zip(command, ["", *command], strict=False) if before not in own])
     assert all(setting == settings[0] for setting in settings)
 
@@ -294,21 +298,19 @@ def test_without_steps_and_correlations_only_the_joint_weights_are_measured(whol
         picture.load()
 
 
-def finetuning(command: list[str], output: Path) -> tuple[Namespace, list[str]]:
-    """Return the options of a comparison, and those that it would give finetune.py."""
-    study = object.__new__(_study.Study)  # without reading any data
-    study.options = compare.parse_options([*command, "--output", str(output)])
-    module = study.finetuning(output / "folder")[:2]
-    words = study.finetuning(output / "folder")[2:]
-    assert module == ["-m", "limpq_hub.train.finetune"]
-    return study.options, words
+def finetuning(command: list[str], output: Path) -> tuple[ComparisonSettings, list[str]]:
+    """Return the settings of a comparison, and the words that it would give to fine-tuning."""
+    settings = compare.parse_options([*command, "--output", str(output)])
+    dash_m, module, *words = finetuning_arguments(settings, output / "folder.json", output / "folder")
+    assert (dash_m, module) == ("-m", "limpq_hub.train.finetune")
+    return settings, words
 
 
 def test_fine_tuning_runs_as_a_script_of_its_own(tiny_command, whole, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     study = _study.Study(compare.parse_options([*tiny_command, "w3a3", "--output", str(tmp_path / "out")]))
     row = whole.result["comparison"][0]
-    policy = study.contenders("w3a3")["learned"]
+    policy = search(study.indicators, bitops="w3a3").policy
     assert policy.digest() == row["policy_sha256"]
     assert study.finetuned(policy) == pytest.approx(row["finetuned"], rel=1e-3)
 
@@ -317,12 +319,18 @@ def test_fine_tuning_reads_the_data_that_the_comparison_reads(tiny_command, runs
     weights = f"{runs}/float/model.safetensors"
     given = ["--data-root", "root", "--train-split", "val", "--val-split", "train", "--cache-images", "--seed", "5"]
     given += ["--weights", weights, "--channels-last", "--threads", "1", "--float64", "--mixed-precision", "bf16"]
-    asked, words = finetuning([*tiny_command, "w3a3", *given], tmp_path / "out")
-    options = vars(finetune.parse_options(words))
-    shared = ("data", "data_root", "train_split", "val_split", "cache_images", "batch_size", "workers", "seed")
-    shared += ("threads", "mixed_precision", "float64", "channels_last", "model", "weights")
-    assert {name: options[name] for name in shared} == {name: vars(asked)[name] for name in shared}
-    assert (options["data"], options["data_root"], options["val_split"]) == (str(hard_data), "root", "train")
+    compared, words = finetuning([*tiny_command, "w3a3", *given], tmp_path / "out")
+    tuning = finetune.parse_options(words)
+    assert (tuning.data, tuning.training.device) == (compared.data, compared.device)
+    assert (tuning.entry.model, tuning.entry.weights) == (compared.model, weights)
+    assert (tuning.data.data, tuning.data.data_root, tuning.data.val_split) == (str(hard_data), "root", "train")
+    assert tuning.training.device == DeviceSettings(1, "bf16", float64=True, channels_last=True)
+
+
+def test_fine_tuning_reads_the_usual_splits_of_the_comparison_whatever_a_recipe_says(tiny_command, tmp_path):
+    (tmp_path / "recipe.yaml").write_text("finetune:\n  train-split: other\n")
+    _, words = finetuning([*tiny_command, "w3a3", "--recipe", f"{tmp_path}/recipe.yaml"], tmp_path / "out")
+    assert finetune.parse_options(words).data.train_split == "train"
 
 
 def test_a_recipe_is_handed_to_fine_tuning_and_wins_where_nothing_was_said(tiny_command, tmp_path):
@@ -333,9 +341,9 @@ def test_a_recipe_is_handed_to_fine_tuning_and_wins_where_nothing_was_said(tiny_
 
 def test_a_figure_that_does_not_vary_correlates_with_nothing():
     points = [{"objective": value, "kl": value, "top1": 100.0} for value in (0.5, 0.1, 0.3)]
-    assert _study._rank_correlation(points, "top1") == 0.0
-    assert _study._rank_correlation(points, "kl") == 1.0
-    assert _study._rank_correlation(points[:1], "kl") == 0.0
+    assert _study.rank_correlation(points, "top1") == 0.0
+    assert _study.rank_correlation(points, "kl") == 1.0
+    assert _study.rank_correlation(points[:1], "kl") == 0.0
 
 
 @pytest.mark.parametrize(

@@ -7,27 +7,28 @@ from tiny_run import FRONT, RUN
 
 import limpq_hub
 from limpq_hub.train import front, validate
+from limpq_hub.train.measure.joint_front import budgets
 
 RANGE = {"minimum_bitops": 100, "maximum_bitops": 8100}
 
 
 def test_budgets_go_from_the_least_to_the_most_in_equal_ratios():
-    assert front.budgets(RANGE, 5) == [100, 300, 900, 2700, 8100]
-    assert front.budgets(RANGE, 3) == [100, 900, 8100]
+    assert budgets(RANGE, 5) == [100, 300, 900, 2700, 8100]
+    assert budgets(RANGE, 3) == [100, 900, 8100]
 
 
 def test_the_ends_of_the_range_are_exact_where_a_float_is_not():
     least, most = 123_456_789_012_345_679, 987_654_321_098_765_433
     assert int(float(least)) != least
-    found = front.budgets({"minimum_bitops": least, "maximum_bitops": most}, 4)
+    found = budgets({"minimum_bitops": least, "maximum_bitops": most}, 4)
     assert (found[0], found[-1]) == (least, most)
     assert found[1] / found[0] == pytest.approx(2, rel=1e-6)
     assert found[2] / found[1] == pytest.approx(2, rel=1e-6)
 
 
 def test_a_few_budgets_are_the_most_and_then_both_ends():
-    assert front.budgets(RANGE, 1) == [8100]
-    assert front.budgets(RANGE, 2) == [100, 8100]
+    assert budgets(RANGE, 1) == [8100]
+    assert budgets(RANGE, 2) == [100, 8100]
 
 
 def test_the_front_has_two_records_per_budget_in_the_order_asked_for(runs):
@@ -68,7 +69,7 @@ def test_without_budgets_the_front_spans_the_whole_range(runs, hard_data, tmp_pa
     assert [record["bitops"] for record in records] == [least, least, most, most]
     *lines, where, last = capsys.readouterr().out.splitlines()
     assert where == f"figures in {tmp_path}/front.json"
-    publish = f"python training/publish.py --joint {runs}/joint --front {tmp_path}/front.json --output out/my-entry"
-    assert last == f"next: {publish}"
+    made = f"--joint {runs}/joint --front {tmp_path}/front.json --output out/my-entry"
+    assert last == f"next: python -m limpq_hub.train.publish {made}"
     for line, shipped, adapted in zip(lines[-2:], records[::2], records[1::2], strict=True):
         assert line.endswith(f"BitOps: top-1 {shipped['top1']:.2f} %, recalibrated {adapted['top1']:.2f} %")

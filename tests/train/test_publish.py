@@ -80,8 +80,8 @@ def test_a_front_of_another_supernet_is_refused(runs, tmp_path):
             ["--joint", f"{runs}/joint", "--front", f"{tmp_path}/front.json", "--output", str(tmp_path / "entry")]
         )
     assert str(caught.value) == (
-        f"the front was measured on another supernet than that of {runs}/joint; measure it with training/front.py "
-        f"--model local-dir:{runs}/joint"
+        f"the front was measured on another supernet than that of {runs}/joint; measure it with: accelerate "
+        f"launch -m limpq_hub.train.front --model local-dir:{runs}/joint"
     )
     assert not (tmp_path / "entry").exists()
 

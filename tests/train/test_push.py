@@ -1,6 +1,5 @@
 """Publishing as the scripts do it: what is known before a training, and a policy beside those of others after it."""
 
-import argparse
 import re
 
 import pytest
@@ -18,13 +17,14 @@ from limpq_hub.errors import (
 from limpq_hub.train import finetune
 from limpq_hub.train import push as _push
 from limpq_hub.train.push import check_push, push_with_policy
+from limpq_hub.train.settings import PushSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.hub import publishing
 
 
 def check(repo: str | None, policy_name: str | None = None) -> None:
-    check_push(argparse.Namespace(push_to_hub=repo), policy_name)
+    check_push(PushSettings(repo, private=False, license=None), policy_name)
 
 
 def test_without_a_repository_nothing_is_asked(online):

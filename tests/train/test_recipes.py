@@ -13,10 +13,9 @@ from safetensors.torch import save_file
 
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.train import finetune, indicators, pretrain
-from limpq_hub.train.recipe import names
+from limpq_hub.train.recipe import FOLDER, names
 from limpq_hub.zoo.catalog import find_entry
 
-FOLDER = Path(__file__).parents[2] / "training" / "recipes"
 CLASSES = 2
 SMALL = ["--batch-size", "2", "--max-steps", "2", "--workers", "0", "--threads", "1", "--input-size", "224"]
 SHORT = ["--no-compile", "--calibrate-images", "2"]
@@ -74,13 +73,16 @@ def test_a_recipe_trains_indicators_and_fine_tunes_a_policy(recipe, large_pictur
 def test_the_recipes_of_the_paper_are_as_published(recipe, architecture, tmp_path):
     required = ["--data", "IMAGENET", "--output", str(tmp_path)]
     joint = indicators.parse_options(["--recipe", recipe, *required])
-    assert joint.model.split(".")[0] == architecture
-    assert (joint.input_size, joint.candidates, joint.mixtures) == (224, [6, 5, 4, 3, 2], 1)
-    assert (joint.uniform, joint.in_place_distill, joint.distill) == ("all", 0, 0)
-    assert (joint.lr, joint.weight_decay, joint.momentum, joint.smoothing) == (0.01, 2.5e-5, 0.9, 0.1)
-    assert (joint.warmup_epochs, joint.clip_value, joint.weights) == (0, 1, "pretrained")
+    passes, schedule = joint.joint, joint.training.schedule
+    assert joint.network.model.split(".")[0] == architecture
+    assert (joint.network.input_size, passes.candidates, passes.mixtures) == (224, [6, 5, 4, 3, 2], 1)
+    assert (passes.uniform, passes.in_place_distill, joint.loss.distill) == ("all", 0, 0)
+    assert (schedule.lr, schedule.weight_decay, schedule.momentum, joint.loss.smoothing) == (0.01, 2.5e-5, 0.9, 0.1)
+    assert (schedule.warmup_epochs, schedule.clip_value, joint.network.weights) == (0, 1, "pretrained")
     published = {"paper-resnet18": (5, 256, 3), "paper-resnet50": (3, 64, 2), "paper-mobilenetv1": (5, 256, 1)}
-    assert (joint.epochs, joint.batch_size, joint.alpha) == published[recipe]
+    assert (schedule.epochs, joint.data.batch_size, joint.export.alpha) == published[recipe]
     tuning = finetune.parse_options(["--recipe", recipe, *required, "--model", "local-dir:out/joint"])
-    assert (tuning.start_from, tuning.epochs, tuning.batch_size, tuning.warmup_epochs) == ("float", 95, 128, 5)
-    assert (tuning.lr, tuning.weight_decay, tuning.smoothing, tuning.calibrate_images) == (0.04, 2.5e-5, 0.1, 6000)
+    schedule = tuning.training.schedule
+    assert (tuning.start_from, schedule.epochs, tuning.data.batch_size, schedule.warmup_epochs) == ("float", 95, 128, 5)
+    assert (schedule.lr, schedule.weight_decay) == (0.04, 2.5e-5)
+    assert (tuning.loss.smoothing, tuning.calibrate_images) == (0.1, 6000)

@@ -41,7 +41,7 @@ def test_the_entry_made_by_the_scripts_loads_its_fine_tuned_policy(runs):
 def test_a_result_says_how_it_came_about(runs):
     entry = find_entry(f"local-dir:{runs}/entry")
     for record in (entry.indicators.provenance, entry.checkpoint("w4a4").config["provenance"]):
-        assert record["command"].startswith("accelerate launch training/")
+        assert record["command"].startswith("accelerate launch -m limpq_hub.train.")
         assert {"seed", "device", "seconds", "date", "versions", "data"} <= set(record)
     assert json.loads((runs / "joint/options.json").read_text())["distill"] == 0.5
 

@@ -139,7 +139,7 @@ def test_a_local_folder_is_found_by_its_path(tiny):
 @pytest.mark.parametrize("inside", ["", "missing", "policies"])
 def test_a_local_folder_without_a_config_is_refused(tiny, tmp_path, inside):
     path = tiny.folder / inside if inside == "policies" else tmp_path / inside
-    message = re.escape(": no config.json there; give the output folder of training/publish.py")
+    message = re.escape(": no config.json there; give the output folder of limpq_hub.train.publish")
     with pytest.raises(UnknownModelError, match=message):
         find_entry(f"local-dir:{path}")
 

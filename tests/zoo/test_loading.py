@@ -98,9 +98,8 @@ def test_the_warning_names_the_nearest_policy_and_the_command_that_fine_tunes(ti
     assert (
         f"the fine-tuned policy next below is small ({format_bitops(small)} BitOps, measured 61.50 % top-1)" in message
     )
-    assert (
-        f"accelerate launch training/finetune.py --model {tiny.name} --bitops w4a3 --data FOLDER --output " in message
-    )
+    advice = f"accelerate launch -m limpq_hub.train.finetune --model {tiny.name} --bitops w4a3 --data FOLDER --output "
+    assert advice in message
 
 
 def test_the_command_in_the_warning_asks_for_every_budget_or_for_the_policy_itself(tiny, load_joint):
@@ -125,7 +124,7 @@ def test_finetuned_weights_that_do_not_exist_are_refused_with_what_there_is(tiny
         UnknownModelError, match=message + r'\(it has: small, large\); use weights="auto", or '
     ) as caught:
         load(tiny.name, bitops="w4a3", weights="finetuned")
-    assert f"training/finetune.py --model {tiny.name} --bitops w4a3 --data FOLDER" in str(caught.value)
+    assert f"limpq_hub.train.finetune --model {tiny.name} --bitops w4a3 --data FOLDER" in str(caught.value)
 
 
 @pytest.mark.parametrize("weights", ["float", "", None, "AUTO", 3])

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.unreadable import BROKEN
+from limpq_hub.train.loop.progress import tracked
 
 _SAMPLE = 256
 _CHUNK = 32
@@ -120,19 +119,13 @@ class _Work(Dataset):
 
 
 def _each(function: Callable[[int], Any], indices: Sequence[int], workers: int, description: str) -> Iterator[Any]:
-    """Yield `function` of each index, in order, with a progress bar, or one line where there is no terminal.
+    """Yield `function` of each index, in order, and show how far that is.
 
     Threads would not do: on small pictures they are slower than one, for the lock of the interpreter.
     """
-    console = Console(stderr=True)
-    shows = os.environ.get("RANK", "0") == "0"
-    if shows and not console.is_terminal:
-        print(f"{description}: {len(indices)} images", file=sys.stderr, flush=True)
     # A generator of its own leaves torch's random state alone; results that are no tensors need no /dev/shm.
     loader = DataLoader(
         _Work(function, indices), _CHUNK, num_workers=workers, collate_fn=list, generator=torch.Generator()
     )
     chunks = iter(loader)  # starts the workers before the bar starts its thread
-    hidden = not (shows and console.is_terminal)
-    for chunk in track(chunks, description, len(loader), console=console, disable=hidden):
-        yield from chunk
+    yield from tracked(chain.from_iterable(chunks), description, "images", len(indices))

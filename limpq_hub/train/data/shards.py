@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import functools
 import io
-import os
-import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
 from timm.data.readers.reader import Reader
 
 from limpq_hub.errors import DataError, shown
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.train.data.sources import FileSource
+from limpq_hub.train.loop.progress import tracked
 
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 
@@ -52,10 +49,7 @@ class ShardReader(Reader):
         """
         super().__init__()
         indexed = []
-        bar = Console(stderr=True)
-        if not bar.is_terminal and len(paths) > 100 and os.environ.get("RANK", "0") == "0":
-            print(f"reading the index of {len(paths)} shards", file=sys.stderr, flush=True)
-        for path in track(paths, "reading shards", console=bar, transient=True, disable=not bar.is_terminal):
+        for path in tracked(paths, "reading the index", "shards", len(paths)):
             status = path.stat()
             indexed.append(_index_of(path, status.st_size, status.st_mtime_ns))
         self.samples = [(path, sample) for path, samples in zip(paths, indexed, strict=True) for sample in samples]

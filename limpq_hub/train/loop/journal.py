@@ -49,7 +49,7 @@ class Journal:
         Raises:
             TrainingError: a loss is not finite.
         """
-        records = []
+        records: list[dict[str, Any]] = []
         for step, rate, losses in self.waiting:
             values = losses.reshape(-1).tolist()
             if not all(map(math.isfinite, values)):
@@ -81,5 +81,5 @@ class Journal:
 def _keep_until(path: Path, step: int) -> None:
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     # A run that was killed may have left half a line.
-    kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
-    write_bytes(path, "".join(kept).encode())
+    whole = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
+    write_bytes(path, "".join(whole).encode())

@@ -74,8 +74,8 @@ def _requested_processes() -> int | None:
     launch = next(place for place, word in enumerate(words) if "launch" in word)
     words = words[launch + 1 :]
     for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word.endswith(".py"):
-            return None  # what stands behind the script is the script's
+        if word.endswith(".py") or word.startswith("limpq_hub."):
+            return None  # what stands behind the script, or behind the module of `-m`, is its own
         name, _, value = word.replace("-", "_").partition("=")
         if name == "__num_processes":
             return int(value or following)

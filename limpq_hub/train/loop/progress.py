@@ -1,62 +1,83 @@
-"""What people see while a network trains: a bar on a terminal, a line now and then elsewhere."""
+"""What people see while something takes long: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
-from accelerate import Accelerator
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _SECONDS_BETWEEN_LINES = 30
+_WORTH_SHOWING = 100  # fewer are done before anybody has read of them
+
+Item = TypeVar("Item")
 
 
-class TrainingProgress:
-    """Loss, images/s, the share of time spent waiting for images, and the time left.
+class ProgressDisplay:
+    """How far something is, and how long it still takes.
 
     Args:
-        steps: of the whole run.
-        done: steps done before this process started.
-        images_per_step: on all processes together.
+        unit: what is counted, for example "step".
+        total: how many there are.
+        done: how many were done before this process started.
+        hidden: show nothing, on every process but the main one.
+        aside: show it on stderr, and take the bar away at the end.
     """
 
-    def __init__(self, accelerator: Accelerator, steps: int, done: int, images_per_step: int) -> None:
-        self.steps, self.first, self.images_per_step = steps, done, images_per_step
-        self.main = accelerator.is_main_process
+    def __init__(self, unit: str, total: int, *, done: int = 0, hidden: bool = False, aside: bool = False) -> None:
+        self.unit, self.total, self.first, self.hidden = unit, total, done, hidden
+        self.console = Console(stderr=aside)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            disable=not self.main,
+            console=self.console,
+            transient=aside,
+            disable=hidden,
         )
-        self.task = self.bar.add_task("training", total=steps, completed=done)
-        self.terminal = self.bar.console.is_terminal
-        self.began = self.spoke = time.monotonic()
+        self.task = self.bar.add_task("", total=total, completed=done)
+        self.began = self.last_line = time.monotonic()
 
-    def __enter__(self) -> TrainingProgress:
-        if self.terminal:
+    def __enter__(self) -> ProgressDisplay:
+        if self.console.is_terminal:
             self.bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.terminal:
+        if self.console.is_terminal:
+            if kind is None:
+                self.bar.update(self.task, completed=self.total)
             self.bar.stop()
 
-    def show(self, step: int, loss: float, seconds_waiting: float) -> None:
-        """Show that `step` steps are done.
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, above 0."""
+        return max(time.monotonic() - self.began, 1e-9)
 
-        Args:
-            seconds_waiting: spent waiting for images since the start of this process.
-        """
-        now = time.monotonic()
-        taken = max(now - self.began, 1e-9)
-        rate = (step - self.first) * self.images_per_step / taken
-        text = f"loss {loss:.3f} · {rate:.0f} images/s · {seconds_waiting / taken:.0%} waiting for data"
-        self.bar.update(self.task, completed=step, description=text)
-        if self.main and not self.terminal and (now - self.spoke > _SECONDS_BETWEEN_LINES or step == self.steps):
-            left = (self.steps - step) * self.images_per_step / max(rate, 1e-9)
-            print(f"step {step}/{self.steps} · {text} · {left / 60:.1f} min left", flush=True)
-            self.spoke = now
+    def show(self, done: int, text: str) -> None:
+        """Show that so many are done, and what `text` says of them."""
+        self.bar.update(self.task, completed=done, description=text)
+        due = time.monotonic() - self.last_line > _SECONDS_BETWEEN_LINES or done == self.total
+        if due and not self.hidden and not self.console.is_terminal:
+            minutes = (self.total - done) * self.seconds / max(done - self.first, 1e-9) / 60
+            line = f"{self.unit} {done}/{self.total} · {text} · {minutes:.1f} min left"
+            print(line, file=self.console.file, flush=True)
+            self.last_line = time.monotonic()
+
+
+def tracked(items: Iterable[Item], description: str, unit: str, total: int) -> Iterator[Item]:
+    """Yield the items; if they are many, show how far that is on stderr, from the main process alone."""
+    hidden = total <= _WORTH_SHOWING or os.environ.get("RANK", "0") != "0"
+    with ProgressDisplay(unit, total, hidden=hidden, aside=True) as progress:
+        if not hidden and not progress.console.is_terminal:
+            print(f"{description}: {total} {unit}", file=progress.console.file, flush=True)
+        for done, item in enumerate(items):
+            progress.show(done, description)
+            yield item

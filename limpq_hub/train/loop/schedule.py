@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
+from limpq_hub.train.settings import ScheduleSettings
+
 MINIMUM_LR = 1e-5
 
 
-def optimizers_of(model: nn.Module, options: argparse.Namespace) -> list[torch.optim.Optimizer]:
+def optimizers_of(model: nn.Module, schedule: ScheduleSettings) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a run; weight decay spares step sizes, BatchNorm and biases.
 
     With `--step-optimizer` or `--step-lr` the step sizes have an optimizer of their own, the second.
     """
-    steps = [p for name, p in model.named_parameters() if name.endswith("quantizer.step")]
-    apart = {id(parameter) for parameter in steps} if options.step_optimizer or options.step_lr else set()
+    steps = [parameter for name, parameter in model.named_parameters() if name.endswith("quantizer.step")]
+    apart = {id(step) for step in steps} if schedule.step_optimizer or schedule.step_lr else set()
     groups = [
         group | {"params": [parameter for parameter in group["params"] if id(parameter) not in apart]}
-        for group in param_groups_weight_decay(model, options.weight_decay)
+        for group in param_groups_weight_decay(model, schedule.weight_decay)
     ]
-    optimizers = [create_optimizer_v2(groups, options.optimizer, lr=options.lr, momentum=options.momentum)]
+    optimizers = [create_optimizer_v2(groups, schedule.optimizer, lr=schedule.lr, momentum=schedule.momentum)]
     if apart:
-        name, rate = options.step_optimizer or options.optimizer, options.step_lr or options.lr
-        optimizers.append(create_optimizer_v2(steps, name, lr=rate, weight_decay=0.0, momentum=options.momentum))
+        optimizers.append(
+            create_optimizer_v2(
+                steps,
+                schedule.step_optimizer or schedule.optimizer,
+                lr=schedule.step_lr or schedule.lr,
+                weight_decay=0.0,
+                momentum=schedule.momentum,
+            )
+        )
     return optimizers
 
 
-def schedule_of(
-    optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int, options: argparse.Namespace
+def learning_rate_of(
+    optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int, warmup_epochs: float
 ) -> CosineLRScheduler:
     """Return linear warm-up, then a cosine down to 1e-5 at the last step."""
-    warmup = round(options.warmup_epochs * steps_per_epoch)
+    warmup = round(warmup_epochs * steps_per_epoch)
     lowest = min(MINIMUM_LR, *(group["lr"] for group in optimizer.param_groups))
     return CosineLRScheduler(
         optimizer,

@@ -64,9 +64,9 @@ class TrainingState:
         except (OSError, ArtifactError) as error:
             shutil.rmtree(building, ignore_errors=True)
             reason = getattr(error, "strerror", None) or error
-            kept = ", ".join(path.name for path in _saved(folder) if path != target) or "none before it"
+            earlier = ", ".join(path.name for path in _saved(folder) if path != target) or "none before it"
             raise TrainingError(
-                f"step {self.step} cannot be saved in {folder} ({reason}); kept: {kept}; make room, then --resume"
+                f"step {self.step} cannot be saved in {folder} ({reason}); kept: {earlier}; make room, then --resume"
             ) from None
         for older in _saved(folder):
             if older != target:

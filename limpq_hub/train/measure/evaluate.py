@@ -9,16 +9,16 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from limpq_hub.errors import DataError
+from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.data.unreadable import UNREADABLE
 from limpq_hub.train.method.kl_divergence import kl_divergence
 
 
 @torch.no_grad()
 def evaluate(
-    accelerator: Accelerator, model: nn.Module, loader: DataLoader, reference: Sequence[Tensor] | None = None
+    accelerator: Accelerator, model: nn.Module, loader: PictureLoader, reference: Sequence[Tensor] | None = None
 ) -> dict[str, float | int]:
     """Return top-1 and top-5 in percent and the number of images, over all of `loader`, in full float32.
 
@@ -37,20 +37,20 @@ def evaluate(
 
 
 @torch.no_grad()
-def log_probabilities(accelerator: Accelerator, model: nn.Module, loader: DataLoader) -> list[Tensor]:
+def log_probabilities(accelerator: Accelerator, model: nn.Module, loader: PictureLoader) -> list[Tensor]:
     """Return the log-probabilities of each batch of this process, [batch, classes] each, in the order of `loader`."""
     model.eval()
     with full_precision():
-        batches = accelerator.prepare_data_loader(loader, device_placement=True)
+        batches = accelerator.prepare_data_loader(loader.batches, device_placement=True)
         return [model(images).log_softmax(-1) for images, _ in batches]
 
 
 def _figures(
-    accelerator: Accelerator, model: nn.Module, loader: DataLoader, reference: Sequence[Tensor] | None
+    accelerator: Accelerator, model: nn.Module, loader: PictureLoader, reference: Sequence[Tensor] | None
 ) -> dict[str, float | int]:
     counts = torch.zeros(4, dtype=torch.int64, device=accelerator.device)
     divergences = []
-    for index, (images, labels) in enumerate(accelerator.prepare_data_loader(loader, device_placement=True)):
+    for index, (images, labels) in enumerate(accelerator.prepare_data_loader(loader.batches, device_placement=True)):
         logits = model(images)
         hits = logits.topk(min(5, logits.shape[-1])).indices == labels[:, None]
         divergence = logits.new_zeros(len(logits))
@@ -60,7 +60,7 @@ def _figures(
         readable = labels != UNREADABLE
         divergences.append(divergence[readable])
         counts += torch.stack([hits[:, 0].sum(), hits.sum(), readable.sum(), (~readable).sum()])
-    loader.dataset.unreadable.check()
+    loader.unreadable.check()
     top1, top5, images, unreadable = counts.tolist()
     if not images:
         raise DataError("no validation image was found; see the folder val/ of --data")

@@ -1,20 +1,19 @@
-"""The networks that scripts start from, and whether the data fits them."""
+"""The float networks that trainings start from, and their quantizers compiled."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from pathlib import Path
 
 import timm
+import torch
 from accelerate import Accelerator
 from torch import nn
 
-from limpq_hub.errors import DataError, TrainingError, shown
-from limpq_hub.plan.budget import typed_limits
+from limpq_hub.errors import TrainingError, shown
 from limpq_hub.quant.compiled import use_compiled_quantizer_
-from limpq_hub.train.data.loaders import class_records
+from limpq_hub.train.launching import command_of
 from limpq_hub.train.loop.interrupt import WHAT_NEXT, RunInterruptedError, sigterm_deferred
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
@@ -31,20 +30,22 @@ def float_network(architecture: str, num_classes: int, input_size: int, weights:
     Raises:
         TrainingError: the file is missing, or for another network.
     """
-    overlay = {"input_size": (3, input_size, input_size)}
+    overlay: dict[str, object] = {"input_size": (3, input_size, input_size)}
     if weights == "pretrained":
-        classes = timm.get_pretrained_cfg(architecture).num_classes
-        if classes != num_classes:
+        config = timm.get_pretrained_cfg(architecture)
+        if config is None:
+            raise TrainingError(f"--model {shown(architecture)}: timm has no network of that name")
+        if config.num_classes != num_classes:
             raise TrainingError(
-                f"timm's weights of {architecture} are for {classes} classes, the data has {num_classes}: train others "
-                "with training/pretrain.py, and give --weights"
+                f"timm's weights of {architecture} are for {config.num_classes} classes, the data has {num_classes}: "
+                f"train others with {command_of('pretrain')}, and give --weights"
             )
     else:
         overlay |= {"crop_pct": 1.0, "interpolation": "bilinear"}
     model = timm.create_model(
         architecture, num_classes=num_classes, pretrained=weights == "pretrained", pretrained_cfg_overlay=overlay
     )
-    if weights not in ("pretrained", None):
+    if weights is not None and weights != "pretrained":
         if not Path(weights).is_file():
             raise TrainingError(f"--weights {shown(weights)}: there is no such file")
         load_strictly(model, tensors_from_bytes(Path(weights).read_bytes(), weights), weights)
@@ -67,6 +68,12 @@ def float_network_of(entry: Entry, weights: str | None) -> nn.Module:
     return float_network(spec.architecture, spec.num_classes, spec.input_size, weights)
 
 
+def placed(module: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
+    """Return the module itself, moved to the device and, if asked for, into the memory format with channels last."""
+    module.to(device)
+    return module.to(memory_format=torch.channels_last) if channels_last else module
+
+
 def run_compiled_(accelerator: Accelerator, model: nn.Module) -> None:
     """Compile the quantizers of `model`; where no compiler works, say so in one line and leave them as they are."""
     # On machines without a GPU torch warns of the GPU that it does not find.
@@ -78,21 +85,3 @@ def run_compiled_(accelerator: Accelerator, model: nn.Module) -> None:
         raise RunInterruptedError(WHAT_NEXT)
     if why_not and accelerator.is_main_process:
         print(f"the quantizer runs uncompiled: {why_not}", file=sys.stderr)
-
-
-def budget_of(options: argparse.Namespace) -> dict[str, object]:
-    """Return the budget or policy of the options, as `limpq_hub.load` takes them."""
-    limits = typed_limits(vars(options))
-    return limits if options.policy is None else limits | {"policy": options.policy}
-
-
-def check_fits(options: argparse.Namespace, entry: Entry) -> None:
-    """Raise `DataError` unless the data has the classes of the entry, in the same order."""
-    found, known = ([record["id"] for record in records] for records in (class_records(options), entry.classes))
-    if len(found) != len(known):
-        raise DataError(f"--data {options.data} has {len(found)} classes, the network {len(known)}")
-    for index, (here, there) in enumerate(zip(found, known, strict=True)):
-        if here != there:
-            raise DataError(
-                f"--data {options.data}: class {index} is {shown(here)}, for the network it is {shown(there)}"
-            )

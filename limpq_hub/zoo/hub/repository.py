@@ -107,7 +107,8 @@ def refuse_pickles(repo: str, commit: str, token: str | None) -> None:
     if pickle is not None:
         raise UnsafeFileError(
             f"{repo}@{commit[:12]} holds {shown(pickle)}, a pickle, which can execute code, and no entry of "
-            "limpq-hub: it is not read; ask its owner for an entry, or make one with training/indicators.py"
+            "limpq-hub: it is not read; ask its owner for an entry, or make one with accelerate launch -m "
+            "limpq_hub.train.indicators"
         )
 
 

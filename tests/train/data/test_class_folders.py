@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 from drawn_pictures import (
+    AUGMENTATION,
     SPEC,
     TRAIN,
     VAL,
+    data_settings,
     draw_folders,
     encoded,
-    options_of,
     reds_and_labels,
 )
 
 from limpq_hub.errors import DataError
-from limpq_hub.train.data.loaders import class_records, data_record, training_loader, validation_loader
+from limpq_hub.train.data.description import class_records, data_record
+from limpq_hub.train.data.loaders import training_loader, validation_loader
 from limpq_hub.train.data.splits import has_training_split, open_split
 
 
@@ -27,30 +29,30 @@ def folders(tmp_path) -> Path:
 
 
 def test_folders_give_every_picture_with_its_class(folders):
-    options = options_of(folders)
-    assert reds_and_labels(options, training=True) == TRAIN
-    assert reds_and_labels(options, training=False) == VAL
-    assert [record["id"] for record in class_records(options)] == ["n2", "n10", "other"]
+    settings = data_settings(folders)
+    assert reds_and_labels(settings, training=True) == TRAIN
+    assert reds_and_labels(settings, training=False) == VAL
+    assert [record["id"] for record in class_records(settings)] == ["n2", "n10", "other"]
 
 
 def test_folders_of_other_names_than_train_and_val_are_taken_when_named(folders):
     (folders / "val").rename(folders / "validation")
-    options = options_of(folders, "--val-split", "validation")
-    assert reds_and_labels(options, training=False) == VAL
+    settings = data_settings(folders, val_split="validation")
+    assert reds_and_labels(settings, training=False) == VAL
     with pytest.raises(DataError, match="has no folder val/; give one with train/ and val/"):
-        class_records(options_of(folders))
+        class_records(data_settings(folders))
 
 
 def test_class_names_come_from_a_file(folders, tmp_path):
     (tmp_path / "names.json").write_text('{"n10": "goose"}')
-    records = class_records(options_of(folders), tmp_path / "names.json")
+    records = class_records(data_settings(folders), tmp_path / "names.json")
     assert [record["name"] for record in records] == ["n2", "goose", "other"]
 
 
 def test_a_data_set_for_validation_only_has_classes(folders):
     shutil.rmtree(folders / "train")
-    assert not has_training_split(options_of(folders))
-    assert len(class_records(options_of(folders))) == 3
+    assert not has_training_split(data_settings(folders))
+    assert len(class_records(data_settings(folders))) == 3
 
 
 def empty_class(root: Path) -> None:
@@ -114,7 +116,7 @@ def missing_in_train(root: Path) -> None:
 def test_classes_that_would_shift_the_labels_are_refused(folders, damage, message):
     damage(folders)
     with pytest.raises(DataError) as caught:
-        class_records(options_of(folders))
+        class_records(data_settings(folders))
     expected = message.format(root=folders)
     found = str(caught.value).replace("n10/images and n2/images", "n2/images and n10/images")
     assert found == expected
@@ -125,7 +127,7 @@ def test_classes_that_would_shift_the_labels_are_refused(folders, damage, messag
 )
 def test_a_stream_is_refused(name, instead):
     with pytest.raises(DataError) as caught:
-        training_loader(options_of(name), SPEC)
+        training_loader(data_settings(name), AUGMENTATION, SPEC)
     reason = "is a stream without an index, which cannot be continued exactly"
     assert str(caught.value) == f"--data '{name}' {reason}; use {instead}"
 
@@ -133,31 +135,31 @@ def test_a_stream_is_refused(name, instead):
 @pytest.mark.parametrize("name", ["torch/cifar10", "wds/pets"])
 def test_a_data_set_that_lies_in_a_folder_needs_it(name):
     with pytest.raises(DataError, match=f"--data '{name}' needs --data-root, the folder where it lies"):
-        validation_loader(options_of(name), SPEC)
+        validation_loader(data_settings(name), SPEC)
 
 
 def test_a_torchvision_data_set_keeps_its_splits_and_classes(folders):
-    options = options_of("torch/image_folder", "--data-root", str(folders))
+    settings = data_settings("torch/image_folder", data_root=str(folders))
     # torchvision sorts n10 before n2.
-    assert [record["id"] for record in class_records(options)] == ["n10", "n2", "other"]
+    assert [record["id"] for record in class_records(settings)] == ["n10", "n2", "other"]
     swapped = {0: 1, 1: 0, 2: 2}
-    assert reds_and_labels(options, training=True) == [(red, swapped[label]) for red, label in TRAIN]
-    assert reds_and_labels(options, training=False) == [(red, swapped[label]) for red, label in VAL]
-    assert open_split(options, training=False).names() == ["n10/5.png", "n2/5.png", "other/5.png"]
+    assert reds_and_labels(settings, training=True) == [(red, swapped[label]) for red, label in TRAIN]
+    assert reds_and_labels(settings, training=False) == [(red, swapped[label]) for red, label in VAL]
+    assert open_split(settings, training=False).names() == ["n10/5.png", "n2/5.png", "other/5.png"]
 
 
 def test_a_torchvision_picture_that_cannot_be_decoded_is_named(folders, capsys):
     (folders / "val/n2/5.png").write_bytes(encoded(5)[:40])
-    options = options_of("torch/image_folder", "--data-root", str(folders))
-    assert [label for _, label in reds_and_labels(options, training=False)] == [-1, 0, 2]
+    settings = data_settings("torch/image_folder", data_root=str(folders))
+    assert [label for _, label in reds_and_labels(settings, training=False)] == [-1, 0, 2]
     assert "cannot be decoded, left out: torch/image_folder/val/n2/5.png (" in capsys.readouterr().err
 
 
 def test_a_split_that_is_missing_is_not_replaced_by_the_whole_folder(folders):
     shutil.rmtree(folders / "val")
-    options = options_of("torch/image_folder", "--data-root", str(folders))
+    settings = data_settings("torch/image_folder", data_root=str(folders))
     with pytest.raises(DataError, match=r"has no folder val/; give one with it, or name the split"):
-        validation_loader(options, SPEC)
+        validation_loader(settings, SPEC)
 
 
 @pytest.mark.parametrize(
@@ -166,12 +168,12 @@ def test_a_split_that_is_missing_is_not_replaced_by_the_whole_folder(folders):
 )
 def test_a_torchvision_data_set_that_is_not_there_is_named(tmp_path, name, reason):
     with pytest.raises(DataError, match=f"--data '{name}': {reason}.*; --data-root must hold it, downloaded by"):
-        validation_loader(options_of(name, "--data-root", str(tmp_path)), SPEC)
+        validation_loader(data_settings(name, data_root=str(tmp_path)), SPEC)
 
 
 def test_the_record_changes_with_a_name(folders):
-    options = options_of("torch/image_folder", "--data-root", str(folders))
-    first = data_record(options)
+    settings = data_settings("torch/image_folder", data_root=str(folders))
+    first = data_record(settings, AUGMENTATION)
     assert (first["name"], first["validation_images"], first["training_images"]) == ("image_folder", 3, 6)
     (folders / "val/n2/5.png").rename(folders / "val/n2/6.png")
-    assert data_record(options)["validation_names_sha256"] != first["validation_names_sha256"]
+    assert data_record(settings)["validation_names_sha256"] != first["validation_names_sha256"]

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 from pathlib import Path
 
 import pytest
 from drawn_pictures import (
+    AUGMENTATION,
     SPEC,
     TRAIN,
     VAL,
+    data_settings,
     encoded,
-    options_of,
     reds_and_labels,
 )
 
 from limpq_hub.errors import DataError
-from limpq_hub.train.data.loaders import (
-    class_records,
-    data_record,
-    validation_loader,
-)
+from limpq_hub.train.data.description import class_records, data_record
+from limpq_hub.train.data.loaders import validation_loader
+from limpq_hub.train.settings import DataSettings
 
 
 @pytest.fixture
@@ -37,32 +35,32 @@ def tables(tmp_path) -> Path:
     return tmp_path
 
 
-def tables_options(root: Path, *arguments: str) -> argparse.Namespace:
-    splits = ["--val-split", "validation", "--data-root", str(root / "cache")]
-    return options_of(f"hfds/{root}/tables", *splits, *arguments)
+def tables_settings(root: Path, **changes: object) -> DataSettings:
+    named = {"val_split": "validation", "data_root": str(root / "cache")} | changes
+    return data_settings(f"hfds/{root}/tables", **named)
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_table_of_the_datasets_package_is_read_by_index(tables, workers):
-    options = tables_options(tables, "--workers", workers)
-    assert reds_and_labels(options, training=True) == TRAIN
-    assert reds_and_labels(options, training=False) == VAL
-    assert [record["id"] for record in class_records(options)] == ["a", "b", "c"]
-    record = data_record(options)
+    settings = tables_settings(tables, workers=workers)
+    assert reds_and_labels(settings, training=True) == TRAIN
+    assert reds_and_labels(settings, training=False) == VAL
+    assert [record["id"] for record in class_records(settings)] == ["a", "b", "c"]
+    record = data_record(settings, AUGMENTATION)
     names = "\n".join(f"image {index} of class {index}" for index in range(3))
     assert (record["split"], record["validation_images"], record["training_images"]) == ("validation", 3, 6)
     assert record["validation_names_sha256"] == hashlib.sha256(names.encode()).hexdigest()
 
 
 def test_a_cached_table_gives_the_same_pictures(tables):
-    assert reds_and_labels(tables_options(tables, "--cache-images"), training=True) == TRAIN
+    assert reds_and_labels(tables_settings(tables, cache_images=True), training=True) == TRAIN
 
 
 def test_a_split_that_a_table_does_not_have_is_named(tables):
     with pytest.raises(
         DataError, match=r"split 'val': .*it must have this split \(--train-split, --val-split\), with the"
     ):
-        validation_loader(tables_options(tables, "--val-split", "val"), SPEC)
+        validation_loader(tables_settings(tables, val_split="val"), SPEC)
 
 
 def write_table(root: Path, name: str, columns: dict[str, list], features: dict[str, object]) -> None:
@@ -75,7 +73,7 @@ def test_tables_that_are_not_pictures_with_named_classes_are_refused(tables):
     datasets = pytest.importorskip("datasets")
     pictures, classes = [encoded(1), encoded(2)], datasets.ClassLabel(names=["a", "b", "c"])
     path = tables / "tables/validation-0.parquet"
-    options = tables_options(tables)
+    settings = tables_settings(tables)
     path.unlink()
     for train in (tables / "tables").glob("train*"):
         train.unlink()
@@ -106,7 +104,7 @@ def test_tables_that_are_not_pictures_with_named_classes_are_refused(tables):
     for columns, features, message in faults:
         write_table(tables, "validation", columns, features)
         with pytest.raises(DataError) as caught:
-            validation_loader(options, SPEC)
+            validation_loader(settings, SPEC)
         assert message in str(caught.value)
 
 
@@ -115,7 +113,7 @@ def test_a_picture_missing_or_broken_in_a_table_is_named(tables, capsys):
     features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])}
     pictures = [None, {"bytes": b"junk", "path": "x.png"}, {"bytes": encoded(9), "path": None}]
     write_table(tables, "validation", {"image": pictures, "label": [0, 1, 2]}, features)
-    assert reds_and_labels(tables_options(tables), training=False) == [(0, -1), (0, -1), (9, 2)]
+    assert reds_and_labels(tables_settings(tables), training=False) == [(0, -1), (0, -1), (9, 2)]
     lines = capsys.readouterr().err.splitlines()
     assert sum("validation/image 0 of class 0 (" in line for line in lines) == 1
     assert sum("validation/image 1 of class 1 (cannot identify image file)" in line for line in lines) == 1
@@ -124,7 +122,7 @@ def test_a_picture_missing_or_broken_in_a_table_is_named(tables, capsys):
 def test_a_data_set_of_the_hub_that_cannot_be_reached_is_named(tmp_path):
     pytest.importorskip("datasets")
     with pytest.raises(DataError, match=r"--data 'hfds/nobody/nothing', split 'val': .*nobody/nothing"):
-        validation_loader(options_of("hfds/nobody/nothing", "--data-root", str(tmp_path)), SPEC)
+        validation_loader(data_settings("hfds/nobody/nothing", data_root=str(tmp_path)), SPEC)
 
 
 def test_without_the_datasets_package_the_command_that_installs_it_is_named(monkeypatch):
@@ -132,4 +130,4 @@ def test_without_the_datasets_package_the_command_that_installs_it_is_named(monk
     with pytest.raises(
         DataError, match="--data 'hfds/x' is read by a package that is missing here: pip install datasets"
     ):
-        validation_loader(options_of("hfds/x"), SPEC)
+        validation_loader(data_settings("hfds/x"), SPEC)

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 from drawn_pictures import (
+    AUGMENTATION,
     SPEC,
+    data_settings,
     draw_varied,
     encoded,
-    options_of,
     red_of,
 )
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from limpq_hub.errors import DataError
+from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
-from limpq_hub.train.data.loaders import (
-    data_record,
-    first_images,
-    loader_speed,
-    training_loader,
-    validation_loader,
-)
+from limpq_hub.train.data.loaders import first_images, training_loader, validation_loader
+from limpq_hub.train.data.picture_loader import loader_speed
 from limpq_hub.train.measure.evaluate import evaluate
 
 
@@ -36,20 +34,20 @@ def varied(tmp_path) -> Path:
     return draw_varied(tmp_path)
 
 
-@pytest.mark.parametrize("batch_size", ["3", "8"])
+@pytest.mark.parametrize("batch_size", [3, 8])
 def test_the_first_images_are_those_of_the_first_batches_whatever_the_batch_size(varied, batch_size):
-    options = options_of(varied, "--batch-size", batch_size, "--seed", "4", color_jitter=0.3)
-    batches = torch.cat([images for images, _ in training_loader(options, SPEC)])
-    found = first_images(options, SPEC, 7)
+    settings, jittered = data_settings(varied, batch_size=batch_size, seed=4), replace(AUGMENTATION, color_jitter=0.3)
+    batches = torch.cat([images for images, _ in training_loader(settings, jittered, SPEC)])
+    found = first_images(settings, jittered, SPEC, 7)
     assert found.shape == (7, 3, 16, 16)
     assert torch.equal(found, batches[:7])
-    assert len(first_images(options, SPEC, 100)) == 24
+    assert len(first_images(settings, jittered, SPEC, 100)) == 24
 
 
 def test_first_images_that_cannot_be_decoded_are_an_error(varied):
     next((varied / "train/c0").iterdir()).write_bytes(b"")
     with pytest.raises(DataError, match="1 of 24 images cannot be decoded"):
-        first_images(options_of(varied), SPEC, 24)
+        first_images(data_settings(varied), AUGMENTATION, SPEC, 24)
 
 
 class Slow(Dataset):
@@ -92,10 +90,9 @@ def test_the_record_of_data_in_folders_is_the_hash_of_its_sorted_names(varied):
         "validation_images": 24,
         "validation_names_sha256": hashlib.sha256(names.encode()).hexdigest(),
     }
-    options = options_of(varied, data_fraction=0.25)
-    assert data_record(options) == expected | {"training_images": 6}
-    del options.data_fraction
-    assert data_record(options) == expected
+    settings = data_settings(varied)
+    assert data_record(settings, replace(AUGMENTATION, data_fraction=0.25)) == expected | {"training_images": 6}
+    assert data_record(settings) == expected
 
 
 @pytest.fixture
@@ -109,7 +106,7 @@ def thirteen(tmp_path) -> Path:
 
 @pytest.mark.parametrize("every", [1, 2, 5, 13, 20])
 def test_one_validation_image_of_so_many_is_taken_from_the_first_on(thirteen, every):
-    loader = validation_loader(options_of(thirteen), SPEC, 4, every=every)
+    loader = validation_loader(data_settings(thirteen), SPEC, 4, every=every)
     assert [red_of(image) for images, _ in loader for image in images] == list(range(0, 130, 10 * every))
 
 
@@ -118,13 +115,13 @@ def test_one_validation_image_of_so_many_is_taken_from_the_first_on(thirteen, ev
 def test_each_image_that_was_taken_is_evaluated(thirteen, every, batch_size):
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     network.num_classes = 3
-    loader = validation_loader(options_of(thirteen), SPEC, batch_size, every=every)
+    loader = validation_loader(data_settings(thirteen), SPEC, batch_size, every=every)
     assert evaluate(Accelerator(cpu=True), network, loader)["images"] == len(range(0, 13, every))
 
 
 def test_an_unreadable_picture_among_those_taken_is_an_error(thirteen):
     (thirteen / "val/c0/04.png").write_bytes(b"no picture")
-    loader = validation_loader(options_of(thirteen), SPEC, 4, every=2)
+    loader = validation_loader(data_settings(thirteen), SPEC, 4, every=2)
     assert sum(1 for _ in loader) == 2
     with pytest.raises(DataError, match=r"1 of 13 images cannot be decoded, more than 0.1 %: .*c0/04\.png; replace"):
-        loader.dataset.unreadable.check()
+        loader.unreadable.check()

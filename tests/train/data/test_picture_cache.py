@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from drawn_pictures import (
+    AUGMENTATION,
     BROKEN_FILES,
     PER_CLASS,
     SPEC,
     TOTAL,
+    data_settings,
     draw_colored,
     draw_varied,
     index_of,
-    options_of,
     picture_path,
 )
 from PIL import Image
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
-from limpq_hub.train.data.loaders import (
-    training_loader,
-)
+from limpq_hub.train.data.loaders import training_loader
 
 
 @pytest.fixture
@@ -38,14 +37,14 @@ def varied(tmp_path) -> Path:
     return draw_varied(tmp_path)
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_cached_pictures_give_the_same_batches_and_their_files_are_read_no_more(varied, workers):
-    options = options_of(varied, "--workers", workers, "--batch-size", "6", color_jitter=0.3)
-    plain = training_loader(options, SPEC)
+    settings, jittered = data_settings(varied, workers=workers, batch_size=6), replace(AUGMENTATION, color_jitter=0.3)
+    plain = training_loader(settings, jittered, SPEC)
     plain.sampler.epoch = 2
     expected = [(images, labels) for images, labels in plain]
     random_state = torch.get_rng_state()
-    cached = training_loader(argparse.Namespace(**vars(options) | {"cache_images": True}), SPEC)
+    cached = training_loader(replace(settings, cache_images=True), jittered, SPEC)
     assert torch.equal(random_state, torch.get_rng_state())
     for path in (varied / "train").rglob("*.*"):
         path.unlink()
@@ -59,19 +58,19 @@ def test_only_the_pictures_used_are_cached_and_broken_ones_are_met_when_they_are
     monkeypatch.setattr("limpq_hub.train.data.unreadable._TOLERATED_PER_THOUSAND", 10)
     broken = EpochSampler(TOTAL, seed=0, fraction=0.5).chosen[5].item()
     picture_path(colored, broken).write_bytes(BROKEN_FILES["truncated jpeg"])
-    loader = training_loader(options_of(colored, "--cache-images", data_fraction=0.5), SPEC)
+    loader = training_loader(data_settings(colored, cache_images=True), replace(AUGMENTATION, data_fraction=0.5), SPEC)
     assert capfd.readouterr().err == "reading sizes: 520 images\ndecoding 0.00 GB of pictures: 520 images\n"
-    assert loader.dataset.unreadable.count == 0
+    assert loader.unreadable.count == 0
     kept = set(loader.sampler.chosen.tolist()) - {broken}
     for index in kept - {broken + 1}:
         picture_path(colored, index).unlink()
-    image, label = loader.dataset[PictureOfEpoch(0, broken)]
+    image, label = loader.batches.dataset[PictureOfEpoch(0, broken)]
     assert (index_of(image), label) == (broken + 1, (broken + 1) // PER_CLASS)
-    assert [index_of(loader.dataset[PictureOfEpoch(0, index)][0]) for index in sorted(kept)] == sorted(kept)
-    assert loader.dataset.unreadable.count == 1
+    assert [index_of(loader.batches.dataset[PictureOfEpoch(0, index)][0]) for index in sorted(kept)] == sorted(kept)
+    assert loader.unreadable.count == 1
     assert str(picture_path(colored, broken)) in capfd.readouterr().err
     outside = min(set(range(TOTAL)) - kept - {broken})
-    assert index_of(loader.dataset[PictureOfEpoch(0, outside)][0]) == outside
+    assert index_of(loader.batches.dataset[PictureOfEpoch(0, outside)][0]) == outside
 
 
 @pytest.mark.parametrize(
@@ -84,9 +83,9 @@ def test_a_cache_of_more_than_half_the_free_memory_is_refused_before_decoding(
     memory = psutil.virtual_memory()._replace(available=free_bytes)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    options = options_of(colored, "--cache-images")
+    settings = data_settings(colored, cache_images=True)
     if fits:
-        assert index_of(training_loader(options, SPEC).dataset[PictureOfEpoch(0, 9)][0]) == 9
+        assert index_of(training_loader(settings, AUGMENTATION, SPEC).batches.dataset[PictureOfEpoch(0, 9)][0]) == 9
         return
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
     each = " in each of 2 processes" if processes == 2 else ""
@@ -95,5 +94,5 @@ def test_a_cache_of_more_than_half_the_free_memory_is_refused_before_decoding(
         "leave it out, or use a smaller --data-fraction"
     )
     with pytest.raises(DataError) as caught:
-        training_loader(options, SPEC)
+        training_loader(settings, AUGMENTATION, SPEC)
     assert str(caught.value) == expected

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 from drawn_pictures import (
+    AUGMENTATION,
     SPEC,
     TRAIN,
     VAL,
+    data_settings,
     encoded,
-    options_of,
     reds_and_labels,
 )
 
 from limpq_hub.errors import ArtifactFormatError, DataError
-from limpq_hub.train.data.loaders import class_records, data_record, training_loader, validation_loader
+from limpq_hub.train.data.description import class_records, data_record
+from limpq_hub.train.data.loaders import training_loader, validation_loader
 from limpq_hub.train.data.splits import has_training_split, open_split
 
 
@@ -60,18 +62,18 @@ def write_info(root: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize("info", [False, True])
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [0, 2])
 def test_shards_give_every_picture_with_its_class(shards, info, workers):
-    options = options_of("wds/x", "--data-root", str(shards), "--workers", workers)
+    settings = data_settings("wds/x", data_root=str(shards), workers=workers)
     if info:
         write_info(shards, classes=["cat", "dog", "bird"])
-    assert has_training_split(options)
+    assert has_training_split(settings)
     # JPEG and WebP change a color a little.
-    found = reds_and_labels(options, training=True)
+    found = reds_and_labels(settings, training=True)
     assert [label for _, label in found] == [label for _, label in TRAIN]
     assert all(abs(red - true) <= 3 for (red, _), (true, _) in zip(found, TRAIN, strict=True))
-    assert reds_and_labels(options, training=False) == VAL
-    ids = [record["id"] for record in class_records(options)]
+    assert reds_and_labels(settings, training=False) == VAL
+    ids = [record["id"] for record in class_records(settings)]
     assert ids == (["cat", "dog", "bird"] if info else ["class 0", "class 1", "class 2"])
 
 
@@ -82,7 +84,7 @@ def test_a_shard_is_read_at_any_index_in_any_order_and_in_another_process(shards
         members |= {f"k{index}.cls": str(index % 3).encode(), f"k{index}.png": encoded(index)}
         members[f"k{index}.txt"] = b"x" * rng.randrange(3000)
     write_shard(shards / "more-train.tar", members)
-    source = open_split(options_of("wds/x", "--data-root", str(shards)), training=True)
+    source = open_split(data_settings("wds/x", data_root=str(shards)), training=True)
     source = pickle.loads(pickle.dumps(source))  # as worker processes that are not forked get it
     names = {source.name(index): index for index in range(len(source))}
     order = list(expected)
@@ -96,8 +98,8 @@ def test_a_shard_is_read_at_any_index_in_any_order_and_in_another_process(shards
 def test_a_truncated_picture_in_a_shard_is_named(shards, capsys):
     members = {"a.png": encoded(0), "a.cls": b"0", "b.png": encoded(1)[:45], "b.cls": b"1"}
     write_shard(shards / "x-val-0.tar", members)
-    options = options_of("wds/x", "--data-root", str(shards))
-    assert [label for _, label in reds_and_labels(options, training=False)] == [-1, 0]
+    settings = data_settings("wds/x", data_root=str(shards))
+    assert [label for _, label in reds_and_labels(settings, training=False)] == [-1, 0]
     assert f"left out: {shards}/val/x-val-0.tar/b.png (" in capsys.readouterr().err
 
 
@@ -117,7 +119,7 @@ def test_a_truncated_picture_in_a_shard_is_named(shards, capsys):
 def test_a_sample_without_picture_and_class_is_refused(shards, members, message):
     write_shard(shards / "x-val-0.tar", members)
     with pytest.raises(DataError) as caught:
-        validation_loader(options_of("wds/x", "--data-root", str(shards)), SPEC)
+        validation_loader(data_settings("wds/x", data_root=str(shards)), SPEC)
     assert str(caught.value).startswith(f"{shards}/x-val-0.tar: {message}")
 
 
@@ -129,21 +131,21 @@ def test_a_shard_that_ends_anywhere_before_its_last_class_is_refused(shards):
     for length in [*range(0, last_class, 97), last_class]:
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"damaged|lacks its picture|holds b''|shards of train hold . pictures"):
-            training_loader(options_of("wds/x", "--data-root", str(shards)), SPEC)
+            training_loader(data_settings("wds/x", data_root=str(shards)), AUGMENTATION, SPEC)
 
 
 def test_a_compressed_shard_is_refused(shards):
     with tarfile.open(shards / "x-val-0.tar", "w:gz") as shard:
         shard.add(shards / "x-train-0.tar", "a.png")
     with pytest.raises(DataError, match=r"x-val-0\.tar is no plain tar file, or damaged .*; fetch it again"):
-        validation_loader(options_of("wds/x", "--data-root", str(shards)), SPEC)
+        validation_loader(data_settings("wds/x", data_root=str(shards)), SPEC)
 
 
 def test_a_changed_shard_is_indexed_again(shards):
-    options = options_of("wds/x", "--data-root", str(shards))
-    assert reds_and_labels(options, training=False) == VAL
+    settings = data_settings("wds/x", data_root=str(shards))
+    assert reds_and_labels(settings, training=False) == VAL
     write_shard(shards / "x-val-0.tar", {"long-name.png": encoded(7), "long-name.cls": b"0"})
-    assert reds_and_labels(options, training=False) == [(7, 0)]
+    assert reds_and_labels(settings, training=False) == [(7, 0)]
 
 
 INFO_FAULTS = [
@@ -178,38 +180,38 @@ INFO_FAULTS = [
 def test_an_info_file_that_does_not_fit_is_refused(shards, changes, error, message):
     write_info(shards, **changes)
     with pytest.raises(error) as caught:
-        validation_loader(options_of("wds/x", "--data-root", str(shards)), SPEC)
+        validation_loader(data_settings("wds/x", data_root=str(shards)), SPEC)
     assert message in str(caught.value)
 
 
 def test_an_info_file_that_is_not_json_is_refused(shards):
     (shards / "_info.json").write_text("splits: none")
     with pytest.raises(ArtifactFormatError, match="_info.json is not JSON"):
-        validation_loader(options_of("wds/x", "--data-root", str(shards)), SPEC)
+        validation_loader(data_settings("wds/x", data_root=str(shards)), SPEC)
 
 
 def test_a_folder_without_shards_and_one_elsewhere_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"has no \*val\*\.tar, and no info\.json that lists shards"):
-        validation_loader(options_of("wds/x", "--data-root", str(tmp_path)), SPEC)
+        validation_loader(data_settings("wds/x", data_root=str(tmp_path)), SPEC)
     with pytest.raises(DataError, match="'https://host' is not a local shard"):
-        validation_loader(options_of("wds/x", "--data-root", "https://host"), SPEC)
+        validation_loader(data_settings("wds/x", data_root="https://host"), SPEC)
 
 
 def test_a_class_that_only_training_shards_have_is_named(shards):
     write_shard(shards / "x-val-0.tar", {"a.png": encoded(1), "a.cls": b"0", "b.png": encoded(2), "b.cls": b"1"})
     with pytest.raises(DataError, match="wds/x: train/ and val/ differ in class class 2; use the same"):
-        class_records(options_of("wds/x", "--data-root", str(shards)))
+        class_records(data_settings("wds/x", data_root=str(shards)))
 
 
 def test_a_class_without_a_picture_in_the_shards_is_named(shards):
     write_shard(shards / "x-val-0.tar", {"a.png": encoded(1), "a.cls": b"0", "b.png": encoded(2), "b.cls": b"2"})
     with pytest.raises(DataError, match="val: no image in class class 1; remove the class or fill it"):
-        class_records(options_of("wds/x", "--data-root", str(shards)))
+        class_records(data_settings("wds/x", data_root=str(shards)))
 
 
 def test_the_record_of_shards_is_the_hash_of_shard_and_member_names(shards):
     names = "\n".join(f"x-val-0.tar/{label}.PNG" for label in range(3))
-    assert data_record(options_of("wds/x", "--data-root", str(shards))) == {
+    assert data_record(data_settings("wds/x", data_root=str(shards)), AUGMENTATION) == {
         "name": "x",
         "split": "val",
         "validation_images": 3,

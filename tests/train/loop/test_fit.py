@@ -8,10 +8,9 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
-from number_runs import Numbers, OneWeight, fit_to_numbers, number_options, slope_one
+from number_runs import OneWeight, fit_to_numbers, number_loader, number_settings, slope_one
 from script_runs import journal_steps
 from torch import nn
-from torch.utils.data import DataLoader
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.epoch_sampler import EpochSampler
@@ -32,7 +31,7 @@ def weights_after_each_step(steps: int, peak: float) -> list[float]:
 
 def test_plain_descent_on_one_weight_is_the_sum_of_the_rates(tmp_path):
     model = OneWeight()
-    fit_to_numbers(number_options(tmp_path / "out", "--batch-size", "2"), ONES, model, slope_one)
+    fit_to_numbers(number_settings(tmp_path / "out", "--batch-size", "2"), ONES, model, slope_one)
     assert model.weight.item() == pytest.approx(weights_after_each_step(4, 0.1)[-1], rel=1e-5)
 
 
@@ -46,8 +45,8 @@ def test_the_exported_weights_are_the_average_with_its_warm_up(tmp_path, decay):
         kept = min(decay, 1 - before ** (-2 / 3))
         average = kept * average + (1 - kept) * weight
     model = OneWeight()
-    options = number_options(tmp_path / "out", "--batch-size", "2", "--max-steps", "3", "--ema", str(decay))
-    fit_to_numbers(options, ONES, model, slope_one)
+    settings = number_settings(tmp_path / "out", "--batch-size", "2", "--max-steps", "3", "--ema", str(decay))
+    fit_to_numbers(settings, ONES, model, slope_one)
     assert model.weight.item() == pytest.approx(average, rel=1e-5)
     assert abs(average - third) > 1e-2
 
@@ -72,16 +71,16 @@ def test_a_run_cut_off_at_any_step_ends_with_the_same_bits(tmp_path, extra, cut_
     words = ["--batch-size", "2", "--max-steps", "10", "--epochs", "5", "--save-interval", "3", "--momentum", "0.9"]
     words += extra
 
-    def cut(moment):
-        if moment.step == cut_at:
+    def cut(position):
+        if position.step == cut_at:
             raise CutOffError
 
     whole, lost, resumed = network(), network(), network()
-    fit_to_numbers(number_options(tmp_path / "whole", *words), rows, whole, noisy_loss)
+    fit_to_numbers(number_settings(tmp_path / "whole", *words), rows, whole, noisy_loss)
     with pytest.raises(CutOffError):
-        fit_to_numbers(number_options(tmp_path / "cut", *words), rows, lost, noisy_loss, each=cut)
+        fit_to_numbers(number_settings(tmp_path / "cut", *words), rows, lost, noisy_loss, each=cut)
     torch.manual_seed(99)
-    fit_to_numbers(number_options(tmp_path / "cut", *words, "--resume"), rows, resumed, noisy_loss)
+    fit_to_numbers(number_settings(tmp_path / "cut", *words, "--resume"), rows, resumed, noisy_loss)
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
     lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "cut")]
@@ -92,29 +91,29 @@ def test_a_run_cut_off_at_any_step_ends_with_the_same_bits(tmp_path, extra, cut_
 def test_resuming_a_finished_run_trains_no_step_and_gives_the_same_weights(tmp_path):
     words = ["--batch-size", "2", "--ema", "0.5"]
     done, again = OneWeight(), OneWeight()
-    seconds = fit_to_numbers(number_options(tmp_path / "out", *words), ONES, done, slope_one)
+    seconds = fit_to_numbers(number_settings(tmp_path / "out", *words), ONES, done, slope_one)
 
-    def never(moment):
-        raise AssertionError(f"step {moment.step}")
+    def never(position):
+        raise AssertionError(f"step {position.step}")
 
-    options = number_options(tmp_path / "out", *words, "--resume")
-    assert fit_to_numbers(options, ONES, again, slope_one, each=never) == seconds
+    settings = number_settings(tmp_path / "out", *words, "--resume")
+    assert fit_to_numbers(settings, ONES, again, slope_one, each=never) == seconds
     assert torch.equal(again.weight, done.weight)
 
 
 def test_the_seconds_of_all_parts_of_a_run_are_added(tmp_path):
     words = ["--batch-size", "2", "--save-interval", "1"]
 
-    def cut(moment):
-        if moment.step == 2:
+    def cut(position):
+        if position.step == 2:
             raise CutOffError
 
     with pytest.raises(CutOffError):
-        fit_to_numbers(number_options(tmp_path / "out", *words), ONES, OneWeight(), slope_one, each=cut)
+        fit_to_numbers(number_settings(tmp_path / "out", *words), ONES, OneWeight(), slope_one, each=cut)
     config = next((tmp_path / "out/states").glob("step-*/config.json"))
     before = json.loads(config.read_text())["seconds"]
-    options = number_options(tmp_path / "out", *words, "--resume")
-    assert fit_to_numbers(options, ONES, OneWeight(), slope_one) > before > 0
+    settings = number_settings(tmp_path / "out", *words, "--resume")
+    assert fit_to_numbers(settings, ONES, OneWeight(), slope_one) > before > 0
 
 
 class OneLayer(nn.Module):
@@ -135,7 +134,7 @@ def slopes(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 def test_adam_moves_the_step_sizes_at_their_own_rate_and_descent_the_rest(tmp_path):
     words = ["--batch-size", "2", "--step-optimizer", "adam", "--step-lr", "0.01"]
     model = OneLayer()
-    fit_to_numbers(number_options(tmp_path / "out", *words), ONES, model, slopes)
+    fit_to_numbers(number_settings(tmp_path / "out", *words), ONES, model, slopes)
     # With a gradient that stays the same, Adam moves by its rate whatever the gradient is.
     expected = 1 - sum(cosine(step, 4, 0.01) for step in range(4))
     assert model.quantizer.step.item() == pytest.approx(expected, rel=1e-5)
@@ -144,22 +143,22 @@ def test_adam_moves_the_step_sizes_at_their_own_rate_and_descent_the_rest(tmp_pa
 
 def test_without_an_optimizer_of_their_own_the_step_sizes_follow_the_rest(tmp_path):
     model = OneLayer()
-    fit_to_numbers(number_options(tmp_path / "out", "--batch-size", "2"), ONES, model, slopes)
+    fit_to_numbers(number_settings(tmp_path / "out", "--batch-size", "2"), ONES, model, slopes)
     assert model.quantizer.step.item() == pytest.approx(1 + 0.5 * weights_after_each_step(4, 0.1)[-1], rel=1e-5)
 
 
 def test_the_rate_of_the_step_sizes_is_that_of_the_rest_if_not_given(tmp_path):
     model = OneLayer()
-    options = number_options(tmp_path / "out", "--batch-size", "2", "--step-optimizer", "adam")
-    fit_to_numbers(options, ONES, model, slopes)
+    settings = number_settings(tmp_path / "out", "--batch-size", "2", "--step-optimizer", "adam")
+    fit_to_numbers(settings, ONES, model, slopes)
     assert model.quantizer.step.item() == pytest.approx(1 + weights_after_each_step(4, 0.1)[-1], rel=1e-5)
 
 
 def test_a_run_with_two_optimizers_cut_off_ends_with_the_same_bits(tmp_path):
     words = ["--batch-size", "2", "--step-optimizer", "adam", "--save-interval", "1", "--momentum", "0.9"]
 
-    def cut(moment):
-        if moment.step == 3:
+    def cut(position):
+        if position.step == 3:
             raise CutOffError
 
     whole, resumed = OneLayer(), OneLayer()
@@ -168,10 +167,10 @@ def test_a_run_with_two_optimizers_cut_off_ends_with_the_same_bits(tmp_path):
     def loss_of(model, images):
         return (model.weight * images).mean() + (model.quantizer.step * images).square().mean()
 
-    fit_to_numbers(number_options(tmp_path / "whole", *words), rows, whole, loss_of)
+    fit_to_numbers(number_settings(tmp_path / "whole", *words), rows, whole, loss_of)
     with pytest.raises(CutOffError):
-        fit_to_numbers(number_options(tmp_path / "cut", *words), rows, OneLayer(), loss_of, each=cut)
-    fit_to_numbers(number_options(tmp_path / "cut", *words, "--resume"), rows, resumed, loss_of)
+        fit_to_numbers(number_settings(tmp_path / "cut", *words), rows, OneLayer(), loss_of, each=cut)
+    fit_to_numbers(number_settings(tmp_path / "cut", *words, "--resume"), rows, resumed, loss_of)
     assert torch.equal(resumed.weight, whole.weight)
     assert torch.equal(resumed.quantizer.step, whole.quantizer.step)
 
@@ -188,9 +187,9 @@ def test_gradients_of_accumulated_batches_are_their_average(tmp_path):
         return nn.Linear(3, 2, dtype=torch.float64)
 
     accumulated, whole = linear(), linear()
-    options = number_options(tmp_path / "two", *words, "--batch-size", "4", "--gradient-accumulation", "2")
-    fit_to_numbers(options, rows, accumulated, loss_of)
-    fit_to_numbers(number_options(tmp_path / "one", *words, "--batch-size", "8"), rows, whole, loss_of)
+    settings = number_settings(tmp_path / "two", *words, "--batch-size", "4", "--gradient-accumulation", "2")
+    fit_to_numbers(settings, rows, accumulated, loss_of)
+    fit_to_numbers(number_settings(tmp_path / "one", *words, "--batch-size", "8"), rows, whole, loss_of)
     expected = linear()
     order = [of_epoch.picture for of_epoch in EpochSampler(16, seed=0)]
     for step in range(2):
@@ -212,8 +211,8 @@ def test_gradients_of_accumulated_batches_are_their_average(tmp_path):
 
 def test_gradients_are_clipped_entry_by_entry(tmp_path):
     model = OneWeight()
-    options = number_options(tmp_path / "out", "--batch-size", "2", "--max-steps", "1", "--clip-value", "0.25")
-    fit_to_numbers(options, ONES, model, slope_one)
+    settings = number_settings(tmp_path / "out", "--batch-size", "2", "--max-steps", "1", "--clip-value", "0.25")
+    fit_to_numbers(settings, ONES, model, slope_one)
     assert model.weight.item() == pytest.approx(-0.025)
 
 
@@ -222,31 +221,31 @@ def test_what_the_method_remembers_is_there_again_after_a_resume(tmp_path):
     seen: list[dict[str, object]] = []
 
     def remember_in(memory, cut_at=None):
-        def each(moment):
-            if moment.step == cut_at:
+        def each(position):
+            if position.step == cut_at:
                 raise CutOffError
             seen.append(dict(memory))
-            memory["steps"] = [*memory.get("steps", []), moment.step]
+            memory["steps"] = [*memory.get("steps", []), position.step]
 
         return each
 
     memory: dict[str, object] = {}
-    options = number_options(tmp_path / "out", *words)
+    settings = number_settings(tmp_path / "out", *words)
     with pytest.raises(CutOffError):
-        fit_to_numbers(options, ONES, OneWeight(), slope_one, memory=memory, each=remember_in(memory, 2))
+        fit_to_numbers(settings, ONES, OneWeight(), slope_one, memory=memory, each=remember_in(memory, 2))
     memory = {}
-    options = number_options(tmp_path / "out", *words, "--resume")
-    fit_to_numbers(options, ONES, OneWeight(), slope_one, memory=memory, each=remember_in(memory))
+    settings = number_settings(tmp_path / "out", *words, "--resume")
+    fit_to_numbers(settings, ONES, OneWeight(), slope_one, memory=memory, each=remember_in(memory))
     assert seen == [{}, {"steps": [0]}, {"steps": [0, 1]}, {"steps": [0, 1, 2]}]
 
 
-def test_an_epoch_shows_every_full_step_and_the_moments_count_them(tmp_path):
-    moments = []
-    options = number_options(
+def test_an_epoch_shows_every_full_step_and_the_positions_count_them(tmp_path):
+    positions = []
+    settings = number_settings(
         tmp_path / "out", "--batch-size", "2", "--gradient-accumulation", "2", "--epochs", "2", "--max-steps", "3"
     )
-    fit_to_numbers(options, ONES, OneWeight(), slope_one, each=moments.append)
-    assert [(moment.step, moment.epoch, moment.share) for moment in moments] == [
+    fit_to_numbers(settings, ONES, OneWeight(), slope_one, each=positions.append)
+    assert [(position.step, position.epoch, position.share) for position in positions] == [
         (0, 0, 0.5),
         (0, 0, 0.5),
         (1, 0, 0.5),
@@ -257,9 +256,9 @@ def test_an_epoch_shows_every_full_step_and_the_moments_count_them(tmp_path):
 
 
 def test_images_that_do_not_fill_a_step_are_refused(tmp_path):
-    options = number_options(tmp_path / "out", "--batch-size", "4", "--gradient-accumulation", "3")
+    settings = number_settings(tmp_path / "out", "--batch-size", "4", "--gradient-accumulation", "3")
     with pytest.raises(DataError, match="^8 training images do not fill one step of 12; use a smaller --batch-size$"):
-        fit_to_numbers(options, ONES, OneWeight(), slope_one)
+        fit_to_numbers(settings, ONES, OneWeight(), slope_one)
 
 
 def test_a_validation_sees_a_copy_of_the_average_and_changes_nothing(tmp_path):
@@ -273,9 +272,9 @@ def test_a_validation_sees_a_copy_of_the_average_and_changes_nothing(tmp_path):
         torch.manual_seed(1)
         return {"top1": 50.0}
 
-    fit_to_numbers(number_options(tmp_path / "plain", *words), ONES, plain, slope_one)
-    options = number_options(tmp_path / "often", *words, "--validate-epochs", "1")
-    fit_to_numbers(options, ONES, validated, slope_one, validate=validate)
+    fit_to_numbers(number_settings(tmp_path / "plain", *words), ONES, plain, slope_one)
+    settings = number_settings(tmp_path / "often", *words, "--validate-epochs", "1")
+    fit_to_numbers(settings, ONES, validated, slope_one, validate=validate)
     assert torch.equal(plain.weight, validated.weight)
     weights = weights_after_each_step(12, 0.1)
     average, averages = 0.0, []
@@ -296,9 +295,9 @@ def test_a_validation_that_was_cut_off_is_done_by_the_resumed_run(tmp_path):
         raise CutOffError
 
     with pytest.raises(CutOffError):
-        fit_to_numbers(number_options(tmp_path / "out", *words), ONES, OneWeight(), slope_one, validate=cut)
-    options = number_options(tmp_path / "out", *words, "--resume")
-    fit_to_numbers(options, ONES, OneWeight(), slope_one, validate=lambda copied: {"top1": 50.0})
+        fit_to_numbers(number_settings(tmp_path / "out", *words), ONES, OneWeight(), slope_one, validate=cut)
+    settings = number_settings(tmp_path / "out", *words, "--resume")
+    fit_to_numbers(settings, ONES, OneWeight(), slope_one, validate=lambda copied: {"top1": 50.0})
     records = map(json.loads, (tmp_path / "out/metrics.jsonl").read_text().splitlines())
     assert [record["step"] for record in records if "validation" in record] == [4, 8]
 
@@ -307,5 +306,5 @@ def test_a_validation_leaves_the_precision_of_training_as_it_was(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     model, images = nn.Linear(3, 4).eval(), torch.zeros(2, 3)
     model.num_classes = 4
-    evaluate(Accelerator(cpu=True), model, DataLoader(Numbers(images), 2, sampler=EpochSampler(2, seed=0)))
+    evaluate(Accelerator(cpu=True), model, number_loader(images, 2))
     assert torch.backends.cudnn.allow_tf32

@@ -8,7 +8,7 @@ import signal
 import pytest
 import torch
 from accelerate import Accelerator
-from number_runs import OneWeight, fit_to_numbers, number_options, slope_one
+from number_runs import OneWeight, fit_to_numbers, number_settings, slope_one
 from safetensors.torch import load_file
 from script_runs import TORCHRUN, TRAINING, journal_steps, saved_step, script, sha256_of, started
 from tiny_run import NETWORK, RUN
@@ -17,13 +17,13 @@ from limpq_hub.errors import LimpqError
 from limpq_hub.quant.compiled import CompiledFakeQuantize
 from limpq_hub.train import entry_export as _export
 from limpq_hub.train import finetune, indicators, pretrain
+from limpq_hub.train.launching import run
 from limpq_hub.train.loop import fit as _loop
 from limpq_hub.train.loop import state as _state
 from limpq_hub.train.loop.interrupt import RunInterruptedError, sigterm_deferred, stop_at_once
 from limpq_hub.train.loop.processes import reduce_gradients_
 from limpq_hub.train.measure import evaluate as _evaluate
 from limpq_hub.train.method import networks as _networks
-from limpq_hub.train.options import run
 from limpq_hub.zoo.folder import open_local_folder
 
 WHAT_NEXT = "SIGTERM: stopped; run the same command with --resume to go on"
@@ -161,20 +161,20 @@ def test_sigterm_while_the_last_step_is_saved_stops(tmp_path, monkeypatch):
         terminate_myself()
 
     monkeypatch.setattr(_state, "write_bytes", write_and_terminate)
-    options = number_options(tmp_path / "out", "--batch-size", "2")
+    settings = number_settings(tmp_path / "out", "--batch-size", "2")
     with pytest.raises(RunInterruptedError):
-        fit_to_numbers(options, torch.ones(8, 1), OneWeight(), slope_one)
+        fit_to_numbers(settings, torch.ones(8, 1), OneWeight(), slope_one)
 
 
 def test_sigterm_within_a_step_ends_after_it_whatever_the_save_interval(tmp_path):
-    options = number_options(tmp_path / "out", "--batch-size", "2", "--save-interval", "1000")
+    settings = number_settings(tmp_path / "out", "--batch-size", "2", "--save-interval", "1000")
     with pytest.raises(RunInterruptedError, match=f"^{WHAT_NEXT}$"):
         fit_to_numbers(
-            options,
+            settings,
             torch.ones(8, 1),
             OneWeight(),
             slope_one,
-            each=lambda moment: terminate_myself() if moment.step == 1 else None,
+            each=lambda position: terminate_myself() if position.step == 1 else None,
         )
     assert saved_step(tmp_path / "out") == 2
     assert journal_steps(tmp_path / "out") == [1, 2]
@@ -188,9 +188,9 @@ def test_a_second_sigterm_while_the_state_is_written_does_not_tear_it(tmp_path, 
         write_bytes(*arguments)
 
     monkeypatch.setattr(_state, "write_bytes", terminate_and_write)
-    options = number_options(tmp_path / "out", "--batch-size", "2", "--save-interval", "2")
+    settings = number_settings(tmp_path / "out", "--batch-size", "2", "--save-interval", "2")
     with pytest.raises(RunInterruptedError):
-        fit_to_numbers(options, torch.ones(8, 1), OneWeight(), slope_one)
+        fit_to_numbers(settings, torch.ones(8, 1), OneWeight(), slope_one)
     assert saved_step(tmp_path / "out") == 3
     open_local_folder(tmp_path / "out/states/step-00000003", "state").read("state.safetensors")
 

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
-from number_runs import OneWeight, fit_to_numbers, number_options, slope_one
+from number_runs import OneWeight, fit_to_numbers, number_settings, slope_one
 from script_runs import journal_steps
 
 from limpq_hub.errors import TrainingError
@@ -93,7 +93,7 @@ def test_a_state_of_a_run_whose_loss_is_not_finite_is_not_saved(tmp_path):
         return slope_one(model, images) / (model.weight.detach() < -0.15).logical_not()
 
     with pytest.raises(TrainingError, match="the loss of step 3 is not finite"):
-        fit_to_numbers(number_options(tmp_path / "out", *words), rows, OneWeight(), loss_of)
+        fit_to_numbers(number_settings(tmp_path / "out", *words), rows, OneWeight(), loss_of)
     assert [path.name for path in (tmp_path / "out/states").iterdir()] == ["step-00000002"]
 
 
@@ -122,8 +122,8 @@ def test_tensorboard_files_are_written_where_it_is_installed(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    options = number_options(tmp_path / "out", "--batch-size", "2")
-    fit_to_numbers(options, torch.ones(8, 1), OneWeight(), slope_one)
+    settings = number_settings(tmp_path / "out", "--batch-size", "2")
+    fit_to_numbers(settings, torch.ones(8, 1), OneWeight(), slope_one)
     events = EventAccumulator(str(tmp_path / "out/tensorboard")).Reload()
     written = [json.loads(text) for text in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
     for tag, key in (("loss", "loss"), ("lr", "lr"), ("loss/pass 0", "loss")):
@@ -135,8 +135,8 @@ def test_without_tensorboard_the_journal_is_the_same_and_no_folder_is_made(tmp_p
     for name, installed in (("with", True), ("without", False)):
         if not installed:
             monkeypatch.setattr(_run, "is_tensorboard_available", lambda: False)
-        options = number_options(tmp_path / name, "--batch-size", "2")
-        fit_to_numbers(options, torch.ones(8, 1), OneWeight(), slope_one)
+        settings = number_settings(tmp_path / name, "--batch-size", "2")
+        fit_to_numbers(settings, torch.ones(8, 1), OneWeight(), slope_one)
     assert not (tmp_path / "without/tensorboard").exists()
     texts = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("with", "without")]
     assert texts[0] == texts[1]

@@ -6,18 +6,20 @@ import json
 import os
 import platform
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
-from number_runs import OneWeight, fit_to_numbers, number_options, slope_one
+from number_runs import OneWeight, fit_to_numbers, number_settings, slope_one
 from safetensors.torch import load_file
 from script_runs import saved_step, script, started
 from tiny_run import NETWORK, RUN
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.train import pretrain
+from limpq_hub.train.loop.folder import record_options
 from limpq_hub.train.loop.interrupt import RunInterruptedError
-from limpq_hub.train.loop.run import record_options, training_run
+from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.zoo.folder import open_local_folder
 
@@ -63,15 +65,17 @@ OTHER_VALUES = {
 @pytest.fixture
 def folder(tmp_path):
     """The folder of a run that recorded its options and was cut off."""
-    options = number_options(tmp_path / "out")
-    with training_run(options) as accelerator:
-        record_options(accelerator, options)
+    settings = number_settings(tmp_path / "out")
+    with training_run(settings) as accelerator:
+        record_options(accelerator, settings.run, settings.invocation)
     return tmp_path / "out"
 
 
 def test_every_option_is_either_free_to_change_or_refused(folder):
-    options = vars(number_options(folder))
-    assert options.keys() == OTHER_VALUES.keys() | MAY_CHANGE.keys() | {"output", "resume"}
+    assert number_settings(folder).invocation.options.keys() == OTHER_VALUES.keys() | MAY_CHANGE.keys() | {
+        "output",
+        "resume",
+    }
 
 
 @pytest.mark.parametrize(("name", "value"), [*OTHER_VALUES.items(), ("processes", 2)])
@@ -80,54 +84,55 @@ def test_a_changed_setting_at_resume_is_refused_by_name(folder, name, value):
     assert first[name] != value
     (folder / "options.json").write_text(json.dumps(first | {name: value}))
     message = f"^--resume with another {name}; give the options of the first run$"
-    with pytest.raises(TrainingError, match=message), training_run(number_options(folder, "--resume")):
+    with pytest.raises(TrainingError, match=message), training_run(number_settings(folder, "--resume")):
         pass
 
 
 def test_all_changed_settings_are_named(folder):
-    options = number_options(folder, "--resume", "--seed", "1", "--lr", "0.3", "--float64", "--crop-scale", "0.5", "1")
+    settings = number_settings(
+        folder, "--resume", "--seed", "1", "--lr", "0.3", "--float64", "--crop-scale", "0.5", "1"
+    )
     message = "^--resume with another crop_scale, float64, lr, seed; give the options of the first run$"
-    with pytest.raises(TrainingError, match=message), training_run(options):
+    with pytest.raises(TrainingError, match=message), training_run(settings):
         pass
 
 
 @pytest.mark.parametrize("words", MAY_CHANGE.values(), ids=MAY_CHANGE.keys())
 def test_a_setting_that_changes_no_result_may_change(folder, words):
+    settings = number_settings(folder, "--resume", *(words if "--recipe" not in words else []))
     if "--recipe" in words:
-        options = number_options(folder, "--resume")
-        options.recipe = words[1]
-    else:
-        options = number_options(folder, "--resume", *words)
-    with training_run(options):
+        options = {**settings.invocation.options, "recipe": words[1]}
+        settings = replace(settings, invocation=replace(settings.invocation, options=options))
+    with training_run(settings):
         pass
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(folder):
     message = f"^{folder} holds a run already; add --resume, or choose another --output$"
-    with pytest.raises(TrainingError, match=message), training_run(number_options(folder)):
+    with pytest.raises(TrainingError, match=message), training_run(number_settings(folder)):
         pass
 
 
 def test_resume_where_no_run_is_starts_one(tmp_path):
     model = OneWeight()
-    options = number_options(tmp_path / "out", "--batch-size", "2", "--resume")
-    fit_to_numbers(options, torch.ones(8, 1), model, slope_one)
+    settings = number_settings(tmp_path / "out", "--batch-size", "2", "--resume")
+    fit_to_numbers(settings, torch.ones(8, 1), model, slope_one)
     assert model.weight.item() < 0
 
 
 def test_a_refused_run_leaves_the_folder_free(folder):
-    with pytest.raises(TrainingError), training_run(number_options(folder)):
+    with pytest.raises(TrainingError), training_run(number_settings(folder)):
         pass
-    with training_run(number_options(folder, "--resume")):
+    with training_run(number_settings(folder, "--resume")):
         pass
 
 
 def test_the_default_type_is_that_of_the_run_and_afterwards_as_before(tmp_path):
     for words, dtype in ((["--float64"], torch.float64), ([], torch.float32)):
-        with training_run(number_options(tmp_path / "out", *words)):
+        with training_run(number_settings(tmp_path / "out", *words)):
             assert torch.get_default_dtype() is dtype
         assert torch.get_default_dtype() is torch.float32
-    with pytest.raises(RunInterruptedError), training_run(number_options(tmp_path / "out", "--float64")):
+    with pytest.raises(RunInterruptedError), training_run(number_settings(tmp_path / "out", "--float64")):
         raise RunInterruptedError("in between")
     assert torch.get_default_dtype() is torch.float32
 
@@ -136,7 +141,7 @@ def test_the_default_type_is_that_of_the_run_and_afterwards_as_before(tmp_path):
 def test_a_second_run_is_refused_while_the_first_is_at_work_and_not_after_it_was_killed(data, tmp_path, workers):
     options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "400", "--save-interval", "1"]
     output = tmp_path / "out"
-    second = pretrain.parse_options([*options, "--output", str(output), "--resume"])
+    second = pretrain.parse_options([*options, "--output", str(output), "--resume"]).training
     with started([script("pretrain")], output, *options, "--workers", workers) as first:
         assert first.reaches(1), first.said()
         who = f"process {first.process.pid} on {platform.node()}"
@@ -154,7 +159,7 @@ def test_a_second_script_on_the_same_folder_ends_with_one_line(data, tmp_path):
     options = [*NETWORK, *RUN, "--data", str(data)]
     output = tmp_path / "out"
     with (
-        training_run(pretrain.parse_options([*options, "--output", str(output)])),
+        training_run(pretrain.parse_options([*options, "--output", str(output)]).training),
         started([script("pretrain")], output, *options) as second,
     ):
         assert second.ends() == 3

@@ -1,28 +1,30 @@
 """What each optimizer holds and decays, and the learning rate step by step."""
 
-import argparse
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from limpq_hub.quant.convert import to_supernet
-from limpq_hub.train.loop.schedule import optimizers_of, schedule_of
+from limpq_hub.train.loop.schedule import learning_rate_of, optimizers_of
+from limpq_hub.train.settings import ScheduleSettings
 
-OPTIONS = {
-    "optimizer": "momentum",
-    "lr": 0.1,
-    "momentum": 0.0,
-    "weight_decay": 0.5,
-    "step_optimizer": None,
-    "step_lr": None,
-    "warmup_epochs": 0.0,
-}
-
-
-def options(**changes) -> argparse.Namespace:
-    return argparse.Namespace(**(OPTIONS | changes))
+SCHEDULE = ScheduleSettings(
+    epochs=1,
+    max_steps=None,
+    gradient_accumulation=1,
+    optimizer="momentum",
+    lr=0.1,
+    warmup_epochs=0.0,
+    momentum=0.0,
+    weight_decay=0.5,
+    clip_value=1.0,
+    ema=None,
+    step_optimizer=None,
+    step_lr=None,
+)
 
 
 @pytest.fixture
@@ -44,25 +46,25 @@ def moved_by_zero_gradients(model: nn.Module, optimizers: list[torch.optim.Optim
 
 @pytest.mark.parametrize("apart", [None, "adamw", "momentum"])
 def test_only_weights_of_layers_decay(supernet, apart):
-    optimizers = optimizers_of(supernet, options(step_optimizer=apart))
+    optimizers = optimizers_of(supernet, replace(SCHEDULE, step_optimizer=apart))
     assert moved_by_zero_gradients(supernet, optimizers) == {"0.weight", "1.weight", "4.weight"}
 
 
 @pytest.mark.parametrize("apart", [None, "adamw"])
 def test_every_parameter_is_in_one_optimizer_once(supernet, apart):
-    optimizers = optimizers_of(supernet, options(step_optimizer=apart))
+    optimizers = optimizers_of(supernet, replace(SCHEDULE, step_optimizer=apart))
     held = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(parameter) for parameter in supernet.parameters())
 
 
 def test_without_being_asked_there_is_one_optimizer(supernet):
-    (optimizer,) = optimizers_of(supernet, options())
+    (optimizer,) = optimizers_of(supernet, SCHEDULE)
     assert type(optimizer) is torch.optim.SGD
 
 
 @pytest.mark.parametrize(("step_lr", "expected"), [(None, 0.1), (0.003, 0.003)])
 def test_step_sizes_have_an_optimizer_and_a_rate_of_their_own_when_asked(supernet, step_lr, expected):
-    first, second = optimizers_of(supernet, options(step_optimizer="adamw", step_lr=step_lr))
+    first, second = optimizers_of(supernet, replace(SCHEDULE, step_optimizer="adamw", step_lr=step_lr))
     assert type(first) is torch.optim.SGD
     assert type(second) is torch.optim.AdamW
     held = {id(parameter) for group in second.param_groups for parameter in group["params"]}
@@ -74,13 +76,13 @@ def test_step_sizes_have_an_optimizer_and_a_rate_of_their_own_when_asked(superne
 
 
 def test_momentum_is_plain_and_not_nesterovs(supernet):
-    (optimizer,) = optimizers_of(supernet, options(momentum=0.9))
+    (optimizer,) = optimizers_of(supernet, replace(SCHEDULE, momentum=0.9))
     assert {(group["momentum"], group["nesterov"]) for group in optimizer.param_groups} == {(0.9, False)}
 
 
 def rates(lr: float, steps: int, steps_per_epoch: int, warmup_epochs: float) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
-    schedule = schedule_of(optimizer, steps, steps_per_epoch, options(lr=lr, warmup_epochs=warmup_epochs))
+    schedule = learning_rate_of(optimizer, steps, steps_per_epoch, warmup_epochs)
     found = []
     for step in range(steps):
         schedule.step_update(step)
@@ -112,9 +114,9 @@ def test_a_run_shorter_than_its_warm_up_only_rises():
 
 
 def test_both_optimizers_follow_their_own_peak(supernet):
-    optimizers = optimizers_of(supernet, options(step_optimizer="adamw", step_lr=0.02))
+    optimizers = optimizers_of(supernet, replace(SCHEDULE, step_optimizer="adamw", step_lr=0.02))
     for optimizer, peak in zip(optimizers, (0.1, 0.02), strict=True):
-        schedule_of(optimizer, 10, 10, options()).step_update(5)
+        learning_rate_of(optimizer, 10, 10, 0.0).step_update(5)
         expected = 1e-5 + (peak - 1e-5) / 2
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
             [expected] * len(optimizer.param_groups)

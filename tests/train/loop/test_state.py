@@ -18,7 +18,7 @@ from torch import nn
 from limpq_hub.errors import TrainingError
 from limpq_hub.train.loop import state as _state
 from limpq_hub.train.loop.state import TrainingState
-from limpq_hub.train.options import OPTIMIZERS
+from limpq_hub.train.training_options import OPTIMIZERS
 from limpq_hub.zoo.folder import open_local_folder, seal_folder
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from limpq_hub.errors import DataError
+from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.data.unreadable import UNREADABLE, Unreadable
 from limpq_hub.train.measure.evaluate import evaluate, log_probabilities
 
@@ -51,8 +52,12 @@ def rank(label: int, place: int, classes: int = 8) -> list[float]:
     return logits
 
 
+def loader_of(rows: Rows, batch_size: int) -> PictureLoader:
+    return PictureLoader(DataLoader(rows, batch_size), rows.unreadable)
+
+
 def measured(rows: Rows, batch_size: int = 3, num_classes: int = 8) -> dict[str, float | int]:
-    return evaluate(Accelerator(cpu=True), FirstRow(num_classes), DataLoader(rows, batch_size))
+    return evaluate(Accelerator(cpu=True), FirstRow(num_classes), loader_of(rows, batch_size))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
@@ -93,7 +98,7 @@ def test_fewer_than_five_classes_are_all_in_the_top_five():
 
 def test_the_network_is_evaluated_without_gradients_in_eval_mode():
     network = FirstRow(8).train()
-    evaluate(Accelerator(cpu=True), network, DataLoader(Rows([rank(0, 0)], [0]), 1))
+    evaluate(Accelerator(cpu=True), network, loader_of(Rows([rank(0, 0)], [0]), 1))
     assert network.modes == {(False, False)}
     assert not network.training
 
@@ -115,7 +120,7 @@ def test_tensor_float_32_is_off_while_evaluating(tensor_float_32):
     network.register_forward_hook(
         lambda *_: seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
     )
-    evaluate(Accelerator(cpu=True), network, DataLoader(Rows([rank(0, 0)], [0]), 1))
+    evaluate(Accelerator(cpu=True), network, loader_of(Rows([rank(0, 0)], [0]), 1))
     assert seen == [(False, False)]
 
 
@@ -127,7 +132,7 @@ def compared(logits: list[list[float]], reference: list[list[float]], labels: li
     """Return the figures of one network beside another, on the same images."""
     accelerator, loaders = (
         Accelerator(cpu=True),
-        [DataLoader(Rows(rows, labels), batch_size) for rows in (reference, logits)],
+        [loader_of(Rows(rows, labels), batch_size) for rows in (reference, logits)],
     )
     known = log_probabilities(accelerator, FirstRow(8), loaders[0])
     return evaluate(accelerator, FirstRow(8), loaders[1], known)
@@ -171,7 +176,7 @@ def test_without_a_reference_there_is_no_kl():
 
 def test_log_probabilities_are_of_each_batch_in_order_without_gradients_in_eval_mode():
     logits, network = drawn(7, seed=6), FirstRow(8).train()
-    found = log_probabilities(Accelerator(cpu=True), network, DataLoader(Rows(logits, [0] * 7), 3))
+    found = log_probabilities(Accelerator(cpu=True), network, loader_of(Rows(logits, [0] * 7), 3))
     assert [batch.shape for batch in found] == [(3, 8), (3, 8), (1, 8)]
     np.testing.assert_allclose(torch.cat(found), log_softmax(logits, 1), rtol=1e-5, atol=1e-5)
     assert network.modes == {(False, False)}
@@ -182,6 +187,6 @@ def test_tensor_float_32_is_off_for_log_probabilities_too(tensor_float_32):
     network.register_forward_hook(
         lambda *_: seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
     )
-    log_probabilities(Accelerator(cpu=True), network, DataLoader(Rows([rank(0, 0)], [0]), 1))
+    log_probabilities(Accelerator(cpu=True), network, loader_of(Rows([rank(0, 0)], [0]), 1))
     assert seen == [(False, False)]
     assert torch.backends.cudnn.allow_tf32

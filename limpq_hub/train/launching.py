@@ -1,0 +1,60 @@
+"""How the user of this process starts a command: as a script of a checkout, or as a module of the package."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from limpq_hub.errors import LimpqError
+from limpq_hub.train.loop.interrupt import stop_at_once
+
+_SCRIPTS = Path("training")
+# They run as one process: there is nothing for Accelerate to launch.
+_WITHOUT_ACCELERATE = ("compare", "publish")
+
+
+def command_of(name: str, *arguments: str) -> str:
+    """Return what starts a command of the engine, as this user can type it into a shell.
+
+    It names the script where this process was started as a script of the checkout that the user stands in, and the
+    module everywhere else.
+
+    Args:
+        name: "indicators", "finetune", ...: a module of `limpq_hub.train`.
+    """
+    script, started = _SCRIPTS / f"{name}.py", Path(sys.argv[0])
+    from_checkout = started.suffix == ".py" and started.resolve().parent == _SCRIPTS.resolve() and script.is_file()
+    launcher = ["python"] if name in _WITHOUT_ACCELERATE else ["accelerate", "launch"]
+    target = [script.as_posix()] if from_checkout else ["-m", f"limpq_hub.train.{name}"]
+    return shlex.join([*launcher, *target, *arguments])
+
+
+def command_line(name: str, argv: Sequence[str] | None) -> str:
+    """Return the command that gives this result again, whether or not it was resumed.
+
+    Args:
+        argv: what was typed after the command; the process's own if None.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    return command_of(name, *(argument for argument in arguments if argument != "--resume"))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command: an error that was raised on purpose is one line on stderr, and its exit code; so is SIGTERM."""
+    signal.signal(signal.SIGTERM, stop_at_once)
+    try:
+        main()
+    except (LimpqError, OSError) as error:
+        print(f"{_program()}: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 3))
+
+
+def _program() -> str:
+    """Return what an error line begins with: the name of the script, or of the module."""
+    started = Path(sys.argv[0])
+    if started.resolve().parent == Path(__file__).parent:
+        return f"limpq_hub.train.{started.stem}"
+    return started.name

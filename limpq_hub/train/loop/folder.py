@@ -1,0 +1,65 @@
+"""The output folder of a run: nobody else's while it runs, and with the same settings at every resume."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
+
+from limpq_hub.errors import TrainingError
+from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.train.settings import Invocation, PushSettings, RunSettings
+
+_OPTIONS = "options.json"
+# What does not change the training: how it runs, and what is done with its result.
+_MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
+_MAY_CHANGE |= {"alpha", "anchor_gap", "calibrate_images", *(field.name for field in fields(PushSettings))}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if it is not there, against other processes.
+
+    Raises:
+        TrainingError: another process holds it.
+    """
+    # The system gives the lock back when its process ends, however it ends.
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / ".lock-holder"
+    try:
+        with FileLock(folder / ".lock").acquire(timeout=0):
+            holder.write_text(f"process {os.getpid()} on {platform.node()}")
+            yield
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "another process"
+        raise TrainingError(f"{folder} is in use by {who}; wait for it, or choose another --output") from None
+
+
+def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocation) -> None:
+    """Raise `TrainingError` if the folder holds another run than this one, or one that is not to be resumed."""
+    path = run.output / _OPTIONS
+    if not path.exists():
+        return
+    if not run.resume:
+        raise TrainingError(f"{run.output} holds a run already; add --resume, or choose another --output")
+    options, first_options = _options_record(accelerator, invocation), read_json(path)
+    changed = [key for key, value in first_options.items() if key not in _MAY_CHANGE and options.get(key) != value]
+    if changed:
+        names = ", ".join(sorted(changed))
+        raise TrainingError(f"--resume with another {names}; give the options of the first run")
+
+
+def record_options(accelerator: Accelerator, run: RunSettings, invocation: Invocation) -> None:
+    """Write what the run was asked for, so that it is the same at every resume; the main process does."""
+    if accelerator.is_main_process:
+        write_json(run.output / _OPTIONS, _options_record(accelerator, invocation))
+
+
+def _options_record(accelerator: Accelerator, invocation: Invocation) -> dict[str, object]:
+    return {**invocation.options, "processes": accelerator.num_processes}

@@ -1,0 +1,52 @@
+"""Top-1 of the jointly trained weights at one budget after another, as shipped and recalibrated."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.train.data.picture_loader import PictureLoader
+from limpq_hub.train.measure.evaluate import evaluate
+from limpq_hub.zoo.loading import NotFineTunedWarning, load
+
+
+def budgets(summary: Mapping[str, Any], points: int) -> list[int]:
+    """Return budgets from the least to the most BitOps of an entry, evenly apart on a logarithmic scale."""
+    least, most = summary["minimum_bitops"], summary["maximum_bitops"]
+    if points == 1:
+        return [most]
+    between = [round(least * (most / least) ** (place / (points - 1))) for place in range(points)]
+    return [least, *between[1:-1], most]
+
+
+def joint_records(
+    accelerator: Accelerator,
+    model: str,
+    bitops: Sequence[str | int],
+    images: Sequence[Tensor],
+    validation: PictureLoader,
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield two records per budget: with the BatchNorm statistics that the entry ships, and recalibrated ones.
+
+    Args:
+        model: entry as `limpq_hub.load` takes it.
+        images: unlabelled training images for the second one, [batch, 3, height, width] each.
+    """
+    for budget in bitops:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotFineTunedWarning)
+            network = load(model, bitops=budget, weights="joint", device=accelerator.device)
+        plan = network.limpq.plan
+        policy = {"policy_sha256": plan.policy.digest(), "bitops": plan.bitops}
+        shipped = evaluate(accelerator, network, validation)
+        calibration_images = recalibrate_batch_norm_(network, images)
+        recalibrated = evaluate(accelerator, network, validation)
+        yield (
+            policy | {"calibration_images": 0} | shipped,
+            policy | {"calibration_images": calibration_images} | recalibrated,
+        )

@@ -1,0 +1,44 @@
+"""The fine-tuning that every policy of a comparison gets: the same command, but for the policy and the folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from limpq_hub.errors import TrainingError
+from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.policy import Policy
+from limpq_hub.train.settings import ComparisonSettings
+from limpq_hub.train.settings_conversion import arguments_of
+
+
+def finetune_policy(settings: ComparisonSettings, policy: Policy) -> Path:
+    """Fine-tune a policy in a process of its own, going on where it was cut off; return the checkpoint folder.
+
+    Raises:
+        TrainingError: that process failed.
+    """
+    folder = settings.output / f"{policy.digest()[:12]}-{settings.steps}"
+    policy_file = settings.output / f"{folder.name}.json"
+    write_json(policy_file, policy.to_json())
+    command = [sys.executable, *finetuning_arguments(settings, policy_file, folder)]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        raise TrainingError(f"fine-tuning in {folder} ended with exit code {code}; run the same command again")
+    return folder
+
+
+def finetuning_arguments(settings: ComparisonSettings, policy_file: Path, folder: Path) -> list[str]:
+    """Return what Python is given to fine-tune the policy of a file: data, device and network of the comparison."""
+    # A recipe may name splits: those of the comparison win, even where they are the usual ones.
+    splits = ["--train-split", settings.data.train_split, "--val-split", settings.data.val_split]
+    own = ["--policy", str(policy_file), "--max-steps", str(settings.steps), "--output", str(folder)]
+    return [
+        *("-m", "limpq_hub.train.finetune", "--no-compile", "--resume"),
+        *arguments_of(settings, "model", "weights", "recipe"),
+        *arguments_of(settings.data),
+        *splits,
+        *arguments_of(settings.device),
+        *own,
+    ]

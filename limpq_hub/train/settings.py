@@ -1,0 +1,286 @@
+"""What a run is asked for, in typed parts: each function takes the parts that it needs.
+
+A field has the name of its option, with underscores; `settings_of` fills the parts from the parsed command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How a command was called, for the record.
+
+    Attributes:
+        command: what gives the same result again, as a shell takes it.
+        options: every option by name, as JSON holds it.
+    """
+
+    command: str
+    options: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which pictures are read, and how.
+
+    Attributes:
+        data: folder with a folder per split, or the name of a data set: torch/..., hfds/..., wds/...
+        batch_size: pictures per process and batch.
+        workers: processes that decode pictures; 0 decodes in the main one.
+        seed: of the order, the augmentation and the draws.
+        data_root: folder of a torch/ or wds/ data set, cache folder of a hfds/ one.
+        train_split, val_split: folder or split of the training and of the validation pictures.
+        cache_images: whether the training pictures are decoded once, into memory.
+    """
+
+    data: str
+    batch_size: int
+    workers: int
+    seed: int
+    data_root: str | None = None
+    train_split: str = "train"
+    val_split: str = "val"
+    cache_images: bool = False
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """Which training pictures are used, and how they are varied.
+
+    Attributes:
+        crop_scale: least and largest area of the random crop, 0..1.
+        color_jitter: strength, 0 for none.
+        auto_augment: timm's policy string.
+        data_fraction: share of the training pictures that is used, 0..1.
+    """
+
+    crop_scale: Sequence[float]
+    color_jitter: float
+    auto_augment: str | None
+    data_fraction: float
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """How a network is computed.
+
+    Attributes:
+        threads: CPU threads; None for all cores, divided among the processes.
+        mixed_precision: "no" or "bf16".
+        float64: whether everything is computed in float64.
+        channels_last: memory format of images and weights.
+    """
+
+    threads: int | None = None
+    mixed_precision: str = "no"
+    float64: bool = False
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Which float network a training starts from.
+
+    Attributes:
+        model: timm architecture, perhaps with a tag.
+        input_size: height and width in pixels.
+        weights: safetensors file, "pretrained" for timm's own, or None for random ones.
+    """
+
+    model: str
+    input_size: int
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class EntrySettings:
+    """Which entry of the zoo is fine-tuned, and at which policy.
+
+    Attributes:
+        model: entry as `limpq_hub.load` takes it.
+        constraints: budgets or the policy that were given, as `limpq_hub.load` takes them.
+        weights: safetensors file of the float network; None for those of the entry.
+    """
+
+    model: str
+    constraints: Mapping[str, Any]
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What the loss is made of.
+
+    Attributes:
+        smoothing: of the labels, 0..1.
+        distill: share of the KL divergence from a float teacher, 0..1.
+        teacher: safetensors file of that teacher; None for the float network that the training starts from.
+    """
+
+    smoothing: float
+    distill: float = 0.0
+    teacher: str | None = None
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """How long and how fast a network is trained.
+
+    Attributes:
+        epochs: passes over the training pictures.
+        max_steps: optimizer steps after which the training ends, if that comes first.
+        gradient_accumulation: batches per process and optimizer step.
+        optimizer: timm's name.
+        lr: peak learning rate of the cosine.
+        warmup_epochs: epochs of linear warm-up before it.
+        momentum: of SGD.
+        weight_decay: not on step sizes, BatchNorm and biases.
+        clip_value: largest gradient entry.
+        ema: decay of a moving average of the weights, which is then what is kept; None for none.
+        step_optimizer, step_lr: an optimizer and a peak learning rate of their own for the step sizes.
+    """
+
+    epochs: int
+    max_steps: int | None
+    gradient_accumulation: int
+    optimizer: str
+    lr: float
+    warmup_epochs: float
+    momentum: float
+    weight_decay: float
+    clip_value: float
+    ema: float | None
+    step_optimizer: str | None
+    step_lr: float | None
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where a run leaves its results, and when.
+
+    Attributes:
+        output: folder of the run.
+        resume: whether the run in that folder is continued.
+        save_interval: optimizer steps between two saved states.
+        validate_epochs: epochs between two validations; None for one at the end only.
+    """
+
+    output: Path
+    resume: bool
+    save_interval: int
+    validate_epochs: int | None
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """What the training loop needs, whatever it trains.
+
+    Attributes:
+        seed: of what is drawn within a step, such as dropout.
+    """
+
+    seed: int
+    device: DeviceSettings
+    schedule: ScheduleSettings
+    run: RunSettings
+    invocation: Invocation
+
+
+@dataclass(frozen=True)
+class JointSettings:
+    """The passes of a joint step.
+
+    Attributes:
+        model: name that the policies carry.
+        candidates: bit-widths, each in 2..8.
+        uniform: "all" for a uniform pass at each candidate, "highest" for one at the most bits.
+        mixtures: passes at random bits.
+        in_place_distill: share of the loss that is KL to the pass at the most bits, 0..1.
+        output_distance: factor on the squared difference of each layer's output to that of the pass at the most bits.
+        spare_oscillating: share of layers, those whose weights flip most, that are kept from their fewest bits, 0..1.
+        share_stem: whether what comes before the first searched layer runs once per step.
+        seed: of the mixtures.
+    """
+
+    model: str
+    candidates: Sequence[int]
+    uniform: str
+    mixtures: int
+    in_place_distill: float
+    output_distance: float
+    spare_oscillating: float
+    share_stem: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is made of a trained supernet.
+
+    Attributes:
+        output: folder of the entry.
+        model: timm name that the indicators carry.
+        input_size: height and width in pixels.
+        candidates: bit-widths of the supernet.
+        alpha: default factor of the weight importance in a search; None to measure it.
+        anchor_gap: bits by which neighbouring policies differ whose BatchNorm statistics are kept.
+    """
+
+    output: Path
+    model: str
+    input_size: int
+    candidates: Sequence[int]
+    alpha: float | None
+    anchor_gap: int
+
+
+@dataclass(frozen=True)
+class PushSettings:
+    """Where a result is published.
+
+    Attributes:
+        push_to_hub: owner/name of a Hub repository; None to publish nothing.
+        private: whether the repository is created as a private one.
+        license: identifier of the licence of the weights.
+    """
+
+    push_to_hub: str | None
+    private: bool
+    license: str | None
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """Which policies of an entry are compared, and how.
+
+    Attributes:
+        model: entry as `limpq_hub.load` takes it.
+        output: folder for the results.
+        bitops: budgets at which policies are compared.
+        steps: fine-tuning steps of each policy; 0 leaves fine-tuning out.
+        random: random policies per budget.
+        correlated: random policies at the first budget, and over all budgets; 0 leaves the correlations out.
+        correlate_every: of so many validation images one is taken for the correlations.
+        calibrate_images: training images to recalibrate BatchNorm.
+        recipe: of the fine-tuning.
+        weights: safetensors file of the float network; None for that of the entry.
+    """
+
+    model: str
+    output: Path
+    bitops: Sequence[str]
+    steps: int
+    random: int
+    correlated: int
+    correlate_every: int
+    calibrate_images: int
+    data: DataSettings
+    device: DeviceSettings
+    invocation: Invocation
+    recipe: str | None = None
+    weights: str | None = None

@@ -1,0 +1,130 @@
+"""Options of the commands that train: schedule, augmentation, run folder, quantizers, joint steps, export."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from limpq_hub.quant.convert import DEFAULT_CANDIDATES
+from limpq_hub.train.option_types import at_least_zero, positive, share, whole_number
+
+# Those of timm that a saved state holds entirely; others keep figures where a state does not look.
+OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", "rmsproptf", "lion", "madgrad")
+
+
+def add_training_options(
+    parser: argparse.ArgumentParser, *, epochs: int, lr: float, weight_decay: float, validates: bool = True
+) -> None:
+    """Add the schedule, the augmentation and the output folder, with the defaults of this command.
+
+    Args:
+        validates: whether the command can validate between epochs.
+    """
+    schedule = parser.add_argument_group("schedule")
+    schedule.add_argument("--epochs", type=whole_number(), default=epochs, help="passes over the training images")
+    schedule.add_argument("--max-steps", type=whole_number(), help="stop after this many optimizer steps")
+    schedule.add_argument(
+        "--gradient-accumulation", type=whole_number(), default=1, help="batches per process and optimizer step"
+    )
+    schedule.add_argument(
+        "--optimizer", choices=OPTIMIZERS, default="momentum", help="timm's name; momentum is SGD without Nesterov"
+    )
+    schedule.add_argument("--lr", type=positive, default=lr, help="peak learning rate of the cosine")
+    schedule.add_argument("--warmup-epochs", type=float, default=0.0, help="epochs of linear warm-up")
+    schedule.add_argument("--momentum", type=float, default=0.9, help="SGD momentum")
+    schedule.add_argument("--weight-decay", type=float, default=weight_decay, help="not on steps, BatchNorm and biases")
+    schedule.add_argument("--smoothing", type=share, default=0.1, help="label smoothing, 0..1")
+    schedule.add_argument("--clip-value", type=positive, default=1.0, help="largest gradient entry")
+    schedule.add_argument("--ema", type=share, help="decay of a moving average of the weights, which is what is kept")
+    parser.set_defaults(step_optimizer=None, step_lr=None)
+    augment = parser.add_argument_group("augmentation")
+    augment.add_argument("--crop-scale", type=float, nargs=2, default=(0.35, 1.0), help="area of the random crop, 0..1")
+    augment.add_argument("--color-jitter", type=float, default=0.0, help="strength of the color jitter")
+    augment.add_argument("--auto-augment", help="timm's policy string, for example rand-m7-mstd0.5")
+    augment.add_argument("--data-fraction", type=share, default=1.0, help="share of the training images used, 0..1")
+    run = parser.add_argument_group("run")
+    run.add_argument("--output", type=Path, required=True, help="folder for the results")
+    run.add_argument("--resume", action="store_true", help="continue the run in --output")
+    parser.set_defaults(validate_epochs=None)
+    if validates:
+        run.add_argument(
+            "--validate-epochs",
+            type=whole_number(),
+            help="epochs between two validations; only at the end if not given",
+        )
+    run.add_argument(
+        "--save-interval", type=whole_number(), default=200, help="optimizer steps between two saved states"
+    )
+
+
+def add_quantizer_options(parser: argparse.ArgumentParser) -> None:
+    """Add how the quantizers run and how their step sizes are trained; after `add_training_options`."""
+    group = parser.add_argument_group("quantizer")
+    group.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compile the quantizer where a compiler works (20 s at the first start), else say so and go on without",
+    )
+    group.add_argument(
+        "--step-optimizer",
+        choices=OPTIMIZERS,
+        help="timm's name of an optimizer of their own for the step sizes; --optimizer if only --step-lr is given",
+    )
+    group.add_argument("--step-lr", type=positive, help="peak learning rate of the step sizes; --lr if not given")
+
+
+def add_joint_options(parser: argparse.ArgumentParser) -> None:
+    """Add the passes of a joint step."""
+    joint = parser.add_argument_group("joint training")
+    joint.add_argument(
+        "--candidates", type=int, nargs="+", default=list(DEFAULT_CANDIDATES), help="bit-widths, each in 2..8"
+    )
+    joint.add_argument(
+        "--uniform", choices=("all", "highest"), default="all", help="uniform passes: each candidate, or the most bits"
+    )
+    joint.add_argument("--mixtures", type=whole_number(0), default=1, help="passes at random bits per step")
+    joint.add_argument(
+        "--in-place-distill", type=share, default=0.0, help="share of the loss that is KL to the pass at the most bits"
+    )
+    joint.add_argument(
+        "--output-distance",
+        type=float,
+        default=0.0,
+        help="factor on the squared difference of each layer's output to that of the pass at the most bits",
+    )
+    joint.add_argument(
+        "--spare-oscillating",
+        type=share,
+        default=0.0,
+        help="share of layers, those whose weights flip most, kept from their fewest bits at times from epoch 5 on",
+    )
+    joint.add_argument(
+        "--share-stem",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run what comes before the first searched layer once per step; the gradients stay the same",
+    )
+
+
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    """Add what is made of the trained supernet."""
+    result = parser.add_argument_group("result")
+    result.add_argument(
+        "--alpha",
+        type=at_least_zero,
+        help="default factor of the weight importance in a search; if not given, the one of least KL at some budgets",
+    )
+    result.add_argument(
+        "--calibrate-images",
+        type=whole_number(),
+        default=2048,
+        help="training images for steps and BatchNorm statistics",
+    )
+    result.add_argument(
+        "--anchor-gap",
+        type=whole_number(),
+        default=8,
+        help="bits by which neighbouring policies differ whose BatchNorm statistics are kept",
+    )
+    result.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")

@@ -1,0 +1,99 @@
+"""Commands that the engine names: as a script in a checkout, as a module everywhere else, always quoted."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from limpq_hub.train.launching import command_line, command_of
+
+ROOT = Path(__file__).parents[2]
+ALL = ("pretrain", "indicators", "finetune", "validate", "front", "compare", "publish")
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A folder with a script in `training/`, in which the user stands."""
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training/indicators.py").write_text("")
+    (tmp_path / "training/publish.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("typed", ["training/indicators.py", "./training/indicators.py", "{}/training/indicators.py"])
+def test_a_script_of_the_checkout_names_the_other_scripts(checkout, monkeypatch, typed):
+    monkeypatch.setattr("sys.argv", [typed.format(checkout)])
+    assert command_of("indicators", "--lr", "1") == "accelerate launch training/indicators.py --lr 1"
+    assert command_of("publish") == "python training/publish.py"
+
+
+@pytest.mark.parametrize("started", ["{package}/indicators.py", "-m", "-c", "", "elsewhere/indicators.py"])
+def test_whatever_else_was_started_names_the_modules(checkout, monkeypatch, started):
+    monkeypatch.setattr("sys.argv", [started.format(package=ROOT / "limpq_hub/train")])
+    assert command_of("indicators") == "accelerate launch -m limpq_hub.train.indicators"
+    assert command_of("publish") == "python -m limpq_hub.train.publish"
+
+
+def test_a_script_started_from_another_folder_names_the_modules(checkout, monkeypatch):
+    monkeypatch.setattr("sys.argv", [str(checkout / "training/indicators.py")])
+    monkeypatch.chdir(checkout / "training")
+    assert command_of("indicators") == "accelerate launch -m limpq_hub.train.indicators"
+
+
+def test_a_command_that_has_no_script_there_is_named_as_a_module(checkout, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["training/indicators.py"])
+    assert command_of("pretrain") == "accelerate launch -m limpq_hub.train.pretrain"
+
+
+def test_what_a_shell_would_split_or_expand_is_quoted(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["-m"])
+    arguments = ["--output", "my nets/$x", "it's"]
+    assert shlex.split(command_of("front", *arguments)) == [
+        *("accelerate", "launch", "-m", "limpq_hub.train.front"),
+        *arguments,
+    ]
+
+
+def test_the_command_of_a_resumed_run_is_that_of_its_start(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["-m", "--lr", "1", "--resume"])
+    assert command_line("pretrain", None) == "accelerate launch -m limpq_hub.train.pretrain --lr 1"
+    assert command_line("pretrain", ["--resume"]) == "accelerate launch -m limpq_hub.train.pretrain"
+
+
+def started(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [
+        (("-m", "limpq_hub.train.indicators"), "accelerate launch -m limpq_hub.train.indicators"),
+        (("training/publish.py",), "python training/publish.py"),
+    ],
+    ids=["module", "script"],
+)
+def test_help_and_usage_errors_begin_with_what_the_user_types(words, program):
+    assert started(*words, "--help").stdout.startswith(f"usage: {program} [-h]")
+    wrong = started(*words, "--no-such-option")
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1].startswith(f"{program}: error: the following arguments are required: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "program"),
+    [(("-m", "limpq_hub.train.publish"), "limpq_hub.train.publish"), (("training/publish.py",), "publish.py")],
+    ids=["module", "script"],
+)
+def test_an_error_on_purpose_begins_with_the_name_of_what_runs(words, program):
+    same = started(*words, "--joint", "here", "--output", "here")
+    assert same.returncode == 2
+    assert same.stderr == f"{program}: --output would replace --joint; choose another --output\n"
+
+
+def test_every_command_has_a_script_and_the_other_way_round():
+    assert {path.stem for path in (ROOT / "training").glob("*.py")} == set(ALL)

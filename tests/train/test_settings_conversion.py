@@ -1,0 +1,81 @@
+"""Settings from options by their names, and options from settings again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pytest
+
+from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
+from limpq_hub.train.settings import DataSettings, DeviceSettings
+from limpq_hub.train.settings_conversion import arguments_of, settings_from
+
+
+@dataclass(frozen=True)
+class Part:
+    lr: float
+    step_lr: float | None = None
+
+
+@dataclass(frozen=True)
+class Whole:
+    part: Part
+    data: Part
+    output: Path
+
+
+def test_fields_take_the_values_of_their_names_and_parts_likewise():
+    values = {"lr": 0.5, "step_lr": 0.25, "output": Path("out"), "data": "pictures", "unused": 1}
+    assert settings_from(Whole, values) == Whole(Part(0.5, 0.25), Part(0.5, 0.25), Path("out"))
+
+
+def test_a_part_that_is_there_already_is_taken_as_it_is():
+    assert settings_from(Whole, {"lr": 0.5, "data": Part(3), "output": Path()}).data == Part(3)
+
+
+def test_a_missing_value_leaves_the_default_and_without_one_is_an_error():
+    assert settings_from(Part, {"lr": 1.0}) == Part(1.0, None)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'lr'"):
+        settings_from(Part, {})
+
+
+def test_options_of_settings_leave_out_what_is_at_its_default():
+    data = DataSettings("my pictures", batch_size=8, workers=0, seed=3, cache_images=True, data_root="root")
+    assert arguments_of(data) == [
+        *("--data", "my pictures", "--batch-size", "8", "--workers", "0", "--seed", "3"),
+        *("--data-root", "root", "--cache-images"),
+    ]
+    assert arguments_of(data, "data", "val_split") == ["--data", "my pictures"]
+    assert arguments_of(DeviceSettings()) == []
+    assert arguments_of(DeviceSettings(threads=2, float64=True)) == ["--threads", "2", "--float64"]
+
+
+NEEDED = ["--model", "resnet18", "--data", "pictures", "--output", "out"]
+
+
+@pytest.mark.parametrize(
+    "command", [pretrain, indicators, finetune, validate, front, compare], ids=lambda c: c.__name__
+)
+def test_each_command_reads_data_and_device_and_how_it_was_called(command):
+    settings = command.parse_options([*NEEDED, "--seed", "7", "--threads", "3", "--val-split", "test"])
+    training = getattr(settings, "training", settings)
+    assert settings.data == DataSettings("pictures", batch_size=128, workers=2, seed=7, val_split="test")
+    assert training.device == DeviceSettings(threads=3)
+    name = command.__name__.rpartition(".")[2]
+    assert f"limpq_hub.train.{name} --model resnet18 --data pictures" in training.invocation.command
+    assert training.invocation.options["output"] == "out"
+
+
+def test_a_budget_or_a_policy_is_what_constrains():
+    assert finetune.parse_options([*NEEDED, "--bitops", "3G", "--size", "4MB"]).entry.constraints == {
+        "bitops": "3G",
+        "size": "4MB",
+    }
+    assert finetune.parse_options([*NEEDED, "--policy", "a.json"]).entry.constraints == {"policy": Path("a.json")}
+
+
+def test_publish_reads_its_own():
+    settings = publish.parse_options(["--joint", "j", "--output", "o", "--checkpoint", "a=b"])
+    assert (settings.joint, settings.checkpoint, settings.repo_id) == (Path("j"), ["a=b"], None)
+    assert len(fields(settings)) == 11
