@@ -28,6 +28,7 @@ class LimitsBesideBitops(TypedDict, total=False):
     compression: str | float | None
     activation_memory: str | int | None
     latency: TableLimit | None
+    energy: TableLimit | None
 
 
 class Limits(LimitsBesideBitops, total=False):

@@ -70,6 +70,7 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
         activation_memory: bytes of the largest layer input.
         latency: (table, limit): table[layer][weight bits, activation bits] is a time; or the path of a CSV file of
             layer, weight_bits, activation_bits, time.
+        energy: (table, limit), as `latency`; the column of its CSV file is energy.
         alpha: factor of the weight importance in the objective; the entry's own if None.
         candidates: bit-widths that may be used, or by shell pattern {"layer4.*": [4, 6]}; all learned ones if None.
         pin: (weight bits, activation bits) by shell pattern over layer names.

@@ -12,6 +12,7 @@ from limpq_hub.plan.constraint_kind import ConstraintKind
 from limpq_hub.plan.constraints.activation_memory import ActivationMemory
 from limpq_hub.plan.constraints.bitops import BitOps
 from limpq_hub.plan.constraints.compression import Compression
+from limpq_hub.plan.constraints.energy import Energy
 from limpq_hub.plan.constraints.latency import Latency
 from limpq_hub.plan.constraints.size import Size
 
@@ -22,4 +23,5 @@ KINDS: tuple[ConstraintKind[Any], ...] = (
     Compression(),
     ActivationMemory(),
     Latency(),
+    Energy(),
 )
