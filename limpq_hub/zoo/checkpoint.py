@@ -124,6 +124,7 @@ def _unpacked(model: nn.Module, policy: Policy, packed: Mapping[str, Tensor], fi
         file: what to call it in an error.
     """
     tensors = dict(packed)
+    weight_bits = {name: bits.weight for name, bits in policy.layers.items()}
 
     def take(key: str, dtype: torch.dtype) -> Tensor:
         if key not in tensors:
@@ -143,7 +144,7 @@ def _unpacked(model: nn.Module, policy: Policy, packed: Mapping[str, Tensor], fi
             if scale.shape != (1,) or not bool(scale.isfinite().all() and (scale > 0).all()):
                 raise ArtifactFormatError(f"{file}: tensor {name}.{key} must be one number above 0")
         try:
-            integers = unpack(take(f"{name}.weight_packed", torch.uint8).numpy(), policy.layers[name].weight, shape)
+            integers = unpack(take(f"{name}.weight_packed", torch.uint8).numpy(), weight_bits[name], shape)
         except ArtifactFormatError as error:
             raise ArtifactFormatError(f"{file}: tensor {name}.weight_packed: {error}") from None
         tensors[f"{name}.weight"] = torch.from_numpy(integers).to(scales["weight_scale"].dtype) * scales["weight_scale"]

@@ -192,7 +192,6 @@ def test_a_dead_storage_is_given_up_in_time_and_nothing_is_committed(online, tin
 
 
 def test_requests_of_others_are_left_alone(on_hub):
-    find_entry("hf-hub:you/tiny", cache_dir=on_hub.cache)
     requests, session = [], get_session()
     session.event_hooks = session.event_hooks | {
         "request": [*session.event_hooks["request"], lambda request: requests.append(request)]
@@ -200,11 +199,25 @@ def test_requests_of_others_are_left_alone(on_hub):
     session.get(f"{on_hub.hub.url}/api/models/you/tiny")
     hub.tags_of("you/tiny")
     session.get(f"{on_hub.hub.url}/api/models/you/tiny", headers={"user-agent": "limpq-hub"})
-    for others in (requests[0], requests[2]):
-        assert set(others.extensions["timeout"].values()) == {None}
-        assert "trace" not in others.extensions
-        assert "gzip" in others.headers["Accept-Encoding"]
-    assert requests[1].extensions["timeout"] == {"connect": 5, "read": 30, "write": 30, "pool": 30}
+    before, *ours, after = requests
+    assert after.extensions["timeout"] == before.extensions["timeout"]
+    assert after.headers["Accept-Encoding"] == before.headers["Accept-Encoding"]
+    assert all(request.extensions["timeout"] != before.extensions["timeout"] for request in ours)
+    assert all(request.headers["Accept-Encoding"] == "identity" for request in ours)
+    assert "trace" not in after.extensions
+
+
+def test_the_limits_of_a_request_are_ours_or_the_clients_own_if_those_are_shorter(on_hub):
+    requests, session = [], get_session()
+    hub.tags_of("you/tiny")
+    session.event_hooks = session.event_hooks | {
+        "request": [*session.event_hooks["request"], lambda request: requests.append(request)]
+    }
+    with hub_limits.limited(session, "you/tiny@main"):
+        session.get(f"{on_hub.hub.url}/api/models/you/tiny", timeout=None)
+        session.get(f"{on_hub.hub.url}/api/models/you/tiny", timeout=10)
+    assert requests[0].extensions["timeout"] == {"connect": 5, "read": 30, "write": 30, "pool": 30}
+    assert requests[1].extensions["timeout"] == {"connect": 5, "read": 10, "write": 10, "pool": 10}
 
 
 def test_a_file_is_not_fetched_by_xet_within_a_question_of_ours():
