@@ -13,8 +13,6 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import architecture_of, read_policy, select_policy, set_policy_, to_quantized, to_supernet
 from limpq_hub.quant.layers import SwitchableBatchNorm2d, quantized_layers
-from limpq_hub.quant.learned_indicators import read_indicators
-from limpq_hub.quant.profile import profile_module
 
 CANDIDATES = (6, 4, 3, 2)
 FIXED = LayerBits(8, 8)
@@ -225,20 +223,6 @@ def test_no_tensor_has_more_levels_than_its_bits_allow(seed, training, network, 
             torch.testing.assert_close(integers * quantizer.step, values)
             assert quantizer.signed or integers.min() >= 0
     assert len(used["stem"][0].unique()) > 2
-
-
-def test_indicators_are_the_positive_steps_of_the_searched_layers(supernet, network, images):
-    costs = profile_module(network, images)
-    with torch.no_grad():
-        supernet.expand.weight_quantizer.step.copy_(torch.tensor([0.1, 0.2, 0.3, -0.4]))
-        supernet.final.activation_quantizer.step.copy_(torch.tensor([1.0, 0.0, 3.0, 4.0]))
-    found = read_indicators(supernet, costs, input_size=8, num_classes=5, alpha=3.0, provenance={"seed": 1})
-    assert list(found.weight_steps) == list(found.activation_steps) == LAYERS[1:-1]
-    assert found.weight_steps["expand"] == pytest.approx({6: 0.1, 4: 0.2, 3: 0.3, 2: 1e-5})
-    assert found.activation_steps["final"] == pytest.approx({6: 1, 4: 1e-5, 3: 3, 2: 4})
-    assert (found.model, found.input_size, found.num_classes, found.alpha) == ("Bottleneck", 8, 5, 3.0)
-    assert found.costs == costs
-    assert found.provenance == {"seed": 1}
 
 
 def test_architecture_is_timms_name_or_else_the_class(network, supernet):
