@@ -66,7 +66,7 @@ def started(command: list[str], output: Path, *options: str, cpu: bool = True) -
     """Start `python <command> <options> --output <output>`, and kill whatever of it is left at the end."""
     output.parent.mkdir(parents=True, exist_ok=True)
     log = output.parent / f"{output.name}.log"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAINING)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAINING.parent)}
     environment |= {"ACCELERATE_USE_CPU": "true"} if cpu else {}
     with log.open("w") as file:
         arguments = [sys.executable, *command, *options, "--output", str(output)]
