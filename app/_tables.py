@@ -24,14 +24,14 @@ def totals_table(columns: Mapping[str, tuple[Plan, Accuracy | None]], float_accu
         columns: by heading, which is HTML.
     """
     plans = [plan for plan, _ in columns.values()]
-    costs = plans[0].costs
+    costs, means = plans[0].costs, [plan.mean_bits() for plan in plans]
     float_size = FLOAT_BITS // 8 * sum(cost.weights for cost in costs.values())
     rows = {
         term("BitOps") + ", G": [*(f"{plan.bitops / 1e9:.2f}" for plan in plans), NONE],
         term("size", "Size") + ", MB": [*(f"{plan.size_bytes / 1e6:.2f}" for plan in plans), f"{float_size / 1e6:.2f}"],
         "Times smaller": [*(f"{plan.compression:.1f}" for plan in plans), "1.0"],
-        "Mean " + term("bits") + ": " + term("weights"): [*(_mean(plan, "weight") for plan in plans), str(FLOAT_BITS)],
-        "Mean bits: " + term("activations"): [*(_mean(plan, "activation") for plan in plans), str(FLOAT_BITS)],
+        "Mean " + term("bits") + ": " + term("weights"): [*(f"{bits:.1f}" for bits, _ in means), str(FLOAT_BITS)],
+        "Mean bits: " + term("activations"): [*(f"{bits:.1f}" for _, bits in means), str(FLOAT_BITS)],
         term("objective", "Objective"): [*(f"{plan.objective:.4f}" for plan in plans), NONE],
         term("top-1", "Top-1") + ", %": [
             *(f"{accuracy_text(accuracy)} {_kind(accuracy)}" for _, accuracy in columns.values()),
@@ -111,12 +111,6 @@ def accuracy_text(accuracy: Accuracy | None) -> str:
 
 def _kind(accuracy: Accuracy | None) -> str:
     return "" if accuracy is None else f"<span class='note'>{term(accuracy.weights)}</span>"
-
-
-def _mean(plan: Plan, kind: str) -> str:
-    """Return the mean bits of the layers that are searched."""
-    bits = [getattr(plan.policy.layers[name], kind) for name, cost in plan.costs.items() if cost.fixed is None]
-    return f"{sum(bits) / len(bits):.1f}"
 
 
 def _row(name: str, cells: Sequence[str]) -> str:

@@ -93,13 +93,10 @@ def accuracy_of(request: Request, policy: Policy, *, searched: bool) -> Accuracy
     Args:
         searched: whether the policy is what the search answers to `request`.
     """
-    entry, digest = entry_of(request.model), policy.digest()
-    for published in entry.published:
-        if published.policy_sha256 == digest and published.top1 is not None:
-            return Accuracy(published.top1, "fine-tuned")
-    measured = entry.measured(digest)
+    entry = entry_of(request.model)
+    measured = entry.measured_top1(policy)
     if measured is not None:
-        return Accuracy(measured, "joint")
+        return Accuracy(*measured)
     if searched and request.bitops_alone:
         expected = entry.expected_top1(plan_of(request, policy).bitops)
         return None if expected is None else Accuracy(expected, "joint", measured=False)

@@ -95,14 +95,11 @@ def _frontier(options: argparse.Namespace) -> None:
     headings = ("BitOps", "size", "compression", "weight bits", "activation bits", "objective", "top-1, joint weights")
     table = new_table(f"{options.model}: the best policy at each budget", *headings)
     for plan, top1 in zip(plans, measured, strict=True):
-        searched = [layer for name, layer in plan.policy.layers.items() if plan.costs[name].fixed is None]
-        bits = searched or list(plan.policy.layers.values())
         table.add_row(
             format_bitops(plan.bitops),
             format_size(plan.size_bytes),
             f"{plan.compression:.2f}x",
-            f"{sum(layer.weight for layer in bits) / len(bits):.2f}",
-            f"{sum(layer.activation for layer in bits) / len(bits):.2f}",
+            *(f"{bits:.2f}" for bits in plan.mean_bits()),
             f"{plan.objective:.4f}",
             # What was measured lies on the front of the entry itself.
             _expected(None if arguments else entry, plan, top1),
@@ -126,7 +123,9 @@ def _compare(options: argparse.Namespace) -> None:
     for name, policy in baselines(options.model, seed=options.seed, **arguments).items():
         plans[name] = Plan.of_policy(indicators, policy, alpha=learned.alpha, counting=learned.counting)
     policies = {name: plan.policy for name, plan in plans.items()}
-    top1 = {name: _known_top1(entry, policy) for name, policy in policies.items()}
+    top1: dict[str, tuple[float | None, str]] = {
+        name: (entry and entry.measured_top1(policy)) or (None, "") for name, policy in policies.items()
+    }
     if options.json:
         print_json(
             {name: plan.to_json() | {"top1": top1[name][0], "weights": top1[name][1]} for name, plan in plans.items()}
@@ -182,16 +181,6 @@ def _print_notes(plan: Plan) -> None:
         note(f"note: {outlier.layer}: {what}, so they are left out")
     for text in plan.notes:
         note(f"note: {text}")
-
-
-def _known_top1(entry: Entry | None, policy: Policy) -> tuple[float | None, str]:
-    """Return the top-1 that was measured of a policy, in percent, and of which weights; None if it was not."""
-    digest = policy.digest()
-    for published in entry.published if entry else ():
-        if published.policy_sha256 == digest and published.top1 is not None:
-            return published.top1, "fine-tuned"
-    measured = entry.measured(digest) if entry else None
-    return measured, "" if measured is None else "joint"
 
 
 def _write_policy(policy: Policy, path: Path, tool: str) -> None:

@@ -130,6 +130,13 @@ class Plan:
             seconds=0.0,
         )
 
+    def mean_bits(self) -> tuple[float, float]:
+        """Return the mean weight bits and the mean activation bits of the searched layers; of all if none is."""
+        searched = [bits for name, bits in self.policy.layers.items() if self.costs[name].fixed is None]
+        layers = searched or list(self.policy.layers.values())
+        weights, activations = sum(bits.weight for bits in layers), sum(bits.activation for bits in layers)
+        return weights / len(layers), activations / len(layers)
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON can hold it; its "policy" is the content of a `policy.json`."""
         return {

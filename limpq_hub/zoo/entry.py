@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.costs import FLOAT_BITS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape
+from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.folder import SealedFolder
 
 _COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
@@ -144,6 +145,18 @@ class Entry:
             "files": {name: listed["bytes"] for name, listed in self.folder.config["files"].items()},
             "provenance": dict(indicators.provenance),
         }
+
+    def measured_top1(self, policy: Policy) -> tuple[float, Literal["fine-tuned", "joint"]] | None:
+        """Return the top-1 in percent that was measured of a policy, and of which weights; None if it was not.
+
+        The weights fine-tuned for exactly this policy come first, the joint weights as shipped second.
+        """
+        digest = policy.digest()
+        for published in self.published:
+            if published.policy_sha256 == digest and published.top1 is not None:
+                return published.top1, "fine-tuned"
+        top1 = self.measured(digest)
+        return None if top1 is None else (top1, "joint")
 
     def expected_top1(self, bitops: int) -> float | None:
         """Return the top-1 in percent that the joint weights can be expected to have where a search spends `bitops`.

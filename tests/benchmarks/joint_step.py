@@ -140,9 +140,11 @@ def _published_row(
     accelerator: Accelerator, supernet: nn.Module, policies: list[Policy], images: Tensor, loss_of: LossOf
 ) -> Row:
     """Return the step as published: the whole network in every pass, each gradient tested and clipped alone."""
-    for module in supernet.modules():
+    for name, module in list(supernet.named_modules()):
         if isinstance(module, LsqQuantizer):
-            module.__class__ = PublishedQuantizer
+            published = PublishedQuantizer(module.candidates, signed=module.signed, per_sample=module.per_sample)
+            published.step = module.step
+            supernet.set_submodule(name, published)
     optimizer = _optimizer(supernet)
 
     def forward(policy: Policy = policies[0]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -34,6 +35,16 @@ def test_a_plan_states_what_its_policy_costs(indicators):
     assert plan.objective == plan.bound == pytest.approx(0.3 + 2 * 0.1)
     assert (plan.optimal, plan.counting, plan.alpha) == (True, "exact", 2.0)
     assert plan.seconds > 0
+
+
+def test_mean_bits_are_those_of_the_searched_layers_or_of_all_where_none_is(network):
+    steps = {bits: 1 / bits for bits in (2, 3, 4)}
+    indicators = network({"a": steps, "b": steps}, {"a": steps, "b": steps}, macs=10, fixed={"head": (8, 8)})
+    policy = Policy("toynet", {"a": LayerBits(4, 2), "b": LayerBits(3, 2), "head": LayerBits(8, 8)})
+    plan = Plan.of_policy(indicators, policy)
+    assert plan.mean_bits() == (3.5, 2.0)
+    ends = Policy("toynet", {"head": LayerBits(8, 8)})
+    assert replace(plan, policy=ends, costs={"head": plan.costs["head"]}).mean_bits() == (8.0, 8.0)
 
 
 def test_the_json_of_a_plan_holds_the_policy_the_proof_and_the_outliers(indicators):

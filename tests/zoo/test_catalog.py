@@ -14,6 +14,7 @@ from limpq_hub.errors import (
     HubNotFoundError,
     UnknownModelError,
 )
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo import catalog
 from limpq_hub.zoo.catalog import find_entry
@@ -164,6 +165,13 @@ def test_measured_gives_the_figure_of_exactly_one_policy(tiny):
     entry = find_entry(tiny.name)
     assert entry.measured(tiny.joint.digest()) == 33.5
     assert entry.measured(tiny.policies["small"].digest()) is None
+
+
+def test_the_measured_top1_of_a_policy_is_that_of_its_own_fine_tuning_or_of_the_joint_weights(tiny):
+    entry = find_entry(tiny.name)
+    assert entry.measured_top1(tiny.policies["small"]) == (61.5, "fine-tuned")
+    assert entry.measured_top1(tiny.joint) == (33.5, "joint")
+    assert entry.measured_top1(Policy("test_resnet", {"conv1": LayerBits(2, 2)})) is None
 
 
 def test_a_figure_measured_after_calibration_is_not_one_of_the_shipped_weights(tiny, entry_copy, reseal):

@@ -18,7 +18,7 @@ from limpq_hub.train.data.unreadable import BROKEN, UNREADABLE, Unreadable
 Transform = Callable[[Image.Image], Tensor]
 
 
-class DecodedPictures(Dataset[tuple[Tensor, int]]):
+class DecodedPictures(Dataset):
     """Pictures of a source as RGB, and which of them cannot be decoded; `__getitem__` is left to the kinds of them.
 
     Attributes:

@@ -96,13 +96,13 @@ class Study:
     def described(self, policy: Policy) -> Figures:
         """Return what a policy costs, and its objective."""
         plan = Plan.of_policy(self.indicators, policy)
-        searched = [policy.layers[name] for name in self.indicators.weight_steps]
+        mean_weight_bits, mean_activation_bits = plan.mean_bits()
         return {
             "policy_sha256": policy.digest(),
             "bitops": plan.bitops,
             "objective": plan.objective,
-            "mean_weight_bits": round(sum(bits.weight for bits in searched) / len(searched), 3),
-            "mean_activation_bits": round(sum(bits.activation for bits in searched) / len(searched), 3),
+            "mean_weight_bits": round(mean_weight_bits, 3),
+            "mean_activation_bits": round(mean_activation_bits, 3),
         }
 
     def joint(self, policy: Policy, *, every: int = 1) -> Figures:
