@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from limpq_hub.train.option_types import whole_number
+
 MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
 MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
 
@@ -12,6 +14,9 @@ _ARGUMENTS = (
     *("bitops", "size", "compression", "activation_memory", "latency"),
     *("alpha", "counting", "candidates", "pin", "exclude", "tie", "time_limit_s"),
 )
+
+
+count = whole_number()
 
 
 def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
@@ -63,13 +68,6 @@ def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
         if name in given:
             given[name] = form(given[name])
     return given
-
-
-def count(text: str) -> int:
-    """Return a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _pin(text: str) -> tuple[str, tuple[int, int]]:
