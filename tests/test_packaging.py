@@ -1,25 +1,91 @@
 """What ships and what is written of it: the wheel, the test command, the picture of the layout."""
 
+import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_wheel_holds_every_file_of_the_package(tmp_path):
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory) -> Path:
+    """Return a folder with nothing in it but what the wheel holds."""
+    root = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(root), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        packed = {name for name in wheel.namelist() if name.startswith("limpq_hub/")}
+    with zipfile.ZipFile(next(root.glob("*.whl"))) as wheel:
+        wheel.extractall(root / "extracted")
+    return root / "extracted"
+
+
+def test_the_wheel_holds_every_file_of_the_package(extracted):
+    packed = {path.relative_to(extracted).as_posix() for path in extracted.rglob("*") if path.is_file()}
     tracked = subprocess.run(["git", "ls-files", "limpq_hub"], cwd=ROOT, capture_output=True, text=True, check=True)
     expected = set(tracked.stdout.split())
     assert "limpq_hub/zoo/bundled/resnet18.tiny_imagenet/supernet.safetensors" in expected
     assert "limpq_hub/py.typed" in expected
     assert packed >= expected
+
+
+def test_the_wheel_holds_the_recipes(extracted):
+    in_checkout, packed = ROOT / "training/recipes", extracted / "limpq_hub/train/recipes"
+    assert {path.name: path.read_bytes() for path in packed.iterdir()} == {
+        path.name: path.read_bytes() for path in in_checkout.iterdir()
+    }
+
+
+def run_from_the_wheel(extracted: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in an empty folder, with the package of the wheel before any other."""
+    (extracted.parent / "empty").mkdir(exist_ok=True)
+    environment = os.environ | {"PYTHONPATH": str(extracted), "ACCELERATE_USE_CPU": "true", "COLUMNS": "300"}
+    where = {"cwd": extracted.parent / "empty", "env": environment}
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=240, **where)
+
+
+def test_a_command_starts_from_the_wheel_by_its_module_and_knows_the_recipes(extracted):
+    told = run_from_the_wheel(extracted, "-m", "limpq_hub.train.indicators", "--help")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("usage: accelerate launch -m limpq_hub.train.indicators [-h]")
+    assert "one of paper-mobilenetv1, paper-resnet18" in told.stdout
+
+
+def test_what_the_wheel_says_comes_next_works_there(extracted):
+    from PIL import Image
+
+    where = extracted.parent / "empty"
+    for split in ("train", "val"):
+        for label in range(2):
+            (where / f"my pictures/{split}/class{label}").mkdir(parents=True, exist_ok=True)
+            for index in range(4):
+                color = (20 * index, 100 * label, 0)
+                Image.new("RGB", (32, 32), color).save(where / f"my pictures/{split}/class{label}/{index}.png")
+    small = ["--model", "test_resnet", "--input-size", "32", "--batch-size", "4", "--workers", "0"]
+    options = [*small, "--data", "my pictures", "--max-steps", "1", "--output", "float"]
+    done = run_from_the_wheel(extracted, "-m", "limpq_hub.train.pretrain", *options)
+    assert done.returncode == 0, done.stderr
+    following = shlex.split(done.stdout.splitlines()[-1].removeprefix("next: "))
+    assert following[:4] == ["accelerate", "launch", "-m", "limpq_hub.train.indicators"]
+    assert following[following.index("--data") + 1] == "my pictures"
+    short = ["--recipe", "paper-resnet18", "--batch-size", "4", "--workers", "0", "--max-steps", "1"]
+    short += ["--anchor-gap", "99"]
+    command = ["-m", "accelerate.commands.accelerate_cli", *following[1:], *short, "--no-compile"]
+    done = run_from_the_wheel(extracted, *command)
+    assert done.returncode == 0, done.stderr
+    learned = json.loads((where / "out/joint/indicators.json").read_text())
+    assert learned["alpha"] == 3  # of the recipe
+    command = learned["provenance"]["command"]
+    assert command.startswith("accelerate launch -m limpq_hub.train.indicators --model test_resnet")
+    assert done.stdout.splitlines()[-1] == "next: limpq search out/joint/indicators.json --bitops w4a4"
+    searched = run_from_the_wheel(extracted, "-m", "limpq_hub", *shlex.split(done.stdout.splitlines()[-1])[2:])
+    assert searched.returncode == 0, searched.stderr
 
 
 def test_ci_runs_exactly_the_test_command_of_the_readme():

@@ -7,11 +7,15 @@ from typing import Any
 
 from limpq_hub.plan.budget import typed_limits
 from limpq_hub.plan.constraints import KINDS
+from limpq_hub.train.option_types import whole_number
 
 MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
 MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
 
 _CHOICES = ("alpha", "counting", "candidates", "pin", "exclude", "tie", "time_limit_s")
+
+
+count = whole_number()
 
 
 def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
@@ -56,13 +60,6 @@ def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if "candidates" in choices:
         choices["candidates"] = _by_pattern(choices["candidates"])
     return typed_limits(vars(options)) | choices
-
-
-def count(text: str) -> int:
-    """Return a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _pin(text: str) -> tuple[str, tuple[int, int]]:

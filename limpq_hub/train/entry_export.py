@@ -16,7 +16,7 @@ from limpq_hub.quant.learned_indicators import read_indicators
 from limpq_hub.train.measure.alpha import with_measured_alpha
 from limpq_hub.train.measure.curves import save_curves
 from limpq_hub.train.measure.divergence import Divergence
-from limpq_hub.train.settings import ExportSettings
+from limpq_hub.train.training_settings import ExportSettings
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
 from limpq_hub.zoo.entry_folder import load_supernet, save_entry, save_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder

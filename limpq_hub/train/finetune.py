@@ -37,15 +37,9 @@ from limpq_hub.train.options import (
     settings_of,
 )
 from limpq_hub.train.push import check_push, publishing_command, push_with_policy
-from limpq_hub.train.settings import (
-    AugmentationSettings,
-    DataSettings,
-    EntrySettings,
-    LossSettings,
-    PushSettings,
-    TrainingSettings,
-)
+from limpq_hub.train.settings import AugmentationSettings, DataSettings, EntrySettings, PushSettings
 from limpq_hub.train.training_options import add_quantizer_options, add_training_options
+from limpq_hub.train.training_settings import LossSettings, TrainingSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.entry import Entry

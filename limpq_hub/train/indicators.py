@@ -36,22 +36,14 @@ from limpq_hub.train.options import (
     settings_of,
 )
 from limpq_hub.train.push import announce, check_push
-from limpq_hub.train.settings import (
-    AugmentationSettings,
-    DataSettings,
-    ExportSettings,
-    JointSettings,
-    LossSettings,
-    NetworkSettings,
-    PushSettings,
-    TrainingSettings,
-)
+from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings, PushSettings
 from limpq_hub.train.training_options import (
     add_export_options,
     add_joint_options,
     add_quantizer_options,
     add_training_options,
 )
+from limpq_hub.train.training_settings import ExportSettings, JointSettings, LossSettings, TrainingSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder

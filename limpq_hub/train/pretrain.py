@@ -24,15 +24,10 @@ from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.networks import float_network, placed
 from limpq_hub.train.options import add_data_options, add_network_options, parse, parser_of, settings_of
-from limpq_hub.train.settings import (
-    AugmentationSettings,
-    DataSettings,
-    LossSettings,
-    NetworkSettings,
-    TrainingSettings,
-)
+from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings
 from limpq_hub.train.settings_conversion import arguments_of
 from limpq_hub.train.training_options import add_training_options
+from limpq_hub.train.training_settings import LossSettings, TrainingSettings
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import tensors_to_bytes
 

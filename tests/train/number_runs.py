@@ -17,8 +17,8 @@ from limpq_hub.train.loop.batches import StepPosition
 from limpq_hub.train.loop.fit import Accumulate, Validate, fit
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.options import add_data_options, parse, parser_of, settings_of
-from limpq_hub.train.settings import TrainingSettings
 from limpq_hub.train.training_options import add_quantizer_options, add_training_options
+from limpq_hub.train.training_settings import TrainingSettings
 
 
 class Numbers(Dataset):

@@ -91,7 +91,7 @@ def test_help_and_usage_errors_begin_with_what_the_user_types(words, program):
 )
 def test_an_error_on_purpose_begins_with_the_name_of_what_runs(words, program):
     same = started(*words, "--joint", "here", "--output", "here")
-    assert same.returncode == 2
+    assert same.returncode == 3
     assert same.stderr == f"{program}: --output would replace --joint; choose another --output\n"
 
 

@@ -16,7 +16,7 @@ from limpq_hub.errors import (
 )
 from limpq_hub.train import finetune
 from limpq_hub.train import push as _push
-from limpq_hub.train.push import check_push, push_with_policy
+from limpq_hub.train.push import check_push, publishing_command, push_with_policy
 from limpq_hub.train.settings import PushSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
@@ -25,6 +25,21 @@ from limpq_hub.zoo.hub import publishing
 
 def check(repo: str | None, policy_name: str | None = None) -> None:
     check_push(PushSettings(repo, private=False, license=None), policy_name)
+
+
+@pytest.mark.parametrize(
+    ("model", "command"),
+    [
+        ("local-dir:out/joint", "python -m limpq_hub.train.publish --joint out/joint"),
+        ("local-dir:my nets/joint", "python -m limpq_hub.train.publish --joint 'my nets/joint'"),
+        (
+            "hf-hub:you/net",
+            "limpq pull hf-hub:you/net --output out/joint && python -m limpq_hub.train.publish --joint out/joint",
+        ),
+    ],
+)
+def test_what_comes_after_a_measurement_names_the_joint_training(model, command):
+    assert publishing_command(model, "--front", "a b.json") == f"{command} --front 'a b.json' --output out/my-entry"
 
 
 def test_without_a_repository_nothing_is_asked(online):

@@ -220,7 +220,17 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_not_replaced_by_another(d
 
 def test_pretrained_weights_of_other_classes_are_refused(data, tmp_path):
     arguments = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out")]
-    with pytest.raises(TrainingError, match="timm's weights of test_resnet are for 1000 classes, the data has 4"):
+    with pytest.raises(TrainingError) as caught:
+        indicators.main(arguments)
+    assert str(caught.value) == (
+        "timm's weights of test_resnet are for 1000 classes, the data has 4: train others with accelerate launch -m "
+        "limpq_hub.train.pretrain, and give --weights"
+    )
+
+
+def test_a_network_that_timm_does_not_have_is_refused(data, tmp_path):
+    arguments = ["--model", "resnet81", *RUN, "--data", str(data), "--output", str(tmp_path / "out")]
+    with pytest.raises(TrainingError, match="^--model 'resnet81': timm has no network of that name$"):
         indicators.main(arguments)
 
 

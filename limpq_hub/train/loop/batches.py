@@ -13,7 +13,7 @@ from torch import Tensor
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.picture_loader import Batch, TrainingLoader
-from limpq_hub.train.settings import ScheduleSettings
+from limpq_hub.train.training_settings import ScheduleSettings
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from limpq_hub.train.loop.progress import ProgressDisplay
 from limpq_hub.train.loop.schedule import learning_rate_of, optimizers_of
 from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
-from limpq_hub.train.settings import TrainingSettings
+from limpq_hub.train.training_settings import TrainingSettings
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 

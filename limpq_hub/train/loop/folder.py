@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
-from limpq_hub.train.settings import Invocation, PushSettings, RunSettings
+from limpq_hub.train.settings import Invocation, PushSettings
+from limpq_hub.train.training_settings import RunSettings
 
 _OPTIONS = "options.json"
 # What does not change the training: how it runs, and what is done with its result.

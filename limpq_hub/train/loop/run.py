@@ -13,7 +13,8 @@ from accelerate.utils import is_tensorboard_available
 
 from limpq_hub.train.loop.folder import check_folder, locked
 from limpq_hub.train.loop.processes import check_processes
-from limpq_hub.train.settings import DeviceSettings, TrainingSettings
+from limpq_hub.train.settings import DeviceSettings
+from limpq_hub.train.training_settings import TrainingSettings
 
 
 def new_accelerator(device: DeviceSettings, folder: Path | None = None) -> Accelerator:

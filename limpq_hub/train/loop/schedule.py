@@ -7,7 +7,7 @@ from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
-from limpq_hub.train.settings import ScheduleSettings
+from limpq_hub.train.training_settings import ScheduleSettings
 
 MINIMUM_LR = 1e-5
 

@@ -10,7 +10,7 @@ from limpq_hub.train.data.picture_loader import TrainingLoader
 from limpq_hub.train.loop.batches import StepPosition
 from limpq_hub.train.loop.fit import Validate, fit
 from limpq_hub.train.method.joint_step import classification_loss
-from limpq_hub.train.settings import LossSettings, TrainingSettings
+from limpq_hub.train.training_settings import LossSettings, TrainingSettings
 
 
 def train_classifier_(

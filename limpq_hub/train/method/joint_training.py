@@ -16,7 +16,7 @@ from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classi
 from limpq_hub.train.method.layer_outputs import LayerOutputs
 from limpq_hub.train.method.oscillation import update_oscillating_
 from limpq_hub.train.method.shared_stem import SharedStem
-from limpq_hub.train.settings import JointSettings, LossSettings, TrainingSettings
+from limpq_hub.train.training_settings import JointSettings, LossSettings, TrainingSettings
 from limpq_hub.zoo.network import NetworkSpec
 
 

@@ -63,6 +63,9 @@ ACCELERATE = ("/usr/bin/python3", "/usr/bin/accelerate", "launch")
         (("/usr/bin/python3", "-m", "accelerate.commands.launch", "--num_processes", "2", "x.py"), 2),
         (("/usr/bin/python3", "/usr/bin/accelerate-launch", "--num_processes", "2", "x.py"), 2),
         ((*ACCELERATE, "x.py", "--num_processes", "2"), None),
+        ((*ACCELERATE, "--num_processes", "2", "-m", "limpq_hub.train.pretrain", "--lr", "1"), 2),
+        ((*ACCELERATE, "-m", "--num_processes=2", "limpq_hub.train.pretrain"), 2),
+        ((*ACCELERATE, "-m", "limpq_hub.train.pretrain", "--num_processes", "2"), None),
     ],
 )
 def test_the_requested_processes_are_those_of_accelerates_own_options(launched_by, words, asked):

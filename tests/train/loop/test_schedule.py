@@ -9,7 +9,7 @@ from torch import nn
 
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.train.loop.schedule import learning_rate_of, optimizers_of
-from limpq_hub.train.settings import ScheduleSettings
+from limpq_hub.train.training_settings import ScheduleSettings
 
 SCHEDULE = ScheduleSettings(
     epochs=1,
