@@ -63,7 +63,7 @@ class Indicators:
         for kind, steps in (("weight", self.weight_steps), ("activation", self.activation_steps)):
             _check_same_layers(kind, steps, searched)
             for name, of_layer in steps.items():
-                _check_steps(f"{kind} steps of layer {shown(name)}", of_layer)
+                _check_steps(kind, name, of_layer)
             frozen = {name: FrozenMapping(steps[name]) for name in searched}
             object.__setattr__(self, f"{kind}_steps", FrozenMapping(frozen))
         object.__setattr__(self, "costs", FrozenMapping(self.costs))
@@ -230,11 +230,16 @@ def _check_same_layers(kind: str, steps: Steps, searched: list[str]) -> None:
             )
 
 
-def _check_steps(what: str, steps: Mapping[int, float]) -> None:
+def _check_steps(kind: str, name: str, steps: Mapping[int, float]) -> None:
     if not steps:
-        raise ArtifactFormatError(f"{what}: none given, at least one bit-width is needed")
+        raise ArtifactFormatError(f"{kind} steps of layer {shown(name)}: none given, at least one bit-width is needed")
     for bits, step in steps.items():
         if type(bits) is not int or bits not in BIT_WIDTHS:
-            raise ArtifactFormatError(f"{what}: a bit-width is a whole number from 2 to 8, found {shown(bits)}")
+            raise ArtifactFormatError(
+                f"{kind} steps of layer {shown(name)}: a bit-width is a whole number from 2 to 8, found {shown(bits)}"
+            )
         if not is_number(step) or step <= 0:
-            raise ArtifactFormatError(f"{what}: the step at {bits} bits must be a number above 0, found {shown(step)}")
+            raise ArtifactFormatError(
+                f"{kind} steps of layer {shown(name)}: the step at {bits} bits must be a number above 0, found "
+                f"{shown(step)}"
+            )

@@ -73,8 +73,8 @@ def group_layers(
     for name, first in leader.items():
         members.setdefault(first, []).append(name)
     groups = []
-    for first, layers in members.items():
-        shared = options[first]
+    for layers in members.values():
+        shared = options[layers[0]]
         for name in layers[1:]:
             shared = tuple(bits for bits in shared if bits in options[name])
         if not shared:

@@ -28,7 +28,8 @@ def compression_ratio(costs: Costs, policy: Policy) -> float:
 def peak_activation_bytes(costs: Costs, policy: Policy) -> int:
     """Return the bytes of the largest layer input under `policy`, for one image."""
     check_layers(costs, policy)
-    return max(cost.activation_bytes(policy.layers[name]) for name, cost in costs.items())
+    bits_of = dict(policy.layers.items())
+    return max(cost.activation_bytes(bits_of[name]) for name, cost in costs.items())
 
 
 def check_layers(costs: Costs, policy: Policy) -> None:
@@ -52,4 +53,5 @@ def _names(what: str, names: list[str]) -> str:
 
 def _total(costs: Costs, policy: Policy, cost_of: Callable[[LayerCost, LayerBits], int]) -> int:
     check_layers(costs, policy)
-    return sum(cost_of(cost, policy.layers[name]) for name, cost in costs.items())
+    bits_of = dict(policy.layers.items())
+    return sum(cost_of(cost, bits_of[name]) for name, cost in costs.items())

@@ -86,6 +86,13 @@ def test_tied_layers_match_brute_force_over_what_they_share(random_network, ever
         assert plan.objective == pytest.approx(best, rel=0, abs=1e-11)
 
 
+@pytest.mark.parametrize("tie", [["block.conv1", "block.conv2"], ["block.conv2", "block.conv1"]])
+@pytest.mark.parametrize("pinned", ["block.conv1", "block.conv2"])
+def test_a_pin_of_one_layer_holds_for_its_tie_in_whatever_order_the_tie_names_them(three, tie, pinned):
+    bits = bits_of(search(three, ENOUGH, pin={pinned: (2, 3)}, tie=[tie]))
+    assert (bits["block.conv1"], bits["block.conv2"], bits["down"]) == ((2, 3), (2, 3), (4, 4))
+
+
 def test_tied_layers_without_common_bits_are_refused(three):
     with pytest.raises(
         PolicyError, match=r"tied layers block.conv1, block.conv2 have no bit-widths in common; untie or unpin"

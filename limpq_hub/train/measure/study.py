@@ -76,7 +76,7 @@ class Study:
     def at_budget(self, bitops: str) -> list[Figures]:
         """Return a row per contender: what it is, and its figures before and after fine-tuning."""
         rows = []
-        policies = contenders(self.indicators, bitops, self.settings.random, self.divergence.divergence)
+        policies = contenders(self.indicators, bitops, self.settings.random, self.divergence)
         for contender, policy in policies.items():
             row = {"budget": bitops, "contender": contender, **self.described(policy), "joint": self.joint(policy)}
             if self.settings.steps:
