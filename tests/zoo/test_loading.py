@@ -77,7 +77,7 @@ def test_another_policy_gets_the_joint_weights_with_the_figure_measured_for_exac
     assert (model.limpq.weights, model.limpq.top1, model.limpq.nearest) == ("joint", 33.5, None)
     bitops = format_bitops(model.limpq.plan.bitops)
     assert f"at {bitops} BitOps was not fine-tuned (joint weights, measured 33.50 % top-1): no fine-tuned" in message
-    assert "no fine-tuned policy lies below it; fine-tune it, in a checkout of limpq-hub, with: accelerate" in message
+    assert "no fine-tuned policy lies below it; fine-tune it with: accelerate" in message
 
 
 def test_joint_weights_compute_what_the_supernet_computes_at_the_policy(tiny, load_joint):
