@@ -58,6 +58,12 @@ def _hub_home():
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one test, its path short enough that an error message quotes it whole, in a worker process too."""
+    return tmp_path_factory.mktemp("t")
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """An entry of timm's smallest residual network: 16 layers, 10 classes, 32 x 32 pixels, 4, 3 or 2 bits."""

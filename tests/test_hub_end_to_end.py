@@ -16,7 +16,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 REPO = "you/resnet-limpq"
-RUN = ["--batch-size", "8", "--workers", "0", "--threads", "1", "--max-steps", "2", "--no-compile"]
+RUN = ["--batch-size", "8", "--workers", "0", "--threads", "1", "--max-steps", "2"]
 FEW = ["--calibrate-images", "16"]
 LOAD = """
 import json, sys, warnings

@@ -76,7 +76,7 @@ def test_what_the_wheel_says_comes_next_works_there(extracted):
     assert following[following.index("--data") + 1] == "my pictures"
     short = ["--recipe", "paper-resnet18", "--batch-size", "4", "--workers", "0", "--max-steps", "1"]
     short += ["--anchor-gap", "99"]
-    command = ["-m", "accelerate.commands.accelerate_cli", *following[1:], *short, "--no-compile"]
+    command = ["-m", "accelerate.commands.accelerate_cli", *following[1:], *short]
     done = run_from_the_wheel(extracted, *command)
     assert done.returncode == 0, done.stderr
     learned = json.loads((where / "out/joint/indicators.json").read_text())

@@ -35,7 +35,6 @@ def fake_quantize(
     *,
     signed: bool,
     gradient_scale: float = 1.0,
-    arithmetic: type[Function] | None = None,
 ) -> Tensor:
     """Return `x` rounded (half to even) to a grid of `2**bits` multiples of `step`, with LSQ gradients.
 
@@ -48,13 +47,12 @@ def fake_quantize(
         bits: 2..8.
         signed: grid -2^(b-1) .. 2^(b-1)-1 if True, 0 .. 2^b-1 if False.
         gradient_scale: factor on the gradient of `step`.
-        arithmetic: autograd function of (x, step, low, high, gradient_scale); `FakeQuantize` if None.
 
     Source: Esser et al., "Learned Step Size Quantization", ICLR 2020.
     """
     if torch.is_grad_enabled() and (x.requires_grad or step.requires_grad):
         low, high = quantization_range(bits, signed=signed)
-        return (arithmetic or FakeQuantize).apply(x, step, low, high, gradient_scale)
+        return FakeQuantize.apply(x, step, low, high, gradient_scale)
     values, step = upcast_half(x), upcast_half(step.detach())
     return quantize_to_integers(values, step, bits, signed=signed).mul_(step).to(x.dtype)
 

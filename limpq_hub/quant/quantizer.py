@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from limpq_hub.quant.fake_quantization import FakeQuantize, fake_quantize, quantization_range
+from limpq_hub.quant.fake_quantization import fake_quantize, quantization_range
 
 STEP_FLOOR = 1e-5
 
@@ -40,7 +40,6 @@ class LsqQuantizer(nn.Module):
     Attributes:
         step: raw step sizes, shape [len(candidates)], in the order of `candidates`.
         bits: the active bit-width, or None to pass values through in float.
-        arithmetic: the autograd function that quantizes while gradients are wanted.
     """
 
     def __init__(self, candidates: tuple[int, ...], *, signed: bool, per_sample: bool) -> None:
@@ -49,7 +48,6 @@ class LsqQuantizer(nn.Module):
         self.signed = signed
         self.per_sample = per_sample
         self.bits: int | None = candidates[0]
-        self.arithmetic: type[Function] = FakeQuantize
         self.step = nn.Parameter(torch.ones(len(candidates)))
 
     def step_of(self, bits: int) -> Tensor:
@@ -73,7 +71,6 @@ class LsqQuantizer(nn.Module):
             self.bits,
             signed=self.signed,
             gradient_scale=scale,
-            arithmetic=self.arithmetic,
         )
 
     @torch.no_grad()

@@ -26,7 +26,7 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.classifier_training import train_classifier_
-from limpq_hub.train.method.networks import float_network_of, placed, run_compiled_
+from limpq_hub.train.method.networks import float_network_of, placed
 from limpq_hub.train.option_types import whole_number
 from limpq_hub.train.options import (
     add_data_options,
@@ -58,7 +58,6 @@ class FinetuneSettings:
     Attributes:
         start_from: "joint" or "float": the weights to start from.
         calibrate_images: training images for the BatchNorm statistics.
-        compile: whether the quantizers are compiled.
     """
 
     entry: EntrySettings
@@ -69,7 +68,6 @@ class FinetuneSettings:
     push: PushSettings
     start_from: str
     calibrate_images: int
-    compile: bool
 
 
 def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
@@ -117,8 +115,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         if settings.loss.distill:
             teacher = float_network_of(entry, settings.loss.teacher or settings.entry.weights)
             teacher = placed(teacher, accelerator.device, channels_last=channels_last)
-        if settings.compile:
-            run_compiled_(accelerator, model)
         seconds = train_classifier_(
             accelerator, model, loader, settings.loss, training, teacher=teacher, validate=validate
         )

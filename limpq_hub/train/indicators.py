@@ -26,7 +26,7 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.joint_training import train_jointly_
-from limpq_hub.train.method.networks import float_network, placed, run_compiled_
+from limpq_hub.train.method.networks import float_network, placed
 from limpq_hub.train.options import (
     add_data_options,
     add_network_options,
@@ -60,7 +60,6 @@ class IndicatorsSettings:
     Attributes:
         calibrate_images: training images for step sizes and BatchNorm statistics.
         class_names: JSON file of {class folder: name}.
-        compile: whether the quantizers are compiled.
     """
 
     network: NetworkSettings
@@ -73,7 +72,6 @@ class IndicatorsSettings:
     push: PushSettings
     calibrate_images: int
     class_names: Path | None
-    compile: bool
 
 
 def parse_options(argv: Sequence[str] | None) -> IndicatorsSettings:
@@ -116,8 +114,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             placed(module, accelerator.device, channels_last=training.device.channels_last)
             for module in (supernet, teacher)
         )
-        if settings.compile:
-            run_compiled_(accelerator, supernet)
         seconds = train_jointly_(accelerator, supernet, teacher, costs, loader, settings.joint, settings.loss, training)
         record = provenance(accelerator, training.invocation, seconds)
         record |= {"data": data_record(data, settings.augmentation)}

@@ -58,14 +58,8 @@ def add_training_options(
 
 
 def add_quantizer_options(parser: argparse.ArgumentParser) -> None:
-    """Add how the quantizers run and how their step sizes are trained; after `add_training_options`."""
+    """Add how the step sizes of the quantizers are trained; after `add_training_options`."""
     group = parser.add_argument_group("quantizer")
-    group.add_argument(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="compile the quantizer where a compiler works (20 s at the first start), else say so and go on without",
-    )
     group.add_argument(
         "--step-optimizer",
         choices=OPTIMIZERS,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.compiled import use_compiled_quantizer_
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, set_policy_, to_supernet
 from limpq_hub.quant.fake_quantization import quantization_range
 from limpq_hub.quant.profile import profile_module
@@ -107,17 +105,11 @@ def rows_of(accelerator: Accelerator, images: Tensor, *, channels_last: bool = F
     def supernet() -> nn.Module:
         return to_supernet(network, DEFAULT_CANDIDATES, example_input=images).train()
 
-    rows = {
+    return {
         FLOAT: _float_row(accelerator, copy.deepcopy(network).train(), images, loss_of),
         PUBLISHED: _published_row(accelerator, supernet(), policies, images, loss_of),
-        "ours, hand-written": _our_row(accelerator, supernet(), policies, images, loss_of),
+        "ours": _our_row(accelerator, supernet(), policies, images, loss_of),
     }
-    compiled = supernet()
-    why_not = use_compiled_quantizer_(compiled)
-    if why_not:
-        print(f"no compiled row: {why_not}", file=sys.stderr)
-        return rows
-    return rows | {"ours, compiled": _our_row(accelerator, compiled, policies, images, loss_of)}
 
 
 def _float_row(accelerator: Accelerator, network: nn.Module, images: Tensor, loss_of: LossOf) -> Row:

@@ -44,7 +44,7 @@ def runs(data, hard_data, tmp_path_factory) -> Path:
     """Every script once: float network, joint training, fine-tuning, the front, and the entry made of them."""
     root = tmp_path_factory.mktemp("runs")
     steps = [*RUN, "--data", str(data), "--max-steps", "3"]
-    weights = ["--weights", str(root / "float/model.safetensors"), "--distill", "0.5", "--no-compile"]
+    weights = ["--weights", str(root / "float/model.safetensors"), "--distill", "0.5"]
     pretrain.main([*NETWORK, *steps, "--output", str(root / "float")])
     indicators.main([*NETWORK, *steps, *weights, "--output", str(root / "joint")])
     entry = ["--model", f"local-dir:{root}/joint", "--bitops", "w4a4"]

@@ -16,7 +16,7 @@ TYPED = {"bitops": "w3a4", "size": "4.5MB", "compression": "12.2x", "activation_
 
 def options_of(*typed: str):
     parser = parser_of("A script.", "finetune")
-    add_policy_options(parser, required=False)
+    add_policy_options(parser, distill=0.0, required=False)
     return parser.parse_args(typed)
 
 

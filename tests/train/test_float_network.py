@@ -48,7 +48,7 @@ def test_the_float_network_of_a_published_entry_is_that_of_its_joint_training(ru
 def tuned(runs, data, output, *options: str) -> dict[str, torch.Tensor]:
     """Return the weights after two steps."""
     entry = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN]
-    finetune.main([*entry, "--max-steps", "2", "--no-compile", *options, "--output", str(output)])
+    finetune.main([*entry, "--max-steps", "2", *options, "--output", str(output)])
     return load_file(output / "model.safetensors")
 
 
@@ -73,7 +73,7 @@ def test_fine_tuning_without_weights_takes_the_float_network_of_the_entry(runs, 
 def test_fine_tuning_from_an_entry_without_a_float_network_says_what_to_give(without_float, data, tmp_path, options):
     command = ["--model", without_float, "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
     with pytest.raises(UnknownModelError) as caught:
-        finetune.main([*command, "--no-compile", *options, "--output", str(tmp_path / "out")])
+        finetune.main([*command, *options, "--output", str(tmp_path / "out")])
     name = without_float.removeprefix("local-dir:")
     assert str(caught.value).removeprefix("local-dir:") == (
         f"{name} holds no float.safetensors.gz; give the float network as --weights FILE"
@@ -89,7 +89,7 @@ def test_validate_of_an_entry_without_a_float_network_says_so(without_float, dat
 
 def test_an_entry_without_a_float_network_can_be_fine_tuned_from_its_joint_weights(without_float, data, tmp_path):
     command = ["--model", without_float, "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
-    finetune.main([*command, "--no-compile", "--output", str(tmp_path / "out")])
+    finetune.main([*command, "--output", str(tmp_path / "out")])
     assert (tmp_path / "out/model.safetensors").is_file()
 
 

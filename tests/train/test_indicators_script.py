@@ -23,7 +23,7 @@ def one_step(runs, hard_data, tmp_path_factory) -> SimpleNamespace:
     """A run of one step on the hard pictures with --alpha 0.5, and the network whose top-1 it recorded."""
     output, evaluated = tmp_path_factory.mktemp("one_step") / "joint", []
     evaluate = indicators.evaluate
-    command = [*NETWORK, *RUN, "--data", str(hard_data), "--max-steps", "1", "--no-compile", "--anchor-gap", "99"]
+    command = [*NETWORK, *RUN, "--data", str(hard_data), "--max-steps", "1", "--anchor-gap", "99"]
     command += ["--weights", f"{runs}/float/model.safetensors", "--output", str(output)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(indicators, "evaluate", lambda *given: evaluated.append(given[1]) or evaluate(*given))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limpq_hub.quant.quantizer import LsqQuantizer
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks/joint_step.py"
-PUBLISHED, OURS, COMPILED = "published, plain operations", "ours, hand-written", "ours, compiled"
+PUBLISHED, OURS = "published, plain operations", "ours"
 
 
 class NoOptimizer:
@@ -37,11 +37,6 @@ def benchmark() -> ModuleType:
         patch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture
-def without_compiler(benchmark, monkeypatch):
-    monkeypatch.setattr(benchmark, "use_compiled_quantizer_", lambda model: "no compiler here")
 
 
 def images_of(batch: int, size: int) -> Tensor:
@@ -68,7 +63,7 @@ def give_every_branch_a_gradient_(network: nn.Module) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
-def test_the_published_row_and_ours_have_the_same_gradients(benchmark, without_compiler, monkeypatch, dtype, allowed):
+def test_the_published_row_and_ours_have_the_same_gradients(benchmark, monkeypatch, dtype, allowed):
     monkeypatch.setattr(benchmark, "_optimizer", NoOptimizer)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -93,16 +88,15 @@ def test_the_published_row_and_ours_have_the_same_gradients(benchmark, without_c
         assert (one - other).norm() <= allowed * one.norm(), kind
 
 
-def test_without_a_compiler_three_rows_are_shown_and_the_reason_is_told(benchmark, without_compiler, capsys):
+def test_three_rows_are_shown_of_one_network_each(benchmark):
     rows = benchmark.rows_of(Accelerator(cpu=True), images_of(4, 32))
     assert list(rows) == ["float step", PUBLISHED, OURS]
-    assert capsys.readouterr().err == "no compiled row: no compiler here\n"
     weights = [[p.detach() for n, p in row.network.named_parameters() if n == "conv1.weight"] for row in rows.values()]
     assert all(torch.equal(first, weights[0][0]) for (first,) in weights)
     assert len({id(row.network) for row in rows.values()}) == 3
 
 
-def test_every_row_learns(benchmark, without_compiler):
+def test_every_row_learns(benchmark):
     rows = benchmark.rows_of(Accelerator(cpu=True), images_of(4, 32))
     for name, row in rows.items():
         before = {key: parameter.detach().clone() for key, parameter in row.network.named_parameters()}
@@ -112,16 +106,7 @@ def test_every_row_learns(benchmark, without_compiler):
         assert all(parameter.grad is None for parameter in row.network.parameters()), name
 
 
-def test_with_a_compiler_there_is_a_fourth_row(benchmark, monkeypatch):
-    asked = []
-    monkeypatch.setattr(benchmark, "use_compiled_quantizer_", asked.append)
-    rows = benchmark.rows_of(Accelerator(cpu=True), images_of(4, 32))
-    assert list(rows)[-1] == COMPILED
-    assert asked == [rows[COMPILED].network]
-    assert len(rows) == 4
-
-
-def test_our_step_saves_at_most_six_tenths_of_the_published_bytes(benchmark, without_compiler):
+def test_our_step_saves_at_most_six_tenths_of_the_published_bytes(benchmark):
     rows = benchmark.rows_of(Accelerator(cpu=True), images_of(8, 64))
     saved = {name: benchmark._saved_bytes(row) for name, row in rows.items()}
     assert saved[OURS] <= 0.6 * saved[PUBLISHED]

@@ -15,7 +15,7 @@ from tiny_run import NETWORK, RUN
 from limpq_hub.train import finetune, indicators
 
 STEPS = 16
-SCHEDULE = ["--epochs", "4", "--save-interval", "2", "--no-compile", "--calibrate-images", "16"]
+SCHEDULE = ["--epochs", "4", "--save-interval", "2", "--calibrate-images", "16"]
 
 
 def kill_at_a_random_moment(running: Running, draw: random.Random) -> bool:

@@ -65,14 +65,14 @@ def test_what_is_typed_before_the_recipe_wins_too(recipe):
 
 def test_lists_and_booleans_are_options_of_the_command_line(recipe):
     path = recipe(
-        "indicators:\n  crop-scale: [0.5, 0.75]\n  candidates: [4, 2]\n  compile: false\n  cache-images: true\n"
+        "indicators:\n  crop-scale: [0.5, 0.75]\n  candidates: [4, 2]\n  share-stem: false\n  cache-images: true\n"
     )
     options = options_of(path)
     assert options.crop_scale == [0.5, 0.75]
     assert options.candidates == [4, 2]
-    assert options.compile is False
+    assert options.share_stem is False
     assert options.cache_images is True
-    assert options_of(path, "--compile").compile is True
+    assert options_of(path, "--share-stem").share_stem is True
 
 
 def test_required_options_may_come_from_the_recipe(recipe):

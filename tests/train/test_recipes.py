@@ -18,7 +18,7 @@ from limpq_hub.zoo.catalog import find_entry
 
 CLASSES = 2
 SMALL = ["--batch-size", "2", "--max-steps", "2", "--workers", "0", "--threads", "1", "--input-size", "224"]
-SHORT = ["--no-compile", "--calibrate-images", "2"]
+SHORT = ["--calibrate-images", "2"]
 PAPER = {"paper-resnet18": "resnet18", "paper-resnet50": "resnet50", "paper-mobilenetv1": "mobilenetv1_100"}
 
 

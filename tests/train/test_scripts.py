@@ -68,7 +68,7 @@ def test_learned_steps_moved_away_from_their_start(runs):
 
 def test_a_run_cut_off_after_a_save_continues_to_the_same_weights(runs, data, tmp_path, monkeypatch):
     options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN]
-    options += ["--max-steps", "6", "--epochs", "2", "--save-interval", "2", "--no-compile"]
+    options += ["--max-steps", "6", "--epochs", "2", "--save-interval", "2"]
     finetune.main([*options, "--output", str(tmp_path / "whole")])
     save = TrainingState.save
 
@@ -295,7 +295,7 @@ def test_validate_without_a_network_is_refused(data):
 
 def test_a_teacher_of_its_own_changes_what_is_learned(runs, data, tmp_path):
     joint = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
-    weights = ["--weights", str(runs / "float/model.safetensors"), "--distill", "1.0", "--no-compile"]
+    weights = ["--weights", str(runs / "float/model.safetensors"), "--distill", "1.0"]
     other = load_file(runs / "float/model.safetensors")
     save_file(other | {"fc.bias": other["fc.bias"] + torch.arange(4.0)}, tmp_path / "teacher.safetensors")
     finetune.main([*joint, *weights, "--output", str(tmp_path / "one")])
@@ -311,7 +311,6 @@ def test_two_processes_train_and_export_together(runs, data, tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     weights = ["--weights", str(runs / "float/model.safetensors"), "--output", str(tmp_path / "joint")]
     arguments = [*NETWORK, "--data", str(data), *RUN, *weights, "--max-steps", "2", "--calibrate-images", "8"]
-    arguments.append("--no-compile")
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, *arguments], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def batches_of(
     batch_size: int,
     workers: int,
     *,
-    sampler: Sampler[int] | None = None,
+    sampler: Sampler[Any] | None = None,
     drop_last: bool = False,
 ) -> DataLoader[Batch]:
     """Return the batches of a data set, decoded by `workers` processes; in its own order without a sampler."""

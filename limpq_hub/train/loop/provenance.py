@@ -11,8 +11,8 @@ import timm
 import torch
 from accelerate import Accelerator
 
-from limpq_hub import __version__
 from limpq_hub.train.settings import Invocation
+from limpq_hub.version import __version__
 
 
 def provenance(accelerator: Accelerator, invocation: Invocation, seconds: float | None) -> dict[str, object]:

@@ -35,7 +35,7 @@ def finetuning_arguments(settings: ComparisonSettings, policy_file: Path, folder
     splits = ["--train-split", settings.data.train_split, "--val-split", settings.data.val_split]
     own = ["--policy", str(policy_file), "--max-steps", str(settings.steps), "--output", str(folder)]
     return [
-        *("-m", "limpq_hub.train.finetune", "--no-compile", "--resume"),
+        *("-m", "limpq_hub.train.finetune", "--resume"),
         *arguments_of(settings, "model", "weights", "recipe"),
         *arguments_of(settings.data),
         *splits,

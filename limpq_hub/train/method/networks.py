@@ -1,20 +1,15 @@
-"""The float networks that trainings start from, and their quantizers compiled."""
+"""The float networks that trainings start from."""
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 
 import timm
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from limpq_hub.errors import TrainingError, shown
-from limpq_hub.quant.compiled import use_compiled_quantizer_
 from limpq_hub.train.launching import command_of
-from limpq_hub.train.loop.interrupt import WHAT_NEXT, RunInterruptedError, sigterm_deferred
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.network import NetworkSpec
@@ -72,16 +67,3 @@ def placed(module: nn.Module, device: torch.device, *, channels_last: bool) -> n
     """Return the module itself, moved to the device and, if asked for, into the memory format with channels last."""
     module.to(device)
     return module.to(memory_format=torch.channels_last) if channels_last else module
-
-
-def run_compiled_(accelerator: Accelerator, model: nn.Module) -> None:
-    """Compile the quantizers of `model`; where no compiler works, say so in one line and leave them as they are."""
-    # On machines without a GPU torch warns of the GPU that it does not find.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # The compiler wraps whatever is raised inside it: SIGTERM would read as a compiler that does not work.
-    with sigterm_deferred() as stop:
-        why_not = use_compiled_quantizer_(model)
-    if stop.made:
-        raise RunInterruptedError(WHAT_NEXT)
-    if why_not and accelerator.is_main_process:
-        print(f"the quantizer runs uncompiled: {why_not}", file=sys.stderr)

@@ -14,9 +14,8 @@ from script_runs import TORCHRUN, TRAINING, journal_steps, saved_step, script, s
 from tiny_run import NETWORK, RUN
 
 from limpq_hub.errors import LimpqError
-from limpq_hub.quant.compiled import CompiledFakeQuantize
 from limpq_hub.train import entry_export as _export
-from limpq_hub.train import finetune, indicators, pretrain
+from limpq_hub.train import indicators, pretrain
 from limpq_hub.train.launching import run
 from limpq_hub.train.loop import fit as _loop
 from limpq_hub.train.loop import state as _state
@@ -56,7 +55,7 @@ def assert_ends_with_the_message(text: str, name: str) -> None:
 def test_a_script_that_gets_sigterm_saves_the_step_it_is_at_and_can_be_resumed(runs, data, tmp_path, name, workers):
     options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "12", "--save-interval", "3"]
     if name == "indicators":
-        options += ["--weights", f"{runs}/float/model.safetensors", "--no-compile", "--anchor-gap", "99"]
+        options += ["--weights", f"{runs}/float/model.safetensors", "--anchor-gap", "99"]
         options += ["--calibrate-images", "16", "--uniform", "highest"]
     module, weights = (pretrain, "model.safetensors") if name == "pretrain" else (indicators, "supernet.safetensors")
     output = tmp_path / "out"
@@ -132,7 +131,7 @@ def test_sigterm_outside_of_the_training_stops_at_once(data, tmp_path, monkeypat
 
 def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, tmp_path, monkeypatch):
     options = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "2", "--weights", f"{runs}/float/model.safetensors"]
-    options += ["--no-compile", "--anchor-gap", "99", "--calibrate-images", "16"]
+    options += ["--anchor-gap", "99", "--calibrate-images", "16"]
     monkeypatch.setattr(_export, "save_anchors", terminate_myself)
     assert exit_code_of(lambda: indicators.main([*options, "--output", str(tmp_path / "out")])) == 75
     monkeypatch.undo()
@@ -140,17 +139,6 @@ def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, 
     indicators.main([*options, "--output", str(tmp_path / "whole")])
     for file in ("supernet.safetensors", "curves.png"):
         assert sha256_of(tmp_path / "out" / file) == sha256_of(tmp_path / "whole" / file)
-
-
-def test_sigterm_while_the_quantizer_is_compiled_stops(runs, data, tmp_path, monkeypatch):
-    options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN, "--max-steps", "1"]
-
-    def terminate_within_the_compiler(*arguments):
-        terminate_myself()
-        raise RuntimeError("the compiler wraps whatever is raised inside it")
-
-    monkeypatch.setattr(CompiledFakeQuantize, "apply", terminate_within_the_compiler)
-    assert exit_code_of(lambda: finetune.main([*options, "--output", str(tmp_path / "out")])) == 75
 
 
 def test_sigterm_while_the_last_step_is_saved_stops(tmp_path, monkeypatch):

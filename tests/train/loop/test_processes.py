@@ -116,7 +116,7 @@ def joint_resnet18(data, tmp_path_factory) -> tuple[Path, Path]:
     save_file(network.state_dict(), root / "random.safetensors")
     options = ["--model", "resnet18", "--input-size", "32", "--float64", "--max-steps", "3", "--epochs", "2"]
     options += ["--workers", "0", "--threads", "1", "--data", str(data), "--weights", str(root / "random.safetensors")]
-    options += ["--no-compile", "--calibrate-images", "8", "--anchor-gap", "99", "--candidates", "4", "3", "2"]
+    options += ["--calibrate-images", "8", "--anchor-gap", "99", "--candidates", "4", "3", "2"]
     joint = script("indicators")
     with (
         started([joint], root / "one", *options, "--batch-size", "16") as one,
@@ -151,7 +151,7 @@ def test_two_processes_have_the_weights_and_statistics_of_one_at_the_same_global
 
 
 def test_two_processes_validate_between_the_epochs(runs, data, tmp_path):
-    options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN, "--no-compile"]
+    options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN]
     options += ["--epochs", "2", "--validate-epochs", "1", "--calibrate-images", "16"]
     with started([*TORCHRUN, "2", script("finetune")], tmp_path / "out", *options) as running:
         assert running.ends() == 0, running.said()

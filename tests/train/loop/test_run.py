@@ -58,7 +58,6 @@ OTHER_VALUES = {
     "color_jitter": 0.5,
     "auto_augment": "rand-m7-mstd0.5",
     "data_fraction": 0.5,
-    "compile": False,
 }
 
 
