@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from limpq_hub.errors import PolicyError, shown
+from limpq_hub.errors import PolicyError, quoted
 
 LONGEST_PINS = 400
 _PIN = re.compile(r"([^\s=]+)=([0-9]),([0-9])", re.ASCII)
@@ -85,8 +85,8 @@ def parse_pins(text: str) -> dict[str, tuple[int, int]]:
     for word in text.split():
         match = _PIN.fullmatch(word)
         if not match:
-            raise PolicyError(f"{shown(word)} is not a pin: write pattern=weight,activation, for example layer4.*=4,4")
+            raise PolicyError(f"{quoted(word)} is not a pin: write pattern=weight,activation, for example layer4.*=4,4")
         if match[1] in pins:
-            raise PolicyError(f"{shown(match[1])} is pinned twice; keep one of them")
+            raise PolicyError(f"{quoted(match[1])} is pinned twice; keep one of them")
         pins[match[1]] = (int(match[2]), int(match[3]))
     return pins

@@ -3,7 +3,7 @@
 _SCALARS = (str, bytes, int, float, type(None))
 
 
-def shown(value: object) -> str:
+def quoted(value: object) -> str:
     """Return `value` as a message may quote it: control characters escaped, at most 80 characters.
 
     A collection that is nested is named by its type alone: it may go on without end.

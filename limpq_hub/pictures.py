@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from timm.data import create_transform
 from torch import nn
 
-from limpq_hub.errors import ImageError, shown
+from limpq_hub.errors import ImageError, quoted
 from limpq_hub.zoo.limpq_model import LimpqModel
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -51,7 +51,7 @@ def read_picture(
     Raises:
         ImageError: the file is missing, no picture, damaged, or of more than `most_pixels`.
     """
-    name = shown(os.fspath(path)) if name is None else name
+    name = quoted(os.fspath(path)) if name is None else name
     too_many = f"more than {most_pixels:,}; scale it down first"
     try:
         with warnings.catch_warnings():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limpq_hub.errors import OutputError, shown
+from limpq_hub.errors import OutputError, quoted
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
 
@@ -87,7 +87,7 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
     """Raise `OutputError` unless a figure can be written in the format that the suffix of `path` names."""
     if Path(path).suffix.lower().removeprefix(".") not in _SUFFIXES:
         raise OutputError(
-            f"{shown(str(path))}: a figure is written as one of {', '.join(_SUFFIXES)}; use for example .png"
+            f"{quoted(str(path))}: a figure is written as one of {', '.join(_SUFFIXES)}; use for example .png"
         )
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from limpq_hub import Indicators, Plan, Policy, __version__, baselines, frontier, load, search
 from limpq_hub.cli import main
-from limpq_hub.errors import shown
+from limpq_hub.errors import quoted
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.explanation import explain
 from limpq_hub.plan.quantities import format_bitops, format_size
@@ -465,7 +465,7 @@ def test_a_malformed_latency_table_exits_with_two_and_names_the_line(limpq, tiny
     path.write_text(path.read_text() + "layer1.0.conv1,4,four,1\n")
     code, out, err = limpq("search", tiny.name, "--latency", path, 3)
     assert (code, out) == (2, "")
-    assert err.startswith(f"limpq search: latency table {shown(str(path))}, line 20: 'layer1.0.conv1,4,four,1' is not")
+    assert err.startswith(f"limpq search: latency table {quoted(str(path))}, line 20: 'layer1.0.conv1,4,four,1' is not")
     assert err.count("\n") == 1
 
 

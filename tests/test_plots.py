@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from limpq_hub import InfeasibleBudgetError, LayerBits, Plan, Policy, frontier, search
-from limpq_hub.errors import OutputError, shown
+from limpq_hub.errors import OutputError, quoted
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plots import check_figure_path, plot_front, plot_policy
 
@@ -190,7 +190,7 @@ def test_a_suffix_of_no_picture_is_refused_with_those_there_are_and_leaves_no_fi
             OutputError, match=r": a figure is written as one of jpg, pdf, png, svg, webp; use for example \.png$"
         ) as caught:
             write()
-        assert str(caught.value).startswith(shown(str(path)))
+        assert str(caught.value).startswith(quoted(str(path)))
         assert "\n" not in str(caught.value)
         assert list(tmp_path.iterdir()) == []
 

@@ -93,7 +93,7 @@ def test_every_error_of_the_package_is_a_limpq_error_and_what_a_caller_expects()
     ids=["control characters", "number", "long", "number too long to print"],
 )
 def test_a_value_is_shown_escaped_and_short(value, text):
-    from limpq_hub.errors import shown
+    from limpq_hub.errors import quoted
 
-    assert shown(value) == text
-    assert len(shown(value)) <= 80
+    assert quoted(value) == text
+    assert len(quoted(value)) <= 80

@@ -157,12 +157,12 @@ def _import(options: argparse.Namespace) -> None:
     import timm
     import torch
 
-    from limpq_hub.errors import UnknownModelError, shown
+    from limpq_hub.errors import UnknownModelError, quoted
     from limpq_hub.interop import import_limpq_indicators
     from limpq_hub.quant.profile import profile_module
 
     if not timm.is_model(options.model) or "." in options.model:
-        raise UnknownModelError(f"timm has no architecture {shown(options.model)}; see timm.list_models()")
+        raise UnknownModelError(f"timm has no architecture {quoted(options.model)}; see timm.list_models()")
     network = timm.create_model(options.model, num_classes=options.num_classes, pretrained=False)
     costs = profile_module(network, torch.zeros(1, 3, options.input_size, options.input_size))
     indicators = import_limpq_indicators(

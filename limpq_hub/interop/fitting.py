@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from limpq_hub.errors import PolicyError, shown
+from limpq_hub.errors import PolicyError, quoted
 
 
 def round_up(planned: Mapping[str, int], widths: Mapping[int, str], what: str) -> tuple[dict[str, str], list[str]]:
@@ -24,7 +24,7 @@ def round_up(planned: Mapping[str, int], widths: Mapping[int, str], what: str) -
         enough = [width for width in widths if width >= bits]
         if not enough:
             raise PolicyError(
-                f"layer {shown(layer)}: {what} of {bits} bits do not fit; this format holds at most {max(widths)}"
+                f"layer {quoted(layer)}: {what} of {bits} bits do not fit; this format holds at most {max(widths)}"
             )
         written[layer] = widths[min(enough)]
         if min(enough) != bits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limpq_hub.errors import OutputError, shown
+from limpq_hub.errors import OutputError, quoted
 from limpq_hub.interop.hawq import write_hawq
 from limpq_hub.interop.nncf import write_nncf
 from limpq_hub.interop.quanto import write_quanto
@@ -33,5 +33,5 @@ def write_policy_as(policy: Policy, format: str) -> tuple[dict[str, Any], tuple[
         PolicyError: the policy cannot be written in it; names the layer.
     """
     if format not in FORMATS:
-        raise OutputError(f"no format {shown(format)}: a policy can be written as {', '.join(FORMATS)}")
+        raise OutputError(f"no format {quoted(format)}: a policy can be written as {', '.join(FORMATS)}")
     return _WRITERS[format](policy)

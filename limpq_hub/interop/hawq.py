@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from limpq_hub.errors import PolicyError, shown
+from limpq_hub.errors import PolicyError, quoted
 from limpq_hub.plan.policy import Policy
 
 # timm architecture: HAWQ's name of the network with the same strides, and of its first convolution.
@@ -73,7 +73,7 @@ def _modules(model: str, layer: str) -> _Modules:
         return _Modules("quant_output", "quant_act_output")
     convolution_of_unit = _IN_UNIT.fullmatch(layer)
     if not convolution_of_unit:
-        raise PolicyError(f"HAWQ's {NETWORKS[model][0]} has nothing for layer {shown(layer)}; is the model right?")
+        raise PolicyError(f"HAWQ's {NETWORKS[model][0]} has nothing for layer {quoted(layer)}; is the model right?")
     stage, unit, convolution = convolution_of_unit.groups()
     prefix = f"stage{stage}.unit{int(unit) + 1}."
     if convolution is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, UnsafeFileError, shown
+from limpq_hub.errors import ArtifactFormatError, UnsafeFileError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.quantities import is_number
@@ -73,11 +73,13 @@ def import_limpq_indicators(
         names = [str(name).removeprefix("module.") for name in content[key]]
         for name in names:
             if names.count(name) > 1:
-                raise ArtifactFormatError(f"{path}: layer {shown(name)} stands twice among the {key!r} steps")
+                raise ArtifactFormatError(f"{path}: layer {quoted(name)} stands twice among the {key!r} steps")
         named = dict(zip(names, content[key].values(), strict=True))
         foreign = [name for name in named if name not in costs]
         if foreign:
-            raise ArtifactFormatError(f"{path}: layer {shown(foreign[0])} is not a layer of {model}; is --model right?")
+            raise ArtifactFormatError(
+                f"{path}: layer {quoted(foreign[0])} is not a layer of {model}; is --model right?"
+            )
         steps[key] = {name: _step_sizes(f"{path}: layer {name}", named[name]) for name in searched if name in named}
     try:
         return Indicators(
@@ -95,11 +97,11 @@ def import_limpq_indicators(
 
 def _step_sizes(where: str, of_layer: Any) -> dict[int, float]:
     if not isinstance(of_layer, Mapping):
-        raise ArtifactFormatError(f"{where}: no step for each bit-width, found {shown(of_layer)}")
+        raise ArtifactFormatError(f"{where}: no step for each bit-width, found {quoted(of_layer)}")
     steps: dict[int, float] = {}
     for bits, step in of_layer.items():
         if not str(bits).isdecimal() or not is_number(step):
-            raise ArtifactFormatError(f"{where}: {shown(step)} at {shown(bits)} bits is not a step size")
+            raise ArtifactFormatError(f"{where}: {quoted(step)} at {quoted(bits)} bits is not a step size")
         if int(bits) in steps:
             raise ArtifactFormatError(f"{where}: two steps at {int(bits)} bits; keep one")
         steps[int(bits)] = float(step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from limpq_hub.errors import BudgetError, shown
+from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
@@ -38,7 +38,7 @@ def search_frontier(
         InfeasibleBudgetError: no policy meets `budget`.
     """
     if type(points) is not int or points < 2:
-        raise BudgetError(f"points={shown(points)} cannot be: use a whole number of at least 2, for example 100")
+        raise BudgetError(f"points={quoted(points)} cannot be: use a whole number of at least 2, for example 100")
     check_time_limit(time_limit_s)
     began = time.perf_counter()
     problem = SearchProblem.of(indicators, budget or Budget(bitops=ANY_BITOPS), **choices)

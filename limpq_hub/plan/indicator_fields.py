@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, shown
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.quantities import is_number
@@ -24,27 +24,27 @@ def fields_of(content: Any) -> dict[str, Any]:
         ArtifactFormatError: names the key, or the layer and bit-width, where the content is not valid.
     """
     if not isinstance(content, dict):
-        raise ArtifactFormatError(f"indicators are a JSON object, found {shown(content)}")
+        raise ArtifactFormatError(f"indicators are a JSON object, found {quoted(content)}")
     if type(content.get("format")) is not int or content["format"] != FORMAT:
         raise ArtifactVersionError(
-            f"format {shown(content.get('format'))} is not the format {FORMAT} that this version of limpq-hub reads; "
+            f"format {quoted(content.get('format'))} is not the format {FORMAT} that this version of limpq-hub reads; "
             "upgrade it, or export the indicators again"
         )
     _check_keys("indicators", content, _FILE_KEYS)
     model, layers, provenance = content["model"], content["layers"], content["provenance"]
     if not isinstance(model, str) or not model:
-        raise ArtifactFormatError(f'"model" must be the name of a timm architecture, found {shown(model)}')
+        raise ArtifactFormatError(f'"model" must be the name of a timm architecture, found {quoted(model)}')
     if not isinstance(layers, dict) or not layers:
-        raise ArtifactFormatError(f'"layers" must list at least one layer by name, found {shown(layers)}')
+        raise ArtifactFormatError(f'"layers" must list at least one layer by name, found {quoted(layers)}')
     if not isinstance(provenance, dict):
-        raise ArtifactFormatError(f'"provenance" must be a JSON object, found {shown(provenance)}')
+        raise ArtifactFormatError(f'"provenance" must be a JSON object, found {quoted(provenance)}')
     alpha = content["alpha"]
     if not is_number(alpha) or alpha < 0:
-        raise ArtifactFormatError(f'"alpha" must be a number of at least 0, found {shown(alpha)}')
+        raise ArtifactFormatError(f'"alpha" must be a number of at least 0, found {quoted(alpha)}')
     candidates = content["candidates"]
     whole = isinstance(candidates, list) and all(type(bits) is int for bits in candidates)
     if not whole or not candidates or len(set(candidates)) != len(candidates):
-        raise ArtifactFormatError(f'"candidates" must list different bit-widths, found {shown(candidates)}')
+        raise ArtifactFormatError(f'"candidates" must list different bit-widths, found {quoted(candidates)}')
     costs = {name: cost_of(name, layer) for name, layer in layers.items()}
     searched = {name: layers[name] for name, cost in costs.items() if cost.fixed is None}
     return {
@@ -68,17 +68,17 @@ def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
     Raises:
         ArtifactFormatError: names the layer and what is wrong.
     """
-    where = f"layer {shown(name)}"
+    where = f"layer {quoted(name)}"
     if not isinstance(layer, dict):
-        raise ArtifactFormatError(f"{where}: must be a JSON object, found {shown(layer)}")
+        raise ArtifactFormatError(f"{where}: must be a JSON object, found {quoted(layer)}")
     fixed = layer.get("fixed")
     steps = _STEP_KEYS | _OWN_KEYS & set(layer) if searchable and fixed is None else set()
     _check_keys(where, layer, _COST_KEYS | steps)
     if type(layer["signed"]) is not bool:
-        raise ArtifactFormatError(f'{where}: "signed" must be true or false, found {shown(layer["signed"])}')
+        raise ArtifactFormatError(f'{where}: "signed" must be true or false, found {quoted(layer["signed"])}')
     if fixed is not None:
         if not isinstance(fixed, dict) or set(fixed) != {"weight", "activation"}:
-            raise ArtifactFormatError(f'{where}: "fixed" needs "weight" and "activation" bits, found {shown(fixed)}')
+            raise ArtifactFormatError(f'{where}: "fixed" needs "weight" and "activation" bits, found {quoted(fixed)}')
         try:
             fixed = LayerBits(fixed["weight"], fixed["activation"])
         except PolicyError as error:
@@ -88,24 +88,24 @@ def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
 
 
 def _steps(name: str, kind: str, layer: dict[str, Any], candidates: list[int]) -> dict[int, float]:
-    where, steps = f"layer {shown(name)}, {kind} steps", layer[f"{kind}_steps"]
+    where, steps = f"layer {quoted(name)}, {kind} steps", layer[f"{kind}_steps"]
     learned = layer.get(f"{kind}_candidates", candidates)
     if not isinstance(learned, list) or any(bits not in candidates for bits in learned):
-        raise ArtifactFormatError(f"{where}: its own candidates must be some of {candidates}, found {shown(learned)}")
+        raise ArtifactFormatError(f"{where}: its own candidates must be some of {candidates}, found {quoted(learned)}")
     if not isinstance(steps, dict):
-        raise ArtifactFormatError(f"{where}: must give a step for each bit-width, found {shown(steps)}")
+        raise ArtifactFormatError(f"{where}: must give a step for each bit-width, found {quoted(steps)}")
     for bits in learned:
         if str(bits) not in steps:
-            raise ArtifactFormatError(f"{where}: no step at {shown(bits)} bits, which is a candidate")
+            raise ArtifactFormatError(f"{where}: no step at {quoted(bits)} bits, which is a candidate")
     for bits in steps:
         if bits not in {str(candidate) for candidate in learned}:
-            raise ArtifactFormatError(f"{where}: a step at {shown(bits)} bits, which is not a candidate")
+            raise ArtifactFormatError(f"{where}: a step at {quoted(bits)} bits, which is not a candidate")
     return {bits: steps[str(bits)] for bits in learned}
 
 
 def _count(what: str, value: Any) -> int:
     if type(value) is not int or value < 1:
-        raise ArtifactFormatError(f"{what} must be a whole number of at least 1, found {shown(value)}")
+        raise ArtifactFormatError(f"{what} must be a whole number of at least 1, found {quoted(value)}")
     return value
 
 
@@ -113,4 +113,4 @@ def _check_keys(where: str, content: dict[str, Any], keys: set[str]) -> None:
     for key in sorted(keys - set(content)):
         raise ArtifactFormatError(f'{where}: "{key}" is missing')
     for key in sorted(set(content) - keys):
-        raise ArtifactFormatError(f"{where}: {shown(key)} is not known in format {FORMAT}")
+        raise ArtifactFormatError(f"{where}: {quoted(key)} is not known in format {FORMAT}")

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, shown
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, quoted
 from limpq_hub.plan.costs import Counting, LayerCost
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
@@ -98,7 +98,7 @@ class Indicators:
                 else ("weight", self.weight_steps[name], bits.weight)
             )
             raise PolicyError(
-                f"layer {shown(name)} learned no {kind} step at {width} bits; "
+                f"layer {quoted(name)} learned no {kind} step at {width} bits; "
                 f"choose from {', '.join(map(str, sorted(steps)))}"
             ) from None
 
@@ -221,25 +221,27 @@ def _outliers(kind: Literal["weight", "activation"], steps: Steps) -> Iterable[O
 def _check_same_layers(kind: str, steps: Steps, searched: list[str]) -> None:
     for name in steps:
         if name not in searched:
-            raise ArtifactFormatError(f"{kind} steps for layer {shown(name)}, which is not a searched layer; remove it")
+            raise ArtifactFormatError(
+                f"{kind} steps for layer {quoted(name)}, which is not a searched layer; remove it"
+            )
     for name in searched:
         if name not in steps:
             raise ArtifactFormatError(
-                f"layer {shown(name)} has no {kind} steps; train them with accelerate launch -m "
+                f"layer {quoted(name)} has no {kind} steps; train them with accelerate launch -m "
                 "limpq_hub.train.indicators"
             )
 
 
 def _check_steps(kind: str, name: str, steps: Mapping[int, float]) -> None:
     if not steps:
-        raise ArtifactFormatError(f"{kind} steps of layer {shown(name)}: none given, at least one bit-width is needed")
+        raise ArtifactFormatError(f"{kind} steps of layer {quoted(name)}: none given, at least one bit-width is needed")
     for bits, step in steps.items():
         if type(bits) is not int or bits not in BIT_WIDTHS:
             raise ArtifactFormatError(
-                f"{kind} steps of layer {shown(name)}: a bit-width is a whole number from 2 to 8, found {shown(bits)}"
+                f"{kind} steps of layer {quoted(name)}: a bit-width is a whole number from 2 to 8, found {quoted(bits)}"
             )
         if not is_number(step) or step <= 0:
             raise ArtifactFormatError(
-                f"{kind} steps of layer {shown(name)}: the step at {bits} bits must be a number above 0, found "
-                f"{shown(step)}"
+                f"{kind} steps of layer {quoted(name)}: the step at {bits} bits must be a number above 0, found "
+                f"{quoted(step)}"
             )

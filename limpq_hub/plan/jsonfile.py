@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from limpq_hub.errors import ArtifactFormatError, shown
+from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.quantities import is_number
 
 
@@ -28,7 +28,7 @@ def parse_json(data: bytes | str, name: str) -> Any:
         if len(content) != len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ArtifactFormatError(f"{name}: the key {shown(twice)} stands twice; keep one")
+            raise ArtifactFormatError(f"{name}: the key {quoted(twice)} stands twice; keep one")
         return content
 
     def refuse(constant: str) -> NoReturn:
@@ -102,4 +102,4 @@ def check_shape(content: Any, shape: Any, where: str) -> None:
             check_shape(item, shape[0], where)
     elif not (is_number(content) if shape is float else type(content) is shape):
         kind = _KINDS[shape]
-        raise ArtifactFormatError(f"{where} must be {kind}, found {shown(content)}")
+        raise ArtifactFormatError(f"{where} must be {kind}, found {quoted(content)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from limpq_hub.errors import PolicyError, shown
+from limpq_hub.errors import PolicyError, quoted
 
 BIT_WIDTHS = range(2, 9)
 
@@ -19,4 +19,4 @@ class LayerBits:
     def __post_init__(self) -> None:
         for what, bits in (("weight", self.weight), ("activation", self.activation)):
             if type(bits) is not int or bits not in BIT_WIDTHS:
-                raise PolicyError(f"{what} bits of {shown(bits)} cannot be: use a whole number from 2 to 8")
+                raise PolicyError(f"{what} bits of {quoted(bits)} cannot be: use a whole number from 2 to 8")

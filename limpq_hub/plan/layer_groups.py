@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
-from limpq_hub.errors import PolicyError, shown
+from limpq_hub.errors import PolicyError, quoted
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 
@@ -50,7 +50,7 @@ def group_layers(
     excluded = _patterns("exclude", exclude)
     ties = [_patterns("tie", patterns) for patterns in _listed("tie", tie)]
     if pin is not None and not isinstance(pin, Mapping):
-        raise PolicyError(f'pin={shown(pin)}: give bits by pattern, for example {{"layer4.*": (4, 4)}}')
+        raise PolicyError(f'pin={quoted(pin)}: give bits by pattern, for example {{"layer4.*": (4, 4)}}')
     searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
     allowed = _allowed(searched, learned, candidates)
     options = {
@@ -97,10 +97,10 @@ def _allowed(
     allowed: dict[str, Collection[int]] = dict.fromkeys(searched, learned)
     for pattern, widths in by_pattern.items():
         if not isinstance(widths, Sequence | Set):
-            raise PolicyError(f"candidates={shown(widths)}: give a list of bit-widths, for example [2, 4]")
+            raise PolicyError(f"candidates={quoted(widths)}: give a list of bit-widths, for example [2, 4]")
         if not widths or not all(type(bits) is int and bits in learned for bits in widths):
             choices = ", ".join(map(str, learned))
-            raise PolicyError(f"candidates={shown(widths)}: choose from the learned bit-widths {choices}")
+            raise PolicyError(f"candidates={quoted(widths)}: choose from the learned bit-widths {choices}")
         allowed |= dict.fromkeys(_matching("candidates", pattern, searched), widths)
     return allowed
 
@@ -111,7 +111,7 @@ def _options(indicators: Indicators, name: str, allowed: Collection[int]) -> tup
         for steps in (indicators.weight_steps, indicators.activation_steps)
     )
     if not weights or not activations:
-        raise PolicyError(f"layer {shown(name)} has no bit-width left among candidates={shown(allowed)}; allow more")
+        raise PolicyError(f"layer {quoted(name)} has no bit-width left among candidates={quoted(allowed)}; allow more")
     return _pairs(weights, activations)
 
 
@@ -124,12 +124,12 @@ def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> Layer
     try:
         weight, activation = bits
     except (TypeError, ValueError):
-        raise PolicyError(f"pin {shown(pattern)}: give (weight bits, activation bits), found {shown(bits)}") from None
+        raise PolicyError(f"pin {quoted(pattern)}: give (weight bits, activation bits), found {quoted(bits)}") from None
     try:
         pinned = LayerBits(weight, activation)
         indicators.importance(name, pinned, indicators.alpha)
     except PolicyError as error:
-        raise PolicyError(f"pin {shown(pattern)}: {error}") from None
+        raise PolicyError(f"pin {quoted(pattern)}: {error}") from None
     return pinned
 
 
@@ -137,7 +137,7 @@ def _listed(argument: str, value: Any) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise PolicyError(f"{argument}={shown(value)}: give a list of patterns, not text")
+        raise PolicyError(f"{argument}={quoted(value)}: give a list of patterns, not text")
     return list(value)
 
 
@@ -151,12 +151,12 @@ def _patterns(argument: str, value: Any) -> list[str]:
 def _matching(argument: str, pattern: Any, names: Sequence[str]) -> list[str]:
     """Return the searched layers whose names match a pattern."""
     if not isinstance(pattern, str):
-        raise PolicyError(f"{argument}: {shown(pattern)} is not a pattern over layer names, for example 'layer4.*'")
+        raise PolicyError(f"{argument}: {quoted(pattern)} is not a pattern over layer names, for example 'layer4.*'")
     matching = [name for name in names if fnmatchcase(name, pattern)]
     if not names:
-        raise PolicyError(f"{argument} {shown(pattern)}: this network has no searched layer; leave it out")
+        raise PolicyError(f"{argument} {quoted(pattern)}: this network has no searched layer; leave it out")
     if not matching:
         raise PolicyError(
-            f"{argument} {shown(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ..."
+            f"{argument} {quoted(pattern)} matches no searched layer; the layers are {', '.join(names[:4])}, ..."
         )
     return matching

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from limpq_hub.errors import BudgetError, shown
+from limpq_hub.errors import BudgetError, quoted
 
 # {layer: {(weight bits, activation bits): what it takes}}
 LayerTable = Mapping[str, Mapping[tuple[int, int], float]]
@@ -44,7 +44,7 @@ def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTa
         BudgetError: the file cannot be read, a column is missing, a line is malformed, or a layer has two entries at
             the same bits.
     """
-    name = f"{words.table} table {shown(str(path))}"
+    name = f"{words.table} table {quoted(str(path))}"
     columns = words.columns
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
@@ -69,13 +69,13 @@ def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTa
             bits, amount = (int(weight), int(activation)), float(entry)
         except (IndexError, ValueError):
             raise BudgetError(
-                f"{name}, line {number}: {shown(','.join(line))} is not a layer, two whole numbers of bits and "
+                f"{name}, line {number}: {quoted(','.join(line))} is not a layer, two whole numbers of bits and "
                 f"{words.with_article}; write for example layer1.0.conv1,4,4,0.21"
             ) from None
         of_layer = table.setdefault(layer, {})
         if bits in of_layer:
             raise BudgetError(
-                f"{name}, line {number}: a second {words.column} of layer {shown(layer)} at these bits; remove one"
+                f"{name}, line {number}: a second {words.column} of layer {quoted(layer)} at these bits; remove one"
             )
         of_layer[bits] = amount
     if not table:

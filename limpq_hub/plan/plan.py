@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, shown
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs, Counting, LayerCost
 from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Indicators, Outlier
@@ -115,7 +115,9 @@ class Plan:
         alpha = indicators.alpha if alpha is None else alpha
         for name, cost in indicators.costs.items():
             if cost.fixed not in (None, policy.layers[name]):
-                raise PolicyError(f"layer {shown(name)} is fixed at {cost.fixed}, the policy has {policy.layers[name]}")
+                raise PolicyError(
+                    f"layer {quoted(name)} is fixed at {cost.fixed}, the policy has {policy.layers[name]}"
+                )
         return cls.of(
             policy,
             indicators.costs,
@@ -172,10 +174,10 @@ class Plan:
         check_shape(content, _SHAPE, name)
         if content["format"] != FORMAT:
             raise ArtifactVersionError(
-                f"{name} is of format {shown(content['format'])}, this version reads {FORMAT}; upgrade limpq-hub"
+                f"{name} is of format {quoted(content['format'])}, this version reads {FORMAT}; upgrade limpq-hub"
             )
         if content["counting"] not in get_args(Counting):
-            raise ArtifactFormatError(f"{name}: counting {shown(content['counting'])} is not known")
+            raise ArtifactFormatError(f"{name}: counting {quoted(content['counting'])} is not known")
         if content["alpha"] < 0:
             raise ArtifactFormatError(f"{name}: alpha {content['alpha']} is below 0")
         if any(outlier["kind"] not in ("weight", "activation") for outlier in content["excluded"]):
@@ -191,7 +193,7 @@ class Plan:
             raise kind(f"{name}: {error}") from None
         for layer, cost in costs.items():
             if cost.fixed not in (None, policy.layers[layer]):
-                raise ArtifactFormatError(f"{name}: layer {shown(layer)} is fixed at {cost.fixed}, not so the policy")
+                raise ArtifactFormatError(f"{name}: layer {quoted(layer)} is fixed at {cost.fixed}, not so the policy")
         plan = cls.of(
             policy,
             costs,
@@ -202,7 +204,7 @@ class Plan:
         for key in ("bitops", "size_bytes", "activation_bytes", "compression"):
             if getattr(plan, key) != content.get(key):
                 raise ArtifactFormatError(
-                    f"{name}: {key} is {shown(content.get(key))}, a recount gives {shown(getattr(plan, key))}"
+                    f"{name}: {key} is {quoted(content.get(key))}, a recount gives {quoted(getattr(plan, key))}"
                 )
         return plan
 
@@ -236,5 +238,5 @@ class Plan:
 
 def _cost(layer: str, content: Any) -> LayerCost:
     """Return the cost of a layer, read as strictly as that in an `indicators.json`."""
-    check_shape(content, dict, f"layer {shown(layer)}")
+    check_shape(content, dict, f"layer {quoted(layer)}")
     return cost_of(layer, content, searchable=False)

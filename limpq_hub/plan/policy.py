@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from limpq_hub.errors import ArtifactVersionError, PolicyError, shown
+from limpq_hub.errors import ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.layer_bits import LayerBits
@@ -82,7 +82,7 @@ class Policy:
             ArtifactVersionError: it is a policy of another format.
         """
         version = content.get("format") if isinstance(content, dict) else content
-        wrong = f"not a policy of format {FORMAT}: found format {shown(version)}"
+        wrong = f"not a policy of format {FORMAT}: found format {quoted(version)}"
         if not isinstance(content, dict) or type(version) is not int:
             raise PolicyError(wrong)
         if version != FORMAT:
@@ -91,14 +91,16 @@ class Policy:
         if not isinstance(model, str) or not isinstance(layers, dict) or not layers:
             raise PolicyError('a policy needs "model" (a timm architecture) and "layers" (bits by layer name)')
         if input_size is not None and (type(input_size) is not int or input_size < 1):
-            raise PolicyError(f'"input_size" of a policy is pixels, a positive whole number: found {shown(input_size)}')
+            raise PolicyError(
+                f'"input_size" of a policy is pixels, a positive whole number: found {quoted(input_size)}'
+            )
         return cls(model, {name: _layer_bits(name, bits) for name, bits in layers.items()}, input_size)
 
 
 def _layer_bits(name: str, bits: Any) -> LayerBits:
     if not isinstance(bits, dict) or set(bits) != {"weight", "activation"}:
-        raise PolicyError(f'layer {shown(name)} needs exactly "weight" and "activation" bits: found {shown(bits)}')
+        raise PolicyError(f'layer {quoted(name)} needs exactly "weight" and "activation" bits: found {quoted(bits)}')
     try:
         return LayerBits(bits["weight"], bits["activation"])
     except PolicyError as error:
-        raise PolicyError(f"layer {shown(name)}: {error}") from None
+        raise PolicyError(f"layer {quoted(name)}: {error}") from None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
-from limpq_hub.errors import BudgetError, shown
+from limpq_hub.errors import BudgetError, quoted
 
 BITOPS_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 SIZE_UNITS = {
@@ -44,7 +44,7 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
     Raises:
         BudgetError: the value is neither a number nor text of this form.
     """
-    refused = f"{name}={shown(value)} is not a budget"
+    refused = f"{name}={quoted(value)} is not a budget"
     if isinstance(value, bool) or not isinstance(value, numbers.Real | str):
         raise BudgetError(f"{refused}: it must be a number or text; {advice}")
     if isinstance(value, str):
@@ -53,7 +53,7 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
             raise BudgetError(f"{refused}: write ASCII digits, at most one point, and a unit, without spaces; {advice}")
         if match[2] not in units:
             known_units = ", ".join(unit for unit in units if unit)
-            fault = f"the unit {shown(match[2])} is not known" if match[2] else "the unit is missing"
+            fault = f"the unit {quoted(match[2])} is not known" if match[2] else "the unit is missing"
             raise BudgetError(f"{refused}: {fault} (known: {known_units}); {advice}")
         number = Fraction(match[1]) * units[match[2]]
     elif isinstance(value, numbers.Rational):
@@ -75,7 +75,7 @@ def whole_number(name: str, value: object, units: Mapping[str, int], advice: str
     """
     whole = math.floor(exact_number(name, value, units, advice))
     if whole < 1:
-        raise BudgetError(f"{name}={shown(value)} leaves nothing: it must be at least 1; {advice}")
+        raise BudgetError(f"{name}={quoted(value)} leaves nothing: it must be at least 1; {advice}")
     return whole
 
 

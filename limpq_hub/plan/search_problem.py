@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from limpq_hub.errors import BudgetError, shown
+from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators, Outlier
@@ -73,7 +73,7 @@ class SearchProblem:
         """
         alpha = _checked_alpha(indicators.alpha if alpha is None else alpha)
         if counting not in ("exact", "limpq"):
-            raise BudgetError(f'counting={shown(counting)} is not known: use "exact" or "limpq"')
+            raise BudgetError(f'counting={quoted(counting)} is not known: use "exact" or "limpq"')
         cleaned, outliers = indicators.without_outliers()
         groups = group_layers(
             cleaned, learned=indicators.candidates, candidates=candidates, pin=pin, exclude=exclude, tie=tie
@@ -130,17 +130,17 @@ def _importances(indicators: Indicators, group: LayerGroup, alpha: float) -> lis
     sums = by_layer[0] if len(searched) == 1 else [math.fsum(of_bits) for of_bits in zip(*by_layer, strict=True)]
     sums = sums or [0.0] * len(group.options)
     if not all(map(math.isfinite, sums)):
-        raise BudgetError(f"alpha={alpha:g} makes the importance of layer {shown(group.layers[0])} infinite; lower it")
+        raise BudgetError(f"alpha={alpha:g} makes the importance of layer {quoted(group.layers[0])} infinite; lower it")
     return sums
 
 
 def _checked_alpha(alpha: float) -> float:
     if not is_number(alpha) or alpha < 0:
-        raise BudgetError(f"alpha={shown(alpha)} cannot be: use a number of at least 0, for example 2.0")
+        raise BudgetError(f"alpha={quoted(alpha)} cannot be: use a number of at least 0, for example 2.0")
     return float(alpha)
 
 
 def check_time_limit(time_limit_s: float) -> None:
     """Raise `BudgetError` unless the time limit is a number of seconds above 0."""
     if not is_number(time_limit_s) or time_limit_s <= 0:
-        raise BudgetError(f"time_limit_s={shown(time_limit_s)} cannot be: use a number of seconds above 0")
+        raise BudgetError(f"time_limit_s={quoted(time_limit_s)} cannot be: use a number of seconds above 0")

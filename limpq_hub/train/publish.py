@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from limpq_hub.errors import TrainingError, shown
+from limpq_hub.errors import TrainingError, quoted
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.train.launching import run
 from limpq_hub.train.options import add_push_options, parser_of, settings_of
@@ -116,7 +116,7 @@ def _push(entry: Entry, repo: str, settings: PublishSettings) -> None:
 def _named_folder(pair: str) -> tuple[str, str]:
     name, equals, folder = pair.partition("=")
     if not equals or not folder or not is_policy_name(name):
-        raise TrainingError(f"--checkpoint {shown(pair)} is not NAME=DIR, for example 3G=out/resnet18-3G")
+        raise TrainingError(f"--checkpoint {quoted(pair)} is not NAME=DIR, for example 3G=out/resnet18-3G")
     return name, folder
 
 

@@ -12,7 +12,7 @@ from limpq_hub.errors import (
     HubRefusedError,
     HubUnauthorizedError,
     TrainingError,
-    shown,
+    quoted,
 )
 from limpq_hub.train.launching import command_of
 from limpq_hub.train.settings import PushSettings
@@ -42,7 +42,7 @@ def check_push(push: PushSettings, policy_name: str | None = None) -> None:
     check_repository(repo)
     if policy_name is not None and not is_policy_name(policy_name):
         raise TrainingError(
-            f"--output {shown(policy_name)} would name the policy on the Hub: use letters, digits, dots and dashes"
+            f"--output {quoted(policy_name)} would name the policy on the Hub: use letters, digits, dots and dashes"
         )
     holder, owner = token_holder(repo), repo.split("/")[0]
     roles = {organization["name"]: organization.get("roleInOrg") for organization in (holder.get("orgs") or ())}

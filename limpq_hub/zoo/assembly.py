@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, shown
+from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.zoo.entry import JOINT_RECORD
 from limpq_hub.zoo.entry_folder import SUPERNET, seal_entry
@@ -39,7 +39,7 @@ def assemble_entry(
     """
     for name in checkpoints:
         if not is_policy_name(name):
-            raise ArtifactFormatError(f"{shown(name)} cannot name a policy: use letters, digits, dots and dashes")
+            raise ArtifactFormatError(f"{quoted(name)} cannot name a policy: use letters, digits, dots and dashes")
     metrics = joint.read_json("metrics.json")
     if front is not None:
         check_shape(front, {"joint": [JOINT_RECORD], "supernet_sha256": str}, "front")

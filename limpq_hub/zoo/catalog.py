@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, HubError, UnknownModelError, shown
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, HubError, UnknownModelError, quoted
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder import open_folder, open_local_folder
 
@@ -45,22 +45,22 @@ def find_entry(
         HubError: the Hub does not give it.
     """
     if not isinstance(name, str):
-        raise UnknownModelError(f"a model is named by text, found {shown(name)}; known: {', '.join(list_models())}")
+        raise UnknownModelError(f"a model is named by text, found {quoted(name)}; known: {', '.join(list_models())}")
     if name.startswith("hf-hub:"):
         return _from_hub(name, revision, cache_dir, token)
     if name.startswith("local-dir:"):
         if revision is not None:
-            raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/name")
+            raise UnknownModelError(f"revision={quoted(revision)} is for models on the Hub: write hf-hub:owner/name")
         path = Path(name.removeprefix("local-dir:"))
         if not (path / "config.json").is_file():
             raise UnknownModelError(
-                f"{shown(name)}: no config.json there; give the output folder of limpq_hub.train.publish"
+                f"{quoted(name)}: no config.json there; give the output folder of limpq_hub.train.publish"
             )
         return Entry(name, open_local_folder(path, "entry"), "local")
     if "/" in name or "\\" in name:
         raise UnknownModelError(
-            f"{shown(name)} could be a folder or a Hub repository: write {shown('local-dir:' + name)} or "
-            f"{shown('hf-hub:' + name)}"
+            f"{quoted(name)} could be a folder or a Hub repository: write {quoted('local-dir:' + name)} or "
+            f"{quoted('hf-hub:' + name)}"
         )
     bundled = list_models()
     tags = [entry for entry in bundled if _architecture(entry) == name]
@@ -69,9 +69,9 @@ def find_entry(
     if match not in bundled and owner:
         return _from_hub(f"hf-hub:{owner}/{name}-limpq", revision, cache_dir, token)
     if revision is not None:
-        raise UnknownModelError(f"revision={shown(revision)} is for models on the Hub: write hf-hub:owner/name")
+        raise UnknownModelError(f"revision={quoted(revision)} is for models on the Hub: write hf-hub:owner/name")
     if match is None or match not in bundled:
-        raise UnknownModelError(f"no model is named {shown(name)}; {_nearest(name, bundled)}")
+        raise UnknownModelError(f"no model is named {quoted(name)}; {_nearest(name, bundled)}")
     return Entry(match, open_local_folder(BUNDLED / match, "entry", name=match), "bundled")
 
 
@@ -80,7 +80,7 @@ def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str
 
     repo, _, named_revision = name.removeprefix("hf-hub:").partition("@")
     if named_revision and revision and named_revision != revision:
-        raise UnknownModelError(f"{shown(name)} and revision={shown(revision)} name two revisions; give one")
+        raise UnknownModelError(f"{quoted(name)} and revision={quoted(revision)} name two revisions; give one")
     commit = hub.resolve_commit(repo, revision or named_revision or None, cache_dir, token)
 
     def fetch(file: str, size_bytes: int | None, *, anew: bool = False) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, PolicyError, shown
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
 from limpq_hub.plan.policy import Policy
@@ -73,7 +73,7 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     try:
         policy = Policy.from_json(folder.read_json("policy.json"))
         if (policy.model, policy.input_size) != (spec.architecture, spec.input_size):
-            raise PolicyError(f"the policy is for {shown(policy.model)} at {policy.input_size} pixels")
+            raise PolicyError(f"the policy is for {quoted(policy.model)} at {policy.input_size} pixels")
         quantized = build_quantized(module, policy, costs)
     except ArtifactVersionError as error:
         raise ArtifactVersionError(f"{folder.name}/policy.json: {error}") from None

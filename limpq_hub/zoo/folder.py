@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from limpq_hub.errors import ArtifactIntegrityError, HubCacheError, HubError, UnsafeFileError, shown
+from limpq_hub.errors import ArtifactIntegrityError, HubCacheError, HubError, UnsafeFileError, quoted
 from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
 from limpq_hub.zoo.seal import FORMAT, sealed, unsealed
 
@@ -54,7 +54,7 @@ class SealedFolder:
         """
         listed = self.config["files"].get(file)
         if listed is None:
-            raise ArtifactIntegrityError(f"{self.name}: {CONFIG} does not list {shown(file)}; {self.advice}")
+            raise ArtifactIntegrityError(f"{self.name}: {CONFIG} does not list {quoted(file)}; {self.advice}")
 
         def verified(data: bytes) -> bytes:
             if len(data) != listed["bytes"] or hashlib.sha256(data).hexdigest() != listed["sha256"]:
@@ -142,7 +142,7 @@ def _verified_config(data: bytes, label: str, kind: str, advice: str) -> dict[st
     check_shape(config, {"files": dict}, label)
     for file, listed in config["files"].items():
         if not _FILE_NAME.fullmatch(file) or ".." in file:
-            raise UnsafeFileError(f"{label}: {shown(file)} is not a plain file name inside the folder; {advice}")
+            raise UnsafeFileError(f"{label}: {quoted(file)} is not a plain file name inside the folder; {advice}")
         check_shape(listed, {"sha256": str, "bytes": int}, f"{label}: {file}")
     return config
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from limpq_hub.errors import ArtifactFormatError, shown
+from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
 from limpq_hub.zoo.seal import sealed
@@ -48,7 +48,7 @@ def _check_nothing_else(target: Path) -> None:
     for file in files:
         if file not in own_files and not file.startswith("figures/"):
             raise ArtifactFormatError(
-                f"{target} holds {shown(file)} as well, which is no part of the entry and would be lost; "
+                f"{target} holds {quoted(file)} as well, which is no part of the entry and would be lost; "
                 "choose another folder"
             )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactIntegrityError, PolicyError, UnknownModelError, shown
+from limpq_hub.errors import ArtifactIntegrityError, PolicyError, UnknownModelError, quoted
 from limpq_hub.plan.budget import Budget, split_limits
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
@@ -72,7 +72,7 @@ def load(
         HubError: the Hub does not give it.
     """
     if weights not in ("auto", "finetuned", "joint"):
-        raise UnknownModelError(f'weights={shown(weights)} is not known: use "auto", "finetuned" or "joint"')
+        raise UnknownModelError(f'weights={quoted(weights)} is not known: use "auto", "finetuned" or "joint"')
     device = torch.device(device)
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)

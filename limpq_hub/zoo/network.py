@@ -10,7 +10,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from limpq_hub.errors import ArtifactFormatError, shown
+from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.quant.profile import measure_costs
@@ -81,10 +81,10 @@ class NetworkSpec:
         check_shape(config, _SHAPE, where)
         architecture = config["architecture"]
         if not re.fullmatch(r"[A-Za-z0-9_]+", architecture) or not timm.is_model(architecture):
-            raise ArtifactFormatError(f"{where}: {shown(architecture)} is not an architecture of timm")
+            raise ArtifactFormatError(f"{where}: {quoted(architecture)} is not an architecture of timm")
         for key, lowest, highest in (("num_classes", 1, 99_999), ("input_size", 1, 9_999), ("crop_pct", 0.01, 1)):
             if not lowest <= config[key] <= highest:
-                raise ArtifactFormatError(f"{where}: {key} of {shown(config[key])} cannot be")
+                raise ArtifactFormatError(f"{where}: {key} of {quoted(config[key])} cannot be")
         mean, std = tuple(config["mean"]), tuple(config["std"])
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or config["interpolation"] not in _INTERPOLATIONS:
             raise ArtifactFormatError(f"{where}: mean, std or interpolation is not how pictures can be prepared")

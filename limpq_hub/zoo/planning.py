@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from limpq_hub.errors import UnknownModelError, shown
+from limpq_hub.errors import UnknownModelError, quoted
 from limpq_hub.plan import optimum
 from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limits
@@ -158,7 +158,7 @@ def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
         return model
     if str(model).endswith(".json"):
         if not Path(model).is_file():
-            raise UnknownModelError(f"there is no file {shown(str(model))}; give the path of an indicators.json")
+            raise UnknownModelError(f"there is no file {quoted(str(model))}; give the path of an indicators.json")
         return Indicators.load(model)
     return find_entry(model).indicators
 

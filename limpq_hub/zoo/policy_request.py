@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limpq_hub.errors import BudgetError, PolicyError, shown
+from limpq_hub.errors import BudgetError, PolicyError, quoted
 from limpq_hub.plan import optimum
 from limpq_hub.plan.budget import Budget, split_limits
 from limpq_hub.plan.constraints import KINDS
@@ -43,7 +43,7 @@ def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptio
             raise BudgetError(f"give a policy or {', '.join(arguments)}, not both")
         policy = _read_policy(policy)
         if policy.model != indicators.model:
-            raise PolicyError(f"the policy is for {shown(policy.model)}, {entry.name} is a {indicators.model}")
+            raise PolicyError(f"the policy is for {quoted(policy.model)}, {entry.name} is a {indicators.model}")
         if policy.input_size not in (None, indicators.input_size):
             raise PolicyError(
                 f"the policy is for {policy.input_size} pixels, {entry.name} takes {indicators.input_size}"
@@ -67,10 +67,10 @@ def _read_policy(policy: Any) -> Policy:
         return policy.policy
     if isinstance(policy, str | os.PathLike):
         if not Path(policy).is_file():
-            raise PolicyError(f"there is no file {shown(str(policy))}; give the path of a policy.json")
+            raise PolicyError(f"there is no file {quoted(str(policy))}; give the path of a policy.json")
         policy = read_json(policy)
     if isinstance(policy, Mapping):
         policy = Policy.from_json(policy.get("policy", policy))
     if not isinstance(policy, Policy):
-        raise PolicyError(f"policy={shown(policy)}: give a Policy, a Plan, or the content or path of a policy.json")
+        raise PolicyError(f"policy={quoted(policy)}: give a Policy, a Plan, or the content or path of a policy.json")
     return policy

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, shown
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, quoted
 from limpq_hub.plan.jsonfile import parse_json
 
 FORMAT = 1
@@ -44,7 +44,7 @@ def unsealed(data: bytes, label: str, kind: str, advice: str) -> dict[str, Any]:
     if seal != _digest(content) or data != _canonical({**content, _SEAL: seal}):
         raise ArtifactIntegrityError(f"{label} was changed after it was written; {advice}")
     if content["kind"] != kind:
-        raise ArtifactFormatError(f"{label}: this is a {shown(content['kind'])} folder, not a {kind!r} folder")
+        raise ArtifactFormatError(f"{label}: this is a {quoted(content['kind'])} folder, not a {kind!r} folder")
     return content
 
 
@@ -53,7 +53,7 @@ def _check_format(content: Any, label: str, advice: str) -> None:
     version = content.get("format") if isinstance(content, dict) else None
     if type(version) is int and version == FORMAT and "kind" in content:
         return
-    wrong = f"{label}: format {shown(version)} is not the format {FORMAT} that this version reads"
+    wrong = f"{label}: format {quoted(version)} is not the format {FORMAT} that this version reads"
     if type(version) is not int or "kind" not in content:
         raise ArtifactFormatError(f"{wrong}; is it an artifact of limpq-hub?")
     raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub, or {advice}")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from limpq_hub.errors import BudgetError, shown
+from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints.latency import Latency
 from limpq_hub.plan.layer_table_file import read_layer_table
@@ -98,7 +98,7 @@ def test_a_byte_order_mark_and_spaces_around_the_names_of_the_columns_change_not
 )
 def test_the_columns_that_are_missing_are_named(csv_file, heading, missing):
     path = csv_file("conv1,4,4,0.5", heading=heading)
-    message = f"latency table {shown(str(path))} has no column {missing}; its first line must be {HEADING}"
+    message = f"latency table {quoted(str(path))} has no column {missing}; its first line must be {HEADING}"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
         read_times(path)
 
@@ -129,7 +129,7 @@ def test_an_empty_file_lacks_all_columns(csv_file, data):
 @pytest.mark.parametrize("place", [0, 1, 3])
 def test_a_malformed_line_is_named_by_its_number_and_shown(csv_file, line, place):
     path = csv_file(*LINES[:place], line, *LINES[place:])
-    message = f"latency table {shown(str(path))}, line {place + 2}: {shown(line)} {NOT_A_LINE}"
+    message = f"latency table {quoted(str(path))}, line {place + 2}: {quoted(line)} {NOT_A_LINE}"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
         read_times(path)
 
@@ -141,14 +141,14 @@ def test_empty_lines_count_when_a_line_is_named(csv_file):
 
 def test_two_times_of_one_layer_at_the_same_bits_are_refused(csv_file):
     path = csv_file(*LINES, "conv1,04, 4,0.5")
-    message = f"latency table {shown(str(path))}, line 5: a second time of layer 'conv1' at these bits; remove one"
+    message = f"latency table {quoted(str(path))}, line 5: a second time of layer 'conv1' at these bits; remove one"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
         read_times(path)
 
 
 def test_a_table_without_any_time_is_refused(csv_file):
     path = csv_file("", "")
-    message = f"latency table {shown(str(path))} holds no times; add lines such as layer1.0.conv1,4,4,0.21"
+    message = f"latency table {quoted(str(path))} holds no times; add lines such as layer1.0.conv1,4,4,0.21"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
         read_times(path)
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_text_of_lines_is_refused_by_name(csv_file, data, beca
     with pytest.raises(BudgetError) as caught:
         read_times(path)
     message = str(caught.value)
-    assert message.startswith(f"latency table {shown(str(path))} cannot be read ({because}")
+    assert message.startswith(f"latency table {quoted(str(path))} cannot be read ({because}")
     assert message.endswith(f"); give a CSV file with the columns {HEADING}")
     assert "\n" not in message
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from limpq_hub.errors import BudgetError, shown
+from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.constraints.linear_kind import LinearKind
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
@@ -51,15 +51,15 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
             value = (read_layer_table(value[0], self.entry), value[1])
         if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], Mapping) or not value[0]:
-            raise BudgetError(f"{self.name}={shown(value)} is not a budget: {_FORM}")
+            raise BudgetError(f"{self.name}={quoted(value)} is not a budget: {_FORM}")
         table, limit = value
         for layer, entries in table.items():
             if not isinstance(entries, Mapping):
-                raise BudgetError(f"{self.name} of layer {shown(layer)} is {shown(entries)}: {_FORM}")
+                raise BudgetError(f"{self.name} of layer {quoted(layer)} is {quoted(entries)}: {_FORM}")
             for bits, amount in entries.items():
                 if not is_number(amount) or amount < 0:
                     raise BudgetError(
-                        f"{self.name} of layer {shown(layer)} at bits {shown(bits)} is {shown(amount)}: "
+                        f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
                         f"{self.entry.with_article} is a finite number of at least 0"
                     )
         return table, exact_number(self.name, limit, {"": 1}, _FORM)
@@ -99,7 +99,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         group = next((group for group in groups if name in group.layers), None)
         if group is None:
             raise BudgetError(
-                f"the {self.name} table names layer {shown(name)}, which the network does not have; remove it, or "
+                f"the {self.name} table names layer {quoted(name)}, which the network does not have; remove it, or "
                 "check its name"
             )
         amounts = {}
@@ -107,7 +107,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
             amount = table[name].get((bits.weight, bits.activation))
             if amount is None:
                 raise BudgetError(
-                    f"the {self.name} table has no {self.entry.column} for layer {shown(name)} at {bits.weight} "
+                    f"the {self.name} table has no {self.entry.column} for layer {quoted(name)} at {bits.weight} "
                     f"weight and {bits.activation} activation bits; add it"
                 )
             amounts[bits] = Fraction(amount) if isinstance(amount, int) else Fraction(repr(float(amount)))

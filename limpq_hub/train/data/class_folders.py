@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 
 from timm.data.readers.reader_image_folder import ReaderImageFolder
 
-from limpq_hub.errors import DataError, shown
+from limpq_hub.errors import DataError, quoted
 from limpq_hub.train.data.sources import FileSource
 
 
@@ -18,7 +18,7 @@ def open_folder(data: str, split: str) -> FileSource:
     """
     folder = Path(data) / split
     if not folder.is_dir():
-        raise DataError(f"--data {shown(data)} has no folder {split}/; give one with train/ and val/")
+        raise DataError(f"--data {quoted(data)} has no folder {split}/; give one with train/ and val/")
     inside = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     if not inside:
         raise DataError(f"{folder} has no class folders; put the pictures into one folder per class")
@@ -35,7 +35,7 @@ def open_folder(data: str, split: str) -> FileSource:
         first = folder_of.setdefault(path.parent.name, path.parent)
         if first != path.parent:
             raise DataError(
-                f"{folder}: {first} and {path.parent} are both called class {shown(path.parent.name)}; put the "
+                f"{folder}: {first} and {path.parent} are both called class {quoted(path.parent.name)}; put the "
                 "pictures directly into one folder per class"
             )
     # A folder without a picture is no class for timm, and the classes after it would move up by one.

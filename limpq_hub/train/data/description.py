@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from limpq_hub.errors import DataError, shown
+from limpq_hub.errors import DataError, quoted
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.train.data.epoch_sampler import EpochSampler
 from limpq_hub.train.data.splits import has_training_split, open_split
@@ -40,7 +40,9 @@ def check_classes(data: DataSettings, entry: Entry) -> None:
         raise DataError(f"--data {data.data} has {len(of_data)} classes, the network {len(of_entry)}")
     for index, (here, there) in enumerate(zip(of_data, of_entry, strict=True)):
         if here != there:
-            raise DataError(f"--data {data.data}: class {index} is {shown(here)}, for the network it is {shown(there)}")
+            raise DataError(
+                f"--data {data.data}: class {index} is {quoted(here)}, for the network it is {quoted(there)}"
+            )
 
 
 def data_record(data: DataSettings, augmentation: AugmentationSettings | None = None) -> dict[str, object]:

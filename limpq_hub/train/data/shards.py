@@ -17,7 +17,7 @@ from typing import Any
 
 from timm.data.readers.reader import Reader
 
-from limpq_hub.errors import DataError, shown
+from limpq_hub.errors import DataError, quoted
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.train.data.sources import FileSource
 from limpq_hub.train.loop.progress import tracked
@@ -114,22 +114,22 @@ def _shards_of(root: str, split: str) -> tuple[list[Path], dict[str, Any], list[
     if not info:
         paths = sorted(Path(root).glob(f"*{split}*.tar"))
         if not paths:
-            raise DataError(f"--data-root {shown(root)} has no *{split}*.tar, and no info.json that lists shards")
+            raise DataError(f"--data-root {quoted(root)} has no *{split}*.tar, and no info.json that lists shards")
         return paths, {}, None
     if split not in info["splits"]:
         splits = ", ".join(map(str, info["splits"]))
-        raise DataError(f"--data-root {shown(root)} has no split {shown(split)}, only {splits}; name one of these")
+        raise DataError(f"--data-root {quoted(root)} has no split {quoted(split)}, only {splits}; name one of these")
     record, classes = info["splits"][split], info.get("classes")
     names = record.get("filenames") if isinstance(record, dict) else None
     if not names or not _are_texts(names) or not (classes is None or _are_texts(classes)):
         raise DataError(
-            f'{root}: "filenames" of {shown(split)} and "classes", in its info file, must be lists of names'
+            f'{root}: "filenames" of {quoted(split)} and "classes", in its info file, must be lists of names'
         )
     for name in names:
         _refuse_remote(name)
     missing = [name for name in names if not (Path(root) / name).is_file()]
     if missing:
-        raise DataError(f"--data-root {shown(root)} lacks the shard {', '.join(missing[:5])}; download it first")
+        raise DataError(f"--data-root {quoted(root)} lacks the shard {', '.join(missing[:5])}; download it first")
     return [Path(root) / name for name in names], record, classes
 
 
@@ -139,7 +139,7 @@ def _are_texts(values: object) -> bool:
 
 def _refuse_remote(place: str) -> None:
     if "://" in place or place.startswith("pipe:"):
-        raise DataError(f"{shown(place)} is not a local shard, and a stream cannot be continued exactly; download it")
+        raise DataError(f"{quoted(place)} is not a local shard, and a stream cannot be continued exactly; download it")
 
 
 @functools.cache  # a pure function of the file: the size and time are there to notice another one
@@ -155,12 +155,12 @@ def _index_of(path: Path, size_bytes: int, modified_ns: int) -> tuple[_Sample, .
                 if not member.isreg() or ending not in (*_PICTURES, "cls"):
                     continue
                 if (key in labels) if ending == "cls" else (ending in pictures.get(key, {})):
-                    raise DataError(f"{path}: {shown(member.name)} stands twice; write each sample once")
+                    raise DataError(f"{path}: {quoted(member.name)} stands twice; write each sample once")
                 if ending == "cls":
                     file = shard.extractfile(member)
                     text = file.read(20).strip() if file else b""
                     if not text.isdigit():
-                        raise DataError(f"{path}: {shown(member.name)} holds {shown(text)}, not a class index from 0")
+                        raise DataError(f"{path}: {quoted(member.name)} holds {quoted(text)}, not a class index from 0")
                     labels[key] = int(text)
                 else:
                     pictures.setdefault(key, {})[ending] = member
@@ -169,7 +169,7 @@ def _index_of(path: Path, size_bytes: int, modified_ns: int) -> tuple[_Sample, .
     incomplete = sorted(pictures.keys() ^ labels.keys())
     if incomplete:
         raise DataError(
-            f"{path}: sample {shown(incomplete[0])} lacks its picture (.{', .'.join(_PICTURES)}) or its .cls, "
+            f"{path}: sample {quoted(incomplete[0])} lacks its picture (.{', .'.join(_PICTURES)}) or its .cls, "
             f"{len(incomplete)} in all; write both"
         )
     chosen = {key: next(files[ending] for ending in _PICTURES if ending in files) for key, files in pictures.items()}

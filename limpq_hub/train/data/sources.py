@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from timm.data import create_dataset
 
-from limpq_hub.errors import DataError, shown
+from limpq_hub.errors import DataError, quoted
 
 
 class Source(ABC):
@@ -38,7 +38,7 @@ class Source(ABC):
         for index, label in enumerate(self.labels):
             if not isinstance(label, int) or not 0 <= label < len(classes):
                 raise DataError(
-                    f"{self.path(index)} has the class index {shown(label)}, outside 0..{len(classes) - 1}; use a "
+                    f"{self.path(index)} has the class index {quoted(label)}, outside 0..{len(classes) - 1}; use a "
                     "split with labels"
                 )
         empty = [classes[label] for label in sorted(set(range(len(classes))) - set(self.labels))]
@@ -144,20 +144,20 @@ def open_hub_data(name: str, root: str | None, split: str) -> HubSource:
         import datasets
     except ImportError:
         raise DataError(
-            f"--data {shown(name)} is read by a package that is missing here: pip install datasets"
+            f"--data {quoted(name)} is read by a package that is missing here: pip install datasets"
         ) from None
     try:
         reader = create_dataset(name, root=root, split=split).reader
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
-            f"--data {shown(name)}, split {shown(split)}: {_line(error)}; it must have this split (--train-split, "
+            f"--data {quoted(name)}, split {quoted(split)}: {_line(error)}; it must have this split (--train-split, "
             "--val-split), with the columns image and label"
         ) from None
     # Where a column is missing, `datasets` gives timm an empty one without a word.
     if reader.dataset.data.column(reader.image_key).null_count == len(reader):
         others = sorted({*reader.dataset.column_names} - {reader.image_key})
         raise DataError(
-            f"--data {shown(name)} has no column image, only {', '.join(others)}; rename that of the images"
+            f"--data {quoted(name)} has no column image, only {', '.join(others)}; rename that of the images"
         )
     labels = list(reader.dataset[reader.label_key]) if reader.class_to_idx else [-1] * len(reader)
     return HubSource(f"{name}/{split}", reader, labels)
@@ -171,12 +171,12 @@ def open_torch_data(name: str, root: str, split: str) -> TorchSource:
     """
     # timm takes the whole root where it finds no folder of the split: training images would be validated on.
     if name.lower() in ("torch/image_folder", "torch/folder") and not (Path(root) / split).is_dir():
-        raise DataError(f"--data-root {shown(root)} has no folder {split}/; give one with it, or name the split")
+        raise DataError(f"--data-root {quoted(root)} has no folder {split}/; give one with it, or name the split")
     try:
         return TorchSource(f"{name}/{split}", create_dataset(name, root=root, split=split))
     except (RuntimeError, OSError, AssertionError) as error:
         raise DataError(
-            f"--data {shown(name)}: {_line(error)}; --data-root must hold it, downloaded by torchvision before"
+            f"--data {quoted(name)}: {_line(error)}; --data-root must hold it, downloaded by torchvision before"
         ) from None
 
 

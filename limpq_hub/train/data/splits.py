@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from limpq_hub.errors import DataError, shown
+from limpq_hub.errors import DataError, quoted
 from limpq_hub.train.data.class_folders import open_folder
 from limpq_hub.train.data.shards import has_shards, open_shards
 from limpq_hub.train.data.sources import Source, open_hub_data, open_torch_data
@@ -43,7 +43,7 @@ def _kind(data: DataSettings) -> str:
     kind = prefix.lower() if slash else ""
     if kind in _STREAMS:
         raise DataError(
-            f"--data {shown(data.data)} is a stream without an index, which cannot be continued exactly; use "
+            f"--data {quoted(data.data)} is a stream without an index, which cannot be continued exactly; use "
             f"{_STREAMS[kind]}"
         )
     return kind if kind in ("torch", "wds", "hfds") else "folder"
@@ -51,5 +51,5 @@ def _kind(data: DataSettings) -> str:
 
 def _root(data: DataSettings) -> str:
     if not data.data_root:
-        raise DataError(f"--data {shown(data.data)} needs --data-root, the folder where it lies")
+        raise DataError(f"--data {quoted(data.data)} needs --data-root, the folder where it lies")
     return data.data_root

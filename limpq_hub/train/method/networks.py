@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from limpq_hub.errors import TrainingError, shown
+from limpq_hub.errors import TrainingError, quoted
 from limpq_hub.train.launching import command_of
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
@@ -29,7 +29,7 @@ def float_network(architecture: str, num_classes: int, input_size: int, weights:
     if weights == "pretrained":
         config = timm.get_pretrained_cfg(architecture)
         if config is None:
-            raise TrainingError(f"--model {shown(architecture)}: timm has no network of that name")
+            raise TrainingError(f"--model {quoted(architecture)}: timm has no network of that name")
         if config.num_classes != num_classes:
             raise TrainingError(
                 f"timm's weights of {architecture} are for {config.num_classes} classes, the data has {num_classes}: "
@@ -42,7 +42,7 @@ def float_network(architecture: str, num_classes: int, input_size: int, weights:
     )
     if weights is not None and weights != "pretrained":
         if not Path(weights).is_file():
-            raise TrainingError(f"--weights {shown(weights)}: there is no such file")
+            raise TrainingError(f"--weights {quoted(weights)}: there is no such file")
         load_strictly(model, tensors_from_bytes(Path(weights).read_bytes(), weights), weights)
     return model.eval()
 

@@ -31,7 +31,7 @@ from limpq_hub.errors import (
     HubRefusedError,
     HubUnauthorizedError,
     HubUnavailableError,
-    shown,
+    quoted,
 )
 from limpq_hub.zoo.hub.limits import limited
 
@@ -87,7 +87,7 @@ def _session(where: str) -> Any:
         ) from None
     except (ValueError, ImportError) as error:
         raise HubUnavailableError(
-            f"{where}: no connection can be set up ({shown(str(error))}); check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"
+            f"{where}: no connection can be set up ({quoted(str(error))}); check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"
         ) from None
 
 
@@ -103,7 +103,7 @@ def _as_our_error(
     where, cause = _place(repo, revision), error.__cause__
     match error:
         case HFValidationError():
-            return HubNotFoundError(f"{shown(repo)} is not the name of a Hub repository: write hf-hub:owner/name")
+            return HubNotFoundError(f"{quoted(repo)} is not the name of a Hub repository: write hf-hub:owner/name")
         case GatedRepoError():
             return HubGatedError(
                 f"{where} is gated; ask for access on its page on the Hub, then give a token that has it"
@@ -142,7 +142,7 @@ def _as_our_error(
             return _of_this_machine(where, cache_dir, error)
     # The client raises other errors where an answer is cut off, of another length than announced, or no JSON.
     return HubUnavailableError(
-        f"{where}: what the Hub sent is damaged ({type(error).__name__}: {shown(str(error))}); try again"
+        f"{where}: what the Hub sent is damaged ({type(error).__name__}: {quoted(str(error))}); try again"
     )
 
 
@@ -156,10 +156,10 @@ def _of_this_machine(where: str, cache_dir: str | None, error: OSError) -> HubEr
         )
     if Path(os.path.realpath(file)).is_relative_to(cache):
         return HubCacheError(
-            f"{where}: the cache {shown(file)} cannot be written ({error.strerror}); free space there, or {elsewhere}"
+            f"{where}: the cache {quoted(file)} cannot be written ({error.strerror}); free space there, or {elsewhere}"
         )
     return HubUnavailableError(
-        f"{where}: {shown(file)} cannot be read or written ({error.strerror}); check its owner and its rights"
+        f"{where}: {quoted(file)} cannot be read or written ({error.strerror}); check its owner and its rights"
     )
 
 
@@ -174,7 +174,7 @@ def _refused(repo: str, revision: str | None, error: HfHubHTTPError) -> HubError
     """Return the error for an answer that says no."""
     where, status = _place(repo, revision), error.response.status_code if error.response is not None else None
     if status in (401, 403):
-        reason = f": {shown(error.server_message)}" if error.server_message else ""
+        reason = f": {quoted(error.server_message)}" if error.server_message else ""
         return HubUnauthorizedError(
             f"{where}: the Hub answered {status}{reason}; give a token that may do this: run `hf auth login`, or set "
             "HF_TOKEN"
@@ -185,6 +185,6 @@ def _refused(repo: str, revision: str | None, error: HfHubHTTPError) -> HubError
         return changed_meanwhile(repo, revision)
     if status is not None and 400 <= status < 500 and status not in _LATER:
         return HubRefusedError(
-            f"{where}: the Hub answered {status}: {shown(error.server_message or str(error))}; nothing was changed"
+            f"{where}: the Hub answered {status}: {quoted(error.server_message or str(error))}; nothing was changed"
         )
     return HubUnavailableError(f"{where}: the Hub did not answer ({status or type(error).__name__}); try again later")

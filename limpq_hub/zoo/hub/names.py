@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from limpq_hub.errors import HubNotFoundError, shown
+from limpq_hub.errors import HubNotFoundError, quoted
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*", re.ASCII)
@@ -15,14 +15,14 @@ _PICKLES = (".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth
 def check_repository(repo: str) -> None:
     """Raise `HubNotFoundError` unless `repo` is owner/name."""
     if not isinstance(repo, str) or not _REPOSITORY.fullmatch(repo):
-        raise HubNotFoundError(f"{shown(repo)} is not the name of a Hub repository: write owner/name")
+        raise HubNotFoundError(f"{quoted(repo)} is not the name of a Hub repository: write owner/name")
 
 
 def check_revision(repo: str, revision: str | None) -> None:
     """Raise `HubNotFoundError` unless `revision` can be the name of a branch, tag or commit."""
     if revision is not None and not _REVISION.fullmatch(revision):
         raise HubNotFoundError(
-            f"{repo}: {shown(revision)} is not a branch, tag or commit; write for example main or v1"
+            f"{repo}: {quoted(revision)} is not a branch, tag or commit; write for example main or v1"
         )
 
 

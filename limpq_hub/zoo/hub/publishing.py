@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from limpq_hub.errors import ArtifactIntegrityError, HubRefusedError, shown
+from limpq_hub.errors import ArtifactIntegrityError, HubRefusedError, quoted
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plots import plot_policy
@@ -70,10 +70,10 @@ def push_entry(
     check_repository(repo)
     check_revision(repo, tag)
     if tag is not None and tag in ("main", branch):
-        raise HubRefusedError(f"tag {shown(tag)} is the name of a branch; choose another one")
+        raise HubRefusedError(f"tag {quoted(tag)} is the name of a branch; choose another one")
     tags = hub.tags_of(repo, token)
     if tag in tags:
-        raise HubRefusedError(f"{repo} has a tag {shown(tag)} already; choose another one")
+        raise HubRefusedError(f"{repo} has a tag {quoted(tag)} already; choose another one")
     with tempfile.TemporaryDirectory(prefix="limpq-push-") as temporary:
         folder = Path(temporary) / "entry"
         write_repository(entry, folder, repo, license=license, base_model=base_model)

@@ -17,7 +17,7 @@ from limpq_hub.errors import (
     HubOfflineError,
     HubUnavailableError,
     UnsafeFileError,
-    shown,
+    quoted,
 )
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.version import __version__
@@ -106,7 +106,7 @@ def refuse_pickles(repo: str, commit: str, token: str | None) -> None:
     pickle = first_pickle(files)
     if pickle is not None:
         raise UnsafeFileError(
-            f"{repo}@{commit[:12]} holds {shown(pickle)}, a pickle, which can execute code, and no entry of "
+            f"{repo}@{commit[:12]} holds {quoted(pickle)}, a pickle, which can execute code, and no entry of "
             "limpq-hub: it is not read; ask its owner for an entry, or make one with accelerate launch -m "
             "limpq_hub.train.indicators"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-from limpq_hub.errors import HubRefusedError, shown
+from limpq_hub.errors import HubRefusedError, quoted
 from limpq_hub.zoo.hub.answers import ask_hub, changed_meanwhile
 from limpq_hub.zoo.hub.names import check_revision
 from limpq_hub.zoo.hub.repository import hub_client
@@ -85,5 +85,5 @@ def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> No
         ask_hub(repo, commit, lambda: hub_client(token).create_tag(repo, tag=tag, revision=commit))
     except HubRefusedError:
         raise HubRefusedError(
-            f"{repo}: the commit {commit} is there, but the Hub refused the tag {shown(tag)}; push again with another"
+            f"{repo}: the commit {commit} is there, but the Hub refused the tag {quoted(tag)}; push again with another"
         ) from None
