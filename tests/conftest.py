@@ -18,6 +18,10 @@ from typing import Any
 import pytest
 from loopback_hub import LoopbackHub
 
+# Several processes of tests share the cores: one thread each, in the processes that they start too.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The Hub library reads these when it is imported: whatever a test asks for, nothing goes to the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="limpq-hub-tests-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def options_of(recipe: Path | str, *typed: str, script: str = "indicators"):
     add_training_options(parser, epochs=5, lr=0.01, weight_decay=0.0)
     add_quantizer_options(parser)
     parser.add_argument("--candidates", type=int, nargs="+", default=[6])
+    parser.add_argument("--share-stem", action=argparse.BooleanOptionalAction, default=True)
     return parse(parser, script, [*TYPED, "--recipe", str(recipe), *typed])
 
 
