@@ -18,6 +18,8 @@ from limpq_hub.zoo.catalog import find_entry
 
 CLASSES = 2
 SMALL = ["--batch-size", "2", "--max-steps", "2", "--workers", "0", "--threads", "1", "--input-size", "224"]
+# At 224 pixels these take ten seconds and more.
+LARGE = {"paper-resnet18", "paper-resnet50", "retraining-free-resnet18"}
 SHORT = ["--calibrate-images", "2"]
 PAPER = {"paper-resnet18": "resnet18", "paper-resnet50": "resnet50", "paper-mobilenetv1": "mobilenetv1_100"}
 
@@ -49,7 +51,9 @@ def run_alone(main: Callable[[list[str]], None], options: list[str]) -> None:
         AcceleratorState._reset_state()
 
 
-@pytest.mark.parametrize("recipe", names())
+@pytest.mark.parametrize(
+    "recipe", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in names()]
+)
 def test_a_recipe_trains_indicators_and_fine_tunes_a_policy(recipe, large_pictures, tmp_path):
     sections = yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())
     data = ["--recipe", recipe, "--data", str(large_pictures), *SMALL]
