@@ -1,4 +1,4 @@
-"""One limit on a sum over layers, in exact integers: a row of the integer programme."""
+"""One limit on a sum over layers, in exact integers: a constraint of the integer programme."""
 
 from __future__ import annotations
 
@@ -30,11 +30,6 @@ class LinearConstraint:
     limit: int
     requested: Fraction
     amount_of: Callable[[int], Fraction]
-
-    @property
-    def constraint(self) -> str:
-        """The argument of `search` that it stands for."""
-        return self.kind.name
 
     @cached_property
     def least(self) -> int:
@@ -76,7 +71,7 @@ class LinearConstraint:
         kind = self.kind
         ends = sorted(kind.number(self.amount_of(total)) for total in (minimum, self.most))
         return InfeasibleBudgetError(
-            f'{kind.name}="{kind.quoted(self.requested)}" cannot be met{beside}: {model} {kind.at_least} '
+            f'{kind.name}="{kind.requested_text(self.requested)}" cannot be met{beside}: {model} {kind.at_least} '
             f"{self.text_of(minimum)}{because} {kind.at_most} {self.text_of(self.most)}; "
             f'use {kind.name}="{self.text_of(minimum)}" {kind.advice}{instead}',
             requested=float(self.requested) if self.requested.denominator > 1 else int(self.requested),
