@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LimitsBesideBitops(TypedDict, total=False):
-    """The limits that a Pareto front can be searched within, as keyword arguments."""
+    """The limits that a frontier can be searched within, as keyword arguments."""
 
     size: str | int | None
     compression: str | float | None
@@ -91,7 +91,7 @@ class Budget:
     def linear_constraints(
         self, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting
     ) -> list[LinearConstraint]:
-        """Return the limits on sums over layers: the rows of the integer programme.
+        """Return the limits on sums over layers: the constraints of the integer programme.
 
         Raises:
             BudgetError: a table lacks bits of a layer, or names a layer that the network does not have.

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, quoted
-from limpq_hub.plan.costs import Counting, LayerCost
+from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
 from limpq_hub.plan.jsonfile import parse_json, write_json
-from limpq_hub.plan.layer_bits import BIT_WIDTHS, LayerBits
+from limpq_hub.plan.layer_bits import BIT_WIDTHS, BitsKind, LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import is_number
@@ -29,7 +29,7 @@ class Outlier:
     """Bits that are left out of a search: fewer, but with a smaller learned step size than the next more bits."""
 
     layer: str
-    kind: Literal["weight", "activation"]
+    kind: BitsKind
     bits: int
     step: float
     step_above: float
@@ -52,7 +52,7 @@ class Indicators:
     model: str
     input_size: int
     num_classes: int
-    costs: Mapping[str, LayerCost]
+    costs: Costs
     weight_steps: Steps
     activation_steps: Steps
     alpha: float = DEFAULT_ALPHA
@@ -142,10 +142,9 @@ class Indicators:
         }
         return Policy(self.model, bits, self.input_size)
 
-    def bitops_range(self, counting: Counting = "exact") -> tuple[int, int]:
+    def bitops_range(self) -> tuple[int, int]:
         """Return the BitOps of one image under the policies of the fewest and of the most bits."""
-        least, most = (total_bitops(self.costs, policy, counting) for policy in (self.fewest_bits(), self.most_bits()))
-        return least, most
+        return total_bitops(self.costs, self.fewest_bits()), total_bitops(self.costs, self.most_bits())
 
     def fewest_bits(self) -> Policy:
         """Return the policy with the fewest bits in each layer that are a choice, outliers left out."""
@@ -210,7 +209,7 @@ class Indicators:
         write_json(path, self.to_json())
 
 
-def _outliers(kind: Literal["weight", "activation"], steps: Steps) -> Iterable[Outlier]:
+def _outliers(kind: BitsKind, steps: Steps) -> Iterable[Outlier]:
     for name, of_layer in steps.items():
         widths = sorted(of_layer, reverse=True)
         for above, bits in itertools.pairwise(widths):

@@ -74,7 +74,9 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         """Return the limit on the sum of the entries, all scaled up to whole numbers."""
         table, most = limit
         amounts = {name: self._amounts(table, name, groups) for name in table}
-        scale = math.lcm(most.denominator, *(amount.denominator for row in amounts.values() for amount in row.values()))
+        scale = math.lcm(
+            most.denominator, *(amount.denominator for at_bits in amounts.values() for amount in at_bits.values())
+        )
         coefficients = tuple(
             tuple(
                 int(scale * sum(amounts[name][bits] for name in group.layers if name in amounts))
