@@ -114,3 +114,15 @@ def typed_limits(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the limits among the parsed options of a command line, as keyword arguments of `Budget`."""
     typed = {kind: options.get(kind.name) for kind in KINDS}
     return {kind.name: kind.of_option(value) for kind, value in typed.items() if value is not None}
+
+
+def limit_words(limits: Mapping[str, Any]) -> list[str] | None:
+    """Return the options of a command line that stand for limits, or None where it cannot hold one of them."""
+    kinds = {kind.name: kind for kind in KINDS}
+    words = []
+    for name, value in limits.items():
+        values = kinds[name].option_words(value)
+        if values is None:
+            return None
+        words += [kinds[name].flag, *values]
+    return words

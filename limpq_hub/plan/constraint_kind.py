@@ -53,6 +53,10 @@ class ConstraintKind(ABC, Generic[Limit]):
         """Return what argparse made of the option as `parse` takes it."""
         return value
 
+    def option_words(self, value: Any) -> list[str] | None:
+        """Return what is typed after the flag for an argument of `search`, or None where no shell can hold it."""
+        return [str(value)] if isinstance(value, str | int | float) else None
+
     @abstractmethod
     def parse(self, value: Any) -> Limit:
         """Return the limit that an argument of `search` stands for.

@@ -29,9 +29,9 @@ _MOST_STEPS = 1000  # into which the range of budgets is divided at the finest
 
 
 def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
-    """Return the uniform policy at each candidate, and policies along the front, neighbours at most `gap` bits apart.
+    """Return the uniform policy at each candidate, and others along the frontier, neighbours at most `gap` bits apart.
 
-    Where the front itself leaps, neighbours are further apart.
+    Where the frontier itself leaps, neighbours are further apart.
 
     Args:
         gap: bits by which two policies differ, over all layers.

@@ -46,6 +46,11 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         path, limit = value
         return path, limit
 
+    def option_words(self, value: Any) -> list[str] | None:
+        """Return the path of the file and the limit, or None for a table that is no file."""
+        table, limit = value
+        return [str(table), str(limit)] if isinstance(table, str | os.PathLike) else None
+
     def parse(self, value: Any) -> tuple[LayerTable, Fraction]:
         """Return the table, read from its file if a path was given, and the limit, exactly as it was written."""
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
