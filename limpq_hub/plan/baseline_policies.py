@@ -130,7 +130,7 @@ def random_policy(indicators: Indicators, fits: Fits, seed: int) -> Policy:
     """
     if not fits(indicators.fewest_bits()):
         raise PolicyError(_NONE_FITS)
-    learned, _ = indicators.without_outliers()
+    learned, _ = indicators.without_outliers
     draw = random.Random(f"policy {seed}")
     choices: list[LayerKinds] = [(name, (kind,)) for name in learned.weight_steps for kind in BITS_KINDS]
     layers = {

@@ -112,7 +112,7 @@ def explain(indicators: Indicators, plan: Plan, *, uniform: Policy | None = None
     costs, model = indicators.costs, indicators.model
     equal = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
     below = [policy for policy in equal if _is_no_larger(policy, plan)]
-    without_outliers, _ = indicators.without_outliers()
+    without_outliers, _ = indicators.without_outliers
     raises = [
         _raise(indicators, plan, group, kind)
         for group in group_layers(without_outliers, learned=indicators.candidates, **choices)

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, quoted
+from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
-from limpq_hub.plan.jsonfile import parse_json, write_json
+from limpq_hub.plan.jsonfile import errors_naming, parse_json, write_json
 from limpq_hub.plan.layer_bits import BIT_WIDTHS, BitsKind, LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
@@ -108,16 +108,13 @@ class Indicators:
         of_activations = dict(self.activation_steps[name].items())
         return [of_activations[bits.activation] + of_weights[bits.weight] for bits in options]
 
+    @cached_property
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
-        """Return the indicators without their outliers, and the outliers.
+        """The indicators without their outliers, and the outliers.
 
         An entry is an outlier if its step is smaller than the one of the next more bits: fewer bits cannot hurt
         less. The published code gives it a cost of 1e8, which drowns all others; here it is no longer a choice.
         """
-        return self._without_outliers
-
-    @cached_property
-    def _without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
         outliers = (*_outliers("weight", self.weight_steps), *_outliers("activation", self.activation_steps))
         banned = {(outlier.kind, outlier.layer, outlier.bits) for outlier in outliers}
 
@@ -148,7 +145,7 @@ class Indicators:
 
     def fewest_bits(self) -> Policy:
         """Return the policy with the fewest bits in each layer that are a choice, outliers left out."""
-        cleaned, _ = self.without_outliers()
+        cleaned, _ = self.without_outliers
         bits = {
             name: cost.fixed or LayerBits(min(cleaned.weight_steps[name]), min(cleaned.activation_steps[name]))
             for name, cost in self.costs.items()
@@ -188,11 +185,8 @@ class Indicators:
         Raises:
             ArtifactFormatError: names the layer and bit-width where the content is not valid.
         """
-        try:
+        with errors_naming(name):
             return cls(**fields_of(content))
-        except LimpqError as error:
-            kind = ArtifactVersionError if isinstance(error, ArtifactVersionError) else ArtifactFormatError
-            raise kind(f"{name}: {error}") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Indicators:

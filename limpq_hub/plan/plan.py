@@ -6,11 +6,11 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, quoted
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs, Counting
 from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Indicators, Outlier
-from limpq_hub.plan.jsonfile import check_shape
+from limpq_hub.plan.jsonfile import check_shape, errors_naming
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import (
     check_layers,
@@ -184,13 +184,10 @@ class Plan:
             raise ArtifactFormatError(f"{name}: the kind of an excluded entry is neither weight nor activation")
         if content["bound"] > content["objective"]:
             raise ArtifactFormatError(f"{name}: the bound {content['bound']} is above the objective")
-        try:
+        with errors_naming(name):
             policy = Policy.from_json(content["policy"])
             costs = {layer: cost_of(layer, cost, searchable=False) for layer, cost in content["costs"].items()}
             check_layers(costs, policy)
-        except LimpqError as error:
-            kind = ArtifactVersionError if isinstance(error, ArtifactVersionError) else ArtifactFormatError
-            raise kind(f"{name}: {error}") from None
         for layer, cost in costs.items():
             if cost.fixed not in (None, policy.layers[layer]):
                 raise ArtifactFormatError(f"{name}: layer {quoted(layer)} is fixed at {cost.fixed}, not so the policy")
