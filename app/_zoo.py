@@ -11,7 +11,7 @@ from limpq_hub import baselines, frontier, search
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.quantities import enough_bitops
-from limpq_hub.zoo.catalog import find_entry, list_models
+from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 
 SEARCH_LIMIT_S = 5
@@ -32,11 +32,6 @@ class Accuracy:
     top1: float
     weights: str
     measured: bool = True
-
-
-def model_names() -> list[str]:
-    """Return the models that the demo offers: those that ship with the package."""
-    return list_models()
 
 
 @lru_cache(maxsize=16)
