@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -89,18 +89,13 @@ class Indicators:
 
         Source: LIMPQ (ECCV 2022), the objective of its integer programme.
         """
-        try:
-            return self.activation_steps[name][bits.activation] + alpha * self.weight_steps[name][bits.weight]
-        except KeyError:
-            kind, steps, width = (
-                ("activation", self.activation_steps[name], bits.activation)
-                if bits.weight in self.weight_steps[name]
-                else ("weight", self.weight_steps[name], bits.weight)
-            )
-            raise PolicyError(
-                f"layer {quoted(name)} learned no {kind} step at {width} bits; "
-                f"choose from {', '.join(map(str, sorted(steps)))}"
-            ) from None
+        weight_steps, activation_steps = self.weight_steps[name], self.activation_steps[name]
+        kinds = (("weight", weight_steps, bits.weight), ("activation", activation_steps, bits.activation))
+        for kind, steps, width in kinds:
+            if width not in steps:
+                learned = ", ".join(map(str, sorted(steps)))
+                raise PolicyError(f"layer {quoted(name)} learned no {kind} step at {width} bits; choose from {learned}")
+        return activation_steps[bits.activation] + alpha * weight_steps[bits.weight]
 
     def importances(self, name: str, options: Iterable[LayerBits], alpha: float) -> list[float]:
         """Return the importance of layer `name` at each of many bits that it learned."""
@@ -133,24 +128,16 @@ class Indicators:
 
     def most_bits(self) -> Policy:
         """Return the policy with the most learned bits in every searched layer."""
-        bits = {
-            name: cost.fixed or LayerBits(max(self.weight_steps[name]), max(self.activation_steps[name]))
-            for name, cost in self.costs.items()
-        }
-        return Policy(self.model, bits, self.input_size)
-
-    def bitops_range(self) -> tuple[int, int]:
-        """Return the BitOps of one image under the policies of the fewest and of the most bits."""
-        return total_bitops(self.costs, self.fewest_bits()), total_bitops(self.costs, self.most_bits())
+        return self._policy(max)
 
     def fewest_bits(self) -> Policy:
         """Return the policy with the fewest bits in each layer that are a choice, outliers left out."""
         cleaned, _ = self.without_outliers
-        bits = {
-            name: cost.fixed or LayerBits(min(cleaned.weight_steps[name]), min(cleaned.activation_steps[name]))
-            for name, cost in self.costs.items()
-        }
-        return Policy(self.model, bits, self.input_size)
+        return cleaned._policy(min)
+
+    def bitops_range(self) -> tuple[int, int]:
+        """Return the BitOps of one image under the policies of the fewest and of the most bits."""
+        return total_bitops(self.costs, self.fewest_bits()), total_bitops(self.costs, self.most_bits())
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of an `indicators.json`."""
@@ -201,6 +188,14 @@ class Indicators:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the indicators to a file, whole or not at all."""
         write_json(path, self.to_json())
+
+    def _policy(self, choose: Callable[[Iterable[int]], int]) -> Policy:
+        """Return the policy of the bits that `choose` takes from those that each searched layer learned."""
+        bits = {
+            name: cost.fixed or LayerBits(choose(self.weight_steps[name]), choose(self.activation_steps[name]))
+            for name, cost in self.costs.items()
+        }
+        return Policy(self.model, bits, self.input_size)
 
 
 def _outliers(kind: BitsKind, steps: Steps) -> Iterable[Outlier]:

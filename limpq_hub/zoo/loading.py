@@ -90,7 +90,7 @@ def load(
     if not pretrained:
         source, top1, network = "random", None, _random_network(spec, plan.policy)
     elif exact is not None and weights != "joint":
-        source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact, plan)
+        source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact)
     else:
         source, top1, network = "joint", entry.joint_top1(digest), _joint_network(entry, plan.policy)
     network.requires_grad_(False).to(device)
@@ -122,11 +122,11 @@ def _random_network(spec: NetworkSpec, policy: Policy) -> nn.Module:
     return to_quantized(spec.build(), policy, example_input=torch.randn(8, *spec.input_shape))
 
 
-def _published_network(entry: Entry, spec: NetworkSpec, published: Published, plan: Plan) -> nn.Module:
+def _published_network(entry: Entry, spec: NetworkSpec, published: Published) -> nn.Module:
     """Return the fine-tuned network, after checking that entry and checkpoint speak of the same one."""
     folder = entry.checkpoint(published.name)
     network, policy = load_checkpoint(folder)
-    if NetworkSpec.of(network) != spec or total_bitops(plan.costs, policy) != published.bitops:
+    if NetworkSpec.of(network) != spec or total_bitops(entry.indicators.costs, policy) != published.bitops:
         raise ArtifactIntegrityError(
             f"{folder.name} is a checkpoint of another network than {entry.name}; {folder.advice}"
         )
