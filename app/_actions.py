@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from _figures import bits_figure, compare_figure, front_figure
+from _figures import bits_figure, compare_figure, frontier_figure
 from _model_cache import Networks
 from _pictures_in import picture_from
 from _policies import LEARNED, chosen_plan, rival_plan
@@ -19,7 +19,7 @@ from _zoo import (
     accuracy_of,
     entry_of,
     float_accuracy,
-    front_of,
+    frontier_of,
     learned_plan,
     plan_of,
     rival_policies,
@@ -38,7 +38,7 @@ class SearchResult:
     """What the page shows of a search: figures as plotly's JSON, texts as HTML, and what reproduces it."""
 
     bits: str
-    front: str
+    frontier: str
     totals: str
     proof: str
     download: str
@@ -95,8 +95,8 @@ def find_bits(request: Request) -> SearchResult:
             columns[explained] = (rivals[name], accuracy_of(request, rivals[name].policy, searched=False))
     reference = float_accuracy(request.model)
     filled = rivals.get("uniform filled")
-    figure = front_figure(
-        [(point.bitops / 1e9, point.objective) for point in front_of(request.model, request.alpha)],
+    figure = frontier_figure(
+        [(point.bitops / 1e9, point.objective) for point in frontier_of(request.model, request.alpha)],
         (plan.bitops / 1e9, plan.objective),
         None if filled is None else (filled.bitops / 1e9, filled.objective),
         joint=[(record["bitops"] / 1e9, record["top1"]) for record in entry.front(calibrated=False)],
@@ -110,7 +110,7 @@ def find_bits(request: Request) -> SearchResult:
     )
     return SearchResult(
         bits=bits_figure(plan.policy, plan.costs),
-        front=figure,
+        frontier=figure,
         totals=totals_table(columns, reference),
         proof=proof_text(plan),
         download=download_link(plan.policy),

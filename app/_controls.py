@@ -9,7 +9,9 @@ from typing import Any
 import gradio as gr
 from _request import LONGEST_PINS, Request
 from _texts import TERMS, term
-from _zoo import entry_of, model_names, published_budgets, slider_range
+from _zoo import entry_of, published_budgets, slider_range
+
+from limpq_hub import list_models
 
 _START_G = 3.0
 _LARGEST_ALPHA = 50
@@ -39,10 +41,11 @@ class Controls:
 
 def add_controls() -> Controls:
     """Add the controls to the page that is being built."""
-    model = model_names()[0]
+    models = list_models()
+    model = models[0]
     low, high = slider_range(model)
     with gr.Group():
-        model_field = gr.Dropdown(model_names(), value=model, label="Model", elem_id="model", info=_described(model))
+        model_field = gr.Dropdown(models, value=model, label="Model", elem_id="model", info=_described(model))
         bitops = gr.Slider(
             low,
             high,

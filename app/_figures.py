@@ -49,8 +49,8 @@ def compare_figure(policies: Mapping[str, Policy], costs: Costs) -> str:
     return _plot(data, layout)
 
 
-def front_figure(
-    front: Sequence[tuple[float, float]],
+def frontier_figure(
+    frontier: Sequence[tuple[float, float]],
     chosen: tuple[float, float],
     uniform: tuple[float, float] | None,
     *,
@@ -62,7 +62,7 @@ def front_figure(
     """Return measured top-1 above the objective of the best policies, both over BitOps.
 
     Args:
-        front: (1e9 BitOps, objective) of the best policy at each budget.
+        frontier: (1e9 BitOps, objective) of the best policy at each budget.
         chosen: the same of the policy that is shown.
         uniform: the same of a uniform policy, or None.
         joint: (1e9 BitOps, top-1 in percent) as measured of the joint weights.
@@ -73,10 +73,10 @@ def front_figure(
     data = [
         _line(sorted(joint), "top-1, joint weights", JOINT, "top-1 %{y:.2f} %") | {"mode": "lines+markers"},
         _points(fine_tuned, "top-1, fine-tuned", FINE_TUNED, "diamond"),
-        _line(front, "best objective, BitOps alone (Pareto front)", WEIGHTS, "objective %{y:.4f}") | {"yaxis": "y2"},
+        _line(frontier, "best objective, BitOps alone (frontier)", WEIGHTS, "objective %{y:.4f}") | {"yaxis": "y2"},
     ]
     if float_top1 is not None:
-        ends = [(front[0][0], float_top1), (front[-1][0], float_top1)]
+        ends = [(frontier[0][0], float_top1), (frontier[-1][0], float_top1)]
         dashed = _line(ends, "top-1, float network", FLOAT, "top-1 %{y:.2f} %")
         data.append(dashed | {"line": {"color": FLOAT, "dash": "dash", "width": 2}})
     if uniform is not None:

@@ -41,7 +41,7 @@ a.download:hover { background: var(--button-primary-background-fill-hover); }
 #seen_float *, #seen_learned *, #seen_rival * { font-family: inherit !important; }
 #seen_float h2, #seen_learned h2, #seen_rival h2 { font-size: 1.25rem; padding: 1.6rem .5rem .4rem; }
 #bits_figure { min-height: 480px; }
-#front_figure { min-height: 520px; }
+#frontier_figure { min-height: 520px; }
 #compare_figure { min-height: 520px; }
 .js-plotly-plot .xtick text, .js-plotly-plot .ytick text, .js-plotly-plot .legendtext, .js-plotly-plot .xtitle,
 .js-plotly-plot .x2title, .js-plotly-plot .ytitle, .js-plotly-plot .y2title, .js-plotly-plot .annotation-text,

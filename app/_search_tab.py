@@ -21,8 +21,8 @@ def search(
     model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None
 ) -> tuple[PlotData, PlotData, str, str, str, str, str, str]:
     """Return what the tab shows for the controls as they are."""
-    bits, front, *texts = astuple(find_bits(request_of(model, bitops, size, alpha, pins)))
-    return (plot(bits), plot(front), *texts)
+    bits, frontier, *texts = astuple(find_bits(request_of(model, bitops, size, alpha, pins)))
+    return (plot(bits), plot(frontier), *texts)
 
 
 def refused(sentence: str) -> tuple[PlotData | str | None, ...]:
@@ -43,7 +43,7 @@ def add_search_tab(controls: Controls, limiter: Limiter) -> None:
             totals = gr.HTML(start[2], label="totals", elem_id="totals")
             download = gr.HTML(start[4], label="download", elem_id="download")
     gr.Markdown("### Every budget: the best objective, and what was measured")
-    front = gr.Plot(start[1], label="front", show_label=False, elem_id="front_figure", container=False)
+    frontier = gr.Plot(start[1], label="frontier", show_label=False, elem_id="frontier_figure", container=False)
     with gr.Accordion("Do the same in Python or in a shell", open=False, elem_id="reproduce"):
         python = gr.Code(
             start[6], language="python", label="Python", wrap_lines=True, interactive=False, elem_id="python"
@@ -52,7 +52,7 @@ def add_search_tab(controls: Controls, limiter: Limiter) -> None:
         policy = gr.Code(
             start[5], language="json", label="policy.json", max_lines=16, interactive=False, elem_id="policy"
         )
-    outputs = [bits, front, totals, proof, download, policy, python, shell]
+    outputs = [bits, frontier, totals, proof, download, policy, python, shell]
     # For clients alone: they get errors as errors. First, as the name goes to the first endpoint of this function.
     gr.Button(visible=False).click(
         limiter.guarded(search),

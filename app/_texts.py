@@ -36,7 +36,7 @@ TERMS = {
     "an integer solver (HiGHS). Each is exact.",
     "alpha": "How much the step sizes of weights count beside those of activations.",
     "pins": "Bits that you give to some layers yourself; the search decides the others.",
-    "Pareto front": "The best policy at each budget: none below it is possible.",
+    "frontier": "The best policy at each budget: none below it is possible.",
     "fixed": "The first and the last layer always keep 8 bits.",
 }
 

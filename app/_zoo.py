@@ -1,4 +1,4 @@
-"""The bundled models, read once: the entry of each, its front, and named policies of it."""
+"""The bundled models, read once: the entry of each, its frontier, and named policies of it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from limpq_hub import baselines, frontier, search
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.quantities import enough_bitops
-from limpq_hub.zoo.catalog import find_entry, list_models
+from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 
 SEARCH_LIMIT_S = 5
-FRONT_POINTS = 100
-FRONTS = 16
+FRONTIER_POINTS = 100
+MOST_FRONTIERS = 16
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,6 @@ class Accuracy:
     top1: float
     weights: str
     measured: bool = True
-
-
-def model_names() -> list[str]:
-    """Return the models that the demo offers: those that ship with the package."""
-    return list_models()
 
 
 @lru_cache(maxsize=16)
@@ -56,10 +51,10 @@ def published_budgets(model: str) -> dict[str, float]:
     return {published.name: _hundredths(published.bitops) for published in entry_of(model).published}
 
 
-@lru_cache(maxsize=FRONTS)
-def front_of(model: str, alpha: float | None) -> tuple[Plan, ...]:
+@lru_cache(maxsize=MOST_FRONTIERS)
+def frontier_of(model: str, alpha: float | None) -> tuple[Plan, ...]:
     """Return the best policy at each of many budgets."""
-    return tuple(frontier(entry_of(model).indicators, points=FRONT_POINTS, alpha=alpha, time_limit_s=SEARCH_LIMIT_S))
+    return tuple(frontier(entry_of(model).indicators, points=FRONTIER_POINTS, alpha=alpha, time_limit_s=SEARCH_LIMIT_S))
 
 
 def learned_plan(request: Request) -> Plan:

@@ -1,4 +1,4 @@
-"""Figures: the bits of every layer, and the front of the best policies over the budget. matplotlib, no torch."""
+"""Figures: the bits of every layer, and the best policy at each budget. matplotlib, no torch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def plot_policy(plan: Plan, path: str | os.PathLike[str]) -> None:
     _save(figure, path)
 
 
-def plot_front(plans: Sequence[Plan], path: str | os.PathLike[str], measured: Sequence[tuple[int, float]] = ()) -> None:
+def plot_frontier(
+    plans: Sequence[Plan], path: str | os.PathLike[str], measured: Sequence[tuple[int, float]] = ()
+) -> None:
     """Write a figure of the objective over BitOps, and of top-1 where it was measured.
 
     Args:

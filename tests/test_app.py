@@ -153,12 +153,12 @@ def test_the_named_endpoints_are_these_three(client):
 
 
 def test_the_search_endpoint_gives_the_policy_of_the_package(client):
-    bits, front, totals, proof, download, policy, python, shell = client.predict(*controls(2.2), api_name="/search")
+    bits, frontier, totals, proof, download, policy, python, shell = client.predict(*controls(2.2), api_name="/search")
     plan = limpq_hub.search(MODEL, bitops="2.2G")
     assert json.loads(policy) == plan.policy.to_json()
     drawn = json.loads(bits["plot"])["data"]
     assert drawn[0]["y"] == [layer.weight for layer in plan.policy.layers.values()]
-    assert json.loads(front["plot"])["layout"]["xaxis"]["title"]["text"] == "BitOps per image, G"
+    assert json.loads(frontier["plot"])["layout"]["xaxis"]["title"]["text"] == "BitOps per image, G"
     assert f"{plan.bitops / 1e9:.2f}" in totals
     assert f"{plan.objective:.6f}" in proof
     assert base64.b64encode(policy.encode())[:40].decode() in download

@@ -343,7 +343,7 @@ def test_frontier_draws_the_measured_front_unless_another_one_was_asked_for(
     limpq, tiny, with_front, tmp_path, monkeypatch, limits
 ):
     drawn = []
-    monkeypatch.setattr("limpq_hub.cli.plans.plot_front", lambda *given: drawn.append(given))
+    monkeypatch.setattr("limpq_hub.cli.plans.plot_frontier", lambda *given: drawn.append(given))
     name = with_front((9_000_000, 60.0), (30_000_000, 70.0, 64), (40_000_000, 80.0))  # one is of recalibrated weights
     path = tmp_path / "front.png"
     code, out, err = limpq("frontier", name, "--points", 4, "--plot", path, *limits)

@@ -264,7 +264,7 @@ def test_a_warm_cache_hides_most_faults(hub, client):
     assert dict(zip(kinds, found, strict=True)) == {kind: ["the file", WARM.get(kind, "the file")] for kind in kinds}
 
 
-def test_a_stall_ends_a_download_after_the_limit_but_never_a_question_about_the_repository(hub, client):
+def test_a_stall_ends_a_download_after_the_limit_but_never_a_request_about_the_repository(hub, client):
     hub.commit("nobody/net", FILES)
     hub.fault("*/nobody/net/*config.json", "stall", method="GET")
     hub.fault("/nobody/net/resolve/*", "stall", after=1)

@@ -9,7 +9,7 @@ from PIL import Image
 from limpq_hub import InfeasibleBudgetError, LayerBits, Plan, Policy, frontier, search
 from limpq_hub.errors import OutputError, quoted
 from limpq_hub.plan.costs import LayerCost
-from limpq_hub.plots import check_figure_path, plot_front, plot_policy
+from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
 
 BITS = {"first": (8, 8), "middle.conv1": (3, 5), "middle.conv2": (6, 2), "last": (8, 8)}
 MACS = {"first": 1_000_000, "middle.conv1": 8_000_000, "middle.conv2": 4_000_000, "last": 500_000}
@@ -106,29 +106,29 @@ def test_the_layers_of_a_real_network_come_in_the_order_of_execution(drawn):
     assert [height for _, height in activations] == [bits.activation for bits in layers]
 
 
-# The front
+# The frontier
 
 
 @pytest.fixture
-def front(tiny):
+def plans(tiny):
     return frontier(tiny.indicators, points=6)
 
 
-def test_the_line_is_the_objective_of_each_plan_over_its_bitops(front, drawn):
-    plot_front(front, "front.png")
+def test_the_line_is_the_objective_of_each_plan_over_its_bitops(plans, drawn):
+    plot_frontier(plans, "frontier.png")
     ((figure, path),) = drawn
     (axes,) = figure.axes
     (line,) = axes.lines
-    assert path == "front.png"
-    assert list(line.get_xdata()) == [plan.bitops / 1e9 for plan in front]
-    assert list(line.get_ydata()) == [plan.objective for plan in front]
+    assert path == "frontier.png"
+    assert list(line.get_xdata()) == [plan.bitops / 1e9 for plan in plans]
+    assert list(line.get_ydata()) == [plan.objective for plan in plans]
     assert axes.get_xlabel() == "BitOps per image, G"
     assert axes.get_ylabel() == "objective of the search (lower is better)"
-    assert axes.get_title() == f"test_resnet: the best policy at each of {len(front)} budgets"
+    assert axes.get_title() == f"test_resnet: the best policy at each of {len(plans)} budgets"
 
 
-def test_measured_top1_is_a_second_line_with_its_own_axis_in_the_order_of_bitops(front, drawn):
-    plot_front(front, "front.png", [(3_000_000, 60.0), (1_000_000, 40.0), (2_000_000, 55.5)])
+def test_measured_top1_is_a_second_line_with_its_own_axis_in_the_order_of_bitops(plans, drawn):
+    plot_frontier(plans, "frontier.png", [(3_000_000, 60.0), (1_000_000, 40.0), (2_000_000, 55.5)])
     of_objective, of_top1 = drawn[0][0].axes
     (line,) = of_top1.lines
     assert list(line.get_xdata()) == [0.001, 0.002, 0.003]
@@ -140,20 +140,20 @@ def test_measured_top1_is_a_second_line_with_its_own_axis_in_the_order_of_bitops
     assert of_top1.yaxis.label.get_color() == line.get_color() != of_objective.lines[0].get_color()
 
 
-def test_a_front_of_one_plan_is_a_point(front, drawn):
-    plot_front(front[:1], "front.png")
+def test_a_frontier_of_one_plan_is_a_point(plans, drawn):
+    plot_frontier(plans[:1], "frontier.png")
     (line,) = drawn[0][0].axes[0].lines
-    assert (list(line.get_xdata()), line.get_marker()) == ([front[0].bitops / 1e9], ".")
+    assert (list(line.get_xdata()), line.get_marker()) == ([plans[0].bitops / 1e9], ".")
 
 
 # Files
 
 
 @pytest.mark.parametrize("name", ["figure.png", "figure.PNG", "two.dots.png"])
-def test_a_png_is_a_picture_of_the_size_of_the_figure(plan, front, tmp_path, name):
+def test_a_png_is_a_picture_of_the_size_of_the_figure(plan, plans, tmp_path, name):
     for write, width, height in (
         (lambda path: plot_policy(plan, path), 7.0, 5.5),
-        (lambda path: plot_front(front, path), 8.0, 4.5),
+        (lambda path: plot_frontier(plans, path), 8.0, 4.5),
     ):
         path = tmp_path / name
         write(path)
@@ -183,9 +183,9 @@ def test_a_file_that_is_there_is_replaced(plan, tmp_path):
 @pytest.mark.parametrize(
     "name", ["bits.txt", "bits", "bits.", ".png", "bits.png.gz", "bits.pgf", "new/bits.raw", "bits.p\nng"]
 )
-def test_a_suffix_of_no_picture_is_refused_with_those_there_are_and_leaves_no_file(plan, front, tmp_path, name):
+def test_a_suffix_of_no_picture_is_refused_with_those_there_are_and_leaves_no_file(plan, plans, tmp_path, name):
     path = tmp_path / name
-    for write in (lambda: plot_policy(plan, path), lambda: plot_front(front, str(path), [(1, 2.0)])):
+    for write in (lambda: plot_policy(plan, path), lambda: plot_frontier(plans, str(path), [(1, 2.0)])):
         with pytest.raises(
             OutputError, match=r": a figure is written as one of jpg, pdf, png, svg, webp; use for example \.png$"
         ) as caught:
@@ -200,11 +200,11 @@ def test_an_output_error_is_one_of_the_errors_that_a_user_can_mend():
     assert OutputError.exit_code == InfeasibleBudgetError.exit_code == 2
 
 
-def test_folders_that_are_not_there_are_made(plan, front, tmp_path):
+def test_folders_that_are_not_there_are_made(plan, plans, tmp_path):
     plot_policy(plan, tmp_path / "a" / "b" / "bits.png")
-    plot_front(front, tmp_path / "c" / "front.png")
+    plot_frontier(plans, tmp_path / "c" / "frontier.png")
     assert (tmp_path / "a" / "b" / "bits.png").stat().st_size > 1000
-    assert (tmp_path / "c" / "front.png").stat().st_size > 1000
+    assert (tmp_path / "c" / "frontier.png").stat().st_size > 1000
 
 
 def test_a_folder_that_cannot_be_is_an_error_of_the_system(plan, tmp_path):
@@ -213,9 +213,9 @@ def test_a_folder_that_cannot_be_is_an_error_of_the_system(plan, tmp_path):
         plot_policy(plan, tmp_path / "file" / "bits.png")
 
 
-def test_a_front_without_a_plan_is_refused_and_leaves_no_file(tmp_path):
+def test_a_frontier_without_a_plan_is_refused_and_leaves_no_file(tmp_path):
     with pytest.raises(OutputError, match="^there is no plan to draw; give at least one$"):
-        plot_front([], tmp_path / "folder" / "front.png")
+        plot_frontier([], tmp_path / "folder" / "frontier.png")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -231,12 +231,12 @@ def test_a_path_can_be_checked_before_anything_is_drawn(suffix):
 def test_drawing_needs_neither_torch_nor_a_screen_and_matplotlib_is_imported_by_it_alone(run_python, tmp_path):
     code = (
         "import sys, limpq_hub\n"
-        "from limpq_hub.plots import plot_front, plot_policy\n"
+        "from limpq_hub.plots import plot_frontier, plot_policy\n"
         "assert 'matplotlib' not in sys.modules\n"
         f"plot_policy(limpq_hub.search('resnet18', bitops='3G'), {str(tmp_path / 'bits.png')!r})\n"
-        f"plot_front(limpq_hub.frontier('resnet18', points=3), {str(tmp_path / 'front.png')!r})\n"
+        f"plot_frontier(limpq_hub.frontier('resnet18', points=3), {str(tmp_path / 'frontier.png')!r})\n"
         "print(sorted({'torch', 'timm', 'torchvision', 'matplotlib.pyplot', 'tkinter'} & set(sys.modules)))"
     )
     result = run_python(code, DISPLAY="", MPLBACKEND="TkAgg")
     assert (result.stdout, result.stderr, result.returncode) == ("[]\n", "", 0)
-    assert {path.name for path in tmp_path.iterdir()} == {"bits.png", "front.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"bits.png", "frontier.png"}

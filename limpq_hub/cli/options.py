@@ -9,13 +9,11 @@ from limpq_hub.plan.budget import typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.train.option_types import whole_number
 
+count = whole_number()
 MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
 MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
 
 _CHOICES = ("alpha", "counting", "candidates", "pin", "exclude", "tie", "time_limit_s")
-
-
-count = whole_number()
 
 
 def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:

@@ -17,10 +17,10 @@ from limpq_hub.cli.options import (
 )
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
 from limpq_hub.errors import OutputError
-from limpq_hub.interop.formats import FORMATS
+from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
-from limpq_hub.plots import check_figure_path, plot_front, plot_policy
+from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
 
 if TYPE_CHECKING:
     from limpq_hub.plan.plan import Plan
@@ -40,11 +40,13 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     search.add_argument("--plot", type=Path, metavar="FIGURE.png", help="draw the bits of each layer")
 
-    front = command("frontier", _frontier, "Show the best policies over the whole range of budgets.")
-    front.add_argument("model", help=MODEL_OR_FILE)
-    front.add_argument("--points", type=count, default=20, help="how many budgets, evenly apart")
-    add_search_options(front, bitops=False)
-    front.add_argument("--plot", type=Path, metavar="FIGURE.png", help="draw objective and measured top-1 over BitOps")
+    frontier = command("frontier", _frontier, "Show the best policies over the whole range of budgets.")
+    frontier.add_argument("model", help=MODEL_OR_FILE)
+    frontier.add_argument("--points", type=count, default=20, help="how many budgets, evenly apart")
+    add_search_options(frontier, bitops=False)
+    frontier.add_argument(
+        "--plot", type=Path, metavar="FIGURE.png", help="draw objective and measured top-1 over BitOps"
+    )
 
     compare = command("compare", _compare, "Show the best policy beside uniform, random and others of the same budget.")
     compare.add_argument("model", help=MODEL_OR_FILE)
@@ -86,9 +88,9 @@ def _frontier(options: argparse.Namespace) -> None:
     plans = frontier(options.model, points=options.points, **arguments)
     if options.plot:
         shipped = entry.front(calibrated=False) if entry and not arguments else []
-        plot_front(plans, options.plot, [(record["bitops"], record["top1"]) for record in shipped])
+        plot_frontier(plans, options.plot, [(record["bitops"], record["top1"]) for record in shipped])
         note(f"wrote {options.plot}")
-    measured = [entry.measured(plan.policy.digest()) if entry else None for plan in plans]
+    measured = [entry.joint_top1(plan.policy.digest()) if entry else None for plan in plans]
     if options.json:
         print_json([plan.to_json() | {"top1": top1} for plan, top1 in zip(plans, measured, strict=True)])
         return
@@ -101,7 +103,7 @@ def _frontier(options: argparse.Namespace) -> None:
             f"{plan.compression:.2f}x",
             *(f"{bits:.2f}" for bits in plan.mean_bits()),
             f"{plan.objective:.4f}",
-            # What was measured lies on the front of the entry itself.
+            # What was measured lies on the frontier without these options.
             _expected(None if arguments else entry, plan, top1),
         )
     print_table(table)
@@ -187,8 +189,6 @@ def _write_policy(policy: Policy, path: Path, tool: str) -> None:
     content: dict[str, Any] = policy.to_json()
     notes: tuple[str, ...] = ()
     if tool != "limpq":
-        from limpq_hub.interop import write_policy_as
-
         content, notes = write_policy_as(policy, tool)
     write_json(path, content)
     for text in notes:

@@ -11,6 +11,7 @@ from typing import Any
 from limpq_hub.errors import ArtifactFormatError, UnsafeFileError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.jsonfile import errors_naming
 from limpq_hub.plan.quantities import is_number
 
 _MARK = object()
@@ -81,7 +82,7 @@ def import_limpq_indicators(
                 f"{path}: layer {quoted(foreign[0])} is not a layer of {model}; is --model right?"
             )
         steps[key] = {name: _step_sizes(f"{path}: layer {name}", named[name]) for name in searched if name in named}
-    try:
+    with errors_naming(str(path)):
         return Indicators(
             model=model,
             input_size=input_size,
@@ -91,8 +92,6 @@ def import_limpq_indicators(
             activation_steps=steps["act"],
             provenance={"imported_from": Path(path).name, "published_by": "the LIMPQ authors (MIT licence)"},
         )
-    except ArtifactFormatError as error:
-        raise ArtifactFormatError(f"{path}: {error}") from None
 
 
 def _step_sizes(where: str, of_layer: Any) -> dict[int, float]:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -16,15 +16,13 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.budget_check import fits_of
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators, Steps
-from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.sensitivity import by_weight_errors, weight_errors
 
 Fits = Callable[[Policy], bool]
-Kind = Literal["weight", "activation"]
-LayerKinds = tuple[str, tuple[Kind, ...]]  # a layer, and what of it is raised together
-_KINDS: tuple[Kind, Kind] = ("weight", "activation")
+LayerKinds = tuple[str, tuple[BitsKind, ...]]  # a layer, and what of it is raised together
 
 
 def policies_to_compare(
@@ -100,7 +98,7 @@ def uniform_filled(indicators: Indicators, fits: Fits) -> Policy:
         PolicyError: the policy of the fewest bits does not fit, or the layers learned no bit-width in common.
     """
     largest = uniform_largest(indicators, fits)
-    return _raised(indicators, largest, ((name, _KINDS) for name in indicators.weight_steps), fits)
+    return _raised(indicators, largest, ((name, BITS_KINDS) for name in indicators.weight_steps), fits)
 
 
 def uniform_splits(indicators: Indicators, fits: Fits) -> list[Policy]:
@@ -120,7 +118,7 @@ def uniform_splits(indicators: Indicators, fits: Fits) -> list[Policy]:
         raise PolicyError(_NONE_FITS)
     largest = [pair for pair in pairs if not any(_is_larger(other, pair) for other in pairs)]
     layers = list(indicators.weight_steps)
-    order = [(name, (kind,)) for kind in reversed(_KINDS) for name in layers]
+    order = [(name, (kind,)) for kind in reversed(BITS_KINDS) for name in layers]
     return [_raised(indicators, _uniform(indicators, pair.weight, pair.activation), order, fits) for pair in largest]
 
 
@@ -132,9 +130,9 @@ def random_policy(indicators: Indicators, fits: Fits, seed: int) -> Policy:
     """
     if not fits(indicators.fewest_bits()):
         raise PolicyError(_NONE_FITS)
-    learned, _ = indicators.without_outliers()
+    learned, _ = indicators.without_outliers
     draw = random.Random(f"policy {seed}")
-    choices: list[LayerKinds] = [(name, (kind,)) for name in learned.weight_steps for kind in _KINDS]
+    choices: list[LayerKinds] = [(name, (kind,)) for name in learned.weight_steps for kind in BITS_KINDS]
     layers = {
         name: cost.fixed
         or LayerBits(
@@ -196,7 +194,7 @@ def _raised(indicators: Indicators, policy: Policy, order: Iterable[LayerKinds],
     return policy
 
 
-def _moved(indicators: Indicators, policy: Policy, name: str, kinds: tuple[Kind, ...], *, by: int) -> Policy | None:
+def _moved(indicators: Indicators, policy: Policy, name: str, kinds: tuple[BitsKind, ...], *, by: int) -> Policy | None:
     """Return `policy` with one layer's bits moved by so many candidates, or None if there is no such candidate."""
     bits = policy.layers[name]
     for kind in kinds:

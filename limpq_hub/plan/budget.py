@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LimitsBesideBitops(TypedDict, total=False):
-    """The limits that a Pareto front can be searched within, as keyword arguments."""
+    """The limits that a frontier can be searched within, as keyword arguments."""
 
     size: str | int | None
     compression: str | float | None
@@ -91,7 +91,7 @@ class Budget:
     def linear_constraints(
         self, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting
     ) -> list[LinearConstraint]:
-        """Return the limits on sums over layers: the rows of the integer programme.
+        """Return the limits on sums over layers: the constraints of the integer programme.
 
         Raises:
             BudgetError: a table lacks bits of a layer, or names a layer that the network does not have.
@@ -114,3 +114,15 @@ def typed_limits(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the limits among the parsed options of a command line, as keyword arguments of `Budget`."""
     typed = {kind: options.get(kind.name) for kind in KINDS}
     return {kind.name: kind.of_option(value) for kind, value in typed.items() if value is not None}
+
+
+def limit_words(limits: Mapping[str, Any]) -> list[str] | None:
+    """Return the options of a command line that stand for limits, or None where it cannot hold one of them."""
+    kinds = {kind.name: kind for kind in KINDS}
+    words = []
+    for name, value in limits.items():
+        values = kinds[name].option_words(value)
+        if values is None:
+            return None
+        words += [kinds[name].flag, *values]
+    return words

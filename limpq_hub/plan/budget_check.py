@@ -18,7 +18,7 @@ def fits_of(indicators: Indicators, budget: Budget, counting: Counting = "exact"
     try:
         constraints = budget.linear_constraints(indicators, groups, counting)
     except BudgetError:  # a table need not hold bits that no search chooses: a policy with these does not fit
-        chosen, _ = indicators.without_outliers()
+        chosen, _ = indicators.without_outliers
         groups = budget.allowed(chosen, group_layers(chosen, learned=indicators.candidates))
         constraints = budget.linear_constraints(chosen, groups, counting)
     places = [{bits: place for place, bits in enumerate(group.options)} for group in groups]

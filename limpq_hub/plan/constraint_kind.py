@@ -14,7 +14,7 @@ from limpq_hub.plan.quantities import decimal_above
 
 Limit = TypeVar("Limit")
 _MOST_DIGITS = 12
-_LONGEST_QUOTE = 76
+_LONGEST_TEXT = 76
 
 
 class ConstraintKind(ABC, Generic[Limit]):
@@ -23,7 +23,7 @@ class ConstraintKind(ABC, Generic[Limit]):
     Attributes:
         name: keyword of `search` and `Budget`, and attribute of `Budget`.
         help: what the command line says of its option.
-        unit: ends a limit that is quoted in a message.
+        unit: ends a limit that is told in a message.
         grows_with_bits: whether more bits always take more, so that the fewest bits take the least.
         limits_activations: whether it can keep activations from their most bits.
         advice: follows a limit that works in a message.
@@ -53,6 +53,10 @@ class ConstraintKind(ABC, Generic[Limit]):
         """Return what argparse made of the option as `parse` takes it."""
         return value
 
+    def option_words(self, value: Any) -> list[str] | None:
+        """Return what is typed after the flag for an argument of `search`, or None where no shell can hold it."""
+        return [str(value)] if isinstance(value, str | int | float) else None
+
     @abstractmethod
     def parse(self, value: Any) -> Limit:
         """Return the limit that an argument of `search` stands for.
@@ -77,7 +81,7 @@ class ConstraintKind(ABC, Generic[Limit]):
     def text(self, amount: Fraction) -> str:
         """Return text that allows `amount` when it is fed back as a limit, and little more."""
 
-    def quoted(self, requested: Fraction) -> str:
+    def requested_text(self, requested: Fraction) -> str:
         """Return a limit as it was requested, with so many digits that it never reads like the least that works."""
         text = decimal_above(requested, _MOST_DIGITS)
-        return (text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 3]}...") + self.unit
+        return (text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 3]}...") + self.unit

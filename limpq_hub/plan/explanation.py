@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup, group_layers
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
@@ -16,8 +16,7 @@ from limpq_hub.plan.quantities import format_bitops, format_size
 if TYPE_CHECKING:
     from rich.table import Table
 
-Kind = Literal["weight", "activation"]
-_KINDS: tuple[Kind, Kind] = ("weight", "activation")
+_MOST_RAISES_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Raise:
     """
 
     layer: str
-    kind: Kind
+    kind: BitsKind
     bits: int
     gained: float
     bitops: int
@@ -72,8 +71,8 @@ class Explanation:
             "raises": [vars(single_raise) for single_raise in self.raises],
         }
 
-    def tables(self, most: int = 12) -> list[Table]:
-        """Return the differences, and the `most` best raises, to be printed with rich."""
+    def tables(self) -> list[Table]:
+        """Return the differences, and the best raises, to be printed with rich."""
         from rich.markup import escape
         from rich.table import Table
 
@@ -91,7 +90,7 @@ class Explanation:
         table = Table(title="What one more bit would cost, the most gained per BitOp first", min_width=60)
         for heading in ("layer", "raise", "objective falls by", "BitOps", "weights"):
             table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right")
-        for single_raise in self.raises[:most]:
+        for single_raise in self.raises[:_MOST_RAISES_SHOWN]:
             table.add_row(
                 escape(single_raise.layer) + (f" and {len(single_raise.tied)} tied" if single_raise.tied else ""),
                 f"{single_raise.kind} to {single_raise.bits}",
@@ -113,11 +112,11 @@ def explain(indicators: Indicators, plan: Plan, *, uniform: Policy | None = None
     costs, model = indicators.costs, indicators.model
     equal = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
     below = [policy for policy in equal if _is_no_larger(policy, plan)]
-    without_outliers, _ = indicators.without_outliers()
+    without_outliers, _ = indicators.without_outliers
     raises = [
         _raise(indicators, plan, group, kind)
         for group in group_layers(without_outliers, learned=indicators.candidates, **choices)
-        for kind in _KINDS
+        for kind in BITS_KINDS
     ]
     best_first = sorted(filter(None, raises), key=lambda single_raise: -single_raise.gained / single_raise.bitops)
     return Explanation(plan, uniform or (below[0] if below else None), tuple(best_first))
@@ -129,7 +128,7 @@ def _is_no_larger(policy: Policy, plan: Plan) -> bool:
     return within_bitops and total_size_bits(plan.costs, policy) <= total_size_bits(plan.costs, plan.policy)
 
 
-def _raise(indicators: Indicators, plan: Plan, group: LayerGroup, kind: Kind) -> Raise | None:
+def _raise(indicators: Indicators, plan: Plan, group: LayerGroup, kind: BitsKind) -> Raise | None:
     """Return the raise to the next bits that a search may choose, or None if there are no more."""
     bits = plan.policy.layers[group.layers[0]]
     higher = [replace(bits, **{kind: getattr(option, kind)}) for option in group.options]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, quoted
-from limpq_hub.plan.costs import Counting, LayerCost
+from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
+from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
-from limpq_hub.plan.jsonfile import parse_json, write_json
-from limpq_hub.plan.layer_bits import BIT_WIDTHS, LayerBits
+from limpq_hub.plan.jsonfile import errors_naming, parse_json, write_json
+from limpq_hub.plan.layer_bits import BIT_WIDTHS, BitsKind, LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import is_number
@@ -29,7 +29,7 @@ class Outlier:
     """Bits that are left out of a search: fewer, but with a smaller learned step size than the next more bits."""
 
     layer: str
-    kind: Literal["weight", "activation"]
+    kind: BitsKind
     bits: int
     step: float
     step_above: float
@@ -52,7 +52,7 @@ class Indicators:
     model: str
     input_size: int
     num_classes: int
-    costs: Mapping[str, LayerCost]
+    costs: Costs
     weight_steps: Steps
     activation_steps: Steps
     alpha: float = DEFAULT_ALPHA
@@ -89,18 +89,13 @@ class Indicators:
 
         Source: LIMPQ (ECCV 2022), the objective of its integer programme.
         """
-        try:
-            return self.activation_steps[name][bits.activation] + alpha * self.weight_steps[name][bits.weight]
-        except KeyError:
-            kind, steps, width = (
-                ("activation", self.activation_steps[name], bits.activation)
-                if bits.weight in self.weight_steps[name]
-                else ("weight", self.weight_steps[name], bits.weight)
-            )
-            raise PolicyError(
-                f"layer {quoted(name)} learned no {kind} step at {width} bits; "
-                f"choose from {', '.join(map(str, sorted(steps)))}"
-            ) from None
+        weight_steps, activation_steps = self.weight_steps[name], self.activation_steps[name]
+        kinds = (("weight", weight_steps, bits.weight), ("activation", activation_steps, bits.activation))
+        for kind, steps, width in kinds:
+            if width not in steps:
+                learned = ", ".join(map(str, sorted(steps)))
+                raise PolicyError(f"layer {quoted(name)} learned no {kind} step at {width} bits; choose from {learned}")
+        return activation_steps[bits.activation] + alpha * weight_steps[bits.weight]
 
     def importances(self, name: str, options: Iterable[LayerBits], alpha: float) -> list[float]:
         """Return the importance of layer `name` at each of many bits that it learned."""
@@ -108,16 +103,13 @@ class Indicators:
         of_activations = dict(self.activation_steps[name].items())
         return [of_activations[bits.activation] + of_weights[bits.weight] for bits in options]
 
+    @cached_property
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
-        """Return the indicators without their outliers, and the outliers.
+        """The indicators without their outliers, and the outliers.
 
         An entry is an outlier if its step is smaller than the one of the next more bits: fewer bits cannot hurt
         less. The published code gives it a cost of 1e8, which drowns all others; here it is no longer a choice.
         """
-        return self._without_outliers
-
-    @cached_property
-    def _without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
         outliers = (*_outliers("weight", self.weight_steps), *_outliers("activation", self.activation_steps))
         banned = {(outlier.kind, outlier.layer, outlier.bits) for outlier in outliers}
 
@@ -136,25 +128,16 @@ class Indicators:
 
     def most_bits(self) -> Policy:
         """Return the policy with the most learned bits in every searched layer."""
-        bits = {
-            name: cost.fixed or LayerBits(max(self.weight_steps[name]), max(self.activation_steps[name]))
-            for name, cost in self.costs.items()
-        }
-        return Policy(self.model, bits, self.input_size)
-
-    def bitops_range(self, counting: Counting = "exact") -> tuple[int, int]:
-        """Return the BitOps of one image under the policies of the fewest and of the most bits."""
-        least, most = (total_bitops(self.costs, policy, counting) for policy in (self.fewest_bits(), self.most_bits()))
-        return least, most
+        return self._policy(max)
 
     def fewest_bits(self) -> Policy:
         """Return the policy with the fewest bits in each layer that are a choice, outliers left out."""
-        cleaned, _ = self.without_outliers()
-        bits = {
-            name: cost.fixed or LayerBits(min(cleaned.weight_steps[name]), min(cleaned.activation_steps[name]))
-            for name, cost in self.costs.items()
-        }
-        return Policy(self.model, bits, self.input_size)
+        cleaned, _ = self.without_outliers
+        return cleaned._policy(min)
+
+    def bitops_range(self) -> tuple[int, int]:
+        """Return the BitOps of one image under the policies of the fewest and of the most bits."""
+        return total_bitops(self.costs, self.fewest_bits()), total_bitops(self.costs, self.most_bits())
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of an `indicators.json`."""
@@ -189,11 +172,8 @@ class Indicators:
         Raises:
             ArtifactFormatError: names the layer and bit-width where the content is not valid.
         """
-        try:
+        with errors_naming(name):
             return cls(**fields_of(content))
-        except LimpqError as error:
-            kind = ArtifactVersionError if isinstance(error, ArtifactVersionError) else ArtifactFormatError
-            raise kind(f"{name}: {error}") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Indicators:
@@ -209,8 +189,16 @@ class Indicators:
         """Write the indicators to a file, whole or not at all."""
         write_json(path, self.to_json())
 
+    def _policy(self, choose: Callable[[Iterable[int]], int]) -> Policy:
+        """Return the policy of the bits that `choose` takes from those that each searched layer learned."""
+        bits = {
+            name: cost.fixed or LayerBits(choose(self.weight_steps[name]), choose(self.activation_steps[name]))
+            for name, cost in self.costs.items()
+        }
+        return Policy(self.model, bits, self.input_size)
 
-def _outliers(kind: Literal["weight", "activation"], steps: Steps) -> Iterable[Outlier]:
+
+def _outliers(kind: BitsKind, steps: Steps) -> Iterable[Outlier]:
     for name, of_layer in steps.items():
         widths = sorted(of_layer, reverse=True)
         for above, bits in itertools.pairwise(widths):

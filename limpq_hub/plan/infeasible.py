@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from limpq_hub.errors import InfeasibleBudgetError, SearchError
+from limpq_hub.plan.constraints.linear_kind import LinearKind
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.programme import Programme
@@ -32,17 +33,18 @@ def check_each_constraint(problem: SearchProblem, deadline: float) -> None:
         total = Programme(programme.costs, [*feasible, constraint]).least(constraint, deadline)
         if total is None:  # then those that can be met alone conflict
             raise conflict(replace(problem, programme=Programme(programme.costs, feasible)), deadline)
-        minimum_of[constraint.constraint] = total
+        minimum_of[constraint.kind.name] = total
         feasible.append(replace(constraint, limit=total))
     first, *others = unmet
-    memory = problem.budget.activation_memory is not None
-    minimum = minimum_of[first.constraint]
-    beside = [constraint.constraint for constraint in _raising(programme, first, minimum, deadline)]
-    plain = not (problem.restricted or memory or beside) and first.kind.grows_with_bits
-    beside += ["the activation_memory that was given"] if memory else []
-    alone = f"; alone, {first.constraint} of {first.span} is possible" if minimum > first.least else ""
+    # A kind that is no sum over layers has ruled out options of each layer instead.
+    ruling_out = [kind.name for kind, _ in problem.budget.kinds if not isinstance(kind, LinearKind)]
+    minimum = minimum_of[first.kind.name]
+    beside = [constraint.kind.name for constraint in _raising(programme, first, minimum, deadline)]
+    plain = not (problem.restricted or ruling_out or beside) and first.kind.grows_with_bits
+    beside += [f"the {name} that was given" for name in ruling_out]
+    alone = f"; alone, {first.kind.name} of {first.span} is possible" if minimum > first.least else ""
     instead = "".join(
-        f'; {other.constraint} ({other.span}) needs "{other.text_of(minimum_of[other.constraint])}" as well'
+        f'; {other.kind.name} ({other.span}) needs "{other.text_of(minimum_of[other.kind.name])}" as well'
         for other in others
     )
     raise first.infeasible(
@@ -50,7 +52,7 @@ def check_each_constraint(problem: SearchProblem, deadline: float) -> None:
         minimum,
         f" beside {' and '.join(beside)}" if beside else "",
         because=_FEWEST_BITS if plain else "",
-        instead=alone + instead + ("; or raise activation_memory" if memory else ""),
+        instead=alone + instead + "".join(f"; or raise {name}" for name in ruling_out),
     )
 
 
@@ -70,12 +72,12 @@ def conflict(problem: SearchProblem, deadline: float) -> InfeasibleBudgetError |
         return SearchError("the solver gave two different answers for this budget; try a slightly other one")
     (first, minimum), *others = changes
     together = " and ".join(
-        constraint.constraint for constraint in _conflicting(programme, first, deadline) if constraint is not first
+        constraint.kind.name for constraint in _conflicting(programme, first, deadline) if constraint is not first
     )
     # Without a single change that works, all of them are needed.
     before, after = ("or keep it, and use", "instead") if single_changes else ("and", "as well")
     instead = "".join(
-        f'; {before} {other.constraint}="{other.text_of(total)}" {after} (alone: {other.span})'
+        f'; {before} {other.kind.name}="{other.text_of(total)}" {after} (alone: {other.span})'
         for other, total in others
     )
     return first.infeasible(problem.indicators.title, minimum, f" together with {together}", instead=instead)

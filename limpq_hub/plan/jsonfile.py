@@ -6,10 +6,12 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from limpq_hub.errors import ArtifactFormatError, quoted
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.quantities import is_number
 
 
@@ -44,6 +46,20 @@ def parse_json(data: bytes | str, name: str) -> Any:
         if isinstance(error, ArtifactFormatError):
             raise
         raise ArtifactFormatError(f"{name} is not JSON: {str(error)[:120]}; is this the right file?") from None
+
+
+@contextmanager
+def errors_naming(name: str) -> Iterator[None]:
+    """Inside the block, begin the error for malformed content with the name of its file.
+
+    Raises:
+        ArtifactFormatError: the content is malformed; an `ArtifactVersionError` stays one.
+    """
+    try:
+        yield
+    except (ArtifactFormatError, PolicyError) as error:
+        kind = ArtifactVersionError if isinstance(error, ArtifactVersionError) else ArtifactFormatError
+        raise kind(f"{name}: {error}") from None
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

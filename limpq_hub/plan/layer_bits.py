@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from limpq_hub.errors import PolicyError, quoted
 
 BIT_WIDTHS = range(2, 9)
+BitsKind = Literal["weight", "activation"]
+BITS_KINDS: tuple[BitsKind, BitsKind] = ("weight", "activation")
 
 
 @dataclass(frozen=True, order=True)

@@ -31,21 +31,16 @@ class EntryWords:
     with_article: str
     plural: str
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that a file must have, in any order."""
-        return ("layer", "weight_bits", "activation_bits", self.column)
-
 
 def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTable:
-    """Return the table in a CSV file whose first line names the columns.
+    """Return the table in a CSV file whose first line names the columns, in any order.
 
     Raises:
         BudgetError: the file cannot be read, a column is missing, a line is malformed, or a layer has two entries at
             the same bits.
     """
     name = f"{words.table} table {quoted(str(path))}"
-    columns = words.columns
+    columns = ("layer", "weight_bits", "activation_bits", words.column)
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
         lines = list(csv.reader(io.StringIO(text, newline="")))

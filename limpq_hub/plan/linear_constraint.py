@@ -1,4 +1,4 @@
-"""One limit on a sum over layers, in exact integers: a row of the integer programme."""
+"""One limit on a sum over layers, in exact integers: a constraint of the integer programme."""
 
 from __future__ import annotations
 
@@ -31,11 +31,6 @@ class LinearConstraint:
     requested: Fraction
     amount_of: Callable[[int], Fraction]
 
-    @property
-    def constraint(self) -> str:
-        """The argument of `search` that it stands for."""
-        return self.kind.name
-
     @cached_property
     def least(self) -> int:
         """The smallest sum of coefficients, one per layer group."""
@@ -64,11 +59,12 @@ class LinearConstraint:
         return sum(of_group[option] for of_group, option in zip(self.coefficients, choice, strict=True))
 
     def infeasible(
-        self, model: str, minimum: int, beside: str = "", because: str = "", instead: str = ""
+        self, network: str, minimum: int, beside: str = "", because: str = "", instead: str = ""
     ) -> InfeasibleBudgetError:
         """Return the error for a limit below `minimum`, the smallest sum that is possible.
 
         Args:
+            network: its name in the message.
             beside: words for the other constraints that the minimum depends on.
             because: words for why it is no smaller.
             instead: words for what else would work, or is needed.
@@ -76,7 +72,7 @@ class LinearConstraint:
         kind = self.kind
         ends = sorted(kind.number(self.amount_of(total)) for total in (minimum, self.most))
         return InfeasibleBudgetError(
-            f'{kind.name}="{kind.quoted(self.requested)}" cannot be met{beside}: {model} {kind.at_least} '
+            f'{kind.name}="{kind.requested_text(self.requested)}" cannot be met{beside}: {network} {kind.at_least} '
             f"{self.text_of(minimum)}{because} {kind.at_most} {self.text_of(self.most)}; "
             f'use {kind.name}="{self.text_of(minimum)}" {kind.advice}{instead}',
             requested=float(self.requested) if self.requested.denominator > 1 else int(self.requested),

@@ -6,11 +6,11 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, LimpqError, PolicyError, quoted
-from limpq_hub.plan.costs import Costs, Counting, LayerCost
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
+from limpq_hub.plan.costs import Costs, Counting
 from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Indicators, Outlier
-from limpq_hub.plan.jsonfile import check_shape
+from limpq_hub.plan.jsonfile import check_shape, errors_naming
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import (
     check_layers,
@@ -56,7 +56,7 @@ class Plan:
         alpha: factor of the weight importance in the objective.
         counting: the rule that `bitops` follows.
         seconds: time the search took.
-        way: how the optimum was proven: "enumeration", "dynamic programme" or "HiGHS", "CBC" in older files; "" if not.
+        way: how the optimum was proven: "enumeration", "dynamic programme" or "HiGHS"; "" if it was not.
         notes: what the user should know about this result, a sentence each.
     """
 
@@ -184,13 +184,10 @@ class Plan:
             raise ArtifactFormatError(f"{name}: the kind of an excluded entry is neither weight nor activation")
         if content["bound"] > content["objective"]:
             raise ArtifactFormatError(f"{name}: the bound {content['bound']} is above the objective")
-        try:
+        with errors_naming(name):
             policy = Policy.from_json(content["policy"])
-            costs = {layer: _cost(layer, cost) for layer, cost in content["costs"].items()}
+            costs = {layer: cost_of(layer, cost, searchable=False) for layer, cost in content["costs"].items()}
             check_layers(costs, policy)
-        except LimpqError as error:
-            kind = ArtifactVersionError if isinstance(error, ArtifactVersionError) else ArtifactFormatError
-            raise kind(f"{name}: {error}") from None
         for layer, cost in costs.items():
             if cost.fixed not in (None, policy.layers[layer]):
                 raise ArtifactFormatError(f"{name}: layer {quoted(layer)} is fixed at {cost.fixed}, not so the policy")
@@ -234,9 +231,3 @@ class Plan:
                 f"{bitops / self.bitops:.1%}",
             )
         return table
-
-
-def _cost(layer: str, content: Any) -> LayerCost:
-    """Return the cost of a layer, read as strictly as that in an `indicators.json`."""
-    check_shape(content, dict, f"layer {quoted(layer)}")
-    return cost_of(layer, content, searchable=False)

@@ -51,12 +51,6 @@ class Policy:
         bits = LayerBits(weight, weight if activation is None else activation)
         return cls(model, {name: cost.fixed or bits for name, cost in costs.items()}, input_size)
 
-    def diff(self, other: Policy) -> dict[str, tuple[LayerBits | None, LayerBits | None]]:
-        """Return the layers where the two policies differ, as `{layer: (here, there)}`."""
-        names = [*self.layers, *(name for name in other.layers if name not in self.layers)]
-        pairs = {name: (self.layers.get(name), other.layers.get(name)) for name in names}
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
     def digest(self) -> str:
         """Return a sha256 over model and bits: equal policies have equal digests, whatever their layer order."""
         bits = {name: [layer.weight, layer.activation] for name, layer in self.layers.items()}

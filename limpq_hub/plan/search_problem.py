@@ -74,7 +74,7 @@ class SearchProblem:
         alpha = _checked_alpha(indicators.alpha if alpha is None else alpha)
         if counting not in ("exact", "limpq"):
             raise BudgetError(f'counting={quoted(counting)} is not known: use "exact" or "limpq"')
-        cleaned, outliers = indicators.without_outliers()
+        cleaned, outliers = indicators.without_outliers
         groups = group_layers(
             cleaned, learned=indicators.candidates, candidates=candidates, pin=pin, exclude=exclude, tie=tie
         )

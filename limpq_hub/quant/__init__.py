@@ -11,6 +11,7 @@ limpq_hub.set_policy_(supernet, policy)  # this step runs at the bits of `policy
 quantized = limpq_hub.to_quantized(network, policy, example_input=images)  # one policy, to be fine-tuned
 ```
 
-`limpq_hub.quant.convert` has the conversions and reads the indicators of a trained supernet, `limpq_hub.quant.profile`
-measures the costs of a module, `limpq_hub.quant.calibrate` sets steps and BatchNorm statistics from unlabelled images.
+`limpq_hub.quant.convert` has the conversions, `limpq_hub.quant.learned_indicators` reads the indicators of a trained
+supernet, `limpq_hub.quant.profile` measures the costs of a module, `limpq_hub.quant.calibrate` sets steps and BatchNorm
+statistics from unlabelled images.
 """

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
 from limpq_hub.quant.convert import architecture_of
 from limpq_hub.quant.layers import quantized_layers
@@ -17,7 +17,7 @@ from limpq_hub.quant.quantizer import LsqQuantizer
 
 def read_indicators(
     supernet: nn.Module,
-    costs: Mapping[str, LayerCost],
+    costs: Costs,
     *,
     input_size: int,
     num_classes: int,

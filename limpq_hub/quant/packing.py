@@ -45,7 +45,7 @@ def unpack(packed: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
         ArtifactFormatError: the bytes are not what `pack` writes for this many integers.
     """
     count = math.prod(shape)
-    expected = packed_size(count, bits)
+    expected = -(-count * bits // 8)
     if packed.dtype != np.uint8 or packed.shape != (expected,):
         raise ArtifactFormatError(
             f"{count} integers of {bits} bits take {expected} bytes, found {packed.dtype} {list(packed.shape)}"
@@ -56,8 +56,3 @@ def unpack(packed: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
     planes = stream[: count * bits].reshape(count, bits)
     sign = np.repeat(planes[:, -1:], 8 - bits, axis=1)
     return np.packbits(np.concatenate([planes, sign], axis=1), axis=1, bitorder="little").view(np.int8).reshape(shape)
-
-
-def packed_size(count: int, bits: int) -> int:
-    """Return the bytes that `count` integers of `bits` bits take."""
-    return -(-count * bits // 8)

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
+from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
@@ -29,9 +29,9 @@ _MOST_STEPS = 1000  # into which the range of budgets is divided at the finest
 
 
 def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
-    """Return the uniform policy at each candidate, and policies along the front, neighbours at most `gap` bits apart.
+    """Return the uniform policy at each candidate, and others along the frontier, neighbours at most `gap` bits apart.
 
-    Where the front itself leaps, neighbours are further apart.
+    Where the frontier itself leaps, neighbours are further apart.
 
     Args:
         gap: bits by which two policies differ, over all layers.
@@ -96,12 +96,8 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
             f"{name}: format {content['format']} is not the format {FORMAT} that this version reads; upgrade "
             f"limpq-hub, or {folder.advice}"
         )
-    try:
+    with errors_naming(name):
         anchors = [Policy.from_json(anchor) for anchor in content["policies"]]
-    except ArtifactVersionError as error:
-        raise ArtifactVersionError(f"{name}: {error}") from None
-    except PolicyError as error:
-        raise ArtifactFormatError(f"{name}: {error}") from None
     if not anchors or any(set(anchor.layers) != set(policy.layers) for anchor in anchors):
         raise ArtifactFormatError(f"{name}: no anchors for the layers of this network; {folder.advice}")
     name = f"{folder.name}/{_STATISTICS}"

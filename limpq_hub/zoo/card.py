@@ -46,14 +46,14 @@ def render_card(entry: Entry, repo: str, *, license: str | None = None, base_mod
 
 
 def _result(entry: Entry, published: Published) -> Mapping[str, Any]:
-    of = policy_measurement(entry, published.name)
-    arguments = {"images": of.images, "seed": of.seed}
+    measurement = policy_measurement(entry, published.name)
+    arguments = {"images": measurement.images, "seed": measurement.seed}
     return {
         "task_type": "image-classification",
         "task_name": "Image classification",
-        "dataset_type": hub_dataset(published.command) or of.data or "unknown",
-        "dataset_name": of.data or "unknown",
-        "dataset_split": of.split,
+        "dataset_type": hub_dataset(published.command) or measurement.data or "unknown",
+        "dataset_name": measurement.data or "unknown",
+        "dataset_split": measurement.split,
         "metric_type": "accuracy",
         "metric_name": f"top-1 in percent, policy {published.name}",
         "metric_value": published.top1,
@@ -92,11 +92,11 @@ def _policies(entry: Entry) -> str:
     float_top1 = summary["float_top1"]
     rows = ["| weights | BitOps | size of the weights | on disk | top-1 | measured on |", "|---|---|---|---|---|---|"]
     if float_top1 is not None:
-        size, of = format_size(summary["float_bytes"]), float_measurement(entry)
-        rows.append(f"| float32 | - | {size} | - | {float_top1:.2f} % | {of} |")
+        size, measurement = format_size(summary["float_bytes"]), float_measurement(entry)
+        rows.append(f"| float32 | - | {size} | - | {float_top1:.2f} % | {measurement} |")
     for published in reversed(entry.published):
-        of = policy_measurement(entry, published.name)
-        top1 = "not measured | -" if published.top1 is None else f"{published.top1:.2f} % | {of}"
+        measurement = policy_measurement(entry, published.name)
+        top1 = "not measured | -" if published.top1 is None else f"{published.top1:.2f} % | {measurement}"
         costs = f"{format_size(published.size_bytes)} | {format_size(published.disk_bytes)}"
         rows.append(f"| fine-tuned: {published.name} | {format_bitops(published.bitops)} | {costs} | {top1} |")
     return "\n".join(rows) if len(rows) > 2 else ""
@@ -117,7 +117,7 @@ def _joint(entry: Entry) -> str:
 def _provenance(entry: Entry) -> str:
     commands = {"indicators and joint weights": entry.indicators.provenance.get("command")}
     measured = {"float32": float_measurement(entry), "joint weights": joint_measurement(entry, {})}
-    commands |= {f"{name}, top-1": of.command for name, of in measured.items() if of.command}
+    commands |= {f"{name}, top-1": measurement.command for name, measurement in measured.items() if measurement.command}
     commands |= {f"{published.name}, weights and top-1": published.command for published in entry.published}
     lines = [f"- {name}: {quoted_command(command)}" for name, command in commands.items()]
     return "\n".join(["What came from which command:", "", *lines])

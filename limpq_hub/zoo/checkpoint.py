@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, PolicyError, quoted
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
-from limpq_hub.plan.jsonfile import check_shape, write_bytes, write_json
+from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, read_policy
@@ -70,15 +70,12 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     costs = spec.costs(module, signed)
     if not set(signed) <= set(costs):
         raise ArtifactFormatError(f"{folder.name}/config.json: signed_inputs names layers that the network has not")
-    try:
-        policy = Policy.from_json(folder.read_json("policy.json"))
+    content = folder.read_json("policy.json")
+    with errors_naming(f"{folder.name}/policy.json"):
+        policy = Policy.from_json(content)
         if (policy.model, policy.input_size) != (spec.architecture, spec.input_size):
             raise PolicyError(f"the policy is for {quoted(policy.model)} at {policy.input_size} pixels")
         quantized = build_quantized(module, policy, costs)
-    except ArtifactVersionError as error:
-        raise ArtifactVersionError(f"{folder.name}/policy.json: {error}") from None
-    except PolicyError as error:
-        raise ArtifactFormatError(f"{folder.name}/policy.json: {error}") from None
     for key, value in _counted(policy, costs).items():
         if folder.config.get(key) != value:
             raise ArtifactIntegrityError(

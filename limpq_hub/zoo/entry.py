@@ -155,7 +155,7 @@ class Entry:
         for published in self.published:
             if published.policy_sha256 == digest and published.top1 is not None:
                 return published.top1, "fine-tuned"
-        top1 = self.measured(digest)
+        top1 = self.joint_top1(digest)
         return None if top1 is None else (top1, "joint")
 
     def expected_top1(self, bitops: int) -> float | None:
@@ -175,7 +175,7 @@ class Entry:
         records = [joint for joint in self.metrics.get("joint", ()) if bool(joint["calibration_images"]) == calibrated]
         return sorted(records, key=lambda joint: -joint["bitops"])
 
-    def measured(self, policy_sha256: str) -> float | None:
+    def joint_top1(self, policy_sha256: str) -> float | None:
         """Return the top-1 in percent that the joint weights as shipped were measured to have at a policy, or None."""
         for joint in self.metrics.get("joint", ()):
             if joint["policy_sha256"] == policy_sha256 and not joint["calibration_images"]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactIntegrityError, PolicyError, UnknownModelError, quoted
-from limpq_hub.plan.budget import Budget, split_limits
+from limpq_hub.plan.budget import Budget, limit_words, split_limits
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
@@ -49,7 +49,7 @@ def load(
     token: str | None = None,
     device: str | torch.device = "cpu",
     calibrate: Iterable[Tensor] | None = None,
-    **constraints: Unpack[SearchOptions],
+    **options: Unpack[SearchOptions],
 ) -> LimpqModel:
     """Return a quantized timm network in eval mode, its parameters frozen, with `.limpq` telling what it is.
 
@@ -62,10 +62,10 @@ def load(
         revision, cache_dir, token: for the Hub.
         device: where the network goes.
         calibrate: unlabelled image batches, [batch, 3, height, width], normalized; BatchNorm is recalibrated on them.
-        constraints: every keyword of `limpq_hub.search`: a limit such as bitops="3G", and choices such as pin=.
+        options: every keyword of `limpq_hub.search`: a limit such as bitops="3G", and choices such as pin=.
 
     Raises:
-        BudgetError: neither a constraint nor a policy was given, or one is malformed.
+        BudgetError: neither a limit nor a policy was given, or one is malformed.
         InfeasibleBudgetError: no policy meets the budget.
         UnknownModelError: no such entry, or no such weights.
         ArtifactError: a file is damaged; nothing is half-loaded.
@@ -76,8 +76,8 @@ def load(
     device = torch.device(device)
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    plan = plan_for(entry, policy, **constraints)
-    digest, advice = plan.policy.digest(), _finetune(entry, constraints)
+    plan = plan_for(entry, policy, **options)
+    digest, advice = plan.policy.digest(), _finetune(entry, options)
     exact = next((published for published in entry.published if published.policy_sha256 == digest), None)
     if weights == "finetuned" and exact is None:
         names = ", ".join(published.name for published in entry.published) or "none"
@@ -90,15 +90,15 @@ def load(
     if not pretrained:
         source, top1, network = "random", None, _random_network(spec, plan.policy)
     elif exact is not None and weights != "joint":
-        source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact, plan)
+        source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact)
     else:
-        source, top1, network = "joint", entry.measured(digest), _joint_network(entry, plan.policy)
+        source, top1, network = "joint", entry.joint_top1(digest), _joint_network(entry, plan.policy)
     network.requires_grad_(False).to(device)
     as_shipped = calibrate is None or not recalibrate_batch_norm_(network, _image_batches(calibrate, device))
     if not as_shipped:
         top1 = None
-    limit = _bitops_limit(plan, constraints)
-    only_bitops = {key for key, value in constraints.items() if value is not None} == {"bitops"}
+    limit = _bitops_limit(plan, options)
+    only_bitops = {key for key, value in options.items() if value is not None} == {"bitops"}
     on_front = source == "joint" and as_shipped and only_bitops
     below = [published for published in entry.published if published.bitops <= limit]
     loaded = cast(LimpqModel, network)
@@ -122,11 +122,11 @@ def _random_network(spec: NetworkSpec, policy: Policy) -> nn.Module:
     return to_quantized(spec.build(), policy, example_input=torch.randn(8, *spec.input_shape))
 
 
-def _published_network(entry: Entry, spec: NetworkSpec, published: Published, plan: Plan) -> nn.Module:
+def _published_network(entry: Entry, spec: NetworkSpec, published: Published) -> nn.Module:
     """Return the fine-tuned network, after checking that entry and checkpoint speak of the same one."""
     folder = entry.checkpoint(published.name)
     network, policy = load_checkpoint(folder)
-    if NetworkSpec.of(network) != spec or total_bitops(plan.costs, policy) != published.bitops:
+    if NetworkSpec.of(network) != spec or total_bitops(entry.indicators.costs, policy) != published.bitops:
         raise ArtifactIntegrityError(
             f"{folder.name} is a checkpoint of another network than {entry.name}; {folder.advice}"
         )
@@ -148,20 +148,20 @@ def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Ite
         yield images.to(device)
 
 
-def _bitops_limit(plan: Plan, constraints: Mapping[str, Any]) -> int:
+def _bitops_limit(plan: Plan, options: Mapping[str, Any]) -> int:
     """Return the BitOps budget that was asked for, or what the plan costs if none was."""
-    bitops = constraints.get("bitops")
+    bitops = options.get("bitops")
     limit = None if bitops is None else Budget(bitops=bitops).bitops
     return limit if isinstance(limit, int) else total_bitops(plan.costs, plan.policy)
 
 
-def _finetune(entry: Entry, constraints: Mapping[str, Any]) -> str:
+def _finetune(entry: Entry, options: Mapping[str, Any]) -> str:
     """Return how to fine-tune exactly the policy that was asked for."""
     which, hint = "--policy policy.json", "; write model.limpq.plan.policy.to_json() to policy.json first"
-    limits, choices = split_limits({key: value for key, value in constraints.items() if value is not None})
-    if limits and not choices and all(isinstance(value, str | int | float) for value in limits.values()):
-        which = " ".join(f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in limits.items())
-        hint = ""
+    limits, choices = split_limits({key: value for key, value in options.items() if value is not None})
+    words = limit_words(limits)
+    if words and not choices:
+        which, hint = shlex.join(words), ""
     return (
         "fine-tune it with: accelerate launch -m limpq_hub.train.finetune "
         f"--model {shlex.quote(entry.name)} {which} --data FOLDER --output out/{entry.indicators.model}-finetuned{hint}"

@@ -14,7 +14,7 @@ from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limi
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.frontier_search import ANY_BITOPS, search_frontier
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.layer_groups import Candidates
+from limpq_hub.plan.layer_groups import Candidates, Pins
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.catalog import find_entry
@@ -35,7 +35,7 @@ class Choices(Objective, total=False):
     """What a search chooses from, and how long it may take."""
 
     candidates: Candidates | None
-    pin: Mapping[str, tuple[int, int]] | None
+    pin: Pins | None
     exclude: Iterable[str] | None
     tie: Iterable[Iterable[str]] | None
     time_limit_s: float

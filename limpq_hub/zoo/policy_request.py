@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-def plan_for(entry: Entry, policy: Any = None, **constraints: Unpack[SearchOptions]) -> Plan:
+def plan_for(entry: Entry, policy: Any = None, **options: Unpack[SearchOptions]) -> Plan:
     """Return the plan of a given policy, or of a search in the indicators of `entry`.
 
     Args:
         policy: as `load` takes it.
-        constraints: every argument of `search`.
+        options: every keyword of `limpq_hub.search`.
 
     Raises:
         BudgetError: neither or both are given.
         PolicyError: the policy is malformed, or for another network.
         ArtifactError: its file is no JSON, or of another format.
     """
-    for key in constraints.keys() - SearchOptions.__annotations__.keys():
+    for key in options.keys() - SearchOptions.__annotations__.keys():
         raise TypeError(f"{key!r} is not an argument of load or search; see limpq_hub.search")
-    arguments = {key: value for key, value in constraints.items() if value is not None}
+    arguments = {key: value for key, value in options.items() if value is not None}
     indicators = entry.indicators
     if policy is not None:
         if arguments:

@@ -151,7 +151,7 @@ def published(pickle: Path) -> Indicators:
             "-m", "limpq_hub", "import", str(pickle), "--model", "resnet50", "--input-size", "224",
             "--output", str(output),
         )  # fmt: skip
-        indicators, _ = Indicators.load(output).without_outliers()
+        indicators, _ = Indicators.load(output).without_outliers
     return indicators
 
 

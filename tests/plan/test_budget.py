@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import pickle
 import random
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 
 from limpq_hub.errors import BudgetError, LimpqError
-from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.budget import Budget, limit_words, typed_limits
+from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.quantities import enough_bitops, enough_size
 
@@ -266,3 +268,18 @@ def test_what_is_written_always_suffices_and_is_at_most_one_percent_more():
         value = int(10 ** rng.uniform(0, 14))
         assert value <= Budget(bitops=enough_bitops(value)).bitops <= value * 1.01
         assert value <= Budget(size=enough_size(value)).size <= value * 1.01
+
+
+def test_limits_written_as_options_are_read_back_as_they_were(tmp_path):
+    parser = argparse.ArgumentParser()
+    for kind in KINDS:
+        parser.add_argument(kind.flag, **kind.option)
+    limits = {"size": "4.5 MB", "latency": (str(tmp_path / "my times.csv"), "2.5"), "activation_memory": "64kB"}
+    words = limit_words(limits)
+    assert words[:2] == ["--size", "4.5 MB"]
+    assert typed_limits(vars(parser.parse_args(words))) == limits
+
+
+@pytest.mark.parametrize("limits", [{"bitops": "3G", "latency": (TIMES, 2.5)}, {"bitops": Fraction(3)}])
+def test_limits_that_no_command_line_can_hold_are_not_written_as_options(limits):
+    assert limit_words(limits) is None

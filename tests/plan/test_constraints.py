@@ -186,7 +186,9 @@ def test_a_latency_that_is_stated_as_the_minimum_is_close_to_what_is_needed(netw
         assert time <= float(stated) <= 1.01 * time
 
 
-def test_rows_that_only_exclude_each_other_state_what_the_first_needs_given_the_other(random_network, every_policy):
+def test_constraints_that_only_exclude_each_other_state_what_the_first_needs_given_the_other(
+    random_network, every_policy
+):
     checked = 0
     for seed in range(60):
         rng = random.Random(seed)
@@ -211,7 +213,7 @@ def test_rows_that_only_exclude_each_other_state_what_the_first_needs_given_the_
     assert checked > 20
 
 
-def test_two_later_rows_that_exclude_each_other_are_an_infeasible_budget_too(network):
+def test_two_later_constraints_that_exclude_each_other_are_an_infeasible_budget_too(network):
     indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, weights=8)
     fast_at_four = {"a": {(2, 4): 9, (4, 4): 1}}
     with pytest.raises(InfeasibleBudgetError, match=r"^size=.* cannot be met together with latency"):

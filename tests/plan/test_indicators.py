@@ -73,7 +73,7 @@ def test_indicators_cannot_be_changed_not_even_through_the_mappings_they_were_ma
 def test_fewer_bits_with_a_smaller_step_than_the_next_more_bits_are_banned(network, kind, steps, banned):
     other = {8: 0.1, 2: 0.2}
     indicators = network({"conv": steps if kind == "weight" else other}, {"conv": other if kind == "weight" else steps})
-    cleaned, outliers = indicators.without_outliers()
+    cleaned, outliers = indicators.without_outliers
     assert outliers == tuple(Outlier("conv", kind, *entry) for entry in banned)
     left = {bits: step for bits, step in steps.items() if bits not in {entry[0] for entry in banned}}
     assert getattr(cleaned, f"{kind}_steps") == {"conv": left}
@@ -82,7 +82,7 @@ def test_fewer_bits_with_a_smaller_step_than_the_next_more_bits_are_banned(netwo
 
 def test_outliers_of_every_layer_are_reported(network):
     steps = {name: {4: 0.3, 3: 0.2, 2: 0.4} for name in ("a", "b")}
-    _, outliers = network(steps).without_outliers()
+    _, outliers = network(steps).without_outliers
     assert {(outlier.layer, outlier.kind) for outlier in outliers} == {
         ("a", "weight"), ("b", "weight"), ("a", "activation"), ("b", "activation"),
     }  # fmt: skip

@@ -11,6 +11,8 @@ import pytest
 
 from limpq_hub.errors import InfeasibleBudgetError, SearchError
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.constraints import KINDS
+from limpq_hub.plan.constraints.activation_memory import ActivationMemory
 from limpq_hub.plan.infeasible import conflict
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.search_problem import SearchProblem
@@ -198,3 +200,24 @@ def test_a_limit_of_very_many_digits_is_not_quoted_whole(network):
     with pytest.raises(InfeasibleBudgetError) as caught:
         search(network({"a": {2: 0.4, 4: 0.2}}), Budget(compression=1e308))
     assert len(str(caught.value).partition("cannot be met")[0]) < 100
+
+
+def test_a_kind_that_rules_out_options_is_told_beside_a_minimum_whatever_its_name(network, monkeypatch):
+    class InputMemory(ActivationMemory):
+        name = "input_memory"
+
+    monkeypatch.setattr("limpq_hub.plan.budget.KINDS", (*KINDS, InputMemory()))
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {2: 0.4, 4: 0.1}}, macs=1000, inputs=100)
+    needed = ': toynet at 32x32 needs at least 4.00K and uses at most 8.00K; use bitops="4.00K" or more, '
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(bitops="1K", activation_memory=25))
+    assert str(caught.value) == (
+        f'bitops="1K" cannot be met beside the activation_memory that was given{needed}'
+        "or a smaller input; or raise activation_memory"
+    )
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(bitops="1K", activation_memory=25, input_memory=26))
+    assert str(caught.value) == (
+        f'bitops="1K" cannot be met beside the activation_memory that was given and the input_memory that was given'
+        f"{needed}or a smaller input; or raise activation_memory; or raise input_memory"
+    )

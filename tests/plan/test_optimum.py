@@ -433,8 +433,8 @@ def test_a_search_with_few_candidates_says_how_it_was_proven(network):
 
 def test_a_plan_that_an_earlier_version_proved_with_another_solver_is_still_read(network):
     plan = search(network({"a": {2: 0.3, 4: 0.1}}), Budget(bitops="w4a4"))
-    stored = plan.to_json() | {"way": "CBC"}
-    assert Plan.from_json(stored) == replace(plan, way="CBC")
+    stored = plan.to_json() | {"way": "another solver"}
+    assert Plan.from_json(stored) == replace(plan, way="another solver")
 
 
 def test_a_network_of_fixed_layers_has_nothing_to_choose(network):

@@ -266,8 +266,8 @@ def test_every_key_of_the_file_was_tried(content):
         (["costs"], [], "costs must be an object, found []"),
         (["costs"], {}, "the policy is for other layers: it has foreign a, head"),
         (["costs", "a"], GONE, "the policy is for other layers: it has foreign a"),
-        (["costs", "a"], None, "layer 'a' must be an object, found None"),
-        (["costs", "a"], [], "layer 'a' must be an object, found []"),
+        (["costs", "a"], None, "layer 'a': must be a JSON object, found None"),
+        (["costs", "a"], [], "layer 'a': must be a JSON object, found []"),
         (["costs", "a", "macs"], GONE, "layer 'a': \"macs\" is missing"),
         (["costs", "a", "params"], 5, "layer 'a': 'params' is not known in format 1"),
         *(

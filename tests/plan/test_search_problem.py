@@ -31,7 +31,7 @@ def test_each_option_of_each_group_has_its_cost_and_its_coefficients(two):
     # Activation step + 2 x weight step; the fixed layer loses nothing.
     assert problem.programme.costs == [[2.5, 2.0, 2.0, 1.5], [1.125, 0.625], [0.0]]
     bitops, size = problem.programme.constraints
-    assert (bitops.constraint, bitops.limit, size.constraint, size.limit) == ("bitops", 5000, "size", 240)
+    assert (bitops.kind.name, bitops.limit, size.kind.name, size.limit) == ("bitops", 5000, "size", 240)
     assert bitops.coefficients == ((400, 600, 600, 900), (80, 160), (64,))
     assert size.coefficients == ((32, 32, 48, 48), (16, 32), (192,))
 

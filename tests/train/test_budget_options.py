@@ -33,7 +33,7 @@ def test_a_limit_that_is_typed_is_the_one_that_a_search_takes_as_text(name, text
 @pytest.mark.parametrize("kind", TABLES, ids=lambda kind: kind.name)
 def test_a_table_is_typed_as_its_file_and_its_limit(kind, tmp_path):
     path = tmp_path / "table.csv"
-    path.write_text(f"{','.join(kind.entry.columns)}\nconv1,4,2,0.25\n")
+    path.write_text(f"layer,weight_bits,activation_bits,{kind.entry.column}\nconv1,4,2,0.25\n")
     limits = budget_of(options_of(kind.flag, str(path), "2.5"))
     assert Budget(**limits) == Budget(**{kind.name: ({"conv1": {(4, 2): 0.25}}, 2.5)})
 

@@ -41,7 +41,7 @@ def test_anchors_are_the_uniform_policies_and_neighbours_along_the_front(tiny, g
     assert (min(bitops), max(bitops)) == (bitops[2], bitops[0])
 
 
-def test_a_smaller_gap_leaves_no_policy_of_the_front_farther_from_an_anchor(tiny):
+def test_a_smaller_gap_leaves_no_policy_of_the_frontier_farther_from_an_anchor(tiny):
     def farthest(gap: int) -> int:
         anchors = anchor_policies(tiny.indicators, gap)
         return max(min(bits_apart(anchor, plan.policy) for anchor in anchors) for plan in frontier(tiny.indicators))

@@ -163,8 +163,8 @@ def test_published_policies_come_fewest_bitops_first_with_their_figures(tiny):
 
 def test_measured_gives_the_figure_of_exactly_one_policy(tiny):
     entry = find_entry(tiny.name)
-    assert entry.measured(tiny.joint.digest()) == 33.5
-    assert entry.measured(tiny.policies["small"].digest()) is None
+    assert entry.joint_top1(tiny.joint.digest()) == 33.5
+    assert entry.joint_top1(tiny.policies["small"].digest()) is None
 
 
 def test_the_measured_top1_of_a_policy_is_that_of_its_own_fine_tuning_or_of_the_joint_weights(tiny):
@@ -179,7 +179,7 @@ def test_a_figure_measured_after_calibration_is_not_one_of_the_shipped_weights(t
     metrics["joint"][0]["calibration_images"] = 64
     (entry_copy / "metrics.json").write_text(json.dumps(metrics))
     reseal(entry_copy)
-    assert find_entry(f"local-dir:{entry_copy}").measured(tiny.joint.digest()) is None
+    assert find_entry(f"local-dir:{entry_copy}").joint_top1(tiny.joint.digest()) is None
 
 
 def test_a_summary_can_be_written_as_json_and_counts_what_there_is(tiny):
@@ -237,7 +237,7 @@ def test_malformed_metrics_are_refused(entry_copy, reseal, content):
     (entry_copy / "metrics.json").write_text(json.dumps(content))
     reseal(entry_copy)
     with pytest.raises(ArtifactFormatError, match=r"metrics\.json"):
-        find_entry(f"local-dir:{entry_copy}").measured(find_entry(f"local-dir:{entry_copy}").summary()["name"])
+        find_entry(f"local-dir:{entry_copy}").joint_top1(find_entry(f"local-dir:{entry_copy}").summary()["name"])
 
 
 @pytest.mark.parametrize("key", ["policy_sha256", "bitops", "size_bytes"])

@@ -102,11 +102,20 @@ def test_the_warning_names_the_nearest_policy_and_the_command_that_fine_tunes(ti
     assert advice in message
 
 
-def test_the_command_in_the_warning_asks_for_every_budget_or_for_the_policy_itself(tiny, load_joint):
+def test_the_command_in_the_warning_asks_for_every_budget_or_for_the_policy_itself(tiny, load_joint, tmp_path):
     _, message = load_joint(bitops="w4a3", activation_memory="64kB", compression=8)
     assert "--bitops w4a3 --activation-memory 64kB --compression 8 --data FOLDER" in message
+    times = {name: {(w, a): w + a for w in (2, 3, 4) for a in (2, 3, 4)} for name in tiny.indicators.weight_steps}
+    path = tmp_path / "my times.csv"
+    path.write_text(
+        "layer,weight_bits,activation_bits,time\n"
+        + "".join(f"{name},{w},{a},{time}\n" for name, at_bits in times.items() for (w, a), time in at_bits.items())
+    )
+    _, message = load_joint(bitops="w4a3", latency=(path, 1000))
+    assert f"--bitops w4a3 --latency '{path}' 1000 --data FOLDER" in message
     for arguments in (
         {"policy": tiny.joint},
+        {"bitops": "w4a3", "latency": (times, 1000)},
         {"bitops": "w4a3", "alpha": 0.5},
         {"bitops": "w4a3", "pin": {"*": (4, 3)}},
     ):

@@ -49,7 +49,7 @@ class ActivationMemory(ConstraintKind[int]):
         maximum = max(max(input_bytes(group, bits) for bits in group.options) for group in groups)
         least = self.text(Fraction(minimum))
         raise InfeasibleBudgetError(
-            f'{self.name}="{self.quoted(Fraction(limit))}" cannot be met: the largest layer input of '
+            f'{self.name}="{self.requested_text(Fraction(limit))}" cannot be met: the largest layer input of '
             f'{indicators.title} takes at least {least}; use {self.name}="{least}" {self.advice}',
             requested=limit,
             minimum=minimum,

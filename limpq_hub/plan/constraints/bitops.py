@@ -51,7 +51,7 @@ class BitOps(LinearKind[int | LayerBits]):
         """Return BitOps with two decimals, rounded up: "14.37G"."""
         return enough_bitops(math.ceil(amount))
 
-    def quoted(self, requested: Fraction) -> str:
+    def requested_text(self, requested: Fraction) -> str:
         """Return BitOps in the largest unit that takes at most three decimals, else as a whole number."""
         for unit, size in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
             if requested >= size and requested * 1000 % size == 0:

@@ -46,6 +46,11 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         path, limit = value
         return path, limit
 
+    def option_words(self, value: Any) -> list[str] | None:
+        """Return the path of the file and the limit, or None for a table that is no file."""
+        table, limit = value
+        return [str(table), str(limit)] if isinstance(table, str | os.PathLike) else None
+
     def parse(self, value: Any) -> tuple[LayerTable, Fraction]:
         """Return the table, read from its file if a path was given, and the limit, exactly as it was written."""
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
@@ -74,7 +79,9 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         """Return the limit on the sum of the entries, all scaled up to whole numbers."""
         table, most = limit
         amounts = {name: self._amounts(table, name, groups) for name in table}
-        scale = math.lcm(most.denominator, *(amount.denominator for row in amounts.values() for amount in row.values()))
+        scale = math.lcm(
+            most.denominator, *(amount.denominator for at_bits in amounts.values() for amount in at_bits.values())
+        )
         coefficients = tuple(
             tuple(
                 int(scale * sum(amounts[name][bits] for name in group.layers if name in amounts))

@@ -1,4 +1,4 @@
-"""What all constraints share that add up over layers: each becomes a row of the integer programme."""
+"""What all constraints share that add up over layers: each becomes a constraint of the integer programme."""
 
 from __future__ import annotations
 

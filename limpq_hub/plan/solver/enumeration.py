@@ -58,7 +58,9 @@ def cheapest(programme: ScaledProgramme, deadline: float = float("inf"), first_g
     prices = best_prices(programme, highest)
     if prices is None:
         return None
-    priced = programme.costs + sum(price * row for price, row in zip(prices, programme.coefficients, strict=True))
+    priced = programme.costs + sum(
+        price * coefficients for price, coefficients in zip(prices, programme.coefficients, strict=True)
+    )
     least = priced.min(1, keepdims=True)
     reduced_costs = priced - least
     priced_sum = float(np.where(exists, priced, 0.0).max(1).sum() + prices @ programme.limits)

@@ -50,7 +50,9 @@ def solve_with_highs(
 
     def narrowed(table: Sequence[Sequence[Number]]) -> tuple[tuple[Number, ...], ...]:
         """Return a table [groups, options] with the affordable options alone."""
-        return tuple(tuple(row[option] for option in options) for row, options in zip(table, affordable, strict=True))
+        return tuple(
+            tuple(of_group[option] for option in options) for of_group, options in zip(table, affordable, strict=True)
+        )
 
     within_reach = [replace(constraint, coefficients=narrowed(constraint.coefficients)) for constraint in constraints]
     choice = _solve(narrowed(costs), within_reach, deadline)

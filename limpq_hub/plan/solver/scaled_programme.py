@@ -84,5 +84,5 @@ class ScaledProgramme:
 
 
 def _padded(ragged: Sequence[Sequence[float]]) -> Floats:
-    """Return the rows, one for each group, as [groups, options]; infinite where a group has fewer options."""
+    """Return what each group has for its options as [groups, options]; infinite where a group has fewer options."""
     return np.array(list(itertools.zip_longest(*ragged, fillvalue=np.inf)), np.float64).T.copy()

@@ -43,23 +43,23 @@ _LATER = (408, 425, 429)
 def ask_hub(
     repo: str,
     revision: str | None,
-    question: Callable[[], Result],
+    call: Callable[[], Result],
     *,
     file: str | None = None,
     cache_dir: str | None = None,
     file_bytes: int | None = None,
     upload_bytes: int = 0,
 ) -> Result:
-    """Return what `question` returns; every way in which the client can fail becomes one error of this package.
+    """Return what `call` returns; every way in which the client can fail becomes one error of this package.
 
     `limpq_hub.zoo.hub.limits` says how long it may take.
 
     Args:
-        question: calls the client of the Hub.
+        call: calls the client of the Hub, once or more often.
         file: what is asked for, where it is one file.
         cache_dir: the cache of huggingface_hub; its default if None.
         file_bytes: size of that file, where it is known.
-        upload_bytes: how much the question sends.
+        upload_bytes: how much the call sends.
 
     Raises:
         HubError: says which repository and revision, and what to do.
@@ -67,7 +67,7 @@ def ask_hub(
     where = _place(repo, revision)
     try:
         with limited(_session(where), where, file_bytes=file_bytes, upload_bytes=upload_bytes):
-            return question()
+            return call()
     except HubError as error:
         # The traceback starts here: without the many frames of the client in which the error was raised.
         raise error.with_traceback(None) from None

@@ -1,16 +1,16 @@
-"""How long a question to the Hub may take, and how many bytes its answer may have.
+"""How long a call of the client of the Hub may take, and how many bytes an answer may have.
 
 huggingface_hub sends most requests without a timeout, repeats some of them up to six times, and sleeps for as long as
 a busy server tells it to. Hooks on its HTTP session, which act within `limited` alone, set these limits:
 
 - a wait for a byte, to come or to go: `SECONDS`; for a connection: `CONNECT_SECONDS` per address, and once;
-- a question: `SECONDS_IN_ALL`, and one second more for every `SLOWEST_BYTES_PER_S` bytes of the file that it moves; a
+- a call: `SECONDS_IN_ALL`, and one second more for every `SLOWEST_BYTES_PER_S` bytes of the file that it moves; a
   server that asks for a longer pause is an error at once;
 - a file: the bytes that its entry lists; any other answer: `ANSWER_BYTES`; nothing compressed, which could unpack to
   any size; nothing by Xet, whose transfers follow limits of their own.
 
 Not limited: looking up a host's name; an upload, or the headers of an answer, that move a few bytes before each
-timeout; waiting for a process that downloads the same file to the same cache; the rest of a question while which other
+timeout; waiting for a process that downloads the same file to the same cache; the rest of a call during which other
 code closes the shared session; and Xet for a file of which another programme left the listing in the cache, so that
 the client does not ask for it.
 """
@@ -42,7 +42,7 @@ _http: Any = importlib.import_module(HTTPError.__module__.partition(".")[0])
 
 @dataclass(frozen=True)
 class _Limits:
-    """Limits of one question about `where`; no wait begins after `last_wait`, a time of the monotonic clock."""
+    """Limits of one call about `where`; no wait begins after `last_wait`, a time of the monotonic clock."""
 
     where: str
     seconds: float

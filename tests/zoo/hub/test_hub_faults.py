@@ -72,7 +72,7 @@ COLD = {
     ),
     "changed etag": SERVED,
 }
-# The question for the commit: a byte flipped in the list of files changes nothing, and nothing there has an ETag.
+# The request for the commit: a byte flipped in the list of files changes nothing, and nothing there has an ETag.
 COLD_COMMIT = COLD | {"flipped byte": SERVED}
 # What a fault that comes once leaves behind: the client asks again after some, `limpq_hub` after damage to a file.
 PASSING = ("rate limited", "server error", "unavailable", "early close", "stall", "flipped byte", "changed etag")
@@ -206,7 +206,7 @@ def test_a_damaged_memory_of_the_last_commit_serves_nothing(on_hub, served, tmp_
 # How long a Hub that takes a connection and never answers is waited for, with the settings that users have.
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-QUESTIONS = {
+CALLS = {
     "commit": lambda folder: client.resolve_commit("you/tiny", None, str(folder / "c"), None),
     "file": lambda folder: client.fetch_file("you/tiny", "indicators.json", COMMIT, str(folder / "c"), None),
     "file anew": lambda folder: client.fetch_file("you/tiny", "a.json", COMMIT, str(folder / "c"), None, anew=True),
@@ -217,8 +217,8 @@ QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_a_hub_that_never_answers_is_given_up_within_two_minutes(online, monkeypatch, tmp_path, question):
+@pytest.mark.parametrize("call", CALLS)
+def test_a_hub_that_never_answers_is_given_up_within_two_minutes(online, monkeypatch, tmp_path, call):
     http = pytest.importorskip(HTTPError.__module__.partition(".")[0])
     (tmp_path / "config.json").write_text("{}")
     for name in ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"):
@@ -235,7 +235,7 @@ def test_a_hub_that_never_answers_is_given_up_within_two_minutes(online, monkeyp
     set_client_factory(lambda: http.Client(transport=http.MockTransport(never), timeout=None))
     try:
         with pytest.raises(HubUnavailableError, match=r"^(you/tiny@\w+|the models of you): the Hub did not answer "):
-            QUESTIONS[question](tmp_path)
+            CALLS[call](tmp_path)
     finally:
         from huggingface_hub.utils._http import default_client_factory
 

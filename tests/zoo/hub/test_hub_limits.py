@@ -1,4 +1,4 @@
-"""Tests of how long the Hub is waited for and how much of it is read: no question goes beyond its limits."""
+"""Tests of how long the Hub is waited for and how much of it is read: no call goes beyond its limits."""
 
 import gzip
 import importlib
@@ -140,7 +140,7 @@ def test_what_would_unpack_to_any_size_is_neither_asked_for_nor_taken():
 
 
 @pytest.mark.parametrize(
-    ("path", "question"),
+    ("path", "call"),
     [
         ("/api/models", lambda online: hub.list_repositories("you")),
         ("/api/models/you/tiny", lambda online: find_entry("hf-hub:you/tiny", cache_dir=online.cache)),
@@ -148,10 +148,10 @@ def test_what_would_unpack_to_any_size_is_neither_asked_for_nor_taken():
     ],
     ids=["list", "commit", "file"],
 )
-def test_a_rate_limit_that_lasts_longer_than_the_limit_is_told_at_once(on_hub, path, question):
+def test_a_rate_limit_that_lasts_longer_than_the_limit_is_told_at_once(on_hub, path, call):
     on_hub.hub.fault(path, "rate limited", math.inf, seconds=3600)
     with pytest.raises(HubUnavailableError) as caught:
-        question(on_hub)
+        call(on_hub)
     assert str(caught.value).endswith(": the Hub did not answer (429) and asks to wait 3600 s; try again then")
     assert on_hub.pauses == []
 
@@ -220,7 +220,7 @@ def test_the_limits_of_a_request_are_ours_or_the_clients_own_if_those_are_shorte
     assert requests[1].extensions["timeout"] == {"connect": 5, "read": 10, "write": 10, "pool": 10}
 
 
-def test_a_file_is_not_fetched_by_xet_within_a_question_of_ours():
+def test_a_file_is_not_fetched_by_xet_within_a_call_of_ours():
     session = session_that_answers(200, headers={"X-Xet-Hash": "0" * 64})
     with hub_limits.limited(session, "you/net@main"):
         assert "X-Xet-Hash" not in session.head("http://127.0.0.1/file").headers
@@ -233,14 +233,14 @@ def test_an_upload_goes_by_http_where_the_client_could_use_xet(online, tiny, mon
     assert [request.method for request in online.hub.requests if request.path.startswith("/upload/")] == ["PUT"] * 3
 
 
-@pytest.mark.parametrize("question", [lambda: hub.list_repositories("you"), lambda: hub.tags_of("you/tiny")])
-def test_without_a_network_a_question_fails_at_once_and_silently(online, monkeypatch, capfd, question):
+@pytest.mark.parametrize("call", [lambda: hub.list_repositories("you"), lambda: hub.tags_of("you/tiny")])
+def test_without_a_network_a_call_fails_at_once_and_silently(online, monkeypatch, capfd, call):
     close_session()
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(
         HubUnavailableError, match=r": the Hub did not answer \(ConnectError\); check the connection, or"
     ):
-        question()
+        call()
     assert online.pauses == []
     assert capfd.readouterr() == ("", "")
 

@@ -453,7 +453,7 @@ def test_a_proxy_that_cannot_be_is_told_as_that(online, monkeypatch):
         hub.tags_of("you/tiny")
 
 
-QUESTIONS = {
+CALLS = {
     "commit": lambda folder: hub.resolve_commit("you/tiny", None, str(folder / "cache"), None),
     "list of files": lambda folder: hub.refuse_pickles("you/tiny", COMMIT, None),
     "list": lambda folder: hub.list_repositories("you"),
@@ -464,19 +464,19 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null", "[null]", "3", '"text"', '{"sha": 3}', "[" * 5000])
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_an_answer_of_another_shape_is_one_error_or_an_empty_list(online, tmp_path, question, content):
+@pytest.mark.parametrize("call", CALLS)
+def test_an_answer_of_another_shape_is_one_error_or_an_empty_list(online, tmp_path, call, content):
     client = importlib.import_module(errors.HTTPError.__module__.partition(".")[0])
     (tmp_path / "config.json").write_text("{}")
     answer = client.MockTransport(lambda request: client.Response(200, text=content))
     close_session()
     set_client_factory(lambda: client.Client(transport=answer))
     try:
-        if "list" in question and content in ("[]", "{}"):
-            assert not QUESTIONS[question](tmp_path)
+        if "list" in call and content in ("[]", "{}"):
+            assert not CALLS[call](tmp_path)
             return
         with pytest.raises(HubUnavailableError) as caught:
-            QUESTIONS[question](tmp_path)
+            CALLS[call](tmp_path)
     finally:
         set_client_factory(default_client_factory)
     assert re.match(r"(you/tiny(@\w+)?|the models of you): what the Hub sent is damaged", str(caught.value))
