@@ -1,4 +1,4 @@
-"""The proof: at the same BitOps, the learned policy beside uniform, random and reversed ones.
+r"""The proof: at the same BitOps, the learned policy beside uniform, random and reversed ones.
 
     python -m limpq_hub.train.compare --model local-dir:out/joint --data ~/tiny-imagenet --bitops w3a3 1.5G \
         --steps 200 --recipe zoo-resnet18-tiny-imagenet --output out/compare

@@ -1,4 +1,4 @@
-"""LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
+r"""LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
 
     accelerate launch -m limpq_hub.train.finetune --model local-dir:out/resnet18-joint --bitops 3G \
         --data ~/tiny-imagenet --distill 0.5 --output out/resnet18-3G

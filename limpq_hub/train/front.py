@@ -1,4 +1,4 @@
-"""Top-1 without training: the jointly trained weights at budgets over the whole range.
+r"""Top-1 without training: the jointly trained weights at budgets over the whole range.
 
     accelerate launch -m limpq_hub.train.front --model local-dir:out/joint --data ~/tiny-imagenet \
         --output out/front.json

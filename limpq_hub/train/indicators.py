@@ -1,4 +1,4 @@
-"""Joint training: learn every layer's step size at every candidate bit-width, once per network.
+r"""Joint training: learn every layer's step size at every candidate bit-width, once per network.
 
     accelerate launch -m limpq_hub.train.indicators --model resnet18 --input-size 64 --data ~/tiny-imagenet \
         --weights resnet18_tiny_imagenet.safetensors --distill 0.5 --output out/resnet18-joint

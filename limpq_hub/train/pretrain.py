@@ -1,4 +1,4 @@
-"""Train a float network on a data set: what timm's pretrained weights are for ImageNet.
+r"""Train a float network on a data set: what timm's pretrained weights are for ImageNet.
 
     accelerate launch -m limpq_hub.train.pretrain --model resnet18 --input-size 64 --data ~/tiny-imagenet --epochs 60 \
         --output out/resnet18-float

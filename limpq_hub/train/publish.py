@@ -1,4 +1,4 @@
-"""Put together an entry of the zoo, joint training, fine-tuned checkpoints and measured figures, and publish it.
+r"""Put together an entry of the zoo, joint training, fine-tuned checkpoints and measured figures, and publish it.
 
     python -m limpq_hub.train.publish --joint out/resnet18-joint --checkpoint 3G=out/resnet18-3G \
         --front out/front.json --output out/my-entry --repo-id you/resnet18-limpq
