@@ -93,15 +93,14 @@ def parse_options(argv: Sequence[str] | None) -> IndicatorsSettings:
 def main(argv: Sequence[str] | None = None) -> None:
     """Train the supernet, export what it learned, and measure the float network that it started from."""
     settings = parse_options(argv)
-    network_settings, data, training = settings.network, settings.data, settings.training
+    data, training, output = settings.data, settings.training, settings.training.run.output
     check_push(settings.push)
     with training_run(training) as accelerator:
         classes = class_records(data, settings.class_names)
+        start = settings.network
         network, teacher = (
-            float_network(network_settings.model, len(classes), network_settings.input_size, weights).to(
-                accelerator.device
-            )
-            for weights in (network_settings.weights, settings.loss.teacher or network_settings.weights)
+            float_network(start.model, len(classes), start.input_size, weights).to(accelerator.device)
+            for weights in (start.weights, settings.loss.teacher or start.weights)
         )
         spec = NetworkSpec.of(network)
         loader = training_loader(data, settings.augmentation, spec)
@@ -116,20 +115,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         seconds = train_jointly_(accelerator, supernet, teacher, costs, loader, settings.joint, settings.loss, training)
         record = provenance(accelerator, training.invocation, seconds)
-        record |= {"data": data_record(data, settings.augmentation)}
-        images = calibration_batches(data, spec, settings.calibrate_images)
-        images = [batch.to(accelerator.device) for batch in images]
+        record["data"] = data_record(data, settings.augmentation)
+        images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
         if accelerator.is_main_process:
             export_entry(settings.export, supernet, network, costs, classes, images, record)
             print("now validating the float network", flush=True)
         accelerator.wait_for_everyone()
-        shipped = load_float_network(open_local_folder(training.run.output, "entry")).to(accelerator.device)
+        shipped = load_float_network(open_local_folder(output, "entry")).to(accelerator.device)
         figures = evaluate(accelerator, shipped, validation_loader(data, spec))
         if accelerator.is_main_process:
-            how_trained = {"provenance": _how_trained(network_settings.weights)}
-            write_json(training.run.output / "metrics.json", {"float": figures | how_trained, "joint": []})
-            seal_entry(training.run.output, spec)
-            _tell_and_push(training.run.output, figures["top1"], settings.push)
+            how_trained = {"provenance": _how_trained(start.weights)}
+            write_json(output / "metrics.json", {"float": figures | how_trained, "joint": []})
+            seal_entry(output, spec)
+            _tell_and_push(output, figures["top1"], settings.push)
 
 
 def _how_trained(weights: str | None) -> dict[str, object]:

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             weights = output / "model.safetensors"
             write_bytes(weights, tensors_to_bytes(model.state_dict()))
             record = provenance(accelerator, settings.training.invocation, seconds)
-            record |= {"data": data_record(data, settings.augmentation)}
+            record["data"] = data_record(data, settings.augmentation)
             write_json(output / "metrics.json", figures | record)
             print(f"top-1 {figures['top1']:.2f} %; weights in {weights}")
             print(f"next: {_next_command(network, data, str(weights))}")

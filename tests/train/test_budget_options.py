@@ -1,6 +1,10 @@
-"""The budget of a training script: every kind of constraint is an option, and means what it means in a search."""
+"""The budget of a command: every kind of constraint is an option, and means what it means in a search."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -8,20 +12,24 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.constraints.layer_table import LayerTableKind
 from limpq_hub.train.options import add_policy_options, parser_of, settings_of
-from limpq_hub.train.settings import EntrySettings
 
 TABLES = [kind for kind in KINDS if isinstance(kind, LayerTableKind)]
 TYPED = {"bitops": "w3a4", "size": "4.5MB", "compression": "12.2x", "activation_memory": "64kB"}
 
 
+@dataclass(frozen=True)
+class Constrained:
+    constraints: Mapping[str, Any]
+
+
 def options_of(*typed: str):
-    parser = parser_of("A script.", "finetune")
+    parser = parser_of("A command.", "finetune")
     add_policy_options(parser, distill=0.0, required=False)
     return parser.parse_args(typed)
 
 
 def budget_of(options):
-    return settings_of(EntrySettings, options, "finetune", []).constraints
+    return settings_of(Constrained, options, "finetune", []).constraints
 
 
 @pytest.mark.parametrize(("name", "text"), TYPED.items())
