@@ -55,7 +55,7 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
     group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")
     group.add_argument("--output", type=Path, required=True, help="folder for the results")
     add_data_options(parser)
-    return settings_of(ComparisonSettings, parser.parse_args(argv), "compare", argv)
+    return settings_of(ComparisonSettings, parser, "compare", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -29,14 +29,7 @@ from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.networks import float_network_of, placed
 from limpq_hub.train.option_types import whole_number
-from limpq_hub.train.options import (
-    add_data_options,
-    add_policy_options,
-    add_push_options,
-    parse,
-    parser_of,
-    settings_of,
-)
+from limpq_hub.train.options import add_data_options, add_policy_options, add_push_options, parser_of, settings_of
 from limpq_hub.train.push import check_push, publishing_command, push_with_policy
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, PushSettings
 from limpq_hub.train.training_options import add_quantizer_options, add_training_options
@@ -90,7 +83,7 @@ def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
     add_quantizer_options(parser)
     add_push_options(parser)
-    return settings_of(FinetuneSettings, parse(parser, "finetune", argv), "finetune", argv)
+    return settings_of(FinetuneSettings, parser, "finetune", argv, recipe=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -69,7 +69,7 @@ def parse_options(argv: Sequence[str] | None) -> FrontSettings:
     )
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures")
     add_data_options(parser)
-    return settings_of(FrontSettings, parser.parse_args(argv), "front", argv)
+    return settings_of(FrontSettings, parser, "front", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

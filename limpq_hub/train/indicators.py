@@ -27,14 +27,7 @@ from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.joint_training import train_jointly_
 from limpq_hub.train.method.networks import float_network, placed
-from limpq_hub.train.options import (
-    add_data_options,
-    add_network_options,
-    add_push_options,
-    parse,
-    parser_of,
-    settings_of,
-)
+from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
 from limpq_hub.train.push import announce, check_push
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings, PushSettings
 from limpq_hub.train.training_options import (
@@ -84,10 +77,11 @@ def parse_options(argv: Sequence[str] | None) -> IndicatorsSettings:
     add_data_options(parser)
     add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5, validates=False)
     add_quantizer_options(parser)
-    options = parse(parser, "indicators", argv)
-    if options.distill + options.in_place_distill > 1:
-        parser.error(f"--distill {options.distill} and --in-place-distill {options.in_place_distill} are above 1")
-    return settings_of(IndicatorsSettings, options, "indicators", argv)
+    settings = settings_of(IndicatorsSettings, parser, "indicators", argv, recipe=True)
+    distill, in_place_distill = settings.loss.distill, settings.joint.in_place_distill
+    if distill + in_place_distill > 1:
+        parser.error(f"--distill {distill} and --in-place-distill {in_place_distill} are above 1")
+    return settings
 
 
 def main(argv: Sequence[str] | None = None) -> None:

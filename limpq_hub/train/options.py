@@ -49,9 +49,21 @@ def parse(parser: argparse.ArgumentParser, command: str, argv: Sequence[str] | N
 
 
 def settings_of(
-    kind: type[Settings], options: argparse.Namespace, command: str, argv: Sequence[str] | None
+    kind: type[Settings],
+    parser: argparse.ArgumentParser,
+    command: str,
+    argv: Sequence[str] | None,
+    *,
+    recipe: bool = False,
 ) -> Settings:
-    """Return the settings of a command: its options by name, its budget or policy, and how it was called."""
+    """Return the settings of a command: its options by name, its budget or policy, and how it was called.
+
+    Args:
+        command: name of the command.
+        argv: what was typed after the command; the process's own if None.
+        recipe: whether the command takes options from a recipe.
+    """
+    options = parse(parser, command, argv) if recipe else parser.parse_args(argv)
     policy = getattr(options, "policy", None)
     limits = typed_limits(vars(options))
     values = {

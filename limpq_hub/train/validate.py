@@ -72,7 +72,7 @@ def parse_options(argv: Sequence[str] | None) -> ValidateSettings:
     )
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     add_data_options(parser)
-    return settings_of(ValidateSettings, parser.parse_args(argv), "validate", argv)
+    return settings_of(ValidateSettings, parser, "validate", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
