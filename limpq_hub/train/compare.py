@@ -1,4 +1,4 @@
-"""The proof: at the same BitOps, the learned policy beside uniform, random and reversed ones.
+r"""The proof: at the same BitOps, the learned policy beside uniform, random and reversed ones.
 
     python -m limpq_hub.train.compare --model local-dir:out/joint --data ~/tiny-imagenet --bitops w3a3 1.5G \
         --steps 200 --recipe zoo-resnet18-tiny-imagenet --output out/compare
@@ -55,7 +55,7 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
     group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")
     group.add_argument("--output", type=Path, required=True, help="folder for the results")
     add_data_options(parser)
-    return settings_of(ComparisonSettings, parser.parse_args(argv), "compare", argv)
+    return settings_of(ComparisonSettings, parser, "compare", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

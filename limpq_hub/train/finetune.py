@@ -1,4 +1,4 @@
-"""LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
+r"""LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
 
     accelerate launch -m limpq_hub.train.finetune --model local-dir:out/resnet18-joint --bitops 3G \
         --data ~/tiny-imagenet --distill 0.5 --output out/resnet18-3G
@@ -10,8 +10,9 @@ steps (`--from joint`) or from the float network (`--from float`), and writes a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -28,16 +29,9 @@ from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.networks import float_network_of, placed
 from limpq_hub.train.option_types import whole_number
-from limpq_hub.train.options import (
-    add_data_options,
-    add_policy_options,
-    add_push_options,
-    parse,
-    parser_of,
-    settings_of,
-)
+from limpq_hub.train.options import add_data_options, add_policy_options, add_push_options, parser_of, settings_of
 from limpq_hub.train.push import check_push, publishing_command, push_with_policy
-from limpq_hub.train.settings import AugmentationSettings, DataSettings, EntrySettings, PushSettings
+from limpq_hub.train.settings import AugmentationSettings, DataSettings, PushSettings
 from limpq_hub.train.training_options import add_quantizer_options, add_training_options
 from limpq_hub.train.training_settings import LossSettings, TrainingSettings
 from limpq_hub.zoo.catalog import find_entry
@@ -56,11 +50,16 @@ class FinetuneSettings:
     """What this command is asked for.
 
     Attributes:
+        model: entry as `limpq_hub.load` takes it.
+        constraints: budgets or the policy that were given, as `limpq_hub.load` takes them.
+        weights: safetensors file of the float network; None for those of the entry.
         start_from: "joint" or "float": the weights to start from.
         calibrate_images: training images for the BatchNorm statistics.
     """
 
-    entry: EntrySettings
+    model: str
+    constraints: Mapping[str, Any]
+    weights: str | None
     data: DataSettings
     augmentation: AugmentationSettings
     loss: LossSettings
@@ -84,43 +83,40 @@ def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
     add_quantizer_options(parser)
     add_push_options(parser)
-    return settings_of(FinetuneSettings, parse(parser, "finetune", argv), "finetune", argv)
+    return settings_of(FinetuneSettings, parser, "finetune", argv, recipe=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Fine-tune one policy, save it packed, and measure what was saved."""
     settings = parse_options(argv)
     data, training, output = settings.data, settings.training, settings.training.run.output
-    policy_name = str(settings.entry.constraints.get("bitops") or output.name)
+    policy_name = str(settings.constraints.get("bitops") or output.name)
     check_push(settings.push, policy_name)
     with training_run(training) as accelerator:
-        entry = find_entry(settings.entry.model)
-        plan = plan_for(entry, **settings.entry.constraints)
+        entry = find_entry(settings.model)
+        plan = plan_for(entry, **settings.constraints)
         spec = NetworkSpec.from_config(entry.folder.config, entry.name)
         check_classes(data, entry)
         loader = training_loader(data, settings.augmentation, spec)
         # Random crops shift the statistics of BatchNorm: pictures are validated whole.
-        images = calibration_batches(data, spec, settings.calibrate_images)
-        images = [batch.to(accelerator.device) for batch in images]
+        images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
         validation = validation_loader(data, spec)
 
         def validate(trained: nn.Module) -> dict[str, float | int]:
             recalibrate_batch_norm_(trained, images)
             return evaluate(accelerator, trained, validation)
 
-        channels_last = training.device.channels_last
+        loss, channels_last = settings.loss, training.device.channels_last
         model = _starting_network(entry, plan, spec, settings).train()
         model = placed(model, accelerator.device, channels_last=channels_last)
         teacher = None
-        if settings.loss.distill:
-            teacher = float_network_of(entry, settings.loss.teacher or settings.entry.weights)
+        if loss.distill:
+            teacher = float_network_of(entry, loss.teacher or settings.weights)
             teacher = placed(teacher, accelerator.device, channels_last=channels_last)
-        seconds = train_classifier_(
-            accelerator, model, loader, settings.loss, training, teacher=teacher, validate=validate
-        )
+        seconds = train_classifier_(accelerator, model, loader, loss, training, teacher=teacher, validate=validate)
         recalibrate_batch_norm_(model, images)
         record = provenance(accelerator, training.invocation, seconds)
-        record |= {"data": data_record(data, settings.augmentation)}
+        record["data"] = data_record(data, settings.augmentation)
         if accelerator.is_main_process:
             save_checkpoint(output, model, plan.costs, provenance=record)
         accelerator.wait_for_everyone()
@@ -136,7 +132,7 @@ def _starting_network(entry: Entry, plan: Plan, spec: NetworkSpec, settings: Fin
     """Return the network at the plan's policy, with the jointly trained weights and steps or from the float network."""
     if settings.start_from == "joint":
         return select_policy(load_supernet(entry.folder, entry.indicators), plan.policy)
-    model = build_quantized(float_network_of(entry, settings.entry.weights), plan.policy, plan.costs)
+    model = build_quantized(float_network_of(entry, settings.weights), plan.policy, plan.costs)
     initialize_activation_steps_(model, first_images(settings.data, settings.augmentation, spec, _FIRST_IMAGES))
     return model
 
@@ -147,7 +143,7 @@ def _push_or_tell(entry: Entry, policy_name: str, settings: FinetuneSettings) ->
         checkpoint = open_local_folder(output, "checkpoint")
         push_with_policy(entry, policy_name, checkpoint, push.push_to_hub, private=push.private, license=push.license)
     else:
-        print(f"next: {publishing_command(settings.entry.model, '--checkpoint', f'{policy_name}={output}')}")
+        print(f"next: {publishing_command(settings.model, '--checkpoint', f'{policy_name}={output}')}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Top-1 without training: the jointly trained weights at budgets over the whole range.
+r"""Top-1 without training: the jointly trained weights at budgets over the whole range.
 
     accelerate launch -m limpq_hub.train.front --model local-dir:out/joint --data ~/tiny-imagenet \
         --output out/front.json
@@ -69,7 +69,7 @@ def parse_options(argv: Sequence[str] | None) -> FrontSettings:
     )
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures")
     add_data_options(parser)
-    return settings_of(FrontSettings, parser.parse_args(argv), "front", argv)
+    return settings_of(FrontSettings, parser, "front", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     entry = find_entry(settings.model)
     check_classes(data, entry)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    images = [batch.to(accelerator.device) for batch in calibration_batches(data, spec, settings.calibrate_images)]
+    images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
     validation = validation_loader(data, spec)
     began, records = time.monotonic(), []
     bitops = settings.bitops or budgets(entry.summary(), settings.points)
@@ -92,14 +92,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{recalibrated['top1']:.2f} %",
                 flush=True,
             )
-    record = provenance(accelerator, settings.invocation, time.monotonic() - began)
     if accelerator.is_main_process:
         content = {
             "format": FORMAT,
             "model": entry.name,
             "supernet_sha256": entry.folder.config["files"][SUPERNET]["sha256"],
             "joint": records,
-            **record,
+            **provenance(accelerator, settings.invocation, time.monotonic() - began),
             "data": data_record(data),
         }
         write_json(settings.output, content)

@@ -1,4 +1,4 @@
-"""Joint training: learn every layer's step size at every candidate bit-width, once per network.
+r"""Joint training: learn every layer's step size at every candidate bit-width, once per network.
 
     accelerate launch -m limpq_hub.train.indicators --model resnet18 --input-size 64 --data ~/tiny-imagenet \
         --weights resnet18_tiny_imagenet.safetensors --distill 0.5 --output out/resnet18-joint
@@ -27,14 +27,7 @@ from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.joint_training import train_jointly_
 from limpq_hub.train.method.networks import float_network, placed
-from limpq_hub.train.options import (
-    add_data_options,
-    add_network_options,
-    add_push_options,
-    parse,
-    parser_of,
-    settings_of,
-)
+from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
 from limpq_hub.train.push import announce, check_push
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings, PushSettings
 from limpq_hub.train.training_options import (
@@ -84,24 +77,24 @@ def parse_options(argv: Sequence[str] | None) -> IndicatorsSettings:
     add_data_options(parser)
     add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5, validates=False)
     add_quantizer_options(parser)
-    options = parse(parser, "indicators", argv)
-    if options.distill + options.in_place_distill > 1:
-        parser.error(f"--distill {options.distill} and --in-place-distill {options.in_place_distill} are above 1")
-    return settings_of(IndicatorsSettings, options, "indicators", argv)
+    settings = settings_of(IndicatorsSettings, parser, "indicators", argv, recipe=True)
+    distill, in_place_distill = settings.loss.distill, settings.joint.in_place_distill
+    if distill + in_place_distill > 1:
+        parser.error(f"--distill {distill} and --in-place-distill {in_place_distill} are above 1")
+    return settings
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train the supernet, export what it learned, and measure the float network that it started from."""
     settings = parse_options(argv)
-    network_settings, data, training = settings.network, settings.data, settings.training
+    data, training, output = settings.data, settings.training, settings.training.run.output
     check_push(settings.push)
     with training_run(training) as accelerator:
         classes = class_records(data, settings.class_names)
+        start = settings.network
         network, teacher = (
-            float_network(network_settings.model, len(classes), network_settings.input_size, weights).to(
-                accelerator.device
-            )
-            for weights in (network_settings.weights, settings.loss.teacher or network_settings.weights)
+            float_network(start.model, len(classes), start.input_size, weights).to(accelerator.device)
+            for weights in (start.weights, settings.loss.teacher or start.weights)
         )
         spec = NetworkSpec.of(network)
         loader = training_loader(data, settings.augmentation, spec)
@@ -116,20 +109,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         seconds = train_jointly_(accelerator, supernet, teacher, costs, loader, settings.joint, settings.loss, training)
         record = provenance(accelerator, training.invocation, seconds)
-        record |= {"data": data_record(data, settings.augmentation)}
-        images = calibration_batches(data, spec, settings.calibrate_images)
-        images = [batch.to(accelerator.device) for batch in images]
+        record["data"] = data_record(data, settings.augmentation)
+        images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
         if accelerator.is_main_process:
             export_entry(settings.export, supernet, network, costs, classes, images, record)
             print("now validating the float network", flush=True)
         accelerator.wait_for_everyone()
-        shipped = load_float_network(open_local_folder(training.run.output, "entry")).to(accelerator.device)
+        shipped = load_float_network(open_local_folder(output, "entry")).to(accelerator.device)
         figures = evaluate(accelerator, shipped, validation_loader(data, spec))
         if accelerator.is_main_process:
-            how_trained = {"provenance": _how_trained(network_settings.weights)}
-            write_json(training.run.output / "metrics.json", {"float": figures | how_trained, "joint": []})
-            seal_entry(training.run.output, spec)
-            _tell_and_push(training.run.output, figures["top1"], settings.push)
+            how_trained = {"provenance": _how_trained(start.weights)}
+            write_json(output / "metrics.json", {"float": figures | how_trained, "joint": []})
+            seal_entry(output, spec)
+            _tell_and_push(output, figures["top1"], settings.push)
 
 
 def _how_trained(weights: str | None) -> dict[str, object]:

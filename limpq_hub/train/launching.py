@@ -25,11 +25,14 @@ def command_of(name: str, *arguments: str) -> str:
     Args:
         name: "indicators", "finetune", ...: a module of `limpq_hub.train`.
     """
-    script, started = _SCRIPTS / f"{name}.py", Path(sys.argv[0])
-    from_checkout = started.suffix == ".py" and started.resolve().parent == _SCRIPTS.resolve() and script.is_file()
     launcher = ["python"] if name in _WITHOUT_ACCELERATE else ["accelerate", "launch"]
-    target = [script.as_posix()] if from_checkout else ["-m", f"limpq_hub.train.{name}"]
-    return shlex.join([*launcher, *target, *arguments])
+    return shlex.join([*launcher, *_script_or_module(name), *arguments])
+
+
+def torchrun_command(processes: int) -> str:
+    """Return what starts the command of this process, without its options, as so many processes on CPUs."""
+    target = _script_or_module(Path(sys.argv[0]).stem)
+    return f"ACCELERATE_USE_CPU=true {shlex.join(['torchrun', '--nproc_per_node', str(processes), *target])}"
 
 
 def command_line(name: str, argv: Sequence[str] | None) -> str:
@@ -50,6 +53,12 @@ def run(main: Callable[[], None]) -> None:
     except (LimpqError, OSError) as error:
         print(f"{_program()}: {error}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 3))
+
+
+def _script_or_module(name: str) -> list[str]:
+    script, started = _SCRIPTS / f"{name}.py", Path(sys.argv[0])
+    from_checkout = started.suffix == ".py" and started.resolve().parent == _SCRIPTS.resolve() and script.is_file()
+    return [script.as_posix()] if from_checkout else ["-m", f"limpq_hub.train.{name}"]
 
 
 def _program() -> str:

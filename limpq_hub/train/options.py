@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,15 +49,28 @@ def parse(parser: argparse.ArgumentParser, command: str, argv: Sequence[str] | N
 
 
 def settings_of(
-    kind: type[Settings], options: argparse.Namespace, command: str, argv: Sequence[str] | None
+    kind: type[Settings],
+    parser: argparse.ArgumentParser,
+    command: str,
+    argv: Sequence[str] | None,
+    *,
+    recipe: bool = False,
 ) -> Settings:
-    """Return the settings of a command: its options by name, its budget as one, and how it was called."""
+    """Return the settings of a command: its options by name, its budget or policy, and how it was called.
+
+    Args:
+        command: name of the command.
+        argv: what was typed after the command; the process's own if None.
+        recipe: whether the command takes options from a recipe.
+    """
+    options = parse(parser, command, argv) if recipe else parser.parse_args(argv)
     policy = getattr(options, "policy", None)
     limits = typed_limits(vars(options))
     values = {
         **vars(options),
         "constraints": limits if policy is None else limits | {"policy": policy},
-        "invocation": Invocation(command_line(command, argv), _plain(options)),
+        # As JSON holds the options: paths as text, tuples as lists.
+        "invocation": Invocation(command_line(command, argv), json.loads(json.dumps(vars(options), default=str))),
     }
     return settings_from(kind, values)
 
@@ -131,14 +145,3 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
 def _add_teacher_options(group: argparse._ArgumentGroup, distill: float) -> None:
     group.add_argument("--teacher", help="safetensors file of the network to learn from; --weights if not given")
     group.add_argument("--distill", type=share, default=distill, help="share of the loss that is KL to the teacher")
-
-
-def _plain(options: argparse.Namespace) -> dict[str, object]:
-    """Return the options as JSON holds them."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, Path):
-            return str(value)
-        return list(value) if isinstance(value, tuple) else value
-
-    return {name: plain(value) for name, value in vars(options).items()}

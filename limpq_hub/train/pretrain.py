@@ -1,4 +1,4 @@
-"""Train a float network on a data set: what timm's pretrained weights are for ImageNet.
+r"""Train a float network on a data set: what timm's pretrained weights are for ImageNet.
 
     accelerate launch -m limpq_hub.train.pretrain --model resnet18 --input-size 64 --data ~/tiny-imagenet --epochs 60 \
         --output out/resnet18-float
@@ -23,7 +23,7 @@ from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.networks import float_network, placed
-from limpq_hub.train.options import add_data_options, add_network_options, parse, parser_of, settings_of
+from limpq_hub.train.options import add_data_options, add_network_options, parser_of, settings_of
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings
 from limpq_hub.train.settings_conversion import arguments_of
 from limpq_hub.train.training_options import add_training_options
@@ -50,7 +50,7 @@ def parse_options(argv: Sequence[str] | None) -> PretrainSettings:
     parser.add_argument("--weights", help="safetensors file to start from; random weights if not given")
     add_data_options(parser)
     add_training_options(parser, epochs=60, lr=0.4, weight_decay=1e-4)
-    return settings_of(PretrainSettings, parse(parser, "pretrain", argv), "pretrain", argv)
+    return settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             weights = output / "model.safetensors"
             write_bytes(weights, tensors_to_bytes(model.state_dict()))
             record = provenance(accelerator, settings.training.invocation, seconds)
-            record |= {"data": data_record(data, settings.augmentation)}
+            record["data"] = data_record(data, settings.augmentation)
             write_json(output / "metrics.json", figures | record)
             print(f"top-1 {figures['top1']:.2f} %; weights in {weights}")
             print(f"next: {_next_command(network, data, str(weights))}")

@@ -1,4 +1,4 @@
-"""Put together an entry of the zoo, joint training, fine-tuned checkpoints and measured figures, and publish it.
+r"""Put together an entry of the zoo, joint training, fine-tuned checkpoints and measured figures, and publish it.
 
     python -m limpq_hub.train.publish --joint out/resnet18-joint --checkpoint 3G=out/resnet18-3G \
         --front out/front.json --output out/my-entry --repo-id you/resnet18-limpq
@@ -67,7 +67,7 @@ def parse_options(argv: Sequence[str] | None) -> PublishSettings:
     parser.add_argument("--revision", help="branch that the commit goes to; the main branch if not given")
     parser.add_argument("--tag", help="name of the commit; the next of v1, v2, ... if not given")
     parser.add_argument("--base-model", help="Hub repository of the float network, if it is there")
-    return settings_of(PublishSettings, parser.parse_args(argv), "publish", argv)
+    return settings_of(PublishSettings, parser, "publish", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -62,6 +62,7 @@ def _arguments(section: Mapping[str, object], flags: Collection[str]) -> list[st
     for name, value in section.items():
         if isinstance(value, bool):
             flag = f"--{name}" if value else f"--no-{name}"
+            # Without a --no-NAME, false is what an option is without a word; an option that does not exist is named.
             if value or flag in flags or f"--{name}" not in flags:
                 arguments.append(flag)
         else:

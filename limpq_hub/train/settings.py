@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -94,21 +93,6 @@ class NetworkSettings:
 
     model: str
     input_size: int
-    weights: str | None
-
-
-@dataclass(frozen=True)
-class EntrySettings:
-    """Which entry of the zoo is fine-tuned, and at which policy.
-
-    Attributes:
-        model: entry as `limpq_hub.load` takes it.
-        constraints: budgets or the policy that were given, as `limpq_hub.load` takes them.
-        weights: safetensors file of the float network; None for those of the entry.
-    """
-
-    model: str
-    constraints: Mapping[str, Any]
     weights: str | None
 
 

@@ -23,7 +23,7 @@ def settings_from(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     for field in dataclasses.fields(kind):
         part, value = types[field.name], values.get(field.name)
         if isinstance(part, type) and dataclasses.is_dataclass(part):
-            # `data` is the name of an option, and of the settings of which it is a part.
+            # Under the name of such settings there may be one of their own fields: the option `--data` is text.
             filled[field.name] = value if isinstance(value, part) else settings_from(part, values)
         elif field.name in values:
             filled[field.name] = value

@@ -72,7 +72,7 @@ def parse_options(argv: Sequence[str] | None) -> ValidateSettings:
     )
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     add_data_options(parser)
-    return settings_of(ValidateSettings, parser.parse_args(argv), "validate", argv)
+    return settings_of(ValidateSettings, parser, "validate", argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -81,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = settings.data
     accelerator = new_accelerator(settings.device)
     network, spec, description = _network(settings)
-    images = calibration_batches(data, spec, settings.calibrate_images)
-    recalibrate_batch_norm_(network.to(accelerator.device), [batch.to(accelerator.device) for batch in images])
+    images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
+    recalibrate_batch_norm_(network.to(accelerator.device), images)
     began = time.monotonic()
     figures = evaluate(accelerator, network, validation_loader(data, spec))
     record = {

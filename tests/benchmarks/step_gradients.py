@@ -39,14 +39,14 @@ def main() -> None:
     torch.set_num_threads(options["threads"] or torch.get_num_threads())
     entry = find_entry(ENTRY)
     loader = iter(training_loader(data, augmentation, NetworkSpec.from_config(entry.folder.config, entry.name)))
-    found: dict[str, list[float]] = {"weight": [], "activation": []}
+    cosines_of: dict[str, list[float]] = {"weight": [], "activation": []}
     for number in range(STEPS):
         images, labels = next(loader)
         whole, half = (step_gradients(entry, images, labels, number, precision) for precision in ("no", "bf16"))
-        for kind, cosines in found.items():
+        for kind, cosines in cosines_of.items():
             cosines.append(float(nn.functional.cosine_similarity(whole[kind], half[kind], dim=0)))
     print(f"{ENTRY}, {STEPS} joint steps of {data.batch_size} training images; cosine of bfloat16 to float32:")
-    for kind, cosines in found.items():
+    for kind, cosines in cosines_of.items():
         print(f"  {kind} steps: {min(cosines):.3f} to {max(cosines):.3f}")
 
 

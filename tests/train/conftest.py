@@ -1,4 +1,4 @@
-"""What the tests of the training scripts share: generated pictures, and every script run once on them."""
+"""What the tests of the training commands share: generated pictures, and every command run once on them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def hard_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def runs(data, hard_data, tmp_path_factory) -> Path:
-    """Every script once: float network, joint training, fine-tuning, the front, and the entry made of them."""
+    """Every command once: float network, joint training, fine-tuning, the front, and the entry made of them."""
     root = tmp_path_factory.mktemp("runs")
     steps = [*RUN, "--data", str(data), "--max-steps", "3"]
     weights = ["--weights", str(root / "float/model.safetensors"), "--distill", "0.5"]

@@ -16,7 +16,7 @@ from limpq_hub.train.data.unreadable import Unreadable
 from limpq_hub.train.loop.batches import StepPosition
 from limpq_hub.train.loop.fit import Accumulate, Validate, fit
 from limpq_hub.train.loop.run import training_run
-from limpq_hub.train.options import add_data_options, parse, parser_of, settings_of
+from limpq_hub.train.options import add_data_options, parser_of, settings_of
 from limpq_hub.train.training_options import add_quantizer_options, add_training_options
 from limpq_hub.train.training_settings import TrainingSettings
 
@@ -42,7 +42,7 @@ def number_settings(output: Path, *words: str) -> TrainingSettings:
     add_quantizer_options(parser)
     common = ["--data", "numbers", "--output", str(output), "--workers", "0", "--threads", "1", "--momentum", "0"]
     words = (*common, *words)
-    return settings_of(TrainingSettings, parse(parser, "pretrain", words), "pretrain", words)
+    return settings_of(TrainingSettings, parser, "pretrain", words, recipe=True)
 
 
 def number_loader(rows: Tensor, batch_size: int, *, seed: int = 0) -> TrainingLoader:

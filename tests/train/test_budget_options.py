@@ -1,6 +1,11 @@
-"""The budget of a training script: every kind of constraint is an option, and means what it means in a search."""
+"""The budget of a command: every kind of constraint is an option, and means what it means in a search."""
 
 from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -8,25 +13,29 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.constraints.layer_table import LayerTableKind
 from limpq_hub.train.options import add_policy_options, parser_of, settings_of
-from limpq_hub.train.settings import EntrySettings
 
 TABLES = [kind for kind in KINDS if isinstance(kind, LayerTableKind)]
 TYPED = {"bitops": "w3a4", "size": "4.5MB", "compression": "12.2x", "activation_memory": "64kB"}
 
 
-def options_of(*typed: str):
-    parser = parser_of("A script.", "finetune")
+@dataclass(frozen=True)
+class Constrained:
+    constraints: Mapping[str, Any]
+
+
+def policy_parser() -> ArgumentParser:
+    parser = parser_of("A command.", "finetune")
     add_policy_options(parser, distill=0.0, required=False)
-    return parser.parse_args(typed)
+    return parser
 
 
-def budget_of(options):
-    return settings_of(EntrySettings, options, "finetune", []).constraints
+def budget_of(*typed: str) -> Mapping[str, Any]:
+    return settings_of(Constrained, policy_parser(), "finetune", typed).constraints
 
 
 @pytest.mark.parametrize(("name", "text"), TYPED.items())
 def test_a_limit_that_is_typed_is_the_one_that_a_search_takes_as_text(name, text):
-    limits = budget_of(options_of(f"--{name.replace('_', '-')}", text))
+    limits = budget_of(f"--{name.replace('_', '-')}", text)
     assert Budget(**limits) == Budget(**{name: text})
 
 
@@ -34,12 +43,12 @@ def test_a_limit_that_is_typed_is_the_one_that_a_search_takes_as_text(name, text
 def test_a_table_is_typed_as_its_file_and_its_limit(kind, tmp_path):
     path = tmp_path / "table.csv"
     path.write_text(f"layer,weight_bits,activation_bits,{kind.entry.column}\nconv1,4,2,0.25\n")
-    limits = budget_of(options_of(kind.flag, str(path), "2.5"))
+    limits = budget_of(kind.flag, str(path), "2.5")
     assert Budget(**limits) == Budget(**{kind.name: ({"conv1": {(4, 2): 0.25}}, 2.5)})
 
 
 def test_every_kind_is_offered_and_nothing_is_limited_unless_it_is_typed():
-    typed = vars(options_of())
+    typed = vars(policy_parser().parse_args([]))
     assert [kind.name for kind in KINDS if typed.get(kind.name, "missing") is not None] == []
-    assert budget_of(options_of()) == {}
-    assert str(budget_of(options_of("--policy", "bits.json"))["policy"]) == "bits.json"
+    assert budget_of() == {}
+    assert str(budget_of("--policy", "bits.json")["policy"]) == "bits.json"

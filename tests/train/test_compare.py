@@ -172,7 +172,7 @@ def test_fine_tuning_is_the_same_for_all_but_the_policy(whole, tiny_command):
         tuning = finetune.parse_options(command)
         assert (tuning.training.schedule.max_steps, tuning.data.batch_size) == (2, 8)
         assert tuning.training.run.resume is True
-        assert tuning.entry.constraints == {"policy": tuning.training.run.output.with_suffix(".json")}
+        assert tuning.constraints == {"policy": tuning.training.run.output.with_suffix(".json")}
         settings.append([word for word, before in zip(command, ["", *command], strict=False) if before not in own])
     assert all(setting == settings[0] for setting in settings)
 
@@ -322,7 +322,7 @@ def test_fine_tuning_reads_the_data_that_the_comparison_reads(tiny_command, runs
     compared, words = finetuning([*tiny_command, "w3a3", *given], tmp_path / "out")
     tuning = finetune.parse_options(words)
     assert (tuning.data, tuning.training.device) == (compared.data, compared.device)
-    assert (tuning.entry.model, tuning.entry.weights) == (compared.model, weights)
+    assert (tuning.model, tuning.weights) == (compared.model, weights)
     assert (tuning.data.data, tuning.data.data_root, tuning.data.val_split) == (str(hard_data), "root", "train")
     assert tuning.training.device == DeviceSettings(1, "bf16", float64=True, channels_last=True)
 

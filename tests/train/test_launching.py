@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from limpq_hub.train.launching import command_line, command_of
+from limpq_hub.train.launching import command_line, command_of, torchrun_command
 
 ROOT = Path(__file__).parents[2]
 ALL = ("pretrain", "indicators", "finetune", "validate", "front", "compare", "publish")
@@ -30,6 +30,7 @@ def test_a_script_of_the_checkout_names_the_other_scripts(checkout, monkeypatch,
     monkeypatch.setattr("sys.argv", [typed.format(checkout)])
     assert command_of("indicators", "--lr", "1") == "accelerate launch training/indicators.py --lr 1"
     assert command_of("publish") == "python training/publish.py"
+    assert torchrun_command(2) == "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 training/indicators.py"
 
 
 @pytest.mark.parametrize("started", ["{package}/indicators.py", "-m", "-c", "", "elsewhere/indicators.py"])
@@ -37,6 +38,11 @@ def test_whatever_else_was_started_names_the_modules(checkout, monkeypatch, star
     monkeypatch.setattr("sys.argv", [started.format(package=ROOT / "limpq_hub/train")])
     assert command_of("indicators") == "accelerate launch -m limpq_hub.train.indicators"
     assert command_of("publish") == "python -m limpq_hub.train.publish"
+
+
+def test_several_processes_of_a_module_are_started_as_a_module(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["lib/limpq_hub/train/front.py"])
+    assert torchrun_command(3) == "ACCELERATE_USE_CPU=true torchrun --nproc_per_node 3 -m limpq_hub.train.front"
 
 
 def test_a_script_started_from_another_folder_names_the_modules(checkout, monkeypatch):

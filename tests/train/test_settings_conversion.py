@@ -68,11 +68,11 @@ def test_each_command_reads_data_and_device_and_how_it_was_called(command):
 
 
 def test_a_budget_or_a_policy_is_what_constrains():
-    assert finetune.parse_options([*NEEDED, "--bitops", "3G", "--size", "4MB"]).entry.constraints == {
+    assert finetune.parse_options([*NEEDED, "--bitops", "3G", "--size", "4MB"]).constraints == {
         "bitops": "3G",
         "size": "4MB",
     }
-    assert finetune.parse_options([*NEEDED, "--policy", "a.json"]).entry.constraints == {"policy": Path("a.json")}
+    assert finetune.parse_options([*NEEDED, "--policy", "a.json"]).constraints == {"policy": Path("a.json")}
 
 
 def test_publish_reads_its_own():

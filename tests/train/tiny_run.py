@@ -1,4 +1,4 @@
-"""Options of the smallest run of a training script."""
+"""Options of the smallest run of a training command."""
 
 CLASSES = 4
 NETWORK = ["--model", "test_resnet", "--input-size", "32"]

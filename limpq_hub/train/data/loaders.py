@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from limpq_hub.errors import DataError
+from limpq_hub.train.data.decoded_pictures import AugmentedPictures, WholePictures
 from limpq_hub.train.data.epoch_sampler import EpochSampler
 from limpq_hub.train.data.picture_cache import CachedSource
 from limpq_hub.train.data.picture_loader import PictureLoader, TrainingLoader, batches_of
 from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.splits import open_split
-from limpq_hub.train.data.training_pictures import Pictures, SeededImages
 from limpq_hub.train.data.unreadable import UNREADABLE
 from limpq_hub.train.settings import AugmentationSettings, DataSettings
 from limpq_hub.zoo.network import NetworkSpec
@@ -61,7 +61,9 @@ def validation_loader(
     return PictureLoader(batches_of(chosen, batch_size, data.workers), pictures.unreadable)
 
 
-def calibration_batches(data: DataSettings, spec: NetworkSpec, count: int) -> list[Tensor]:
+def calibration_batches(
+    data: DataSettings, spec: NetworkSpec, count: int, device: torch.device | str = "cpu"
+) -> list[Tensor]:
     """Return training images as they are validated, not augmented, drawn by the seed: [batch, 3, size, size] each.
 
     Those that cannot be decoded are left out.
@@ -78,7 +80,7 @@ def calibration_batches(data: DataSettings, spec: NetworkSpec, count: int) -> li
         pictures.unreadable.check()
         readable = images[labels != UNREADABLE]
         if len(readable):
-            batches.append(readable)
+            batches.append(readable.to(device))
     return batches
 
 
@@ -101,7 +103,7 @@ def first_images(data: DataSettings, augmentation: AugmentationSettings, spec: N
 
 def _augmented(
     data: DataSettings, augmentation: AugmentationSettings, spec: NetworkSpec, source: Source, used: int
-) -> SeededImages:
+) -> AugmentedPictures:
     least_area, largest_area = augmentation.crop_scale
     transform = create_transform(
         spec.input_shape,
@@ -114,11 +116,11 @@ def _augmented(
         mean=spec.mean,
         std=spec.std,
     )
-    return SeededImages(source, transform, spec.input_shape, data.seed, used=used)
+    return AugmentedPictures(source, transform, spec.input_shape, data.seed, used=used)
 
 
-def _whole(data: DataSettings, spec: NetworkSpec, *, training: bool) -> Pictures:
+def _whole(data: DataSettings, spec: NetworkSpec, *, training: bool) -> WholePictures:
     transform = create_transform(
         spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
     )
-    return Pictures(open_split(data, training=training), transform, spec.input_shape)
+    return WholePictures(open_split(data, training=training), transform, spec.input_shape)

@@ -9,7 +9,6 @@ from itertools import islice
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.picture_loader import Batch, TrainingLoader
@@ -101,9 +100,5 @@ class StepBatches:
         self.seconds_waiting += time.monotonic() - began
         self.loader.unreadable.check()
         if self.channels_last:
-            return [(_channels_last(images), labels) for images, labels in parts]
+            return [(images.contiguous(memory_format=torch.channels_last), labels) for images, labels in parts]
         return parts
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)

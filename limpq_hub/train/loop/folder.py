@@ -20,7 +20,7 @@ from limpq_hub.train.training_settings import RunSettings
 _OPTIONS = "options.json"
 # What does not change the training: how it runs, and what is done with its result.
 _MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
-# Runs of before the quantizer was no longer compiled recorded `compile`, which no longer exists.
+# `compile` is no option any more: a run that recorded it can be resumed all the same.
 _MAY_CHANGE |= {"compile", "alpha", "anchor_gap", "calibrate_images", *(field.name for field in fields(PushSettings))}
 
 

@@ -12,6 +12,7 @@ from accelerate.utils import broadcast
 from torch import nn
 
 from limpq_hub.errors import TrainingError
+from limpq_hub.train.launching import torchrun_command
 
 _LAUNCHERS = re.compile(
     r"(accelerate(_cli)?(\.py|\.exe)?\0launch|accelerate-launch|accelerate\.commands\.launch)(\0|$)"
@@ -27,7 +28,7 @@ def check_processes(accelerator: Accelerator) -> None:
     if requested is not None and requested != accelerator.num_processes:
         raise TrainingError(
             f"accelerate launch was asked for {requested} processes and started {accelerator.num_processes}; on CPUs "
-            f"use ACCELERATE_USE_CPU=true torchrun --nproc_per_node {requested} with the same script"
+            f"use {torchrun_command(requested)} with the same options"
         )
 
 

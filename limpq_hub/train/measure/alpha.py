@@ -1,4 +1,4 @@
-"""Alpha, the weight of the weights in the objective, measured: its policies stay nearest to the float network."""
+"""Alpha, the factor of the weight importance in the objective: the one whose policies diverge least from float."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near a policy of the supernet is to the float network, on training images: by this, choices are made."""
+"""How far a policy of the supernet is from the float network on training images: what choices are made by."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ class Study:
         device = self.accelerator.device
         self.supernet = load_supernet(self.entry.folder, self.indicators).to(device)
         network = float_network_of(self.entry, settings.weights).to(device)
-        choosing = [batch.to(device) for batch in calibration_batches(data, spec, _CHOOSING_IMAGES)]
+        choosing = calibration_batches(data, spec, _CHOOSING_IMAGES, device)
         self.divergence = Divergence(self.supernet, network, choosing)
-        self.images = [batch.to(device) for batch in calibration_batches(data, spec, settings.calibrate_images)]
+        self.images = calibration_batches(data, spec, settings.calibrate_images, device)
         self.loaders = {every: validation_loader(data, spec, every=every) for every in (1, settings.correlate_every)}
         self.references = {
             every: log_probabilities(self.accelerator, network, loader) for every, loader in self.loaders.items()

@@ -81,13 +81,14 @@ def test_a_launcher_that_cannot_be_looked_at_asked_for_nothing(monkeypatch):
     assert _requested_processes() is None
 
 
-def test_fewer_processes_than_asked_for_are_refused(launched_by):
+def test_fewer_processes_than_asked_for_are_refused(launched_by, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["lib/limpq_hub/train/pretrain.py", "--lr", "1"])
     launched_by(*ACCELERATE, "--num_processes", "2", "x.py")
     with pytest.raises(TrainingError) as caught:
         check_processes(Accelerator(cpu=True))
     assert str(caught.value) == (
         "accelerate launch was asked for 2 processes and started 1; on CPUs use ACCELERATE_USE_CPU=true torchrun "
-        "--nproc_per_node 2 with the same script"
+        "--nproc_per_node 2 -m limpq_hub.train.pretrain with the same options"
     )
     launched_by(*ACCELERATE, "--num_processes", "1", "x.py")
     check_processes(Accelerator(cpu=True))

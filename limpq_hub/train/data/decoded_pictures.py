@@ -52,7 +52,7 @@ class DecodedPictures(Dataset):
             return None
 
 
-class Pictures(DecodedPictures):
+class WholePictures(DecodedPictures):
     """Normalized images with their class index; one that cannot be decoded is zero, with the label `UNREADABLE`.
 
     timm replaces such a picture by its neighbour, and so measures another data set than the one it was given.
@@ -66,7 +66,7 @@ class Pictures(DecodedPictures):
         return self.transform(picture), self.source.labels[index]
 
 
-class SeededImages(DecodedPictures):
+class AugmentedPictures(DecodedPictures):
     """Pictures whose random transform depends on (seed, epoch, index) alone, so that workers need no state.
 
     A picture that cannot be decoded is replaced by the next one that can, with the label of that one.
