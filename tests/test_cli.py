@@ -491,7 +491,7 @@ def columns(out):
 def test_compare_shows_the_bits_of_each_policy_what_it_costs_and_its_objective(limpq, tiny):
     code, out, err = limpq("compare", tiny.name, "--bitops", "w3a3", "--seed", 4)
     assert code == 0
-    assert err == f"next: limpq explain {tiny.name} with the same budget says where the bits went\n"
+    assert err == f"next: limpq explain {tiny.name} --bitops w3a3\n"
     policies = {"learned": tiny.policies["small"], **baselines(tiny.name, bitops="w3a3", seed=4)}
     found = columns(out)
     assert found.pop("layer") == [*tiny.costs, "BitOps", "weights", "objective", "top-1"]
@@ -776,7 +776,11 @@ def test_import_turns_a_pickle_into_indicators_that_search_takes(limpq, tiny, st
         ("search resnet18 --bitops 3G --candidates 7", 2, "7"),
         ("search resnet18 --bitops 3G --pin nothing.*=4,4", 2, "nothing.*"),
         ("search resnet18 --bitops 3G --alpha nan", 2, "alpha=nan cannot be: use a number of at least 0"),
-        ("search local-dir:. --bitops 3G", 2, "'local-dir:.': no config.json there; give the output folder of"),
+        (
+            "search local-dir:. --bitops 3G",
+            2,
+            "'local-dir:.': no config.json there; give the output folder of",
+        ),
         ("frontier resnet18 --size 1kB", 2, 'size="1000B" cannot be met: resnet18 at 64x64 needs at least'),
         ("frontier resnet18 --points 2 --plot front.txt", 2, "'front.txt': a figure is written as one of"),
         ("search resnet18 --bitops 3G --plot bits.txt", 2, "'bits.txt': a figure is written as one of jpg, pdf, png"),

@@ -83,9 +83,14 @@ def test_what_the_wheel_says_comes_next_works_there(extracted):
     assert learned["alpha"] == 3  # of the recipe
     command = learned["provenance"]["command"]
     assert command.startswith("accelerate launch -m limpq_hub.train.indicators --model test_resnet")
-    assert done.stdout.splitlines()[-1] == "next: limpq search out/joint/indicators.json --bitops w4a4"
-    searched = run_from_the_wheel(extracted, "-m", "limpq_hub", *shlex.split(done.stdout.splitlines()[-1])[2:])
+    next_line, then_line = done.stdout.splitlines()[-2:]
+    assert next_line == "next: limpq search out/joint/indicators.json --bitops w4a4"
+    searched = run_from_the_wheel(extracted, "-m", "limpq_hub", *shlex.split(next_line)[2:])
     assert searched.returncode == 0, searched.stderr
+    tuning = shlex.split(then_line.removeprefix("then: "))
+    short = ["--batch-size", "4", "--workers", "0", "--max-steps", "1", "--calibrate-images", "4"]
+    done = run_from_the_wheel(extracted, "-m", "accelerate.commands.accelerate_cli", *tuning[1:], *short)
+    assert done.returncode == 0, done.stderr
 
 
 def test_ci_runs_exactly_the_test_command_of_the_readme():

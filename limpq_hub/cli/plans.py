@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from limpq_hub.cli.options import (
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
 from limpq_hub.errors import OutputError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
+from limpq_hub.plan.budget import limit_words, split_limits
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
@@ -143,7 +145,7 @@ def _compare(options: argparse.Namespace) -> None:
     table.add_row("objective", *(f"{plan.objective:.4f}" for plan in plans.values()))
     table.add_row("top-1", *(f"{percent(value)} {weights}".strip() for value, weights in top1.values()))
     print_table(table)
-    note(f"next: limpq explain {options.model} with the same budget says where the bits went")
+    note(f"next: {shlex.join(['limpq', 'explain', options.model, *_typed(arguments)])}")
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -183,6 +185,13 @@ def _print_notes(plan: Plan) -> None:
         note(f"note: {outlier.layer}: {what}, so they are left out")
     for text in plan.notes:
         note(f"note: {text}")
+
+
+def _typed(arguments: dict[str, Any]) -> list[str]:
+    """Return the limits, alpha and counting of a comparison as they are typed."""
+    limits, choices = split_limits(arguments)
+    words = limit_words(limits) or []
+    return words + [word for name, value in choices.items() for word in (f"--{name}", str(value))]
 
 
 def _write_policy(policy: Policy, path: Path, tool: str) -> None:

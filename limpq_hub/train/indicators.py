@@ -21,7 +21,7 @@ from limpq_hub.quant.profile import profile_module
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.entry_export import export_entry
-from limpq_hub.train.launching import run
+from limpq_hub.train.launching import command_of, run
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             how_trained = {"provenance": _how_trained(start.weights)}
             write_json(output / "metrics.json", {"float": figures | how_trained, "joint": []})
             seal_entry(output, spec)
-            _tell_and_push(output, figures["top1"], settings.push)
+            _tell_and_push(output, data.data, figures["top1"], settings.push)
 
 
 def _how_trained(weights: str | None) -> dict[str, object]:
@@ -130,9 +130,11 @@ def _how_trained(weights: str | None) -> dict[str, object]:
     return read_json(beside) if beside.is_file() else {"weights": weights}
 
 
-def _tell_and_push(output: Path, float_top1: float, push: PushSettings) -> None:
+def _tell_and_push(output: Path, data: str, float_top1: float, push: PushSettings) -> None:
     print(f"float top-1 {float_top1:.2f} %; indicators in {output}, their picture in curves.png")
     print(f"next: {shlex.join(['limpq', 'search', f'{output}/indicators.json', '--bitops', 'w4a4'])}")
+    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", "--data", data, "--output", f"{output}-w4a4")
+    print(f"then: {command_of('finetune', *tune)}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")
         announce(push_entry(entry, push.push_to_hub, private=push.private, license=push.license))

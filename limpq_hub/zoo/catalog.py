@@ -52,9 +52,12 @@ def find_entry(
         if revision is not None:
             raise UnknownModelError(f"revision={quoted(revision)} is for models on the Hub: write hf-hub:owner/name")
         path = Path(name.removeprefix("local-dir:"))
+        if not path.is_dir():
+            raise UnknownModelError(f"{quoted(name)}: there is no such folder; give the output folder of a training")
         if not (path / "config.json").is_file():
             raise UnknownModelError(
-                f"{quoted(name)}: no config.json there; give the output folder of limpq_hub.train.publish"
+                f"{quoted(name)}: no config.json there; give the output folder of limpq_hub.train.indicators or "
+                ".publish"
             )
         return Entry(name, open_local_folder(path, "entry"), "local")
     if "/" in name or "\\" in name:

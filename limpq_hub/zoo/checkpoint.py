@@ -58,6 +58,17 @@ def save_checkpoint(
     seal_folder(folder, KIND, config, FILES)
 
 
+def read_checkpoint_policy(folder: SealedFolder) -> Policy:
+    """Return the policy of a checkpoint, without its weights.
+
+    Raises:
+        ArtifactError: its file is damaged, or holds no policy.
+    """
+    content = folder.read_json("policy.json")
+    with errors_naming(f"{folder.name}/policy.json"):
+        return Policy.from_json(content)
+
+
 def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     """Return the quantized network in eval mode, and its policy, after recounting all that the folder claims.
 
@@ -70,9 +81,8 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     costs = spec.costs(module, signed)
     if not set(signed) <= set(costs):
         raise ArtifactFormatError(f"{folder.name}/config.json: signed_inputs names layers that the network has not")
-    content = folder.read_json("policy.json")
+    policy = read_checkpoint_policy(folder)
     with errors_naming(f"{folder.name}/policy.json"):
-        policy = Policy.from_json(content)
         if (policy.model, policy.input_size) != (spec.architecture, spec.input_size):
             raise PolicyError(f"the policy is for {quoted(policy.model)} at {policy.input_size} pixels")
         quantized = build_quantized(module, policy, costs)

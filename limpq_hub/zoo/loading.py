@@ -6,6 +6,7 @@ import os
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactIntegrityError, PolicyError, UnknownModelError, quoted
 from limpq_hub.plan.budget import Budget, limit_words, split_limits
+from limpq_hub.plan.budget_check import fits_of
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
@@ -22,7 +24,7 @@ from limpq_hub.quant.convert import select_policy, to_quantized
 from limpq_hub.quant.layers import switching_norms
 from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_policy
 from limpq_hub.zoo.entry import Entry, Published
 from limpq_hub.zoo.entry_folder import load_supernet
 from limpq_hub.zoo.limpq_model import LimpqModel, Loaded, Weights, accuracy_text
@@ -97,17 +99,15 @@ def load(
     as_shipped = calibrate is None or not recalibrate_batch_norm_(network, _image_batches(calibrate, device))
     if not as_shipped:
         top1 = None
-    limit = _bitops_limit(plan, options)
     only_bitops = {key for key, value in options.items() if value is not None} == {"bitops"}
     on_front = source == "joint" and as_shipped and only_bitops
-    below = [published for published in entry.published if published.bitops <= limit]
     loaded = cast(LimpqModel, network)
     loaded.limpq = Loaded(
         plan=plan,
         weights=source,
         top1=top1,
         expected_top1=entry.expected_top1(plan.bitops) if on_front and top1 is None else None,
-        nearest=below[-1] if below else None,
+        nearest=_nearest(entry, plan, options),
         source=entry.source,
         revision=entry.revision,
         network=spec,
@@ -148,11 +148,17 @@ def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Ite
         yield images.to(device)
 
 
-def _bitops_limit(plan: Plan, options: Mapping[str, Any]) -> int:
-    """Return the BitOps budget that was asked for, or what the plan costs if none was."""
-    bitops = options.get("bitops")
-    limit = None if bitops is None else Budget(bitops=bitops).bitops
-    return limit if isinstance(limit, int) else total_bitops(plan.costs, plan.policy)
+def _nearest(entry: Entry, plan: Plan, options: Mapping[str, Any]) -> Published | None:
+    """Return the fine-tuned policy of the most BitOps that meets the limits, or costs no more than a given policy."""
+    limits, choices = split_limits({key: value for key, value in options.items() if value is not None})
+    budget = Budget(**limits) if limits else Budget(bitops=plan.bitops)
+    below = list(entry.published)
+    if isinstance(budget.bitops, int):  # the entry says what each costs: most are ruled out without reading them
+        below = [published for published in below if published.bitops <= budget.bitops]
+    if limits.keys() - {"bitops"} or not isinstance(budget.bitops, int):
+        fits = fits_of(entry.indicators, budget, choices.get("counting", "exact"))
+        below = [published for published in below if fits(read_checkpoint_policy(entry.checkpoint(published.name)))]
+    return below[-1] if below else None
 
 
 def _finetune(entry: Entry, options: Mapping[str, Any]) -> str:
@@ -162,8 +168,9 @@ def _finetune(entry: Entry, options: Mapping[str, Any]) -> str:
     words = limit_words(limits)
     if words and not choices:
         which, hint = shlex.join(words), ""
+    needs = "" if find_spec("accelerate") else ' (pip install "limpq-hub[train]" brings what that needs)'
     return (
-        "fine-tune it with: accelerate launch -m limpq_hub.train.finetune "
+        f"fine-tune it{needs} with: accelerate launch -m limpq_hub.train.finetune "
         f"--model {shlex.quote(entry.name)} {which} --data FOLDER --output out/{entry.indicators.model}-finetuned{hint}"
     )
 

@@ -229,9 +229,13 @@ def test_pretrained_weights_of_other_classes_are_refused(data, tmp_path):
 
 
 def test_a_network_that_timm_does_not_have_is_refused(data, tmp_path):
-    arguments = ["--model", "resnet81", *RUN, "--data", str(data), "--output", str(tmp_path / "out")]
-    with pytest.raises(TrainingError, match="^--model 'resnet81': timm has no network of that name$"):
-        indicators.main(arguments)
+    arguments = ["--model", "resnte18", *RUN, "--data", str(data), "--output", str(tmp_path / "out")]
+    for main in (indicators.main, pretrain.main):
+        with pytest.raises(
+            TrainingError, match="^--model 'resnte18': timm has no network of that name; did you mean"
+        ) as e:
+            main(arguments)
+        assert "resnet18" in str(e.value)
 
 
 def test_a_refused_start_leaves_the_output_folder_free(data, tmp_path):

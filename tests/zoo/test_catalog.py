@@ -137,10 +137,17 @@ def test_a_local_folder_is_found_by_its_path(tiny):
     assert entry.indicators.to_json() == tiny.indicators.to_json()
 
 
-@pytest.mark.parametrize("inside", ["", "missing", "policies"])
+def test_a_local_folder_that_is_not_there_is_said_to_be_missing(tmp_path):
+    with pytest.raises(
+        UnknownModelError, match="nowhere': there is no such folder; give the output folder of a training"
+    ):
+        find_entry(f"local-dir:{tmp_path}/nowhere")
+
+
+@pytest.mark.parametrize("inside", ["", "policies"])
 def test_a_local_folder_without_a_config_is_refused(tiny, tmp_path, inside):
     path = tiny.folder / inside if inside == "policies" else tmp_path / inside
-    message = re.escape(": no config.json there; give the output folder of limpq_hub.train.publish")
+    message = re.escape(": no config.json there; give the output folder of limpq_hub.train.indicators or .publish")
     with pytest.raises(UnknownModelError, match=message):
         find_entry(f"local-dir:{path}")
 

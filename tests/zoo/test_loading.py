@@ -102,6 +102,18 @@ def test_the_warning_names_the_nearest_policy_and_the_command_that_fine_tunes(ti
     assert advice in message
 
 
+def test_the_nearest_policy_meets_every_limit_that_was_given(tiny, load_joint):
+    sizes = {
+        name: sum(tiny.costs[layer].weights * bits.weight for layer, bits in policy.layers.items()) // 8
+        for name, policy in tiny.policies.items()
+    }
+    assert sizes["small"] < sizes["large"]
+    model, _ = load_joint(size=sizes["large"] - 1)
+    assert model.limpq.nearest.name == "small"
+    model, _ = load_joint(size=sizes["small"] - 1)
+    assert model.limpq.nearest is None
+
+
 def test_the_command_in_the_warning_asks_for_every_budget_or_for_the_policy_itself(tiny, load_joint, tmp_path):
     _, message = load_joint(bitops="w4a3", activation_memory="64kB", compression=8)
     assert "--bitops w4a3 --activation-memory 64kB --compression 8 --data FOLDER" in message

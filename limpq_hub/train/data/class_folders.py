@@ -17,6 +17,8 @@ def open_folder(data: str, split: str) -> FileSource:
         DataError: the folder is missing, a class is empty, or it is not clear which class a picture is of.
     """
     folder = Path(data) / split
+    if not Path(data).is_dir():
+        raise DataError(f"--data {quoted(data)}: there is no such folder; give one with train/ and val/")
     if not folder.is_dir():
         raise DataError(f"--data {quoted(data)} has no folder {split}/; give one with train/ and val/")
     inside = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import timm
@@ -25,12 +26,14 @@ def float_network(architecture: str, num_classes: int, input_size: int, weights:
     Raises:
         TrainingError: the file is missing, or for another network.
     """
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
+        raise TrainingError(f"--model {quoted(architecture)}: timm has no network of that name; {advice}")
     overlay: dict[str, object] = {"input_size": (3, input_size, input_size)}
     if weights == "pretrained":
         config = timm.get_pretrained_cfg(architecture)
-        if config is None:
-            raise TrainingError(f"--model {quoted(architecture)}: timm has no network of that name")
-        if config.num_classes != num_classes:
+        if config is not None and config.num_classes != num_classes:
             raise TrainingError(
                 f"timm's weights of {architecture} are for {config.num_classes} classes, the data has {num_classes}: "
                 f"train others with {command_of('pretrain')}, and give --weights"
