@@ -72,12 +72,6 @@ def tuning_options(runs, data):
     return ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", *RUN, "--data", str(data), *weights, *SCHEDULE]
 
 
-def test_joint_training_killed_twice_gives_the_supernet_of_a_run_that_was_not(joint_options, tmp_path):
-    indicators.main([*joint_options, "--output", str(tmp_path / "whole")])
-    outputs = killed_and_resumed_until_done("indicators", joint_options, tmp_path, kills=2, seed=0)
-    assert_all_as(tmp_path / "whole", outputs, "supernet.safetensors")
-
-
 @pytest.mark.slow
 def test_joint_training_killed_20_times_gives_the_supernet_of_a_run_that_was_not(joint_options, tmp_path):
     indicators.main([*joint_options, "--output", str(tmp_path / "whole")])

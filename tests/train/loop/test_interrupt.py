@@ -50,8 +50,15 @@ def assert_ends_with_the_message(text: str, name: str) -> None:
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("name", ["pretrain", "indicators"])
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(
+    ("workers", "name"),
+    [
+        ("2", "pretrain"),
+        ("0", "indicators"),
+        pytest.param("0", "pretrain", marks=pytest.mark.slow),
+        pytest.param("2", "indicators", marks=pytest.mark.slow),
+    ],
+)
 def test_a_script_that_gets_sigterm_saves_the_step_it_is_at_and_can_be_resumed(runs, data, tmp_path, name, workers):
     options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "12", "--save-interval", "3"]
     if name == "indicators":
