@@ -14,7 +14,6 @@ from drawn_pictures import (
     AUGMENTATION,
     SPEC,
     data_settings,
-    draw_varied,
     encoded,
     red_of,
 )
@@ -27,11 +26,6 @@ from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
 from limpq_hub.train.data.loaders import first_images, training_loader, validation_loader
 from limpq_hub.train.data.picture_loader import loader_speed
 from limpq_hub.train.measure.evaluate import evaluate
-
-
-@pytest.fixture
-def varied(tmp_path) -> Path:
-    return draw_varied(tmp_path)
 
 
 @pytest.mark.parametrize("batch_size", [3, 8])

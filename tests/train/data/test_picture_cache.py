@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import psutil
 import pytest
@@ -15,8 +14,6 @@ from drawn_pictures import (
     SPEC,
     TOTAL,
     data_settings,
-    draw_colored,
-    draw_varied,
     index_of,
     picture_path,
 )
@@ -25,16 +22,6 @@ from PIL import Image
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
 from limpq_hub.train.data.loaders import training_loader
-
-
-@pytest.fixture
-def colored(tmp_path) -> Path:
-    return draw_colored(tmp_path)
-
-
-@pytest.fixture
-def varied(tmp_path) -> Path:
-    return draw_varied(tmp_path)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,11 +24,6 @@ from limpq_hub.errors import DataError
 from limpq_hub.train.data.epoch_sampler import PictureOfEpoch
 from limpq_hub.train.data.loaders import calibration_batches, training_loader, validation_loader
 from limpq_hub.train.data.unreadable import UNREADABLE, Unreadable
-
-
-@pytest.fixture
-def colored(tmp_path) -> Path:
-    return draw_colored(tmp_path)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
