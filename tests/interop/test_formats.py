@@ -13,10 +13,6 @@ from limpq_hub.interop.fitting import round_up
 EXACT = dict.fromkeys(["conv1", "layer1.0.conv1", "layer1.0.conv2", "fc"], (8, 8))
 
 
-def test_the_formats_are_those_of_four_tools():
-    assert FORMATS == ("hawq", "nncf", "torchao", "quanto")
-
-
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("model", ["resnet18", "mobilenetv1_100"])
 def test_every_format_survives_json(policy, small_resnet, format, model):

@@ -14,5 +14,5 @@ def colored(tmp_path) -> Path:
 
 @pytest.fixture
 def varied(tmp_path) -> Path:
-    """Pictures that crops and color jitter change."""
+    """Pictures of several sizes, modes and formats."""
     return draw_varied(tmp_path)
