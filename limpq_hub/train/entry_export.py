@@ -54,7 +54,7 @@ def export_entry(
         provenance=record,
     )
     if settings.alpha is None:
-        print("trained; now measuring which alpha is best (minutes; --alpha 8 would leave it out)", flush=True)
+        print("trained; now measuring which alpha is best (minutes; a run with --alpha leaves it out)", flush=True)
         indicators, measured = with_measured_alpha(indicators, Divergence(supernet, network, images))
         indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
     save_float_network(settings.output, network)

@@ -235,7 +235,9 @@ def test_a_network_that_timm_does_not_have_is_refused(data, tmp_path):
             TrainingError, match="^--model 'resnte18': timm has no network of that name; did you mean"
         ) as e:
             main(arguments)
-        assert "resnet18" in str(e.value)
+        assert "resnet18" in str(refused.value)
+    with pytest.raises(TrainingError, match=r"timm has no network of that name; timm\.list_models\(\) names them$"):
+        indicators.main([*arguments[2:], "--model", "0000000000"])
 
 
 def test_a_refused_start_leaves_the_output_folder_free(data, tmp_path):

@@ -102,6 +102,17 @@ def test_the_warning_names_the_nearest_policy_and_the_command_that_fine_tunes(ti
     assert advice in message
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_the_warning_says_what_fine_tuning_needs_where_that_is_not_installed(load_joint, monkeypatch, there):
+    monkeypatch.setattr("limpq_hub.zoo.loading.find_spec", lambda name: there or None)
+    _, message = load_joint(bitops="w4a3")
+    brings = '(pip install "limpq-hub[train]" brings what that needs)'
+    assert ("fine-tune it with: accelerate" in message, f"fine-tune it {brings} with: accelerate" in message) == (
+        there,
+        not there,
+    )
+
+
 def test_the_nearest_policy_meets_every_limit_that_was_given(tiny, load_joint):
     sizes = {
         name: sum(tiny.costs[layer].weights * bits.weight for layer, bits in policy.layers.items()) // 8

@@ -43,6 +43,11 @@ def test_folders_of_other_names_than_train_and_val_are_taken_when_named(folders)
         class_records(data_settings(folders))
 
 
+def test_a_data_folder_that_is_not_there_is_said_to_be_missing(folders):
+    with pytest.raises(DataError, match=r"nowhere': there is no such folder; give one with train/ and val/$"):
+        class_records(data_settings(folders / "nowhere"))
+
+
 def test_class_names_come_from_a_file(folders, tmp_path):
     (tmp_path / "names.json").write_text('{"n10": "goose"}')
     records = class_records(data_settings(folders), tmp_path / "names.json")
