@@ -233,7 +233,7 @@ def test_a_network_that_timm_does_not_have_is_refused(data, tmp_path):
     for main in (indicators.main, pretrain.main):
         with pytest.raises(
             TrainingError, match="^--model 'resnte18': timm has no network of that name; did you mean"
-        ) as e:
+        ) as refused:
             main(arguments)
         assert "resnet18" in str(refused.value)
     with pytest.raises(TrainingError, match=r"timm has no network of that name; timm\.list_models\(\) names them$"):
