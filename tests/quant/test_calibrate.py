@@ -13,7 +13,8 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_, initialize_activation_steps_, recalibrate_batch_norm_
 from limpq_hub.quant.convert import set_policy_, to_quantized, to_supernet
-from limpq_hub.quant.layers import QuantLinear, SwitchableBatchNorm2d, quantized_layers
+from limpq_hub.quant.layers import QuantLinear, quantized_layers
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 STEP_NAMES = ("weight_quantizer.step", "activation_quantizer.step")
 
