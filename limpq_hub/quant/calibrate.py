@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
-from limpq_hub.quant.fake_quantization import quantization_range, quantize_to_integers
+from limpq_hub.quant.fake_quantization import quantize_to_integers
 from limpq_hub.quant.layers import QuantLayer, SwitchableBatchNorm2d, quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
 
@@ -151,11 +151,11 @@ def _least_error_step(quantizer: LsqQuantizer, bits: int, values: Tensor) -> Ten
     The candidates are 80 clipping ranges, equally spaced up to the largest magnitude, and the present and the initial
     step.
     """
-    signed = quantizer.signed
     largest = values.abs().max().clamp_min(STEP_FLOOR)
-    clipped_steps = _CLIP_FRACTIONS.to(values) * largest / quantization_range(bits, signed=signed)[1]
+    clipped_steps = _CLIP_FRACTIONS.to(values) * largest / quantizer.range_of(bits)[1]
     steps = [*clipped_steps, quantizer.step_of(bits), quantizer.initial_step(values, bits)]
     errors = [
-        (quantize_to_integers(values, step, bits, signed=signed) * step - values).square_().mean() for step in steps
+        (quantize_to_integers(values, step, *quantizer.range_of(bits)) * step - values).square_().mean()
+        for step in steps
     ]
     return steps[int(torch.stack(errors).argmin())]

@@ -13,6 +13,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers
 from limpq_hub.quant.calibrate import initialize_activation_steps_
+from limpq_hub.quant.fake_quantization import Grid
 from limpq_hub.quant.layers import QuantConv2d, QuantLayer, QuantLinear, SwitchableBatchNorm2d, quantized_layers
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.tracing import quantizable_layers, trace
@@ -160,13 +161,9 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
     for name, layer in list(quantized_layers(selected)):
         if layer.bits is None:
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
-        for quantizer, bits in (
-            (layer.weight_quantizer, layer.bits.weight),
-            (layer.activation_quantizer, layer.bits.activation),
-        ):
-            step = quantizer.step_of(bits).detach()
-            quantizer.candidates = (bits,)
-            quantizer.step = nn.Parameter(step.clone().reshape(1), requires_grad=quantizer.step.requires_grad)
+        bits = layer.bits
+        layer.weight_quantizer.keep_only_(bits.weight)
+        layer.activation_quantizer.keep_only_(bits.activation)
     for norm in list(selected.modules()):
         if isinstance(norm, SwitchableBatchNorm2d):
             _replace_everywhere_(selected, norm, norm.active)
@@ -192,7 +189,8 @@ def _replace_layers(
             QuantConv2d.from_float(layer) if isinstance(layer, nn.Conv2d) else QuantLinear.from_float(layer)
         )
         weight_candidates, activation_candidates = bit_widths[name]
-        quantized.add_quantizers_(weight_candidates, activation_candidates, signed=costs[name].signed)
+        grid: Grid = "signed" if costs[name].signed else "unsigned"
+        quantized.add_quantizers_(weight_candidates, activation_candidates, grid=grid)
         if layer is copied:
             return quantized
         _replace_everywhere_(copied, layer, quantized)

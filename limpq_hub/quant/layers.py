@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.quant.fake_quantization import Grid
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.quant.weight_cache import CachedWeight
 
@@ -23,7 +24,7 @@ class QuantLayer(nn.Module):
 
     Attributes:
         weight: [outputs, inputs, height, width] of a convolution, [outputs, inputs] of a linear layer; float.
-        weight_quantizer: signed, one step size per candidate bit-width.
+        weight_quantizer: signed, one step size per candidate bit-width, or one per bit-width and output channel.
         activation_quantizer: of the input.
     """
 
@@ -33,17 +34,24 @@ class QuantLayer(nn.Module):
     _cached_weight: CachedWeight | None = None
 
     def add_quantizers_(
-        self, weight_candidates: tuple[int, ...], activation_candidates: tuple[int, ...], *, signed: bool
+        self,
+        weight_candidates: tuple[int, ...],
+        activation_candidates: tuple[int, ...],
+        *,
+        grid: Grid,
+        per_channel: bool = False,
     ) -> None:
         """Give the layer its quantizers, with the weight steps at their initial values.
 
         Args:
             weight_candidates: bit-widths of the weight, each in 2..8.
             activation_candidates: bit-widths of the input, each in 2..8.
-            signed: whether the input can be negative.
+            grid: of the input: "unsigned" if it is never negative.
+            per_channel: whether each output channel has weight steps of its own.
         """
-        self.weight_quantizer = LsqQuantizer(weight_candidates, signed=True, per_sample=False)
-        self.activation_quantizer = LsqQuantizer(activation_candidates, signed=signed, per_sample=True)
+        channels = len(self.weight) if per_channel else None
+        self.weight_quantizer = LsqQuantizer(weight_candidates, grid="signed", per_sample=False, channels=channels)
+        self.activation_quantizer = LsqQuantizer(activation_candidates, grid=grid, per_sample=True)
         if not self.weight.is_meta:
             self.weight_quantizer.to(self.weight.device)
             self.activation_quantizer.to(self.weight.device)

@@ -115,7 +115,7 @@ def _packed(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
         bits = policy.layers[name].weight
         scale = layer.weight_quantizer.step_of(bits).detach().reshape(1)
         input_scale = layer.activation_quantizer.step_of(policy.layers[name].activation).detach().reshape(1)
-        integers = quantize_to_integers(weight, scale[0], bits, signed=True).to(torch.int8)
+        integers = quantize_to_integers(weight, scale[0], *layer.weight_quantizer.range_of(bits)).to(torch.int8)
         tensors[f"{name}.weight_packed"] = torch.from_numpy(pack(integers.cpu().numpy(), bits))
         tensors[f"{name}.weight_scale"] = scale
         tensors[f"{name}.weight_shape"] = torch.tensor(weight.shape)
