@@ -39,7 +39,7 @@ def quantized(layer: nn.Module, *, signed: bool = True, candidates: tuple[int, .
     """`layer` quantized at 4 bits with step 0.25 for its input."""
     kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
     result = kind.from_float(layer)
-    result.add_quantizers_(candidates, candidates, signed=signed)
+    result.add_quantizers_(candidates, candidates, grid="signed" if signed else "unsigned")
     result.activation_quantizer.set_step_(candidates[0], 0.25)
     return result
 
