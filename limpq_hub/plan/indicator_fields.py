@@ -95,7 +95,7 @@ def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
     is_product = layer.get("product", False)
     counts["weights"] = _count(f'{where}: "weights"', layer["weights"], least=0 if is_product or fixed == FLOAT else 1)
     if is_product and counts["weights"]:
-        raise ArtifactFormatError(f'{where}: a product of activations has no weights, found {counts["weights"]}')
+        raise ArtifactFormatError(f"{where}: a product of activations has no weights, found {counts['weights']}")
     return LayerCost(**counts, signed=layer["signed"], fixed=fixed, offset=layer.get("offset", False))
 
 

@@ -96,9 +96,7 @@ def build_supernet(
     return supernet
 
 
-def to_quantized(
-    module: nn.Module, policy: Policy, *, example_input: Tensor, per_channel: bool = False
-) -> nn.Module:
+def to_quantized(module: nn.Module, policy: Policy, *, example_input: Tensor, per_channel: bool = False) -> nn.Module:
     """Return a copy of `module` with quantized layers at the bits of `policy`, ready for fine-tuning.
 
     Args:

@@ -67,7 +67,9 @@ class ExplicitAttention(nn.Module):
         queries, keys, values = heads
         scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
         if attn_mask is not None:
-            per_head = attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[-2:]) if attn_mask.dim() == 3 else attn_mask
+            per_head = (
+                attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[-2:]) if attn_mask.dim() == 3 else attn_mask
+            )
             scores = scores + _added(per_head, scores)
         if key_padding_mask is not None:
             scores = scores + _added(key_padding_mask.reshape(len(scores), 1, 1, -1), scores)

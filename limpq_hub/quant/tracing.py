@@ -75,9 +75,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
             "give the input size that it is made for"
         ) from error
     names = product_names(twin, recorder.operations)
-    operations = {
-        _operation_name(key, names): operation for key, operation in recorder.operations.items()
-    }
+    operations = {_operation_name(key, names): operation for key, operation in recorder.operations.items()}
     _check_patterns(exclude, [*operations, *(name for name, _ in twin.named_modules())])
     for name, operation in operations.items():
         if is_excluded(name, exclude) or name.startswith("unregistered:"):

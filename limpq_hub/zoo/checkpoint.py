@@ -76,7 +76,9 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     """
     spec = NetworkSpec.from_config(folder.config, folder.name)
     config = {"offset_inputs": [], "per_channel": False, **folder.config}  # format 1 has neither
-    check_shape(config, {"signed_inputs": [str], "offset_inputs": [str], "per_channel": bool}, f"{folder.name}/config.json")
+    check_shape(
+        config, {"signed_inputs": [str], "offset_inputs": [str], "per_channel": bool}, f"{folder.name}/config.json"
+    )
     module, policy = spec.build(), read_checkpoint_policy(folder)
     signed, offset = config["signed_inputs"], config["offset_inputs"]
     costs = spec.recount(module, signed=signed, offset=offset, in_float=float_names(policy))
@@ -105,5 +107,3 @@ def _counted(policy: Policy, costs: Costs) -> dict[str, Any]:
         "bitops": total_bitops(costs, policy),
         "size_bytes": -(-total_size_bits(costs, policy) // 8),
     }
-
-

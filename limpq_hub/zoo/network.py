@@ -124,6 +124,4 @@ class NetworkSpec:
             fixed: what it has at 8/8 bits.
         """
         counted = measure_costs(module, self.input_shape, exclude=in_float, fix=fixed)
-        return {
-            name: replace(cost, signed=name in signed, offset=name in offset) for name, cost in counted.items()
-        }
+        return {name: replace(cost, signed=name in signed, offset=name in offset) for name, cost in counted.items()}

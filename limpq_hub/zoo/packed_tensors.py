@@ -38,8 +38,12 @@ def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
             del tensors[f"{name}.weight"]
             weight = layer.effective_weight()
             low, high = quantization_range(bits.weight, signed=True)
-            integers = quantize_to_integers(weight, spread_over(weight, scale, layer.weight_quantizer.channel_dim), low, high)
-            tensors[f"{name}.weight_packed"] = torch.from_numpy(pack(integers.to(torch.int8).cpu().numpy(), bits.weight))
+            integers = quantize_to_integers(
+                weight, spread_over(weight, scale, layer.weight_quantizer.channel_dim), low, high
+            )
+            tensors[f"{name}.weight_packed"] = torch.from_numpy(
+                pack(integers.to(torch.int8).cpu().numpy(), bits.weight)
+            )
             tensors[f"{name}.weight_shape"] = torch.tensor(weight.shape)
     return tensors
 
@@ -85,9 +89,7 @@ def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tens
                     f"{list(layer.weight.shape)}"
                 )
             try:
-                integers = unpack(
-                    take(f"{name}.weight_packed", torch.uint8).numpy(), policy.layers[name].weight, shape
-                )
+                integers = unpack(take(f"{name}.weight_packed", torch.uint8).numpy(), policy.layers[name].weight, shape)
             except ArtifactFormatError as error:
                 raise ArtifactFormatError(f"{file}: tensor {name}.weight_packed: {error}") from None
             scale = spread_over(layer.weight, scales["weight_scale"], layer.weight_quantizer.channel_dim)

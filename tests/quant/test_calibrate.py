@@ -13,7 +13,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_, initialize_activation_steps_, recalibrate_batch_norm_
 from limpq_hub.quant.convert import set_policy_, to_quantized, to_supernet
-from limpq_hub.quant.layers import QuantLinear, quantized_layers
+from limpq_hub.quant.layers import quantize_layer_, quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 STEP_NAMES = ("weight_quantizer.step", "activation_quantizer.step")
@@ -116,7 +116,7 @@ def test_calibrated_step_is_close_to_the_best_of_a_fine_search(at_policy):
 
 
 def test_calibration_with_rare_large_activations_is_no_worse_than_the_initial_step():
-    layer = QuantLinear.from_float(nn.Linear(1, 1))
+    layer = quantize_layer_(nn.Linear(1, 1))
     layer.add_quantizers_((2,), (2,), grid="unsigned")
     values = torch.rand(200_000, 1, generator=torch.Generator().manual_seed(0)) + 0.5
     values[0] = 400.0

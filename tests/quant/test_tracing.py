@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -32,11 +33,12 @@ class Wrapped(nn.Module):
 
 
 def macs_of_flop_counter(network: nn.Module, shape: tuple[int, ...]) -> int:
-    # The flop counter knows nothing of the fused path of `nn.MultiheadAttention`.
+    # The flop counter knows neither the fused path of `nn.MultiheadAttention` nor the fused attention of the CPU.
     torch.backends.mha.set_fastpath_enabled(False)
+    on_meta = copy.deepcopy(network).to("meta").eval()
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network.eval()(torch.zeros(1, *shape))
+            on_meta(torch.zeros(1, *shape, device="meta"))
     finally:
         torch.backends.mha.set_fastpath_enabled(True)
     return counter.get_total_flops() // 2
@@ -149,7 +151,8 @@ class Tied(nn.Module):
         (
             nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
             (6, 4),
-            [f"self_attn.{name}" for name in ("query", "key", "value", "qk", "av", "out_proj")] + ["linear1", "linear2"],
+            [f"self_attn.{name}" for name in ("query", "key", "value", "qk", "av", "out_proj")]
+            + ["linear1", "linear2"],
         ),
         (Tied(), (4,), ["encoder"]),
     ],
@@ -234,7 +237,7 @@ def test_excluded_layer_that_multiplies_out_of_reach_is_counted_in_float():
 
 
 def test_pattern_that_excludes_nothing_is_refused():
-    with pytest.raises(UnsupportedLayerError, match='^exclude: no layer, product or module is named \'heads\\.\\*\'$'):
+    with pytest.raises(UnsupportedLayerError, match="^exclude: no layer, product or module is named 'heads\\.\\*'$"):
         trace(Tied(), (4,), exclude=["heads.*"])
 
 
