@@ -12,7 +12,7 @@ from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers
-from limpq_hub.quant.calibrate import initialize_activation_steps_
+from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.fake_quantization import Grid
 from limpq_hub.quant.layers import QuantConv2d, QuantLayer, QuantLinear, SwitchableBatchNorm2d, quantized_layers
 from limpq_hub.quant.profile import profile_module
@@ -22,7 +22,11 @@ DEFAULT_CANDIDATES = (6, 5, 4, 3, 2)
 
 
 def to_supernet(
-    module: nn.Module, candidates: Sequence[int] = DEFAULT_CANDIDATES, *, example_input: Tensor
+    module: nn.Module,
+    candidates: Sequence[int] = DEFAULT_CANDIDATES,
+    *,
+    example_input: Tensor,
+    step_start: StepStart = "least-error",
 ) -> nn.Module:
     """Return a copy of `module` whose layers run at any candidate bit-width, ready for joint training.
 
@@ -31,14 +35,15 @@ def to_supernet(
     Args:
         module: a float network.
         candidates: bit-widths, each in 2..8.
-        example_input: a batch of real inputs, [batch, 3, height, width]; the activation steps start from it.
+        example_input: a batch of real inputs, [batch, 3, height, width]; the steps start from it.
+        step_start: "least-error" for the steps of least squared rounding error, "lsq" for the one-shot rules of LSQ.
 
     Raises:
         UnsupportedLayerError: a layer cannot be quantized, or is never called.
     """
     costs = profile_module(module, example_input)
     supernet = build_supernet(module, costs, candidates, tuple(example_input.shape[1:]))
-    initialize_activation_steps_(supernet, example_input)
+    start_steps_(supernet, example_input, step_start)
     return supernet
 
 
@@ -77,13 +82,16 @@ def build_supernet(
     return supernet
 
 
-def to_quantized(module: nn.Module, policy: Policy, *, example_input: Tensor) -> nn.Module:
+def to_quantized(
+    module: nn.Module, policy: Policy, *, example_input: Tensor, step_start: StepStart = "least-error"
+) -> nn.Module:
     """Return a copy of `module` with quantized layers at the bits of `policy`, ready for fine-tuning.
 
     Args:
         module: a float network.
         policy: bits for each of its layers, first and last included.
-        example_input: a batch of real inputs, [batch, 3, height, width]; the activation steps start from it.
+        example_input: a batch of real inputs, [batch, 3, height, width]; the steps start from it.
+        step_start: "least-error" for the steps of least squared rounding error, "lsq" for the one-shot rules of LSQ.
 
     Raises:
         PolicyError: the policy is for other layers.
@@ -91,7 +99,7 @@ def to_quantized(module: nn.Module, policy: Policy, *, example_input: Tensor) ->
     """
     costs = profile_module(module, example_input)
     quantized = build_quantized(module, policy, costs)
-    initialize_activation_steps_(quantized, example_input)
+    start_steps_(quantized, example_input, step_start)
     return quantized
 
 
