@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 _COARSE, _FINE, _ROUNDS = 25, 9, 2
+# Integers of grids that are looked up at a time, which bounds the memory to some 100 MB.
+_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -32,34 +35,35 @@ class SortedValues:
         # On the CPU whatever the device: not every one has float64.
         ordered = values.detach().cpu().double().sort(dim=1).values
         powers = torch.stack([torch.ones_like(ordered), ordered, ordered.square()])
-        return cls(ordered, torch.nn.functional.pad(powers.cumsum(2), (1, 0)))
+        return cls(ordered, pad(powers.cumsum(2), (1, 0)))
 
     def squared_errors(self, steps: Tensor, bits: int, zero_points: Sequence[int]) -> Tensor:
         """Return what rounding to each grid would cost: the sum over a row of its squared errors.
 
         Args:
-            steps: one per row, [rows], float64, > 0.
+            steps: of each row those to try, [rows, steps], float64, > 0.
             bits: 2..8.
             zero_points: ascending; the grid of one is the integers -zero_point .. 2^bits - 1 - zero_point.
 
         Returns:
-            [rows, len(zero_points)].
+            [rows, steps, len(zero_points)].
         """
         least, most = zero_points[0], zero_points[-1]
         integers = torch.arange(-most, 2**bits - least, dtype=torch.float64)
-        edges = (integers[:-1] + 0.5) * steps[:, None]
-        # places[:, i] is where the values that round to integer i begin; those beyond the outer integers go to these.
-        places = torch.nn.functional.pad(torch.searchsorted(self.values, edges.contiguous()), (1, 1))
-        places[:, -1] = self.values.shape[1]
-        at_places = self.sums.gather(2, places.expand(3, -1, -1))
-        on_grid = integers * steps[:, None]
-        before = torch.nn.functional.pad(_squared_distance(at_places.diff(dim=2), on_grid).cumsum(1), (1, 0))
+        shape = (*steps.shape, len(integers))
+        edges = (steps[:, :, None] * (integers[:-1] + 0.5)).flatten(1)
+        # places[..., i] is where the values that round to integer i begin; those beyond the outer ones go to these too.
+        places = pad(torch.searchsorted(self.values, edges).reshape(*shape[:2], -1), (1, 1))
+        places[:, :, -1] = self.values.shape[1]
+        at_places = self.sums.gather(2, places.flatten(1).expand(3, -1, -1)).reshape(3, *shape[:2], -1)
+        on_grid = steps[:, :, None] * integers
+        before = pad(_squared_distance(at_places.diff(), on_grid).cumsum(2), (1, 0))
         # Of a grid, everything up to its lowest integer is drawn there, and likewise at its highest.
-        low = torch.tensor([most - zero_point for zero_point in zero_points])
+        low = most - torch.tensor(zero_points)
         high = low + 2**bits - 1
-        below = _squared_distance(at_places[:, :, low + 1], on_grid[:, low])
-        above = _squared_distance(at_places[:, :, -1:] - at_places[:, :, high], on_grid[:, high])
-        return below + before[:, high] - before[:, low + 1] + above
+        below = _squared_distance(at_places[..., low + 1], on_grid[..., low])
+        above = _squared_distance(at_places[..., -1:] - at_places[..., high], on_grid[..., high])
+        return below + before[..., high] - before[..., low + 1] + above
 
 
 @dataclass(frozen=True)
@@ -95,27 +99,26 @@ def least_error_grids(
     highest = 2**bits - 1 - zero_points[-1]
     largest = (magnitudes.amax(1) / highest).clamp_min(smallest)
     least = (magnitudes.mean(1) / (2 * highest)).clamp_min(smallest)
-    best = _best_of(values, bits, zero_points, [largest, *(step.to(largest) for step in tried)])
+    powers = torch.arange(_COARSE, dtype=torch.float64)
     ratio = (largest / least).pow(1 / (_COARSE - 1))
-    best = _better_of(best, _best_of(values, bits, zero_points, [least * ratio**power for power in range(_COARSE)]))
+    coarse = least[:, None] * ratio[:, None] ** powers
+    best = _best_of(values, bits, zero_points, torch.stack([largest, *(step.to(largest) for step in tried)], dim=1))
+    best = _better_of(best, _best_of(values, bits, zero_points, coarse))
+    powers = torch.arange(_FINE, dtype=torch.float64) - _FINE // 2
     for _ in range(_ROUNDS):
-        ratio, around = ratio.pow(2 / (_FINE - 1)), best.steps
-        steps = [(around * ratio ** (power - _FINE // 2)).clamp_min(smallest) for power in range(_FINE)]
-        best = _better_of(best, _best_of(values, bits, zero_points, steps))
+        ratio = ratio.pow(2 / (_FINE - 1))
+        fine = (best.steps[:, None] * ratio[:, None] ** powers).clamp_min(smallest)
+        best = _better_of(best, _best_of(values, bits, zero_points, fine))
     return best
 
 
-def _best_of(values: SortedValues, bits: int, zero_points: Sequence[int], steps: Sequence[Tensor]) -> LeastErrorGrids:
-    """Return the best of some steps, [rows] each, at any of the zero points."""
-    choices = torch.tensor(zero_points)
-    best: LeastErrorGrids | None = None
-    for step in steps:
-        errors, index = values.squared_errors(step, bits, zero_points).min(1)
-        grids = LeastErrorGrids(step, choices[index], errors)
-        best = grids if best is None else _better_of(best, grids)
-    if best is None:
-        raise ValueError("no steps to choose from")
-    return best
+def _best_of(values: SortedValues, bits: int, zero_points: Sequence[int], steps: Tensor) -> LeastErrorGrids:
+    """Return for each row the best of its steps, [rows, steps], at the best of the zero points."""
+    at_once = max(1, _AT_ONCE // (len(steps) * (2**bits + len(zero_points))))
+    errors = torch.cat([values.squared_errors(part, bits, zero_points) for part in steps.split(at_once, 1)], 1)
+    least, index = errors.flatten(1).min(1)
+    chosen = steps.gather(1, index[:, None] // len(zero_points)).squeeze(1)
+    return LeastErrorGrids(chosen, torch.tensor(zero_points)[index % len(zero_points)], least)
 
 
 def _better_of(first: LeastErrorGrids, second: LeastErrorGrids) -> LeastErrorGrids:

@@ -83,7 +83,7 @@ def least_squared_error(x: Tensor, bits: int, signed: bool) -> float:
     return min(squared_error(x, widest * k / 500, bits, signed) for k in range(1, 501))
 
 
-# At 8 bits the error of few values jumps about with the step: a search that is not as fine ends a little above the best.
+# At 8 bits the error of few values jumps about with the step: a coarser search ends a little above the best.
 NEARLY = {8: 1.25, 4: 1.05, 3: 1.05, 2: 1.05}
 
 

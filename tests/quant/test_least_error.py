@@ -40,10 +40,14 @@ def drawn(kind: str, count: int) -> Tensor:
 def test_error_of_a_grid_is_that_of_rounding_each_value(bits, zero_points):
     rows = torch.stack([drawn("normal", 50), drawn("after SiLU", 50), torch.arange(50) * 0.25 - 3])
     steps = torch.tensor([0.3, 0.011, 0.5], dtype=torch.float64)  # the last row lies on integers and midway between
-    errors = SortedValues.of(rows).squared_errors(steps, bits, zero_points)
+    other = steps.flip(0)
+    errors = SortedValues.of(rows).squared_errors(torch.stack([steps, other], 1), bits, zero_points)
     expected = [
-        [squared_error(row, float(step), -zero_point, 2**bits - 1 - zero_point) for zero_point in zero_points]
-        for row, step in zip(rows, steps, strict=True)
+        [
+            [squared_error(row, float(step), -zero_point, 2**bits - 1 - zero_point) for zero_point in zero_points]
+            for step in both
+        ]
+        for row, both in zip(rows, zip(steps, other, strict=True), strict=True)
     ]
     torch.testing.assert_close(errors, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
