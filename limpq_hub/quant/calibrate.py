@@ -15,7 +15,7 @@ from limpq_hub.quant.layers import QuantLayer, SwitchableBatchNorm2d, quantized_
 from limpq_hub.quant.least_error import SortedValues, least_error_grids
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
 
-# Values of an input that its steps are measured on, of all images together.
+# Values that one step is measured on at most, of all images together.
 _SAMPLE = 2**18
 
 
@@ -183,8 +183,8 @@ def _quantized_values(
 ) -> dict[str, Tensor]:
     """Return what each quantizer was given to quantize while `model` ran on `batches` in eval mode.
 
-    Of a weight that is all of it, in its own shape; of an input, values drawn at random positions, at most 2^18 of them
-    for all batches together, [values].
+    Of a weight with a step per channel that is all of it, in its own shape; else values at random positions, at most
+    2^18 of them for all batches together, [values].
 
     Raises:
         UnsupportedLayerError: one of the quantizers is never called.
@@ -194,14 +194,16 @@ def _quantized_values(
     # Positions at equal distances would fall on the same columns or channels again and again.
     generator = torch.Generator().manual_seed(0)
 
+    def draw(x: Tensor, count: int) -> Tensor:
+        if x.numel() <= count:
+            return x.flatten()
+        return x.flatten()[torch.randint(x.numel(), (count,), generator=generator).to(x.device)]
+
     def look(name: str, quantizer: LsqQuantizer, x: Tensor) -> None:
-        if not quantizer.per_sample:
-            seen[name] = [x]
-        elif x.numel() <= _SAMPLE // len(batches):
-            seen[name].append(x.flatten())
+        if quantizer.per_sample:
+            seen[name].append(draw(x, _SAMPLE // len(batches)))
         else:
-            positions = torch.randint(x.numel(), (_SAMPLE // len(batches),), generator=generator)
-            seen[name].append(x.flatten()[positions.to(x.device)])
+            seen[name] = [draw(x, _SAMPLE) if quantizer.channels is None else x]
 
     def hook_of(name: str) -> Callable[[LsqQuantizer, tuple[Tensor, ...]], None]:
         return lambda quantizer, arguments: look(name, quantizer, arguments[0])
