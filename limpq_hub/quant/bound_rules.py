@@ -112,7 +112,7 @@ RULES: Mapping[str, Rule] = {
     # The elements of the first argument, or averages of them.
     **dict.fromkeys(
         (
-            *("clone", "_to_copy", "as_strided", "squeeze", "unsqueeze", "transpose", "t", "detach", "_unsafe_view"),
+            *("clone", "_to_copy", "as_strided", "squeeze", "unsqueeze", "transpose", "t", "detach"),
             *("index", "index_select", "gather", "roll", "flip", "repeat", "sort", "topk"),
             *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
             *("reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
