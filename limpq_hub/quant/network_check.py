@@ -151,7 +151,8 @@ def check_network(
         UnsupportedLayerError: a layer cannot be quantized, there is none, a pattern matches nothing, or the network
             does not take such an input.
     """
-    untouched = copy.deepcopy(module).to("meta").eval()
+    # The flop counter puts hooks on the gradients of whatever wants them, and fails where there is no graph.
+    untouched = copy.deepcopy(module).to("meta").eval().requires_grad_(False)
     twin = prepared_copy(untouched)
     traced = trace(untouched, input_shape, exclude)
     costs = costs_of(module, traced, fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import timm
 import torch
@@ -34,3 +35,10 @@ def network_on_meta(name: str, *, num_classes: int | None = None, input_size: in
     except (NotImplementedError, RuntimeError):  # it reads a tensor while it is built
         network = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=overlay, **options)
     return network.to("meta").eval()
+
+
+def input_shape_of(network: nn.Module) -> tuple[int, int, int]:
+    """Return (channels, height, width) of one image, as timm has it."""
+    config: Any = network.pretrained_cfg
+    channels, height, width = config["input_size"]
+    return channels, height, width
