@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES
 from limpq_hub.quant.profile import costs_of
 from limpq_hub.quant.quantizable import is_excluded
-from limpq_hub.quant.tracing import Trace, prepared_copy, trace
+from limpq_hub.quant.tracing import Trace, trace
 
 Kind = Literal["convolution", "linear", "product", "float"]
 KINDS: tuple[Kind, ...] = ("convolution", "linear", "product", "float")
@@ -153,14 +153,14 @@ def check_network(
     """
     # The flop counter puts hooks on the gradients of whatever wants them, and fails where there is no graph.
     untouched = copy.deepcopy(module).to("meta").eval().requires_grad_(False)
-    twin = prepared_copy(untouched)
     traced = trace(untouched, input_shape, exclude)
     costs = costs_of(module, traced, fix)
+    convolutions = {name for name, layer in untouched.named_modules() if isinstance(layer, _ConvNd)}
     return NetworkCheck(
         input_shape=tuple(input_shape),
         candidates=tuple(sorted(set(candidates))),
         operations={
-            name: CheckedOperation(_kind(name, traced, twin), cost, _reason(name, cost, exclude))
+            name: CheckedOperation(_kind(name, traced, convolutions), cost, _reason(name, cost, exclude))
             for name, cost in costs.items()
         },
         flop_counter_macs=flop_counter_macs(untouched, input_shape),
@@ -183,11 +183,11 @@ def flop_counter_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     return counter.get_total_flops() // 2
 
 
-def _kind(name: str, traced: Trace, twin: nn.Module) -> Kind:
+def _kind(name: str, traced: Trace, convolutions: Collection[str]) -> Kind:
     kind = traced.operations[name].kind
     if kind != "layer":
         return kind
-    return "convolution" if isinstance(twin.get_submodule(name), _ConvNd) else "linear"
+    return "convolution" if name in convolutions else "linear"
 
 
 def _reason(name: str, cost: LayerCost, exclude: Sequence[str]) -> str:

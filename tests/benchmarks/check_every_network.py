@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import time
 import traceback
@@ -40,6 +41,7 @@ def main() -> None:
     if options.again:
         records = {name: record for name, record in records.items() if record["outcome"] == "equal"}
     names = [name for name in timm.list_models() if name not in records and fnmatchcase(name, options.only)]
+    random.Random(0).shuffle(names)  # so that the first ones are a fair sample of all
     with ProcessPoolExecutor(options.processes) as processes, options.output.open("a") as file:
         running = [processes.submit(checked, name) for name in names]
         for done in track(as_completed(running), "networks", total=len(running)):
