@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limpq_hub.errors import UnsupportedLayerError, quoted
 from limpq_hub.quant.multihead_attention import ExplicitAttention
@@ -36,9 +36,13 @@ class Trace:
     uncalled: tuple[str, ...]
 
 
-def prepared_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of a network, `nn.MultiheadAttention` written out, so that it multiplies where it can be seen."""
-    copied = copy.deepcopy(module)
+def prepared_copy(module: nn.Module, *, on_meta: bool = False) -> nn.Module:
+    """Return a copy of a network, `nn.MultiheadAttention` written out, so that it multiplies where it can be seen.
+
+    Args:
+        on_meta: whether the copy is on the meta device: it shares what its parts share, and takes no memory.
+    """
+    copied = copy.deepcopy(module, _meta_twins(module) if on_meta else None)
     if ExplicitAttention.replaces(copied):
         return ExplicitAttention(copied)
     for name, child in list(copied.named_modules(remove_duplicate=False)):
@@ -58,7 +62,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
         UnsupportedLayerError: a layer cannot be quantized, there is none, a pattern matches nothing, or the network
             does not take such an input.
     """
-    twin = prepared_copy(module).to("meta").eval()
+    twin = prepared_copy(module, on_meta=True).eval()
     check_layers(twin, exclude)
     recorder = Recorder(twin)
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
@@ -86,6 +90,18 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
         norm_feeds=recorder.norm_feeds,
         uncalled=tuple(name for name in layers if recorder.ties.get(name, name) not in operations),
     )
+
+
+def _meta_twins(module: nn.Module) -> dict[int, Tensor]:
+    """Return what `copy.deepcopy` is to put in the place of each tensor, by its identity."""
+    twins: dict[int, Tensor] = {}
+    for part in module.modules():
+        tensors = [*part._parameters.values(), *part._buffers.values(), *vars(part).values()]
+        for tensor in (tensor for tensor in tensors if isinstance(tensor, Tensor)):
+            twin = tensor.detach().to("meta")
+            is_parameter = isinstance(tensor, nn.Parameter)
+            twins[id(tensor)] = nn.Parameter(twin, tensor.requires_grad) if is_parameter else twin
+    return twins
 
 
 def _operation_name(key: str | tuple[str | None, int], names: Mapping[tuple[str | None, int], str]) -> str:
