@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from limpq_hub.cli.options import count
@@ -21,6 +21,8 @@ _HEADINGS = {
     "product": "products of activations",
     "float": "left in float",
 }
+# How many names a line of text has at most.
+_SHOWN = 6
 
 
 def add_check_command(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -56,7 +58,7 @@ def _print_kinds(name: str, check: NetworkCheck) -> None:
     size = " x ".join(map(str, check.input_shape[1:]))
     headings = ("", "how many", "searched", "MACs", "share of MACs", "weights", "share of weights")
     table = new_table(f"{name} at {size} pixels", *headings)
-    every = [cost for cost in check.costs.values()]
+    every = list(check.costs.values())
     for kind, heading in _HEADINGS.items():
         costs = list(check.of_kind(kind).values())
         if costs:
@@ -87,43 +89,49 @@ def _print_layers(check: NetworkCheck) -> None:
         values = "bounded below" if cost.offset else "any sign" if cost.signed else "not negative"
         searched = f"{lowest} to {highest}"
         bits = operation.reason or (f"{cost.fixed.weight}/{cost.fixed.activation}" if cost.fixed else searched)
-        table.add_row(
-            escape(name), operation.kind, format_bitops(cost.macs), format_bitops(cost.weights), values, bits
-        )
+        table.add_row(escape(name), operation.kind, format_bitops(cost.macs), format_bitops(cost.weights), values, bits)
     print_table(table)
 
 
 def _lines(check: NetworkCheck) -> Iterator[str]:
     """Yield what the table does not show, a line each."""
     if check.fixed:
-        names = ", ".join(check.fixed)
-        yield f"fixed at 8/8 bits: {names}"
+        yield f"fixed at 8/8 bits: {_listed(check.fixed)}"
+    in_float: dict[str, dict[str, int]] = {}
     for name, operation in check.operations.items():
-        if operation.kind == "float":
-            yield f"left in float: {name}, {format_bitops(operation.cost.macs)} MACs: {operation.reason}"
-    kept = [f"{number} {name}" for name, number in check.normalizations.items()]
-    if any(name.endswith(".av") for name in check.of_kind("product")):
-        kept.append("the softmax of attention")
-    if kept:
-        yield f"stays in float, multiplies nothing that is counted: {', '.join(kept)}"
+        if operation.reason:
+            in_float.setdefault(operation.reason, {})[name] = operation.cost.macs
+    for reason, macs in in_float.items():
+        yield f"left in float, {reason} ({format_bitops(sum(macs.values()))} MACs): {_listed(macs)}"
+    others = [f"{number} {name}" for name, number in check.normalizations.items()]
+    if any(name.endswith("av") for name in check.of_kind("product")):
+        others.append("the softmax of attention")
+    if others:
+        yield f"in float too, without MACs: {', '.join(others)}"
     if check.ties:
-        yield "one weight, one step: " + ", ".join(f"{name} is {first}" for name, first in check.ties.items())
+        yield f"sharing one weight and one step: {_listed([f'{name} = {first}' for name, first in check.ties.items()])}"
     if check.uncalled:
-        yield f"never called, left out: {', '.join(check.uncalled)}"
+        yield f"never called in evaluation, so left out: {_listed(check.uncalled)}"
     counted, flop_counter = check.macs, check.flop_counter_macs
-    verdict = "the same by" if check.agrees else f"{format_bitops(flop_counter)} ({flop_counter:,}) by"
-    yield f"MACs: {format_bitops(counted)} ({counted:,}), {verdict} PyTorch's flop counter"
+    verdict = "equal to" if check.agrees else "NOT equal to"
+    yield f"MACs: {format_bitops(counted)} ({counted:,}), {verdict} those of PyTorch's flop counter ({flop_counter:,})"
     lowest, highest = check.candidates[0], check.candidates[-1]
     for what, (low, high), written in (
         ("BitOps", check.bitops_range, enough_bitops),
         ("weights", check.size_bytes_range, enough_size),
     ):
-        yield f"{what}: {written(low)} with everything searched at {lowest} bits, {written(high)} at {highest} bits"
+        yield f"{what}: from {written(low)} (all that is searched at {lowest} bits) to {written(high)} ({highest} bits)"
+
+
+def _listed(names: Collection[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more (--layers or --json name them)" if len(names) > _SHOWN else ""
+    return ", ".join(list(names)[:_SHOWN]) + more
 
 
 def _advise(options: argparse.Namespace, check: NetworkCheck) -> None:
     if not check.agrees:
-        note("note: the counts differ; please report this network")
+        note("note: the two counts differ, which is a bug of limpq-hub: please report the name of the network")
     if not check.searched:
         note("note: nothing is left to search")
         return

@@ -20,7 +20,7 @@ from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES
 from limpq_hub.quant.profile import costs_of
 from limpq_hub.quant.quantizable import is_excluded
-from limpq_hub.quant.tracing import Trace, trace
+from limpq_hub.quant.tracing import Trace, meta_twins, trace
 
 Kind = Literal["convolution", "linear", "product", "float"]
 KINDS: tuple[Kind, ...] = ("convolution", "linear", "product", "float")
@@ -152,8 +152,8 @@ def check_network(
             does not take such an input.
     """
     # The flop counter puts hooks on the gradients of whatever wants them, and fails where there is no graph.
-    untouched = copy.deepcopy(module).to("meta").eval().requires_grad_(False)
-    traced = trace(untouched, input_shape, exclude)
+    untouched = copy.deepcopy(module, meta_twins(module)).eval().requires_grad_(False)
+    traced = trace(module, input_shape, exclude)
     costs = costs_of(module, traced, fix)
     convolutions = {name for name, layer in untouched.named_modules() if isinstance(layer, _ConvNd)}
     return NetworkCheck(
