@@ -13,9 +13,9 @@ from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.quantities import enough_bitops, enough_size, format_bitops
 
 if TYPE_CHECKING:
-    from limpq_hub.quant.network_check import NetworkCheck
+    from limpq_hub.quant.network_check import Kind, NetworkCheck
 
-_HEADINGS = {
+_HEADINGS: dict[Kind, str] = {
     "convolution": "convolutions",
     "linear": "linear layers",
     "product": "products of activations",
@@ -31,9 +31,11 @@ def add_check_command(command: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument("name", metavar="NAME", help="timm network, for example mobilenetv3_small_100")
     check.add_argument("--input-size", type=count, help="height and width in pixels; timm's if not given")
     check.add_argument("--num-classes", type=count, help="outputs of the classifier; timm's if not given")
-    patterns = {"nargs": "+", "default": [], "metavar": "PATTERN"}
-    check.add_argument("--exclude", **patterns, help="layers, products and modules that stay in float: 'blocks.0.*'")
-    check.add_argument("--fix", **patterns, help="those that are fixed at 8/8 bits")
+    for name, what in (
+        ("--exclude", "layers, products and modules that stay in float, for example 'blocks.0.*'"),
+        ("--fix", "those that are fixed at 8/8 bits"),
+    ):
+        check.add_argument(name, nargs="+", default=[], metavar="PATTERN", help=what)
     check.add_argument("--layers", action="store_true", help="show one row for each layer and product")
 
 

@@ -27,13 +27,16 @@ def network_on_meta(name: str, *, num_classes: int | None = None, input_size: in
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
         raise UnknownModelError(f"timm has no network {quoted(name)}; {advice}")
-    options = {} if num_classes is None else {"num_classes": num_classes}
     overlay = {} if input_size is None else {"input_size": (3, input_size, input_size)}
+
+    def build() -> nn.Module:
+        return timm.create_model(name, pretrained=False, pretrained_cfg_overlay=overlay, num_classes=num_classes)
+
     try:
         with torch.device("meta"):
-            network = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=overlay, **options)
+            network = build()
     except (NotImplementedError, RuntimeError):  # it reads a tensor while it is built
-        network = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=overlay, **options)
+        network = build()
     return network.to("meta").eval()
 
 
