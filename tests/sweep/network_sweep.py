@@ -40,6 +40,8 @@ from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.meta_network import network_on_meta
 
 CLASSES, BATCH, CANDIDATES = 10, 2, (4, 2)
+# Pictures that normalizations get their statistics from; of two alone they would blow up whatever hardly varies.
+STATISTICS = 16
 # Networks of more parameters, in millions, are counted only: copies of them fill the memory of a small machine.
 LARGEST = 200.0
 
@@ -145,7 +147,7 @@ def network_and_images(name: str, input_size: int) -> tuple[nn.Module, Tensor]:
     for parameter in network.parameters():
         if parameter.abs().max() < 1e-3:
             nn.init.normal_(parameter, mean=0.0 if parameter.ndim > 1 else 0.5, std=0.02)
-    recalibrate_batch_norm_(network, [images])
+    recalibrate_batch_norm_(network, [torch.cat([images, torch.randn(STATISTICS - BATCH, *images.shape[1:])])])
     return network.eval(), images
 
 
@@ -213,16 +215,17 @@ def document(records: Sequence[Mapping[str, Any]], command: str) -> str:
         "",
         f"`{command}`, {date.today()}, timm {timm.__version__}, torch {torch.__version__}, CPU.",
         "",
-        f"Random weights, {BATCH} pictures of noise at the smallest input of at least 64 pixels that the network takes,",
-        f"{CLASSES} classes. {len(through)} of {len(records)} go through every step:",
+        f"Random weights, {CLASSES} classes, {BATCH} pictures of noise at the smallest input of at least 64 pixels",
+        f"that the network takes. {len(through)} of {len(records)} go through every step:",
         "",
         "- the MACs are those of PyTorch's flop counter on the untouched network;",
-        "- at 8/8 bits, steps calibrated on the two pictures, the logits have this cosine to those in float (the smaller);",
+        "- at 8/8 bits, steps calibrated on the two pictures, the logits have this cosine to those in float (the smaller",
+        "  one; random weights spread noise, so that it is not as near to 1 as that of a trained network);",
         "- in a joint step at 4 and 2 bits every step size of what is searched gets a finite gradient;",
         "- saved bit-packed and loaded by name, the 8/8 network gives exactly the same logits.",
         "",
-        "Products are those of two activations, in attention for the most part. Normalizations and softmax stay in float",
-        f"everywhere. Networks of more than {LARGEST:.0f} million parameters are counted only.",
+        "Products are those of two activations, in attention for the most part. Normalizations and softmax stay in",
+        f"float everywhere. Networks of more than {LARGEST:.0f} million parameters are counted only.",
         "",
         "| family | network | pixels | layers | products | MACs | searched | 8/8 cosine | remarks |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -260,7 +263,7 @@ def main() -> None:
     if options.records and options.records.is_file():
         records = {record["family"]: record for record in map(json.loads, options.records.read_text().splitlines())}
     asked = {family: sample for family, sample in FAMILIES.items() if fnmatchcase(family, options.only)}
-    for family, sample in track(asked.items(), "families"):
+    for family, sample in track(sorted(asked.items(), key=lambda item: item[1].parameters), "families"):
         if family not in records:
             records[family] = record_of(family, sample)
             if options.records:
