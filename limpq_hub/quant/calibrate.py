@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError, UnsupportedLayerError
-from limpq_hub.quant.layers import QuantLayer, SwitchableBatchNorm2d, quantized_layers
+from limpq_hub.quant.layers import Quantized, quantized_layers
 from limpq_hub.quant.least_error import SortedValues, least_error_grids
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 # Values that one step is measured on at most, of all images together.
 _SAMPLE = 2**18
@@ -49,17 +50,19 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
     twin = copy.deepcopy(model).train()
     layers = dict(quantized_layers(twin))
     for layer in layers.values():
-        layer.activation_quantizer.register_forward_pre_hook(_set_initial_step_)
+        for quantizer in _of_activations(layer):
+            quantizer.register_forward_pre_hook(_set_initial_step_)
     for index in range(max(len(layer.activation_quantizer.candidates) for layer in layers.values())):
         for module in twin.modules():
-            if isinstance(module, QuantLayer):
+            if isinstance(module, Quantized):
                 for quantizer in (module.weight_quantizer, module.activation_quantizer):
                     quantizer.bits = quantizer.candidates[min(index, len(quantizer.candidates) - 1)]
             elif isinstance(module, SwitchableBatchNorm2d):
                 module.bits = int(list(module.copies)[index])
         twin(images)
     for name, layer in quantized_layers(model):
-        layer.activation_quantizer.step.copy_(layers[name].activation_quantizer.step)
+        for quantizer, initialized in zip(_of_activations(layer), _of_activations(layers[name]), strict=True):
+            quantizer.load_state_dict(initialized.state_dict())
 
 
 @torch.no_grad()
@@ -161,8 +164,15 @@ def modes_restored(model: nn.Module) -> Iterator[None]:
 
 
 def _set_initial_step_(quantizer: LsqQuantizer, arguments: tuple[Tensor, ...]) -> None:
-    """Forward pre-hook: set the step of the active bits from the values that are about to be quantized."""
-    if quantizer.bits is not None:
+    """Forward pre-hook: set the step of the active bits from the values that are about to be quantized.
+
+    The published rule knows no zero point: a grid with an offset starts at the least squared error.
+    """
+    if quantizer.bits is None:
+        return
+    if quantizer.grid == "offset":
+        _set_least_error_(quantizer, [quantizer.bits], _drawn(arguments[0], _SAMPLE, torch.Generator().manual_seed(0)))
+    else:
         quantizer.set_step_(quantizer.bits, quantizer.initial_step(arguments[0], quantizer.bits))
 
 
@@ -172,6 +182,11 @@ def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     idle = {norm for switch in switches for norm in switch.copies.values() if norm is not switch.active}
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and module not in idle]
     return [norm for norm in norms if norm.track_running_stats]
+
+
+def _of_activations(layer: Quantized) -> list[LsqQuantizer]:
+    """Return the quantizers of activations: one of a layer, two of a product."""
+    return [quantizer for quantizer in (layer.weight_quantizer, layer.activation_quantizer) if quantizer.per_sample]
 
 
 def _named_quantizers(module: nn.Module) -> dict[str, LsqQuantizer]:
@@ -191,19 +206,13 @@ def _quantized_values(
     """
     batches = list(batches)
     seen: dict[str, list[Tensor]] = {name: [] for name in quantizers}
-    # Positions at equal distances would fall on the same columns or channels again and again.
     generator = torch.Generator().manual_seed(0)
-
-    def draw(x: Tensor, count: int) -> Tensor:
-        if x.numel() <= count:
-            return x.flatten()
-        return x.flatten()[torch.randint(x.numel(), (count,), generator=generator).to(x.device)]
 
     def look(name: str, quantizer: LsqQuantizer, x: Tensor) -> None:
         if quantizer.per_sample:
-            seen[name].append(draw(x, _SAMPLE // len(batches)))
+            seen[name].append(_drawn(x, _SAMPLE // len(batches), generator))
         else:
-            seen[name] = [draw(x, _SAMPLE) if quantizer.channels is None else x]
+            seen[name] = [_drawn(x, _SAMPLE, generator) if quantizer.channels is None else x]
 
     def hook_of(name: str) -> Callable[[LsqQuantizer, tuple[Tensor, ...]], None]:
         return lambda quantizer, arguments: look(name, quantizer, arguments[0])
@@ -223,6 +232,13 @@ def _quantized_values(
             layer = name.rpartition(".")[0]
             raise UnsupportedLayerError(f"layer {layer!r} was never called: there are no values to set its steps from")
     return {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in seen.items()}
+
+
+def _drawn(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return `count` values of a tensor at random positions, [values]; all of them where it has no more."""
+    # Positions at equal distances would fall on the same columns or channels again and again.
+    flat = x.flatten()
+    return flat if len(flat) <= count else flat[torch.randint(len(flat), (count,), generator=generator).to(x.device)]
 
 
 def _set_least_error_(quantizer: LsqQuantizer, bit_widths: Iterable[int], values: Tensor) -> None:

@@ -134,7 +134,13 @@ def _starting_network(entry: Entry, plan: Plan, spec: NetworkSpec, settings: Fin
     """Return the network at the plan's policy, with the jointly trained weights and steps or from the float network."""
     if settings.start_from == "joint":
         return select_policy(load_supernet(entry.folder, entry.indicators), plan.policy)
-    model = build_quantized(float_network_of(entry, settings.weights), plan.policy, plan.costs)
+    model = build_quantized(
+        float_network_of(entry, settings.weights),
+        plan.policy,
+        plan.costs,
+        spec.input_shape,
+        per_channel=entry.indicators.per_channel,
+    )
     first = first_images(settings.data, settings.augmentation, spec, _FIRST_IMAGES)
     start_steps_(model, first, settings.step_start)
     return model

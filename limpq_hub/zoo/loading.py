@@ -21,7 +21,7 @@ from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.calibrate import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy, to_quantized
-from limpq_hub.quant.layers import switching_norms
+from limpq_hub.quant.switchable_batch_norm import switching_norms
 from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_policy

@@ -18,7 +18,8 @@ from limpq_hub.quant.calibrate import (
     recalibrate_batch_norm_,
 )
 from limpq_hub.quant.convert import read_policy, set_policy_, to_quantized, to_supernet
-from limpq_hub.quant.layers import QuantConv2d, QuantLinear, SwitchableBatchNorm2d, quantized_layers
+from limpq_hub.quant.layers import quantize_layer_, quantized_layers
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 STEP_NAMES = ("weight_quantizer.step", "activation_quantizer.step")
 
@@ -141,7 +142,7 @@ def test_bits_are_restored_after_an_error_in_the_batches(supernet, policy_of, st
 
 def test_each_channel_has_the_steps_of_least_error_of_its_own_weights(images):
     torch.manual_seed(0)
-    layer = QuantConv2d.from_float(nn.Conv2d(3, 5, 3))
+    layer = quantize_layer_(nn.Conv2d(3, 5, 3))
     layer.add_quantizers_((8, 3), (8, 3), grid="signed", per_channel=True)
     initialize_steps_(layer, [images])
     assert layer.weight_quantizer.step.shape == (2, 5)
@@ -152,7 +153,7 @@ def test_each_channel_has_the_steps_of_least_error_of_its_own_weights(images):
 
 
 def test_an_offset_grid_gets_the_zero_point_of_least_error_at_each_bit_width():
-    layer = QuantLinear.from_float(nn.Linear(6, 2))
+    layer = quantize_layer_(nn.Linear(6, 2))
     layer.add_quantizers_((8,), (8, 4), grid="offset")
     x = nn.functional.silu(2 * torch.randn(500, 6, generator=torch.Generator().manual_seed(0)))
     initialize_steps_(layer, [x])
@@ -166,7 +167,7 @@ def test_an_offset_grid_gets_the_zero_point_of_least_error_at_each_bit_width():
 
 
 def test_a_large_input_is_sampled_without_favour_to_any_column():
-    layer = QuantLinear.from_float(nn.Linear(64, 2))
+    layer = quantize_layer_(nn.Linear(64, 2))
     layer.add_quantizers_((4,), (4,), grid="unsigned")
     x = torch.rand(40_000, 64, generator=torch.Generator().manual_seed(0)) * torch.linspace(0, 8, 64)
     initialize_steps_(layer, x.split(10_000))
@@ -180,13 +181,13 @@ class Halves(nn.Module):
 
     def __init__(self, *, unused: bool = False) -> None:
         super().__init__()
-        self.twice = QuantLinear.from_float(nn.Linear(4, 4))
-        self.unused = QuantLinear.from_float(nn.Linear(4, 4)) if unused else None
+        self.twice = quantize_layer_(nn.Linear(4, 4))
+        self.unused = quantize_layer_(nn.Linear(4, 4)) if unused else None
         for layer in (self.twice, *([self.unused] if unused else [])):
             layer.add_quantizers_((4,), (4,), grid="signed")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.twice(x=x[:1]) + self.twice(x=10 * x[1:])
+        return self.twice(input=x[:1]) + self.twice(input=10 * x[1:])
 
 
 def test_steps_of_a_layer_called_twice_by_keyword_fit_both_inputs():
@@ -268,7 +269,7 @@ def test_calibrated_step_is_close_to_the_best_of_a_fine_search(at_policy):
 
 
 def test_calibration_with_rare_large_activations_is_no_worse_than_the_initial_step():
-    layer = QuantLinear.from_float(nn.Linear(1, 1))
+    layer = quantize_layer_(nn.Linear(1, 1))
     layer.add_quantizers_((2,), (2,), grid="unsigned")
     values = torch.rand(200_000, 1, generator=torch.Generator().manual_seed(0)) + 0.5
     values[0] = 400.0
