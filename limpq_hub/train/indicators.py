@@ -52,6 +52,7 @@ class IndicatorsSettings:
     """What this command is asked for.
 
     Attributes:
+        per_channel: whether every output channel of a layer has weight steps of its own.
         step_start: "lsq" or "least-error": what the step sizes start from.
         calibrate_images: training images for step sizes and BatchNorm statistics.
         class_names: JSON file of {class folder: name}.
@@ -65,6 +66,7 @@ class IndicatorsSettings:
     training: TrainingSettings
     export: ExportSettings
     push: PushSettings
+    per_channel: bool
     step_start: StepStart
     calibrate_images: int
     class_names: Path | None
@@ -106,7 +108,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)
         costs = profile_module(network, first)
         supernet = to_supernet(
-            network, settings.joint.candidates, example_input=first, step_start=settings.step_start
+            network,
+            settings.joint.candidates,
+            example_input=first,
+            step_start=settings.step_start,
+            per_channel=settings.per_channel,
         ).train()
         supernet, teacher = (
             placed(module, accelerator.device, channels_last=training.device.channels_last)

@@ -81,6 +81,9 @@ def add_joint_options(parser: argparse.ArgumentParser) -> None:
         "--candidates", type=int, nargs="+", default=list(DEFAULT_CANDIDATES), help="bit-widths, each in 2..8"
     )
     joint.add_argument(
+        "--per-channel", action="store_true", help="a weight step size for each output channel, not one per layer"
+    )
+    joint.add_argument(
         "--uniform", choices=("all", "highest"), default="all", help="uniform passes: each candidate, or the most bits"
     )
     joint.add_argument("--mixtures", type=whole_number(0), default=1, help="passes at random bits per step")
