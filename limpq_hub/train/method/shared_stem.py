@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.quant.calibrate import modes_restored
 from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.quant.modes import modes_restored
 
 
 @dataclass(frozen=True)
