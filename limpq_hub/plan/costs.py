@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_bits import FLOAT_BITS, LayerBits
 
 Counting = Literal["exact", "limpq"]
 FIXED_BITS = LayerBits(8, 8)
-FLOAT_BITS = 32
+FLOAT = LayerBits(FLOAT_BITS, FLOAT_BITS)
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one layer costs per image, before its bit-widths are known.
+    """What one layer, or one product of two activations, costs per image, before its bit-widths are known.
 
     Attributes:
-        macs: multiply-accumulates, from the real output size.
+        macs: multiply-accumulates, from the real sizes of the tensors.
         macs_limpq: the same as the published script counts them, its output size not rounded down.
-        weights: number of weights, bias excluded.
+        weights: number of weights, bias excluded; 0 of a product of activations.
         inputs: number of input activations.
         signed: whether the input activations can be negative.
-        fixed: bit-widths that the search must not change (first and last layer), or None.
+        fixed: bit-widths that the search must not change (first and last layer; `FLOAT` of what stays in float), or
+            None.
+        offset: whether the input activations, though they can be negative, are bounded below (after SiLU, GELU), so
+            that their grid has a zero point of its own.
     """
 
     macs: int
@@ -32,6 +35,18 @@ class LayerCost:
     inputs: int
     signed: bool
     fixed: LayerBits | None = None
+    offset: bool = False
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a product of two activations that has bits of its own."""
+        return not self.weights and self.fixed != FLOAT
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cost as JSON holds it; "offset" and "product" are there only where they are true."""
+        content = asdict(self)
+        flags = {"offset": content.pop("offset"), "product": self.is_product}
+        return content | {flag: True for flag, is_set in flags.items() if is_set}
 
     def macs_counted(self, counting: Counting) -> int:
         """Return the multiply-accumulates by a rule."""

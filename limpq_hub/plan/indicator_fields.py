@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
-from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.costs import FLOAT, LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.quantities import is_number
 
-FORMAT = 1
+FORMAT = 2
+_READ_FORMATS = (1, 2)
 _FILE_KEYS = {"format", "model", "input_size", "num_classes", "candidates", "alpha", "layers", "provenance"}
 _COST_KEYS = {"macs", "macs_limpq", "weights", "inputs", "signed", "fixed"}
+# Since format 2, where they are true: the input has a zero point of its own; two activations are multiplied.
+_FLAGS = {"offset", "product"}
 _STEP_KEYS = {"weight_steps", "activation_steps"}
 # Where a layer learned fewer bit-widths than others did.
 _OWN_KEYS = {"weight_candidates", "activation_candidates"}
@@ -25,12 +28,14 @@ def fields_of(content: Any) -> dict[str, Any]:
     """
     if not isinstance(content, dict):
         raise ArtifactFormatError(f"indicators are a JSON object, found {quoted(content)}")
-    if type(content.get("format")) is not int or content["format"] != FORMAT:
+    if type(content.get("format")) is not int or content["format"] not in _READ_FORMATS:
         raise ArtifactVersionError(
-            f"format {quoted(content.get('format'))} is not the format {FORMAT} that this version of limpq-hub reads; "
-            "upgrade it, or export the indicators again"
+            f"format {quoted(content.get('format'))} is not one of the formats 1 and {FORMAT} that this version of "
+            "limpq-hub reads; upgrade it, or export the indicators again"
         )
-    _check_keys("indicators", content, _FILE_KEYS)
+    _check_keys("indicators", content, _FILE_KEYS | {"per_channel"} & set(content))
+    if type(content.get("per_channel", False)) is not bool:
+        raise ArtifactFormatError(f'"per_channel" must be true or false, found {quoted(content["per_channel"])}')
     model, layers, provenance = content["model"], content["layers"], content["provenance"]
     if not isinstance(model, str) or not model:
         raise ArtifactFormatError(f'"model" must be the name of a timm architecture, found {quoted(model)}')
@@ -55,6 +60,7 @@ def fields_of(content: Any) -> dict[str, Any]:
         "weight_steps": {name: _steps(name, "weight", layer, candidates) for name, layer in searched.items()},
         "activation_steps": {name: _steps(name, "activation", layer, candidates) for name, layer in searched.items()},
         "alpha": alpha,
+        "per_channel": content.get("per_channel", False),
         "provenance": provenance,
     }
 
@@ -73,9 +79,11 @@ def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
         raise ArtifactFormatError(f"{where}: must be a JSON object, found {quoted(layer)}")
     fixed = layer.get("fixed")
     steps = _STEP_KEYS | _OWN_KEYS & set(layer) if searchable and fixed is None else set()
-    _check_keys(where, layer, _COST_KEYS | steps)
-    if type(layer["signed"]) is not bool:
-        raise ArtifactFormatError(f'{where}: "signed" must be true or false, found {quoted(layer["signed"])}')
+    flags = _FLAGS & set(layer)
+    _check_keys(where, layer, _COST_KEYS | steps | flags)
+    for key in ("signed", *sorted(flags)):
+        if type(layer[key]) is not bool:
+            raise ArtifactFormatError(f'{where}: "{key}" must be true or false, found {quoted(layer[key])}')
     if fixed is not None:
         if not isinstance(fixed, dict) or set(fixed) != {"weight", "activation"}:
             raise ArtifactFormatError(f'{where}: "fixed" needs "weight" and "activation" bits, found {quoted(fixed)}')
@@ -83,8 +91,12 @@ def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
             fixed = LayerBits(fixed["weight"], fixed["activation"])
         except PolicyError as error:
             raise ArtifactFormatError(f'{where}: "fixed": {error}') from None
-    counts = {key: _count(f'{where}: "{key}"', layer[key]) for key in ("macs", "macs_limpq", "weights", "inputs")}
-    return LayerCost(**counts, signed=layer["signed"], fixed=fixed)
+    counts = {key: _count(f'{where}: "{key}"', layer[key]) for key in ("macs", "macs_limpq", "inputs")}
+    is_product = layer.get("product", False)
+    counts["weights"] = _count(f'{where}: "weights"', layer["weights"], least=0 if is_product or fixed == FLOAT else 1)
+    if is_product and counts["weights"]:
+        raise ArtifactFormatError(f"{where}: a product of activations has no weights, found {counts['weights']}")
+    return LayerCost(**counts, signed=layer["signed"], fixed=fixed, offset=layer.get("offset", False))
 
 
 def _steps(name: str, kind: str, layer: dict[str, Any], candidates: list[int]) -> dict[int, float]:
@@ -103,9 +115,9 @@ def _steps(name: str, kind: str, layer: dict[str, Any], candidates: list[int]) -
     return {bits: steps[str(bits)] for bits in learned}
 
 
-def _count(what: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise ArtifactFormatError(f"{what} must be a whole number of at least 1, found {quoted(value)}")
+def _count(what: str, value: Any, least: int = 1) -> int:
+    if type(value) is not int or value < least:
+        raise ArtifactFormatError(f"{what} must be a whole number of at least {least}, found {quoted(value)}")
     return value
 
 

@@ -44,9 +44,11 @@ class Indicators:
         input_size: height and width in pixels.
         num_classes: outputs of the classifier.
         costs: cost of every quantized layer, in the order of execution.
-        weight_steps, activation_steps: step sizes, > 0, by layer and bit-width; searched layers only.
+        weight_steps, activation_steps: step sizes, > 0, by layer and bit-width; searched layers only. Of a product of
+            two activations those of its second and of its first operand.
         alpha: factor of the weight importance in the objective, unless a search says otherwise.
         provenance: how the indicators came about.
+        per_channel: whether the weight step of a layer stands for steps of its output channels, one each.
     """
 
     model: str
@@ -57,6 +59,7 @@ class Indicators:
     activation_steps: Steps
     alpha: float = DEFAULT_ALPHA
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    per_channel: bool = False
 
     def __post_init__(self) -> None:
         searched = [name for name, cost in self.costs.items() if cost.fixed is None]
@@ -84,6 +87,8 @@ class Indicators:
     def importance(self, name: str, bits: LayerBits, alpha: float) -> float:
         """Return what `bits` add to the objective in layer `name`: activation step + alpha x weight step.
 
+        Of a product of two activations it is the sum of both steps: alpha is the weight of the weights.
+
         Raises:
             PolicyError: no step was learned at these bits.
 
@@ -95,13 +100,17 @@ class Indicators:
             if width not in steps:
                 learned = ", ".join(map(str, sorted(steps)))
                 raise PolicyError(f"layer {quoted(name)} learned no {kind} step at {width} bits; choose from {learned}")
-        return activation_steps[bits.activation] + alpha * weight_steps[bits.weight]
+        return activation_steps[bits.activation] + self._factor(name, alpha) * weight_steps[bits.weight]
 
     def importances(self, name: str, options: Iterable[LayerBits], alpha: float) -> list[float]:
         """Return the importance of layer `name` at each of many bits that it learned."""
-        of_weights = {bits: alpha * step for bits, step in self.weight_steps[name].items()}
+        factor = self._factor(name, alpha)
+        of_weights = {bits: factor * step for bits, step in self.weight_steps[name].items()}
         of_activations = dict(self.activation_steps[name].items())
         return [of_activations[bits.activation] + of_weights[bits.weight] for bits in options]
+
+    def _factor(self, name: str, alpha: float) -> float:
+        return 1.0 if self.costs[name].is_product else alpha
 
     @cached_property
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
@@ -143,10 +152,8 @@ class Indicators:
         """Return the content of an `indicators.json`."""
         layers: dict[str, Any] = {}
         for name, cost in self.costs.items():
-            fixed = cost.fixed and {"weight": cost.fixed.weight, "activation": cost.fixed.activation}
-            layers[name] = {key: getattr(cost, key) for key in ("macs", "macs_limpq", "weights", "inputs", "signed")}
-            layers[name]["fixed"] = fixed
-            if fixed is None:
+            layers[name] = cost.to_json()
+            if cost.fixed is None:
                 for kind, steps in (("weight", self.weight_steps[name]), ("activation", self.activation_steps[name])):
                     layers[name][f"{kind}_steps"] = {str(bits): step for bits, step in steps.items()}
                     if len(steps) < len(self.candidates):
@@ -158,6 +165,7 @@ class Indicators:
             "num_classes": self.num_classes,
             "candidates": list(self.candidates),
             "alpha": self.alpha,
+            **({"per_channel": True} if self.per_channel else {}),
             "layers": layers,
             "provenance": dict(self.provenance),
         }

@@ -12,14 +12,22 @@ BitsKind = Literal["weight", "activation"]
 BITS_KINDS: tuple[BitsKind, BitsKind] = ("weight", "activation")
 
 
+FLOAT_BITS = 32
+
+
 @dataclass(frozen=True, order=True)
 class LayerBits:
-    """Bit-widths of one layer's weights and of its input activations, each in 2..8."""
+    """Bit-widths of one layer's weights and of its input activations, each in 2..8, or both 32 of one in float.
+
+    Of a product of two activations `activation` is the bit-width of its first operand, `weight` that of its second.
+    """
 
     weight: int
     activation: int
 
     def __post_init__(self) -> None:
+        if type(self.weight) is int and (self.weight, self.activation) == (FLOAT_BITS, FLOAT_BITS):
+            return
         for what, bits in (("weight", self.weight), ("activation", self.activation)):
             if type(bits) is not int or bits not in BIT_WIDTHS:
                 raise PolicyError(f"{what} bits of {quoted(bits)} cannot be: use a whole number from 2 to 8")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
-from limpq_hub.plan.costs import Costs, Counting
+from limpq_hub.plan.costs import FLOAT, Costs, Counting, LayerCost
 from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Indicators, Outlier
 from limpq_hub.plan.jsonfile import check_shape, errors_naming
@@ -132,6 +132,11 @@ class Plan:
             seconds=0.0,
         )
 
+    @property
+    def float_bitops(self) -> int:
+        """BitOps of what stays in float, because no search can give it bits."""
+        return sum(cost.bitops(FLOAT, self.counting) for cost in self.costs.values() if cost.fixed == FLOAT)
+
     def mean_bits(self) -> tuple[float, float]:
         """Return the mean weight bits and the mean activation bits of the searched layers; of all if none is."""
         searched = [bits for name, bits in self.policy.layers.items() if self.costs[name].fixed is None]
@@ -157,7 +162,7 @@ class Plan:
             "seconds": self.seconds,
             "notes": list(self.notes),
             "way": self.way,
-            "costs": {name: asdict(cost) for name, cost in self.costs.items()},
+            "costs": {name: cost.to_json() for name, cost in self.costs.items()},
         }
 
     @classmethod
@@ -212,10 +217,11 @@ class Plan:
 
         size = f" at {self.policy.input_size}x{self.policy.input_size}" if self.policy.input_size else ""
         proof = "proven optimal" if self.optimal else f"bound {self.bound:.6f}"
+        in_float = f" · {self.float_bitops / self.bitops:.1%} of the BitOps in float" if self.float_bitops else ""
         table = Table(
             title=f"{self.policy.model}{size}: {format_bitops(self.bitops)} BitOps, {format_size(self.size_bytes)}",
             caption=f"{self.compression:.2f}x smaller than float32 · objective {self.objective:.6f}, {proof}, "
-            f"{self.seconds * 1000:.0f} ms{' by ' + self.way if self.way else ''}",
+            f"{self.seconds * 1000:.0f} ms{' by ' + self.way if self.way else ''}{in_float}",
         )
         for heading in ("layer", "weight bits", "activation bits", "MACs", "BitOps", "share"):
             table.add_column(heading, justify="left" if heading == "layer" else "right")
@@ -223,7 +229,7 @@ class Plan:
             cost = self.costs[name]
             bitops = cost.bitops(bits, self.counting)
             table.add_row(
-                escape(name) + (" (fixed)" if cost.fixed else ""),
+                escape(name) + _marked(cost),
                 str(bits.weight),
                 str(bits.activation),
                 format_bitops(cost.macs),
@@ -231,3 +237,10 @@ class Plan:
                 f"{bitops / self.bitops:.1%}",
             )
         return table
+
+
+def _marked(cost: LayerCost) -> str:
+    """Return what a table says of a layer behind its name."""
+    if cost.fixed is None:
+        return ""
+    return " (float)" if cost.fixed == FLOAT else " (fixed)"

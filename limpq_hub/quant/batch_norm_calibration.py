@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.quant.kl_divergence import kl_divergence
-from limpq_hub.quant.layers import SwitchableBatchNorm2d
 from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 # With fewer images the statistics of the late layers, 7 x 7 values an image, are mostly those of the images at hand.
 FEWEST_IMAGES = 64

@@ -3,58 +3,76 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers
 from limpq_hub.quant.calibrate import initialize_activation_steps_
-from limpq_hub.quant.layers import QuantConv2d, QuantLayer, QuantLinear, SwitchableBatchNorm2d, quantized_layers
+from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.profile import profile_module
-from limpq_hub.quant.tracing import quantizable_layers, trace
+from limpq_hub.quant.quantized_copy import quantized_copy, replace_everywhere_
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
+from limpq_hub.quant.tracing import Trace, trace
 
 DEFAULT_CANDIDATES = (6, 5, 4, 3, 2)
 
 
 def to_supernet(
-    module: nn.Module, candidates: Sequence[int] = DEFAULT_CANDIDATES, *, example_input: Tensor
+    module: nn.Module,
+    candidates: Sequence[int] = DEFAULT_CANDIDATES,
+    *,
+    example_input: Tensor,
+    exclude: Sequence[str] = (),
+    fix: Sequence[str] = (),
+    per_channel: bool = False,
 ) -> nn.Module:
     """Return a copy of `module` whose layers run at any candidate bit-width, ready for joint training.
 
-    The first and the last layer run in float until a policy names them; then at 8 bits.
+    The first and the last layer run in float until a policy names them; then at 8 bits. So do the products of
+    attention, query with key and attention with value, unless they are excluded.
 
     Args:
         module: a float network.
         candidates: bit-widths, each in 2..8.
         example_input: a batch of real inputs, [batch, 3, height, width]; the activation steps start from it.
+        exclude: shell patterns over the names of layers, products and modules that stay in float.
+        fix: shell patterns over those that are fixed at 8/8 bits, as the first and the last layer are.
+        per_channel: whether every output channel of a layer has a weight step of its own.
 
     Raises:
-        UnsupportedLayerError: a layer cannot be quantized, or is never called.
+        UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
-    costs = profile_module(module, example_input)
-    supernet = build_supernet(module, costs, candidates, tuple(example_input.shape[1:]))
+    costs = profile_module(module, example_input, exclude=exclude, fix=fix)
+    supernet = build_supernet(module, costs, candidates, tuple(example_input.shape[1:]), per_channel=per_channel)
     initialize_activation_steps_(supernet, example_input)
     return supernet
 
 
 def build_supernet(
-    module: nn.Module, costs: Costs, candidates: Sequence[int], input_shape: tuple[int, ...]
+    module: nn.Module,
+    costs: Costs,
+    candidates: Sequence[int],
+    input_shape: tuple[int, ...],
+    *,
+    per_channel: bool = False,
 ) -> nn.Module:
     """Return a copy of `module` as a supernet whose activation steps are not yet set.
 
     Args:
         module: a float network.
-        costs: of each of its layers; a layer with fixed bits gets these as its only candidates, and starts in float.
+        costs: of all that it multiplies; what has fixed bits gets these as its only candidates, and starts in float.
         candidates: bit-widths of the other layers, each in 2..8.
         input_shape: (channels, height, width) of one image.
+        per_channel: whether every output channel of a layer has a weight step of its own.
 
     Raises:
         PolicyError: no candidates, or one outside of 2..8.
-        UnsupportedLayerError: a layer cannot be quantized, or is never called.
+        UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
     candidates = tuple(sorted(set(candidates), reverse=True))
     if not candidates:
@@ -64,51 +82,58 @@ def build_supernet(
     bit_widths = {
         name: ((cost.fixed.weight,), (cost.fixed.activation,)) if cost.fixed else (candidates, candidates)
         for name, cost in costs.items()
+        if cost.fixed != FLOAT
     }
-    supernet = _replace_layers(module, costs, bit_widths)
+    traced = _trace_again(module, costs, input_shape)
+    supernet = quantized_copy(module, traced, costs, bit_widths, per_channel=per_channel)
     norms = {name: norm for name, norm in supernet.named_modules() if isinstance(norm, nn.BatchNorm2d)}
-    for name, feeding_layer in trace(module, input_shape).norm_feeds.items():
+    for name, feeding_layer in traced.norm_feeds.items():
         if costs[feeding_layer].fixed is None:
-            _replace_everywhere_(supernet, norms[name], SwitchableBatchNorm2d(norms[name], candidates, feeding_layer))
+            replace_everywhere_(supernet, norms[name], SwitchableBatchNorm2d(norms[name], candidates, feeding_layer))
     for name, layer in quantized_layers(supernet):
         if costs[name].fixed:
             layer.set_bits_(None)
     return supernet
 
 
-def to_quantized(module: nn.Module, policy: Policy, *, example_input: Tensor) -> nn.Module:
+def to_quantized(module: nn.Module, policy: Policy, *, example_input: Tensor, per_channel: bool = False) -> nn.Module:
     """Return a copy of `module` with quantized layers at the bits of `policy`, ready for fine-tuning.
 
     Args:
         module: a float network.
-        policy: bits for each of its layers, first and last included.
+        policy: bits for all that it multiplies, first and last layer included; what has 32/32 bits stays in float.
         example_input: a batch of real inputs, [batch, 3, height, width]; the activation steps start from it.
+        per_channel: whether every output channel of a layer has a weight step of its own.
 
     Raises:
         PolicyError: the policy is for other layers.
-        UnsupportedLayerError: a layer cannot be quantized, or is never called.
+        UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
-    costs = profile_module(module, example_input)
-    quantized = build_quantized(module, policy, costs)
+    costs = profile_module(module, example_input, exclude=float_names(policy))
+    quantized = build_quantized(module, policy, costs, tuple(example_input.shape[1:]), per_channel=per_channel)
     initialize_activation_steps_(quantized, example_input)
     return quantized
 
 
-def build_quantized(module: nn.Module, policy: Policy, costs: Costs) -> nn.Module:
+def build_quantized(
+    module: nn.Module, policy: Policy, costs: Costs, input_shape: tuple[int, ...], *, per_channel: bool = False
+) -> nn.Module:
     """Return a copy of `module` at the bits of `policy` whose activation steps are not yet set.
 
     Args:
         module: a float network.
-        policy: bits for each of its layers, first and last included.
-        costs: of each of its layers.
+        policy: bits for all that it multiplies, first and last layer included.
+        costs: of the same.
+        input_shape: (channels, height, width) of one image.
+        per_channel: whether every output channel of a layer has a weight step of its own.
 
     Raises:
         PolicyError: the policy is for other layers.
-        UnsupportedLayerError: a layer cannot be quantized.
+        UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
     check_layers(costs, policy)
-    bit_widths = {name: ((bits.weight,), (bits.activation,)) for name, bits in policy.layers.items()}
-    return _replace_layers(module, costs, bit_widths)
+    bit_widths = {name: ((bits.weight,), (bits.activation,)) for name, bits in policy.layers.items() if bits != FLOAT}
+    return quantized_copy(module, _trace_again(module, costs, input_shape), costs, bit_widths, per_channel=per_channel)
 
 
 def set_policy_(model: nn.Module, policy: Policy) -> nn.Module:
@@ -123,23 +148,24 @@ def set_policy_(model: nn.Module, policy: Policy) -> nn.Module:
         PolicyError: the policy is for other layers, or asks for bits that are not a candidate; nothing is changed.
     """
     layers = dict(quantized_layers(model))
-    for name in policy.layers:
+    policy_bits = {name: bits for name, bits in policy.layers.items() if bits != FLOAT or name in layers}
+    for name in policy_bits:
         if name not in layers:
             raise PolicyError(f"the policy names layer {name!r}, which is not a quantized layer of the network")
     choosing_norms = {norm.layer for norm in model.modules() if isinstance(norm, SwitchableBatchNorm2d)}
     for name, layer in layers.items():
-        if name not in policy.layers and (name in choosing_norms or len(layer.weight_quantizer.candidates) > 1):
+        if name not in policy_bits and (name in choosing_norms or len(layer.weight_quantizer.candidates) > 1):
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
-    for name, bits in policy.layers.items():
+    for name, bits in policy_bits.items():
         try:
             layers[name].check_bits(bits)
         except PolicyError as error:
             raise PolicyError(f"layer {name!r}: {error}") from None
     for name, layer in layers.items():
-        layer.set_bits_(policy.layers.get(name))
+        layer.set_bits_(policy_bits.get(name))
     for norm in model.modules():
         if isinstance(norm, SwitchableBatchNorm2d):
-            norm.bits = policy.layers[norm.layer].weight
+            norm.bits = policy_bits[norm.layer].weight
     return model
 
 
@@ -164,12 +190,10 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
             (layer.weight_quantizer, layer.bits.weight),
             (layer.activation_quantizer, layer.bits.activation),
         ):
-            step = quantizer.step_of(bits).detach()
-            quantizer.candidates = (bits,)
-            quantizer.step = nn.Parameter(step.clone().reshape(1), requires_grad=quantizer.step.requires_grad)
+            quantizer.keep_only_(bits)
     for norm in list(selected.modules()):
         if isinstance(norm, SwitchableBatchNorm2d):
-            _replace_everywhere_(selected, norm, norm.active)
+            replace_everywhere_(selected, norm, norm.active)
     return selected
 
 
@@ -178,28 +202,15 @@ def architecture_of(module: nn.Module) -> str:
     return (getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__
 
 
-def _replace_layers(
-    module: nn.Module, costs: Costs, bit_widths: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-) -> nn.Module:
-    """Return a copy of `module` with quantized layers.
-
-    Args:
-        bit_widths: candidates of the weight and of the input of each layer.
-    """
-    copied = copy.deepcopy(module)
-    for name, layer in quantizable_layers(copied).items():
-        quantized: QuantLayer = (
-            QuantConv2d.from_float(layer) if isinstance(layer, nn.Conv2d) else QuantLinear.from_float(layer)
-        )
-        weight_candidates, activation_candidates = bit_widths[name]
-        quantized.add_quantizers_(weight_candidates, activation_candidates, signed=costs[name].signed)
-        if layer is copied:
-            return quantized
-        _replace_everywhere_(copied, layer, quantized)
-    return copied
+def float_names(policy: Policy) -> list[str]:
+    """Return what a policy leaves in float."""
+    return [name for name, bits in policy.layers.items() if bits == FLOAT]
 
 
-def _replace_everywhere_(module: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put `new` wherever `old` is registered, under all of its names."""
-    for name in [name for name, child in module.named_modules(remove_duplicate=False) if child is old]:
-        module.set_submodule(name, new)
+def has_channel_steps(model: nn.Module) -> bool:
+    """Return whether the layers of a quantized network have a weight step for each output channel."""
+    return any(layer.weight_quantizer.step.ndim > 1 for _, layer in quantized_layers(model))
+
+
+def _trace_again(module: nn.Module, costs: Costs, input_shape: tuple[int, ...]) -> Trace:
+    return trace(module, input_shape, [name for name, cost in costs.items() if cost.fixed == FLOAT])

@@ -1,54 +1,34 @@
-"""Quantized layers: `QuantConv2d`, `QuantLinear` and `SwitchableBatchNorm2d`."""
+"""Quantized layers: a convolution or linear layer of any class, its input and its weight quantized."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.quant.fake_quantization import Grid
+from limpq_hub.quant.operations import WEIGHT_OPERATIONS, Multiplication, weighted
+from limpq_hub.quant.quantizable import QuantizableLayer
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.quant.weight_cache import CachedWeight
 
 
-class QuantLayer(nn.Module):
-    """What the quantized layers share: a quantizer for the weight, one for the input, and the active bits.
-
-    In eval mode the quantized weight is computed once and cached, outside of the state dict, until the weight, its step
-    size or the bits change. While gradients for the weight are wanted it is computed at every call.
+class Quantized(nn.Module):
+    """What quantized layers and products share: a quantizer for each of two operands, and the active bits.
 
     Attributes:
-        weight: [outputs, inputs, height, width] of a convolution, [outputs, inputs] of a linear layer; float.
-        weight_quantizer: signed, one step size per candidate bit-width.
-        activation_quantizer: of the input.
+        weight_quantizer: of the weight; of the second operand of a product.
+        activation_quantizer: of the input; of the first operand of a product.
     """
 
-    weight: Tensor
     weight_quantizer: LsqQuantizer
     activation_quantizer: LsqQuantizer
-    _cached_weight: CachedWeight | None = None
-
-    def add_quantizers_(
-        self, weight_candidates: tuple[int, ...], activation_candidates: tuple[int, ...], *, signed: bool
-    ) -> None:
-        """Give the layer its quantizers, with the weight steps at their initial values.
-
-        Args:
-            weight_candidates: bit-widths of the weight, each in 2..8.
-            activation_candidates: bit-widths of the input, each in 2..8.
-            signed: whether the input can be negative.
-        """
-        self.weight_quantizer = LsqQuantizer(weight_candidates, signed=True, per_sample=False)
-        self.activation_quantizer = LsqQuantizer(activation_candidates, signed=signed, per_sample=True)
-        if not self.weight.is_meta:
-            self.weight_quantizer.to(self.weight.device)
-            self.activation_quantizer.to(self.weight.device)
-            for bits in weight_candidates:
-                self.weight_quantizer.set_step_(bits, self.weight_quantizer.initial_step(self.weight, bits))
 
     @property
     def bits(self) -> LayerBits | None:
@@ -77,6 +57,81 @@ class QuantLayer(nn.Module):
         self.weight_quantizer.bits = None if bits is None else bits.weight
         self.activation_quantizer.bits = None if bits is None else bits.activation
 
+
+class QuantLayer(Quantized):
+    """A convolution or linear layer with quantized weight and input, in front of the class that computes it.
+
+    In eval mode the quantized weight is computed once and cached, outside of the state dict, until the weight, its step
+    size or the bits change. While gradients for the weight are wanted it is computed at every call.
+
+    Attributes:
+        weight: [outputs, inputs, ...] of a convolution, [outputs, inputs] of a linear layer; float.
+        computes_weight: whether the class makes another weight of it at every call, such as a standardised one; it is
+            that one which is quantized.
+    """
+
+    weight: Tensor
+    computes_weight: bool = False
+    _cached_weight: CachedWeight | None = None
+
+    def add_quantizers_(
+        self,
+        weight_candidates: tuple[int, ...],
+        activation_candidates: tuple[int, ...],
+        *,
+        grid: Grid,
+        per_channel: bool = False,
+    ) -> None:
+        """Give the layer its quantizers, with the weight steps at their initial values.
+
+        Args:
+            weight_candidates: bit-widths of the weight, each in 2..8.
+            activation_candidates: bit-widths of the input, each in 2..8.
+            grid: of the input.
+            per_channel: whether every output channel has a weight step of its own.
+        """
+        channel_dim = 1 if isinstance(self, nn.modules.conv._ConvTransposeNd) else 0
+        # The output channels of a grouped transposed convolution lie in two dimensions of its weight.
+        per_channel = per_channel and not (channel_dim and getattr(self, "groups", 1) > 1)
+        self.weight_quantizer = LsqQuantizer(
+            weight_candidates,
+            grid="signed",
+            per_sample=False,
+            channels=self.weight.shape[channel_dim] if per_channel else None,
+            channel_dim=channel_dim,
+        )
+        self.activation_quantizer = LsqQuantizer(activation_candidates, grid=grid, per_sample=True)
+        if not self.weight.is_meta:
+            self.weight_quantizer.to(self.weight.device)
+            self.activation_quantizer.to(self.weight.device)
+            weight = self.effective_weight()
+            for bits in weight_candidates:
+                self.weight_quantizer.set_step_(bits, self.weight_quantizer.initial_step(weight, bits))
+
+    def effective_weight(self) -> Tensor:
+        """Return the weight that the input is multiplied by in float, in the shape of the weight."""
+        if not self.computes_weight:
+            return self.weight
+        kernel = getattr(self, "kernel_size", ())
+        dilation = getattr(self, "dilation", ())
+        sides = [(size - 1) * gap + 1 for size, gap in zip(kernel, dilation, strict=True)]
+        x = self.weight.new_zeros(1, getattr(self, "in_channels", self.weight.shape[1]), *sides)
+        calls: list[Multiplication] = []
+        with torch.no_grad(), _WeightOperations(lambda call: calls.append(call) or call.result()):
+            super().forward(x)
+        return calls[-1].second
+
+    def fix_weight_(self, weight: Tensor) -> None:
+        """Use `weight` from now on as it is, in place of the one that the class computes."""
+        self.weight.copy_(weight)
+        self.computes_weight = False
+
+    def multiply(self, call: Multiplication) -> Tensor:
+        """Return the result of a call with its input and weight quantized."""
+        x = self.activation_quantizer(call.first)
+        weight = self.weight_quantizer(call.second) if self.computes_weight else self.quantized_weight()
+        return call.compute(x, weight)
+
     def quantized_weight(self) -> Tensor:
         """Return the weight on its grid, in the shape of the weight."""
         weight, step, bits = self.weight, self.weight_quantizer.step, self.weight_quantizer.bits
@@ -95,93 +150,65 @@ class QuantLayer(nn.Module):
         self._cached_weight = None
         return super().train(mode)
 
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return what the class computes of the same arguments, its input and its weight quantized."""
+        with _WeightOperations(self.multiply):
+            return super().forward(*args, **kwargs)
+
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
     """A convolution with quantized weight and input; groups, dilation and padding modes as in `nn.Conv2d`."""
 
-    @classmethod
-    def from_float(cls, layer: nn.Conv2d) -> QuantConv2d:
-        """Return a quantized layer that shares the parameters of `layer`; it still needs `add_quantizers_`."""
-        quantized = cls(
-            layer.in_channels,
-            layer.out_channels,
-            _pair(layer.kernel_size),
-            _pair(layer.stride),
-            layer.padding if isinstance(layer.padding, str) else _pair(layer.padding),
-            _pair(layer.dilation),
-            layer.groups,
-            layer.bias is not None,
-            layer.padding_mode,
-            device="meta",
-        )
-        _share_parameters_(quantized, layer)
-        return quantized
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of the quantized `x`, both [batch, channels, height, width]."""
-        return self._conv_forward(self.activation_quantizer(x), self.quantized_weight(), self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the convolution of the quantized input, both [batch, channels, height, width]."""
+        return self._conv_forward(self.activation_quantizer(input), self.quantized_weight(), self.bias)
 
 
 class QuantLinear(QuantLayer, nn.Linear):
     """A linear layer with quantized weight and input."""
 
-    @classmethod
-    def from_float(cls, layer: nn.Linear) -> QuantLinear:
-        """Return a quantized layer that shares the parameters of `layer`; it still needs `add_quantizers_`."""
-        quantized = cls(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
-        _share_parameters_(quantized, layer)
-        return quantized
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the linear map of the quantized `x`, both [batch, ..., features]."""
-        return nn.functional.linear(self.activation_quantizer(x), self.quantized_weight(), self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the linear map of the quantized input, both [batch, ..., features]."""
+        return nn.functional.linear(self.activation_quantizer(input), self.quantized_weight(), self.bias)
 
 
-class SwitchableBatchNorm2d(nn.Module):
-    """One copy of a batch normalization per candidate bit-width; the weight bits of the layer before choose it.
+def quantize_layer_(layer: QuantizableLayer) -> QuantLayer:
+    """Turn a float layer into a quantized one, in place, so that whoever holds it holds the quantized one.
 
-    Works for subclasses of `nn.BatchNorm2d` too, timm's `BatchNormAct2d` among them: the copies are of their class.
-
-    Attributes:
-        layer: name of the quantized layer whose weight bits choose the copy.
-        bits: the chosen copy.
+    Returns:
+        The layer itself; it still needs `add_quantizers_`.
     """
-
-    def __init__(self, norm: nn.BatchNorm2d, candidates: tuple[int, ...], layer: str) -> None:
-        super().__init__()
-        self.layer = layer
-        self.copies = nn.ModuleDict({str(bits): copy.deepcopy(norm) for bits in candidates})
-        self.bits = candidates[0]
-
-    @property
-    def active(self) -> nn.BatchNorm2d:
-        """The copy that runs."""
-        # A ModuleDict does not tell the class of its modules.
-        return cast(nn.BatchNorm2d, self.copies[str(self.bits)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x` normalized by the active copy, both [batch, channels, height, width]."""
-        return self.active(x)
+    layer.__class__ = quantized_class(type(layer))
+    return cast(QuantLayer, layer)
 
 
-def switching_norms(model: nn.Module) -> dict[str, str]:
-    """Return, by the name of each switchable batch normalization, the layer whose weight bits choose its copy."""
-    return {name: module.layer for name, module in model.named_modules() if isinstance(module, SwitchableBatchNorm2d)}
+@cache
+def quantized_class(layer_class: type[nn.Module]) -> type[nn.Module]:
+    """Return the class of a quantized layer that computes what `layer_class` computes."""
+    plain: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
+    return plain.get(layer_class) or type(f"Quant{layer_class.__name__}", (QuantLayer, layer_class), {})
 
 
-def quantized_layers(module: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
-    """Yield every quantized layer with its name."""
+def quantized_layers(module: nn.Module) -> Iterator[tuple[str, Quantized]]:
+    """Yield every quantized layer and product with its name; of layers that share a weight the first."""
+    quantizers = set()
     for name, layer in module.named_modules():
-        if isinstance(layer, QuantLayer):
+        if isinstance(layer, Quantized) and layer.weight_quantizer not in quantizers:
+            quantizers.add(layer.weight_quantizer)
             yield name, layer
 
 
-def _pair(values: tuple[int, ...]) -> tuple[int, int]:
-    height, width = values
-    return height, width
+class _WeightOperations(TorchFunctionMode):
+    """Hands every convolution and linear map that runs inside to a function."""
 
+    def __init__(self, run: Callable[[Multiplication], Tensor]) -> None:
+        super().__init__()
+        self._run = run
 
-def _share_parameters_(quantized: QuantLayer, layer: nn.Conv2d | nn.Linear) -> None:
-    for name in ("weight", "bias"):
-        quantized.register_parameter(name, getattr(layer, name))
-    quantized.train(layer.training)
+    def __torch_function__(
+        self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        options = kwargs or {}
+        if function in WEIGHT_OPERATIONS:
+            return self._run(weighted(function, args, options))
+        return function(*args, **options)

@@ -1,82 +1,67 @@
-"""Measure what each layer costs and whether its input can be negative, of any module at an input size."""
+"""What each layer and each product of a network costs, of any module at an input size."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
+from math import isfinite
 
-import torch
 from torch import Tensor, nn
 
-from limpq_hub.plan.costs import FIXED_BITS, LayerCost
-from limpq_hub.quant.tracing import called_after_forward, quantizable_layers, trace
+from limpq_hub.plan.costs import FIXED_BITS, FLOAT, LayerCost
+from limpq_hub.quant.quantizable import is_excluded
+from limpq_hub.quant.tracing import Trace, trace
 
 
-def probe_signs(module: nn.Module, example_input: Tensor) -> dict[str, bool]:
-    """Return for each layer, by name, whether its input was ever negative.
+def measure_costs(
+    module: nn.Module, input_shape: tuple[int, ...], *, exclude: Sequence[str] = (), fix: Sequence[str] = ()
+) -> dict[str, LayerCost]:
+    """Return the cost of all that a network multiplies, by name, in the order of execution.
 
-    Runs two forward passes in eval mode: of `example_input` and of normal noise in its shape.
-
-    Args:
-        example_input: a batch as `module` takes it, [batch, 3, height, width] for an image network.
-
-    Raises:
-        UnsupportedLayerError: a layer cannot be quantized.
-    """
-    signs: dict[str, bool] = {}
-
-    def note_sign(name: str, x: Tensor, output: Tensor) -> None:
-        signs[name] = signs.get(name, False) or bool((x < 0).any())
-
-    twin = copy.deepcopy(module).eval()
-    noise = torch.randn(example_input.shape, generator=torch.Generator().manual_seed(0)).to(example_input)
-    with called_after_forward(quantizable_layers(twin), note_sign), torch.no_grad():
-        twin(example_input)
-        twin(noise)
-    return signs
-
-
-def measure_costs(module: nn.Module, input_shape: tuple[int, ...], signs: Mapping[str, bool]) -> dict[str, LayerCost]:
-    """Return the cost of each layer by name, in the order of execution; the first and the last are fixed at 8/8 bits.
+    The first and the last layer are fixed at 8/8 bits; what cannot be quantized is fixed in float.
 
     Args:
         input_shape: (channels, height, width) of one image.
-        signs: whether each layer's input can be negative, from `probe_signs`.
+        exclude: shell patterns over the names of layers, products and modules that stay in float.
+        fix: shell patterns over those that are fixed at 8/8 bits as well.
 
     Raises:
-        UnsupportedLayerError: a layer cannot be quantized, or is never called.
+        UnsupportedLayerError: a layer cannot be quantized, there is none, or the network does not take such an input.
     """
-    layers, traces = quantizable_layers(module), trace(module, input_shape).layers
-    fixed = _first_and_last(module, list(traces))
-    return {
-        name: LayerCost(
-            macs=layer_trace.macs,
-            macs_limpq=layer_trace.macs_limpq,
-            weights=layers[name].weight.numel(),
-            inputs=layer_trace.inputs,
-            signed=signs[name],
-            fixed=FIXED_BITS if name in fixed else None,
+    return costs_of(module, trace(module, input_shape, exclude), fix)
+
+
+def profile_module(
+    module: nn.Module, example_input: Tensor, *, exclude: Sequence[str] = (), fix: Sequence[str] = ()
+) -> dict[str, LayerCost]:
+    """Return what `measure_costs` returns for the size of `example_input`, [batch, 3, height, width]."""
+    return measure_costs(module, tuple(example_input.shape[1:]), exclude=exclude, fix=fix)
+
+
+def costs_of(module: nn.Module, traced: Trace, fix: Sequence[str] = ()) -> dict[str, LayerCost]:
+    """Return the costs of what a trace of `module` shows; see `measure_costs`."""
+    ends = _first_and_last(module, [name for name, operation in traced.operations.items() if operation.kind == "layer"])
+    costs = {}
+    for name, operation in traced.operations.items():
+        fixed = FIXED_BITS if name in ends or is_excluded(name, fix) else None
+        costs[name] = LayerCost(
+            macs=operation.macs,
+            macs_limpq=operation.macs_limpq,
+            weights=operation.weights,
+            inputs=operation.inputs,
+            signed=operation.low < 0,
+            fixed=FLOAT if operation.kind == "float" else fixed,
+            offset=operation.low < 0 and isfinite(operation.low),
         )
-        for name, layer_trace in traces.items()
-    }
+    return costs
 
 
-def profile_module(module: nn.Module, example_input: Tensor) -> dict[str, LayerCost]:
-    """Return the cost of each layer by name, its sign probed with `example_input` [batch, 3, height, width].
-
-    Raises:
-        UnsupportedLayerError: a layer cannot be quantized, or is never called.
-    """
-    return measure_costs(module, tuple(example_input.shape[1:]), probe_signs(module, example_input))
-
-
-def _first_and_last(module: nn.Module, order: list[str]) -> set[str]:
+def _first_and_last(module: nn.Module, order: Sequence[str]) -> Collection[str]:
     """Return the layers at both ends: the first and the last that run, and all that timm names as such.
 
     Args:
         order: the layers in the order of execution.
     """
-    names = {order[0], order[-1]}
+    names = {order[0], order[-1]} if order else set()
     config = getattr(module, "pretrained_cfg", None) or {}
     for key in ("first_conv", "classifier"):
         ends = config.get(key) or ()

@@ -6,20 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, PolicyError, quoted
-from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
-from limpq_hub.quant.convert import build_quantized, read_policy
-from limpq_hub.quant.fake_quantization import quantize_to_integers
-from limpq_hub.quant.layers import quantized_layers
-from limpq_hub.quant.packing import pack, unpack
+from limpq_hub.quant.convert import build_quantized, float_names, has_channel_steps, read_policy
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
 
 KIND = "checkpoint"
@@ -45,14 +42,16 @@ def save_checkpoint(
     """
     spec = NetworkSpec.of(model)
     bits = read_policy(model)
-    policy = Policy(bits.model, {name: bits.layers[name] for name in costs}, spec.input_size)
+    policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
     write_json(folder / "policy.json", policy.to_json())
-    write_bytes(folder / _WEIGHTS, tensors_to_bytes(_packed(model, policy)))
+    write_bytes(folder / _WEIGHTS, tensors_to_bytes(packed_tensors(model, policy)))
     if metrics is not None:
         write_json(folder / "metrics.json", metrics)
     config = spec.to_config() | {
         **_counted(policy, costs),
         "signed_inputs": [name for name, cost in costs.items() if cost.signed],
+        "offset_inputs": [name for name, cost in costs.items() if cost.offset],
+        "per_channel": has_channel_steps(model),
         "provenance": dict(provenance or {}),
     }
     seal_folder(folder, KIND, config, FILES)
@@ -76,16 +75,20 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
         ArtifactError: a file is damaged, or does not fit the network; nothing is half-loaded.
     """
     spec = NetworkSpec.from_config(folder.config, folder.name)
-    check_shape(folder.config, {"signed_inputs": [str]}, f"{folder.name}/config.json")
-    module, signed = spec.build(), folder.config["signed_inputs"]
-    costs = spec.costs(module, signed)
-    if not set(signed) <= set(costs):
-        raise ArtifactFormatError(f"{folder.name}/config.json: signed_inputs names layers that the network has not")
-    policy = read_checkpoint_policy(folder)
+    config = {"offset_inputs": [], "per_channel": False, **folder.config}  # format 1 has neither
+    check_shape(
+        config, {"signed_inputs": [str], "offset_inputs": [str], "per_channel": bool}, f"{folder.name}/config.json"
+    )
+    module, policy = spec.build(), read_checkpoint_policy(folder)
+    signed, offset = config["signed_inputs"], config["offset_inputs"]
+    costs = spec.recount(module, signed=signed, offset=offset, in_float=float_names(policy))
+    for key in ("signed_inputs", "offset_inputs"):
+        if not set(config[key]) <= set(costs):
+            raise ArtifactFormatError(f"{folder.name}/config.json: {key} names layers that the network has not")
     with errors_naming(f"{folder.name}/policy.json"):
         if (policy.model, policy.input_size) != (spec.architecture, spec.input_size):
             raise PolicyError(f"the policy is for {quoted(policy.model)} at {policy.input_size} pixels")
-        quantized = build_quantized(module, policy, costs)
+        quantized = build_quantized(module, policy, costs, spec.input_shape, per_channel=config["per_channel"])
     for key, value in _counted(policy, costs).items():
         if folder.config.get(key) != value:
             raise ArtifactIntegrityError(
@@ -93,7 +96,7 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
             )
     name = f"{folder.name}/{_WEIGHTS}"
     packed = tensors_from_bytes(folder.read(_WEIGHTS), name)
-    load_strictly(quantized, _unpacked(quantized, policy, packed, name), name)
+    load_strictly(quantized, unpacked_tensors(quantized, policy, packed, name), name)
     return quantized.eval(), policy
 
 
@@ -104,57 +107,3 @@ def _counted(policy: Policy, costs: Costs) -> dict[str, Any]:
         "bitops": total_bitops(costs, policy),
         "size_bytes": -(-total_size_bits(costs, policy) // 8),
     }
-
-
-def _packed(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint: of each layer its weights as integers, and its two step sizes."""
-    tensors = dict(model.state_dict())
-    for name, layer in quantized_layers(model):
-        del tensors[f"{name}.weight_quantizer.step"], tensors[f"{name}.activation_quantizer.step"]
-        weight = tensors.pop(f"{name}.weight")
-        bits = policy.layers[name].weight
-        scale = layer.weight_quantizer.step_of(bits).detach().reshape(1)
-        input_scale = layer.activation_quantizer.step_of(policy.layers[name].activation).detach().reshape(1)
-        integers = quantize_to_integers(weight, scale[0], bits, signed=True).to(torch.int8)
-        tensors[f"{name}.weight_packed"] = torch.from_numpy(pack(integers.cpu().numpy(), bits))
-        tensors[f"{name}.weight_scale"] = scale
-        tensors[f"{name}.weight_shape"] = torch.tensor(weight.shape)
-        tensors[f"{name}.input_scale"] = input_scale
-    return tensors
-
-
-def _unpacked(model: nn.Module, policy: Policy, packed: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
-    """Return the state of the network from the tensors of a checkpoint.
-
-    Args:
-        model: the network, whose layers have the bit-widths of `policy`.
-        file: what to call it in an error.
-    """
-    tensors = dict(packed)
-    weight_bits = {name: bits.weight for name, bits in policy.layers.items()}
-
-    def take(key: str, dtype: torch.dtype) -> Tensor:
-        if key not in tensors:
-            raise ArtifactFormatError(f"{file}: tensor {key} is missing")
-        if tensors[key].dtype != dtype:
-            raise ArtifactFormatError(f"{file}: tensor {key} is {tensors[key].dtype}, it must be {dtype}")
-        return tensors.pop(key)
-
-    for name, layer in list(quantized_layers(model)):
-        shape = tuple(take(f"{name}.weight_shape", torch.int64).tolist())
-        if shape != tuple(layer.weight.shape):
-            raise ArtifactFormatError(
-                f"{file}: layer {name} has weights of shape {list(shape)}, the network needs {list(layer.weight.shape)}"
-            )
-        scales = {key: take(f"{name}.{key}", torch.float32) for key in ("weight_scale", "input_scale")}
-        for key, scale in scales.items():
-            if scale.shape != (1,) or not bool(scale.isfinite().all() and (scale > 0).all()):
-                raise ArtifactFormatError(f"{file}: tensor {name}.{key} must be one number above 0")
-        try:
-            integers = unpack(take(f"{name}.weight_packed", torch.uint8).numpy(), weight_bits[name], shape)
-        except ArtifactFormatError as error:
-            raise ArtifactFormatError(f"{file}: tensor {name}.weight_packed: {error}") from None
-        tensors[f"{name}.weight"] = torch.from_numpy(integers).to(scales["weight_scale"].dtype) * scales["weight_scale"]
-        tensors[f"{name}.weight_quantizer.step"] = scales["weight_scale"]
-        tensors[f"{name}.activation_quantizer.step"] = scales["input_scale"]
-    return tensors

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.plan.costs import FIXED_BITS
+from limpq_hub.plan.costs import FLOAT as IN_FLOAT
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.quant.convert import build_supernet
@@ -18,7 +20,7 @@ from limpq_hub.zoo import checkpoint
 from limpq_hub.zoo.float_file import FLOAT, unpacked_float
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.network import NetworkSpec
-from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
+from limpq_hub.zoo.tensors import load_strictly, own_state, tensors_from_bytes, tensors_to_bytes
 
 KIND = "entry"
 SUPERNET = "supernet.safetensors"
@@ -77,7 +79,9 @@ def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
     spec = NetworkSpec.from_config(folder.config, folder.name)
     module = spec.build()
     check_costs(indicators, spec, module, folder.name)
-    supernet = build_supernet(module, indicators.costs, indicators.candidates, spec.input_shape)
+    supernet = build_supernet(
+        module, indicators.costs, indicators.candidates, spec.input_shape, per_channel=indicators.per_channel
+    )
     name = f"{folder.name}/{SUPERNET}"
     load_strictly(supernet, tensors_from_bytes(folder.read(SUPERNET), name), name)
     return supernet.eval()
@@ -91,7 +95,7 @@ def load_float_network(folder: SealedFolder) -> nn.Module:
         ArtifactError: the file is damaged, or does not fit the network.
     """
     network, name = NetworkSpec.from_config(folder.config, folder.name).build(), f"{folder.name}/{FLOAT}"
-    content = unpacked_float(folder, at_most=4 * sum(map(torch.numel, network.state_dict().values())))
+    content = unpacked_float(folder, at_most=4 * sum(map(torch.numel, own_state(network).values())))
     load_strictly(network, tensors_from_bytes(content, name), name)
     return network.eval()
 
@@ -104,8 +108,14 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
             f"{name}/indicators.json is for {described[0]} at {described[1]} pixels with {described[2]} classes, its "
             f"config.json for {spec.architecture} at {spec.input_size} pixels with {spec.num_classes}"
         )
-    signed = {layer for layer, cost in indicators.costs.items() if cost.signed}
-    counted = spec.costs(module, signed)
+    costs = indicators.costs
+    counted = spec.recount(
+        module,
+        signed={layer for layer, cost in costs.items() if cost.signed},
+        offset={layer for layer, cost in costs.items() if cost.offset},
+        in_float=[layer for layer, cost in costs.items() if cost.fixed == IN_FLOAT],
+        fixed=[layer for layer, cost in costs.items() if cost.fixed == FIXED_BITS],
+    )
     for layer in [*counted, *indicators.costs]:
         if counted.get(layer) != indicators.costs.get(layer):
             raise ArtifactIntegrityError(
@@ -115,4 +125,7 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
 
 
 def _halved(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.half() if value.ndim > 1 else value for name, value in network.state_dict().items()}
+    return {
+        name: value.half() if value.ndim > 1 and value.is_floating_point() and not name.endswith(".step") else value
+        for name, value in own_state(network).items()
+    }

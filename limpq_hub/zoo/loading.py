@@ -26,7 +26,7 @@ from limpq_hub.quant.batch_norm_calibration import (
     recalibrate_if_better_,
 )
 from limpq_hub.quant.convert import select_policy, to_quantized
-from limpq_hub.quant.layers import switching_norms
+from limpq_hub.quant.switchable_batch_norm import switching_norms
 from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_policy

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import timm
@@ -14,7 +14,6 @@ from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.quant.profile import measure_costs
-from limpq_hub.quant.tracing import quantizable_layers
 
 _SHAPE = {
     "architecture": str,
@@ -107,11 +106,22 @@ class NetworkSpec:
             self.architecture, num_classes=self.num_classes, pretrained=False, pretrained_cfg_overlay=overlay
         ).eval()
 
-    def costs(self, module: nn.Module, signed_inputs: Collection[str]) -> dict[str, LayerCost]:
-        """Return the cost of each layer of `module`, counted afresh.
+    def recount(
+        self,
+        module: nn.Module,
+        *,
+        signed: Collection[str],
+        offset: Collection[str],
+        in_float: Sequence[str] = (),
+        fixed: Sequence[str] = (),
+    ) -> dict[str, LayerCost]:
+        """Return the cost of all that `module` multiplies, counted afresh.
 
         Args:
-            signed_inputs: layers whose input can be negative.
+            signed: what an artifact says has inputs that can be negative: its steps were trained so.
+            offset: what it says has inputs with a zero point of their own.
+            in_float: what it leaves in float.
+            fixed: what it has at 8/8 bits.
         """
-        signs = {name: name in signed_inputs for name in quantizable_layers(module)}
-        return measure_costs(module, self.input_shape, signs)
+        counted = measure_costs(module, self.input_shape, exclude=in_float, fix=fixed)
+        return {name: replace(cost, signed=name in signed, offset=name in offset) for name, cost in counted.items()}

@@ -10,7 +10,9 @@ from typing import Any
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, quoted
 from limpq_hub.plan.jsonfile import parse_json
 
-FORMAT = 1
+FORMAT = 2
+# Format 1 knew neither products of activations nor zero points, nor a weight step for each channel.
+_READ_FORMATS = (1, FORMAT)
 _SEAL = "config_sha256"
 
 
@@ -51,9 +53,9 @@ def unsealed(data: bytes, label: str, kind: str, advice: str) -> dict[str, Any]:
 def _check_format(content: Any, label: str, advice: str) -> None:
     """Raise `ArtifactFormatError` unless a `config.json` is of our format."""
     version = content.get("format") if isinstance(content, dict) else None
-    if type(version) is int and version == FORMAT and "kind" in content:
+    if type(version) is int and version in _READ_FORMATS and "kind" in content:
         return
-    wrong = f"{label}: format {quoted(version)} is not the format {FORMAT} that this version reads"
+    wrong = f"{label}: format {quoted(version)} is not one of the formats 1 and {FORMAT} that this version reads"
     if type(version) is not int or "kind" not in content:
         raise ArtifactFormatError(f"{wrong}; is it an artifact of limpq-hub?")
     raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub, or {advice}")

@@ -29,13 +29,19 @@ def tensors_from_bytes(data: bytes, name: str) -> dict[str, Tensor]:
         raise ArtifactFormatError(f"{name} is not a safetensors file: {str(error)[:100]}") from None
 
 
+def own_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return the state of a network, each tensor under its first name; layers may share a weight."""
+    first_names = {name for name, _ in module.named_parameters()} | {name for name, _ in module.named_buffers()}
+    return {name: value for name, value in module.state_dict().items() if name in first_names}
+
+
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Copy `tensors` into `module`: exactly its names and shapes, floating point of any width.
 
     Raises:
         ArtifactFormatError: a tensor is missing, foreign, of another shape, or not finite; nothing is copied.
     """
-    state = module.state_dict()
+    state = own_state(module)
     for key in state.keys() - tensors.keys():
         raise ArtifactFormatError(f"{name}: tensor {key} is missing")
     for key in tensors.keys() - state.keys():
@@ -51,7 +57,8 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
                 f"{name}: tensor {key} has a value that is not finite, or a step or variance below 0"
             )
     with torch.no_grad():
-        module.load_state_dict({key: tensors[key].to(value.dtype) for key, value in state.items()})
+        for key, value in state.items():
+            value.copy_(tensors[key])
 
 
 def _is_in_range(key: str, value: Tensor) -> bool:

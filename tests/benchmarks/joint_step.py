@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES, set_policy_, to_supernet
-from limpq_hub.quant.fake_quantization import quantization_range
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
@@ -60,7 +59,7 @@ class PublishedQuantizer(LsqQuantizer):
     def forward(self, x: Tensor) -> Tensor:
         if self.bits is None:
             return x
-        low, high = quantization_range(self.bits, signed=self.signed)
+        low, high = self.range_of(self.bits)
         scale = (high * (x[0].numel() if self.per_sample else x.numel())) ** -0.5
         step = self.step[self.candidates.index(self.bits)].clamp(1e-5, 1)
         step = (step - step * scale).detach() + step * scale
@@ -134,7 +133,7 @@ def _published_row(
     """Return the step as published: the whole network in every pass, each gradient tested and clipped alone."""
     for name, module in list(supernet.named_modules()):
         if isinstance(module, LsqQuantizer):
-            published = PublishedQuantizer(module.candidates, signed=module.signed, per_sample=module.per_sample)
+            published = PublishedQuantizer(module.candidates, grid=module.grid, per_sample=module.per_sample)
             published.step = module.step
             supernet.set_submodule(name, published)
     optimizer = _optimizer(supernet)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import to_supernet
-from limpq_hub.quant.layers import SwitchableBatchNorm2d
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 CANDIDATES = (6, 4, 3, 2)
 SEARCHED = ("expand", "depthwise", "project", "final")

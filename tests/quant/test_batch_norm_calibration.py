@@ -13,7 +13,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import FEWEST_IMAGES, recalibrate_batch_norm_, recalibrate_if_better_
 from limpq_hub.quant.convert import set_policy_, to_quantized
-from limpq_hub.quant.layers import SwitchableBatchNorm2d
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 
 def on_grid(x: Tensor, step: float, low: int, high: int) -> Tensor:

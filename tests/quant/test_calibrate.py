@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from limpq_hub.errors import PolicyError
 from limpq_hub.quant.calibrate import calibrate_steps_, initialize_activation_steps_
 from limpq_hub.quant.convert import set_policy_, to_supernet
-from limpq_hub.quant.layers import QuantLinear, quantized_layers
+from limpq_hub.quant.layers import quantize_layer_, quantized_layers
 
 STEP_NAMES = ("weight_quantizer.step", "activation_quantizer.step")
 
@@ -112,8 +112,8 @@ def test_calibrated_step_is_close_to_the_best_of_a_fine_search(at_policy):
 
 
 def test_calibration_with_rare_large_activations_is_no_worse_than_the_initial_step():
-    layer = QuantLinear.from_float(nn.Linear(1, 1))
-    layer.add_quantizers_((2,), (2,), signed=False)
+    layer = quantize_layer_(nn.Linear(1, 1))
+    layer.add_quantizers_((2,), (2,), grid="unsigned")
     values = torch.rand(200_000, 1, generator=torch.Generator().manual_seed(0)) + 0.5
     values[0] = 400.0
     layer.activation_quantizer.set_step_(2, layer.activation_quantizer.initial_step(values, 2))

@@ -26,7 +26,7 @@ def test_values_and_gradients_equal_the_composed_formula(bits, signed):
     gradients = []
     outputs = []
     for function in (
-        lambda x, step: fake_quantize(x, step, bits, signed=signed),
+        lambda x, step: fake_quantize(x, step, *limits(bits, signed)),
         lambda x, step: composed(x, step, low, high),
     ):
         x = values.clone().requires_grad_()
@@ -44,7 +44,7 @@ def test_step_gradient_equals_the_composed_formula_at_uneven_steps(seed):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(3, 50, dtype=torch.float64, generator=generator)
     step = torch.rand((), dtype=torch.float64, generator=generator).add(0.01).requires_grad_()
-    (ours,) = torch.autograd.grad(fake_quantize(values, step, 3, signed=True).square().sum(), step)
+    (ours,) = torch.autograd.grad(fake_quantize(values, step, -4, 3).square().sum(), step)
     (oracle,) = torch.autograd.grad(composed(values, step, -4, 3).square().sum(), step)
     torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-10)
 
@@ -54,14 +54,14 @@ def test_step_gradient_of_single_values_matches_the_three_cases_of_the_paper():
     for scaled, expected in cases:  # below the grid: Qn; above: Qp; inside: round(x/s) - x/s
         step = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
         value = torch.tensor([scaled * 0.5], dtype=torch.float64)
-        fake_quantize(value, step, 2, signed=True).sum().backward()
+        fake_quantize(value, step, -2, 1).sum().backward()
         assert step.grad.item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_values_on_the_edges_of_the_grid_count_as_inside_and_values_beyond_as_outside():
     x = torch.tensor([-1.0, 0.5, -1.001, 0.501], requires_grad=True)
     step = torch.tensor(0.5, requires_grad=True)
-    quantized = fake_quantize(x, step, 2, signed=True)
+    quantized = fake_quantize(x, step, -2, 1)
     quantized.sum().backward(retain_graph=True)
     assert x.grad.tolist() == [1, 1, 0, 0]
     step.grad = None
@@ -72,16 +72,16 @@ def test_values_on_the_edges_of_the_grid_count_as_inside_and_values_beyond_as_ou
 def test_halves_round_to_even():
     halves = torch.tensor([0.5, 1.5, 2.5, 3.5, -0.5, -1.5, -2.5])
     for x in (halves, halves.clone().requires_grad_()):
-        assert fake_quantize(x, torch.tensor(1.0), 4, signed=True).tolist() == [0, 2, 2, 4, 0, -2, -2]
+        assert fake_quantize(x, torch.tensor(1.0), -8, 7).tolist() == [0, 2, 2, 4, 0, -2, -2]
 
 
 @pytest.mark.parametrize(("bits", "signed"), GRIDS)
 def test_result_without_gradients_is_bit_equal_to_the_one_with_gradients(bits, signed):
     torch.manual_seed(bits)
     x = torch.randn(500)
-    with_gradients = fake_quantize(x, torch.tensor(0.037, requires_grad=True), bits, signed=signed)
+    with_gradients = fake_quantize(x, torch.tensor(0.037, requires_grad=True), *limits(bits, signed))
     with torch.no_grad():
-        without = fake_quantize(x, torch.tensor(0.037, requires_grad=True), bits, signed=signed)
+        without = fake_quantize(x, torch.tensor(0.037, requires_grad=True), *limits(bits, signed))
     assert with_gradients.requires_grad
     assert not without.requires_grad
     assert torch.equal(with_gradients, without)
@@ -91,16 +91,16 @@ def test_result_without_gradients_is_bit_equal_to_the_one_with_gradients(bits, s
 def test_input_is_left_as_it_was(gradients):
     x = torch.linspace(-2, 2, 9, requires_grad=gradients)
     before = x.detach().clone()
-    fake_quantize(x, torch.tensor(0.3), 3, signed=True).sum()
+    fake_quantize(x, torch.tensor(0.3), -4, 3).sum()
     assert torch.equal(x, before)
 
 
 def test_integers_times_the_step_are_the_fake_quantized_values():
     torch.manual_seed(0)
     x, step = torch.randn(500), torch.tensor(0.11)
-    integers = quantize_to_integers(x, step, 3, signed=True)
+    integers = quantize_to_integers(x, step, -4, 3)
     assert integers.unique().tolist() == list(range(-4, 4))
-    assert torch.equal(integers * step, fake_quantize(x, step, 3, signed=True))
+    assert torch.equal(integers * step, fake_quantize(x, step, -4, 3))
 
 
 def test_gradient_scale_multiplies_the_step_gradient_only():
@@ -109,7 +109,7 @@ def test_gradient_scale_multiplies_the_step_gradient_only():
     gradients = []
     for scale in (1.0, 0.125):
         x, step = values.clone().requires_grad_(), torch.tensor(0.3, requires_grad=True)
-        fake_quantize(x, step, 3, signed=True, gradient_scale=scale).sum().backward()
+        fake_quantize(x, step, -4, 3, gradient_scale=scale).sum().backward()
         gradients.append((x.grad, step.grad))
     assert torch.equal(gradients[0][0], gradients[1][0])
     assert torch.equal(gradients[0][1] * 0.125, gradients[1][1])
@@ -120,7 +120,7 @@ def test_gradient_scale_multiplies_the_step_gradient_only():
 def test_half_precision_input_is_quantized_in_float32(dtype, gradients):
     torch.manual_seed(0)
     x = torch.randn(300).to(dtype).requires_grad_(gradients)
-    quantized = fake_quantize(x, torch.tensor(0.013), 8, signed=True)
+    quantized = fake_quantize(x, torch.tensor(0.013), -128, 127)
     assert quantized.dtype == dtype
     exact = composed(x.float(), torch.tensor(0.013), -128, 127)
     torch.testing.assert_close(quantized, exact.to(dtype), rtol=0, atol=0)
@@ -156,7 +156,7 @@ def test_an_edge_counts_as_inside_and_the_number_next_to_it_as_outside(bits, sig
         ]
     )
     upstream = torch.tensor([1, 2, 4, 8], dtype=dtype)
-    x_gradient, step_gradient = gradients_of(lambda x, s: fake_quantize(x, s, bits, signed=signed), x, step, upstream)
+    x_gradient, step_gradient = gradients_of(lambda x, s: fake_quantize(x, s, *limits(bits, signed)), x, step, upstream)
     assert x_gradient.tolist() == [1, 2, 0, 0]
     # On an edge nothing is rounded; beyond it the gradient is the lowest or highest integer.
     assert step_gradient.item() == 4 * low + 8 * high
@@ -165,10 +165,10 @@ def test_an_edge_counts_as_inside_and_the_number_next_to_it_as_outside(bits, sig
 @pytest.mark.parametrize("signed", [True, False])
 def test_both_zeros_count_as_inside_and_nothing_is_rounded(signed):
     x, step = torch.tensor([-0.0, 0.0]), torch.tensor(0.3)
-    x_gradient, step_gradient = gradients_of(lambda x, s: fake_quantize(x, s, 4, signed=signed), x, step, x + 1)
+    x_gradient, step_gradient = gradients_of(lambda x, s: fake_quantize(x, s, *limits(4, signed)), x, step, x + 1)
     assert x_gradient.tolist() == [1, 1]
     assert step_gradient.item() == 0
-    assert fake_quantize(x.requires_grad_(), step, 4, signed=signed).tolist() == [0, 0]
+    assert fake_quantize(x.requires_grad_(), step, *limits(4, signed)).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("bits", "signed"), GRIDS)
@@ -178,7 +178,7 @@ def test_values_with_negative_zeros_have_the_gradients_of_the_composed_formula(b
     x = torch.randn(400, dtype=torch.float64) * high * 0.1
     x[::3] = -0.0
     step, upstream = torch.tensor(0.13, dtype=torch.float64), torch.randn(400, dtype=torch.float64)
-    ours = gradients_of(lambda x, s: fake_quantize(x, s, bits, signed=signed), x, step, upstream)
+    ours = gradients_of(lambda x, s: fake_quantize(x, s, *limits(bits, signed)), x, step, upstream)
     oracle = gradients_of(lambda x, s: composed(x, s, low, high), x, step, upstream)
     torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-12)
 
@@ -202,10 +202,10 @@ def test_gradients_do_not_depend_on_how_input_and_gradient_lie_in_memory(of_inpu
     values, upstream = torch.randn(2, 2, 3, 4, 5, dtype=torch.float64)
     step = torch.tensor(0.31, dtype=torch.float64)
     x = of_input(values)
-    ours = gradients_of(lambda x, s: fake_quantize(x, s, 3, signed=True), x, step, of_gradient(upstream))
+    ours = gradients_of(lambda x, s: fake_quantize(x, s, -4, 3), x, step, of_gradient(upstream))
     oracle = gradients_of(lambda x, s: composed(x, s, -4, 3), values, step, upstream)
     torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-12)
-    assert torch.equal(fake_quantize(x.requires_grad_(), step, 3, signed=True), composed(values, step, -4, 3))
+    assert torch.equal(fake_quantize(x.requires_grad_(), step, -4, 3), composed(values, step, -4, 3))
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -219,10 +219,51 @@ def test_only_the_wanted_gradient_is_given_and_it_is_the_same(wanted, bits):
         zip(values, gradients_of(lambda x, s: composed(x, s, low, high), **values, upstream=upstream), strict=True)
     )
     leaves = {name: value.clone().requires_grad_(name == wanted) for name, value in values.items()}
-    fake_quantize(leaves["x"], leaves["step"], bits, signed=True).backward(upstream)
+    fake_quantize(leaves["x"], leaves["step"], *limits(bits, True)).backward(upstream)
     torch.testing.assert_close(leaves.pop(wanted).grad, both[wanted], rtol=1e-10, atol=1e-12)
     (other,) = leaves.values()
     assert other.grad is None
+
+
+# Offset grids, and a step per channel
+
+OFFSET_GRIDS = [(-1, 2), (-3, 12), (-1, 14), (-17, 238), (-100, 155)]
+
+
+@pytest.mark.parametrize(("low", "high"), OFFSET_GRIDS)
+def test_values_and_gradients_on_an_offset_grid_equal_the_composed_formula(low, high):
+    torch.manual_seed(high)
+    values = torch.randn(2000, dtype=torch.float64) * 0.07 * (high - low)
+    values[:4] = torch.tensor([low, high, low - 1, high + 1]) * 0.125
+    step, upstream = torch.tensor(0.125, dtype=torch.float64), torch.randn_like(values)
+    assert torch.equal(fake_quantize(values, step, low, high), composed(values, step, low, high))
+    ours = gradients_of(lambda x, s: fake_quantize(x, s, low, high), values, step, upstream)
+    oracle = gradients_of(lambda x, s: composed(x, s, low, high), values, step, upstream)
+    torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-10)
+    assert fake_quantize(torch.zeros(1), step.float(), low, high).tolist() == [0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("shape", "channel_dim"), [((5, 4), 0), ((5, 4, 3, 2), 0), ((4, 5, 3, 3), 1), ((4, 3, 5), 2)])
+def test_each_channel_is_quantized_and_differentiated_with_its_own_step_alone(shape, channel_dim, dtype):
+    torch.manual_seed(0)
+    x, upstream = torch.randn(2, *shape, dtype=torch.float64).to(dtype)
+    steps = torch.tensor([0.1, 0.03, 0.5, 0.21, 7.0], dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+
+    def function(x, steps):
+        return fake_quantize(x, steps, -4, 3, gradient_scale=0.25, channel_dim=channel_dim)
+
+    x_gradient, step_gradients = gradients_of(function, x, steps, upstream)
+    assert step_gradients.shape == (5,)
+    for channel, step in enumerate(steps):
+        alone, along = (tensor.select(channel_dim, channel) for tensor in (x, upstream))
+        expected = gradients_of(lambda x, s: fake_quantize(x, s, -4, 3, gradient_scale=0.25), alone, step, along)
+        torch.testing.assert_close(x_gradient.select(channel_dim, channel), expected[0], rtol=0, atol=0)
+        torch.testing.assert_close(step_gradients[channel], expected[1])
+        values = function(x, steps).select(channel_dim, channel)
+        assert torch.equal(values, fake_quantize(alone, step, -4, 3))
+        integers = quantize_to_integers(x, steps, -4, 3, channel_dim=channel_dim).select(channel_dim, channel)
+        assert torch.equal((integers * step).to(dtype), values)
 
 
 def far_from_boundaries(count: int, step: float, low: int, high: int, dtype: torch.dtype) -> Tensor:
@@ -244,7 +285,7 @@ def test_step_gradient_of_a_million_float32_values_is_as_exact_as_in_float64(bit
     step = torch.tensor(0.0371)
     x = far_from_boundaries(1_000_000, step.item(), low, high, torch.float32)
     upstream = torch.rand(len(x))
-    ours = gradients_of(lambda x, s: fake_quantize(x, s, bits, signed=signed), x, step, upstream)
+    ours = gradients_of(lambda x, s: fake_quantize(x, s, *limits(bits, signed)), x, step, upstream)
     oracle = gradients_of(lambda x, s: composed(x, s, low, high), x.double(), step.double(), upstream.double())
     assert len(x) > 950_000
     assert torch.equal(ours[0].double(), oracle[0])
@@ -260,7 +301,7 @@ def test_step_gradient_of_bfloat16_values_is_that_of_the_same_values_in_float64(
     upstream = torch.ones_like(x)
     inside = (x.double() / step.item()).abs() < high
     upstream[~inside] = 0
-    ours = gradients_of(lambda x, s: fake_quantize(x, s, bits, signed=True), x, step, upstream)
+    ours = gradients_of(lambda x, s: fake_quantize(x, s, *limits(bits, True)), x, step, upstream)
     oracle = gradients_of(lambda x, s: composed(x, s, low, high), x.double(), step.double(), upstream.double())
     assert torch.equal(ours[0].double(), oracle[0])
     assert ours[1].item() == pytest.approx(oracle[1].item(), rel=1e-3, abs=1e-3 * inside.sum().item() ** 0.5)

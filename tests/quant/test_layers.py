@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
-from limpq_hub.quant.layers import QuantConv2d, QuantLinear, SwitchableBatchNorm2d, quantized_layers
+from limpq_hub.quant.layers import QuantConv2d, quantize_layer_, quantized_layers
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 CONVOLUTIONS = {
     "plain": {"kernel_size": 3},
@@ -36,9 +37,8 @@ def on_grid(x: Tensor, step: float, low: int, high: int) -> Tensor:
 
 def quantized(layer: nn.Module, *, signed: bool = True, candidates: tuple[int, ...] = (4, 2)) -> nn.Module:
     """`layer` quantized at 4 bits with step 0.25 for its input."""
-    kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
-    result = kind.from_float(layer)
-    result.add_quantizers_(candidates, candidates, signed=signed)
+    result = quantize_layer_(copy.deepcopy(layer))
+    result.add_quantizers_(candidates, candidates, grid="signed" if signed else "unsigned")
     result.activation_quantizer.set_step_(candidates[0], 0.25)
     return result
 
@@ -105,12 +105,12 @@ def test_linear_is_the_plain_one_of_quantized_tensors(shape, bias):
     assert torch.equal(ours.eval().requires_grad_(False)(values), expected)
 
 
-def test_new_layer_shares_the_parameters_and_the_mode_of_the_float_one():
+def test_layer_is_turned_into_a_quantized_one_in_place():
     for plain in (nn.Conv2d(3, 4, 3).eval(), nn.Linear(3, 4).train()):
-        ours = quantized(plain)
-        assert ours.weight is plain.weight
-        assert ours.bias is plain.bias
-        assert ours.training == plain.training
+        weight, training = plain.weight, plain.training
+        assert quantize_layer_(plain) is plain
+        assert plain.weight is weight
+        assert plain.training == training
 
 
 def test_without_bits_the_layer_computes_in_float(layer, x):

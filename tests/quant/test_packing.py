@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from limpq_hub.errors import ArtifactFormatError
-from limpq_hub.quant.fake_quantization import fake_quantize, quantize_to_integers
+from limpq_hub.quant.fake_quantization import fake_quantize, quantization_range, quantize_to_integers
 from limpq_hub.quant.packing import pack, unpack
 
 WIDTHS = range(2, 9)
@@ -102,7 +102,7 @@ def test_wrong_dtype_or_dimensions_are_refused(packed):
 def test_unpacked_integers_times_the_step_are_the_fake_quantized_weights(bits):
     weight = torch.randn(6, 5, 3, 3, generator=torch.Generator().manual_seed(bits))
     step = torch.tensor(2.3 / 2 ** (bits - 1))
-    integers = quantize_to_integers(weight, step, bits, signed=True).numpy().astype(np.int8)
+    integers = quantize_to_integers(weight, step, *quantization_range(bits, signed=True)).numpy().astype(np.int8)
     restored = torch.from_numpy(unpack(pack(integers, bits), bits, tuple(weight.shape))) * step
     assert restored.dtype == torch.float32
-    assert torch.equal(restored, fake_quantize(weight, step, bits, signed=True))
+    assert torch.equal(restored, fake_quantize(weight, step, *quantization_range(bits, signed=True)))

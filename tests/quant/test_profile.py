@@ -1,6 +1,4 @@
-"""Tests of the layer costs against hand-computed ones and the method's table, and of the signs of the inputs."""
-
-from collections import defaultdict
+"""Tests of the layer costs against hand-computed ones and the method's table, and of the grids of the inputs."""
 
 import pytest
 import timm
@@ -11,7 +9,7 @@ from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
-from limpq_hub.quant.profile import measure_costs, probe_signs, profile_module
+from limpq_hub.quant.profile import measure_costs, profile_module
 
 GIGA = 10**9
 FIXED = LayerBits(8, 8)
@@ -60,31 +58,31 @@ def test_layers_come_in_the_order_of_execution(tiny, tiny_images):
 
 def test_published_counting_rounds_the_area_down_and_not_the_sides():
     convolution = nn.Conv2d(1, 2, 3, stride=2, padding=1)  # 8 pixels: a side of 4.5, 20.25 outputs instead of 16
-    costs = measure_costs(convolution, (1, 8, 8), {"": True})
+    costs = measure_costs(convolution, (1, 8, 8))
     assert (costs[""].macs, costs[""].macs_limpq) == (2 * 16 * 9, 2 * 20 * 9)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_published_counting_of_named_padding_is_the_exact_one(padding):
     side = {"same": 8, "valid": 4}[padding]
-    cost = measure_costs(nn.Conv2d(1, 2, 3, padding=padding, dilation=2), (1, 8, 8), {"": True})[""]
+    cost = measure_costs(nn.Conv2d(1, 2, 3, padding=padding, dilation=2), (1, 8, 8))[""]
     assert cost.macs == cost.macs_limpq == 2 * side**2 * 9
 
 
 def test_linear_layers_on_tokens_count_every_token():
-    costs = measure_costs(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2)), (10, 4), {"0": True, "1": True})
+    costs = measure_costs(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2)), (10, 4))
     assert [(cost.macs, cost.inputs) for cost in costs.values()] == [(10 * 24, 40), (10 * 12, 60)]
 
 
 def test_every_layer_that_timm_names_as_first_or_classifier_is_fixed(tiny):
     tiny.pretrained_cfg = {"first_conv": "strided", "classifier": ("grouped", "absent")}
-    costs = measure_costs(tiny, (3, 8, 8), defaultdict(bool))
+    costs = measure_costs(tiny, (3, 8, 8))
     assert all(cost.fixed == FIXED for cost in costs.values())
 
 
 def test_classifier_without_a_name_still_fixes_the_ends(tiny):
     tiny.pretrained_cfg = {"first_conv": None, "classifier": None}
-    costs = measure_costs(tiny, (3, 8, 8), defaultdict(bool))
+    costs = measure_costs(tiny, (3, 8, 8))
     assert [name for name, cost in costs.items() if cost.fixed] == ["stem", "classifier"]
 
 
@@ -99,7 +97,7 @@ def test_classifier_without_a_name_still_fixes_the_ends(tiny):
 def test_bitops_of_real_networks_match_the_table_of_the_method(model, classes, input_size, macs, bitops):
     with torch.device("meta"):
         network = timm.create_model(model, num_classes=classes)
-    costs = measure_costs(network, (3, input_size, input_size), defaultdict(bool))
+    costs = measure_costs(network, (3, input_size, input_size))
     found = {bits: f"{total_bitops(costs, Policy.uniform(model, costs, bits)) / GIGA:.2f}" for bits in bitops}
     assert f"{sum(cost.macs for cost in costs.values()) / GIGA:.3f}" == macs
     assert found == bitops
@@ -107,28 +105,36 @@ def test_bitops_of_real_networks_match_the_table_of_the_method(model, classes, i
     assert 1 <= overcount < 1.06
 
 
+def costs_of(name: str) -> dict[str, LayerCost]:
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    return measure_costs(network, network.pretrained_cfg["input_size"])
+
+
 def test_only_the_first_convolution_of_resnet18_has_a_signed_input():
-    torch.manual_seed(0)
-    signs = probe_signs(timm.create_model("resnet18"), torch.randn(2, 3, 32, 32))
-    assert [name for name, signed in signs.items() if signed] == ["conv1"]
+    assert [name for name, cost in costs_of("resnet18").items() if cost.signed] == ["conv1"]
 
 
 def test_linear_bottlenecks_of_mobilenetv2_have_signed_inputs():
-    torch.manual_seed(0)
-    signs = probe_signs(timm.create_model("mobilenetv2_100"), torch.randn(2, 3, 32, 32))
+    costs = costs_of("mobilenetv2_100")
     # inputs that come out of a block: they leave its last, linear convolution
-    after_bottleneck = {name for name in signs if name.endswith("conv_pw") and not name.startswith("blocks.0.")}
+    after_bottleneck = {name for name in costs if name.endswith("conv_pw") and not name.startswith("blocks.0.")}
     assert len(after_bottleneck) == 16
-    assert {name for name, signed in signs.items() if signed} == {"conv_stem", "conv_head", *after_bottleneck}
+    assert {name for name, cost in costs.items() if cost.signed} == {"conv_stem", "conv_head", *after_bottleneck}
+    assert not any(cost.offset for cost in costs.values())
 
 
-def test_sign_is_also_probed_with_noise():
-    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1))
-    assert probe_signs(network, torch.ones(2, 1, 4, 4))["0"]
+def test_inputs_behind_silu_can_be_negative_whatever_the_pictures_and_have_a_zero_point_of_their_own():
+    costs = costs_of("efficientnet_b0")
+    for name in ("blocks.1.1.se.conv_expand", "blocks.1.1.conv_dw", "blocks.1.1.conv_pwl", "classifier"):
+        assert costs[name].signed, name
+        assert costs[name].offset, name
+    assert costs["conv_stem"].signed
+    assert not costs["conv_stem"].offset
 
 
 @pytest.mark.parametrize("negative_call", ["first", "last"])
-def test_sign_seen_in_one_of_two_calls_counts(negative_call):
+def test_sign_of_one_of_two_calls_counts(negative_call):
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -138,13 +144,33 @@ def test_sign_seen_in_one_of_two_calls_counts(negative_call):
             calls = (x, x.abs()) if negative_call == "first" else (x.abs(), x)
             return sum(self.layer(call) for call in calls)
 
-    assert probe_signs(Twice(), torch.randn(2, 4))["layer"]
+    assert measure_costs(Twice(), (4,))["layer"].signed
 
 
-def test_probing_signs_twice_gives_the_same_answer_and_draws_no_global_randomness(tiny, tiny_images):
-    state = torch.get_rng_state()
-    assert probe_signs(tiny, tiny_images) == probe_signs(tiny, tiny_images)
-    assert torch.equal(torch.get_rng_state(), state)
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [("swin_tiny_patch4_window7_224", 4.490), ("mobilevit_xxs", 0.407), ("vit_tiny_patch16_224", 1.254)],
+)
+def test_products_of_attention_and_folded_tokens_are_counted(name, macs):
+    costs = costs_of(name)
+    assert sum(cost.macs for cost in costs.values()) / GIGA == pytest.approx(macs, abs=1e-3)
+    products = {layer: cost for layer, cost in costs.items() if cost.is_product}
+    assert {layer.rpartition(".")[2] for layer in products} == {"qk", "av"}
+    # The output of a softmax is never negative, queries can be.
+    assert all(cost.signed == layer.endswith("qk") for layer, cost in products.items())
+
+
+def test_what_is_excluded_is_in_float_and_what_is_fixed_has_eight_bits(tiny):
+    costs = measure_costs(tiny, (3, 8, 8), exclude=["stri*"], fix=["grouped"])
+    assert costs["strided"].fixed == LayerBits(32, 32)
+    assert costs["grouped"].fixed == FIXED
+
+
+def test_float_part_of_the_budget_counts_thirty_two_bits(tiny):
+    costs = measure_costs(tiny, (3, 8, 8), exclude=["grouped"])
+    in_float, quantized = costs.pop("grouped"), measure_costs(tiny, (3, 8, 8))["grouped"]
+    assert in_float.bitops(in_float.fixed) == quantized.macs * 32 * 32
+    assert in_float.size_bits(in_float.fixed) == quantized.weights * 32
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from limpq_hub.errors import TrainingError
-from limpq_hub.quant.layers import SwitchableBatchNorm2d
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
 
 

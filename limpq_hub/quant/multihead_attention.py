@@ -1,0 +1,103 @@
+"""`ExplicitAttention`: what `nn.MultiheadAttention` computes, from layers and products that can be quantized."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ExplicitAttention(nn.Module):
+    """Multi-head attention written out: four linear layers and two products.
+
+    `nn.MultiheadAttention` keeps the weights of three linear maps in one parameter and hands them to a function; there
+    is no layer in it that could be quantized.
+
+    Attributes:
+        query, key, value, out_proj: the linear layers.
+        in_proj_bias: None, which keeps `nn.TransformerEncoderLayer` from a fused path that would run none of them.
+    """
+
+    in_proj_bias = None
+
+    def __init__(self, module: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.num_heads, self.batch_first, self.dropout = module.num_heads, module.batch_first, module.dropout
+        self._qkv_same_embed_dim = False
+        if module._qkv_same_embed_dim:
+            weights = module.in_proj_weight.detach().chunk(3)
+        else:
+            weights = tuple(w.detach() for w in (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight))
+        biases = (None, None, None) if module.in_proj_bias is None else module.in_proj_bias.detach().chunk(3)
+        self.query, self.key, self.value = map(_linear, weights, biases)
+        self.out_proj = _linear(module.out_proj.weight, module.out_proj.bias)
+        self.train(module.training)
+
+    @staticmethod
+    def replaces(module: nn.Module) -> bool:
+        """Return whether a module computes what this class computes; one with `add_bias_kv` does not."""
+        plain = type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
+        return plain and not module._forward_hooks and not module._forward_pre_hooks
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what `nn.MultiheadAttention` returns of the same arguments.
+
+        Args:
+            query: [batch, queries, channels], or [queries, batch, channels] unless `batch_first`; without the batch
+                dimension too. `key` and `value` likewise.
+            key_padding_mask: [batch, keys], True or minus infinity where a key is left out.
+            attn_mask: [queries, keys] or [batch * heads, queries, keys], likewise.
+            is_causal: no more than a hint; `attn_mask` says what is left out.
+        """
+        batched = query.dim() == 3
+        if batched and not self.batch_first:
+            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        elif not batched:
+            query, key, value = (x.unsqueeze(0) for x in (query, key, value))
+        heads = (self._heads(x) for x in (self.query(query), self.key(key), self.value(value)))
+        queries, keys, values = heads
+        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-2, -1)
+        if attn_mask is not None:
+            per_head = (
+                attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[-2:]) if attn_mask.dim() == 3 else attn_mask
+            )
+            scores = scores + _added(per_head, scores)
+        if key_padding_mask is not None:
+            scores = scores + _added(key_padding_mask.reshape(len(scores), 1, 1, -1), scores)
+        weights = nn.functional.dropout(scores.softmax(-1), self.dropout, self.training)
+        output = self.out_proj((weights @ values).transpose(1, 2).flatten(2))
+        if need_weights and average_attn_weights:
+            weights = weights.mean(1)
+        if not batched:
+            output, weights = output.squeeze(0), weights.squeeze(0)
+        elif not self.batch_first:
+            output = output.transpose(0, 1)
+        return output, weights if need_weights else None
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """Return [batch, heads, tokens, channels of a head] of [batch, tokens, channels]."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().clone())
+    return layer
+
+
+def _added(mask: Tensor, scores: Tensor) -> Tensor:
+    """Return a mask as what is added to the scores."""
+    if mask.dtype != torch.bool:
+        return mask.to(scores.dtype)
+    return torch.zeros_like(mask, dtype=scores.dtype).masked_fill(mask, -torch.inf)

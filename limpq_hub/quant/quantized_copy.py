@@ -1,0 +1,68 @@
+"""Make a quantized copy of a network: its layers turned into quantized ones, its products given quantizers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from limpq_hub.plan.costs import Costs, LayerCost
+from limpq_hub.quant.fake_quantization import Grid
+from limpq_hub.quant.layers import QuantLayer, quantize_layer_
+from limpq_hub.quant.products import QuantProduct, route_
+from limpq_hub.quant.tracing import Trace, prepared_copy
+
+BitWidths = tuple[int, ...]
+
+
+def quantized_copy(
+    module: nn.Module,
+    traced: Trace,
+    costs: Costs,
+    bit_widths: Mapping[str, tuple[BitWidths, BitWidths]],
+    *,
+    per_channel: bool,
+) -> nn.Module:
+    """Return a copy of a network that is quantized wherever it multiplies.
+
+    Args:
+        traced: what the network multiplies.
+        costs: of the same.
+        bit_widths: candidates of the weight and of the input of each layer, of the second and of the first operand of
+            each product; what is absent stays in float.
+        per_channel: whether every output channel of a layer has a weight step of its own.
+    """
+    copied = prepared_copy(module)
+    for name, (weight_candidates, activation_candidates) in bit_widths.items():
+        grid = _grid(costs[name])
+        if traced.operations[name].kind == "product":
+            parent, _, own_name = name.rpartition(".")
+            product = QuantProduct(activation_candidates, weight_candidates, grid)
+            device = next(copied.parameters()).device
+            if device.type != "meta":
+                product.to(device)
+            copied.get_submodule(parent).add_module(own_name, product.train(copied.training))
+            continue
+        layer = quantize_layer_(copied.get_submodule(name))
+        layer.computes_weight = traced.operations[name].computes_weight
+        layer.add_quantizers_(weight_candidates, activation_candidates, grid=grid, per_channel=per_channel)
+    for name, first in traced.ties.items():
+        shared = copied.get_submodule(first)
+        if isinstance(shared, QuantLayer):
+            layer = quantize_layer_(copied.get_submodule(name))
+            layer.weight_quantizer, layer.activation_quantizer = shared.weight_quantizer, shared.activation_quantizer
+    for name, route in traced.routes.items():
+        route_(copied.get_submodule(name), route)
+    return copied
+
+
+def replace_everywhere_(network: nn.Module, module: nn.Module, replacement: nn.Module) -> None:
+    """Put `replacement` wherever `module` is registered, under all of its names."""
+    for name in [name for name, child in network.named_modules(remove_duplicate=False) if child is module]:
+        network.set_submodule(name, replacement)
+
+
+def _grid(cost: LayerCost) -> Grid:
+    if cost.offset:
+        return "offset"
+    return "signed" if cost.signed else "unsigned"

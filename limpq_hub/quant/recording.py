@@ -1,0 +1,206 @@
+"""`Recorder`: notes, while a network runs, what it multiplies and which modules do so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+
+from limpq_hub.quant.mac_counter import MacCounter, parameter_behind
+from limpq_hub.quant.operations import (
+    ATTENTION,
+    CONVOLUTIONS,
+    WEIGHT_OPERATIONS,
+    Multiplication,
+    attention,
+    product,
+    weighted,
+)
+from limpq_hub.quant.quantizable import LAYER_CLASSES, layers_of
+from limpq_hub.quant.value_bounds import ValueBounds
+
+
+@dataclass
+class Operation:
+    """What one forward pass of one image shows of a layer or product; a layer that is called twice counts twice.
+
+    Attributes:
+        kind: "layer" of a convolution or linear map, "product" of two activations, "float" of what stays in float.
+        macs: multiply-accumulate operations.
+        macs_limpq: the same as the published script counts them.
+        inputs: elements of its largest input.
+        weights: elements of its weight; 0 of a product.
+        low, high: between which values its input lies, whatever the pictures.
+        computes_weight: whether the layer makes its weight anew at every call, such as a standardised one.
+    """
+
+    kind: Literal["layer", "product", "float"]
+    macs: int = 0
+    macs_limpq: int = 0
+    inputs: int = 0
+    weights: int = 0
+    low: float = inf
+    high: float = -inf
+    computes_weight: bool = False
+
+
+@dataclass
+class ModuleCall:
+    """One call of a module.
+
+    Attributes:
+        name: of the module; None of one that is registered nowhere.
+        products: how many products it has made so far, outside of the modules that it called.
+    """
+
+    module: nn.Module
+    name: str | None
+    products: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a function that multiplies.
+
+    Attributes:
+        key: name of the layer whose weight it takes, or (name of the module, index) of a product.
+        inside: the module calls that were running, the outermost first.
+    """
+
+    key: str | tuple[str | None, int]
+    inside: tuple[ModuleCall, ...]
+
+
+class Recorder(TorchFunctionMode):
+    """Records the calls of functions that multiply, as long as it is active.
+
+    Args:
+        network: what runs meanwhile.
+
+    Attributes:
+        operations: by the key of their calls, in the order of execution; those that were dispatched in any other way by
+            "module:operation".
+        calls: in the order of execution.
+        norm_feeds: for each batch normalization, by name, the convolution that ran last before it.
+        ties: for each layer that shares its weight with one before it, by name, that one.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.operations: dict[Any, Operation] = {}
+        self.calls: list[Call] = []
+        self.norm_feeds: dict[str, str] = {}
+        self.ties: dict[str, str] = {}
+        self._names = {id(module): name for name, module in network.named_modules()}
+        self._parameters = {id(parameter): name for name, parameter in network.named_parameters()}
+        self._layer_of: dict[int, str] = {}
+        for name, layer in layers_of(network):
+            first = self._layer_of.setdefault(id(layer.weight), name)
+            if first != name:
+                self.ties[name] = first
+        self._counter, self._bounds = MacCounter(self._unclaimed), ValueBounds()
+        self._running: list[ModuleCall] = []
+        self._last_convolution = ""
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what runs inside."""
+        handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
+        ]
+        try:
+            with self._bounds, self._counter, self:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        options = kwargs or {}
+        if function in WEIGHT_OPERATIONS:
+            return self._weighted(function, weighted(function, args, options))
+        if function is ATTENTION:
+            return attention(*args, **options, multiply_scores=self._product, multiply_values=self._product)
+        multiplication = product(function, args, options)
+        return function(*args, **options) if multiplication is None else self._product(multiplication)
+
+    def _enter(self, module: nn.Module, inputs: object) -> None:
+        name = self._names.get(id(module))
+        self._running.append(ModuleCall(module, name))
+        if isinstance(module, nn.BatchNorm2d) and name is not None and self._last_convolution:
+            self.norm_feeds.setdefault(name, self._last_convolution)
+
+    def _leave(self, module: nn.Module, inputs: object, output: object) -> None:
+        self._running.pop()
+
+    def _weighted(self, function: Callable[..., Any], multiplication: Multiplication) -> Tensor:
+        running, weight = self._running[-1], multiplication.second
+        layer = self._layer_of.get(id(weight))
+        computes_weight = layer is None and id(weight) not in self._parameters
+        if computes_weight and isinstance(running.module, LAYER_CLASSES):
+            layer = running.name
+        if layer is None:
+            return self._counted(self._unclaimed(function.__name__, [weight]), multiplication)
+        operation = self.operations.setdefault(
+            layer, Operation("layer", weights=weight.numel(), computes_weight=computes_weight)
+        )
+        self.calls.append(Call(layer, tuple(self._running)))
+        if function in CONVOLUTIONS:
+            self._last_convolution = layer
+        return self._counted(operation, multiplication)
+
+    def _product(self, multiplication: Multiplication) -> Tensor:
+        running = self._running[-1]
+        key = (running.name, running.products)
+        running.products += 1
+        self.calls.append(Call(key, tuple(self._running)))
+        return self._counted(self.operations.setdefault(key, Operation("product")), multiplication)
+
+    def _counted(self, operation: Operation, multiplication: Multiplication) -> Tensor:
+        x, before = multiplication.first, operation.macs
+        with self._counter.counting_in(operation):
+            output = multiplication.result()
+        published = _macs_limpq(self._running[-1].module, multiplication, output)
+        operation.macs_limpq += operation.macs - before if published is None else published
+        operation.inputs = max(operation.inputs, x.numel())
+        bounds = self._bounds.of(x)
+        operation.low, operation.high = min(operation.low, bounds.low), max(operation.high, bounds.high)
+        return output
+
+    def _unclaimed(self, function: str, operands: list[Tensor]) -> Operation:
+        """Return what to count an operation in that belongs to no layer: one for each module and function."""
+        parameters = [parameter for x in operands if (parameter := parameter_behind(x)) is not None and x.ndim > 1]
+        where = (self._running[-1].name if self._running else None) or "network"
+        names = [self._parameters[id(parameter)] for parameter in parameters if id(parameter) in self._parameters]
+        operation = self.operations.setdefault(names[0] if names else f"{where}:{function}", Operation("float"))
+        operation.weights = operation.weights or sum(parameter.numel() for parameter in parameters)
+        operation.inputs = max([operation.inputs, *(x.numel() for x in operands)])
+        return operation
+
+
+def _macs_limpq(layer: nn.Module, multiplication: Multiplication, output: Tensor) -> int | None:
+    """Return the MACs of a convolution as the published script counts them: it rounds the area down, not each side."""
+    weight = multiplication.second
+    if not isinstance(layer, nn.Conv2d) or isinstance(layer.padding, str) or weight.ndim != 4:
+        return None
+    height, width = (
+        (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1
+        for size, padding, dilation, kernel, stride in zip(
+            multiplication.first.shape[-2:],
+            layer.padding,
+            layer.dilation,
+            layer.kernel_size,
+            layer.stride,
+            strict=True,
+        )
+    )
+    return layer.out_channels * int(height * width) * weight[0].numel()

@@ -1,0 +1,102 @@
+"""The tensors of a checkpoint: the weights of each layer as integers, bit-packed, and the step sizes of its grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.fake_quantization import quantization_range, quantize_to_integers, spread_over
+from limpq_hub.quant.layers import Quantized, QuantLayer, quantized_layers
+from limpq_hub.quant.packing import pack, unpack
+from limpq_hub.quant.quantizer import LsqQuantizer
+from limpq_hub.zoo.tensors import own_state
+
+
+def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint.
+
+    Of each layer: `weight_packed`, the integers of its weight; `weight_shape`; `weight_scale`, its step, or one for each
+    output channel; `input_scale`; and `input_zero_point` where its input has one. Of a product `weight_scale` is the
+    step of the second operand. All else as it is.
+    """
+    tensors = own_state(model)
+    for name, layer in quantized_layers(model):
+        for key in ("weight_quantizer.step", "activation_quantizer.step"):
+            del tensors[f"{name}.{key}"]
+        bits = policy.layers[name]
+        scale = layer.weight_quantizer.step_of(bits.weight).detach()
+        tensors[f"{name}.weight_scale"] = scale.reshape(-1)
+        tensors[f"{name}.input_scale"] = layer.activation_quantizer.step_of(bits.activation).detach().reshape(1)
+        zero_point = tensors.pop(f"{name}.activation_quantizer.zero_point", None)
+        if zero_point is not None:
+            tensors[f"{name}.input_zero_point"] = zero_point
+        if isinstance(layer, QuantLayer):
+            del tensors[f"{name}.weight"]
+            weight = layer.effective_weight()
+            low, high = quantization_range(bits.weight, signed=True)
+            integers = quantize_to_integers(
+                weight, spread_over(weight, scale, layer.weight_quantizer.channel_dim), low, high
+            )
+            tensors[f"{name}.weight_packed"] = torch.from_numpy(
+                pack(integers.to(torch.int8).cpu().numpy(), bits.weight)
+            )
+            tensors[f"{name}.weight_shape"] = torch.tensor(weight.shape)
+    return tensors
+
+
+def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
+    """Return the state of the network from the tensors of a checkpoint.
+
+    Args:
+        model: the network, whose layers have the bit-widths of `policy`; layers that compute their weight take the
+            packed one from then on.
+        file: what to call it in an error.
+    """
+    tensors = dict(packed)
+
+    def take(key: str, dtype: torch.dtype) -> Tensor:
+        if key not in tensors:
+            raise ArtifactFormatError(f"{file}: tensor {key} is missing")
+        if tensors[key].dtype != dtype:
+            raise ArtifactFormatError(f"{file}: tensor {key} is {tensors[key].dtype}, it must be {dtype}")
+        return tensors.pop(key)
+
+    for name, layer in list(quantized_layers(model)):
+        scales = {key: take(f"{name}.{key}", torch.float32) for key in ("weight_scale", "input_scale")}
+        for (key, scale), quantizer in zip(scales.items(), _quantizers(layer), strict=True):
+            count = quantizer.step.numel()
+            if scale.shape != (count,) or not bool(scale.isfinite().all() and (scale > 0).all()):
+                numbers = "one number" if count == 1 else f"{count} numbers"
+                raise ArtifactFormatError(f"{file}: tensor {name}.{key} must be {numbers} above 0")
+        tensors[f"{name}.weight_quantizer.step"] = scales["weight_scale"].reshape(layer.weight_quantizer.step.shape)
+        tensors[f"{name}.activation_quantizer.step"] = scales["input_scale"]
+        if layer.activation_quantizer.grid == "offset":
+            zero_point, most = take(f"{name}.input_zero_point", torch.int32), 2 ** (policy.layers[name].activation - 1)
+            if zero_point.shape != (1,) or not 0 <= int(zero_point) <= most:
+                raise ArtifactFormatError(
+                    f"{file}: tensor {name}.input_zero_point must be one whole number from 0 to {most}"
+                )
+            tensors[f"{name}.activation_quantizer.zero_point"] = zero_point
+        if isinstance(layer, QuantLayer):
+            shape = tuple(take(f"{name}.weight_shape", torch.int64).tolist())
+            if shape != tuple(layer.weight.shape):
+                raise ArtifactFormatError(
+                    f"{file}: layer {name} has weights of shape {list(shape)}, the network needs "
+                    f"{list(layer.weight.shape)}"
+                )
+            try:
+                integers = unpack(take(f"{name}.weight_packed", torch.uint8).numpy(), policy.layers[name].weight, shape)
+            except ArtifactFormatError as error:
+                raise ArtifactFormatError(f"{file}: tensor {name}.weight_packed: {error}") from None
+            scale = spread_over(layer.weight, scales["weight_scale"], layer.weight_quantizer.channel_dim)
+            tensors[f"{name}.weight"] = torch.from_numpy(integers).to(scale.dtype) * scale
+            layer.computes_weight = False
+    return tensors
+
+
+def _quantizers(layer: Quantized) -> tuple[LsqQuantizer, LsqQuantizer]:
+    return layer.weight_quantizer, layer.activation_quantizer
