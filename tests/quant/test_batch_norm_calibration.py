@@ -1,6 +1,7 @@
 """Tests of BatchNorm statistics from unlabelled images, against numpy in double precision."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -9,9 +10,15 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
+from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.batch_norm_calibration import FEWEST_IMAGES, recalibrate_batch_norm_, recalibrate_if_better_
+from limpq_hub.quant.batch_norm_calibration import (
+    FEWEST_IMAGES,
+    correct_batch_norm_,
+    recalibrate_batch_norm_,
+    recalibrate_if_better_,
+)
 from limpq_hub.quant.convert import set_policy_, to_quantized
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
@@ -277,3 +284,76 @@ def test_the_comparison_runs_in_eval_mode_and_restores_modes(right, training):
     twin = quantized(right, 4)
     assert recalibrate_if_better_(model, many(), right) == recalibrate_if_better_(twin, many(), right)
     assert {module.training for module in model.modules()} == {training}
+
+
+def test_another_way_of_recalibrating_can_be_guarded(right, state_of):
+    model = quantized(right, 2)
+    twin = copy.deepcopy(model)
+    correct_ = functools.partial(correct_batch_norm_, float_network=right)
+    assert recalibrate_if_better_(model, many(), right, correct_).accepted
+    correct_(twin, many())
+    assert state_of(model) == state_of(twin)
+
+
+# Correction by what quantization changed
+
+
+def outputs_of_norms(network: nn.Module, images: Tensor) -> dict[str, np.ndarray]:
+    """Return what each BatchNorm puts out before its activation, its scale and bias taken off: [channels, values]."""
+    outputs = {}
+
+    def note(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
+        mean, variance = (value.double().numpy()[:, None] for value in (norm.running_mean, norm.running_var))
+        outputs[name] = (channels_of(x) - mean) / np.sqrt(variance + norm.eps)
+
+    for name, norm in network.named_modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.register_forward_pre_hook(lambda norm, arguments, name=name: note(name, norm, *arguments))
+    with torch.no_grad():
+        network(images)
+    return outputs
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_a_network_that_is_not_quantized_keeps_the_statistics_of_the_float_one_whatever_the_images(right, shift):
+    model = copy.deepcopy(right)
+    with torch.no_grad():
+        model.final_norm.running_mean.add_(1)
+    assert correct_batch_norm_(model, [batch * 0.3 + shift for batch in many()], right) == 128
+    for name, value in right.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_after_the_correction_the_first_output_has_the_moments_of_the_float_network(right):
+    model = quantized(right, 2)
+    images = torch.cat(many()) * 0.5 + 1  # other pictures than those of the statistics
+    correct_batch_norm_(model, images.split(32), right)
+    ours, theirs = (outputs_of_norms(network, images)["stem_norm"] for network in (model, right))
+    np.testing.assert_allclose(ours.mean(1), theirs.mean(1), atol=1e-4)
+    np.testing.assert_allclose(ours.std(1), theirs.std(1), rtol=1e-3)
+
+
+def test_on_other_pictures_the_correction_is_closer_to_the_float_network_than_new_statistics(right):
+    other = [batch * 0.5 + 1 for batch in many()]
+    corrected, renewed = quantized(right, 6), quantized(right, 6)
+    correct_batch_norm_(corrected, other, right)
+    recalibrate_batch_norm_(renewed, other)
+    usual = torch.cat(many())
+    assert kl_by_hand(corrected, right, usual) < kl_by_hand(renewed, right, usual) / 2
+
+
+def test_without_images_the_statistics_are_those_of_the_float_network(right):
+    model = quantized(right, 4)
+    model.stem_norm.reset_running_stats()
+    assert correct_batch_norm_(model, [], right) == 0
+    assert torch.equal(model.stem_norm.running_mean, right.stem_norm.running_mean)
+
+
+def test_a_float_network_with_other_norms_is_refused(right):
+    model = quantized(right, 4)
+    right.final_norm = nn.Identity()
+    message = (
+        r"^the quantized and the float network differ in BatchNorm final_norm; give the one it was converted from$"
+    )
+    with pytest.raises(PolicyError, match=message):
+        correct_batch_norm_(model, many(), right)
