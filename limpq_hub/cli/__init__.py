@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from limpq_hub.cli.check import add_check_command
 from limpq_hub.cli.hub import add_hub_commands
 from limpq_hub.cli.models import add_model_commands
 from limpq_hub.cli.plans import add_plan_commands
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--json", action="store_true", help="print JSON instead of tables")
         return added
 
+    add_check_command(command)
     add_model_commands(command)
     add_plan_commands(command)
     add_hub_commands(command)

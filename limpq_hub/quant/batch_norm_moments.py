@@ -1,9 +1,9 @@
-"""Mean and variance of what each BatchNorm of a network takes in, over any number of images, in float64."""
+"""Mean and variance of what each BatchNorm of a network takes in, averaged over batches of images in float64."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,35 +12,26 @@ from limpq_hub.quant.modes import modes_restored
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 
+@dataclass
 class Moments:
-    """Moments of each channel of all values that were added, without the cancellation of summed squares.
+    """Averages over batches, each counting alike, in float64.
 
     Attributes:
-        count: of values in a channel.
-        mean: [channels], float64.
+        batches: how many were added.
+        mean: [channels].
+        variance: the unbiased one of each batch, averaged, [channels].
     """
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = self._deviations = torch.zeros((), dtype=torch.float64)
+    batches: int = 0
+    mean: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    variance: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
-    @property
-    def variance(self) -> Tensor:
-        """The unbiased one, as torch's own statistics have it, [channels], float64."""
-        return self._deviations / max(self.count - 1, 1)
-
-    def add(self, count: int, mean: Tensor, variance: Tensor) -> None:
-        """Take in the moments of further values; their variance is not the unbiased one.
-
-        Source: Chan et al., "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
-        """
+    def add(self, mean: Tensor, variance: Tensor) -> None:
+        """Take in the moments of a batch."""
+        self.batches += 1
         mean, variance = _in_float64(mean), _in_float64(variance)
-        total = self.count + count
-        difference = mean - self.mean.to(mean.device)
-        between = difference.square() * (self.count * count / total)
-        self._deviations = self._deviations.to(mean.device) + variance * count + between
-        self.mean = mean - difference * (self.count / total)
-        self.count = total
+        self.mean = self.mean.to(mean.device) + (mean - self.mean.to(mean.device)) / self.batches
+        self.variance = self.variance.to(mean.device) + (variance - self.variance.to(mean.device)) / self.batches
 
 
 @dataclass(frozen=True)
@@ -50,12 +41,10 @@ class MeasuredMoments:
     Attributes:
         of: the moments by the name of the BatchNorm; those that never ran have none.
         images: how many were measured.
-        batches: how many these came in.
     """
 
     of: Mapping[str, Moments]
     images: int
-    batches: int
 
 
 @torch.no_grad()
@@ -76,26 +65,27 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
     def measure_(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
         # Half precision has too few digits for a sum over a batch.
         variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3), correction=0)
-        moments[name].add(x.numel() // x.shape[1], mean, variance)
         set_statistics_(norm, {"running_mean": mean, "running_var": variance})
+        count = x.numel() // x.shape[1]
+        moments[name].add(mean, variance * (count / max(count - 1, 1)))
 
     handles = [
         norm.register_forward_pre_hook(lambda norm, arguments, name=name: measure_(name, norm, *arguments))
         for name, norm in norms.items()
     ]
-    image_count = batch_count = 0
+    image_count = 0
     try:
         with modes_restored(model):
             model.eval()
             for images in batches:
                 model(images)
-                image_count, batch_count = image_count + len(images), batch_count + 1
+                image_count += len(images)
     finally:
         for handle in handles:
             handle.remove()
         for name, statistics in before.items():
             set_statistics_(norms[name], statistics)
-    return MeasuredMoments({name: found for name, found in moments.items() if found.count}, image_count, batch_count)
+    return MeasuredMoments({name: found for name, found in moments.items() if found.batches}, image_count)
 
 
 def active_batch_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from limpq_hub.quant.activation_bounds import ACTIVATION_RULES, Rule
 from limpq_hub.quant.intervals import Bounds, absolute, add, divide, hull, maximum, minimum, multiply, power
@@ -25,6 +25,15 @@ def _hull_with_zero(x: Bounds, *_arguments: object, **_options: object) -> Bound
 
 def _hull_of_list(tensors: Sequence[Bounds], dim: int = 0) -> Bounds:
     return hull(*tensors)
+
+
+def _where(condition: Bounds, *choices: Bounds | float) -> Bounds:
+    return hull(*choices) if choices else Bounds()  # without choices the result is positions
+
+
+def _extreme(of_two: Callable[[Bounds, Bounds], Bounds]) -> Rule:
+    """Return the rule of an extreme of one tensor, along a dimension if one is given, or of two tensors."""
+    return lambda x, *arguments: of_two(x, *arguments) if isinstance(next(iter(arguments), None), Bounds) else x
 
 
 def _sum(x: Bounds, *_arguments: object, **_options: object) -> Bounds:
@@ -103,7 +112,7 @@ RULES: Mapping[str, Rule] = {
     # The elements of the first argument, or averages of them.
     **dict.fromkeys(
         (
-            *("clone", "_to_copy", "as_strided", "squeeze", "unsqueeze", "transpose", "t", "detach", "_unsafe_view"),
+            *("clone", "_to_copy", "as_strided", "squeeze", "unsqueeze", "transpose", "t", "detach"),
             *("index", "index_select", "gather", "roll", "flip", "repeat", "sort", "topk"),
             *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
             *("reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
@@ -112,7 +121,7 @@ RULES: Mapping[str, Rule] = {
             *("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d"),
             *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"),
             *("mean", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
-            *("amax", "amin", "max", "min"),
+            *("amax", "amin"),
         ),
         _hull_of(0),
     ),
@@ -120,7 +129,9 @@ RULES: Mapping[str, Rule] = {
     "scalar_tensor": _hull_of(0),
     "new_full": _hull_of(2),
     "masked_fill": _hull_of(0, 2),
-    "where": _hull_of(1, 2),
+    "where": _where,
+    "max": _extreme(maximum),
+    "min": _extreme(minimum),
     **dict.fromkeys(("cat", "stack"), _hull_of_list),
     **dict.fromkeys(("im2col", "tril", "triu"), _hull_with_zero),
     **dict.fromkeys(("avg_pool2d", "avg_pool3d"), _average_pool),

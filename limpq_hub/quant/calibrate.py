@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import PolicyError
-from limpq_hub.plan.layer_bits import LayerBits
-from limpq_hub.quant.fake_quantization import quantize_to_integers
+from limpq_hub.errors import PolicyError, UnsupportedLayerError
 from limpq_hub.quant.layers import Quantized, quantized_layers
+from limpq_hub.quant.least_error import SortedValues, least_error_grids
 from limpq_hub.quant.modes import modes_restored
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
-# The fractions of the largest magnitude that are tried as the end of a calibrated grid; what lies beyond is clipped.
-_CLIP_FRACTIONS = torch.arange(1, 81) / 80
+# Values that one step is measured on at most, of all images together.
+_SAMPLE = 2**18
+
+
+# How the steps start that are then trained: by the published one-shot rules, or at the least squared rounding error.
+StepStart: TypeAlias = Literal["lsq", "least-error"]
+
+
+def start_steps_(model: nn.Module, images: Tensor, step_start: StepStart) -> None:
+    """Set the steps of `model` to what training starts from.
+
+    Args:
+        model: a supernet or a quantized network, its weight steps at their initial values.
+        images: [batch, 3, height, width], normalized.
+    """
+    if step_start == "lsq":
+        initialize_activation_steps_(model, images)
+    else:
+        initialize_steps_(model, [images])
 
 
 @torch.no_grad()
@@ -45,49 +62,73 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
         twin(images)
     for name, layer in quantized_layers(model):
         for quantizer, initialized in zip(_of_activations(layer), _of_activations(layers[name]), strict=True):
-            quantizer.step.copy_(initialized.step)
+            quantizer.load_state_dict(initialized.state_dict())
+
+
+@torch.no_grad()
+def initialize_steps_(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set every step of `model`, and every zero point, to those of least squared rounding error, at each bit-width.
+
+    The error of an input is that on the values which it has in the float network: the quantizers are off, everything
+    runs in eval mode. Nothing but steps and zero points changes.
+
+    Args:
+        model: a supernet or a quantized network.
+        batches: image batches, [batch, 3, height, width], normalized.
+
+    Raises:
+        UnsupportedLayerError: a layer is never called.
+    """
+    quantizers = _named_quantizers(model)
+    active_bits = {name: quantizer.bits for name, quantizer in quantizers.items()}
+    try:
+        for quantizer in quantizers.values():
+            quantizer.bits = None
+        values = _quantized_values(model, quantizers, batches)
+    finally:
+        for name, quantizer in quantizers.items():
+            quantizer.bits = active_bits[name]
+    for name, quantizer in quantizers.items():
+        _set_least_error_(quantizer, quantizer.candidates, values[name])
 
 
 @torch.no_grad()
 def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[Tensor]) -> None:
-    """Set the steps of the named layers to those of least squared rounding error, at the active bits.
+    """Set the steps of the named layers, and their zero points, to those of least squared error, at the active bits.
 
     Args:
-        model: runs in eval mode; only the steps of the named layers change.
+        model: runs in eval mode, quantized as it is; only the steps of the named layers change.
         layers: names of quantized layers.
         batches: image batches, [batch, 3, height, width], normalized.
 
     Raises:
         PolicyError: one of the layers runs in float.
+        UnsupportedLayerError: one of the layers is never called.
     """
     all_layers = dict(quantized_layers(model))
-    calibrated = {name: all_layers[name] for name in layers}
-    bits = {name: _active_bits(name, layer) for name, layer in calibrated.items()}
-    inputs: dict[LsqQuantizer, list[Tensor]] = {q: [] for layer in calibrated.values() for q in _of_activations(layer)}
-    handles = [
-        quantizer.register_forward_pre_hook(lambda own, arguments: inputs[own].append(arguments[0].float()))
-        for quantizer in inputs
-    ]
-    with modes_restored(model):
-        model.eval()
-        try:
-            for images in batches:
-                model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
-    for name, layer in calibrated.items():
-        for quantizer, bit_width in (
-            (layer.weight_quantizer, bits[name].weight),
-            (layer.activation_quantizer, bits[name].activation),
-        ):
-            values = torch.cat(inputs[quantizer]) if quantizer.per_sample else layer.effective_weight()
-            quantizer.set_step_(bit_width, _least_error_step(quantizer, bit_width, values))
+    quantizers = {}
+    for layer in layers:
+        for name, quantizer in _named_quantizers(all_layers[layer]).items():
+            if quantizer.bits is None:
+                raise PolicyError(
+                    f"layer {layer!r} runs in float and has no step to calibrate; set a policy with bits for it"
+                )
+            quantizers[f"{layer}.{name}"] = quantizer
+    values = _quantized_values(model, quantizers, batches)
+    for name, quantizer in quantizers.items():
+        _set_least_error_(quantizer, [bits for bits in (quantizer.bits,) if bits is not None], values[name])
 
 
 def _set_initial_step_(quantizer: LsqQuantizer, arguments: tuple[Tensor, ...]) -> None:
-    """Forward pre-hook: set the step of the active bits from the values that are about to be quantized."""
-    if quantizer.bits is not None:
+    """Forward pre-hook: set the step of the active bits from the values that are about to be quantized.
+
+    The published rule knows no zero point: a grid with an offset starts at the least squared error.
+    """
+    if quantizer.bits is None:
+        return
+    if quantizer.grid == "offset":
+        _set_least_error_(quantizer, [quantizer.bits], _drawn(arguments[0], _SAMPLE, torch.Generator().manual_seed(0)))
+    else:
         quantizer.set_step_(quantizer.bits, quantizer.initial_step(arguments[0], quantizer.bits))
 
 
@@ -96,23 +137,68 @@ def _of_activations(layer: Quantized) -> list[LsqQuantizer]:
     return [quantizer for quantizer in (layer.weight_quantizer, layer.activation_quantizer) if quantizer.per_sample]
 
 
-def _active_bits(name: str, layer: Quantized) -> LayerBits:
-    if layer.bits is None:
-        raise PolicyError(f"layer {name!r} runs in float and has no step to calibrate; set a policy with bits for it")
-    return layer.bits
+def _named_quantizers(module: nn.Module) -> dict[str, LsqQuantizer]:
+    return {name: part for name, part in module.named_modules() if isinstance(part, LsqQuantizer)}
 
 
-def _least_error_step(quantizer: LsqQuantizer, bits: int, values: Tensor) -> Tensor:
-    """Return the step of least squared rounding error of `values` at `bits`, shape [].
+def _quantized_values(
+    model: nn.Module, quantizers: Mapping[str, LsqQuantizer], batches: Iterable[Tensor]
+) -> dict[str, Tensor]:
+    """Return what each quantizer was given to quantize while `model` ran on `batches` in eval mode.
 
-    The candidates are 80 clipping ranges, equally spaced up to the largest magnitude, and the present and the initial
-    step.
+    Of a weight with a step per channel that is all of it, in its own shape; else values at random positions, at most
+    2^18 of them for all batches together, [values].
+
+    Raises:
+        UnsupportedLayerError: one of the quantizers is never called.
     """
-    largest = values.abs().max().clamp_min(STEP_FLOOR)
-    clipped_steps = _CLIP_FRACTIONS.to(values) * largest / quantizer.range_of(bits)[1]
-    steps = [*clipped_steps, quantizer.step_of(bits), quantizer.initial_step(values, bits)]
-    errors = [
-        (quantize_to_integers(values, step, *quantizer.range_of(bits)) * step - values).square_().mean()
-        for step in steps
-    ]
-    return steps[int(torch.stack(errors).argmin())]
+    batches = list(batches)
+    seen: dict[str, list[Tensor]] = {name: [] for name in quantizers}
+    generator = torch.Generator().manual_seed(0)
+
+    def look(name: str, quantizer: LsqQuantizer, x: Tensor) -> None:
+        if quantizer.per_sample:
+            seen[name].append(_drawn(x, _SAMPLE // len(batches), generator))
+        else:
+            seen[name] = [_drawn(x, _SAMPLE, generator) if quantizer.channels is None else x]
+
+    def hook_of(name: str) -> Callable[[LsqQuantizer, tuple[Tensor, ...]], None]:
+        return lambda quantizer, arguments: look(name, quantizer, arguments[0])
+
+    handles = [quantizer.register_forward_pre_hook(hook_of(name)) for name, quantizer in quantizers.items()]
+    with modes_restored(model):
+        # This empties the caches of quantized weights too: every weight is quantized once again.
+        model.eval()
+        try:
+            for images in batches:
+                model(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+    for name, values in seen.items():
+        if not values and batches:
+            layer = name.rpartition(".")[0]
+            raise UnsupportedLayerError(f"layer {layer!r} was never called: there are no values to set its steps from")
+    return {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in seen.items()}
+
+
+def _drawn(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return `count` values of a tensor at random positions, [values]; all of them where it has no more."""
+    # Positions at equal distances would fall on the same columns or channels again and again.
+    flat = x.flatten()
+    return flat if len(flat) <= count else flat[torch.randint(len(flat), (count,), generator=generator).to(x.device)]
+
+
+def _set_least_error_(quantizer: LsqQuantizer, bit_widths: Iterable[int], values: Tensor) -> None:
+    """Set step and zero point at each of `bit_widths` to those of least squared error on `values`.
+
+    The present step and the initial one are among those that are tried.
+    """
+    rows = SortedValues.of(quantizer.by_step(values))
+    for bits in bit_widths:
+        zero_points = range(2 ** (bits - 1) + 1) if quantizer.grid == "offset" else [quantizer.zero_point_of(bits)]
+        tried = [step.reshape(-1) for step in (quantizer.step_of(bits), quantizer.initial_step(values, bits))]
+        best = least_error_grids(rows, bits, zero_points, smallest=STEP_FLOOR, tried=tried)
+        quantizer.set_step_(bits, best.steps.reshape(quantizer.step.shape[1:]))
+        if quantizer.grid == "offset":
+            quantizer.set_zero_point_(bits, int(best.zero_points))

@@ -12,7 +12,7 @@ from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers
-from limpq_hub.quant.calibrate import initialize_activation_steps_
+from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.quantized_copy import quantized_copy, replace_everywhere_
@@ -30,6 +30,7 @@ def to_supernet(
     exclude: Sequence[str] = (),
     fix: Sequence[str] = (),
     per_channel: bool = False,
+    step_start: StepStart = "least-error",
 ) -> nn.Module:
     """Return a copy of `module` whose layers run at any candidate bit-width, ready for joint training.
 
@@ -44,12 +45,14 @@ def to_supernet(
         fix: shell patterns over those that are fixed at 8/8 bits, as the first and the last layer are.
         per_channel: whether every output channel of a layer has a weight step of its own.
 
+        step_start: "least-error" for the steps of least squared rounding error, "lsq" for the one-shot rules of LSQ.
+
     Raises:
         UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
     costs = profile_module(module, example_input, exclude=exclude, fix=fix)
     supernet = build_supernet(module, costs, candidates, tuple(example_input.shape[1:]), per_channel=per_channel)
-    initialize_activation_steps_(supernet, example_input)
+    start_steps_(supernet, example_input, step_start)
     return supernet
 
 
@@ -96,14 +99,22 @@ def build_supernet(
     return supernet
 
 
-def to_quantized(module: nn.Module, policy: Policy, *, example_input: Tensor, per_channel: bool = False) -> nn.Module:
+def to_quantized(
+    module: nn.Module,
+    policy: Policy,
+    *,
+    example_input: Tensor,
+    per_channel: bool = False,
+    step_start: StepStart = "least-error",
+) -> nn.Module:
     """Return a copy of `module` with quantized layers at the bits of `policy`, ready for fine-tuning.
 
     Args:
         module: a float network.
         policy: bits for all that it multiplies, first and last layer included; what has 32/32 bits stays in float.
-        example_input: a batch of real inputs, [batch, 3, height, width]; the activation steps start from it.
+        example_input: a batch of real inputs, [batch, 3, height, width]; the steps start from it.
         per_channel: whether every output channel of a layer has a weight step of its own.
+        step_start: "least-error" for the steps of least squared rounding error, "lsq" for the one-shot rules of LSQ.
 
     Raises:
         PolicyError: the policy is for other layers.
@@ -111,7 +122,7 @@ def to_quantized(module: nn.Module, policy: Policy, *, example_input: Tensor, pe
     """
     costs = profile_module(module, example_input, exclude=float_names(policy))
     quantized = build_quantized(module, policy, costs, tuple(example_input.shape[1:]), per_channel=per_channel)
-    initialize_activation_steps_(quantized, example_input)
+    start_steps_(quantized, example_input, step_start)
     return quantized
 
 

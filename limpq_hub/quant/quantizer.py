@@ -43,7 +43,7 @@ class LsqQuantizer(nn.Module):
     Attributes:
         step: raw step sizes in the order of `candidates`, shape [len(candidates)] or [len(candidates), channels].
         zero_point: of an offset grid only, int32 [len(candidates)], each in 0..2^(b-1): the integers of the grid are
-            -zero_point .. 2^b - 1 - zero_point. Not learned; starts as that of an unsigned grid.
+            -zero_point .. 2^b - 1 - zero_point. Not learned; starts as that of a signed grid.
         bits: the active bit-width, or None to pass values through in float.
     """
 
@@ -68,7 +68,9 @@ class LsqQuantizer(nn.Module):
         self.step = nn.Parameter(torch.ones(len(candidates) if channels is None else (len(candidates), channels)))
         self._zero_points_read: tuple[Tensor, int, tuple[int, ...]] | None = None
         if grid == "offset":
-            self.register_buffer("zero_point", torch.zeros(len(candidates), dtype=torch.int32))
+            self.register_buffer(
+                "zero_point", torch.tensor([2 ** (bits - 1) for bits in candidates], dtype=torch.int32)
+            )
 
     @property
     def signed(self) -> bool:

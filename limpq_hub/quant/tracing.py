@@ -42,7 +42,7 @@ def prepared_copy(module: nn.Module, *, on_meta: bool = False) -> nn.Module:
     Args:
         on_meta: whether the copy is on the meta device: it shares what its parts share, and takes no memory.
     """
-    copied = copy.deepcopy(module, _meta_twins(module) if on_meta else None)
+    copied = copy.deepcopy(module, meta_twins(module) if on_meta else None)
     if ExplicitAttention.replaces(copied):
         return ExplicitAttention(copied)
     for name, child in list(copied.named_modules(remove_duplicate=False)):
@@ -90,7 +90,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
     )
 
 
-def _meta_twins(module: nn.Module) -> dict[int, Tensor]:
+def meta_twins(module: nn.Module) -> dict[int, Tensor]:
     """Return what `copy.deepcopy` is to put in the place of each tensor, by its identity."""
     twins: dict[int, Tensor] = {}
     for part in module.modules():

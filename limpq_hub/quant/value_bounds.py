@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from limpq_hub.quant.activation_bounds import Rule
 from limpq_hub.quant.bound_rules import RULES
 from limpq_hub.quant.intervals import Bounds, hull
 
@@ -41,15 +42,19 @@ class ValueBounds(TorchDispatchMode):
     ) -> Any:
         """Run `func` and note the bounds of what it gives or changes."""
         kwargs = dict(kwargs or {})
-        # In inference mode operations that are made of others arrive whole.
-        with self:
-            composed = func.decompose(*args, **kwargs)
-        if composed is not NotImplemented:
-            return composed
+        schema = func._schema
+        has_result_as_argument = any(argument.is_out for argument in schema.arguments)
+        rule = None if has_result_as_argument else RULES.get(schema.name.removeprefix("aten::").removesuffix("_"))
+        if rule is None:
+            # In inference mode operations that are made of others arrive whole.
+            with self:
+                composed = func.decompose(*args, **kwargs)
+            if composed is not NotImplemented:
+                return composed
         operand_storages = {tensor.untyped_storage() for tensor in _tensors((args, kwargs))}
         changed = _changed_arguments(func, args, kwargs)
         result = func(*args, **kwargs)
-        bounds = self._bounds_of_result(func, args, kwargs)
+        bounds = Bounds() if rule is None else self._apply(rule, args, kwargs)
         for tensor in changed:
             self._note(tensor, bounds if _fills_storage(tensor) else hull(self.of(tensor), bounds))
         for tensor in _tensors(result):
@@ -58,13 +63,8 @@ class ValueBounds(TorchDispatchMode):
                 self._note(tensor, bounds)
         return result
 
-    def _bounds_of_result(
-        self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Bounds:
-        rule = RULES.get(func._schema.name.removeprefix("aten::").removesuffix("_"))
-        if rule is None or any(argument.is_out for argument in func._schema.arguments):
-            return Bounds()
-        operands, options = tree_map_only(Tensor, self.of, (args, dict(kwargs)))
+    def _apply(self, rule: Rule, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Bounds:
+        operands, options = tree_map_only(Tensor, self.of, (args, kwargs))
         return rule(*operands, **options)
 
     def _note(self, tensor: Tensor, bounds: Bounds) -> None:

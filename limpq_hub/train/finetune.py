@@ -19,7 +19,7 @@ from torch import nn
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
-from limpq_hub.quant.calibrate import initialize_activation_steps_
+from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.convert import build_quantized, select_policy
 from limpq_hub.train.data.description import check_classes, data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
@@ -55,6 +55,7 @@ class FinetuneSettings:
         constraints: budgets or the policy that were given, as `limpq_hub.load` takes them.
         weights: safetensors file of the float network; None for those of the entry.
         start_from: "joint" or "float": the weights to start from.
+        step_start: "lsq" or "least-error": what the step sizes start from with `start_from` "float".
         calibrate_images: training images for the BatchNorm statistics.
     """
 
@@ -67,6 +68,7 @@ class FinetuneSettings:
     training: TrainingSettings
     push: PushSettings
     start_from: str
+    step_start: StepStart
     calibrate_images: int
 
 
@@ -133,8 +135,15 @@ def _starting_network(entry: Entry, plan: Plan, spec: NetworkSpec, settings: Fin
     """Return the network at the plan's policy, with the jointly trained weights and steps or from the float network."""
     if settings.start_from == "joint":
         return select_policy(load_supernet(entry.folder, entry.indicators), plan.policy)
-    model = build_quantized(float_network_of(entry, settings.weights), plan.policy, plan.costs)
-    initialize_activation_steps_(model, first_images(settings.data, settings.augmentation, spec, _FIRST_IMAGES))
+    model = build_quantized(
+        float_network_of(entry, settings.weights),
+        plan.policy,
+        plan.costs,
+        spec.input_shape,
+        per_channel=entry.indicators.per_channel,
+    )
+    first = first_images(settings.data, settings.augmentation, spec, _FIRST_IMAGES)
+    start_steps_(model, first, settings.step_start)
     return model
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.quant.calibrate import StepStart
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train.data.description import class_records, data_record
@@ -51,6 +52,7 @@ class IndicatorsSettings:
     """What this command is asked for.
 
     Attributes:
+        step_start: "lsq" or "least-error": what the step sizes start from.
         calibrate_images: training images for step sizes and BatchNorm statistics.
         class_names: JSON file of {class folder: name}.
     """
@@ -63,6 +65,7 @@ class IndicatorsSettings:
     training: TrainingSettings
     export: ExportSettings
     push: PushSettings
+    step_start: StepStart
     calibrate_images: int
     class_names: Path | None
 
@@ -102,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)
         costs = profile_module(network, first)
-        supernet = to_supernet(network, settings.joint.candidates, example_input=first).train()
+        supernet = to_supernet(
+            network, settings.joint.candidates, example_input=first, step_start=settings.step_start
+        ).train()
         supernet, teacher = (
             placed(module, accelerator.device, channels_last=training.device.channels_last)
             for module in (supernet, teacher)

@@ -66,6 +66,12 @@ def add_quantizer_options(parser: argparse.ArgumentParser) -> None:
         help="timm's name of an optimizer of their own for the step sizes; --optimizer if only --step-lr is given",
     )
     group.add_argument("--step-lr", type=positive, help="peak learning rate of the step sizes; --lr if not given")
+    group.add_argument(
+        "--step-start",
+        choices=("lsq", "least-error"),
+        default="least-error",
+        help="where new step sizes start: at the published one-shot rules, or at the least squared rounding error",
+    )
 
 
 def add_joint_options(parser: argparse.ArgumentParser) -> None:

@@ -20,13 +20,13 @@ MISSING = object()
 @pytest.mark.parametrize(
     ("where", "value", "because"),
     [
-        ("format", 2, "format 2 is not the format 1 that this version of limpq-hub reads"),
-        ("format", True, "format True is not the format 1"),
-        ("format", MISSING, "format None is not the format 1"),
+        ("format", 3, "format 3 is not one of the formats 1 and 2 that this version of limpq-hub reads"),
+        ("format", True, "format True is not one of the formats 1 and 2"),
+        ("format", MISSING, "format None is not one of the formats 1 and 2"),
         ("model", MISSING, 'indicators: "model" is missing'),
         ("model", "", "\"model\" must be the name of a timm architecture, found ''"),
         ("model", 5, '"model" must be the name of a timm architecture, found 5'),
-        ("extra", 1, "indicators: 'extra' is not known in format 1"),
+        ("extra", 1, "indicators: 'extra' is not known in format 2"),
         ("input_size", 0, '"input_size" must be a whole number of at least 1, found 0'),
         ("input_size", "64", '"input_size" must be a whole number of at least 1'),
         ("num_classes", True, '"num_classes" must be a whole number of at least 1, found True'),
@@ -47,10 +47,15 @@ MISSING = object()
         ("layers/conv/macs_limpq", 1.5, "layer 'conv': \"macs_limpq\" must be a whole number"),
         ("layers/conv/weights", -1, "layer 'conv': \"weights\" must be a whole number"),
         ("layers/conv/inputs", None, "layer 'conv': \"inputs\" must be a whole number of at least 1, found None"),
+        ("layers/conv/weights", 0, "layer 'conv': \"weights\" must be a whole number of at least 1, found 0"),
+        ("layers/conv/product", True, "layer 'conv': a product of activations has no weights, found 1"),
+        ("layers/conv/product", 1, "layer 'conv': \"product\" must be true or false, found 1"),
+        ("layers/conv/offset", None, "layer 'conv': \"offset\" must be true or false, found None"),
+        ("per_channel", "yes", "\"per_channel\" must be true or false, found 'yes'"),
         ("layers/conv/signed", 0, "layer 'conv': \"signed\" must be true or false, found 0"),
         ("layers/conv/fixed", MISSING, "layer 'conv': \"fixed\" is missing"),
         ("layers/conv/fixed", {"weight": 8, "activation": 8}, "layer 'conv': '(weight|activation)_steps' is not known"),
-        ("layers/conv/weight_magnitude", 0.5, "layer 'conv': 'weight_magnitude' is not known in format 1"),
+        ("layers/conv/weight_magnitude", 0.5, "layer 'conv': 'weight_magnitude' is not known in format 2"),
         ("layers/conv/weight_steps", MISSING, "layer 'conv': \"weight_steps\" is missing"),
         ("layers/conv/weight_steps", [1], "layer 'conv', weight steps: must give a step for each bit-width"),
         (
@@ -66,7 +71,7 @@ MISSING = object()
         ("layers/head/fixed", None, "layer 'head': \"(weight|activation)_steps\" is missing"),
         ("layers/head/fixed", 8, 'layer \'head\': "fixed" needs "weight" and "activation" bits, found 8'),
         ("layers/head/fixed/weight", 9, "layer 'head': \"fixed\": weight bits of 9 cannot be"),
-        ("layers/head/stride", 1, "layer 'head': 'stride' is not known in format 1"),
+        ("layers/head/stride", 1, "layer 'head': 'stride' is not known in format 2"),
     ],
 )
 def test_a_fault_is_refused_with_its_place(content, where, value, because):

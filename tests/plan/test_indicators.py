@@ -139,7 +139,7 @@ def test_indicators_survive_their_file(indicators, tmp_path):
 def test_the_file_says_per_layer_what_it_costs_and_what_was_learned(indicators):
     content = json.loads(json.dumps(indicators.to_json()))
     assert {key: content[key] for key in content if key != "layers"} == {
-        "format": 1, "model": "toynet", "input_size": 32, "num_classes": 10, "candidates": [4, 3, 2], "alpha": 1.5,
+        "format": 2, "model": "toynet", "input_size": 32, "num_classes": 10, "candidates": [4, 3, 2], "alpha": 1.5,
         "provenance": {},
     }  # fmt: skip
     assert content["layers"] == {
@@ -159,9 +159,9 @@ def test_the_file_says_per_layer_what_it_costs_and_what_was_learned(indicators):
     [
         (None, "indicators are a JSON object, found None"),
         (
-            {"format": 2},
-            "format 2 is not the format 1 that this version of limpq-hub reads; upgrade it, or export the indicators "
-            "again",
+            {"format": 3},
+            "format 3 is not one of the formats 1 and 2 that this version of limpq-hub reads; upgrade it, or export the "
+            "indicators again",
         ),
     ],
 )
@@ -190,7 +190,7 @@ def test_a_file_that_is_not_json_is_refused_with_its_path(tmp_path):
 def test_indicators_of_another_format_are_told_apart_from_damaged_ones(network):
     content = network({"a": {2: 0.4, 4: 0.2}}).to_json()
     with pytest.raises(ArtifactVersionError, match="upgrade it"):
-        Indicators.from_json(content | {"format": 2})
+        Indicators.from_json(content | {"format": 3})
     with pytest.raises(ArtifactFormatError) as caught:
         Indicators.from_json(content | {"layers": {}})
     assert not isinstance(caught.value, ArtifactVersionError)

@@ -7,9 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import PolicyError
-from limpq_hub.quant.calibrate import calibrate_steps_, initialize_activation_steps_
-from limpq_hub.quant.convert import set_policy_, to_supernet
+from limpq_hub.errors import PolicyError, UnsupportedLayerError
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.quant.calibrate import (
+    calibrate_steps_,
+    initialize_activation_steps_,
+    initialize_steps_,
+)
+from limpq_hub.quant.convert import read_policy, set_policy_, to_supernet
 from limpq_hub.quant.layers import quantize_layer_, quantized_layers
 
 STEP_NAMES = ("weight_quantizer.step", "activation_quantizer.step")
@@ -54,7 +59,7 @@ def test_initial_activation_steps_follow_the_formula_with_the_net_at_one_bit_wid
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
     network = nn.Sequential(*network, nn.ReLU(), nn.Conv2d(4, 2, 1))
     images = batches(1)[0]
-    supernet = to_supernet(network, (4, 2), example_input=images)
+    supernet = to_supernet(network, (4, 2), example_input=images, step_start="lsq")
     network.train()
     with torch.no_grad():
         step = 2 * images.abs().mean() / math.sqrt(127)
@@ -66,11 +71,159 @@ def test_initial_activation_steps_follow_the_formula_with_the_net_at_one_bit_wid
         assert supernet[3].activation_quantizer.step.tolist() == pytest.approx(expected, rel=1e-4)
 
 
+# Steps of least error at every bit-width
+
+
+def least_squared_error(x: Tensor, bits: int, signed: bool) -> float:
+    """The smallest error of 500 steps."""
+    widest = float(x.abs().max()) / (2 ** (bits - 1) - 1 if signed else 2**bits - 1)
+    return min(squared_error(x, widest * k / 500, bits, signed) for k in range(1, 501))
+
+
+# At 8 bits the error of few values jumps about with the step: a coarser search ends a little above the best.
+NEARLY = {8: 1.25, 4: 1.05, 3: 1.05, 2: 1.05}
+
+
+def test_steps_at_every_bit_width_have_the_least_error_on_what_the_float_network_computes(network, images):
+    supernet = to_supernet(network, (4, 3, 2), example_input=images)
+    for _, layer in quantized_layers(supernet):
+        layer.weight_quantizer.step.data.fill_(77.0)
+        layer.activation_quantizer.step.data.fill_(77.0)
+    initialize_steps_(supernet, batches(2))
+    inputs = {name: [] for name, _ in quantized_layers(supernet)}
+    for name, values in inputs.items():
+        network.get_submodule(name).register_forward_pre_hook(lambda _, args, values=values: values.append(args[0]))
+    for batch in batches(2):
+        network(batch)
+    for name, layer in quantized_layers(supernet):
+        values = torch.cat(inputs[name]).detach()
+        for x, quantizer in (
+            (layer.weight.detach(), layer.weight_quantizer),
+            (values, layer.activation_quantizer),
+        ):
+            for bits in quantizer.candidates:
+                error = squared_error(x, quantizer.step_of(bits), bits, quantizer.signed)
+                assert error <= NEARLY[bits] * least_squared_error(x, bits, quantizer.signed), (name, bits)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_steps_of_least_error_change_nothing_else(training, supernet, policy_of, state_of):
+    set_policy_(supernet, policy_of(0)).train(training)
+    supernet.stem.set_bits_(None)
+    with torch.no_grad():
+        for parameter in (p for name, p in supernet.named_parameters() if name.endswith("step")):
+            parameter.fill_(77.0)
+    before, policy = state_of(supernet), read_policy(supernet)
+    initialize_steps_(supernet, batches(1))
+    after = state_of(supernet)
+    assert {name for name in after if after[name] != before[name]} == {
+        f"{name}.{step}" for name, _ in quantized_layers(supernet) for step in STEP_NAMES
+    }
+    assert not any(77.0 in after[name] for name in after if name.endswith("step"))
+    assert read_policy(supernet) == policy
+
+
+def test_bits_are_restored_after_an_error_in_the_batches(supernet, policy_of, state_of):
+    set_policy_(supernet, policy_of(0)).train()
+
+    def broken():
+        yield from batches(1)
+        raise OSError("disk gone")
+
+    before, policy = state_of(supernet), read_policy(supernet)
+    with pytest.raises(OSError, match=r"^disk gone$"):
+        initialize_steps_(supernet, broken())
+    assert (state_of(supernet), read_policy(supernet)) == (before, policy)
+
+
+def test_each_channel_has_the_steps_of_least_error_of_its_own_weights(images):
+    torch.manual_seed(0)
+    layer = quantize_layer_(nn.Conv2d(3, 5, 3))
+    layer.add_quantizers_((8, 3), (8, 3), grid="signed", per_channel=True)
+    initialize_steps_(layer, [images])
+    assert layer.weight_quantizer.step.shape == (2, 5)
+    for index, bits in enumerate((8, 3)):
+        for channel, step in zip(layer.weight.detach(), layer.weight_quantizer.step[index], strict=True):
+            error = squared_error(channel, step, bits, True)
+            assert error <= NEARLY[bits] * least_squared_error(channel, bits, True)
+
+
+def test_an_offset_grid_gets_the_zero_point_of_least_error_at_each_bit_width():
+    layer = quantize_layer_(nn.Linear(6, 2))
+    layer.add_quantizers_((8,), (8, 4), grid="offset")
+    x = nn.functional.silu(2 * torch.randn(500, 6, generator=torch.Generator().manual_seed(0)))
+    initialize_steps_(layer, [x])
+    quantizer = layer.activation_quantizer
+    for bits in (8, 4):
+        step = quantizer.step_of(bits).item()
+        assert quantizer.zero_point_of(bits) == pytest.approx(-x.min().item() / step, abs=1.0)
+        layer.set_bits_(LayerBits(8, bits))
+        error = (quantizer(x) - x).square().sum().item()
+        assert error < 0.8 * min(least_squared_error(x, bits, signed) for signed in (True, False))
+
+
+def test_a_large_input_is_sampled_without_favour_to_any_column():
+    layer = quantize_layer_(nn.Linear(64, 2))
+    layer.add_quantizers_((4,), (4,), grid="unsigned")
+    x = torch.rand(40_000, 64, generator=torch.Generator().manual_seed(0)) * torch.linspace(0, 8, 64)
+    initialize_steps_(layer, x.split(10_000))
+    error = squared_error(x, layer.activation_quantizer.step_of(4), 4, False)
+    widest = x.max().item() / 15
+    assert error <= 1.02 * min(squared_error(x, widest * k / 40, 4, False) for k in range(15, 41))
+
+
+class Halves(nn.Module):
+    """Calls a layer by keyword, twice, and one not at all."""
+
+    def __init__(self, *, unused: bool = False) -> None:
+        super().__init__()
+        self.twice = quantize_layer_(nn.Linear(4, 4))
+        self.unused = quantize_layer_(nn.Linear(4, 4)) if unused else None
+        for layer in (self.twice, *([self.unused] if unused else [])):
+            layer.add_quantizers_((4,), (4,), grid="signed")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.twice(x=x[:1]) + self.twice(x=10 * x[1:])
+
+
+def test_steps_of_a_layer_called_twice_by_keyword_fit_both_inputs():
+    model, x = Halves(), torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    initialize_steps_(model, [x])
+    both = torch.cat([x[:1], 10 * x[1:]])
+    error = squared_error(both, model.twice.activation_quantizer.step_of(4), 4, True)
+    assert error <= 1.05 * least_squared_error(both, 4, True)
+    calibrate_steps_(model, ["twice"], [x])
+    assert squared_error(both, model.twice.activation_quantizer.step_of(4), 4, True) == pytest.approx(error, rel=0.02)
+
+
+@pytest.mark.parametrize("calibrate", [initialize_steps_, lambda m, b: calibrate_steps_(m, ["twice", "unused"], b)])
+def test_a_layer_that_is_never_called_is_named(calibrate):
+    message = r"^layer 'unused' was never called: there are no values to set its steps from$"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        calibrate(Halves(unused=True), [torch.randn(2, 4)])
+
+
+def test_steps_start_at_the_least_error_unless_the_rules_of_lsq_are_asked_for(network, images):
+    by_rule = to_supernet(network, (4, 2), example_input=images, step_start="lsq")
+    least_error = to_supernet(network, (4, 2), example_input=images)
+    for (name, layer), (_, other) in zip(quantized_layers(by_rule), quantized_layers(least_error), strict=True):
+        weight, quantizer = layer.weight.detach(), layer.weight_quantizer
+        for bits in quantizer.candidates:
+            step, best = quantizer.step_of(bits), other.weight_quantizer.step_of(bits)
+            torch.testing.assert_close(step, quantizer.initial_step(weight, bits))
+            assert squared_error(weight, best, bits, True) <= squared_error(weight, step, bits, True) * (1 + 1e-6), name
+
+
 # Step calibration
 
 
 @pytest.fixture
 def at_policy(supernet, policy_of):
+    """The supernet at a mixed policy, all of its steps away from those of least error."""
+    with torch.no_grad():
+        for _, layer in quantized_layers(supernet):
+            layer.weight_quantizer.step.mul_(1.7)
+            layer.activation_quantizer.step.mul_(1.7)
     return set_policy_(supernet, policy_of(2))
 
 

@@ -1,0 +1,47 @@
+"""A timm network on the meta device: its shapes without its weights, built in a moment whatever its size."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from limpq_hub.errors import UnknownModelError, quoted
+
+
+def network_on_meta(name: str, *, num_classes: int | None = None, input_size: int | None = None) -> nn.Module:
+    """Return a timm network in eval mode, on the meta device.
+
+    Args:
+        name: timm's, with or without a tag.
+        num_classes: outputs of the classifier; as timm has it if None.
+        input_size: height and width in pixels; as timm has it if None.
+
+    Raises:
+        UnknownModelError: timm has no network of that name; names the nearest ones.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
+        raise UnknownModelError(f"timm has no network {quoted(name)}; {advice}")
+    overlay = {} if input_size is None else {"input_size": (3, input_size, input_size)}
+
+    def build() -> nn.Module:
+        return timm.create_model(name, pretrained=False, pretrained_cfg_overlay=overlay, num_classes=num_classes)
+
+    try:
+        with torch.device("meta"):
+            network = build()
+    except (NotImplementedError, RuntimeError):  # it reads a tensor while it is built
+        network = build()
+    return network.to("meta").eval()
+
+
+def input_shape_of(network: nn.Module) -> tuple[int, int, int]:
+    """Return (channels, height, width) of one image, as timm has it."""
+    config: Any = network.pretrained_cfg
+    channels, height, width = config["input_size"]
+    return channels, height, width
