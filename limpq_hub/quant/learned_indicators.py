@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
-from limpq_hub.quant.convert import architecture_of
+from limpq_hub.quant.convert import architecture_of, has_channel_steps
 from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
 
@@ -55,6 +55,7 @@ def read_indicators(
         activation_steps={name: _steps(layer.activation_quantizer, reduction) for name, layer in searched.items()},
         alpha=alpha,
         provenance=provenance or {},
+        per_channel=has_channel_steps(supernet),
     )
 
 

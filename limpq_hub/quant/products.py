@@ -99,7 +99,7 @@ class _RoutedCalls(TorchFunctionMode):
             quantized = next(self._products)
         except StopIteration:
             raise UnsupportedLayerError(
-                f"{self._name} multiplies more activations than in the pass it was converted by; leave it in float with "
-                f'exclude=["{self._name}"]'
+                f"{self._name} multiplies more activations than in the pass it was converted by; leave it in float "
+                f'with exclude=["{self._name}"]'
             ) from None
         return call.result() if quantized is None else quantized(call)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limpq_hub.plan.jsonfile import read_json, write_json
-from limpq_hub.quant.calibrate import StepStart
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train.data.description import class_records, data_record
@@ -34,10 +33,17 @@ from limpq_hub.train.settings import AugmentationSettings, DataSettings, Network
 from limpq_hub.train.training_options import (
     add_export_options,
     add_joint_options,
+    add_quantization_options,
     add_quantizer_options,
     add_training_options,
 )
-from limpq_hub.train.training_settings import ExportSettings, JointSettings, LossSettings, TrainingSettings
+from limpq_hub.train.training_settings import (
+    ExportSettings,
+    JointSettings,
+    LossSettings,
+    QuantizationSettings,
+    TrainingSettings,
+)
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
@@ -52,7 +58,6 @@ class IndicatorsSettings:
     """What this command is asked for.
 
     Attributes:
-        step_start: "lsq" or "least-error": what the step sizes start from.
         calibrate_images: training images for step sizes and BatchNorm statistics.
         class_names: JSON file of {class folder: name}.
     """
@@ -60,12 +65,12 @@ class IndicatorsSettings:
     network: NetworkSettings
     data: DataSettings
     augmentation: AugmentationSettings
+    quantization: QuantizationSettings
     joint: JointSettings
     loss: LossSettings
     training: TrainingSettings
     export: ExportSettings
     push: PushSettings
-    step_start: StepStart
     calibrate_images: int
     class_names: Path | None
 
@@ -74,6 +79,7 @@ def parse_options(argv: Sequence[str] | None) -> IndicatorsSettings:
     """Return what was typed, as settings."""
     parser = parser_of(__doc__, "indicators")
     add_network_options(parser, distill=0.0)
+    add_quantization_options(parser)
     add_joint_options(parser)
     add_export_options(parser)
     add_push_options(parser)
@@ -104,10 +110,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The step sizes start from the images of the first step: the same ones for any number of processes.
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)
-        costs = profile_module(network, first)
-        supernet = to_supernet(
-            network, settings.joint.candidates, example_input=first, step_start=settings.step_start
-        ).train()
+        quantization = settings.quantization
+        costs = profile_module(network, first, exclude=quantization.exclude, fix=quantization.fix)
+        supernet = to_supernet(network, settings.joint.candidates, example_input=first, **vars(quantization)).train()
         supernet, teacher = (
             placed(module, accelerator.device, channels_last=training.device.channels_last)
             for module in (supernet, teacher)

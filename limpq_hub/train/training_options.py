@@ -74,6 +74,31 @@ def add_quantizer_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_quantization_options(parser: argparse.ArgumentParser) -> None:
+    """Add what of a network is quantized."""
+    group = parser.add_argument_group("quantization")
+    group.add_argument(
+        "--exclude",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="layers, products (*.qk, *.av) and modules that stay in float; `limpq check` lists the names",
+    )
+    group.add_argument(
+        "--fix",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="those that are fixed at 8/8 bits, as first and last are",
+    )
+    group.add_argument(
+        "--per-channel",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="give every output channel of a layer a weight step of its own",
+    )
+
+
 def add_joint_options(parser: argparse.ArgumentParser) -> None:
     """Add the passes of a joint step."""
     joint = parser.add_argument_group("joint training")

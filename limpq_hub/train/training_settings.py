@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from limpq_hub.quant.calibrate import StepStart
 from limpq_hub.train.settings import DeviceSettings, Invocation
 
 
@@ -86,6 +87,23 @@ class TrainingSettings:
     schedule: ScheduleSettings
     run: RunSettings
     invocation: Invocation
+
+
+@dataclass(frozen=True)
+class QuantizationSettings:
+    """What of a network is quantized, and how.
+
+    Attributes:
+        exclude: shell patterns over the names of layers, products and modules that stay in float.
+        fix: shell patterns over those that are fixed at 8/8 bits, as the first and the last layer are.
+        per_channel: whether every output channel of a layer has a weight step of its own.
+        step_start: "lsq" or "least-error": what the step sizes start from.
+    """
+
+    exclude: Sequence[str]
+    fix: Sequence[str]
+    per_channel: bool
+    step_start: StepStart
 
 
 @dataclass(frozen=True)

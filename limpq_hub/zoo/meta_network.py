@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from limpq_hub.errors import UnknownModelError, quoted
+from limpq_hub.zoo.timm_network import timm_network
 
 
 def network_on_meta(name: str, *, num_classes: int | None = None, input_size: int | None = None) -> nn.Module:
@@ -27,10 +28,11 @@ def network_on_meta(name: str, *, num_classes: int | None = None, input_size: in
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
         raise UnknownModelError(f"timm has no network {quoted(name)}; {advice}")
-    overlay = {} if input_size is None else {"input_size": (3, input_size, input_size)}
+    known = timm.get_pretrained_cfg(name)
+    size = input_size or (known.input_size[-1] if known is not None else 224)
 
     def build() -> nn.Module:
-        return timm.create_model(name, pretrained=False, pretrained_cfg_overlay=overlay, num_classes=num_classes)
+        return timm_network(name, input_size=size, pretrained=False, num_classes=num_classes)
 
     try:
         with torch.device("meta"):

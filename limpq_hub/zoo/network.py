@@ -14,6 +14,7 @@ from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.quant.profile import measure_costs
+from limpq_hub.zoo.timm_network import timm_network
 
 _SHAPE = {
     "architecture": str,
@@ -95,15 +96,9 @@ class NetworkSpec:
 
     def build(self) -> nn.Module:
         """Return the float network with random weights, in eval mode."""
-        overlay = {
-            "input_size": self.input_shape,
-            "mean": self.mean,
-            "std": self.std,
-            "interpolation": self.interpolation,
-            "crop_pct": self.crop_pct,
-        }
-        return timm.create_model(
-            self.architecture, num_classes=self.num_classes, pretrained=False, pretrained_cfg_overlay=overlay
+        config = {key: getattr(self, key) for key in ("mean", "std", "interpolation", "crop_pct")}
+        return timm_network(
+            self.architecture, input_size=self.input_size, config=config, num_classes=self.num_classes, pretrained=False
         ).eval()
 
     def recount(

@@ -19,9 +19,9 @@ from limpq_hub.zoo.tensors import own_state
 def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint.
 
-    Of each layer: `weight_packed`, the integers of its weight; `weight_shape`; `weight_scale`, its step, or one for each
-    output channel; `input_scale`; and `input_zero_point` where its input has one. Of a product `weight_scale` is the
-    step of the second operand. All else as it is.
+    Of each layer: `weight_packed`, the integers of its weight; `weight_shape`; `weight_scale`, its step, or one for
+    each output channel; `input_scale`; and `input_zero_point` where its input has one. Of a product `weight_scale` is
+    the step of the second operand. All else as it is.
     """
     tensors = own_state(model)
     for name, layer in quantized_layers(model):

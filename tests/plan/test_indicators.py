@@ -160,8 +160,8 @@ def test_the_file_says_per_layer_what_it_costs_and_what_was_learned(indicators):
         (None, "indicators are a JSON object, found None"),
         (
             {"format": 3},
-            "format 3 is not one of the formats 1 and 2 that this version of limpq-hub reads; upgrade it, or export the "
-            "indicators again",
+            "format 3 is not one of the formats 1 and 2 that this version of limpq-hub reads; upgrade it, or export "
+            "the indicators again",
         ),
     ],
 )

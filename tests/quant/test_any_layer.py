@@ -36,13 +36,7 @@ def by_hand(layer: nn.Module, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor
 def quantized(network: nn.Module, x: Tensor, *, bits: int = BITS, **options: object) -> nn.Module:
     """`network` with every layer and product at the same bits, the ends too."""
     costs = measure_costs(network, tuple(x.shape[1:]))
-    policy = Policy(
-        type(network).__name__,
-        {
-            name: cost.fixed and LayerBits(32, 32) if cost.fixed == LayerBits(32, 32) else LayerBits(bits, bits)
-            for name, cost in costs.items()
-        },
-    )
+    policy = Policy(type(network).__name__, dict.fromkeys(costs, LayerBits(bits, bits)))
     return to_quantized(network, policy, example_input=x, **options).eval()
 
 
@@ -56,29 +50,29 @@ def scaled_standardised(layer: ScaledStdConv2d) -> Tensor:
 
 
 LAYERS = {
-    "Conv1d": (nn.Conv1d(3, 4, 3, padding=1), (3, 9), lambda l, x, w: functional.conv1d(x, w, l.bias, padding=1)),
-    "Conv3d": (nn.Conv3d(3, 4, 2), (3, 4, 4, 4), lambda l, x, w: functional.conv3d(x, w, l.bias)),
+    "Conv1d": (nn.Conv1d(3, 4, 3), (3, 9), lambda layer, x, w: functional.conv1d(x, w, layer.bias)),
+    "Conv3d": (nn.Conv3d(3, 4, 2), (3, 4, 4, 4), lambda layer, x, w: functional.conv3d(x, w, layer.bias)),
     "ConvTranspose1d": (
         nn.ConvTranspose1d(3, 4, 3, stride=2),
         (3, 9),
-        lambda l, x, w: functional.conv_transpose1d(x, w, l.bias, stride=2),
+        lambda layer, x, w: functional.conv_transpose1d(x, w, layer.bias, stride=2),
     ),
     "ConvTranspose2d": (
         nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2),
         (4, 5, 5),
-        lambda l, x, w: functional.conv_transpose2d(x, w, l.bias, stride=2, groups=2),
+        lambda layer, x, w: functional.conv_transpose2d(x, w, layer.bias, stride=2, groups=2),
     ),
-    "Linear of timm": (Linear(5, 4), (7, 5), lambda l, x, w: functional.linear(x, w, l.bias)),
+    "Linear of timm": (Linear(5, 4), (7, 5), lambda layer, x, w: functional.linear(x, w, layer.bias)),
     "Conv2dSame": (
         Conv2dSame(3, 4, 3, stride=2),
         (3, 6, 6),
-        lambda l, x, w: functional.conv2d(functional.pad(x, (0, 1, 0, 1)), w, l.bias, stride=2),
+        lambda layer, x, w: functional.conv2d(functional.pad(x, (0, 1, 0, 1)), w, layer.bias, stride=2),
     ),
-    "StdConv2d": (StdConv2d(3, 4, 3), (3, 6, 6), lambda l, x, w: functional.conv2d(x, w, l.bias, padding=1)),
+    "StdConv2d": (StdConv2d(3, 4, 3), (3, 6, 6), lambda layer, x, w: functional.conv2d(x, w, layer.bias, padding=1)),
     "ScaledStdConv2d": (
         ScaledStdConv2d(3, 4, 3),
         (3, 6, 6),
-        lambda l, x, w: functional.conv2d(x, w, l.bias, padding=1),
+        lambda layer, x, w: functional.conv2d(x, w, layer.bias, padding=1),
     ),
 }
 WEIGHTS = {"StdConv2d": standardised, "ScaledStdConv2d": scaled_standardised}
@@ -90,7 +84,7 @@ def test_layer_of_any_class_computes_what_its_class_computes_of_quantized_operan
     layer, shape, compute = LAYERS[name]
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     model = quantized(layer, x).train(training)
-    expected = compute(layer, *by_hand(model, x, WEIGHTS.get(name, lambda l: l.weight)(layer).detach()))
+    expected = compute(layer, *by_hand(model, x, WEIGHTS.get(name, lambda layer: layer.weight)(layer).detach()))
     torch.testing.assert_close(model(x), expected, atol=1e-5, rtol=1e-4)
     model.set_bits_(None)
     torch.testing.assert_close(model(x), layer(x))

@@ -183,7 +183,7 @@ class Halves(nn.Module):
             layer.add_quantizers_((4,), (4,), grid="signed")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.twice(x=x[:1]) + self.twice(x=10 * x[1:])
+        return self.twice(input=x[:1]) + self.twice(input=10 * x[1:])
 
 
 def test_steps_of_a_layer_called_twice_by_keyword_fit_both_inputs():

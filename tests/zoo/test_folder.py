@@ -185,7 +185,8 @@ def test_an_unsafe_path_is_refused_before_any_file_is_read(tiny, entry_copy, sea
 def test_another_format_number_is_refused(folder_of, seal, kind, format_number):
     config = json.loads((folder_of(kind) / "config.json").read_text())
     seal(folder_of(kind), config | {"format": format_number})
-    message = rf"config\.json: format {re.escape(repr(format_number))} is not one of the formats 1 and 2 that this version reads"
+    number = re.escape(repr(format_number))
+    message = rf"config\.json: format {number} is not one of the formats 1 and 2 that this version reads"
     with pytest.raises(ArtifactFormatError, match=message) as caught:
         open_local_folder(folder_of(kind), kind)
     is_number = type(format_number) is int

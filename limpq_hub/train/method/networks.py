@@ -15,6 +15,7 @@ from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes
+from limpq_hub.zoo.timm_network import timm_network
 
 
 def float_network(architecture: str, num_classes: int, input_size: int, weights: str | None) -> nn.Module:
@@ -30,7 +31,7 @@ def float_network(architecture: str, num_classes: int, input_size: int, weights:
         close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
         raise TrainingError(f"--model {quoted(architecture)}: timm has no network of that name; {advice}")
-    overlay: dict[str, object] = {"input_size": (3, input_size, input_size)}
+    preparation: dict[str, object] = {}
     if weights == "pretrained":
         config = timm.get_pretrained_cfg(architecture)
         if config is not None and config.num_classes != num_classes:
@@ -39,9 +40,13 @@ def float_network(architecture: str, num_classes: int, input_size: int, weights:
                 f"train others with {command_of('pretrain')}, and give --weights"
             )
     else:
-        overlay |= {"crop_pct": 1.0, "interpolation": "bilinear"}
-    model = timm.create_model(
-        architecture, num_classes=num_classes, pretrained=weights == "pretrained", pretrained_cfg_overlay=overlay
+        preparation = {"crop_pct": 1.0, "interpolation": "bilinear"}
+    model = timm_network(
+        architecture,
+        input_size=input_size,
+        config=preparation,
+        num_classes=num_classes,
+        pretrained=weights == "pretrained",
     )
     if weights is not None and weights != "pretrained":
         if not Path(weights).is_file():
