@@ -12,6 +12,6 @@ quantized = limpq_hub.to_quantized(network, policy, example_input=images)  # one
 ```
 
 `limpq_hub.quant.convert` has the conversions, `limpq_hub.quant.learned_indicators` reads the indicators of a trained
-supernet, `limpq_hub.quant.profile` measures the costs of a module, `limpq_hub.quant.calibrate` sets steps and BatchNorm
-statistics from unlabelled images.
+supernet, `limpq_hub.quant.profile` measures the costs of a module, `limpq_hub.quant.calibrate` sets steps from
+unlabelled images, `limpq_hub.quant.batch_norm_calibration` BatchNorm statistics.
 """

@@ -1,10 +1,9 @@
-"""Set step sizes and BatchNorm statistics from unlabelled images."""
+"""Set step sizes from unlabelled images."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from limpq_hub.errors import PolicyError, UnsupportedLayerError
 from limpq_hub.quant.layers import Quantized, quantized_layers
 from limpq_hub.quant.least_error import SortedValues, least_error_grids
+from limpq_hub.quant.modes import modes_restored
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
@@ -119,50 +119,6 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
         _set_least_error_(quantizer, [bits for bits in (quantizer.bits,) if bits is not None], values[name])
 
 
-@torch.no_grad()
-def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm by their plain average over `batches`.
-
-    Everything else runs in eval mode. While this runs, the normalizations have no momentum, which is how torch averages
-    all batches alike.
-
-    Args:
-        batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
-
-    Returns:
-        The number of images; with none, the statistics stay as they were.
-    """
-    norms = _active_batch_norms(model)
-    momenta = [norm.momentum for norm in norms]
-    image_count = 0
-    with modes_restored(model):
-        model.eval()
-        try:
-            for images in batches:
-                if not image_count:
-                    for norm in norms:
-                        norm.reset_running_stats()
-                        norm.momentum = None
-                        norm.train()
-                model(images)
-                image_count += len(images)
-        finally:
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
-    return image_count
-
-
-@contextmanager
-def modes_restored(model: nn.Module) -> Iterator[None]:
-    """Put every module back into its own train or eval mode at the end."""
-    training = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, was_training in training.items():
-            module.training = was_training
-
-
 def _set_initial_step_(quantizer: LsqQuantizer, arguments: tuple[Tensor, ...]) -> None:
     """Forward pre-hook: set the step of the active bits from the values that are about to be quantized.
 
@@ -174,14 +130,6 @@ def _set_initial_step_(quantizer: LsqQuantizer, arguments: tuple[Tensor, ...]) -
         _set_least_error_(quantizer, [quantizer.bits], _drawn(arguments[0], _SAMPLE, torch.Generator().manual_seed(0)))
     else:
         quantizer.set_step_(quantizer.bits, quantizer.initial_step(arguments[0], quantizer.bits))
-
-
-def _active_batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    """Return those that run and have running statistics; not the idle copies of a switchable one."""
-    switches = [module for module in model.modules() if isinstance(module, SwitchableBatchNorm2d)]
-    idle = {norm for switch in switches for norm in switch.copies.values() if norm is not switch.active}
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d) and module not in idle]
-    return [norm for norm in norms if norm.track_running_stats]
 
 
 def _of_activations(layer: Quantized) -> list[LsqQuantizer]:

@@ -18,7 +18,8 @@ from torch import nn
 
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
-from limpq_hub.quant.calibrate import StepStart, recalibrate_batch_norm_, start_steps_
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
+from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.convert import build_quantized, select_policy
 from limpq_hub.train.data.description import check_classes, data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader

@@ -19,7 +19,7 @@ from typing import Any
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_json
-from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, validation_loader
 from limpq_hub.train.launching import run

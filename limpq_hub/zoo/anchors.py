@@ -18,7 +18,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes

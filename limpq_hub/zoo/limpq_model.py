@@ -10,6 +10,7 @@ from torch import nn
 
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_size
+from limpq_hub.quant.batch_norm_calibration import Recalibration
 from limpq_hub.zoo.entry import Published
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -31,6 +32,8 @@ class Loaded:
         revision: commit on the Hub, or None.
         network: architecture, input size and preprocessing.
         classes: id and name of each class, in the order of the class indices.
+        recalibration: whether BatchNorm has statistics of the images given to `calibrate`, and the KL to the float
+            network with and without; None if none were asked for.
     """
 
     plan: Plan
@@ -42,6 +45,7 @@ class Loaded:
     revision: str | None
     network: NetworkSpec
     classes: tuple[Mapping[str, str], ...] = field(repr=False)
+    recalibration: Recalibration | None = None
 
     def __str__(self) -> str:
         """Return the figures in one line."""

@@ -19,14 +19,20 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import format_bitops
-from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import (
+    FEWEST_IMAGES,
+    Recalibration,
+    recalibrate_batch_norm_,
+    recalibrate_if_better_,
+)
 from limpq_hub.quant.convert import select_policy, to_quantized
 from limpq_hub.quant.switchable_batch_norm import switching_norms
 from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_policy
 from limpq_hub.zoo.entry import Entry, Published
-from limpq_hub.zoo.entry_folder import load_supernet
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
+from limpq_hub.zoo.float_file import FLOAT
 from limpq_hub.zoo.limpq_model import LimpqModel, Loaded, Weights, accuracy_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import SearchOptions
@@ -38,6 +44,10 @@ if TYPE_CHECKING:
 
 class NotFineTunedWarning(UserWarning):
     """A network runs a policy that its weights were not fine-tuned for."""
+
+
+class NotRecalibratedWarning(UserWarning):
+    """The images that were given to calibrate would have made a network worse, or were too few to tell."""
 
 
 def load(
@@ -64,6 +74,7 @@ def load(
         revision, cache_dir, token: for the Hub.
         device: where the network goes.
         calibrate: unlabelled image batches, [batch, 3, height, width], normalized; BatchNorm is recalibrated on them.
+            Where the entry has its float network, only if that brings the predictions closer to it: `.limpq` says.
         options: every keyword of `limpq_hub.search`: a limit such as bitops="3G", and choices such as pin=.
 
     Raises:
@@ -96,7 +107,12 @@ def load(
     else:
         source, top1, network = "joint", entry.joint_top1(digest), _joint_network(entry, plan.policy)
     network.requires_grad_(False).to(device)
-    as_shipped = calibrate is None or not recalibrate_batch_norm_(network, _image_batches(calibrate, device))
+    recalibration = None
+    if calibrate is not None:
+        guard = FLOAT in entry.folder.files and pretrained
+        reference = load_float_network(entry.folder).to(device) if guard else None
+        recalibration = _recalibrate_(network, _image_batches(calibrate, device), reference)
+    as_shipped = recalibration is None or not recalibration.accepted
     if not as_shipped:
         top1 = None
     only_bitops = {key for key, value in options.items() if value is not None} == {"bitops"}
@@ -112,7 +128,10 @@ def load(
         revision=entry.revision,
         network=spec,
         classes=tuple(entry.classes),
+        recalibration=recalibration,
     )
+    if recalibration is not None and recalibration.images and not recalibration.accepted:
+        _warn_not_recalibrated(entry.name, recalibration)
     if source != "finetuned":
         _warn(entry.name, loaded.limpq, advice)
     return loaded
@@ -139,6 +158,14 @@ def _joint_network(entry: Entry, policy: Policy) -> nn.Module:
     network = select_policy(supernet, policy).eval()
     apply_nearest_anchors_(network, policy, entry.folder, switching_norms(supernet))
     return network
+
+
+def _recalibrate_(network: nn.Module, batches: Iterable[Tensor], reference: nn.Module | None) -> Recalibration:
+    """Recalibrate BatchNorm on the images; with a float network at hand, only if they bring `network` closer to it."""
+    if reference is not None:
+        return recalibrate_if_better_(network, batches, reference)
+    image_count = recalibrate_batch_norm_(network, batches)
+    return Recalibration(image_count, None, None, accepted=image_count > 0)
 
 
 def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Iterator[Tensor]:
@@ -173,6 +200,17 @@ def _finetune(entry: Entry, options: Mapping[str, Any]) -> str:
         f"fine-tune it{needs} with: accelerate launch -m limpq_hub.train.finetune "
         f"--model {shlex.quote(entry.name)} {which} --data FOLDER --output out/{entry.indicators.model}-finetuned{hint}"
     )
+
+
+def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:
+    if recalibration.kl_before is None:
+        why = f"{recalibration.images} images are too few to tell whether that helps; give {FEWEST_IMAGES} or more"
+    else:
+        why = (
+            f"with statistics of half of the {recalibration.images} images, KL to the float network on the other half "
+            f"is {recalibration.kl_after:.4f} instead of {recalibration.kl_before:.4f}"
+        )
+    warnings.warn(f"calibrate: {name} keeps its BatchNorm statistics: {why}", NotRecalibratedWarning, stacklevel=3)
 
 
 def _warn(name: str, loaded: Loaded, advice: str) -> None:

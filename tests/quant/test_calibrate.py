@@ -5,21 +5,17 @@ import math
 
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError, UnsupportedLayerError
 from limpq_hub.plan.layer_bits import LayerBits
-from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import (
     calibrate_steps_,
     initialize_activation_steps_,
     initialize_steps_,
-    recalibrate_batch_norm_,
 )
-from limpq_hub.quant.convert import read_policy, set_policy_, to_quantized, to_supernet
+from limpq_hub.quant.convert import read_policy, set_policy_, to_supernet
 from limpq_hub.quant.layers import quantize_layer_, quantized_layers
-from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 STEP_NAMES = ("weight_quantizer.step", "activation_quantizer.step")
 
@@ -336,119 +332,3 @@ def test_step_calibration_of_zeros_gives_a_positive_step(at_policy):
     bits = at_policy.project.bits.weight
     assert at_policy.project.weight_quantizer.step_of(bits).item() >= 1e-6
     assert not at_policy.project.quantized_weight().any()
-
-
-# BatchNorm recalibration
-
-
-@pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormAct2d])
-def test_statistics_are_the_plain_average_over_batches(kind):
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4)).eval()
-    images = batches(3)
-    with torch.no_grad():
-        outputs = [network[0](batch).transpose(0, 1).flatten(1) for batch in images]
-    mean = sum(output.mean(1) for output in outputs) / 3
-    variance = sum(output.var(1, correction=1) for output in outputs) / 3
-    assert recalibrate_batch_norm_(network, iter(images)) == 12
-    torch.testing.assert_close(network[1].running_mean, mean)
-    torch.testing.assert_close(network[1].running_var, variance)
-
-
-def test_statistics_of_a_quantized_network_are_those_of_its_quantized_convolution(images):
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
-    policy = Policy("Sequential", {"0": LayerBits(3, 3), "2": LayerBits(8, 8)})
-    quantized = to_quantized(network, policy, example_input=images)
-    recalibrate_batch_norm_(quantized, [images])
-    weight = on_grid(network[0].weight, quantized[0].weight_quantizer.step.item(), -4, 3)
-    x = on_grid(images, quantized[0].activation_quantizer.step.item(), -4, 3)
-    output = nn.functional.conv2d(x, weight, network[0].bias).transpose(0, 1).flatten(1)
-    torch.testing.assert_close(quantized[1].running_mean, output.mean(1))
-    torch.testing.assert_close(quantized[1].running_var, output.var(1))
-
-
-def test_only_active_copies_and_only_statistics_change(at_policy, state_of):
-    before = state_of(at_policy)
-    recalibrate_batch_norm_(at_policy, batches(2))
-    after = state_of(at_policy)
-    switches = {name: norm for name, norm in at_policy.named_modules() if isinstance(norm, SwitchableBatchNorm2d)}
-    active = ["stem_norm", *(f"{name}.copies.{norm.bits}" for name, norm in switches.items())]
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    assert {name for name in after if after[name] != before[name]} == {
-        f"{norm}.{value}" for norm in active for value in statistics
-    }
-    assert len(active) == 5
-
-
-def test_old_statistics_are_forgotten(at_policy):
-    twin = copy.deepcopy(at_policy)
-    for norm in twin.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.running_mean.fill_(50.0)
-            norm.num_batches_tracked.fill_(1000)
-    for model in (at_policy, twin):
-        recalibrate_batch_norm_(model, batches(2))
-    assert torch.equal(at_policy.stem_norm.running_mean, twin.stem_norm.running_mean)
-    assert torch.equal(at_policy.final_norm.active.running_var, twin.final_norm.active.running_var)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_modes_and_momenta_are_restored(training, at_policy):
-    at_policy.train(training)
-    at_policy.stem_norm.eval()
-    at_policy.stem_norm.momentum = 0.37
-    at_policy.expand_norm.active.momentum = None
-
-    def modes() -> dict[str, tuple[bool, object]]:
-        return {name: (part.training, getattr(part, "momentum", 0)) for name, part in at_policy.named_modules()}
-
-    before = modes()
-    recalibrate_batch_norm_(at_policy, batches(1))
-    assert modes() == before
-
-
-def test_modes_and_momenta_are_restored_after_an_error_in_the_batches(at_policy):
-    at_policy.train()
-
-    def broken():
-        yield from batches(1)
-        raise OSError("disk gone")
-
-    with pytest.raises(OSError, match=r"^disk gone$"):
-        recalibrate_batch_norm_(at_policy, broken())
-    assert all(module.training for module in at_policy.modules())
-    assert at_policy.stem_norm.momentum == 0.1
-
-
-def test_zero_batches_leave_the_statistics_alone(at_policy, state_of):
-    before = state_of(at_policy)
-    assert recalibrate_batch_norm_(at_policy, []) == 0
-    assert state_of(at_policy) == before
-
-
-def test_dropout_stays_off_while_statistics_are_measured():
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(0.9), nn.BatchNorm2d(4)).train()
-    plain = nn.Sequential(copy.deepcopy(network[0]), nn.BatchNorm2d(4)).train()
-    for model in (network, plain):
-        recalibrate_batch_norm_(model, batches(1))
-    assert torch.equal(network[2].running_var, plain[1].running_var)
-
-
-def test_norm_without_statistics_is_left_alone():
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
-    assert recalibrate_batch_norm_(network, batches(1)) == 4
-    assert network[1].running_mean is None
-
-
-def test_recalibration_brings_a_low_bit_network_closer_to_the_float_one(network, images):
-    images = torch.cat(batches(8))
-    recalibrate_batch_norm_(network, [images])
-    policy = {name: LayerBits(2, 4) for name in ("stem", "expand", "depthwise", "project", "final", "classifier")}
-    quantized = to_quantized(network, Policy("Bottleneck", policy), example_input=images).eval()
-    with torch.no_grad():
-        before = nn.functional.mse_loss(quantized(images), network(images))
-        recalibrate_batch_norm_(quantized, [images])
-        after = nn.functional.mse_loss(quantized(images), network(images))
-    assert after < before

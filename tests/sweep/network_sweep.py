@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from limpq_hub.errors import LimpqError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.quantities import format_bitops
-from limpq_hub.quant.calibrate import calibrate_steps_, recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
+from limpq_hub.quant.calibrate import calibrate_steps_
 from limpq_hub.quant.convert import architecture_of, to_quantized, to_supernet
 from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.network_check import NetworkCheck, check_network

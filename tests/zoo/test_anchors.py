@@ -9,7 +9,7 @@ from limpq_hub import Policy, frontier
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy_costs import total_bitops
-from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.switchable_batch_norm import switching_norms
 from limpq_hub.zoo.anchors import anchor_policies, apply_nearest_anchors_, save_anchors

@@ -21,12 +21,14 @@ from limpq_hub.errors import (
 )
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import format_bitops
+from limpq_hub.quant.batch_norm_calibration import Recalibration
 from limpq_hub.quant.convert import read_policy, select_policy, to_quantized
 from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 from limpq_hub.zoo.checkpoint import save_checkpoint
-from limpq_hub.zoo.loading import NotFineTunedWarning
+from limpq_hub.zoo.entry_folder import save_float_network
+from limpq_hub.zoo.loading import NotFineTunedWarning, NotRecalibratedWarning
 
 
 @pytest.fixture
@@ -319,7 +321,78 @@ def test_calibration_changes_the_batch_norm_statistics_only_and_clears_the_figur
 def test_calibration_without_images_changes_nothing(tiny):
     model = load(tiny.name, bitops="w3a3", calibrate=[])
     assert model.limpq.top1 == 61.5
+    assert model.limpq.recalibration == Recalibration(0, None, None, accepted=False)
     assert torch.equal(logits(model, tiny.images), logits(tiny.checkpoints["small"], tiny.images))
+
+
+def test_without_a_float_network_at_hand_any_images_recalibrate(tiny, load_joint):
+    model, _ = load_joint(policy=tiny.joint, calibrate=[tiny.images])
+    assert model.limpq.recalibration == Recalibration(8, None, None, accepted=True)
+    model, _ = load_joint(policy=tiny.joint)
+    assert model.limpq.recalibration is None
+
+
+@pytest.fixture
+def with_float(tiny, entry_copy, reseal):
+    """A function that adds the float network of the small checkpoint to a copy of the entry, and returns its name.
+
+    Args:
+        calibrate: images that the statistics of the float network are of, instead of those of the checkpoint.
+    """
+
+    def name_with(calibrate: list[torch.Tensor] | None = None) -> str:
+        checkpoint = load(tiny.name, policy=tiny.policies["small"], calibrate=calibrate)
+        network = checkpoint.limpq.network.build()
+        state = checkpoint.state_dict()
+        network.load_state_dict({name: state[name] for name in network.state_dict()})
+        save_float_network(entry_copy, network)
+        reseal(entry_copy)
+        return f"local-dir:{entry_copy}"
+
+    return name_with
+
+
+@pytest.fixture
+def many() -> list[torch.Tensor]:
+    """Images in batches, 128 in all, brighter than those of the statistics in the entry."""
+    return list((torch.randn(128, 3, 32, 32, generator=torch.Generator().manual_seed(3)) + 2).split(16))
+
+
+def test_images_recalibrate_where_they_bring_the_network_closer_to_its_float_one(tiny, with_float, many):
+    model = load(with_float(calibrate=many), policy=tiny.policies["small"], calibrate=iter(many))
+    result = model.limpq.recalibration
+    assert (result.images, result.accepted, model.limpq.top1) == (128, True, None)
+    assert result.kl_after < result.kl_before
+    unguarded = load(tiny.name, policy=tiny.policies["small"], calibrate=many)
+    assert torch.equal(logits(model, tiny.images), logits(unguarded, tiny.images))
+
+
+def test_images_that_would_take_the_network_further_from_its_float_one_change_nothing(tiny, with_float, many):
+    message = (
+        r"^calibrate: \S+ keeps its BatchNorm statistics: with statistics of half of the 128 images, KL to the float "
+        r"network on the other half is (\d\.\d{4}) instead of (\d\.\d{4})$"
+    )
+    with pytest.warns(NotRecalibratedWarning, match=message) as caught:
+        model = load(with_float(), policy=tiny.policies["small"], calibrate=many)
+    assert caught[0].filename == __file__, "the warning points into the package"
+    result = model.limpq.recalibration
+    assert (result.images, result.accepted, model.limpq.top1) == (128, False, 61.5)
+    assert result.kl_after > result.kl_before
+    assert re.match(message, str(caught[0].message)).groups() == (f"{result.kl_after:.4f}", f"{result.kl_before:.4f}")
+    assert torch.equal(logits(model, tiny.images), logits(tiny.checkpoints["small"], tiny.images))
+
+
+def test_images_too_few_to_compare_change_nothing_where_a_float_network_is(tiny, with_float):
+    message = r"keeps its BatchNorm statistics: 8 images are too few to tell whether that helps; give 64 or more$"
+    with pytest.warns(NotRecalibratedWarning, match=message):
+        model = load(with_float(), policy=tiny.policies["small"], calibrate=[tiny.images])
+    assert model.limpq.recalibration == Recalibration(8, None, None, accepted=False)
+    assert torch.equal(logits(model, tiny.images), logits(tiny.checkpoints["small"], tiny.images))
+
+
+def test_random_weights_are_compared_with_nothing(tiny, with_float, load_joint):
+    model, _ = load_joint(with_float(), policy=tiny.policies["small"], calibrate=[tiny.images], pretrained=False)
+    assert model.limpq.recalibration == Recalibration(8, None, None, accepted=True)
 
 
 def test_without_pretrained_weights_the_network_is_random_and_says_so(tiny, load_joint):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
-from limpq_hub.train.method.kl_divergence import kl_divergence
+from limpq_hub.quant.kl_divergence import kl_divergence
 
 
 class Divergence:

@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from limpq_hub.errors import DataError
+from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.data.unreadable import UNREADABLE
-from limpq_hub.train.method.kl_divergence import kl_divergence
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor
 
-from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.zoo.loading import NotFineTunedWarning, load

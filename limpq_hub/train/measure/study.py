@@ -13,7 +13,7 @@ from torch import nn
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.calibrate import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.train.data.description import check_classes
 from limpq_hub.train.data.loaders import calibration_batches, validation_loader

@@ -15,7 +15,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.fake_quantization import upcast_half
-from limpq_hub.train.method.kl_divergence import kl_divergence
+from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.train.method.layer_outputs import LayerOutputs
 from limpq_hub.train.method.shared_stem import SharedStem
 

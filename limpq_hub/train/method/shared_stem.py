@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.quant.calibrate import modes_restored
 from limpq_hub.quant.layers import Quantized
+from limpq_hub.quant.modes import modes_restored
 from limpq_hub.quant.products import Routed
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import rel_entr, softmax
 
-from limpq_hub.train.method.kl_divergence import kl_divergence
+from limpq_hub.quant.kl_divergence import kl_divergence
 
 
 @pytest.fixture

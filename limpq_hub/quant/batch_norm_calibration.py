@@ -1,0 +1,152 @@
+"""Measure BatchNorm statistics on unlabelled images, and keep them only where that brings a network closer to its own.
+
+New statistics cure what quantization shifted, and bring in how the images differ from those of the training: other
+crops, other classes, few of them. Where quantization shifted little, the second outweighs the first. Against that there
+are two remedies: `recalibrate_if_better_` compares on images held out, and `correct_batch_norm_` leaves the second out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.errors import PolicyError
+from limpq_hub.quant.batch_norm_moments import active_batch_norms, measure_moments, set_statistics_, statistics_of
+from limpq_hub.quant.kl_divergence import kl_divergence
+from limpq_hub.quant.modes import modes_restored
+
+# With fewer, each half tells little of the late layers, which have few values an image.
+FEWEST_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What became of the statistics that a network came with.
+
+    Attributes:
+        images: how many there were.
+        kl_before: KL divergence from the float network in nats on the images held out, with the statistics that the
+            network came with; None if there were too few images to compare.
+        kl_after: the same with statistics measured on the other images.
+        accepted: whether the network now has statistics measured on all images.
+    """
+
+    images: int
+    kl_before: float | None
+    kl_after: float | None
+    accepted: bool
+
+
+def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Replace the statistics of every active BatchNorm by their plain average over `batches`.
+
+    That is what torch computes without momentum, in float64. Counting how batches differ into the variance as well
+    was measured to gain nothing, with batches of 128 and of 16.
+
+    Args:
+        model: with its parameters where the images are.
+        batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
+
+    Returns:
+        The number of images; with none, or after an error, the statistics stay as they were.
+    """
+    measured, norms = measure_moments(model, batches), active_batch_norms(model)
+    for name, moments in measured.of.items():
+        statistics = {"running_mean": moments.mean, "running_var": moments.variance}
+        set_statistics_(norms[name], {**statistics, "num_batches_tracked": moments.batches})
+    return measured.images
+
+
+def correct_batch_norm_(model: nn.Module, batches: Iterable[Tensor], float_network: nn.Module) -> int:
+    """Set the statistics of a network that was converted without training to those of its float network, corrected.
+
+    The correction is what quantization did to the input of each BatchNorm, measured by running both networks on the
+    same images: afterwards the output has the mean and the variance that it has in the float network. How the images
+    differ from those of the training falls out, so that a network which quantization hardly changed stays as it is.
+
+    Args:
+        model: a quantized network with the weights of `float_network`.
+        batches: unlabelled image batches, [batch, 3, height, width], normalized; all are held in memory.
+        float_network: what `model` was converted from.
+
+    Returns:
+        The number of images; with none, the statistics are those of the float network.
+
+    Raises:
+        PolicyError: the networks have other BatchNorms.
+    """
+    norms, float_norms = active_batch_norms(model), active_batch_norms(float_network)
+    if norms.keys() != float_norms.keys():
+        different = ", ".join(sorted(norms.keys() ^ float_norms.keys())[:3])
+        raise PolicyError(
+            f"the quantized and the float network differ in BatchNorm {different}; give the one it was converted from"
+        )
+    batches = list(batches)
+    quantized, original = measure_moments(model, batches), measure_moments(float_network, batches)
+    for name, norm in norms.items():
+        statistics = statistics_of(float_norms[name])
+        if name in quantized.of and name in original.of:
+            ours, theirs, epsilon = quantized.of[name], original.of[name], norm.eps
+            mean, variance = (statistics[key].to(ours.mean) for key in ("running_mean", "running_var"))
+            stretch = (ours.variance + epsilon) / (theirs.variance + epsilon)
+            statistics["running_mean"] = ours.mean - (theirs.mean - mean) * stretch.sqrt()
+            statistics["running_var"] = ((variance + epsilon) * stretch - epsilon).clamp_min(0)
+        set_statistics_(norm, statistics)
+    return quantized.images
+
+
+@torch.no_grad()
+def recalibrate_if_better_(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    reference: Callable[[Tensor], Tensor],
+    recalibrate_: Callable[[nn.Module, Sequence[Tensor]], int] = recalibrate_batch_norm_,
+) -> Recalibration:
+    """Recalibrate BatchNorm, but only if that brings `model` closer to `reference` on images that were held out.
+
+    Statistics are measured on the first half of the batches; KL to the reference is compared on the second half. If it
+    falls, statistics measured on all batches stay, else those that the model came with. Halves are not shuffled: of
+    images sorted by class the second half has other classes, and statistics that serve the first only are refused.
+
+    Args:
+        model: a quantized network.
+        batches: unlabelled image batches, [batch, 3, height, width], normalized; all are held in memory.
+        reference: the float network in eval mode, or what else returns logits [batch, classes] of a batch.
+        recalibrate_: what sets the statistics of a network by images.
+    """
+    batches = list(batches)
+    image_count = sum(map(len, batches))
+    if image_count < FEWEST_IMAGES:
+        return Recalibration(image_count, None, None, accepted=False)
+    measured, held_out = _halves(batches)
+    targets = torch.cat([reference(images) for images in held_out]).log_softmax(-1)
+    norms = active_batch_norms(model)
+    before = {name: statistics_of(norm) for name, norm in norms.items()}
+    kl_before = _kl(model, held_out, targets)
+    recalibrate_(model, measured)
+    kl_after = _kl(model, held_out, targets)
+    accepted = kl_after < kl_before  # False where one is not a number
+    if accepted:
+        recalibrate_(model, batches)
+    else:
+        for name, norm in norms.items():
+            set_statistics_(norm, before[name])
+    return Recalibration(image_count, kl_before, kl_after, accepted)
+
+
+def _halves(batches: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    if len(batches) == 1:
+        first, second = batches[0].tensor_split(2)
+        return [first], [second]
+    return batches[: len(batches) // 2], batches[len(batches) // 2 :]
+
+
+def _kl(model: nn.Module, batches: Sequence[Tensor], targets: Tensor) -> float:
+    """Return the KL divergence of `model` in eval mode from log-probabilities, over all images."""
+    with modes_restored(model):
+        model.eval()
+        logits = torch.cat([model(images) for images in batches])
+    return float(kl_divergence(logits, targets))
