@@ -32,7 +32,7 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = ()) -> None:
     Args:
         exclude: shell patterns of what stays in float.
     """
-    refused = []
+    refused: list[tuple[str, nn.Module, str]] = []
     for name, module in network.named_modules():
         if is_excluded(name, exclude):
             continue
