@@ -39,6 +39,7 @@ from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classi
 from limpq_hub.zoo.checkpoint import KIND, load_checkpoint, save_checkpoint
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.meta_network import network_on_meta
+from limpq_hub.zoo.timm_network import timm_network
 
 CLASSES, BATCH, CANDIDATES = 10, 2, (4, 2)
 # Pictures that normalizations get their statistics from; of two alone they would blow up whatever hardly varies.
@@ -142,8 +143,7 @@ def network_and_images(name: str, input_size: int) -> tuple[nn.Module, Tensor]:
     random, and normalizations get the statistics of the noise: otherwise most of the network would do nothing.
     """
     torch.manual_seed(0)
-    overlay = {"input_size": (3, input_size, input_size)}
-    network = timm.create_model(name, pretrained=False, num_classes=CLASSES, pretrained_cfg_overlay=overlay)
+    network = timm_network(name, input_size=input_size, pretrained=False, num_classes=CLASSES)
     images = torch.randn(BATCH, 3, input_size, input_size)
     for parameter in network.parameters():
         if parameter.abs().max() < 1e-3:
@@ -220,8 +220,8 @@ def document(records: Sequence[Mapping[str, Any]], command: str) -> str:
         f"that the network takes. {len(through)} of {len(records)} go through every step:",
         "",
         "- the MACs are those of PyTorch's flop counter on the untouched network;",
-        "- at 8/8 bits, steps calibrated on the two pictures, the logits have this cosine to those in float (the smaller",
-        "  one; random weights spread noise, so that it is not as near to 1 as that of a trained network);",
+        "- at 8/8 bits, steps calibrated on the two pictures, the logits have this cosine to those in float (the",
+        "  smaller; random weights spread noise, so that it is not as near to 1 as that of a trained network);",
         "- in a joint step at 4 and 2 bits every step size of what is searched gets a finite gradient;",
         "- saved bit-packed and loaded by name, the 8/8 network gives exactly the same logits.",
         "",
