@@ -23,10 +23,13 @@ from typing import Any
 import timm
 import torch
 from rich.progress import track
+from torch import nn
 
 from limpq_hub.errors import LimpqError
-from limpq_hub.quant.network_check import check_network
-from limpq_hub.zoo.meta_network import network_on_meta
+from limpq_hub.quant.convert import build_supernet
+from limpq_hub.quant.layers import quantized_layers
+from limpq_hub.quant.network_check import NetworkCheck, check_network, flop_counter_macs
+from limpq_hub.zoo.meta_network import input_shape_of, network_on_meta
 
 
 def main() -> None:
@@ -35,6 +38,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="file of one JSON line a network")
     parser.add_argument("--processes", type=int, default=2, help="how many networks are checked at once")
     parser.add_argument("--only", default="*", help="shell pattern of the names to check")
+    parser.add_argument("--convert", action="store_true", help="count the converted networks too, their quantizers off")
     parser.add_argument("--again", action="store_true", help="check those again that did not pass")
     options = parser.parse_args()
     records = records_in(options.output)
@@ -43,7 +47,7 @@ def main() -> None:
     names = [name for name in timm.list_models() if name not in records and fnmatchcase(name, options.only)]
     random.Random(0).shuffle(names)  # so that the first ones are a fair sample of all
     with ProcessPoolExecutor(options.processes) as processes, options.output.open("a") as file:
-        running = [processes.submit(checked, name) for name in names]
+        running = [processes.submit(checked, name, convert=options.convert) for name in names]
         for done in track(as_completed(running), "networks", total=len(running)):
             record = done.result()
             file.write(json.dumps(record) + "\n")
@@ -57,13 +61,18 @@ def records_in(path: Path) -> dict[str, dict[str, Any]]:
     return {record["name"]: record for record in map(json.loads, lines)}
 
 
-def checked(name: str) -> dict[str, Any]:
-    """Return what a check says of a network: "equal" or "unequal" counts, "refused", or an "error" of another kind."""
+def checked(name: str, *, convert: bool = False) -> dict[str, Any]:
+    """Return what a check says of a network: "equal" or "unequal" counts, "refused", or an "error" of another kind.
+
+    Args:
+        convert: whether the flop counter counts the network again after its conversion.
+    """
     torch.set_num_threads(1)
     start = time.perf_counter()
     try:
         network = network_on_meta(name)
-        check = check_network(network, network.pretrained_cfg["input_size"])
+        check = check_network(network, input_shape_of(network))
+        counts = {check.flop_counter_macs, *([converted_macs(network, check)] if convert else [])}
     except LimpqError as error:
         found: dict[str, Any] = {"outcome": "refused", "reason": str(error)}
     except Exception as error:  # what must never happen is what this looks for
@@ -72,7 +81,8 @@ def checked(name: str) -> dict[str, Any]:
         found = {"outcome": "error", "reason": reason}
     else:
         found = {
-            "outcome": "equal" if check.agrees else "unequal",
+            "outcome": "equal" if counts == {check.macs} else "unequal",
+            "converted": convert,
             "macs": check.macs,
             "flop_counter_macs": check.flop_counter_macs,
             "searched": len(check.searched),
@@ -82,6 +92,14 @@ def checked(name: str) -> dict[str, Any]:
             "uncalled": list(check.uncalled),
         }
     return {"name": name, **found, "seconds": round(time.perf_counter() - start, 2)}
+
+
+def converted_macs(network: nn.Module, check: NetworkCheck) -> int:
+    """Return what the flop counter counts of a supernet of the network: all is multiplied, along other ways."""
+    supernet = build_supernet(network, check.costs, (2,), check.input_shape).eval().requires_grad_(False)
+    for _, quantized in quantized_layers(supernet):
+        quantized.set_bits_(None)  # without values there are no steps to quantize with
+    return flop_counter_macs(supernet, check.input_shape)
 
 
 def print_summary(records: dict[str, dict[str, Any]]) -> None:

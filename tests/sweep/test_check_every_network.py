@@ -24,6 +24,7 @@ def test_a_network_that_passes_is_recorded_with_both_counts(benchmark):
     assert record == {
         "name": "test_resnet",
         "outcome": "equal",
+        "converted": False,
         "macs": 102_547_200,
         "flop_counter_macs": 102_547_200,
         "searched": 14,
@@ -32,6 +33,13 @@ def test_a_network_that_passes_is_recorded_with_both_counts(benchmark):
         "float": [],
         "uncalled": [],
     }
+
+
+def test_a_network_can_be_counted_after_its_conversion_too(benchmark, monkeypatch):
+    record = benchmark.checked("test_vit", convert=True)
+    assert (record["outcome"], record["converted"], record["products"]) == ("equal", True, 12)
+    monkeypatch.setattr(benchmark, "flop_counter_macs", lambda network, shape: record["macs"] - 1)
+    assert benchmark.checked("test_vit", convert=True)["outcome"] == "unequal"
 
 
 def test_a_refusal_is_recorded_with_its_reason(benchmark):
