@@ -18,8 +18,8 @@ from limpq_hub.quant.batch_norm_moments import active_batch_norms, measure_momen
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import modes_restored
 
-# Half of them measure, half compare. EfficientNet-Lite0 is corrected on 32 photographs as well as on 128 at 8 and 6 bits,
-# worse at 4: the late layers have few values an image.
+# Half of them measure, half compare. EfficientNet-Lite0 is corrected on 32 photographs as well as on 128 at 8 and 6
+# bits, worse at 4: the late layers have few values an image.
 FEWEST_IMAGES = 64
 
 
