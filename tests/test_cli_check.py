@@ -82,8 +82,7 @@ def test_what_is_excluded_stays_in_float_and_what_is_fixed_is_named(check):
     assert row_of(out, "left in float")[1:4] == ["5", "0", "43.93M"]
     assert "left in float, excluded (43.93M MACs): layer1.0.conv1, layer1.0.conv2, layer2.0.conv1," in out
     assert "fixed at 8/8 bits: conv1.0, layer3.0.conv1, fc" in out
-    patterns = "exclude=['layer1', 'layer2.*'], fix=['layer3.0.conv1']"
-    assert err == f"next: limpq_hub.to_supernet(network, example_input=images, {patterns})\n"
+    assert err.endswith(" --output out/test_resnet --exclude layer1 'layer2.*' --fix layer3.0.conv1\n")
 
 
 def test_long_lists_of_names_are_cut_short(check):
@@ -150,4 +149,15 @@ def test_a_layer_that_is_refused_is_named_with_what_to_do(check, monkeypatch):
     code, out, err = check("recurrent")
     assert (code, out) == (2, "")
     assert err.startswith("limpq check: memory (GRU) cannot be quantized: it multiplies inside one operation")
-    assert 'exclude=["memory"]' in err
+    assert err.endswith('or leave it in float with exclude=["memory"]\n')
+
+
+def test_the_patterns_that_a_refusal_of_many_layers_advises_are_enough(check):
+    code, out, err = check("sequencer2d_s")
+    assert (code, out) == (2, "")
+    assert "stages.0.blocks.0.rnn_tokens.rnn_v (LSTM) cannot be quantized (36 such layers)" in err
+    assert err.endswith('or leave them in float with exclude=["*rnn_v", "*rnn_h"]\n')
+    code, out, err = check("sequencer2d_s", "--exclude", "*rnn_v", "*rnn_h")
+    assert code == 0
+    assert row_of(out, "left in float")[1:5] == ["144", "0", "3.40G", "40.8 %"]
+    assert "MACs: 8.33G (8,334,007,296), equal to those of PyTorch's flop counter (8,334,007,296)" in out

@@ -137,10 +137,8 @@ def _advise(options: argparse.Namespace, check: NetworkCheck) -> None:
     if not check.searched:
         note("note: nothing is left to search")
         return
-    if options.exclude or options.fix:
-        patterns = f"exclude={options.exclude!r}, fix={options.fix!r}"
-        note(f"next: limpq_hub.to_supernet(network, example_input=images, {patterns})")
-        return
     words = ["accelerate", "launch", "-m", "limpq_hub.train.indicators", "--model", options.name]
     words += ["--input-size", str(check.input_shape[-1]), "--data", "FOLDER", "--output", f"out/{options.name}"]
+    for flag, patterns in (("--exclude", options.exclude), ("--fix", options.fix)):
+        words += [flag, *patterns] if patterns else []
     note(f"next: {shlex.join(words)}")

@@ -99,7 +99,8 @@ def _info(options: argparse.Namespace) -> None:
     rows = {
         "architecture": f"timm {record['architecture']}, {record['num_classes']} classes",
         "input": f"{record['input_size']} x {record['input_size']} pixels",
-        "layers": f"{record['searched_layers']} searched, {record['fixed_layers']} fixed at 8/8 bits",
+        "layers": f"{record['searched_layers']} searched, {record['fixed_layers']} fixed at 8/8 bits"
+        + (f", {record['float_layers']} in float" if record["float_layers"] else ""),
         "MACs": format_bitops(record["macs"]),
         "BitOps": f"{enough_bitops(record['minimum_bitops'])} to {enough_bitops(record['maximum_bitops'])}",
         "float top-1": percent(record["float_top1"]),

@@ -9,6 +9,7 @@ from limpq_hub.interop.hawq import write_hawq
 from limpq_hub.interop.nncf import write_nncf
 from limpq_hub.interop.quanto import write_quanto
 from limpq_hub.interop.torchao import write_torchao
+from limpq_hub.plan.costs import FLOAT
 from limpq_hub.plan.policy import Policy
 
 _WRITERS = {"hawq": write_hawq, "nncf": write_nncf, "torchao": write_torchao, "quanto": write_quanto}
@@ -34,4 +35,9 @@ def write_policy_as(policy: Policy, format: str) -> tuple[dict[str, Any], tuple[
     """
     if format not in FORMATS:
         raise OutputError(f"no format {quoted(format)}: a policy can be written as {', '.join(FORMATS)}")
-    return _WRITERS[format](policy)
+    in_float = [name for name, bits in policy.layers.items() if bits == FLOAT]
+    quantized = {name: bits for name, bits in policy.layers.items() if bits != FLOAT}
+    content, notes = _WRITERS[format](Policy(policy.model, quantized, policy.input_size))
+    if in_float:
+        notes = (*notes, f"left out, as they stay in float: {', '.join(in_float)}")
+    return content, notes

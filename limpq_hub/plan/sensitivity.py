@@ -15,7 +15,7 @@ from limpq_hub.plan.indicators import Indicators
 def weight_errors(weights: Mapping[str, NDArray[Any]], indicators: Indicators) -> dict[str, dict[int, float]]:
     """Return |w - Q(w)|^2 / |w|^2 of each searched layer at each bit-width that it learned.
 
-    Q rounds to the grid that joint training starts from, of step max |mean -+ 3 std| / 2^(bits - 1).
+    Q rounds to the grid that the published joint training starts from, of step max |mean -+ 3 std| / 2^(bits - 1).
 
     Args:
         weights: float weights by layer, of any shape.

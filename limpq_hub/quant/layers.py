@@ -14,7 +14,6 @@ from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.fake_quantization import Grid
 from limpq_hub.quant.operations import WEIGHT_OPERATIONS, Multiplication, weighted
-from limpq_hub.quant.quantizable import QuantizableLayer
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.quant.weight_cache import CachedWeight
 
@@ -116,10 +115,15 @@ class QuantLayer(Quantized):
         dilation = getattr(self, "dilation", ())
         sides = [(size - 1) * gap + 1 for size, gap in zip(kernel, dilation, strict=True)]
         x = self.weight.new_zeros(1, getattr(self, "in_channels", self.weight.shape[1]), *sides)
-        calls: list[Multiplication] = []
-        with torch.no_grad(), _WeightOperations(lambda call: calls.append(call) or call.result()):
+        weights: list[Tensor] = []
+
+        def note_weight(call: Multiplication) -> Tensor:
+            weights.append(call.second)
+            return call.result()
+
+        with torch.no_grad(), _WeightOperations(note_weight):
             super().forward(x)
-        return calls[-1].second
+        return weights[-1]
 
     def fix_weight_(self, weight: Tensor) -> None:
         """Use `weight` from now on as it is, in place of the one that the class computes."""
@@ -172,20 +176,21 @@ class QuantLinear(QuantLayer, nn.Linear):
         return nn.functional.linear(self.activation_quantizer(input), self.quantized_weight(), self.bias)
 
 
-def quantize_layer_(layer: QuantizableLayer) -> QuantLayer:
+def quantize_layer_(layer: nn.Module) -> QuantLayer:
     """Turn a float layer into a quantized one, in place, so that whoever holds it holds the quantized one.
 
     Returns:
         The layer itself; it still needs `add_quantizers_`.
     """
-    layer.__class__ = quantized_class(type(layer))
+    layer_class: Any = type(layer)
+    layer.__class__ = _quantized_class(layer_class)
     return cast(QuantLayer, layer)
 
 
 @cache
-def quantized_class(layer_class: type[nn.Module]) -> type[nn.Module]:
+def _quantized_class(layer_class: Any) -> Any:
     """Return the class of a quantized layer that computes what `layer_class` computes."""
-    plain: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
+    plain = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
     return plain.get(layer_class) or type(f"Quant{layer_class.__name__}", (QuantLayer, layer_class), {})
 
 

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 _COARSE, _FINE, _ROUNDS = 25, 9, 2
-# Integers of grids that are looked up at a time, which bounds the memory to some 100 MB.
-_AT_ONCE = 2**20
+# Integers of grids that are tried at a time, which bounds the memory to some 100 MB.
+_AT_ONCE = 2**18
+# To look up an integer takes about as long as to round so many values: short rows are rounded.
+_PASSES_PER_LOOK_UP = 12
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class SortedValues:
     """Values in rows, each sorted, with the running sums from which any grid's squared error follows.
 
     The values that round to one integer lie side by side: their number, sum and sum of squares are differences of
-    running sums, so that a grid of 2^b integers costs 2^b look-ups and not a pass over the values.
+    running sums, so that a grid of 2^b integers costs 2^b look-ups and not a pass over the values. Of few values the
+    pass is faster, and the result the same.
 
     Attributes:
         values: [rows, values], float64, ascending.
@@ -48,6 +51,8 @@ class SortedValues:
         Returns:
             [rows, steps, len(zero_points)].
         """
+        if self.values.shape[1] * len(zero_points) < _PASSES_PER_LOOK_UP * 2**bits:
+            return torch.stack([self._rounding_errors(steps, bits, zero_point) for zero_point in zero_points], 2)
         least, most = zero_points[0], zero_points[-1]
         integers = torch.arange(-most, 2**bits - least, dtype=torch.float64)
         shape = (*steps.shape, len(integers))
@@ -64,6 +69,12 @@ class SortedValues:
         below = _squared_distance(at_places[..., low + 1], on_grid[..., low])
         above = _squared_distance(at_places[..., -1:] - at_places[..., high], on_grid[..., high])
         return below + before[..., high] - before[..., low + 1] + above
+
+    def _rounding_errors(self, steps: Tensor, bits: int, zero_point: int) -> Tensor:
+        """Return the same for one grid, [rows, steps], by rounding every value."""
+        values, on_step = self.values[:, None, :], steps[:, :, None]
+        rounded = (values / on_step).clamp_(-zero_point, 2**bits - 1 - zero_point).round_()
+        return rounded.mul_(on_step).sub_(values).square_().sum(2)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +35,7 @@ class ExplicitAttention(nn.Module):
         self.train(module.training)
 
     @staticmethod
-    def replaces(module: nn.Module) -> bool:
+    def replaces(module: nn.Module) -> TypeGuard[nn.MultiheadAttention]:
         """Return whether a module computes what this class computes; one with `add_bias_kv` does not."""
         plain = type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
         return plain and not module._forward_hooks and not module._forward_pre_hooks

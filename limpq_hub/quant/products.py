@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,12 +53,13 @@ class Routed(nn.Module):
 
 def route_(module: nn.Module, route: Route) -> None:
     """Let a module multiply along `route` from now on, in place."""
-    module.__class__ = _routed_class(type(module))
-    module.route = route
+    module_class: Any = type(module)
+    module.__class__ = _routed_class(module_class)
+    cast(Routed, module).route = route
 
 
 @cache
-def _routed_class(module_class: type[nn.Module]) -> type[nn.Module]:
+def _routed_class(module_class: Any) -> Any:
     return type(f"Routed{module_class.__name__}", (Routed, module_class), {})
 
 

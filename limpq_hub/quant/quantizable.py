@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeAlias
@@ -31,7 +32,7 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = ()) -> None:
     Args:
         exclude: shell patterns of what stays in float.
     """
-    refused = []
+    refused: list[tuple[str, nn.Module, str]] = []
     for name, module in network.named_modules():
         if is_excluded(name, exclude):
             continue
@@ -42,10 +43,13 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = ()) -> None:
             refused.append((name, module, f"computes its weight anew at every call; keep it with {advice}"))
     if refused:
         first, module, reason = refused[0]
-        more = f" ({len(refused)} such layers)" if len(refused) > 1 else ""
+        more, patterns = "", [first]
+        if len(refused) > 1:
+            more = f" ({len(refused)} such layers)"
+            patterns = list(dict.fromkeys(f"*{name.rpartition('.')[2]}" for name, _, _ in refused))
         raise UnsupportedLayerError(
-            f"{first} ({type(module).__name__}) cannot be quantized{more}: it {reason}, or leave it in float with "
-            f'exclude=["{first}"]'
+            f"{first} ({type(module).__name__}) cannot be quantized{more}: it {reason}, or leave "
+            f"{'them' if more else 'it'} in float with exclude={json.dumps(patterns)}"
         )
     if not any(True for _ in layers_of(network)):
         raise UnsupportedLayerError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.indicators import DEFAULT_ALPHA
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_
@@ -42,7 +42,7 @@ def export_entry(
         record: how the indicators came about.
     """
     # First and last layer were float until now: their 8-bit steps come from training images.
-    ends = [name for name, cost in costs.items() if cost.fixed]
+    ends = [name for name, cost in costs.items() if cost.fixed not in (None, FLOAT)]
     set_policy_(supernet, Policy.uniform(settings.model, costs, max(settings.candidates)))
     calibrate_steps_(supernet, ends, images[:STEP_BATCHES])
     indicators = read_indicators(

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from limpq_hub.errors import ArtifactFormatError
-from limpq_hub.plan.costs import FLOAT_BITS
+from limpq_hub.plan.costs import FLOAT, FLOAT_BITS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.plan.policy import Policy
@@ -134,7 +134,8 @@ class Entry:
             "num_classes": indicators.num_classes,
             "input_size": indicators.input_size,
             "searched_layers": sum(cost.fixed is None for cost in costs.values()),
-            "fixed_layers": sum(cost.fixed is not None for cost in costs.values()),
+            "fixed_layers": sum(cost.fixed not in (None, FLOAT) for cost in costs.values()),
+            "float_layers": sum(cost.fixed == FLOAT for cost in costs.values()),
             "macs": sum(cost.macs for cost in costs.values()),
             "float_bytes": FLOAT_BITS // 8 * sum(cost.weights for cost in costs.values()),
             "float_top1": self.metrics.get("float", {}).get("top1"),

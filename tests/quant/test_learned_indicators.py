@@ -29,6 +29,7 @@ def test_indicators_are_the_positive_steps_of_the_searched_layers(supernet, netw
         3.0,
     )
     assert indicators.costs == costs
+    assert not indicators.per_channel
     assert indicators.provenance == {"seed": 1}
 
 
@@ -39,10 +40,12 @@ def test_steps_of_channels_are_reduced_to_one_indicator_per_bit_width(supernet, 
     with torch.no_grad():
         supernet.final.weight_quantizer.step.copy_(steps)
         supernet.expand.weight_quantizer.step.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    read = {
-        name: read_indicators(supernet, costs, input_size=8, num_classes=5, **reduction).weight_steps
+    indicators = {
+        name: read_indicators(supernet, costs, input_size=8, num_classes=5, **reduction)
         for name, reduction in {"default": {}, "largest": {"reduction": torch.max}}.items()
     }
+    assert all(values.per_channel for values in indicators.values())
+    read = {name: values.weight_steps for name, values in indicators.items()}
     assert read["default"]["final"] == pytest.approx({4: math.sqrt(12.5), 2: math.sqrt(0.9)})
     assert read["largest"]["final"] == pytest.approx({4: 4.0, 2: 1.0})
     for steps in read.values():

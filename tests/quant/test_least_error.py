@@ -37,8 +37,9 @@ def drawn(kind: str, count: int) -> Tensor:
 
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("zero_points", [[0], [2], [0, 1, 2]])
-def test_error_of_a_grid_is_that_of_rounding_each_value(bits, zero_points):
-    rows = torch.stack([drawn("normal", 50), drawn("after SiLU", 50), torch.arange(50) * 0.25 - 3])
+@pytest.mark.parametrize("count", [50, 4000])
+def test_error_of_a_grid_is_that_of_rounding_each_value(count, bits, zero_points):
+    rows = torch.stack([drawn("normal", count), drawn("after SiLU", count), torch.arange(count) % 99 * 0.25 - 3])
     steps = torch.tensor([0.3, 0.011, 0.5], dtype=torch.float64)  # the last row lies on integers and midway between
     other = steps.flip(0)
     errors = SortedValues.of(rows).squared_errors(torch.stack([steps, other], 1), bits, zero_points)

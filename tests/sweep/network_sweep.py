@@ -13,15 +13,17 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from accelerate import Accelerator
-from families import FAMILIES
+from families import FAMILIES, Sample
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -36,25 +38,26 @@ from limpq_hub.quant.network_check import NetworkCheck, check_network
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.zoo.checkpoint import KIND, load_checkpoint, save_checkpoint
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.meta_network import network_on_meta
+from limpq_hub.zoo.timm_network import timm_network
 
 CLASSES, BATCH, CANDIDATES = 10, 2, (4, 2)
+# Pictures that normalizations get their statistics from; of two alone they would blow up whatever hardly varies.
+STATISTICS = 16
+# Networks of more parameters, in millions, are counted only: copies of them fill the memory of a small machine.
+LARGEST = 200.0
 
 
 @dataclass(frozen=True)
-class SweptNetwork:
-    """What the steps of a sweep found of one network.
+class CountedNetwork:
+    """What a check finds of one network.
 
     Attributes:
         layers, products: how many have bits of their own, the fixed ones included.
         macs: multiply-accumulates of one image.
         counts_agree: whether PyTorch's flop counter counts as many.
         searched_share: of the multiply-accumulates, 0..1.
-        cosine: of the logits at 8/8 bits to those in float, the smallest of the batch.
-        steps: step sizes of what is searched.
-        steps_without_gradient: names of those that got none in a joint step, or one that is not finite.
-        reloaded_equal: whether the network gives the same logits after it was saved and loaded.
         in_float: what stays in float besides normalizations.
-        seconds: of the whole.
     """
 
     layers: int
@@ -62,12 +65,50 @@ class SweptNetwork:
     macs: int
     counts_agree: bool
     searched_share: float
+    in_float: tuple[str, ...]
+
+    @classmethod
+    def of(cls, check: NetworkCheck) -> CountedNetwork:
+        """Return the figures of a check."""
+        return cls(
+            layers=len(check.of_kind("convolution")) + len(check.of_kind("linear")),
+            products=len(check.of_kind("product")),
+            macs=check.macs,
+            counts_agree=check.agrees,
+            searched_share=sum(check.costs[name].macs for name in check.searched) / check.macs,
+            in_float=tuple(check.of_kind("float")),
+        )
+
+
+@dataclass(frozen=True)
+class SweptNetwork:
+    """What all steps of a sweep find of one network.
+
+    Attributes:
+        counted: what the check finds.
+        cosine: of the logits at 8/8 bits to those in float, the smallest of the batch.
+        steps: number of step sizes of what is searched.
+        steps_without_gradient: names of those that got none in a joint step, or one that is not finite.
+        reloaded_equal: whether the network gives the same logits after it was saved and loaded.
+        seconds: of the whole.
+    """
+
+    counted: CountedNetwork
     cosine: float
     steps: int
     steps_without_gradient: tuple[str, ...]
     reloaded_equal: bool
-    in_float: tuple[str, ...]
     seconds: float
+
+
+def counted(name: str, input_size: int) -> CountedNetwork:
+    """Count a network.
+
+    Raises:
+        LimpqError: it is refused.
+    """
+    network = network_on_meta(name, num_classes=CLASSES, input_size=input_size)
+    return CountedNetwork.of(check_network(network, (3, input_size, input_size)))
 
 
 def sweep(name: str, input_size: int) -> SweptNetwork:
@@ -79,30 +120,20 @@ def sweep(name: str, input_size: int) -> SweptNetwork:
     start = time.perf_counter()
     network, images = network_and_images(name, input_size)
     check = check_network(network, images.shape[1:])
-    costs = check.costs
-    quantized = to_quantized(network, Policy.uniform(architecture_of(network), costs, 8), example_input=images)
+    policy = Policy.uniform(architecture_of(network), check.costs, 8)
+    quantized = to_quantized(network, policy, example_input=images).eval()
     calibrate_steps_(quantized, [layer for layer, _ in quantized_layers(quantized)], [images])
     with torch.no_grad():
-        float_logits, logits = network(images), quantized.eval()(images)
+        float_logits, logits = network(images), quantized(images)
     with_gradient, without_gradient = steps_after_joint_step(network, images, check)
     return SweptNetwork(
-        layers=sum(kind in ("convolution", "linear") for kind in kinds_of(check)),
-        products=kinds_of(check).count("product"),
-        macs=check.macs,
-        counts_agree=check.agrees,
-        searched_share=sum(costs[layer].macs for layer in check.searched) / check.macs,
+        counted=CountedNetwork.of(check),
         cosine=float(nn.functional.cosine_similarity(float_logits, logits).min()),
         steps=len(with_gradient) + len(without_gradient),
         steps_without_gradient=tuple(without_gradient),
         reloaded_equal=torch.equal(logits, logits_after_reload(quantized, check, images)),
-        in_float=tuple(check.of_kind("float")),
-        seconds=time.perf_counter() - start,
+        seconds=round(time.perf_counter() - start, 1),
     )
-
-
-def kinds_of(check: NetworkCheck) -> list[str]:
-    """Return the kind of each operation."""
-    return [operation.kind for operation in check.operations.values()]
 
 
 def network_and_images(name: str, input_size: int) -> tuple[nn.Module, Tensor]:
@@ -112,13 +143,12 @@ def network_and_images(name: str, input_size: int) -> tuple[nn.Module, Tensor]:
     random, and normalizations get the statistics of the noise: otherwise most of the network would do nothing.
     """
     torch.manual_seed(0)
-    overlay = {"input_size": (3, input_size, input_size)}
-    network = timm.create_model(name, pretrained=False, num_classes=CLASSES, pretrained_cfg_overlay=overlay)
+    network = timm_network(name, input_size=input_size, pretrained=False, num_classes=CLASSES)
     images = torch.randn(BATCH, 3, input_size, input_size)
     for parameter in network.parameters():
         if parameter.abs().max() < 1e-3:
             nn.init.normal_(parameter, mean=0.0 if parameter.ndim > 1 else 0.5, std=0.02)
-    recalibrate_batch_norm_(network, [images])
+    recalibrate_batch_norm_(network, [torch.cat([images, torch.randn(STATISTICS - BATCH, *images.shape[1:])])])
     return network.eval(), images
 
 
@@ -151,11 +181,13 @@ def logits_after_reload(quantized: nn.Module, check: NetworkCheck, images: Tenso
         return loaded(images)
 
 
-def row_of(family: str, name: str, input_size: int) -> dict[str, object]:
-    """Return what the sweep found, or why the network is refused or fails."""
-    record: dict[str, object] = {"family": family, "network": name, "input_size": input_size}
+def record_of(family: str, sample: Sample) -> dict[str, Any]:
+    """Return what the sweep finds, or why the network is refused or fails."""
+    record = {"family": family, "network": sample.name, "input_size": sample.input_size}
     try:
-        return record | asdict(sweep(name, input_size))
+        if sample.parameters > LARGEST:
+            return record | {"counted": asdict(counted(sample.name, sample.input_size))}
+        return record | asdict(sweep(sample.name, sample.input_size))
     except LimpqError as error:
         return record | {"refused": str(error)}
     except Exception as error:  # a table of what works also says what does not
@@ -164,55 +196,61 @@ def row_of(family: str, name: str, input_size: int) -> dict[str, object]:
         return record | {"failed": failure.replace("\n", " ")[:300]}
 
 
-def table_of(records: list[dict[str, object]], command: str) -> str:
-    """Return the document."""
-    works = [record for record in records if "cosine" in record and not complaints(record)]
+def complaints(record: Mapping[str, Any]) -> list[str]:
+    """Return what did not work, in words; nothing of a network that went through all steps."""
+    if "counted" not in record:
+        return [f"{what}: {record[what]}" for what in ("refused", "failed") if what in record]
+    found = [] if record["counted"]["counts_agree"] else ["the flop counter counts otherwise"]
+    if names := record.get("steps_without_gradient"):
+        found.append(f"no gradient: {_first(names)}")
+    if not record.get("reloaded_equal", True):
+        found.append("other logits after loading")
+    return found
+
+
+def document(records: Sequence[Mapping[str, Any]], command: str) -> str:
+    """Return the table of what works, with where it comes from."""
+    through = [record for record in records if "cosine" in record and not complaints(record)]
     lines = [
         "# One network of each of timm's families",
         "",
         f"`{command}`, {date.today()}, timm {timm.__version__}, torch {torch.__version__}, CPU.",
         "",
-        f"Random weights, {BATCH} pictures of noise at the smallest input of at least 64 pixels that the network takes,",
-        f"{CLASSES} classes. Of {len(records)} families {len(works)} pass every step: the MACs equal those of PyTorch's",
-        "flop counter, every step size of what is searched gets a finite gradient in a joint step at 4 and 2 bits, and the",
-        "network gives exactly the same logits after it was saved bit-packed and loaded again. *Cosine*: logits at 8/8",
-        "bits with calibrated steps to those in float, the smaller one of both pictures. Normalizations and softmax stay in",
-        "float everywhere.",
+        f"Random weights, {CLASSES} classes, {BATCH} pictures of noise at the smallest input of at least 64 pixels",
+        f"that the network takes. {len(through)} of {len(records)} go through every step:",
         "",
-        "| family | network | pixels | layers | products | MACs | searched | 8/8 cosine | besides |",
+        "- the MACs are those of PyTorch's flop counter on the untouched network;",
+        "- at 8/8 bits, steps calibrated on the two pictures, the logits have this cosine to those in float (the",
+        "  smaller; random weights spread noise, so that it is not as near to 1 as that of a trained network);",
+        "- in a joint step at 4 and 2 bits every step size of what is searched gets a finite gradient;",
+        "- saved bit-packed and loaded by name, the 8/8 network gives exactly the same logits.",
+        "",
+        "Products are those of two activations, in attention for the most part. Normalizations and softmax stay in",
+        f"float everywhere. Networks of more than {LARGEST:.0f} million parameters are counted only.",
+        "",
+        "| family | network | pixels | layers | products | MACs | searched | 8/8 cosine | remarks |",
         "|---|---|---|---|---|---|---|---|---|",
+        *map(_row, records),
     ]
-    for record in records:
-        where = f"| {record['family']} | {record['network']} | {record['input_size']} "
-        if "cosine" not in record:
-            why = f"refused: {record['refused']}" if "refused" in record else f"fails: {record['failed']}"
-            lines.append(f"{where}| | | | | | {why.replace('|', '/')} |")
-            continue
-        besides = "; ".join(complaints(record) + in_float(record))
-        lines.append(
-            f"{where}| {record['layers']} | {record['products']} | {format_bitops(record['macs'])} "
-            f"| {100 * record['searched_share']:.1f} % | {record['cosine']:.4f} | {besides} |"
-        )
     return "\n".join(lines) + "\n"
 
 
-def complaints(record: dict[str, object]) -> list[str]:
-    """Return what did not work of a network that went through all steps."""
-    found = []
-    if not record["counts_agree"]:
-        found.append("the flop counter counts otherwise")
-    if record["steps_without_gradient"]:
-        found.append(f"no gradient: {', '.join(record['steps_without_gradient'])}")
-    if not record["reloaded_equal"]:
-        found.append("other logits after loading")
-    return found
+def _row(record: Mapping[str, Any]) -> str:
+    figures, remarks = ["", "", "", "", ""], complaints(record)
+    if "counted" in record:
+        found = record["counted"]
+        macs, share = format_bitops(found["macs"]), f"{100 * found['searched_share']:.1f} %"
+        cosine = f"{record['cosine']:.4f}" if "cosine" in record else ""
+        figures = [str(found["layers"]), str(found["products"]), macs, share, cosine]
+        remarks += [f"in float: {_first(found['in_float'])}"] if found["in_float"] else []
+        remarks += [] if cosine else ["counted only"]
+    cells = [record["family"], record["network"], str(record["input_size"]), *figures, "; ".join(remarks)]
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
-def in_float(record: dict[str, object]) -> list[str]:
-    """Return a sentence on what stays in float, if anything."""
-    names = record["in_float"]
+def _first(names: Sequence[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"in float: {', '.join(names[:3])}{more}"] if names else []
+    return ", ".join(names[:3]) + more
 
 
 def main() -> None:
@@ -222,17 +260,18 @@ def main() -> None:
     parser.add_argument("--records", type=Path, help="file of one JSON line a network; what it has is not done again")
     parser.add_argument("--only", default="*", help="shell pattern of the families")
     options = parser.parse_args()
-    lines = options.records.read_text().splitlines() if options.records and options.records.is_file() else []
-    records = {record["family"]: record for record in map(json.loads, lines)}
+    records = {}
+    if options.records and options.records.is_file():
+        records = {record["family"]: record for record in map(json.loads, options.records.read_text().splitlines())}
     asked = {family: sample for family, sample in FAMILIES.items() if fnmatchcase(family, options.only)}
-    for family, (name, input_size) in track(asked.items(), "families"):
+    for family, sample in track(sorted(asked.items(), key=lambda item: item[1].parameters), "families"):
         if family not in records:
-            records[family] = row_of(family, name, input_size)
+            records[family] = record_of(family, sample)
             if options.records:
                 with options.records.open("a") as file:
                     file.write(json.dumps(records[family]) + "\n")
     command = f"python tests/sweep/{Path(sys.argv[0]).name} --output {options.output}"
-    options.output.write_text(table_of([records[family] for family in asked], command))
+    options.output.write_text(document([records[family] for family in asked], command))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tiny_run import CLASSES, NETWORK, RUN
 
 from limpq_hub.errors import ArtifactIntegrityError
 from limpq_hub.plan.indicators import DEFAULT_ALPHA
-from limpq_hub.train import indicators
+from limpq_hub.train import finetune, indicators
 from limpq_hub.train.measure.alpha import ALPHAS
 from limpq_hub.zoo.catalog import find_entry
 
@@ -93,3 +93,25 @@ def test_the_figures_are_sealed_in_the_entry(one_step):
     with pytest.raises(ArtifactIntegrityError, match=r"metrics.json is damaged: its [0-9]+ bytes are not the [0-9]+"):
         one_step.entry.folder.read_json("metrics.json")
     path.write_text(text)
+
+
+def test_a_step_per_channel_is_trained_recorded_and_fine_tuned(runs, data, tmp_path):
+    common = [*RUN, "--data", str(data), "--max-steps", "1", "--calibrate-images", "8"]
+    weights = ["--weights", f"{runs}/float/model.safetensors"]
+    joint = [*NETWORK, *common, *weights, "--alpha", "1", "--anchor-gap", "99", "--output", f"{tmp_path}/joint"]
+    indicators.main([*joint, "--per-channel", "--step-start", "lsq"])
+    entry = find_entry(f"local-dir:{tmp_path}/joint")
+    assert entry.indicators.per_channel
+    assert not find_entry(f"local-dir:{runs}/joint").indicators.per_channel
+    steps = load_file(tmp_path / "joint/supernet.safetensors")
+    candidates = len(entry.indicators.candidates)
+    for name, read in entry.indicators.weight_steps.items():
+        of_channels = steps[f"{name}.weight_quantizer.step"].double()
+        assert of_channels.shape == (candidates, len(steps[f"{name}.weight"])), name
+        expected = of_channels.clamp_min(1e-5).square().mean(1).sqrt()
+        assert list(read.values()) == pytest.approx(expected.tolist(), rel=1e-3)
+    for start in ("joint", "float"):
+        tuned = ["--model", f"local-dir:{tmp_path}/joint", "--bitops", "w4a4", "--from", start]
+        finetune.main([*tuned, *common, *weights, "--output", f"{tmp_path}/from-{start}"])
+        packed = load_file(tmp_path / f"from-{start}/model.safetensors")
+        assert all(len(packed[f"{name}.weight_scale"]) > 1 for name in entry.indicators.weight_steps)

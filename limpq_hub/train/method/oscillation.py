@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limpq_hub.quant.fake_quantization import quantization_range
+from limpq_hub.quant.fake_quantization import quantization_range, spread_over
 from limpq_hub.quant.layers import QuantLayer, quantized_layers
 
 _FIRST_EPOCH, _EPOCHS_BETWEEN = 5, 2
@@ -17,7 +17,11 @@ _NEAR = 0.125  # of a step
 
 def oscillating_layers(supernet: nn.Module, share: float) -> list[str]:
     """Return the names of the `share` of switching layers with the most weights near a rounding boundary."""
-    layers = {name: layer for name, layer in quantized_layers(supernet) if len(layer.weight_quantizer.candidates) > 1}
+    layers = {
+        name: layer
+        for name, layer in quantized_layers(supernet)
+        if isinstance(layer, QuantLayer) and len(layer.weight_quantizer.candidates) > 1
+    }
     ordered = sorted(layers, key=lambda name: -_oscillation(layers[name]))
     return ordered[: int(len(ordered) * share)]
 
@@ -43,10 +47,10 @@ def update_oscillating_(choice: dict[str, Any], supernet: nn.Module, share: floa
 @torch.no_grad()
 def _oscillation(layer: QuantLayer) -> float:
     """Return the share of weights near a boundary, each bit-width counting by its inverse."""
-    oscillation = 0.0
-    for bits in layer.weight_quantizer.candidates:
+    oscillation, quantizer = 0.0, layer.weight_quantizer
+    for bits in quantizer.candidates:
         low, high = quantization_range(bits, signed=True)
-        scaled = layer.weight / layer.weight_quantizer.step_of(bits)
+        scaled = layer.weight / spread_over(layer.weight, quantizer.step_of(bits), quantizer.channel_dim)
         to_boundary = (scaled - scaled.floor() - 0.5).abs()
         near = (to_boundary < _NEAR) & (scaled > low) & (scaled < high)
         oscillation += float(near.float().mean()) / bits

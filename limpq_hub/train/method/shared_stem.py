@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.quant.layers import Quantized
 from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.products import Routed
 
 
 @dataclass(frozen=True)
@@ -172,4 +173,7 @@ def _modules_before_the_first_switch(supernet: nn.Module, example_input: Tensor)
 
 
 def _switches(module: nn.Module) -> bool:
-    return isinstance(module, QuantLayer) and len(module.weight_quantizer.candidates) > 1
+    """Return whether what a module computes depends on the policy, apart from the modules that it calls."""
+    if isinstance(module, Routed):
+        return True
+    return isinstance(module, Quantized) and len(module.weight_quantizer.candidates) > 1

@@ -47,6 +47,19 @@ def test_near_is_within_an_eighth_of_a_step(inside, outside):
     assert oscillating_layers(supernet_of({"3": [inside, 0, 0, 0], "1": [outside] * 4}), 0.25) == ["3"]
 
 
+def test_near_is_measured_in_the_step_of_each_channel():
+    supernet = supernet_of({"1": [0.5, 0.1, 5.0, 3.0], "2": [0.5, 0.4, 0.0, 0.0], "3": [0.0, 0.0, 0.5, 0.5]})
+    layer = supernet.get_submodule("1")
+    layer.add_quantizers_((4, 2), (4, 2), grid="signed", per_channel=True)
+    for bits in (4, 2):
+        layer.weight_quantizer.set_step_(bits, torch.tensor([1.0, 10.0]))
+    # Of layer 1, 0.5 is half of the first channel's step and 5.0 half of the second's.
+    assert oscillating_layers(supernet, 0.75) == ["1", "2", "3"]
+    layer.weight_quantizer.set_step_(4, torch.tensor([1.0, 1.0]))
+    layer.weight_quantizer.set_step_(2, torch.tensor([1.0, 1.0]))
+    assert oscillating_layers(supernet, 0.5) == ["2", "3"]
+
+
 def test_near_is_measured_in_steps_of_each_bit_width():
     # 0.25 is half a step at 2 bits, where the step is 0.5; 0.05 is half a step at 4 bits, where it is 0.1.
     supernet = supernet_of({"1": [0.05, 0.05, 0, 0], "4": [0.26, 0, 0, 0]}, steps={2: 0.5, 4: 0.1})

@@ -353,8 +353,8 @@ def test_a_token_opens_what_is_closed_to_others(on_hub, monkeypatch, tmp_path, r
         (
             {"config.json": b'{"format": 3, "kind": "entry"}', "anything.bin": b"any"},
             ArtifactVersionError,
-            "config.json: format 3 is not one of the formats 1 and 2 that this version reads; upgrade limpq-hub, or tell "
-            "the",
+            "config.json: format 3 is not one of the formats 1 and 2 that this version reads; upgrade limpq-hub, or "
+            "tell the",
         ),
     ],
     ids=str,
