@@ -32,6 +32,8 @@ In a shell: `limpq search resnet18 --bitops 2G --pin 'layer4.*=4,4'`.
 
 - BitOps of a layer = MACs x weight bits x activation bits, from the real output sizes; G = 1e9. First and last layer
   stay at 8/8 bits and are counted. `counting="limpq"` counts as the published script does.
+- A product of two activations, as in attention, counts MACs x bits of the one x bits of the other, and no weights. What
+  stays in float counts 32 x 32 for each MAC: `limpq_hub.Plan.float_bitops`, and its share under the table of a plan.
 - `size` is that of all convolution and linear weights; MB = 1e6 bytes, MiB = 2**20. Step sizes, biases and BatchNorm
   come on top: `limpq info` shows the real bytes of each file.
 """

@@ -11,7 +11,34 @@ limpq_hub.set_policy_(supernet, policy)  # this step runs at the bits of `policy
 quantized = limpq_hub.to_quantized(network, policy, example_input=images)  # one policy, to be fine-tuned
 ```
 
+## What is quantized
+
+One forward pass on the meta device (`limpq_hub.quant.tracing`) shows all that a network multiplies, and every
+multiply-accumulate is counted, as PyTorch's flop counter counts:
+
+- *Layers*: convolutions and linear layers of any class, input and weight. A layer is turned into a quantized one in
+  place, and computes what its class computes: padding of its own, a standardised weight (that one is quantized), a call
+  by keyword, from a list, or through `F.linear(x, layer.weight)`. Layers that share a weight share its step.
+- *Products of two activations*: query with key ("...attn.qk"), attention with value ("...attn.av"), and others. Each
+  operand has bits of its own; of the second they are called weight bits. `nn.MultiheadAttention` is written out.
+- *What stays in float*: what is excluded, and what no quantizer reaches, such as a parameter that is no layer's. It has
+  32/32 bits in every policy and is counted with them. LayerNorm and softmax multiply nothing here and stay in float.
+
+Whether the input of a layer can be negative follows from what is in front of it (`limpq_hub.quant.value_bounds`). After
+SiLU, GELU or hard-swish it is negative but bounded: its grid has a zero point of its own, a whole number of steps.
+
+```python
+to_supernet(network, example_input=images, exclude=["blocks.0.*"])  # stays in float
+to_supernet(network, example_input=images, fix=["*.qk", "*.av"])  # at 8/8 bits, as the first and the last layer are
+to_supernet(network, example_input=images, per_channel=True)  # a weight step for each output channel
+```
+
+`limpq check NAME` shows all this of any timm network, in seconds: run it first.
+
+## Where things are
+
 `limpq_hub.quant.convert` has the conversions, `limpq_hub.quant.learned_indicators` reads the indicators of a trained
-supernet, `limpq_hub.quant.profile` measures the costs of a module, `limpq_hub.quant.calibrate` sets steps from
-unlabelled images, `limpq_hub.quant.batch_norm_calibration` BatchNorm statistics.
+supernet, `limpq_hub.quant.profile` measures the costs of a module. `limpq_hub.quant.calibrate` sets step sizes and zero
+points from unlabelled images, at the least squared rounding error, and `limpq_hub.quant.batch_norm_calibration` BatchNorm
+statistics: for a network that is not trained further, `correct_batch_norm_` brings an 8-bit one to its float accuracy.
 """

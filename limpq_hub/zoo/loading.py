@@ -22,7 +22,7 @@ from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import (
     FEWEST_IMAGES,
     Recalibration,
-    recalibrate_batch_norm_,
+    average_batch_norm_,
     recalibrate_if_better_,
 )
 from limpq_hub.quant.convert import select_policy, to_quantized
@@ -164,7 +164,7 @@ def _recalibrate_(network: nn.Module, batches: Iterable[Tensor], reference: nn.M
     """Recalibrate BatchNorm on the images; with a float network at hand, only if they bring `network` closer to it."""
     if reference is not None:
         return recalibrate_if_better_(network, batches, reference)
-    image_count = recalibrate_batch_norm_(network, batches)
+    image_count = average_batch_norm_(network, batches)
     return Recalibration(image_count, None, None, accepted=image_count > 0)
 
 

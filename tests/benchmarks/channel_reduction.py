@@ -74,7 +74,9 @@ def main() -> None:
         indicators = indicators_with(reduction)
         for alpha in ALPHAS:
             correlations = [
-                spearmanr([_objective(indicators, policy, alpha) for policy in policies[kind]], measured[kind]).statistic
+                spearmanr(
+                    [_objective(indicators, policy, alpha) for policy in policies[kind]], measured[kind]
+                ).statistic
                 for kind in policies
             ]
             table.add_row(name, f"{alpha:g}", *(f"{correlation:.3f}" for correlation in correlations))

@@ -15,6 +15,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import (
     FEWEST_IMAGES,
+    average_batch_norm_,
     correct_batch_norm_,
     recalibrate_batch_norm_,
     recalibrate_if_better_,
@@ -42,21 +43,26 @@ def channels_of(x: Tensor) -> np.ndarray:
     return x.detach().double().numpy().transpose(1, 0, 2, 3).reshape(x.shape[1], -1)
 
 
+BOTH = pytest.mark.parametrize("recalibrate_", [recalibrate_batch_norm_, average_batch_norm_])
+
+
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormAct2d])
-def test_statistics_are_the_plain_average_over_batches(kind):
+@BOTH
+def test_statistics_are_the_plain_average_over_batches(kind, recalibrate_):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4)).eval()
     images = torch.cat(batches(3)) + torch.linspace(-3, 3, 12).reshape(12, 1, 1, 1)  # the batches differ
     images = images.split([5, 1, 6])
     outputs = [channels_of(network[0](batch)) for batch in images]
-    assert recalibrate_batch_norm_(network, iter(images)) == 12
+    assert recalibrate_(network, iter(images)) == 12
     mean, variance = (sum(values) / 3 for values in zip(*((x.mean(1), x.var(1, ddof=1)) for x in outputs), strict=True))
     np.testing.assert_allclose(network[1].running_mean, mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(network[1].running_var, variance, rtol=1e-5)
     assert network[1].num_batches_tracked == 3
 
 
-def test_statistics_are_those_that_torch_computes_without_momentum(network):
+@BOTH
+def test_statistics_are_those_that_torch_computes_without_momentum(network, recalibrate_):
     twin = copy.deepcopy(network).train()
     for norm in twin.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -65,7 +71,7 @@ def test_statistics_are_those_that_torch_computes_without_momentum(network):
     images = [batch * scale for scale, batch in enumerate(batches(5), 1)]
     for batch in images:
         twin(batch)
-    recalibrate_batch_norm_(network, images)
+    recalibrate_(network, images)
     expected = twin.state_dict()
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
@@ -74,7 +80,7 @@ def test_statistics_are_those_that_torch_computes_without_momentum(network):
 def test_ten_thousand_batches_lose_no_digits():
     network = nn.Sequential(nn.BatchNorm2d(3)).eval()
     images = [batch + 1000 for batch in batches(1)] * 10_000
-    recalibrate_batch_norm_(network, images)
+    average_batch_norm_(network, images)
     expected = channels_of(images[0])
     np.testing.assert_allclose(network[0].running_mean, expected.mean(1), rtol=1e-7)
     np.testing.assert_allclose(network[0].running_var, expected.var(1, ddof=1), rtol=1e-6)
@@ -82,7 +88,7 @@ def test_ten_thousand_batches_lose_no_digits():
 
 def test_one_value_a_channel_has_no_variance():
     network = nn.Sequential(nn.BatchNorm2d(3)).eval()
-    recalibrate_batch_norm_(network, [torch.ones(1, 3, 1, 1)])
+    average_batch_norm_(network, [torch.ones(1, 3, 1, 1)])
     assert network[0].running_mean.tolist() == [1, 1, 1]
     assert network[0].running_var.tolist() == [0, 0, 0]
 
@@ -90,7 +96,7 @@ def test_one_value_a_channel_has_no_variance():
 def test_half_precision_images_are_summed_in_full():
     network = nn.Sequential(nn.BatchNorm2d(3)).eval().bfloat16()
     images = [batch.bfloat16() for batch in batches(2)]
-    recalibrate_batch_norm_(network, images)
+    average_batch_norm_(network, images)
     expected = torch.from_numpy(channels_of(torch.cat(images)).mean(1)).bfloat16()
     assert torch.equal(network[0].running_mean, expected)
 
@@ -103,7 +109,7 @@ def test_after_an_error_in_the_batches_the_statistics_are_as_they_were(at_policy
         raise OSError("disk gone")
 
     with pytest.raises(OSError, match=r"^disk gone$"):
-        recalibrate_batch_norm_(at_policy, broken())
+        average_batch_norm_(at_policy, broken())
     assert state_of(at_policy) == before
 
 
@@ -112,7 +118,7 @@ def test_statistics_of_a_quantized_network_are_those_of_its_quantized_convolutio
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
     policy = Policy("Sequential", {"0": LayerBits(3, 3), "2": LayerBits(8, 8)})
     quantized = to_quantized(network, policy, example_input=images)
-    recalibrate_batch_norm_(quantized, [images])
+    average_batch_norm_(quantized, [images])
     weight = on_grid(network[0].weight, quantized[0].weight_quantizer.step.item(), -4, 3)
     x = on_grid(images, quantized[0].activation_quantizer.step.item(), -4, 3)
     output = nn.functional.conv2d(x, weight, network[0].bias).transpose(0, 1).flatten(1)
@@ -120,9 +126,10 @@ def test_statistics_of_a_quantized_network_are_those_of_its_quantized_convolutio
     torch.testing.assert_close(quantized[1].running_var, output.var(1))
 
 
-def test_only_active_copies_and_only_statistics_change(at_policy, state_of):
+@BOTH
+def test_only_active_copies_and_only_statistics_change(at_policy, state_of, recalibrate_):
     before = state_of(at_policy)
-    recalibrate_batch_norm_(at_policy, batches(2))
+    recalibrate_(at_policy, batches(2))
     after = state_of(at_policy)
     switches = {name: norm for name, norm in at_policy.named_modules() if isinstance(norm, SwitchableBatchNorm2d)}
     active = ["stem_norm", *(f"{name}.copies.{norm.bits}" for name, norm in switches.items())]
@@ -133,20 +140,22 @@ def test_only_active_copies_and_only_statistics_change(at_policy, state_of):
     assert len(active) == 5
 
 
-def test_old_statistics_are_forgotten(at_policy):
+@BOTH
+def test_old_statistics_are_forgotten(at_policy, recalibrate_):
     twin = copy.deepcopy(at_policy)
     for norm in twin.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.fill_(50.0)
             norm.num_batches_tracked.fill_(1000)
     for model in (at_policy, twin):
-        recalibrate_batch_norm_(model, batches(2))
+        recalibrate_(model, batches(2))
     assert torch.equal(at_policy.stem_norm.running_mean, twin.stem_norm.running_mean)
     assert torch.equal(at_policy.final_norm.active.running_var, twin.final_norm.active.running_var)
 
 
+@BOTH
 @pytest.mark.parametrize("training", [True, False])
-def test_modes_and_momenta_are_restored(training, at_policy):
+def test_modes_and_momenta_are_restored(training, at_policy, recalibrate_):
     at_policy.train(training)
     at_policy.stem_norm.eval()
     at_policy.stem_norm.momentum = 0.37
@@ -156,11 +165,12 @@ def test_modes_and_momenta_are_restored(training, at_policy):
         return {name: (part.training, getattr(part, "momentum", 0)) for name, part in at_policy.named_modules()}
 
     before = modes()
-    recalibrate_batch_norm_(at_policy, batches(1))
+    recalibrate_(at_policy, batches(1))
     assert modes() == before
 
 
-def test_modes_and_momenta_are_restored_after_an_error_in_the_batches(at_policy):
+@BOTH
+def test_modes_and_momenta_are_restored_after_an_error_in_the_batches(at_policy, recalibrate_):
     at_policy.train()
 
     def broken():
@@ -168,40 +178,43 @@ def test_modes_and_momenta_are_restored_after_an_error_in_the_batches(at_policy)
         raise OSError("disk gone")
 
     with pytest.raises(OSError, match=r"^disk gone$"):
-        recalibrate_batch_norm_(at_policy, broken())
+        recalibrate_(at_policy, broken())
     assert all(module.training for module in at_policy.modules())
     assert at_policy.stem_norm.momentum == 0.1
 
 
-def test_zero_batches_leave_the_statistics_alone(at_policy, state_of):
+@BOTH
+def test_zero_batches_leave_the_statistics_alone(at_policy, state_of, recalibrate_):
     before = state_of(at_policy)
-    assert recalibrate_batch_norm_(at_policy, []) == 0
+    assert recalibrate_(at_policy, []) == 0
     assert state_of(at_policy) == before
 
 
-def test_dropout_stays_off_while_statistics_are_measured():
+@BOTH
+def test_dropout_stays_off_while_statistics_are_measured(recalibrate_):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(0.9), nn.BatchNorm2d(4)).train()
     plain = nn.Sequential(copy.deepcopy(network[0]), nn.BatchNorm2d(4)).train()
     for model in (network, plain):
-        recalibrate_batch_norm_(model, batches(1))
+        recalibrate_(model, batches(1))
     assert torch.equal(network[2].running_var, plain[1].running_var)
 
 
-def test_norm_without_statistics_is_left_alone():
+@BOTH
+def test_norm_without_statistics_is_left_alone(recalibrate_):
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))
-    assert recalibrate_batch_norm_(network, batches(1)) == 4
+    assert recalibrate_(network, batches(1)) == 4
     assert network[1].running_mean is None
 
 
 def test_recalibration_brings_a_low_bit_network_closer_to_the_float_one(network, images):
     images = torch.cat(batches(8))
-    recalibrate_batch_norm_(network, [images])
+    average_batch_norm_(network, [images])
     policy = {name: LayerBits(2, 4) for name in ("stem", "expand", "depthwise", "project", "final", "classifier")}
     quantized = to_quantized(network, Policy("Bottleneck", policy), example_input=images).eval()
     with torch.no_grad():
         before = nn.functional.mse_loss(quantized(images), network(images))
-        recalibrate_batch_norm_(quantized, [images])
+        average_batch_norm_(quantized, [images])
         after = nn.functional.mse_loss(quantized(images), network(images))
     assert after < before
 
@@ -212,7 +225,7 @@ def test_recalibration_brings_a_low_bit_network_closer_to_the_float_one(network,
 @pytest.fixture
 def right(network) -> nn.Module:
     """A float network whose statistics are those of pictures like `many`."""
-    recalibrate_batch_norm_(network, batches(64))
+    average_batch_norm_(network, batches(64))
     return network.eval()
 
 
@@ -240,9 +253,9 @@ def test_wrong_statistics_are_replaced_by_those_of_all_images(right, state_of):
             norm.running_mean.add_(1)
     twin, half = copy.deepcopy(model), copy.deepcopy(model)
     result = recalibrate_if_better_(model, iter(many()), right)
-    recalibrate_batch_norm_(twin, many())
+    average_batch_norm_(twin, many())
     assert state_of(model) == state_of(twin)
-    recalibrate_batch_norm_(half, many()[:16])
+    average_batch_norm_(half, many()[:16])
     held_out = torch.cat(many()[16:])
     assert (result.images, result.accepted) == (128, True)
     assert result.kl_after == pytest.approx(kl_by_hand(half, right, held_out), rel=1e-3)
@@ -347,7 +360,7 @@ def test_on_other_pictures_the_correction_is_closer_to_the_float_network_than_ne
     other = [batch * 0.5 + 1 for batch in many()]
     corrected, renewed = quantized(right, 6), quantized(right, 6)
     correct_batch_norm_(corrected, other, right)
-    recalibrate_batch_norm_(renewed, other)
+    average_batch_norm_(renewed, other)
     usual = torch.cat(many())
     assert kl_by_hand(corrected, right, usual) < kl_by_hand(renewed, right, usual) / 2
 
