@@ -197,7 +197,7 @@ def _reason(name: str, cost: LayerCost, exclude: Sequence[str]) -> str:
         return "excluded"
     if name.startswith("unregistered:"):
         return "multiplied by a module that is registered nowhere"
-    return "multiplies by itself, out of a quantizer's reach" if ":" in name else "a parameter that is no layer's"
+    return "neither a layer's nor a product of two activations" if ":" in name else "a parameter that is no layer's"
 
 
 def _normalizations(network: nn.Module) -> dict[str, int]:

@@ -60,6 +60,30 @@ def test_what_is_multiplied_by_a_parameter_of_its_own_stays_in_float_and_says_so
     }
 
 
+def test_what_is_multiplied_by_a_buffer_or_in_an_unregistered_module_stays_in_float_and_says_so():
+    class Blurred(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.hidden, self.head = nn.Conv2d(3, 3, 3), [Product()], nn.Linear(36, 2)
+            self.register_buffer("blur", torch.ones(3, 1, 1, 1))
+
+        def forward(self, x):
+            x = functional.conv2d(self.stem(x), self.blur, groups=3)
+            return self.head(self.hidden[0](x.flatten(1)))
+
+    class Product(nn.Module):
+        def forward(self, x):
+            return x @ (x.transpose(0, 1) @ x)
+
+    check = check_network(Blurred(), (3, 14, 2 + 1))
+    assert {name: operation.reason for name, operation in check.operations.items() if operation.kind == "float"} == {
+        "network:conv2d": "neither a layer's nor a product of two activations",
+        "unregistered:product0": "multiplied by a module that is registered nowhere",
+        "unregistered:product1": "multiplied by a module that is registered nowhere",
+    }
+    assert check.agrees
+
+
 def test_the_auxiliary_head_is_named_and_normalizations_are_counted_by_class(mixed):
     assert mixed.uncalled == ("auxiliary",)
     assert mixed.normalizations == {"LayerNorm": 1}
