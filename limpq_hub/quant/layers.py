@@ -137,7 +137,9 @@ class QuantLinear(QuantLayer, nn.Linear):
 
 
 def quantize_layer_(layer: nn.Module) -> QuantLayer:
-    """Turn a float layer into a quantized one, in place, so that whoever holds it holds the quantized one.
+    """Turn a float layer into a quantized one, in place: its class is swapped for one in front of its own.
+
+    Whoever holds the layer, such as a list beside its registration, then holds the quantized one.
 
     Returns:
         The layer itself; it still needs `add_quantizers_`.

@@ -60,7 +60,7 @@ class Routed(nn.Module):
 
 
 def route_(module: nn.Module, route: Route) -> None:
-    """Let a module multiply along `route` from now on, in place."""
+    """Let a module multiply along `route` from now on, in place: its class is swapped for one in front of its own."""
     module_class: Any = type(module)
     module.__class__ = _routed_class(module_class)
     cast(Routed, module).route = route
