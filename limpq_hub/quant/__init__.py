@@ -24,7 +24,7 @@ multiply-accumulate is counted, as PyTorch's flop counter counts:
 - *What stays in float*: what is excluded, and what no quantizer reaches, such as a parameter that is no layer's. It has
   32/32 bits in every policy and is counted with them. LayerNorm and softmax multiply nothing here and stay in float.
 
-Whether the input of a layer can be negative follows from what is in front of it (`limpq_hub.quant.value_bounds`). After
+Whether the input of a layer can be negative follows from what is in front of it (`limpq_hub.quant.bounds`). After
 SiLU, GELU or hard-swish it is negative but bounded: its grid has a zero point of its own, a whole number of steps.
 
 ```python
@@ -39,6 +39,6 @@ to_supernet(network, example_input=images, per_channel=True)  # a weight step fo
 
 `limpq_hub.quant.convert` has the conversions, `limpq_hub.quant.learned_indicators` reads the indicators of a trained
 supernet, `limpq_hub.quant.profile` measures the costs of a module. `limpq_hub.quant.calibrate` sets step sizes and zero
-points from unlabelled images, at the least squared rounding error, and `limpq_hub.quant.batch_norm_calibration` BatchNorm
-statistics: for a network that is not trained further, `correct_batch_norm_` brings an 8-bit one to its float accuracy.
+points from unlabelled images, at the least squared rounding error. `limpq_hub.quant.batch_norm_calibration` sets
+BatchNorm statistics; where nothing is trained, `correct_batch_norm_` brings an 8-bit network to its float accuracy.
 """

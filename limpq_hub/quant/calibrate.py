@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError, UnsupportedLayerError
-from limpq_hub.quant.layers import Quantized, quantized_layers
 from limpq_hub.quant.least_error import SortedValues, least_error_grids
 from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 

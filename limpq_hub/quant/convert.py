@@ -13,11 +13,11 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers
 from limpq_hub.quant.calibrate import StepStart, start_steps_
-from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.profile import profile_module
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantized_copy import quantized_copy, replace_everywhere_
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
-from limpq_hub.quant.tracing import Trace, trace
+from limpq_hub.quant.tracing.forward_trace import Trace, trace
 
 DEFAULT_CANDIDATES = (6, 5, 4, 3, 2)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
 
@@ -10,51 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from limpq_hub.errors import PolicyError
-from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.fake_quantization import Grid
-from limpq_hub.quant.operations import WEIGHT_OPERATIONS, Multiplication, weighted
+from limpq_hub.quant.quantized import Quantized
 from limpq_hub.quant.quantizer import LsqQuantizer
+from limpq_hub.quant.tracing.operations import WEIGHT_OPERATIONS, Multiplication, weighted
 from limpq_hub.quant.weight_cache import CachedWeight
-
-
-class Quantized(nn.Module):
-    """What quantized layers and products share: a quantizer for each of two operands, and the active bits.
-
-    Attributes:
-        weight_quantizer: of the weight; of the second operand of a product.
-        activation_quantizer: of the input; of the first operand of a product.
-    """
-
-    weight_quantizer: LsqQuantizer
-    activation_quantizer: LsqQuantizer
-
-    @property
-    def bits(self) -> LayerBits | None:
-        """The active bit-widths, or None while the layer runs in float."""
-        weight, activation = self.weight_quantizer.bits, self.activation_quantizer.bits
-        return None if weight is None or activation is None else LayerBits(weight, activation)
-
-    def check_bits(self, bits: LayerBits) -> None:
-        """Raise `PolicyError` unless the layer has a step size at `bits`."""
-        for kind, bit_width, quantizer in (
-            ("weight", bits.weight, self.weight_quantizer),
-            ("activation", bits.activation, self.activation_quantizer),
-        ):
-            if bit_width not in quantizer.candidates:
-                candidates = ", ".join(map(str, quantizer.candidates))
-                raise PolicyError(f"{bit_width} {kind} bits cannot be set: the candidates are {candidates}")
-
-    def set_bits_(self, bits: LayerBits | None) -> None:
-        """Switch the layer to `bits`, or to float with None.
-
-        Raises:
-            PolicyError: a bit-width that the layer was not trained for.
-        """
-        if bits is not None:
-            self.check_bits(bits)
-        self.weight_quantizer.bits = None if bits is None else bits.weight
-        self.activation_quantizer.bits = None if bits is None else bits.activation
 
 
 class QuantLayer(Quantized):
@@ -177,7 +137,9 @@ class QuantLinear(QuantLayer, nn.Linear):
 
 
 def quantize_layer_(layer: nn.Module) -> QuantLayer:
-    """Turn a float layer into a quantized one, in place, so that whoever holds it holds the quantized one.
+    """Turn a float layer into a quantized one, in place: its class is swapped for one in front of its own.
+
+    Whoever holds the layer, such as a list beside its registration, then holds the quantized one.
 
     Returns:
         The layer itself; it still needs `add_quantizers_`.
@@ -192,15 +154,6 @@ def _quantized_class(layer_class: Any) -> Any:
     """Return the class of a quantized layer that computes what `layer_class` computes."""
     plain = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
     return plain.get(layer_class) or type(f"Quant{layer_class.__name__}", (QuantLayer, layer_class), {})
-
-
-def quantized_layers(module: nn.Module) -> Iterator[tuple[str, Quantized]]:
-    """Yield every quantized layer and product with its name; of layers that share a weight the first."""
-    quantizers = set()
-    for name, layer in module.named_modules():
-        if isinstance(layer, Quantized) and layer.weight_quantizer not in quantizers:
-            quantizers.add(layer.weight_quantizer)
-            yield name, layer
 
 
 class _WeightOperations(TorchFunctionMode):

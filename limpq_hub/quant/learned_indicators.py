@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
 from limpq_hub.quant.convert import architecture_of, has_channel_steps
-from limpq_hub.quant.layers import quantized_layers
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
 
 

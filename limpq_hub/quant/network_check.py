@@ -19,8 +19,8 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES
 from limpq_hub.quant.profile import costs_of
-from limpq_hub.quant.quantizable import is_excluded
-from limpq_hub.quant.tracing import Trace, meta_twins, trace
+from limpq_hub.quant.tracing.forward_trace import Trace, meta_twins, trace
+from limpq_hub.quant.tracing.quantizable import is_excluded
 
 Kind = Literal["convolution", "linear", "product", "float"]
 KINDS: tuple[Kind, ...] = ("convolution", "linear", "product", "float")

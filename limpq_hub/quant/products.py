@@ -12,10 +12,18 @@ from torch.overrides import TorchFunctionMode
 
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.fake_quantization import Grid
-from limpq_hub.quant.layers import Quantized, QuantLayer
-from limpq_hub.quant.operations import ATTENTION, WEIGHT_OPERATIONS, Multiplication, attention, product, weighted
+from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.quant.quantized import Quantized
 from limpq_hub.quant.quantizer import LsqQuantizer
-from limpq_hub.quant.routes import Route
+from limpq_hub.quant.tracing.operations import (
+    ATTENTION,
+    WEIGHT_OPERATIONS,
+    Multiplication,
+    attention,
+    product,
+    weighted,
+)
+from limpq_hub.quant.tracing.routes import Route
 
 
 class QuantProduct(Quantized):
@@ -52,7 +60,7 @@ class Routed(nn.Module):
 
 
 def route_(module: nn.Module, route: Route) -> None:
-    """Let a module multiply along `route` from now on, in place."""
+    """Let a module multiply along `route` from now on, in place: its class is swapped for one in front of its own."""
     module_class: Any = type(module)
     module.__class__ = _routed_class(module_class)
     cast(Routed, module).route = route

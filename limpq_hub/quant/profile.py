@@ -8,8 +8,8 @@ from math import isfinite
 from torch import Tensor, nn
 
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT, LayerCost
-from limpq_hub.quant.quantizable import is_excluded
-from limpq_hub.quant.tracing import Trace, trace
+from limpq_hub.quant.tracing.forward_trace import Trace, trace
+from limpq_hub.quant.tracing.quantizable import is_excluded
 
 
 def measure_costs(

@@ -10,7 +10,7 @@ from limpq_hub.plan.costs import Costs, LayerCost
 from limpq_hub.quant.fake_quantization import Grid
 from limpq_hub.quant.layers import QuantLayer, quantize_layer_
 from limpq_hub.quant.products import QuantProduct, route_
-from limpq_hub.quant.tracing import Trace, prepared_copy
+from limpq_hub.quant.tracing.forward_trace import Trace, prepared_copy
 
 BitWidths = tuple[int, ...]
 

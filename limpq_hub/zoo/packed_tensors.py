@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.fake_quantization import quantization_range, quantize_to_integers, spread_over
-from limpq_hub.quant.layers import Quantized, QuantLayer, quantized_layers
+from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.packing import pack, unpack
+from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.zoo.tensors import own_state
 

@@ -27,8 +27,8 @@ from torch import nn
 
 from limpq_hub.errors import LimpqError
 from limpq_hub.quant.convert import build_supernet
-from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.network_check import NetworkCheck, check_network, flop_counter_macs
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.zoo.meta_network import input_shape_of, network_on_meta
 
 

@@ -15,8 +15,8 @@ from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import build_quantized, set_policy_, to_quantized, to_supernet
-from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.profile import measure_costs
+from limpq_hub.quant.quantized import quantized_layers
 
 BITS = 4
 

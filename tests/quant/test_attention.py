@@ -15,10 +15,10 @@ from torch.nn import functional
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import build_quantized, to_quantized, to_supernet
-from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.multihead_attention import ExplicitAttention
-from limpq_hub.quant.operations import attention
 from limpq_hub.quant.profile import measure_costs
+from limpq_hub.quant.quantized import quantized_layers
+from limpq_hub.quant.tracing.operations import attention
 
 
 def uniform(network: nn.Module, shape: tuple[int, ...], bits: int) -> Policy:

@@ -15,7 +15,8 @@ from limpq_hub.quant.calibrate import (
     initialize_steps_,
 )
 from limpq_hub.quant.convert import read_policy, set_policy_, to_supernet
-from limpq_hub.quant.layers import quantize_layer_, quantized_layers
+from limpq_hub.quant.layers import quantize_layer_
+from limpq_hub.quant.quantized import quantized_layers
 
 STEP_NAMES = ("weight_quantizer.step", "activation_quantizer.step")
 

@@ -12,7 +12,7 @@ from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import architecture_of, read_policy, select_policy, set_policy_, to_quantized, to_supernet
-from limpq_hub.quant.layers import quantized_layers
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 CANDIDATES = (6, 4, 3, 2)

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
-from limpq_hub.quant.layers import QuantConv2d, quantize_layer_, quantized_layers
+from limpq_hub.quant.layers import QuantConv2d, quantize_layer_
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 CONVOLUTIONS = {

@@ -33,8 +33,8 @@ from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.calibrate import calibrate_steps_
 from limpq_hub.quant.convert import architecture_of, to_quantized, to_supernet
-from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.network_check import NetworkCheck, check_network
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.zoo.checkpoint import KIND, load_checkpoint, save_checkpoint
 from limpq_hub.zoo.folder import open_local_folder

@@ -9,7 +9,7 @@ import torch
 from tiny_run import RUN
 
 import limpq_hub
-from limpq_hub.quant.layers import quantized_layers
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.train import finetune, indicators, publish
 from limpq_hub.train.method.networks import float_network
 from limpq_hub.zoo.catalog import find_entry

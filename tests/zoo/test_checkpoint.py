@@ -11,7 +11,7 @@ from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegri
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import read_policy
-from limpq_hub.quant.layers import quantized_layers
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.folder import open_local_folder
 

@@ -23,8 +23,8 @@ from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import Recalibration
 from limpq_hub.quant.convert import read_policy, select_policy, to_quantized
-from limpq_hub.quant.layers import quantized_layers
 from limpq_hub.quant.profile import profile_module
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 from limpq_hub.zoo.checkpoint import save_checkpoint
 from limpq_hub.zoo.entry_folder import save_float_network

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from limpq_hub.quant.fake_quantization import upcast_half
-from limpq_hub.quant.layers import quantized_layers
+from limpq_hub.quant.quantized import quantized_layers
 
 
 class LayerOutputs:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from limpq_hub.quant.fake_quantization import quantization_range, spread_over
-from limpq_hub.quant.layers import QuantLayer, quantized_layers
+from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.quant.quantized import quantized_layers
 
 _FIRST_EPOCH, _EPOCHS_BETWEEN = 5, 2
 _NEAR = 0.125  # of a step

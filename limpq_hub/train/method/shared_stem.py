@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.quant.layers import Quantized
 from limpq_hub.quant.modes import modes_restored
 from limpq_hub.quant.products import Routed
+from limpq_hub.quant.quantized import Quantized
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.profile import profile_module
-from limpq_hub.quant.tracing import trace
+from limpq_hub.quant.tracing.forward_trace import trace
 
 
 class Wrapped(nn.Module):

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from limpq_hub.quant.mac_counter import MacCounter, parameter_behind
-from limpq_hub.quant.operations import (
+from limpq_hub.quant.bounds.value_bounds import ValueBounds
+from limpq_hub.quant.tracing.mac_counter import MacCounter, parameter_behind
+from limpq_hub.quant.tracing.operations import (
     ATTENTION,
     CONVOLUTIONS,
     WEIGHT_OPERATIONS,
@@ -22,8 +23,7 @@ from limpq_hub.quant.operations import (
     product,
     weighted,
 )
-from limpq_hub.quant.quantizable import LAYER_CLASSES, layers_of
-from limpq_hub.quant.value_bounds import ValueBounds
+from limpq_hub.quant.tracing.quantizable import LAYER_CLASSES, layers_of
 
 
 @dataclass

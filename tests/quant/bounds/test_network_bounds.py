@@ -10,7 +10,7 @@ import torch
 from operations import lies_within
 from torch import Tensor, nn
 
-from limpq_hub.quant.value_bounds import Bounds, ValueBounds
+from limpq_hub.quant.bounds.value_bounds import Bounds, ValueBounds
 
 
 def bounds_of_inputs(name: str) -> dict[str, list[Bounds]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from limpq_hub.errors import UnsupportedLayerError
-from limpq_hub.quant.recording import Call, ModuleCall, Operation
+from limpq_hub.quant.tracing.recording import Call, ModuleCall, Operation
 
 ProductKey = tuple[str | None, int]
 

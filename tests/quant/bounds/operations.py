@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from limpq_hub.quant.value_bounds import Bounds
+from limpq_hub.quant.bounds.value_bounds import Bounds
 
 SHAPE = (1, 4, 8, 8)
 MASK = torch.arange(256).reshape(SHAPE) % 3 == 0

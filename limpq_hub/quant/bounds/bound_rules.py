@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from limpq_hub.quant.activation_bounds import ACTIVATION_RULES, Rule
-from limpq_hub.quant.intervals import Bounds, absolute, add, divide, hull, maximum, minimum, multiply, power
+from limpq_hub.quant.bounds.activation_bounds import ACTIVATION_RULES, Rule
+from limpq_hub.quant.bounds.intervals import Bounds, absolute, add, divide, hull, maximum, minimum, multiply, power
 
 
 def _always(low: float, high: float) -> Rule:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from limpq_hub.quant.bound_rules import RULES
-from limpq_hub.quant.value_bounds import Bounds, ValueBounds
+from limpq_hub.quant.bounds.bound_rules import RULES
+from limpq_hub.quant.bounds.value_bounds import Bounds, ValueBounds
 
 INFINITE = Bounds(-math.inf, math.inf)
 RANGES = [(-3.0, 2.0), (0.0, 5.0), (0.5, 4.0), (-4.0, -1.0), (0.0, 0.0), (-math.inf, math.inf), (-2.0, math.inf)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from limpq_hub.quant.intervals import Bounds, hull, maximum, minimum, multiply
+from limpq_hub.quant.bounds.intervals import Bounds, hull, maximum, minimum, multiply
 
 # Takes the arguments of an operation as PyTorch passes them, with `Bounds` in the place of each tensor.
 Rule: TypeAlias = Callable[..., Bounds]

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from limpq_hub.quant.activation_bounds import Rule
-from limpq_hub.quant.bound_rules import RULES
-from limpq_hub.quant.intervals import Bounds, hull
+from limpq_hub.quant.bounds.activation_bounds import Rule
+from limpq_hub.quant.bounds.bound_rules import RULES
+from limpq_hub.quant.bounds.intervals import Bounds, hull
 
 
 class ValueBounds(TorchDispatchMode):

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import UnsupportedLayerError, quoted
 from limpq_hub.quant.multihead_attention import ExplicitAttention
-from limpq_hub.quant.quantizable import check_layers, is_excluded, layers_of
-from limpq_hub.quant.recording import Operation, Recorder
-from limpq_hub.quant.routes import Route, product_names, routes_of
+from limpq_hub.quant.tracing.quantizable import check_layers, is_excluded, layers_of
+from limpq_hub.quant.tracing.recording import Operation, Recorder
+from limpq_hub.quant.tracing.routes import Route, product_names, routes_of
 
 
 @dataclass(frozen=True)

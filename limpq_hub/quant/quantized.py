@@ -1,0 +1,59 @@
+"""`Quantized`: what quantized layers and products share, two quantizers and the active bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from limpq_hub.errors import PolicyError
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.quant.quantizer import LsqQuantizer
+
+
+class Quantized(nn.Module):
+    """What quantized layers and products share: a quantizer for each of two operands, and the active bits.
+
+    Attributes:
+        weight_quantizer: of the weight; of the second operand of a product.
+        activation_quantizer: of the input; of the first operand of a product.
+    """
+
+    weight_quantizer: LsqQuantizer
+    activation_quantizer: LsqQuantizer
+
+    @property
+    def bits(self) -> LayerBits | None:
+        """The active bit-widths, or None while the layer runs in float."""
+        weight, activation = self.weight_quantizer.bits, self.activation_quantizer.bits
+        return None if weight is None or activation is None else LayerBits(weight, activation)
+
+    def check_bits(self, bits: LayerBits) -> None:
+        """Raise `PolicyError` unless the layer has a step size at `bits`."""
+        for kind, bit_width, quantizer in (
+            ("weight", bits.weight, self.weight_quantizer),
+            ("activation", bits.activation, self.activation_quantizer),
+        ):
+            if bit_width not in quantizer.candidates:
+                candidates = ", ".join(map(str, quantizer.candidates))
+                raise PolicyError(f"{bit_width} {kind} bits cannot be set: the candidates are {candidates}")
+
+    def set_bits_(self, bits: LayerBits | None) -> None:
+        """Switch the layer to `bits`, or to float with None.
+
+        Raises:
+            PolicyError: a bit-width that the layer was not trained for.
+        """
+        if bits is not None:
+            self.check_bits(bits)
+        self.weight_quantizer.bits = None if bits is None else bits.weight
+        self.activation_quantizer.bits = None if bits is None else bits.activation
+
+
+def quantized_layers(module: nn.Module) -> Iterator[tuple[str, Quantized]]:
+    """Yield every quantized layer and product with its name; of layers that share a weight the first."""
+    quantizers = set()
+    for name, layer in module.named_modules():
+        if isinstance(layer, Quantized) and layer.weight_quantizer not in quantizers:
+            quantizers.add(layer.weight_quantizer)
+            yield name, layer
