@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,8 @@ def _search(options: argparse.Namespace) -> None:
     plan = search(options.model, **search_arguments(options))
     _print_notes(plan)
     if options.output:
-        _write_policy(plan.policy, options.output, options.format)
+        products = [name for name, cost in plan.costs.items() if cost.is_product]
+        _write_policy(plan.policy, products, options.output, options.format)
     if options.plot:
         plot_policy(plan, options.plot)
         note(f"wrote {options.plot}")
@@ -194,11 +195,11 @@ def _typed(arguments: dict[str, Any]) -> list[str]:
     return words + [word for name, value in choices.items() for word in (f"--{name}", str(value))]
 
 
-def _write_policy(policy: Policy, path: Path, tool: str) -> None:
+def _write_policy(policy: Policy, products: Sequence[str], path: Path, tool: str) -> None:
     content: dict[str, Any] = policy.to_json()
     notes: tuple[str, ...] = ()
     if tool != "limpq":
-        content, notes = write_policy_as(policy, tool)
+        content, notes = write_policy_as(policy, tool, products)
     write_json(path, content)
     for text in notes:
         note(f"note: {text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from limpq_hub.errors import OutputError, quoted
@@ -16,7 +17,9 @@ _WRITERS = {"hawq": write_hawq, "nncf": write_nncf, "torchao": write_torchao, "q
 FORMATS = tuple(_WRITERS)
 
 
-def write_policy_as(policy: Policy, format: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def write_policy_as(
+    policy: Policy, format: str, products: Collection[str] = ()
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return `policy` as another tool reads it, and what that tool cannot hold or do, a sentence each.
 
     Best effort: the bit-widths are translated, not the step sizes, and no quantizer of these tools is LSQ. A bit-width
@@ -24,6 +27,7 @@ def write_policy_as(policy: Policy, format: str) -> tuple[dict[str, Any], tuple[
 
     Args:
         policy: layers named as timm names them.
+        products: names of those that are products of activations: no tool has bits for them.
         format: one of `FORMATS`: "hawq", "nncf", "torchao", "quanto".
 
     Returns:
@@ -36,8 +40,9 @@ def write_policy_as(policy: Policy, format: str) -> tuple[dict[str, Any], tuple[
     if format not in FORMATS:
         raise OutputError(f"no format {quoted(format)}: a policy can be written as {', '.join(FORMATS)}")
     in_float = [name for name, bits in policy.layers.items() if bits == FLOAT]
-    quantized = {name: bits for name, bits in policy.layers.items() if bits != FLOAT}
-    content, notes = _WRITERS[format](Policy(policy.model, quantized, policy.input_size))
-    if in_float:
-        notes = (*notes, f"left out, as they stay in float: {', '.join(in_float)}")
+    layers = {name: bits for name, bits in policy.layers.items() if bits != FLOAT and name not in products}
+    content, notes = _WRITERS[format](Policy(policy.model, layers, policy.input_size))
+    for left_out, why in ((in_float, "they stay in float"), (products, f"{format} has no product of activations")):
+        if left_out:
+            notes = (*notes, f"left out, as {why}: {', '.join(left_out)}")
     return content, notes

@@ -18,7 +18,7 @@ multiply-accumulate is counted, as PyTorch's flop counter counts:
 
 - *Layers*: convolutions and linear layers of any class, input and weight. A layer is turned into a quantized one in
   place, and computes what its class computes: padding of its own, a standardised weight (that one is quantized), a call
-  by keyword, from a list, or through `F.linear(x, layer.weight)`. Layers that share a weight share its step.
+  by keyword, from a list, or through `F.linear(x, layer.weight)`. Layers that share a weight share all steps.
 - *Products of two activations*: query with key ("...attn.qk"), attention with value ("...attn.av"), and others. Each
   operand has bits of its own; of the second they are called weight bits. `nn.MultiheadAttention` is written out.
 - *What stays in float*: what is excluded, and what no quantizer reaches, such as a parameter that is no layer's. It has
@@ -40,5 +40,15 @@ to_supernet(network, example_input=images, per_channel=True)  # a weight step fo
 `limpq_hub.quant.convert` has the conversions, `limpq_hub.quant.learned_indicators` reads the indicators of a trained
 supernet, `limpq_hub.quant.profile` measures the costs of a module. `limpq_hub.quant.calibrate` sets step sizes and zero
 points from unlabelled images, at the least squared rounding error. `limpq_hub.quant.batch_norm_calibration` sets
-BatchNorm statistics; where nothing is trained, `correct_batch_norm_` brings an 8-bit network to its float accuracy.
+BatchNorm statistics; where nothing is trained, `correct_batch_norm_` undoes what quantization shifted
+(`tests/benchmarks/README.md` has figures).
+
+## What does not show
+
+- A converted layer, and a module that multiplies by itself, has its class swapped for one made at run time in front of
+  its own: copies work, pickle does not; save checkpoints with `limpq_hub.zoo.checkpoint`.
+- A module that multiplies by itself is quantized inside its `forward`; its other methods, called from outside, run in
+  float. Inside it other torch function modes do not see the multiplications.
+- A layer that computes its weight stops doing so in a network that was loaded from a checkpoint: there it takes the
+  packed weight as it is.
 """

@@ -18,8 +18,7 @@ from limpq_hub.quant.batch_norm_moments import active_batch_norms, measure_momen
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import modes_restored
 
-# Half of them measure, half compare. EfficientNet-Lite0 is corrected on 32 photographs as well as on 128 at 8 and 6
-# bits, worse at 4: the late layers have few values an image.
+# Half of them measure, half compare; the late layers have few values an image.
 FEWEST_IMAGES = 64
 
 
@@ -77,8 +76,6 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
 
 def average_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """Replace the statistics of every active BatchNorm by their plain average over `batches`, in float64.
-
-    Counting how batches differ into the variance as well was measured to gain nothing, with batches of 128 and of 16.
 
     Args:
         model: with its parameters where the images are.
@@ -141,7 +138,7 @@ def recalibrate_if_better_(
 ) -> Recalibration:
     """Recalibrate BatchNorm, but only if that brings `model` closer to `reference` on images that were held out.
 
-    Statistics are measured on the first half of the batches; KL to the reference is compared on the second half. If it
+    Statistics are measured on the first half of the images; KL to the reference is compared on the second half. If it
     falls, statistics measured on all batches stay, else those that the model came with. Halves are not shuffled: of
     images sorted by class the second half has other classes, and statistics that serve the first only are refused.
 
@@ -171,11 +168,15 @@ def recalibrate_if_better_(
     return Recalibration(image_count, kl_before, kl_after, accepted)
 
 
-def _halves(batches: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    if len(batches) == 1:
-        first, second = batches[0].tensor_split(2)
-        return [first], [second]
-    return batches[: len(batches) // 2], batches[len(batches) // 2 :]
+def _halves(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the first and the second half of the images; the batch in the middle is cut where it must be."""
+    left, first, second = sum(map(len, batches)) // 2, [], []
+    for images in batches:
+        taken = min(left, len(images))
+        left -= taken
+        first += [images[:taken]] if taken else []
+        second += [images[taken:]] if taken < len(images) else []
+    return first, second
 
 
 def _kl(model: nn.Module, batches: Sequence[Tensor], targets: Tensor) -> float:

@@ -147,12 +147,15 @@ def _quantized_values(
     """Return what each quantizer was given to quantize while `model` ran on `batches` in eval mode.
 
     Of a weight with a step per channel that is all of it, in its own shape; else values at random positions, at most
-    2^18 of them for all batches together, [values].
+    2^18 of each call in a batch for all batches together, [values]. The batches are held in memory.
 
     Raises:
         UnsupportedLayerError: one of the quantizers is never called.
+        ValueError: there are no batches.
     """
     batches = list(batches)
+    if not batches:
+        raise ValueError("no batches were given: step sizes are set from at least one batch of images")
     seen: dict[str, list[Tensor]] = {name: [] for name in quantizers}
     generator = torch.Generator().manual_seed(0)
 
@@ -176,7 +179,7 @@ def _quantized_values(
             for handle in handles:
                 handle.remove()
     for name, values in seen.items():
-        if not values and batches:
+        if not values:
             layer = name.rpartition(".")[0]
             raise UnsupportedLayerError(f"layer {layer!r} was never called: there are no values to set its steps from")
     return {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in seen.items()}

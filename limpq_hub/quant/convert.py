@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from limpq_hub.errors import PolicyError
+from limpq_hub.errors import PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
@@ -34,8 +34,8 @@ def to_supernet(
 ) -> nn.Module:
     """Return a copy of `module` whose layers run at any candidate bit-width, ready for joint training.
 
-    The first and the last layer run in float until a policy names them; then at 8 bits. So do the products of
-    attention, query with key and attention with value, unless they are excluded.
+    The first and the last layer run in float until a policy names them; then at 8 bits. Products of two activations,
+    such as query with key and attention with value, are searched as layers are.
 
     Args:
         module: a float network.
@@ -120,7 +120,10 @@ def to_quantized(
         PolicyError: the policy is for other layers.
         UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
-    costs = profile_module(module, example_input, exclude=float_names(policy))
+    costs = profile_module(module, example_input)
+    if float_names(policy):
+        check_layers(costs, policy)
+        costs = profile_module(module, example_input, exclude=float_names(policy))
     quantized = build_quantized(module, policy, costs, tuple(example_input.shape[1:]), per_channel=per_channel)
     start_steps_(quantized, example_input, step_start)
     return quantized
@@ -143,6 +146,9 @@ def build_quantized(
         UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
     check_layers(costs, policy)
+    for name, bits in policy.layers.items():
+        if costs[name].fixed == FLOAT != bits:
+            raise PolicyError(f"{quoted(name)} stays in float and cannot be quantized: give it 32/32 bits")
     bit_widths = {name: ((bits.weight,), (bits.activation,)) for name, bits in policy.layers.items() if bits != FLOAT}
     return quantized_copy(module, _trace_again(module, costs, input_shape), costs, bit_widths, per_channel=per_channel)
 

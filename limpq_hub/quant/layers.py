@@ -21,7 +21,8 @@ class QuantLayer(Quantized):
     """A convolution or linear layer with quantized weight and input, in front of the class that computes it.
 
     In eval mode the quantized weight is computed once and cached, outside of the state dict, until the weight, its step
-    size or the bits change. While gradients for the weight are wanted it is computed at every call.
+    size or the bits change. While gradients for the weight are wanted, or where the class computes its weight, it is
+    computed at every call.
 
     Attributes:
         weight: [outputs, inputs, ...] of a convolution, [outputs, inputs] of a linear layer; float.
@@ -47,7 +48,8 @@ class QuantLayer(Quantized):
             weight_candidates: bit-widths of the weight, each in 2..8.
             activation_candidates: bit-widths of the input, each in 2..8.
             grid: of the input.
-            per_channel: whether every output channel has a weight step of its own.
+            per_channel: whether every output channel has a weight step of its own; a grouped transposed convolution
+                keeps one.
         """
         channel_dim = 1 if isinstance(self, nn.modules.conv._ConvTransposeNd) else 0
         # The output channels of a grouped transposed convolution lie in two dimensions of its weight.
@@ -78,23 +80,25 @@ class QuantLayer(Quantized):
         weights: list[Tensor] = []
 
         def note_weight(call: Multiplication) -> Tensor:
-            weights.append(call.second)
+            if self._takes(call.second):
+                weights.append(call.second)
             return call.result()
 
         with torch.no_grad(), _WeightOperations(note_weight):
             super().forward(x)
         return weights[-1]
 
-    def fix_weight_(self, weight: Tensor) -> None:
-        """Use `weight` from now on as it is, in place of the one that the class computes."""
-        self.weight.copy_(weight)
-        self.computes_weight = False
-
     def multiply(self, call: Multiplication) -> Tensor:
-        """Return the result of a call with its input and weight quantized."""
+        """Return the result of a call with its input and weight quantized; of a foreign weight as it is."""
+        if not self._takes(call.second):
+            return call.result()
         x = self.activation_quantizer(call.first)
         weight = self.weight_quantizer(call.second) if self.computes_weight else self.quantized_weight()
         return call.compute(x, weight)
+
+    def _takes(self, weight: Tensor) -> bool:
+        """Return whether a weight is this layer's, or computed; a class may multiply by other parameters as well."""
+        return weight is self.weight or not isinstance(weight, nn.Parameter)
 
     def quantized_weight(self) -> Tensor:
         """Return the weight on its grid, in the shape of the weight."""

@@ -32,6 +32,9 @@ class ExplicitAttention(nn.Module):
         biases = (None, None, None) if module.in_proj_bias is None else module.in_proj_bias.detach().chunk(3)
         self.query, self.key, self.value = map(_linear, weights, biases)
         self.out_proj = _linear(module.out_proj.weight, module.out_proj.bias)
+        self.out_proj.weight, self.out_proj.bias = module.out_proj.weight, module.out_proj.bias
+        for layer in (self.query, self.key, self.value):
+            layer.requires_grad_(module.out_proj.weight.requires_grad)
         self.train(module.training)
 
     @staticmethod

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT, LayerCost
 from limpq_hub.quant.tracing.forward_trace import Trace, trace
-from limpq_hub.quant.tracing.quantizable import is_excluded
+from limpq_hub.quant.tracing.quantizable import check_patterns, is_excluded
 
 
 def measure_costs(
@@ -38,11 +38,16 @@ def profile_module(
 
 
 def costs_of(module: nn.Module, traced: Trace, fix: Sequence[str] = ()) -> dict[str, LayerCost]:
-    """Return the costs of what a trace of `module` shows; see `measure_costs`."""
+    """Return the costs of what a trace of `module` shows; see `measure_costs`.
+
+    Raises:
+        UnsupportedLayerError: a pattern of `fix` matches nothing.
+    """
     ends = _first_and_last(module, [name for name, operation in traced.operations.items() if operation.kind == "layer"])
+    check_patterns("fix", fix, [*traced.operations, *traced.ties])
     costs = {}
     for name, operation in traced.operations.items():
-        fixed = FIXED_BITS if name in ends or is_excluded(name, fix) else None
+        fixed = FIXED_BITS if name in ends or is_excluded(name, fix, traced.ties) else None
         costs[name] = LayerCost(
             macs=operation.macs,
             macs_limpq=operation.macs_limpq,

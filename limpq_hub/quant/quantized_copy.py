@@ -51,13 +51,18 @@ def quantized_copy(
         if isinstance(shared, QuantLayer):
             layer = quantize_layer_(copied.get_submodule(name))
             layer.weight_quantizer, layer.activation_quantizer = shared.weight_quantizer, shared.activation_quantizer
+            layer.computes_weight = shared.computes_weight
     for name, route in traced.routes.items():
         route_(copied.get_submodule(name), route)
     return copied
 
 
 def replace_everywhere_(network: nn.Module, module: nn.Module, replacement: nn.Module) -> None:
-    """Put `replacement` wherever `module` is registered, under all of its names."""
+    """Put `replacement` wherever `module` is registered, under all of its names, and in the lists that hold it."""
+    for owner in network.modules():
+        for held in vars(owner).values():
+            if isinstance(held, list):
+                held[:] = [replacement if part is module else part for part in held]
     for name in [name for name, child in network.named_modules(remove_duplicate=False) if child is module]:
         network.set_submodule(name, replacement)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.plan.costs import FIXED_BITS
 from limpq_hub.plan.costs import FLOAT as IN_FLOAT
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.quant.convert import build_supernet
+from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR
 from limpq_hub.zoo import checkpoint
 from limpq_hub.zoo.float_file import FLOAT, unpacked_float
@@ -84,6 +85,14 @@ def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
     )
     name = f"{folder.name}/{SUPERNET}"
     load_strictly(supernet, tensors_from_bytes(folder.read(SUPERNET), name), name)
+    for layer_name, layer in quantized_layers(supernet):
+        quantizer = layer.activation_quantizer
+        for bits in quantizer.candidates:
+            if not 0 <= quantizer.zero_point_of(bits) <= 2 ** (bits - 1):
+                raise ArtifactFormatError(
+                    f"{name}: the zero point of layer {layer_name} at {bits} bits must lie in 0..{2 ** (bits - 1)}, "
+                    f"found {quantizer.zero_point_of(bits)}"
+                )
     return supernet.eval()
 
 

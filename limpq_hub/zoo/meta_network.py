@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from limpq_hub.errors import UnknownModelError, quoted
+from limpq_hub.errors import UnknownModelError, UnsupportedLayerError, quoted
 from limpq_hub.zoo.timm_network import timm_network
 
 
@@ -22,13 +22,19 @@ def network_on_meta(name: str, *, num_classes: int | None = None, input_size: in
         input_size: height and width in pixels; as timm has it if None.
 
     Raises:
-        UnknownModelError: timm has no network of that name; names the nearest ones.
+        UnknownModelError: timm has no network of that name, or no such tag; names the nearest ones.
+        UnsupportedLayerError: the network cannot be built for that size.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
         raise UnknownModelError(f"timm has no network {quoted(name)}; {advice}")
-    known = timm.get_pretrained_cfg(name)
+    try:
+        known = timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        architecture = name.partition(".")[0]
+        tags = ", ".join(timm.list_pretrained(f"{architecture}.*")[:5])
+        raise UnknownModelError(f"timm has no weights {quoted(name)}; give {architecture} alone, or {tags}") from None
     size = input_size or (known.input_size[-1] if known is not None else 224)
 
     def build() -> nn.Module:
@@ -39,6 +45,10 @@ def network_on_meta(name: str, *, num_classes: int | None = None, input_size: in
             network = build()
     except (NotImplementedError, RuntimeError):  # it reads a tensor while it is built
         network = build()
+    except (AssertionError, TypeError, ValueError) as error:
+        raise UnsupportedLayerError(
+            f"timm cannot build {name} for {size} x {size} pixels: {quoted(str(error))}; leave --input-size out"
+        ) from error
     return network.to("meta").eval()
 
 

@@ -95,8 +95,15 @@ def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tens
                 raise ArtifactFormatError(f"{file}: tensor {name}.weight_packed: {error}") from None
             scale = spread_over(layer.weight, scales["weight_scale"], layer.weight_quantizer.channel_dim)
             tensors[f"{name}.weight"] = torch.from_numpy(integers).to(scale.dtype) * scale
-            layer.computes_weight = False
+            _keep_weight_(model, layer)
     return tensors
+
+
+def _keep_weight_(model: nn.Module, layer: QuantLayer) -> None:
+    """Let a layer, and those that share its weight, take its weight as it is from now on."""
+    for module in model.modules():
+        if isinstance(module, QuantLayer) and module.weight_quantizer is layer.weight_quantizer:
+            module.computes_weight = False
 
 
 def _quantizers(layer: Quantized) -> tuple[LsqQuantizer, LsqQuantizer]:

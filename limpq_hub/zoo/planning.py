@@ -142,7 +142,9 @@ def baselines(
     indicators, weights = indicators_of(model), None
     if not isinstance(model, Indicators) and not str(model).endswith(".json"):
         folder = find_entry(model).folder
-        weights = float_weights(folder, indicators.costs) if FLOAT in folder.files else None
+        # A product of activations has no weights whose rounding could be measured.
+        has_weights = FLOAT in folder.files and all(cost.weights for cost in indicators.costs.values())
+        weights = float_weights(folder, indicators.costs) if has_weights else None
     return policies_to_compare(indicators, budget, seed=seed, weights=weights, **objective)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import UnsupportedLayerError, quoted
+from limpq_hub.errors import LimpqError, UnsupportedLayerError, quoted
 from limpq_hub.quant.multihead_attention import ExplicitAttention
-from limpq_hub.quant.tracing.quantizable import check_layers, is_excluded, layers_of
+from limpq_hub.quant.tracing.quantizable import check_layers, check_patterns, is_excluded, layers_of
 from limpq_hub.quant.tracing.recording import Operation, Recorder
 from limpq_hub.quant.tracing.routes import Route, product_names, routes_of
 
@@ -45,9 +45,11 @@ def prepared_copy(module: nn.Module, *, on_meta: bool = False) -> nn.Module:
     copied = copy.deepcopy(module, meta_twins(module) if on_meta else None)
     if ExplicitAttention.replaces(copied):
         return ExplicitAttention(copied)
+    explicit: dict[nn.Module, ExplicitAttention] = {}
     for name, child in list(copied.named_modules(remove_duplicate=False)):
         if ExplicitAttention.replaces(child):
-            copied.set_submodule(name, ExplicitAttention(child))
+            explicit[child] = explicit.get(child) or ExplicitAttention(child)
+            copied.set_submodule(name, explicit[child])
     return copied
 
 
@@ -69,16 +71,18 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
     try:
         with torch.no_grad(), recorder.recording():
             twin(torch.empty(1, *input_shape, device="meta", dtype=dtype))
+    except LimpqError:
+        raise
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         raise UnsupportedLayerError(
             f"{type(module).__name__} does not run on one input of shape {list(input_shape)}: {quoted(str(error))}; "
-            "give the input size that it is made for"
+            "give the input size that it is made for, or, if it keeps tensors in a list, register them"
         ) from error
     names = product_names(twin, recorder.operations)
     operations = {_operation_name(key, names): operation for key, operation in recorder.operations.items()}
-    _check_patterns(exclude, [*operations, *(name for name, _ in twin.named_modules())])
+    check_patterns("exclude", exclude, [*operations, *(name for name, _ in twin.named_modules())])
     for name, operation in operations.items():
-        if is_excluded(name, exclude) or name.startswith("unregistered:"):
+        if is_excluded(name, exclude, recorder.ties) or name.startswith("unregistered:"):
             operation.kind = "float"
     layers = [name for name, _ in layers_of(twin)]
     return Trace(
@@ -104,9 +108,3 @@ def meta_twins(module: nn.Module) -> dict[int, Tensor]:
 
 def _operation_name(key: str | tuple[str | None, int], names: Mapping[tuple[str | None, int], str]) -> str:
     return key if isinstance(key, str) else names[key]
-
-
-def _check_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:
-    for pattern in patterns:
-        if not any(is_excluded(name, [pattern]) for name in names):
-            raise UnsupportedLayerError(f"exclude: no layer, product or module is named {quoted(pattern)}")

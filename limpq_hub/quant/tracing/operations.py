@@ -64,7 +64,10 @@ def weighted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappin
 
 
 def product(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Multiplication | None:
-    """Return a call that multiplies two activations; None of any other function, and of products with a parameter."""
+    """Return a call that multiplies two activations; None of any other function.
+
+    A product with a parameter is none of them, one with a view of a parameter is: a table of relative positions.
+    """
     places = _PRODUCTS.get(function)
     if places is None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-from limpq_hub.errors import UnsupportedLayerError
+from limpq_hub.errors import UnsupportedLayerError, quoted
 
 QuantizableLayer: TypeAlias = _ConvNd | nn.Linear
 LAYER_CLASSES = (_ConvNd, nn.Linear)
@@ -19,9 +19,15 @@ LAYER_CLASSES = (_ConvNd, nn.Linear)
 _CLOSED_CLASSES = (nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
 
 
-def layers_of(network: nn.Module) -> Iterator[tuple[str, QuantizableLayer]]:
-    """Yield every convolution and linear layer that has a weight of its own, under its first name."""
+def layers_of(network: nn.Module, *, inside: bool = False) -> Iterator[tuple[str, QuantizableLayer]]:
+    """Yield every convolution and linear layer that has a weight of its own, under its first name.
+
+    Args:
+        inside: whether `network` itself is left out.
+    """
     for name, module in network.named_modules():
+        if inside and module is network:
+            continue
         if isinstance(module, LAYER_CLASSES) and "weight" in module._parameters:
             yield name, module
 
@@ -38,6 +44,8 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = ()) -> None:
             continue
         if isinstance(module, _CLOSED_CLASSES):
             refused.append((name, module, "multiplies inside one operation, out of a quantizer's reach"))
+        elif isinstance(module, LAYER_CLASSES) and any(True for _ in layers_of(module, inside=True)):
+            refused.append((name, module, "holds layers of its own, whose weights would be taken for its own"))
         elif isinstance(module, LAYER_CLASSES) and is_parametrized(module, "weight"):
             advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "weight")'
             refused.append((name, module, f"computes its weight anew at every call; keep it with {advice}"))
@@ -57,6 +65,19 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = ()) -> None:
         )
 
 
-def is_excluded(name: str, patterns: Sequence[str]) -> bool:
-    """Return whether a shell pattern names a layer or product, or a module that it is in."""
-    return any(fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*") for pattern in patterns)
+def is_excluded(name: str, patterns: Sequence[str], ties: Mapping[str, str] | None = None) -> bool:
+    """Return whether a shell pattern names a layer or product, or a module that it is in.
+
+    Args:
+        ties: for each layer that shares the weight of another, by name, that one: its name stands for both.
+    """
+    names = [name, *(tied for tied, first in (ties or {}).items() if first == name)]
+    return any(fnmatchcase(part, end) for part in names for pattern in patterns for end in (pattern, f"{pattern}.*"))
+
+
+def check_patterns(option: str, patterns: Sequence[str], names: Iterable[str]) -> None:
+    """Raise `UnsupportedLayerError` if a pattern of `option` matches none of the names."""
+    names = list(names)
+    for pattern in patterns:
+        if not any(is_excluded(name, [pattern]) for name in names):
+            raise UnsupportedLayerError(f"{option}: no layer, product or module is named {quoted(pattern)}")

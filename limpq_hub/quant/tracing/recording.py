@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
+from threading import get_ident
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -105,6 +106,7 @@ class Recorder(TorchFunctionMode):
             if first != name:
                 self.ties[name] = first
         self._counter, self._bounds = MacCounter(self._unclaimed), ValueBounds()
+        self._thread = get_ident()
         self._running: list[ModuleCall] = []
         self._last_convolution = ""
 
@@ -134,22 +136,26 @@ class Recorder(TorchFunctionMode):
         return function(*args, **options) if multiplication is None else self._product(multiplication)
 
     def _enter(self, module: nn.Module, inputs: object) -> None:
+        # These hooks are those of the whole process: another thread may run another network.
+        if get_ident() != self._thread:
+            return
         name = self._names.get(id(module))
         self._running.append(ModuleCall(module, name))
         if isinstance(module, nn.BatchNorm2d) and name is not None and self._last_convolution:
             self.norm_feeds.setdefault(name, self._last_convolution)
 
     def _leave(self, module: nn.Module, inputs: object, output: object) -> None:
-        self._running.pop()
+        if get_ident() == self._thread:
+            self._running.pop()
 
     def _weighted(self, function: Callable[..., Any], multiplication: Multiplication) -> Tensor:
         running, weight = self._running[-1], multiplication.second
         layer = self._layer_of.get(id(weight))
         computes_weight = layer is None and id(weight) not in self._parameters
-        if computes_weight and isinstance(running.module, LAYER_CLASSES):
-            layer = running.name
+        if computes_weight and isinstance(running.module, LAYER_CLASSES) and running.name is not None:
+            layer = self.ties.get(running.name, running.name)
         if layer is None:
-            return self._counted(self._unclaimed(function.__name__, [weight]), multiplication)
+            return self._counted(self._unclaimed(function.__name__, [multiplication.first, weight]), multiplication)
         operation = self.operations.setdefault(
             layer, Operation("layer", weights=weight.numel(), computes_weight=computes_weight)
         )
@@ -183,7 +189,7 @@ class Recorder(TorchFunctionMode):
         names = [self._parameters[id(parameter)] for parameter in parameters if id(parameter) in self._parameters]
         operation = self.operations.setdefault(names[0] if names else f"{where}:{function}", Operation("float"))
         operation.weights = operation.weights or sum(parameter.numel() for parameter in parameters)
-        operation.inputs = max([operation.inputs, *(x.numel() for x in operands)])
+        operation.inputs = max([operation.inputs, *(x.numel() for x in operands if parameter_behind(x) is None)])
         return operation
 
 

@@ -72,6 +72,11 @@ def routes_of(
         if isinstance(call.key, tuple):
             routed[owner] = None
         elif owner not in (call.key, *(tied for tied, first in ties.items() if first == call.key)):
+            if owner and not call.key.startswith(f"{owner}."):
+                raise UnsupportedLayerError(
+                    f"{owner} takes the weight of {call.key}, which is not below it, so no quantizer there would run; "
+                    f'leave it in float with exclude=["{call.key}"]'
+                )
             layers[owner][call.key[len(owner) + 1 :] if owner else call.key] = None
             routed[owner] = None
     products: dict[str, dict[int, list[str | None]]] = defaultdict(lambda: defaultdict(list))

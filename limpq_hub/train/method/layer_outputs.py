@@ -14,6 +14,8 @@ from limpq_hub.quant.quantized import quantized_layers
 class LayerOutputs:
     """Compares the outputs of the quantized layers in each pass with those of the first pass of a step.
 
+    A layer whose weight another module takes, `F.linear(x, self.qkv.weight)`, is never called and not compared.
+
     Args:
         supernet: the network of the passes.
         weight: factor on the distance.

@@ -48,10 +48,10 @@ def update_oscillating_(choice: dict[str, Any], supernet: nn.Module, share: floa
 @torch.no_grad()
 def _oscillation(layer: QuantLayer) -> float:
     """Return the share of weights near a boundary, each bit-width counting by its inverse."""
-    oscillation, quantizer = 0.0, layer.weight_quantizer
+    oscillation, quantizer, weight = 0.0, layer.weight_quantizer, layer.effective_weight()
     for bits in quantizer.candidates:
         low, high = quantization_range(bits, signed=True)
-        scaled = layer.weight / spread_over(layer.weight, quantizer.step_of(bits), quantizer.channel_dim)
+        scaled = weight / spread_over(weight, quantizer.step_of(bits), quantizer.channel_dim)
         to_boundary = (scaled - scaled.floor() - 0.5).abs()
         near = (to_boundary < _NEAR) & (scaled > low) & (scaled < high)
         oscillation += float(near.float().mean()) / bits
