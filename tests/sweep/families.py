@@ -50,7 +50,7 @@ FAMILIES = {
     "fastvit": Sample("fastvit_t8", 64, 3.3),
     "focalnet": Sample("focalnet_tiny_srf", 64, 27.7),
     "gcvit": Sample("gcvit_xxtiny", 64, 11.5),
-    "gemma4_vit": Sample("gemma4_vit_167m_enc", 96, 167.4),
+    "gemma4_vit": Sample("gemma4_vit_167m", 96, 167.4),
     "ghostnet": Sample("ghostnet_050", 64, 1.3),
     "hardcorenas": Sample("hardcorenas_b", 64, 3.9),
     "hgnet": Sample("hgnetv2_b0", 64, 4.0),
