@@ -36,7 +36,7 @@ def own_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Copy `tensors` into `module`: exactly its names and shapes, floating point of any width.
+    """Copy `tensors` into `module`: exactly its names and shapes, whole numbers as such, floating point of any width.
 
     Raises:
         ArtifactFormatError: a tensor is missing, foreign, of another shape, or not finite; nothing is copied.
@@ -52,7 +52,8 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
             raise ArtifactFormatError(
                 f"{name}: tensor {key} is {tensor.dtype} {list(tensor.shape)}, the network needs {list(value.shape)}"
             )
-        if tensor.is_floating_point() and not _is_in_range(key, tensor):
+        # What a network is built with may be infinite.
+        if tensor.is_floating_point() and not (_is_in_range(key, tensor) or torch.equal(tensor.to(value), value)):
             raise ArtifactFormatError(
                 f"{name}: tensor {key} has a value that is not finite, or a step or variance below 0"
             )

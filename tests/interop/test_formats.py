@@ -27,6 +27,15 @@ def test_nothing_is_noted_where_all_is_exact(policy, format, count):
     assert len(notes) == count
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_no_tool_has_bits_for_is_left_out_and_named(policy, format):
+    whole = policy("vit", EXACT | {"attn.qk": (4, 8), "attn:bmm": (32, 32)})
+    content, notes = write_policy_as(whole, format, products=["attn.qk"])
+    assert "attn" not in json.dumps(content)
+    assert "left out, as they stay in float: attn:bmm" in notes
+    assert f"left out, as {format} has no product of activations: attn.qk" in notes
+
+
 @pytest.mark.parametrize("format", ["onnx", "HAWQ", "", None])
 def test_an_unknown_format_is_refused_with_those_there_are(policy, format):
     message = rf"^no format {format!r}: a policy can be written as hawq, nncf, torchao, quanto$"

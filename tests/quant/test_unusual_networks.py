@@ -1,0 +1,193 @@
+"""Tests of networks that share, wrap or borrow what they multiply by: quantized right, or refused with a way on."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from timm.layers import StdConv2d
+from torch import Tensor, nn
+from torch.nn import functional
+
+from limpq_hub.errors import PolicyError, UnsupportedLayerError
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.convert import build_supernet, set_policy_, to_quantized, to_supernet
+from limpq_hub.quant.profile import measure_costs
+from limpq_hub.quant.quantized import quantized_layers
+from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
+from limpq_hub.zoo.tensors import load_strictly
+
+
+def uniform(network: nn.Module, shape: tuple[int, ...], bits: int) -> Policy:
+    return Policy(type(network).__name__, dict.fromkeys(measure_costs(network, shape), LayerBits(bits, bits)))
+
+
+def test_another_thread_that_runs_a_network_changes_no_count():
+    running, done = threading.Event(), threading.Event()
+    foreign = nn.Sequential(*(nn.Linear(8, 8) for _ in range(20)))
+
+    def run() -> None:
+        while not done.is_set():
+            foreign(torch.randn(2, 8))
+            running.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        running.wait()
+        network = nn.Sequential(*(nn.Linear(4, 4) for _ in range(50)))
+        for _ in range(5):
+            assert {cost.macs for cost in measure_costs(network, (4,)).values()} == {16}
+    finally:
+        done.set()
+        thread.join()
+
+
+class WithFactor(nn.Linear):
+    """A linear layer that multiplies by a second parameter as well."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.factor = nn.Parameter(torch.eye(4) * 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(super().forward(x), self.factor)
+
+
+def test_second_parameter_of_a_layer_stays_in_float():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4), WithFactor())
+    costs = measure_costs(network, (4,))
+    assert costs["1.factor"].fixed == LayerBits(32, 32)
+    policy = Policy("Sequential", {name: cost.fixed or LayerBits(8, 8) for name, cost in costs.items()})
+    x = torch.randn(3, 4)
+    model = to_quantized(network, policy, example_input=x).eval()
+    torch.testing.assert_close(model(x), network(x), atol=0.1, rtol=0.1)
+
+
+def test_layer_that_holds_layers_is_refused_with_a_way_on():
+    class Adapted(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 4)
+            self.adapter = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + self.adapter(x)
+
+    network = nn.Sequential(nn.Linear(4, 4), Adapted())
+    message = r"^1 \(Adapted\) cannot be quantized: it holds layers of its own, whose weights would be taken"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        measure_costs(network, (4,))
+
+
+class TiedStandardised(nn.Module):
+    """Two convolutions that share a weight and standardise it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = StdConv2d(4, 4, 3), StdConv2d(4, 4, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+def test_tied_layers_that_compute_their_weight_are_one_layer_and_pack_exactly():
+    torch.manual_seed(0)
+    network, x = TiedStandardised(), torch.randn(2, 4, 6, 6)
+    policy = uniform(network, (4, 6, 6), 6)
+    assert list(policy.layers) == ["first"]
+    model = to_quantized(network, policy, example_input=x).eval()
+    loaded = to_quantized(TiedStandardised(), policy, example_input=x).eval()
+    load_strictly(loaded, unpacked_tensors(loaded, policy, packed_tensors(model, policy), "file"), "file")
+    assert torch.equal(loaded(x), model(x))
+    assert not loaded.second.computes_weight
+
+
+def test_weight_of_a_layer_outside_of_the_module_is_refused_with_a_way_on():
+    class Borrower(nn.Module):
+        def __init__(self, lender: nn.Linear) -> None:
+            super().__init__()
+            self.lenders = [lender]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.linear(x, self.lenders[0].weight)
+
+    lender = nn.Linear(4, 4)
+    network = nn.Sequential(lender, Borrower(lender))
+    message = r"^1 takes the weight of 0, which is not below it, .*; leave it in float with exclude=\[\"0\"\]$"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        measure_costs(network, (4,))
+    assert measure_costs(network, (4,), exclude=["0"])["0"].macs == 32
+
+
+def test_pattern_that_fixes_nothing_is_refused():
+    with pytest.raises(UnsupportedLayerError, match=r"^fix: no layer, product or module is named '\*\.qq'$"):
+        measure_costs(nn.Sequential(nn.Linear(4, 4)), (4,), fix=["*.qq"])
+
+
+def test_bits_for_what_stays_in_float_are_refused():
+    network = nn.Sequential(nn.Linear(4, 4), WithFactor())
+    with pytest.raises(PolicyError, match="^'1.factor' stays in float and cannot be quantized: give it 32/32 bits$"):
+        to_quantized(network, uniform(network, (4,), 8), example_input=torch.randn(2, 4))
+
+
+def test_unknown_layer_in_float_is_refused_as_a_wrong_policy():
+    policy = Policy("Sequential", {"0": LayerBits(8, 8), "head": LayerBits(32, 32)})
+    with pytest.raises(PolicyError, match="^the policy is for other layers: it has foreign head; "):
+        to_quantized(nn.Sequential(nn.Linear(4, 4)), policy, example_input=torch.randn(2, 4))
+
+
+def test_shared_attention_is_one_attention():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = self.second = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x, x, x)[0], x, x)[0]
+
+    costs = measure_costs(Shared(), (5, 8))
+    assert list(costs) == [f"first.{name}" for name in ("query", "key", "value", "qk", "av", "out_proj")]
+    assert costs["first.out_proj"].macs == 2 * 5 * 64
+
+
+def test_norm_in_a_list_is_switched_as_well():
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+            self.norm = nn.BatchNorm2d(4)
+            self.parts = [self.stem, self.conv, self.norm, self.head]
+
+        def forward(self, x: Tensor) -> Tensor:
+            for part in self.parts:
+                x = part(x)
+            return x
+
+    network, images = Listed(), torch.randn(2, 3, 4, 4)
+    costs = measure_costs(network, (3, 4, 4))
+    supernet = build_supernet(network, costs, (4, 2), (3, 4, 4))
+    assert supernet.parts[2] is supernet.norm
+    assert network.parts[2] is network.norm
+    set_policy_(supernet, Policy("Listed", {"conv": LayerBits(2, 2)})).train()(images)
+    assert supernet.norm.copies["2"].num_batches_tracked == 1
+    assert supernet.norm.copies["4"].num_batches_tracked == 0
+
+
+def test_search_of_a_network_of_products_alone_has_its_steps():
+    class Products(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.layer(x)
+            return (x @ x.transpose(1, 2)).softmax(-1) @ x
+
+    supernet = to_supernet(Products(), (4, 2), example_input=torch.randn(2, 5, 4))
+    steps = {name: layer.activation_quantizer.step for name, layer in quantized_layers(supernet)}
+    assert set(steps) == {"layer", "qk", "av"}
+    assert steps["av"][0].item() == pytest.approx(1 / 15, rel=0.5)  # a softmax on a grid of 4 bits
