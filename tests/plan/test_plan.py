@@ -269,7 +269,7 @@ def test_every_key_of_the_file_was_tried(content):
         (["costs", "a"], None, "layer 'a': must be a JSON object, found None"),
         (["costs", "a"], [], "layer 'a': must be a JSON object, found []"),
         (["costs", "a", "macs"], GONE, "layer 'a': \"macs\" is missing"),
-        (["costs", "a", "params"], 5, "layer 'a': 'params' is not known in format 1"),
+        (["costs", "a", "params"], 5, "layer 'a': 'params' is not known in format 2"),
         *(
             (["costs", "a", key], value, f"layer 'a': \"{key}\" must be a whole number of at least 1, found {value!r}")
             for key, value in (("macs", None), ("macs_limpq", "many"), ("weights", 0), ("weights", 9.0), ("inputs", -1))

@@ -54,6 +54,7 @@ OTHER_VALUES = {
     "ema": 0.5,
     "step_optimizer": "adam",
     "step_lr": 0.3,
+    "step_start": "lsq",
     "crop_scale": [0.5, 1.0],
     "color_jitter": 0.5,
     "auto_augment": "rand-m7-mstd0.5",

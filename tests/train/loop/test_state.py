@@ -327,4 +327,4 @@ def test_a_state_is_two_files_and_no_pickle(tmp_path):
     folder = tmp_path / "step-00000002"
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "state.safetensors"]
     config = json.loads((folder / "config.json").read_text())
-    assert (config["format"], config["kind"], config["step"]) == (1, "state", 2)
+    assert (config["format"], config["kind"], config["step"]) == (2, "state", 2)
