@@ -41,7 +41,7 @@ def test_the_table_sums_what_is_searched_fixed_and_counted(check):
     assert "left in float" not in out
     lines = out.splitlines()
     assert "fixed at 8/8 bits: stem.conv, head.fc" in lines
-    assert "in float too, without MACs: 32 BatchNormAct2d, 21 LayerNorm, the softmax of attention" in lines
+    assert "in float, without MACs: 32 BatchNormAct2d, 21 LayerNorm, the softmax of attention" in lines
     assert "MACs: 407.36M (407,364,096), equal to those of PyTorch's flop counter (407,364,096)" in lines
     assert "BitOps: from 2.08G (all that is searched at 2 bits) to 14.88G (6 bits)" in lines
     assert "weights: from 554.91kB (all that is searched at 2 bits) to 1.03MB (6 bits)" in lines
@@ -127,7 +127,7 @@ def test_a_network_that_is_counted_otherwise_is_to_be_reported(check, monkeypatc
         ("zzzzzzzz", "timm has no network 'zzzzzzzz'; timm.list_models() names them"),
         ("test_resnet --exclude nothing.*", "exclude: no layer, product or module is named 'nothing.*'"),
         ("vit_tiny_patch16_224 --exclude blocks.99", "exclude: no layer, product or module is named 'blocks.99'"),
-        ("swin_tiny_patch4_window7_224 --input-size 3", "does not run on one input of shape [3, 3, 3]"),
+        ("swin_tiny_patch4_window7_224 --input-size 3", "does not run on a batch of one input of shape [3, 3, 3]"),
     ],
 )
 def test_what_cannot_be_checked_exits_with_two_and_says_why(check, arguments, message):

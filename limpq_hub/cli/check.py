@@ -109,7 +109,7 @@ def _lines(check: NetworkCheck) -> Iterator[str]:
     if any(name.endswith("av") for name in check.of_kind("product")):
         others.append("the softmax of attention")
     if others:
-        yield f"in float too, without MACs: {', '.join(others)}"
+        yield f"in float, without MACs: {', '.join(others)}"
     if check.ties:
         yield f"sharing one weight and one step: {_listed([f'{name} = {first}' for name, first in check.ties.items()])}"
     if check.uncalled:
@@ -122,7 +122,11 @@ def _lines(check: NetworkCheck) -> Iterator[str]:
         ("BitOps", check.bitops_range, enough_bitops),
         ("weights", check.size_bytes_range, enough_size),
     ):
-        yield f"{what}: from {written(low)} (all that is searched at {lowest} bits) to {written(high)} ({highest} bits)"
+        if low == high:
+            yield f"{what}: {written(low)}"
+        else:
+            least = f"{written(low)} (all that is searched at {lowest} bits)"
+            yield f"{what}: from {least} to {written(high)} ({highest} bits)"
 
 
 def _listed(names: Collection[str]) -> str:
@@ -137,8 +141,12 @@ def _advise(options: argparse.Namespace, check: NetworkCheck) -> None:
     if not check.searched:
         note("note: nothing is left to search")
         return
-    words = ["accelerate", "launch", "-m", "limpq_hub.train.indicators", "--model", options.name]
-    words += ["--input-size", str(check.input_shape[-1]), "--data", "FOLDER", "--output", f"out/{options.name}"]
+    network = ["--model", options.name, "--input-size", str(check.input_shape[-1]), "--data", "FOLDER"]
+    launch, in_float = ["accelerate", "launch", "-m"], f"out/{options.name}-float"
+    pretrain = [*launch, "limpq_hub.train.pretrain", *network, "--output", in_float]
+    note(f"next: {shlex.join(pretrain)}, unless FOLDER has the classes of timm's weights")
+    words = [*launch, "limpq_hub.train.indicators", *network]
+    words += ["--weights", f"{in_float}/model.safetensors", "--output", f"out/{options.name}"]
     for flag, patterns in (("--exclude", options.exclude), ("--fix", options.fix)):
         words += [flag, *patterns] if patterns else []
-    note(f"next: {shlex.join(words)}")
+    note(f"then: {shlex.join(words)}")

@@ -6,10 +6,17 @@ accuracy is real, the speed of integer arithmetic is not shown.
 In a training loop of your own, `images` being a batch, [batch, 3, height, width]:
 
 ```python
+costs = profile_module(network, images)  # from limpq_hub.quant.profile
 supernet = limpq_hub.to_supernet(network, candidates=(2, 3, 4, 5, 6), example_input=images)
-limpq_hub.set_policy_(supernet, policy)  # this step runs at the bits of `policy`
+for policy in joint_policies("my network", costs, (2, 3, 4, 5, 6), seed=0, step=0):
+    limpq_hub.set_policy_(supernet, policy)  # from limpq_hub.train.method.joint_step: each pass of a step has its bits
+    loss_of(supernet(images)).backward()
+indicators = read_indicators(supernet, costs, input_size=64, num_classes=10)  # limpq_hub.quant.learned_indicators
+policy = limpq_hub.search(indicators, bitops="w4a4").policy
 quantized = limpq_hub.to_quantized(network, policy, example_input=images)  # one policy, to be fine-tuned
 ```
+
+`exclude=` and `fix=` (below) are given to `profile_module` and to `to_supernet` alike.
 
 ## What is quantized
 
@@ -18,7 +25,8 @@ multiply-accumulate is counted, as PyTorch's flop counter counts:
 
 - *Layers*: convolutions and linear layers of any class, input and weight. A layer is turned into a quantized one in
   place, and computes what its class computes: padding of its own, a standardised weight (that one is quantized), a call
-  by keyword, from a list, or through `F.linear(x, layer.weight)`. Layers that share a weight share all steps.
+  by keyword, from a list that holds it beside its registration, or through `F.linear(x, layer.weight)`. Layers that
+  share a weight share all steps.
 - *Products of two activations*: query with key ("...attn.qk"), attention with value ("...attn.av"), and others. Each
   operand has bits of its own; of the second they are called weight bits. `nn.MultiheadAttention` is written out.
 - *What stays in float*: what is excluded, and what no quantizer reaches, such as a parameter that is no layer's. It has

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import PolicyError, UnsupportedLayerError
+from limpq_hub.errors import PolicyError, UnsupportedLayerError, quoted
 from limpq_hub.quant.least_error import SortedValues, least_error_grids
 from limpq_hub.quant.modes import modes_restored
 from limpq_hub.quant.quantized import Quantized, quantized_layers
@@ -31,6 +31,10 @@ def start_steps_(model: nn.Module, images: Tensor, step_start: StepStart) -> Non
         model: a supernet or a quantized network, its weight steps at their initial values.
         images: [batch, 3, height, width], normalized.
     """
+    if step_start not in get_args(StepStart):
+        raise ValueError(
+            f"step_start={quoted(step_start)} is not known: use {' or '.join(map(repr, get_args(StepStart)))}"
+        )
     if step_start == "lsq":
         initialize_activation_steps_(model, images)
     else:

@@ -120,6 +120,7 @@ def to_quantized(
         PolicyError: the policy is for other layers.
         UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
+    _check_policy(policy)
     costs = profile_module(module, example_input)
     if float_names(policy):
         check_layers(costs, policy)
@@ -164,6 +165,7 @@ def set_policy_(model: nn.Module, policy: Policy) -> nn.Module:
     Raises:
         PolicyError: the policy is for other layers, or asks for bits that are not a candidate; nothing is changed.
     """
+    _check_policy(policy)
     layers = dict(quantized_layers(model))
     policy_bits = {name: bits for name, bits in policy.layers.items() if bits != FLOAT or name in layers}
     for name in policy_bits:
@@ -227,6 +229,11 @@ def float_names(policy: Policy) -> list[str]:
 def has_channel_steps(model: nn.Module) -> bool:
     """Return whether the layers of a quantized network have a weight step for each output channel."""
     return any(layer.weight_quantizer.step.ndim > 1 for _, layer in quantized_layers(model))
+
+
+def _check_policy(policy: Policy) -> None:
+    if not isinstance(policy, Policy):
+        raise PolicyError(f"a policy is a limpq_hub.Policy, such as plan.policy, found {type(policy).__name__}")
 
 
 def _trace_again(module: nn.Module, costs: Costs, input_shape: tuple[int, ...]) -> Trace:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT, LayerCost
 from limpq_hub.quant.tracing.forward_trace import Trace, trace
-from limpq_hub.quant.tracing.quantizable import check_patterns, is_excluded
+from limpq_hub.quant.tracing.quantizable import check_patterns, is_excluded, layers_of
 
 
 def measure_costs(
@@ -43,8 +43,12 @@ def costs_of(module: nn.Module, traced: Trace, fix: Sequence[str] = ()) -> dict[
     Raises:
         UnsupportedLayerError: a pattern of `fix` matches nothing.
     """
-    ends = _first_and_last(module, [name for name, operation in traced.operations.items() if operation.kind == "layer"])
-    check_patterns("fix", fix, [*traced.operations, *traced.ties])
+    layers = {name for name, _ in layers_of(module)}
+    # A layer that is excluded keeps its place: the next one does not become the first.
+    order = [name for name, operation in traced.operations.items() if operation.kind == "layer" or name in layers]
+    ends = _first_and_last(module, order)
+    quantized = {name for name, operation in traced.operations.items() if operation.kind != "float"}
+    check_patterns("fix", fix, [*quantized, *(name for name, first in traced.ties.items() if first in quantized)])
     costs = {}
     for name, operation in traced.operations.items():
         fixed = FIXED_BITS if name in ends or is_excluded(name, fix, traced.ties) else None

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.costs import Costs, LayerCost
 from limpq_hub.quant.fake_quantization import Grid
 from limpq_hub.quant.layers import QuantLayer, quantize_layer_
 from limpq_hub.quant.products import QuantProduct, route_
+from limpq_hub.quant.quantized import Quantized
 from limpq_hub.quant.tracing.forward_trace import Trace, prepared_copy
 
 BitWidths = tuple[int, ...]
@@ -31,7 +33,12 @@ def quantized_copy(
         bit_widths: candidates of the weight and of the input of each layer, of the second and of the first operand of
             each product; what is absent stays in float.
         per_channel: whether every output channel of a layer has a weight step of its own.
+
+    Raises:
+        UnsupportedLayerError: the network is quantized already.
     """
+    if any(isinstance(part, Quantized) for part in module.modules()):
+        raise UnsupportedLayerError(f"{type(module).__name__} is quantized already: give the float network")
     copied = prepared_copy(module)
     for name, (weight_candidates, activation_candidates) in bit_widths.items():
         grid = _grid(costs[name])

@@ -137,7 +137,7 @@ def test_layers_that_share_a_weight_are_named():
 def test_a_network_of_another_input_size_is_refused_with_what_to_do():
     network = network_on_meta("vit_tiny_patch16_224")
     with pytest.raises(
-        UnsupportedLayerError, match=r"VisionTransformer does not run on one input of shape \[3, 32, 32\]"
+        UnsupportedLayerError, match=r"VisionTransformer does not run on a batch of one input of shape \[3, 32, 32\]"
     ):
         check_network(network, (3, 32, 32))
 

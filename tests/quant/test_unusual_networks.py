@@ -191,3 +191,52 @@ def test_search_of_a_network_of_products_alone_has_its_steps():
     steps = {name: layer.activation_quantizer.step for name, layer in quantized_layers(supernet)}
     assert set(steps) == {"layer", "qk", "av"}
     assert steps["av"][0].item() == pytest.approx(1 / 15, rel=0.5)  # a softmax on a grid of 4 bits
+
+
+@pytest.mark.parametrize("option", ["exclude", "fix"])
+def test_one_text_in_the_place_of_patterns_is_refused(option):
+    message = rf"^{option}='up' is one text: give a list of patterns, {option}=\['up'\]$"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        measure_costs(nn.Sequential(nn.Linear(4, 4)), (4,), **{option: "up"})
+
+
+def test_fixing_what_is_excluded_is_refused():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    with pytest.raises(UnsupportedLayerError, match="^fix: no layer, product or module is named '1'$"):
+        measure_costs(network, (4,), exclude=["1"], fix=["1"])
+
+
+def test_excluding_the_first_layer_fixes_no_other():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    costs = measure_costs(network, (4,), exclude=["0"])
+    assert [cost.fixed for cost in costs.values()] == [LayerBits(32, 32), None, LayerBits(8, 8)]
+
+
+def test_quantized_network_is_not_quantized_again():
+    x = torch.randn(2, 4)
+    supernet = to_supernet(nn.Sequential(nn.Linear(4, 4)), (4,), example_input=x)
+    with pytest.raises(UnsupportedLayerError, match="^Sequential is quantized already: give the float network$"):
+        to_supernet(supernet, (4,), example_input=x)
+
+
+def test_what_is_no_policy_and_no_start_is_refused():
+    network, x = nn.Sequential(nn.Linear(4, 4)), torch.randn(2, 4)
+    with pytest.raises(PolicyError, match=r"^a policy is a limpq_hub\.Policy, such as plan\.policy, found dict$"):
+        to_quantized(network, {"0": (8, 8)}, example_input=x)
+    with pytest.raises(ValueError, match="^step_start='foo' is not known: use 'lsq' or 'least-error'$"):
+        to_supernet(network, (4,), example_input=x, step_start="foo")
+
+
+def test_layers_kept_in_a_list_alone_are_told_to_be_registered():
+    class Unregistered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.others = nn.Linear(4, 4), [nn.Linear(4, 4)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.others[0](self.first(x))
+
+    with pytest.raises(
+        UnsupportedLayerError, match=r"register what it keeps in lists \(nn\.ModuleList, register_buffer\)$"
+    ):
+        measure_costs(Unregistered(), (4,))

@@ -65,6 +65,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
             does not take such an input.
     """
     twin = prepared_copy(module, on_meta=True).eval()
+    check_patterns("exclude", exclude if isinstance(exclude, str) else (), ())
     check_layers(twin, exclude)
     recorder = Recorder(twin)
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
@@ -75,8 +76,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
         raise
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         raise UnsupportedLayerError(
-            f"{type(module).__name__} does not run on one input of shape {list(input_shape)}: {quoted(str(error))}; "
-            "give the input size that it is made for, or, if it keeps tensors in a list, register them"
+            f"{type(module).__name__} does not run on a batch of one input of shape {list(input_shape)}: "
+            f"{quoted(str(error))}; give the input size that it is made for{_unregistered(error)}"
         ) from error
     names = product_names(twin, recorder.operations)
     operations = {_operation_name(key, names): operation for key, operation in recorder.operations.items()}
@@ -104,6 +105,11 @@ def meta_twins(module: nn.Module) -> dict[int, Tensor]:
             is_parameter = isinstance(tensor, nn.Parameter)
             twins[id(tensor)] = nn.Parameter(twin, tensor.requires_grad) if is_parameter else twin
     return twins
+
+
+def _unregistered(error: Exception) -> str:
+    """Return advice for a network that holds what no copy on the meta device can be made of."""
+    return ", and register what it keeps in lists (nn.ModuleList, register_buffer)" if "meta" in str(error) else ""
 
 
 def _operation_name(key: str | tuple[str | None, int], names: Mapping[tuple[str | None, int], str]) -> str:

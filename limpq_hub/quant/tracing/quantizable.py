@@ -78,6 +78,9 @@ def is_excluded(name: str, patterns: Sequence[str], ties: Mapping[str, str] | No
 def check_patterns(option: str, patterns: Sequence[str], names: Iterable[str]) -> None:
     """Raise `UnsupportedLayerError` if a pattern of `option` matches none of the names."""
     names = list(names)
+    if isinstance(patterns, str):
+        text = quoted(patterns)
+        raise UnsupportedLayerError(f"{option}={text} is one text: give a list of patterns, {option}=[{text}]")
     for pattern in patterns:
         if not any(is_excluded(name, [pattern]) for name in names):
             raise UnsupportedLayerError(f"{option}: no layer, product or module is named {quoted(pattern)}")

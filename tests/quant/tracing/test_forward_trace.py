@@ -242,7 +242,9 @@ def test_pattern_that_excludes_nothing_is_refused():
 
 
 def test_wrong_input_size_is_refused_with_what_the_network_said():
-    message = "^Tied does not run on one input of shape \\[5\\]: .*; give the input size that it is made for, "
+    message = (
+        "^Tied does not run on a batch of one input of shape \\[5\\]: .*; give the input size that it is made for$"
+    )
     with pytest.raises(UnsupportedLayerError, match=message):
         trace(Tied(), (5,))
 
