@@ -45,8 +45,13 @@ def test_the_table_sums_what_is_searched_fixed_and_counted(check):
     assert "MACs: 407.36M (407,364,096), equal to those of PyTorch's flop counter (407,364,096)" in lines
     assert "BitOps: from 2.08G (all that is searched at 2 bits) to 14.88G (6 bits)" in lines
     assert "weights: from 554.91kB (all that is searched at 2 bits) to 1.03MB (6 bits)" in lines
-    advice = "--model mobilevit_xxs --input-size 256 --data FOLDER --output out/mobilevit_xxs"
-    assert err == f"next: accelerate launch -m limpq_hub.train.indicators {advice}\n"
+    network = "--model mobilevit_xxs --input-size 256 --data FOLDER"
+    assert err == (
+        f"next: accelerate launch -m limpq_hub.train.pretrain {network} --output out/mobilevit_xxs-float, unless FOLDER "
+        "has the classes of timm's weights\n"
+        f"then: accelerate launch -m limpq_hub.train.indicators {network} --weights "
+        "out/mobilevit_xxs-float/model.safetensors --output out/mobilevit_xxs\n"
+    )
 
 
 def test_as_json_it_holds_every_operation_and_the_totals(check):

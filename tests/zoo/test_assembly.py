@@ -164,3 +164,14 @@ def test_only_what_the_manifest_lists_is_copied(entry_copy, tmp_path):
     folder = open_local_folder(entry_copy, "entry")
     copy_verified(folder, tmp_path / "copy")
     assert set(content(tmp_path / "copy")) == {*folder.files, "config.json"}
+
+
+def test_a_checkpoint_of_another_network_is_refused_and_nothing_written(joint, tmp_path):
+    foreign = find_entry("resnet18").checkpoint("3G")
+    with pytest.raises(
+        ArtifactFormatError,
+        match=r"is of resnet18 at 64 pixels with 200 classes, the entry of \w+ at 32 pixels with \d+ classes: give "
+        r"checkpoints that were fine-tuned from this entry$",
+    ):
+        assemble_entry(joint, {"3G": foreign}, tmp_path / "entry")
+    assert not (tmp_path / "entry").exists()
