@@ -47,8 +47,8 @@ def test_the_table_sums_what_is_searched_fixed_and_counted(check):
     assert "weights: from 554.91kB (all that is searched at 2 bits) to 1.03MB (6 bits)" in lines
     network = "--model mobilevit_xxs --input-size 256 --data FOLDER"
     assert err == (
-        f"next: accelerate launch -m limpq_hub.train.pretrain {network} --output out/mobilevit_xxs-float, unless FOLDER "
-        "has the classes of timm's weights\n"
+        f"next: accelerate launch -m limpq_hub.train.pretrain {network} --output out/mobilevit_xxs-float, unless "
+        "FOLDER has the classes of timm's weights\n"
         f"then: accelerate launch -m limpq_hub.train.indicators {network} --weights "
         "out/mobilevit_xxs-float/model.safetensors --output out/mobilevit_xxs\n"
     )
