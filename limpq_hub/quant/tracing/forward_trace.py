@@ -65,7 +65,6 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
             does not take such an input.
     """
     twin = prepared_copy(module, on_meta=True).eval()
-    check_patterns("exclude", exclude if isinstance(exclude, str) else (), ())
     check_layers(twin, exclude)
     recorder = Recorder(twin)
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
