@@ -304,6 +304,7 @@ def test_an_upload_of_more_than_10_megabytes_is_refused(server):
     assert httpx.post(f"{server.url}/gradio_api/upload", files=files, timeout=30).status_code == 413
 
 
+@pytest.mark.slow
 def test_fifty_visitors_on_ten_policies_get_the_answers_of_a_single_one_and_memory_stays(server):
     # One uniform policy fits all of these, so that twelve networks serve them.
     budgets = [2.85 + 0.12 * index for index in range(POLICIES)]

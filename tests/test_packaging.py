@@ -57,6 +57,7 @@ def test_a_command_starts_from_the_wheel_by_its_module_and_knows_the_recipes(ext
     assert "one of paper-mobilenetv1, paper-resnet18" in told.stdout
 
 
+@pytest.mark.slow
 def test_what_the_wheel_says_comes_next_works_there(extracted):
     from PIL import Image
 

@@ -128,6 +128,7 @@ def joint_resnet18(data, tmp_path_factory) -> tuple[Path, Path]:
     return root / "one", root / "two"
 
 
+@pytest.mark.slow
 def test_two_processes_learn_the_indicators_of_one_at_the_same_global_batch(joint_resnet18):
     one, two = (Indicators.load(output / "indicators.json") for output in joint_resnet18)
     assert two.weight_steps.keys() == one.weight_steps.keys()
@@ -139,6 +140,7 @@ def test_two_processes_learn_the_indicators_of_one_at_the_same_global_batch(join
     assert compared == 2 * 3 * 19
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_weights_and_statistics_of_one_at_the_same_global_batch(joint_resnet18):
     one, two = (load_file(output / "states/step-00000003/state.safetensors") for output in joint_resnet18)
     assert two.keys() == one.keys()
@@ -151,6 +153,7 @@ def test_two_processes_have_the_weights_and_statistics_of_one_at_the_same_global
         torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-9, msg=lambda text, name=name: name + text)
 
 
+@pytest.mark.slow
 def test_two_processes_validate_between_the_epochs(runs, data, tmp_path):
     options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN]
     options += ["--epochs", "2", "--validate-epochs", "1", "--calibrate-images", "16"]
