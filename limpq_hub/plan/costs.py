@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from limpq_hub.plan.layer_bits import FLOAT_BITS, LayerBits
 
 Counting = Literal["exact", "limpq"]
+# By shape: a convolution of each channel alone; 1x1 to more and to fewer channels; the same of values that were pooled
+# over the whole picture.
+LayerRole = Literal["depthwise", "expand", "project", "squeeze", "excite"]
 FIXED_BITS = LayerBits(8, 8)
 FLOAT = LayerBits(FLOAT_BITS, FLOAT_BITS)
 
@@ -27,6 +30,7 @@ class LayerCost:
             None.
         offset: whether the input activations, though they can be negative, are bounded below (after SiLU, GELU), so
             that their grid has a zero point of its own.
+        role: what the layer is in its block, for people to read: files without it are equal to files with it.
     """
 
     macs: int
@@ -36,6 +40,7 @@ class LayerCost:
     signed: bool
     fixed: LayerBits | None = None
     offset: bool = False
+    role: LayerRole | None = field(default=None, compare=False)
 
     @property
     def is_product(self) -> bool:
@@ -43,10 +48,10 @@ class LayerCost:
         return not self.weights and self.fixed != FLOAT
 
     def to_json(self) -> dict[str, Any]:
-        """Return the cost as JSON holds it; "offset" and "product" are there only where they are true."""
+        """Return the cost as JSON holds it; "offset", "product" and "role" are there only where they say something."""
         content = asdict(self)
-        flags = {"offset": content.pop("offset"), "product": self.is_product}
-        return content | {flag: True for flag, is_set in flags.items() if is_set}
+        optional = {"offset": content.pop("offset"), "product": self.is_product, "role": content.pop("role")}
+        return content | {key: value for key, value in optional.items() if value}
 
     def macs_counted(self, counting: Counting) -> int:
         """Return the multiply-accumulates by a rule."""

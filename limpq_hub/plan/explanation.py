@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from limpq_hub.plan.indicators import Indicators
@@ -12,6 +12,7 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
 from limpq_hub.plan.quantities import format_bitops, format_size
+from limpq_hub.plan.role_summary import roles_of, roles_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,15 +69,18 @@ class Explanation:
         return {
             "plan": self.plan.to_json(),
             "uniform": self.uniform and self.uniform.to_json(),
+            "roles": {role or "other": asdict(summary) for role, summary in roles_of(self.plan).items()},
             "raises": [vars(single_raise) for single_raise in self.raises],
         }
 
     def tables(self) -> list[Table]:
-        """Return the differences, and the best raises, to be printed with rich."""
+        """Return the bits by role where layers have one, the differences, and the best raises, to print with rich."""
         from rich.markup import escape
         from rich.table import Table
 
         tables = []
+        if any(cost.role for cost in self.plan.costs.values()):
+            tables.append(roles_table(self.plan))
         if self.uniform is not None:
             bits = next(self.uniform.layers[name] for name, cost in self.plan.costs.items() if cost.fixed is None)
             table = Table(title=f"Beside uniform {bits.weight}/{bits.activation} bits", min_width=40)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
-from limpq_hub.plan.costs import FLOAT, LayerCost
+from limpq_hub.plan.costs import FLOAT, LayerCost, LayerRole
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.quantities import is_number
 
@@ -15,6 +15,7 @@ _FILE_KEYS = {"format", "model", "input_size", "num_classes", "candidates", "alp
 _COST_KEYS = {"macs", "macs_limpq", "weights", "inputs", "signed", "fixed"}
 # Since format 2, where they are true: the input has a zero point of its own; two activations are multiplied.
 _FLAGS = {"offset", "product"}
+_ROLES = get_args(LayerRole)
 _STEP_KEYS = {"weight_steps", "activation_steps"}
 # Where a layer learned fewer bit-widths than others did.
 _OWN_KEYS = {"weight_candidates", "activation_candidates"}
@@ -80,7 +81,9 @@ def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
     fixed = layer.get("fixed")
     steps = _STEP_KEYS | _OWN_KEYS & set(layer) if searchable and fixed is None else set()
     flags = _FLAGS & set(layer)
-    _check_keys(where, layer, _COST_KEYS | steps | flags)
+    _check_keys(where, layer, _COST_KEYS | steps | flags | {"role"} & set(layer))
+    if layer.get("role", _ROLES[0]) not in _ROLES:
+        raise ArtifactFormatError(f'{where}: "role" must be one of {", ".join(_ROLES)}, found {quoted(layer["role"])}')
     for key in ("signed", *sorted(flags)):
         if type(layer[key]) is not bool:
             raise ArtifactFormatError(f'{where}: "{key}" must be true or false, found {quoted(layer[key])}')
@@ -96,7 +99,9 @@ def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
     counts["weights"] = _count(f'{where}: "weights"', layer["weights"], least=0 if is_product or fixed == FLOAT else 1)
     if is_product and counts["weights"]:
         raise ArtifactFormatError(f"{where}: a product of activations has no weights, found {counts['weights']}")
-    return LayerCost(**counts, signed=layer["signed"], fixed=fixed, offset=layer.get("offset", False))
+    return LayerCost(
+        **counts, signed=layer["signed"], fixed=fixed, offset=layer.get("offset", False), role=layer.get("role")
+    )
 
 
 def _steps(name: str, kind: str, layer: dict[str, Any], candidates: list[int]) -> dict[int, float]:

@@ -8,6 +8,7 @@ from math import isfinite
 from torch import Tensor, nn
 
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT, LayerCost
+from limpq_hub.quant.layer_roles import role_of
 from limpq_hub.quant.tracing.forward_trace import Trace, trace
 from limpq_hub.quant.tracing.quantizable import check_patterns, is_excluded, layers_of
 
@@ -43,7 +44,7 @@ def costs_of(module: nn.Module, traced: Trace, fix: Sequence[str] = ()) -> dict[
     Raises:
         UnsupportedLayerError: a pattern of `fix` matches nothing.
     """
-    layers = {name for name, _ in layers_of(module)}
+    layers = dict(layers_of(module))
     # A layer that is excluded keeps its place: the next one does not become the first.
     order = [name for name, operation in traced.operations.items() if operation.kind == "layer" or name in layers]
     ends = _first_and_last(module, order)
@@ -60,6 +61,7 @@ def costs_of(module: nn.Module, traced: Trace, fix: Sequence[str] = ()) -> dict[
             signed=operation.low < 0,
             fixed=FLOAT if operation.kind == "float" else fixed,
             offset=operation.low < 0 and isfinite(operation.low),
+            role=role_of(layers[name], operation.inputs) if name in layers else None,
         )
     return costs
 

@@ -258,7 +258,7 @@ def test_the_json_holds_the_plan_the_uniform_policy_and_every_raise(two):
     plan = search(two, Budget(bitops=64 + 80 + 900))
     explanation = explain(two, plan)
     content = json.loads(json.dumps(explanation.to_json(), allow_nan=False))
-    assert set(content) == {"plan", "uniform", "raises"}
+    assert set(content) == {"plan", "uniform", "raises", "roles"}
     assert Plan.from_json(content["plan"]) == plan
     assert Policy.from_json(content["uniform"]) == explanation.uniform
     assert (
