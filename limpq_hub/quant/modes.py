@@ -1,4 +1,4 @@
-"""Train and eval mode of every module, put back after a measurement that needed others."""
+"""Train and eval mode of every module: put back after a measurement, and frozen statistics in training."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ def modes_restored(model: nn.Module) -> Iterator[None]:
     finally:
         for module, was_training in training.items():
             module.training = was_training
+
+
+def freeze_batch_norms_(model: nn.Module) -> None:
+    """Put every batch normalization into eval mode: it uses the statistics it has, and does not change them.
+
+    Their factors and offsets are trained as before. `model.train()` thaws them.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()

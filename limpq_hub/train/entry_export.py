@@ -55,13 +55,15 @@ def export_entry(
     )
     if settings.alpha is None:
         print("trained; now measuring which alpha is best (minutes; a run with --alpha leaves it out)", flush=True)
-        indicators, measured = with_measured_alpha(indicators, Divergence(supernet, network, images))
+        divergence = Divergence(supernet, network, images, adapts=not settings.freeze_batch_norm)
+        indicators, measured = with_measured_alpha(indicators, divergence)
         indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
     save_float_network(settings.output, network)
     save_entry(settings.output, supernet, indicators, classes)
-    print("now the BatchNorm statistics at policies over the range of budgets", flush=True)
-    # What is shipped is in half precision: its statistics are measured on what is shipped.
-    shipped = load_supernet(open_local_folder(settings.output, "entry"), indicators).to(images[0].device)
-    save_anchors(settings.output, shipped, anchor_policies(indicators, settings.anchor_gap), images)
+    if not settings.freeze_batch_norm:
+        print("now the BatchNorm statistics at policies over the range of budgets", flush=True)
+        # What is shipped is in half precision: its statistics are measured on what is shipped.
+        shipped = load_supernet(open_local_folder(settings.output, "entry"), indicators).to(images[0].device)
+        save_anchors(settings.output, shipped, anchor_policies(indicators, settings.anchor_gap), images)
     seal_entry(settings.output, NetworkSpec.of(supernet))
     save_curves(settings.output / "curves.png", indicators)

@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_classes(data, entry)
         loader = training_loader(data, settings.augmentation, spec)
         # Random crops shift the statistics of BatchNorm: pictures are validated whole.
-        images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
+        image_count = 0 if training.freeze_batch_norm else settings.calibrate_images
+        images = calibration_batches(data, spec, image_count, accelerator.device)
         validation = validation_loader(data, spec)
 
         def validate(trained: nn.Module) -> dict[str, float | int]:

@@ -36,7 +36,7 @@ def add_training_options(
     schedule.add_argument("--smoothing", type=share, default=0.1, help="label smoothing, 0..1")
     schedule.add_argument("--clip-value", type=positive, default=1.0, help="largest gradient entry")
     schedule.add_argument("--ema", type=share, help="decay of a moving average of the weights, which is what is kept")
-    parser.set_defaults(step_optimizer=None, step_lr=None)
+    parser.set_defaults(step_optimizer=None, step_lr=None, freeze_batch_norm=False)
     augment = parser.add_argument_group("augmentation")
     augment.add_argument("--crop-scale", type=float, nargs=2, default=(0.35, 1.0), help="area of the random crop, 0..1")
     augment.add_argument("--color-jitter", type=float, default=0.0, help="strength of the color jitter")
@@ -71,6 +71,12 @@ def add_quantizer_options(parser: argparse.ArgumentParser) -> None:
         choices=("lsq", "least-error"),
         default="least-error",
         help="where new step sizes start: at the published one-shot rules, or at the least squared rounding error",
+    )
+    group.add_argument(
+        "--freeze-batch-norm",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="keep the statistics of the float network: for few pictures, or others than it was trained on",
     )
 
 

@@ -80,6 +80,8 @@ class TrainingSettings:
 
     Attributes:
         seed: of what is drawn within a step, such as dropout.
+        freeze_batch_norm: whether every batch normalization keeps the statistics that it starts with, in training and
+            after it.
     """
 
     seed: int
@@ -87,6 +89,7 @@ class TrainingSettings:
     schedule: ScheduleSettings
     run: RunSettings
     invocation: Invocation
+    freeze_batch_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ class ExportSettings:
         candidates: bit-widths of the supernet.
         alpha: default factor of the weight importance in a search; None to measure it.
         anchor_gap: bits by which neighbouring policies differ whose BatchNorm statistics are kept.
+        freeze_batch_norm: whether every policy has the statistics of the float network, so that none are measured.
     """
 
     output: Path
@@ -152,3 +156,4 @@ class ExportSettings:
     candidates: Sequence[int]
     alpha: float | None
     anchor_gap: int
+    freeze_batch_norm: bool = False

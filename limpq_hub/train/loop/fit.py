@@ -13,6 +13,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from limpq_hub.errors import TrainingError
+from limpq_hub.quant.modes import freeze_batch_norms_
 from limpq_hub.train.data.picture_loader import TrainingLoader, loader_speed
 from limpq_hub.train.loop.batches import RunLength, StepBatches, StepPosition
 from limpq_hub.train.loop.folder import record_options
@@ -73,6 +74,8 @@ def fit(
     same_everywhere_(accelerator, model)
     if average:
         same_everywhere_(accelerator, average.module)
+    if settings.freeze_batch_norm:
+        freeze_batch_norms_(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if accelerator.is_main_process and state.step < length.steps:
         speed = loader_speed(loader.batches)

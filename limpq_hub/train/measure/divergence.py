@@ -19,12 +19,18 @@ class Divergence:
     Half of the images recalibrate BatchNorm for the policy, the other half are measured.
     """
 
-    def __init__(self, supernet: nn.Module, network: nn.Module, images: Sequence[Tensor]) -> None:
-        """Take the images, not augmented, at least two, [batch, 3, height, width] each batch."""
+    def __init__(
+        self, supernet: nn.Module, network: nn.Module, images: Sequence[Tensor], *, adapts: bool = True
+    ) -> None:
+        """Take the images, not augmented, at least two, [batch, 3, height, width] each batch.
+
+        Args:
+            adapts: whether BatchNorm is recalibrated; if not, all policies have the statistics of the supernet.
+        """
         if len(images) == 1:  # of a small data set, or few images
             images = images[0].chunk(2)
         half = len(images) // 2
-        self.supernet, self.adapt, self.held_out = supernet, images[:half], images[half:]
+        self.supernet, self.adapt, self.held_out = supernet, images[:half] if adapts else (), images[half:]
         self._measured: dict[str, float] = {}
         with torch.no_grad():
             self.reference = torch.cat([network(batch) for batch in self.held_out]).log_softmax(-1)

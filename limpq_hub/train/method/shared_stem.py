@@ -130,9 +130,9 @@ def _out_of_place(module: Any) -> Iterator[None]:
 
 
 def _moving_averages(modules: list[nn.Module]) -> list[nn.BatchNorm2d]:
-    """Return the batch normalizations in `modules` that move their averages by a momentum."""
+    """Return the batch normalizations in `modules` that move their averages by a momentum; not frozen ones."""
     inner = [inner for module in modules for inner in module.modules()]
-    return [module for module in inner if isinstance(module, nn.BatchNorm2d) and module.momentum]
+    return [module for module in inner if isinstance(module, nn.BatchNorm2d) and module.training and module.momentum]
 
 
 @torch.no_grad()

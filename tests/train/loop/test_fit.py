@@ -88,6 +88,17 @@ def test_a_run_cut_off_at_any_step_ends_with_the_same_bits(tmp_path, extra, cut_
     assert journal_steps(tmp_path / "cut") == list(range(1, 11))
 
 
+def test_frozen_batch_normalization_keeps_its_statistics_and_learns_its_factors(tmp_path):
+    rows = torch.randn(16, 3, generator=torch.Generator().manual_seed(1)) * 3 + 1
+    model = network().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    words = ["--batch-size", "4", "--freeze-batch-norm"]
+    fit_to_numbers(number_settings(tmp_path / "out", *words), rows, model, lambda model, x: model(x).square().mean())
+    after = model.state_dict()
+    kept = {name for name, value in before.items() if torch.equal(after[name], value)}
+    assert kept == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+
+
 def test_resuming_a_finished_run_trains_no_step_and_gives_the_same_weights(tmp_path):
     words = ["--batch-size", "2", "--ema", "0.5"]
     done, again = OneWeight(), OneWeight()

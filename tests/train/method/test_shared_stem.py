@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from limpq_hub.quant.convert import set_policy_, to_supernet
+from limpq_hub.quant.modes import freeze_batch_norms_
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.train.method.shared_stem import SharedStem
@@ -302,3 +303,14 @@ def test_a_normalization_that_averages_over_all_batches_weighs_each_step_alike()
         step_of(shared, batch, policies, SharedStem(shared, images))
         step_of(plain, batch, policies, None)
     equal_statistics(shared, plain)
+
+
+def test_frozen_normalizations_are_shared_without_moving_their_statistics():
+    shared, images, policies = supernet_of("in-place stem")
+    freeze_batch_norms_(shared)
+    plain, before = copy.deepcopy(shared), copy.deepcopy(dict(shared.named_buffers()))
+    expected = step_of(plain, images, policies, None)
+    torch.testing.assert_close(step_of(shared, images, policies, SharedStem(shared, images)), expected)
+    equal_gradients(shared, plain)
+    for name, value in before.items():
+        assert torch.equal(shared.get_buffer(name), value), name
