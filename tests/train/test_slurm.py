@@ -1,0 +1,105 @@
+"""The Slurm script with two nodes that are processes of this machine: cut off at its limit, it goes on by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from script_runs import TRAINING, journal_steps, saved_step
+from tiny_run import NETWORK, RUN
+
+# What Slurm's own commands do for this script, on one machine.
+COMMANDS = {
+    "srun": """
+        for node in 0 1; do "$@" & nodes="${nodes:-} $!"; done
+        trap 'kill -TERM $nodes' TERM
+        for node in $nodes; do wait "$node" || true; done
+        status=0
+        for node in $nodes; do wait "$node" || status=$?; done
+        exit $status""",
+    "scontrol": """if [ "$1" = show ]; then echo localhost; else echo "$*" >> "$REQUEUED"; fi""",
+    "torchrun": f"""exec {sys.executable} -m torch.distributed.run "$@" """,
+}
+PATIENCE_S = 240
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Return what starts the script as a job of two nodes would."""
+    for name, body in COMMANDS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": str(TRAINING.parent),
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+        "REQUEUED": str(tmp_path / "requeued"),
+        "SLURM_JOB_ID": "17",
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_NNODES": "2",
+    }
+
+    def start(*words: str) -> subprocess.Popen:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        with (tmp_path / "log").open("a") as log:
+            return subprocess.Popen(
+                [TRAINING / "slurm.sbatch", *words],
+                env=environment | {"PORT": str(port)},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    return start
+
+
+def ends(job: subprocess.Popen) -> int:
+    try:
+        return job.wait(timeout=PATIENCE_S)
+    finally:
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_job_of_two_nodes_that_reaches_its_limit_is_queued_again_and_ends_as_one_that_had_time(
+    slurm, data, tmp_path: Path
+):
+    words = ["pretrain", *NETWORK, *RUN, "--data", str(data), "--epochs", "40", "--save-interval", "4", "--output"]
+    whole = slurm(*words, str(tmp_path / "whole"))
+    assert ends(whole) == 0, (tmp_path / "log").read_text()
+
+    limited = slurm(*words, str(tmp_path / "limited"))
+    deadline = time.monotonic() + PATIENCE_S
+    while saved_step(tmp_path / "limited") < 4:
+        assert limited.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    limited.send_signal(signal.SIGTERM)
+    assert ends(limited) == 0
+    assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+    assert not (tmp_path / "limited/model.safetensors").exists()
+
+    assert ends(slurm(*words, str(tmp_path / "limited"))) == 0
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "limited"))
+    assert first.keys() == second.keys()
+    assert all(first[name].equal(second[name]) for name in first)
+    assert journal_steps(tmp_path / "limited") == journal_steps(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_an_error_of_the_training_is_the_error_of_the_job_and_is_not_queued_again(slurm, tmp_path):
+    job = slurm("pretrain", *NETWORK, "--data", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out"))
+    assert ends(job) != 0
+    assert "there is no such folder" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "requeued").exists()
