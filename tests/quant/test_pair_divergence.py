@@ -1,0 +1,124 @@
+"""The divergence of single layers at each pair of bits, beside the whole network run for every pair."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.convert import set_policy_, to_supernet
+from limpq_hub.quant.kl_divergence import kl_divergence
+from limpq_hub.quant.pair_divergence import pair_divergences
+from limpq_hub.quant.quantized import quantized_layers
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
+
+CANDIDATES = (4, 2)
+PAIRS = [LayerBits(weight, activation) for weight in CANDIDATES for activation in CANDIDATES]
+
+
+class SharedRelu(nn.Module):
+    """Convolutions and a head; one ReLU in place serves two, and the input of one of these is added to its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.second, self.third = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 1)
+        self.relu, self.head = nn.ReLU(inplace=True), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.norm(self.first(x)))
+        x = x + self.relu(self.second(x))
+        return self.head(self.third(x).mean((2, 3)))
+
+
+class TakesAWeight(nn.Module):
+    """A linear map by the weight of a layer that is never called, between two that are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 6), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu().mean((2, 3))
+        return self.head(nn.functional.linear(x, self.middle.weight).relu())
+
+
+NETWORKS = {
+    "shared relu": (SharedRelu, 8),
+    "taken weight": (TakesAWeight, 8),
+    "mobilenetv2": (lambda: timm.create_model("mobilenetv2_035", num_classes=5), 32),
+    "vit": (lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=5, depth=2), 32),
+}
+
+
+def made(name: str) -> tuple[nn.Module, nn.Module, list[Tensor], list[Tensor]]:
+    """Return a float network, its supernet, images of two unequal batches, and the float log-probabilities."""
+    torch.manual_seed(0)
+    make, size = NETWORKS[name]
+    network = make().double().eval()
+    batches = [torch.randn(count, 3, size, size, dtype=torch.float64) for count in (3, 2)]
+    supernet = to_supernet(network, CANDIDATES, example_input=batches[0]).double()
+    with torch.no_grad():
+        references = [network(images).log_softmax(-1) for images in batches]
+    return network, supernet, batches, references
+
+
+@torch.no_grad()
+def run_whole(supernet: nn.Module, name: str, pair: LayerBits, batches, references, background: Policy | None) -> float:
+    twin = copy.deepcopy(supernet).eval()
+    layers = dict(quantized_layers(twin))
+    if background is None:
+        for layer in layers.values():
+            layer.set_bits_(None)
+    else:
+        set_policy_(twin, background)
+    layers[name].set_bits_(pair)
+    for norm in twin.modules():
+        if isinstance(norm, SwitchableBatchNorm2d) and norm.layer == name:
+            norm.bits = pair.weight
+    logits = torch.cat([twin(images) for images in batches])
+    return float(kl_divergence(logits, torch.cat(references)))
+
+
+@pytest.mark.parametrize("in_float", [True, False])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_pair_of_every_layer_diverges_as_the_whole_network_does(name, in_float):
+    _, supernet, batches, references = made(name)
+    searched = [layer for layer, module in quantized_layers(supernet) if len(module.weight_quantizer.candidates) > 1]
+    background = None if in_float else Policy("net", dict.fromkeys(searched, LayerBits(4, 4)))
+    measured = dict(pair_divergences(supernet, batches, references, background=background))
+    assert list(measured) == searched
+    for layer in searched[:: max(1, len(searched) // 5)]:
+        assert list(measured[layer]) == PAIRS
+        for pair, divergence in measured[layer].items():
+            expected = run_whole(supernet, layer, pair, batches, references, background)
+            assert divergence == pytest.approx(expected, rel=1e-9, abs=1e-15), (layer, pair)
+    assert len({round(divergence, 12) for divergence in measured[searched[0]].values()}) > 1
+
+
+def test_the_network_is_as_it_was_between_two_layers_and_after_an_error():
+    _, supernet, batches, references = made("shared relu")
+    set_policy_(supernet.train(), Policy("net", {"second": LayerBits(2, 4), "third": LayerBits(4, 2)}))
+
+    def state() -> list:
+        bits = [(name, layer.bits, vars(layer).get("forward")) for name, layer in quantized_layers(supernet)]
+        norms = [module.bits for module in supernet.modules() if isinstance(module, SwitchableBatchNorm2d)]
+        return [bits, norms, supernet.relu.inplace, [module.training for module in supernet.modules()]]
+
+    before = state()
+    for _ in pair_divergences(supernet, batches, references):
+        assert state() == before
+    with pytest.raises(ValueError, match="shorter"):
+        list(pair_divergences(supernet, batches, references[:1]))
+    assert state() == before
+
+
+def test_single_layers_can_be_measured_alone():
+    _, supernet, batches, references = made("shared relu")
+    whole = dict(pair_divergences(supernet, batches, references))
+    assert dict(pair_divergences(supernet, batches, references, layers=["third"])) == {"third": whole["third"]}
