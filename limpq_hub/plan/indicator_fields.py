@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_args
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
@@ -19,6 +20,9 @@ _ROLES = get_args(LayerRole)
 _STEP_KEYS = {"weight_steps", "activation_steps"}
 # Where a layer learned fewer bit-widths than others did.
 _OWN_KEYS = {"weight_candidates", "activation_candidates"}
+# Since format 2, where it was measured: what each pair of bit-widths does to the predictions.
+_MEASURED = {"divergences"}
+_PAIR = re.compile(r"([2-8])/([2-8])")
 
 
 def fields_of(content: Any) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def fields_of(content: Any) -> dict[str, Any]:
             f"format {quoted(content.get('format'))} is not one of the formats 1 and {FORMAT} that this version of "
             "limpq-hub reads; upgrade it, or export the indicators again"
         )
-    _check_keys("indicators", content, _FILE_KEYS | {"per_channel"} & set(content))
+    _check_keys("indicators", content, _FILE_KEYS | {"per_channel", "objective"} & set(content))
     if type(content.get("per_channel", False)) is not bool:
         raise ArtifactFormatError(f'"per_channel" must be true or false, found {quoted(content["per_channel"])}')
     model, layers, provenance = content["model"], content["layers"], content["provenance"]
@@ -62,6 +66,8 @@ def fields_of(content: Any) -> dict[str, Any]:
         "activation_steps": {name: _steps(name, "activation", layer, candidates) for name, layer in searched.items()},
         "alpha": alpha,
         "per_channel": content.get("per_channel", False),
+        "divergences": {name: _divergences(name, layer) for name, layer in searched.items() if "divergences" in layer},
+        "objective": _objective(content.get("objective", "learned")),
         "provenance": provenance,
     }
 
@@ -79,7 +85,7 @@ def cost_of(name: str, layer: Any, *, searchable: bool = True) -> LayerCost:
     if not isinstance(layer, dict):
         raise ArtifactFormatError(f"{where}: must be a JSON object, found {quoted(layer)}")
     fixed = layer.get("fixed")
-    steps = _STEP_KEYS | _OWN_KEYS & set(layer) if searchable and fixed is None else set()
+    steps = _STEP_KEYS | (_OWN_KEYS | _MEASURED) & set(layer) if searchable and fixed is None else set()
     flags = _FLAGS & set(layer)
     _check_keys(where, layer, _COST_KEYS | steps | flags | {"role"} & set(layer))
     if layer.get("role", _ROLES[0]) not in _ROLES:
@@ -118,6 +124,25 @@ def _steps(name: str, kind: str, layer: dict[str, Any], candidates: list[int]) -
         if bits not in {str(candidate) for candidate in learned}:
             raise ArtifactFormatError(f"{where}: a step at {quoted(bits)} bits, which is not a candidate")
     return {bits: steps[str(bits)] for bits in learned}
+
+
+def _divergences(name: str, layer: dict[str, Any]) -> dict[LayerBits, float]:
+    where, pairs = f"layer {quoted(name)}, divergences", layer["divergences"]
+    if not isinstance(pairs, dict):
+        raise ArtifactFormatError(f"{where}: must give a number for each pair of bits, found {quoted(pairs)}")
+    divergences = {}
+    for text, value in pairs.items():
+        match = _PAIR.fullmatch(text)
+        if match is None:
+            raise ArtifactFormatError(f'{where}: a pair of bits is like "4/3", found {quoted(text)}')
+        divergences[LayerBits(int(match[1]), int(match[2]))] = value
+    return divergences
+
+
+def _objective(value: Any) -> Any:
+    if value not in ("learned", "measured"):
+        raise ArtifactFormatError(f'"objective" must be "learned" or "measured", found {quoted(value)}')
+    return value
 
 
 def _count(what: str, value: Any, least: int = 1) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
@@ -22,6 +22,9 @@ from limpq_hub.plan.quantities import is_number
 
 DEFAULT_ALPHA = 2.0
 Steps = Mapping[str, Mapping[int, float]]
+Divergences = Mapping[str, Mapping[LayerBits, float]]
+# What the objective of a search adds up: learned step sizes, or the measured divergence of each pair of bit-widths.
+Importance: TypeAlias = Literal["learned", "measured"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ class Indicators:
         alpha: factor of the weight importance in the objective, unless a search says otherwise.
         provenance: how the indicators came about.
         per_channel: whether the weight step of a layer stands for steps of its output channels, one each.
+        divergences: KL divergence of the network from the float one in nats, with one layer alone at each pair of
+            bit-widths, by layer; empty if it was not measured.
+        objective: which importance a search adds up unless it says otherwise.
     """
 
     model: str
@@ -60,6 +66,8 @@ class Indicators:
     alpha: float = DEFAULT_ALPHA
     provenance: Mapping[str, Any] = field(default_factory=dict)
     per_channel: bool = False
+    divergences: Divergences = field(default_factory=dict)
+    objective: Importance = "learned"
 
     def __post_init__(self) -> None:
         searched = [name for name, cost in self.costs.items() if cost.fixed is None]
@@ -69,6 +77,10 @@ class Indicators:
                 _check_steps(kind, name, of_layer)
             frozen = {name: FrozenMapping(steps[name]) for name in searched}
             object.__setattr__(self, f"{kind}_steps", FrozenMapping(frozen))
+        if self.divergences or self.objective == "measured":
+            _check_divergences(self.divergences, searched, self.weight_steps, self.activation_steps)
+        frozen_pairs = {name: FrozenMapping(self.divergences[name]) for name in searched if self.divergences}
+        object.__setattr__(self, "divergences", FrozenMapping(frozen_pairs))
         object.__setattr__(self, "costs", FrozenMapping(self.costs))
         object.__setattr__(self, "provenance", FrozenMapping(self.provenance))
 
@@ -84,10 +96,29 @@ class Indicators:
         widths = {bits for steps in kinds for of_layer in steps.values() for bits in of_layer}
         return tuple(sorted(widths, reverse=True))
 
+    def using(self, importance: Importance | None) -> Indicators:
+        """Return the indicators with another objective; themselves with None.
+
+        Raises:
+            PolicyError: there is no such importance, or it was not measured.
+        """
+        if importance is None or importance == self.objective:
+            return self
+        if importance not in get_args(Importance):
+            names = " or ".join(map(quoted, get_args(Importance)))
+            raise PolicyError(f"importance={quoted(importance)} is not known: use {names}")
+        if importance == "measured" and not self.divergences:
+            raise PolicyError(
+                f"importance={quoted(importance)}: the pairs of bits of {self.title} were not measured; measure them "
+                "with: limpq measure MODEL --images FOLDER --output indicators.json"
+            )
+        return replace(self, objective=importance)
+
     def importance(self, name: str, bits: LayerBits, alpha: float) -> float:
         """Return what `bits` add to the objective in layer `name`: activation step + alpha x weight step.
 
-        Of a product of two activations it is the sum of both steps: alpha is the weight of the weights.
+        Of a product of two activations it is the sum of both steps: alpha is the weight of the weights. Where the
+        objective is measured it is the divergence of the pair, and alpha plays no part.
 
         Raises:
             PolicyError: no step was learned at these bits.
@@ -100,10 +131,14 @@ class Indicators:
             if width not in steps:
                 learned = ", ".join(map(str, sorted(steps)))
                 raise PolicyError(f"layer {quoted(name)} learned no {kind} step at {width} bits; choose from {learned}")
+        if self.objective == "measured":
+            return self.divergences[name][bits]
         return activation_steps[bits.activation] + self._factor(name, alpha) * weight_steps[bits.weight]
 
     def importances(self, name: str, options: Iterable[LayerBits], alpha: float) -> list[float]:
         """Return the importance of layer `name` at each of many bits that it learned."""
+        if self.objective == "measured":
+            return [self.divergences[name][bits] for bits in options]
         factor = self._factor(name, alpha)
         of_weights = {bits: factor * step for bits, step in self.weight_steps[name].items()}
         of_activations = dict(self.activation_steps[name].items())
@@ -117,8 +152,11 @@ class Indicators:
         """The indicators without their outliers, and the outliers.
 
         An entry is an outlier if its step is smaller than the one of the next more bits: fewer bits cannot hurt
-        less. The published code gives it a cost of 1e8, which drowns all others; here it is no longer a choice.
+        less. The published code gives it a cost of 1e8, which drowns all others; here it is no longer a choice. Where
+        the objective is measured, nothing is left out: what was measured need not be guessed at.
         """
+        if self.objective == "measured":
+            return self, ()
         outliers = (*_outliers("weight", self.weight_steps), *_outliers("activation", self.activation_steps))
         banned = {(outlier.kind, outlier.layer, outlier.bits) for outlier in outliers}
 
@@ -158,6 +196,10 @@ class Indicators:
                     layers[name][f"{kind}_steps"] = {str(bits): step for bits, step in steps.items()}
                     if len(steps) < len(self.candidates):
                         layers[name][f"{kind}_candidates"] = list(steps)
+            if name in self.divergences:
+                layers[name]["divergences"] = {
+                    f"{bits.weight}/{bits.activation}": value for bits, value in self.divergences[name].items()
+                }
         return {
             "format": FORMAT,
             "model": self.model,
@@ -166,6 +208,7 @@ class Indicators:
             "candidates": list(self.candidates),
             "alpha": self.alpha,
             **({"per_channel": True} if self.per_channel else {}),
+            **({"objective": self.objective} if self.objective != "learned" else {}),
             "layers": layers,
             "provenance": dict(self.provenance),
         }
@@ -226,6 +269,27 @@ def _check_same_layers(kind: str, steps: Steps, searched: list[str]) -> None:
                 f"layer {quoted(name)} has no {kind} steps; train them with accelerate launch -m "
                 "limpq_hub.train.indicators"
             )
+
+
+def _check_divergences(
+    divergences: Divergences, searched: list[str], weight_steps: Steps, activation_steps: Steps
+) -> None:
+    if set(divergences) != set(searched):
+        different = ", ".join(sorted(map(str, set(divergences) ^ set(searched)))[:3])
+        raise ArtifactFormatError(
+            f"the divergences of pairs must be those of the searched layers, all of them; they differ in {different}"
+        )
+    for name, of_pairs in divergences.items():
+        for bits, value in of_pairs.items():
+            pair = f"{bits.weight}/{bits.activation}"
+            if not is_number(value) or value < 0:
+                raise ArtifactFormatError(
+                    f"layer {quoted(name)}: the divergence at {pair} bits must be a number of at least 0, found "
+                    f"{quoted(value)}"
+                )
+        for weight, activation in itertools.product(weight_steps[name], activation_steps[name]):
+            if LayerBits(weight, activation) not in of_pairs:
+                raise ArtifactFormatError(f"layer {quoted(name)}: no divergence at {weight}/{activation} bits")
 
 
 def _check_steps(kind: str, name: str, steps: Mapping[int, float]) -> None:

@@ -1,0 +1,103 @@
+"""Indicators whose pairs of bits were measured: what the file holds, what is refused, and what the importance is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from limpq_hub.errors import ArtifactFormatError, PolicyError
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_bits import LayerBits
+
+DIVERGENCES = {
+    "a": {LayerBits(2, 2): 0.9, LayerBits(2, 4): 0.5, LayerBits(4, 2): 0.4, LayerBits(4, 4): 0.0},
+    "b": {LayerBits(2, 2): 0.3, LayerBits(2, 4): 0.35, LayerBits(4, 2): 0.25, LayerBits(4, 4): 0.125},
+}
+
+
+@pytest.fixture
+def learned(network):
+    steps = {name: {2: 0.5, 4: 0.25} for name in "ab"}
+    return network(
+        steps,
+        steps,
+        macs={"a": 10, "b": 30, "head": 1},
+        weights={"a": 8, "b": 8, "head": 1},
+        fixed={"head": (8, 8)},
+        alpha=2.0,
+    )
+
+
+@pytest.fixture
+def measured(learned):
+    return replace(learned, divergences=DIVERGENCES)
+
+
+def test_the_importance_is_learned_unless_the_measured_one_is_asked_for(measured):
+    bits = LayerBits(2, 4)
+    assert measured.importance("a", bits, alpha=2.0) == 0.25 + 2.0 * 0.5
+    using = measured.using("measured")
+    assert using.importance("a", bits, alpha=2.0) == 0.5
+    assert using.importances("b", [LayerBits(4, 4), LayerBits(2, 2)], alpha=2.0) == [0.125, 0.3]
+    assert using.using("learned").importance("a", bits, alpha=2.0) == 1.25
+    assert measured.using(None) is measured
+
+
+def test_measured_pairs_are_no_outliers_even_where_fewer_bits_diverge_less(measured):
+    using = measured.using("measured")
+    assert using.without_outliers == (using, ())
+
+
+def test_the_file_keeps_what_was_measured_and_which_importance_is_the_default(measured):
+    content = json.loads(json.dumps(measured.using("measured").to_json(), allow_nan=False))
+    assert content["layers"]["a"]["divergences"] == {"2/2": 0.9, "2/4": 0.5, "4/2": 0.4, "4/4": 0.0}
+    read = Indicators.from_json(content)
+    assert read == measured.using("measured")
+    assert "objective" not in measured.to_json()
+    assert "divergences" not in measured.to_json()["layers"]["head"]
+
+
+def test_a_measured_importance_that_is_not_there_is_refused_with_the_command_that_measures_it(learned):
+    with pytest.raises(PolicyError, match="of toynet at 32x32 were not measured; measure them with: limpq measure"):
+        learned.using("measured")
+    with pytest.raises(PolicyError, match="importance='guessed' is not known: use 'learned' or 'measured'"):
+        learned.using("guessed")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layers: layers["a"].pop("divergences"), "those of the searched layers, all of them; they differ in a"),
+        (lambda layers: layers["a"]["divergences"].pop("2/4"), "layer 'a': no divergence at 2/4 bits"),
+        (lambda layers: layers["a"].update(divergences={"2x4": 1}), "a pair of bits is like \"4/3\", found '2x4'"),
+        (lambda layers: layers["a"].update(divergences=[1]), "must give a number for each pair of bits, found "),
+        (
+            lambda layers: layers["a"]["divergences"].update({"2/4": -1e-9}),
+            "at 2/4 bits must be a number of at least 0",
+        ),
+        (lambda layers: layers["a"]["divergences"].update({"2/4": True}), "at 2/4 bits must be a number of at least 0"),
+        (
+            lambda layers: layers["a"]["divergences"].update({"2/4": "0.1"}),
+            "must be a number of at least 0, found '0.1'",
+        ),
+        (lambda layers: layers["head"].update(divergences={}), "'head': 'divergences' is not known in format 2"),
+    ],
+)
+def test_a_file_whose_measured_pairs_are_not_whole_is_refused(measured, change, message):
+    content = json.loads(json.dumps(measured.to_json()))
+    change(content["layers"])
+    with pytest.raises(ArtifactFormatError, match=message):
+        Indicators.from_json(content)
+
+
+def test_a_file_with_an_unknown_objective_is_refused(measured):
+    content = measured.to_json() | {"objective": ["measured"]}
+    with pytest.raises(ArtifactFormatError, match='"objective" must be "learned" or "measured"'):
+        Indicators.from_json(content)
+    without = {**json.loads(json.dumps(measured.to_json())), "objective": "measured"}
+    for layer in without["layers"].values():
+        layer.pop("divergences", None)
+    with pytest.raises(ArtifactFormatError, match="must be those of the searched layers"):
+        Indicators.from_json(without)
