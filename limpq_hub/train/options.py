@@ -111,7 +111,10 @@ def add_policy_options(parser: argparse.ArgumentParser, *, distill: float | None
         group.add_argument(kind.flag, **kind.option)
     group.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
     if distill is not None:
-        group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")
+        group.add_argument(
+            "--weights",
+            help="float network: safetensors file, local-dir:FOLDER or hf-hub:OWNER/NAME; that of the entry if not given",
+        )
         _add_teacher_options(group, distill)
 
 
@@ -154,5 +157,5 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
 
 
 def _add_teacher_options(group: argparse._ArgumentGroup, distill: float) -> None:
-    group.add_argument("--teacher", help="safetensors file of the network to learn from; --weights if not given")
+    group.add_argument("--teacher", help="network to learn from, named like --weights; --weights if not given")
     group.add_argument("--distill", type=share, default=distill, help="share of the loss that is KL to the teacher")

@@ -70,8 +70,10 @@ def open_weights(name: str) -> FloatWeights:
 
 def _from_hub(name: str) -> FloatWeights:
     from limpq_hub.zoo.hub import repository as hub
+    from limpq_hub.zoo.hub.names import check_repository
 
     repo, _, revision = name.removeprefix(_HUB).partition("@")
+    check_repository(repo)
     commit = hub.resolve_commit(repo, revision or None, None, None)
 
     def fetch() -> Path:
