@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from timm.data import create_transform
 from torch import nn
 
 from limpq_hub.errors import ImageError, quoted
@@ -105,9 +104,7 @@ def most_likely(
         classes: id and name of each class, in the order of the class indices.
         count: how many classes, at most all of them.
     """
-    prepare = create_transform(
-        spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
-    )
+    prepare = spec.transform()
     device = next(network.parameters()).device
     best = network(prepare(picture)[None].to(device))[0].softmax(-1).topk(min(count, spec.num_classes))
     return [

@@ -26,7 +26,7 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.joint_training import train_jointly_
-from limpq_hub.train.method.networks import float_network, placed
+from limpq_hub.train.method.networks import description_of, float_network, placed
 from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
 from limpq_hub.train.push import announce, check_push
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings, PushSettings
@@ -102,10 +102,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         classes = class_records(data, settings.class_names)
         start = settings.network
         network, teacher = (
-            float_network(start.model, len(classes), start.input_size, weights).to(accelerator.device)
+            float_network(start, weights, len(classes)).to(accelerator.device)
             for weights in (start.weights, settings.loss.teacher or start.weights)
         )
         spec = NetworkSpec.of(network)
+        accelerator.print(description_of(network, start.weights))
         loader = training_loader(data, settings.augmentation, spec)
         # The step sizes start from the images of the first step: the same ones for any number of processes.
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation

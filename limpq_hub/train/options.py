@@ -11,14 +11,20 @@ from pathlib import Path
 from limpq_hub.plan.budget import typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.train.launching import command_line, command_of
-from limpq_hub.train.option_types import share, whole_number
+from limpq_hub.train.option_types import add_model_arguments, part, share, whole_number
 from limpq_hub.train.recipe import add_recipe_option, with_recipe
 from limpq_hub.train.settings import Invocation
 from limpq_hub.train.settings_conversion import Settings, settings_from
+from limpq_hub.zoo.network import CROP_MODES, INTERPOLATIONS
 
 BF16_HELP = (
     "bf16 is faster, but turns the gradients of the step sizes: cosine to float32 0.56 to 0.90 on the bundled "
     "ResNet-18 (tests/benchmarks/step_gradients.py)"
+)
+
+WEIGHTS_HELP = (
+    "pretrained (timm's own), safetensors file in timm's names, local-dir:FOLDER or hf-hub:OWNER/NAME with timm's "
+    "config.json and model.safetensors; a config.json beside a file counts too"
 )
 
 
@@ -79,12 +85,17 @@ def add_network_options(parser: argparse.ArgumentParser, *, distill: float | Non
     """Add which float network to start from; with `distill`, also as a teacher for that share of the loss."""
     group = parser.add_argument_group("network")
     group.add_argument("--model", required=True, help="timm architecture, for example resnet18")
+    add_model_arguments(group)
     group.add_argument("--input-size", type=whole_number(), default=224, help="height and width in pixels")
+    group.add_argument("--weights", default=None if distill is None else "pretrained", help=WEIGHTS_HELP)
     if distill is not None:
-        group.add_argument(
-            "--weights", default="pretrained", help="safetensors file of the float network, or timm's own"
-        )
         _add_teacher_options(group, distill)
+    pictures = parser.add_argument_group("how pictures are prepared; what belongs to the weights if not given")
+    for name, what, kind in (("--mean", "mean", share), ("--std", "standard deviation", part)):
+        pictures.add_argument(name, type=kind, nargs=3, metavar="X", help=f"{what} of each channel, for pixels in 0..1")
+    pictures.add_argument("--crop-pct", type=part, help="share of the shorter side that the crop keeps")
+    pictures.add_argument("--crop-mode", choices=CROP_MODES, help="squash bends pictures square, border pads them")
+    pictures.add_argument("--interpolation", choices=INTERPOLATIONS, help="of the scaling")
 
 
 def add_entry_option(group: argparse.ArgumentParser | argparse._ArgumentGroup, *, required: bool = True) -> None:
@@ -100,7 +111,10 @@ def add_policy_options(parser: argparse.ArgumentParser, *, distill: float | None
         group.add_argument(kind.flag, **kind.option)
     group.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
     if distill is not None:
-        group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")
+        group.add_argument(
+            "--weights",
+            help="float network: safetensors file, local-dir:FOLDER or hf-hub:OWNER/NAME; that of the entry if not given",
+        )
         _add_teacher_options(group, distill)
 
 
@@ -143,5 +157,5 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
 
 
 def _add_teacher_options(group: argparse._ArgumentGroup, distill: float) -> None:
-    group.add_argument("--teacher", help="safetensors file of the network to learn from; --weights if not given")
+    group.add_argument("--teacher", help="network to learn from, named like --weights; --weights if not given")
     group.add_argument("--distill", type=share, default=distill, help="share of the loss that is KL to the teacher")

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from limpq_hub.zoo.model_args import ModelArgument
+
 
 @dataclass(frozen=True)
 class Invocation:
@@ -83,17 +85,29 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Which float network a training starts from.
+    """Which float network a training starts from, and how it takes pictures.
 
     Attributes:
         model: timm architecture, perhaps with a tag.
         input_size: height and width in pixels.
-        weights: safetensors file, "pretrained" for timm's own, or None for random ones.
+        weights: "pretrained" for timm's own, safetensors file, "local-dir:FOLDER", "hf-hub:OWNER/NAME", or None for
+            random ones.
+        model_args: arguments of `timm.create_model`, in place of those that the weights came with.
+        mean, std: per channel, for pixels in 0..1; as belongs to the weights if None, like all below.
+        crop_pct: share of the shorter side that the crop keeps.
+        crop_mode: "center", "squash" or "border".
+        interpolation: of the scaling: "bilinear", "bicubic", ...
     """
 
     model: str
     input_size: int
     weights: str | None
+    model_args: Mapping[str, ModelArgument] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    crop_pct: float | None = None
+    crop_mode: str | None = None
+    interpolation: str | None = None
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,15 @@ def assemble_entry(
         if not is_policy_name(name):
             raise ArtifactFormatError(f"{quoted(name)} cannot name a policy: use letters, digits, dots and dashes")
         tuned = NetworkSpec.from_config(checkpoint.config, checkpoint.name)
-        if _title(tuned) != _title(network):
-            raise ArtifactFormatError(
-                f"{checkpoint.name} is of {_title(tuned)}, the entry of {_title(network)}: give checkpoints that were "
-                "fine-tuned from this entry"
-            )
+        for what, theirs, ours in (
+            ("of", tuned.title, network.title),
+            ("for pictures prepared with", tuned.preparation, network.preparation),
+        ):
+            if theirs != ours:
+                raise ArtifactFormatError(
+                    f"{checkpoint.name} is {what} {theirs}, the entry {what} {ours}: give checkpoints that were "
+                    "fine-tuned from this entry"
+                )
     metrics = joint.read_json("metrics.json")
     if front is not None:
         check_shape(front, {"joint": [JOINT_RECORD], "supernet_sha256": str}, "front")
@@ -63,10 +67,6 @@ def assemble_entry(
             copy_verified(checkpoint, building / "policies" / name)
         write_json(building / "metrics.json", metrics)
         seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
-
-
-def _title(network: NetworkSpec) -> str:
-    return f"{network.architecture} at {network.input_size} pixels with {network.num_classes} classes"
 
 
 def is_policy_name(name: str) -> bool:

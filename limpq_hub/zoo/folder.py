@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from limpq_hub.errors import ArtifactIntegrityError, HubCacheError, HubError, UnsafeFileError, quoted
 from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
-from limpq_hub.zoo.seal import FORMAT, sealed, unsealed
+from limpq_hub.zoo.seal import format_of, sealed, unsealed
 
 CONFIG = "config.json"
 ADVICE = "fetch the artifact again"
@@ -124,7 +124,7 @@ def seal_folder(path: Path, kind: str, config: Mapping[str, Any], patterns: Iter
     paths = sorted(file for pattern in patterns for file in path.glob(pattern))
     contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in paths}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
-    write_bytes(path / CONFIG, sealed({"format": FORMAT, "kind": kind, **config, "files": files}))
+    write_bytes(path / CONFIG, sealed({"format": format_of(config), "kind": kind, **config, "files": files}))
 
 
 def _looks_like_safetensors(data: bytes) -> bool:

@@ -120,7 +120,4 @@ def _augmented(
 
 
 def _whole(data: DataSettings, spec: NetworkSpec, *, training: bool) -> WholePictures:
-    transform = create_transform(
-        spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
-    )
-    return WholePictures(open_split(data, training=training), transform, spec.input_shape)
+    return WholePictures(open_split(data, training=training), spec.transform(), spec.input_shape)
