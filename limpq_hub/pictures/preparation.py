@@ -1,0 +1,51 @@
+"""From an RGB picture to the image that a network takes: the same steps at validation, calibration and prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from PIL import Image
+from timm.data import create_transform
+from torch import Tensor
+
+from limpq_hub.errors import ImageError
+from limpq_hub.zoo.network import NetworkSpec
+
+MOST_SCALED_PIXELS = 16_000_000
+"""A picture with more once it is scaled, and more than it had before, is refused: 64 MB, and as much in between."""
+
+
+def preparation_of(spec: NetworkSpec) -> Callable[[Image.Image], Tensor]:
+    """Return the function from an RGB picture to the normalized image of a network, [3, input_size, input_size].
+
+    It scales the shorter side and keeps the square in the middle. It raises `ImageError` before it scales a picture so
+    long and narrow that all but a sliver of the scaled one would be cut off: a line of 200,000 x 1 pixels would take
+    4 GB. A panorama of 10:1 stays below the bound at any input of up to 1,264 pixels.
+    """
+    transform = create_transform(
+        spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
+    )
+    shorter = math.floor(spec.input_size / spec.crop_pct)
+
+    def prepare(picture: Image.Image) -> Tensor:
+        _check_scaled(picture.size, shorter)
+        return transform(picture)
+
+    return prepare
+
+
+def _check_scaled(size: tuple[int, int], shorter: int) -> None:
+    """Raise `ImageError` for a picture that grows beyond the bound when its shorter side is scaled.
+
+    Args:
+        size: width and height before.
+        shorter: of the sides, in pixels, after.
+    """
+    # torchvision rounds the longer side down.
+    width, height = (shorter * side // min(size) for side in size)
+    if width * height > max(MOST_SCALED_PIXELS, size[0] * size[1]):
+        raise ImageError(
+            f"the picture of {size[0]} x {size[1]} pixels is too long and narrow: scaled for the network it would have "
+            f"{width} x {height}, more than {MOST_SCALED_PIXELS:,} pixels; crop it first"
+        )
