@@ -26,26 +26,34 @@ def preparation_of(spec: NetworkSpec) -> Callable[[Image.Image], Tensor]:
     transform = create_transform(
         spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
     )
-    shorter = math.floor(spec.input_size / spec.crop_pct)
+    side = math.floor(spec.input_size / spec.crop_pct)
 
     def prepare(picture: Image.Image) -> Tensor:
-        _check_scaled(picture.size, shorter)
+        check_scaled(picture.size, side)
         return transform(picture)
 
     return prepare
 
 
-def _check_scaled(size: tuple[int, int], shorter: int) -> None:
-    """Raise `ImageError` for a picture that grows beyond the bound when its shorter side is scaled.
+def check_scaled(size: tuple[int, int], side: int, crop_mode: str = "center") -> None:
+    """Do nothing for a picture that can be scaled for a network.
 
     Args:
-        size: width and height before.
-        shorter: of the sides, in pixels, after.
+        size: its width and height before, in pixels.
+        side: what is scaled to, in pixels: the shorter side for "center", the longer for "border", both for "squash".
+        crop_mode: of timm.
+
+    Raises:
+        ImageError: it would grow beyond the bound, or to less than one pixel.
     """
-    # torchvision rounds the longer side down.
-    width, height = (shorter * side // min(size) for side in size)
+    if crop_mode == "squash":
+        return
+    # "center" rounds down in torchvision, "border" to the nearest in timm.
+    width, height = (
+        round(side * edge / max(size)) if crop_mode == "border" else side * edge // min(size) for edge in size
+    )
+    of = f"the picture of {size[0]} x {size[1]} pixels is too long and narrow: scaled for the network it would have"
+    if not width * height:
+        raise ImageError(f"{of} {width} x {height} pixels; crop it first")
     if width * height > max(MOST_SCALED_PIXELS, size[0] * size[1]):
-        raise ImageError(
-            f"the picture of {size[0]} x {size[1]} pixels is too long and narrow: scaled for the network it would have "
-            f"{width} x {height}, more than {MOST_SCALED_PIXELS:,} pixels; crop it first"
-        )
+        raise ImageError(f"{of} {width} x {height}, more than {MOST_SCALED_PIXELS:,} pixels; crop it first")

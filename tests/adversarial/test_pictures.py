@@ -26,7 +26,7 @@ from timm.data import create_transform
 
 from limpq_hub.errors import DataError, ImageError
 from limpq_hub.pictures import read_picture
-from limpq_hub.pictures.preparation import preparation_of
+from limpq_hub.pictures.preparation import check_scaled, preparation_of
 from limpq_hub.train.data.decoded_pictures import WholePictures
 from limpq_hub.train.data.loaders import calibration_batches, training_loader, validation_loader
 from limpq_hub.train.data.sources import FileSource
@@ -172,6 +172,15 @@ def test_the_kinds_show_what_a_person_sees_in_them(tmp_path):
         assert (read[:24] == 255).all() == ("16" not in name), name
 
 
+def test_a_torchvision_folder_is_read_as_predict_reads_it(tmp_path):
+    root = draw(tmp_path, kinds(scene()))
+    settings = data_settings("torch/image_folder", data_root=str(root))
+    pictures = validation_loader(settings, SPEC).batches.dataset
+    for index in range(len(pictures)):
+        path = root / "val" / pictures.source.name(index)
+        assert np.array_equal(np.asarray(pictures.read(index)), np.asarray(read_picture(path))), path
+
+
 # --- bounds on what preparation makes
 
 
@@ -198,6 +207,22 @@ def test_a_line_is_refused_before_it_is_scaled(size):
         f"{width} x {height}, more than 16,000,000 pixels; crop it first"
     )
     assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "border", "squash"])
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (2_000, 200), (700, 1), (1, 700), (450, 1), (449, 1), (3, 3)])
+def test_what_is_refused_in_any_mode_of_cropping_is_what_timm_cannot_scale(size, crop_mode):
+    transform = create_transform((3, 224, 224), crop_pct=0.995, crop_mode=crop_mode)
+    try:
+        scaled = transform.transforms[0](Image.new("RGB", size)).size
+    except ValueError:  # Pillow: "height and width must be > 0"
+        scaled = (0, 0)
+    fits = 0 < scaled[0] * scaled[1] <= 16_000_000
+    if fits:
+        check_scaled(size, 225, crop_mode)
+    else:
+        with pytest.raises(ImageError, match=f"would have {scaled[0]} x|would have 225 x 0|would have 0 x 225"):
+            check_scaled(size, 225, crop_mode)
 
 
 def test_a_large_panorama_may_stay_as_large_as_it_is():
@@ -259,7 +284,7 @@ from pathlib import Path
 from PIL import Image
 from limpq_hub.errors import ImageError
 from limpq_hub.pictures import read_picture
-from limpq_hub.pictures.preparation import preparation_of
+from limpq_hub.pictures.preparation import check_scaled, preparation_of
 from limpq_hub.zoo.network import NetworkSpec
 prepare = preparation_of(NetworkSpec("test_resnet", 4, 224, (0.5,) * 3, (0.2,) * 3, "bicubic", 0.875))
 def megabytes(what):

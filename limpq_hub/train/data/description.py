@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from limpq_hub.errors import DataError, quoted
-from limpq_hub.train.data.class_names import names_of_classes
+from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.train.data.epoch_sampler import EpochSampler
 from limpq_hub.train.data.splits import has_training_split, open_split
 from limpq_hub.train.settings import AugmentationSettings, DataSettings
@@ -20,7 +20,7 @@ def class_records(data: DataSettings, names: Path | None = None) -> list[dict[st
         names: JSON file of {class id: name}; the id of a class in folders is the folder's name.
 
     Raises:
-        DataError: training and validation images are of different classes, or `names` holds no names of them.
+        DataError: training and validation images are of different classes.
     """
     ids = open_split(data, training=False).classes
     if has_training_split(data):
@@ -29,7 +29,7 @@ def class_records(data: DataSettings, names: Path | None = None) -> list[dict[st
             different = sorted({*trained} ^ {*ids})
             what = f"class {', '.join(different[:5])}" if different else "the order of the classes"
             raise DataError(f"{data.data}: {data.train_split}/ and {data.val_split}/ differ in {what}; use the same")
-    name_of = names_of_classes(names, ids) if names else {}
+    name_of = read_json(names) if names else {}
     return [{"id": key, "name": name_of.get(key, key)} for key in ids]
 
 
