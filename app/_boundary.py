@@ -1,4 +1,4 @@
-"""What stands between the network and gradio: no foreign page sees the answers, and no address is fetched."""
+"""What stands between the network and gradio: bodies have an end, no foreign page sees answers, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from _pictures_in import MOST_BYTES
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+# Bytes of a request: of one upload with its multipart frame, and of all else, which is JSON of a few fields.
+MOST_UPLOADED, MOST_SENT = MOST_BYTES + 1_000_000, 1_000_000
+_UPLOAD = "/gradio_api/upload"
 _CREDENTIALS = b"access-control-allow-credentials"
 # gradio's addresses of files, with another address in place of the path: it would be fetched by this server.
 _ADDRESS = re.compile(r"/gradio_api/(file=|file/|proxy=)/*(\w+:/|//)", re.IGNORECASE)
@@ -32,10 +37,34 @@ class Boundary:
                 message = {**message, "headers": headers}
             await send(message)
 
-        if scope["type"] == "http" and _ADDRESS.match(scope["path"]):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif _ADDRESS.match(scope["path"]):
             await PlainTextResponse("Not an address of a file here.", 403)(scope, receive, send)
+        elif scope["path"] == _UPLOAD:
+            await self._app(scope, _ending(receive, MOST_UPLOADED), without_credentials)
+        elif _length(scope) > MOST_SENT:
+            await PlainTextResponse(f"More than {MOST_SENT:,} bytes.", 413)(scope, receive, send)
         else:
-            await self._app(scope, receive, without_credentials)
+            await self._app(scope, _ending(receive, MOST_SENT), without_credentials)
+
+
+def _length(scope: Scope) -> int:
+    length = Headers(scope=scope).get("content-length", "")
+    return int(length) if length.isdecimal() else 0
+
+
+def _ending(receive: Receive, most: int) -> Receive:
+    """Return what receives a body like `receive`, and breaks off after `most` bytes of it, whatever was announced."""
+    left = most
+
+    async def receive_some() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        return message if left >= 0 else {"type": "http.disconnect"}
+
+    return receive_some
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import warnings
 import zlib
 from typing import BinaryIO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from limpq_hub.errors import ImageError, quoted
 
@@ -121,7 +121,7 @@ def upright_rgb(picture: Image.Image, *, name: str = "the picture", most_pixels:
 
 def _check_decoding(picture: Image.Image, name: str) -> None:
     """Raise `ImageError` where decoding would take far more time or memory than the pixels do."""
-    file = getattr(picture, "fp", None)
+    file = picture.fp if isinstance(picture, ImageFile.ImageFile) else None
     if file is None:  # decoded already
         return
     if picture.format in ("JPEG", "MPO"):
@@ -131,9 +131,8 @@ def _check_decoding(picture: Image.Image, name: str) -> None:
         file.seek(place)
         if scans > MOST_SCANS:
             raise ImageError(f"{name} is a JPEG of {scans:,} scans, more than {MOST_SCANS}; save it anew")
-    if picture.format == "TIFF":
-        tags = picture.tag_v2  # type: ignore[attr-defined]  # of TIFF alone
-        width, height = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        width, height = (picture.tag_v2.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_HEIGHT))
         if width * height > max(MOST_TILE_PIXELS, 2 * picture.width * picture.height):
             raise ImageError(
                 f"{name} has {picture.width} x {picture.height} pixels in tiles of {width} x {height}; save it anew"

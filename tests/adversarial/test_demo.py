@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
@@ -123,6 +124,31 @@ def test_the_address_of_a_file_is_no_way_to_another_server_and_no_way_to_ask_wha
     answers = {(path, page.get(f"/gradio_api/file={path}")) for path in ("/etc/passwd", "/etc/no", str(ROOT), "/etc")}
     assert {answer.status_code for _, answer in answers} == {403}
     assert {answer.text.replace(path, "") for path, answer in answers} == {'{"detail":"File not allowed: ."}'}
+
+
+@pytest.mark.parametrize("path", ["queue/join", "run/predict", "call/search", "upload"])
+def test_a_request_without_end_is_broken_off(server, page, path):
+    server.forget_peak()
+    before, sent = server.megabytes(), []
+
+    def endless() -> Iterator[bytes]:
+        yield b'{"data": ["' if path != "upload" else b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+        while len(sent) < 200:
+            sent.append(1)
+            yield b"x" * 1_000_000
+
+    kind = "multipart/form-data; boundary=x" if path == "upload" else "application/json"
+    # The server may answer, or hang up while there is still something to send.
+    with contextlib.suppress(httpx.TransportError):
+        answer = page.post(f"/gradio_api/{path}", content=endless(), headers={"Content-Type": kind})
+        assert answer.status_code >= 400
+    assert server.megabytes("VmHWM") - before < 60
+    assert page.get("/config").status_code == 200
+
+
+def test_a_request_that_announces_too_much_is_refused(page):
+    answer = page.post("/gradio_api/queue/join", content=b"x" * 1_000_001)
+    assert (answer.status_code, answer.text) == (413, "More than 1,000,000 bytes.")
 
 
 def test_an_upload_is_classified_whatever_else_is_said_of_it(page):

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from PIL import Image
 from timm.data import create_dataset
-from torchvision.datasets import DatasetFolder
 
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.pictures.reading import open_picture
@@ -117,8 +116,8 @@ class TorchSource(Source):
         classes = next((getattr(data, key) for key in ("wnids", "classes", "all_categories") if hasattr(data, key)), ())
         labels = np.asarray(data.targets if hasattr(data, "targets") else [label for label, _ in data.index])
         self.data, self.files = data, getattr(data, "samples", None)
-        if isinstance(data, DatasetFolder):
-            data.loader = open_picture  # its own drops what `limpq predict` shows
+        if hasattr(data, "loader"):
+            data.loader = open_picture  # that of torchvision drops what `limpq predict` shows
         # QMNIST: the first column is the class.
         super().__init__(where, classes, (labels[:, 0] if labels.ndim == 2 else labels).tolist())
 
