@@ -719,6 +719,14 @@ def test_predict_takes_a_policy_and_which_weights(limpq, tiny, picture):
     assert json.loads(limpq(*arguments, "joint")[1])["weights"] == "joint"
 
 
+def test_predict_refuses_a_line_before_it_is_scaled(limpq, tiny, tmp_path):
+    Image.new("L", (200_000, 1)).save(tmp_path / "line.png")
+    code, out, err = limpq("predict", tmp_path / "line.png", "--model", tiny.name, "--bitops", "w3a3")
+    assert (code, out) == (3, "")
+    assert "the picture of 200000 x 1 pixels is too long and narrow: scaled for the network it would have" in err
+    assert "more than 16,000,000 pixels; crop it first" in err
+
+
 @pytest.mark.parametrize("count", ["0", "-1", "many"])
 def test_predict_refuses_a_count_of_classes_that_cannot_be(limpq, tiny, picture, count):
     code, out, err = limpq("predict", picture, "--model", tiny.name, "--bitops", "w3a3", "--top", count)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from limpq_hub.errors import DataError
+from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.train.data.decoded_pictures import AugmentedPictures, WholePictures
 from limpq_hub.train.data.epoch_sampler import EpochSampler
 from limpq_hub.train.data.picture_cache import CachedSource
@@ -120,4 +121,4 @@ def _augmented(
 
 
 def _whole(data: DataSettings, spec: NetworkSpec, *, training: bool) -> WholePictures:
-    return WholePictures(open_split(data, training=training), spec.transform(), spec.input_shape)
+    return WholePictures(open_split(data, training=training), preparation_of(spec), spec.input_shape)

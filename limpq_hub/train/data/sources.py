@@ -13,6 +13,7 @@ from PIL import Image
 from timm.data import create_dataset
 
 from limpq_hub.errors import DataError, quoted
+from limpq_hub.pictures.reading import open_picture
 
 
 class Source(ABC):
@@ -92,7 +93,7 @@ class FileSource(Source):
         """Open a picture; its header is read, its pixels are not."""
         file, _ = self.reader[index]
         with file:
-            yield Image.open(file)
+            yield open_picture(file)
 
     def name(self, index: int) -> str:
         """Return the file's path below the split."""
@@ -115,13 +116,16 @@ class TorchSource(Source):
         classes = next((getattr(data, key) for key in ("wnids", "classes", "all_categories") if hasattr(data, key)), ())
         labels = np.asarray(data.targets if hasattr(data, "targets") else [label for label, _ in data.index])
         self.data, self.files = data, getattr(data, "samples", None)
+        if hasattr(data, "loader"):
+            data.loader = open_picture  # that of torchvision drops what `limpq predict` shows
         # QMNIST: the first column is the class.
         super().__init__(where, classes, (labels[:, 0] if labels.ndim == 2 else labels).tolist())
 
     @contextmanager
     def picture(self, index: int) -> Iterator[Image.Image]:
-        """Return a picture, decoded."""
-        yield self.data[index][0]
+        """Open a picture; of data sets in one file it is decoded."""
+        with self.data[index][0] as picture:
+            yield picture
 
     def name(self, index: int) -> str:
         """Return the file's path below the split, or position and class where there are no files."""
