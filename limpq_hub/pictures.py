@@ -14,7 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from timm.data import create_transform
 from torch import nn
 
-from limpq_hub.errors import ImageError, quoted
+from limpq_hub.errors import ImageError, InputFileError, quoted
+from limpq_hub.plan.input_file import open_regular
 from limpq_hub.zoo.limpq_model import LimpqModel
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -57,7 +58,7 @@ def read_picture(
         with warnings.catch_warnings():
             # Large pictures are refused below; odd metadata does not change what the picture shows.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as picture:
+            with open_regular(path) as file, Image.open(file, formats=_FORMATS) as picture:
                 if picture.width * picture.height > most_pixels:
                     raise ImageError(f"{name} has {picture.width} x {picture.height} pixels, {too_many}")
                 return _to_rgb(ImageOps.exif_transpose(picture))
@@ -65,7 +66,7 @@ def read_picture(
         raise
     except FileNotFoundError:
         raise ImageError(f"there is no file {name}; give the path of a picture") from None
-    except (UnidentifiedImageError, IsADirectoryError):
+    except (UnidentifiedImageError, IsADirectoryError, InputFileError):
         raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+ pixels", str(error))
