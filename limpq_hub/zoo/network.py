@@ -86,7 +86,15 @@ class NetworkSpec:
             if not lowest <= config[key] <= highest:
                 raise ArtifactFormatError(f"{where}: {key} of {quoted(config[key])} cannot be")
         mean, std = tuple(config["mean"]), tuple(config["std"])
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or config["interpolation"] not in _INTERPOLATIONS:
+        # Pixels of 0..255 have a std of 1/255 here; far from that a picture becomes noise, or infinite.
+        if not all(abs(value) <= 1e3 for value in mean):
+            raise ArtifactFormatError(f"{where}: mean of {quoted(list(mean))} is not how pictures can be prepared")
+        if (
+            len(mean) != 3
+            or len(std) != 3
+            or not all(1e-3 <= value <= 1e3 for value in std)
+            or config["interpolation"] not in _INTERPOLATIONS
+        ):
             raise ArtifactFormatError(f"{where}: mean, std or interpolation is not how pictures can be prepared")
         return cls(**{key: config[key] for key in _SHAPE} | {"mean": mean, "std": std})
 

@@ -87,7 +87,12 @@ def test_a_picture_is_a_regular_file(tmp_path, what):
 def test_a_file_of_an_entry_is_a_regular_one_of_its_size(entry_copy, file, what):
     (entry_copy / file).unlink()
     STRANGE[what](entry_copy / file)
-    with pytest.raises(ArtifactIntegrityError, match=rf"{file} (is damaged: its {ENDLESS} bytes|cannot be read \()"):
+    with pytest.raises(
+        ArtifactIntegrityError,
+        match=rf"{file} (is damaged: its|has) {ENDLESS:,}".replace(",", ",?")
+        if what == "endless"
+        else rf"{file} cannot be read \(",
+    ):
         open_local_folder(entry_copy, "entry").read(file)
 
 
