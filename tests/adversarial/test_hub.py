@@ -30,6 +30,7 @@ from limpq_hub.zoo.hub import repository as hub
 from limpq_hub.zoo.hub.limits import ANSWER_BYTES
 from limpq_hub.zoo.hub.publishing import push_entry
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 http = importlib.import_module(HTTPError.__module__.partition(".")[0])
 COMMIT, ETAG = "c" * 40, "e" * 40
 EVIL_NAMES = [
@@ -196,16 +197,24 @@ def test_an_answer_without_an_end_is_cut_off(lie, online, call, status):
 @pytest.mark.parametrize("call", ["list", "files"])
 def test_pages_without_an_end_are_cut_off_together(lie, online, call):
     asked = itertools.count()
-    page = json.dumps([{"id": "you/net", "type": "file", "path": "x" * 99, "oid": ETAG, "size": 1}] * 10_000).encode()
+    page = json.dumps([{"id": "you/net", "type": "file", "path": "x" * 9999, "oid": ETAG, "size": 1}] * 50).encode()
 
     def answer(request):
         link = f'<http://127.0.0.1/api/more?cursor={next(asked)}>; rel="next"'
-        return http.Response(200, headers={"Link": link}, content=page)
+        return http.Response(200, headers={"Link": link}, content=iter([page]))
 
     lie(answer)
     with pytest.raises(HubUnavailableError, match=rf"\(more than {ANSWER_BYTES} bytes\); try again$"):
         CALLS[call](online.cache)
     assert next(asked) <= ANSWER_BYTES / len(page) + 2
+
+
+def test_models_without_an_end_are_not_made_much_of(lie):
+    lie(lambda request: http.Response(200, json=[{"id": "you/net"}] * 100_000))
+    began = time.perf_counter()
+    with pytest.raises(HubUnavailableError, match="^the models of you: more than 1,000, which cannot be listed; name"):
+        hub.list_repositories("you")
+    assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize("size", [-1, 2**36 + 1, 10**18, 10**400])
@@ -284,6 +293,12 @@ def random_answer(random_: random.Random, request):
     return http.Response(status, headers=headers, content=random_.choice(bodies))
 
 
+def asked_twice(call, cache: str) -> None:
+    """Ask what may have a random answer, and then what has not."""
+    call(cache)
+    find_entry(f"hf-hub:you/tiny@{COMMIT}", cache_dir=cache)
+
+
 def any_answers_end_in_an_error_of_ours(lie, cache: str, folder: Path, seeds: range) -> None:
     for seed in seeds:
         random_ = random.Random(seed)
@@ -291,9 +306,7 @@ def any_answers_end_in_an_error_of_ours(lie, cache: str, folder: Path, seeds: ra
         call = random_.choice(list(CALLS.values()))
         began = time.perf_counter()
         with pytest.raises((HubError, ArtifactFormatError, ArtifactIntegrityError)) as caught:
-            # Some calls have an answer that may be random; then something is asked that has not.
-            call(cache)
-            find_entry(f"hf-hub:you/tiny@{COMMIT}", cache_dir=cache)
+            asked_twice(call, cache)
         assert str(caught.value).isprintable(), seed
         assert time.perf_counter() - began < 5, seed
     assert {path.split("/")[0] for path in files_below(folder)} <= {"hub-cache"}

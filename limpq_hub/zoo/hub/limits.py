@@ -37,7 +37,7 @@ SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 SECONDS_IN_ALL = 120.0
 SLOWEST_BYTES_PER_S = 10_000
-ANSWER_BYTES = 16 * 2**20
+ANSWER_BYTES = 4 * 2**20
 _COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 # As the client reads it: the sha1 of a file in git, the sha256 of one in the storage, perhaps marked as weak.
 _ETAG = re.compile(r'(W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?', re.ASCII)

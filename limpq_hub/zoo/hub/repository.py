@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from limpq_hub.zoo.hub.names import check_revision, checked_commit, first_pickle
 from limpq_hub.zoo.hub.tokens import usable_token
 
 LIBRARY = "limpq-hub"
+_MOST = 1000
 
 
 def hub_client(token: str | None) -> HfApi:
@@ -123,11 +125,14 @@ def list_repositories(owner: str, token: str | None = None) -> list[str]:
     """
     api = hub_client(token)
     try:
-        models = ask_hub(owner, None, lambda: list(api.list_models(author=owner, filter=LIBRARY)))
+        # One by one, for the client makes much of each: of a few megabytes without an end, gigabytes.
+        models = ask_hub(owner, None, lambda: list(islice(api.list_models(author=owner, filter=LIBRARY), _MOST + 1)))
     except HubOfflineError:
         raise HubOfflineError(
             f"which models {owner} has is for the Hub to say, and HF_HUB_OFFLINE is set; unset it"
         ) from None
+    if len(models) > _MOST:
+        raise HubUnavailableError(f"the models of {owner}: more than {_MOST:,}, which cannot be listed; name one")
     names = [model.id for model in models]
     if not all(map(is_repository, names)):
         raise HubUnavailableError(f"the models of {owner}: what the Hub sent is damaged: no names; try again")
