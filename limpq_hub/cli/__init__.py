@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from limpq_hub.cli.check import add_check_command
+from limpq_hub.cli.ending import ended_by_signals, tell_system_error
 from limpq_hub.cli.hub import add_hub_commands
 from limpq_hub.cli.models import add_model_commands
+from limpq_hub.cli.output import note
 from limpq_hub.cli.plans import add_plan_commands
 from limpq_hub.errors import LimpqError
 from limpq_hub.version import __version__
@@ -21,13 +23,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
     try:
-        options.run(options)
+        with ended_by_signals():
+            options.run(options)
+            sys.stdout.flush()  # here, where an error can still be told
     except LimpqError as error:
-        print(f"limpq {options.command}: {error}", file=sys.stderr)
+        note(f"limpq {options.command}: {error}")
         return error.exit_code
     except OSError as error:
-        print(f"limpq {options.command}: {error.strerror or error}: {error.filename!r}", file=sys.stderr)
-        return 3
+        return tell_system_error(options.command, error)
     except KeyboardInterrupt:
         return 130
     return 0

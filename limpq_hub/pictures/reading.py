@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import struct
 import warnings
 import zlib
@@ -12,7 +11,8 @@ from typing import BinaryIO
 
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from limpq_hub.errors import ImageError, quoted
+from limpq_hub.errors import ImageError, InputFileError, quoted
+from limpq_hub.plan.input_file import open_regular
 
 MOST_PIXELS = 50_000_000
 # Cameras write about ten. Each scan of a progressive JPEG passes over all pixels, and may have 40 bytes.
@@ -20,7 +20,7 @@ MOST_SCANS = 100
 # A picture smaller than its tiles is decoded a whole tile at a time.
 MOST_TILE_PIXELS = 2**22
 # No PostScript: Pillow reads it by executing it.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _START_OF_SCAN = b"\xff\xda"
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
 
@@ -56,11 +56,15 @@ def read_picture(
     """
     name = quoted(os.fspath(path)) if name is None else name
     try:
-        with _opened(path, name) as file, open_picture(file) as picture:
+        with open_regular(path) as file, open_picture(file) as picture:
             return upright_rgb(picture, name=name, most_pixels=most_pixels)
     except ImageError:
         raise
-    except UnidentifiedImageError:
+    except FileNotFoundError:
+        raise ImageError(f"there is no file {name}; give the path of a picture") from None
+    except PermissionError as error:
+        raise ImageError(f"{name} cannot be opened: {error.strerror}; give the path of a picture") from None
+    except (UnidentifiedImageError, IsADirectoryError, InputFileError):
         raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+ pixels", str(error))
@@ -72,21 +76,6 @@ def read_picture(
         raise ImageError(f"{name} is damaged: what it says of itself makes no sense; save it anew") from None
     except DAMAGED as error:
         raise ImageError(f"{name} is damaged and cannot be decoded: {str(error)[:80]}") from None
-
-
-def _opened(path: str | os.PathLike[str], name: str) -> BinaryIO:
-    """Return the file, open; a folder, a pipe that may never send anything and an endless device are no pictures."""
-    try:
-        regular = stat.S_ISREG(os.stat(path).st_mode)
-        file = open(path, "rb") if regular else None  # noqa: SIM115  # the caller closes it
-    # The second: a zero byte in the path.
-    except (FileNotFoundError, ValueError):
-        raise ImageError(f"there is no file {name}; give the path of a picture") from None
-    except OSError as error:
-        raise ImageError(f"{name} cannot be opened: {error.strerror}; give the path of a picture") from None
-    if file is None:
-        raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file")
-    return file
 
 
 def open_picture(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:

@@ -7,14 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
-from limpq_hub.plan.jsonfile import errors_naming, parse_json, write_json
+from limpq_hub.plan.jsonfile import errors_naming, read_json, write_json
 from limpq_hub.plan.layer_bits import BIT_WIDTHS, BitsKind, LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
@@ -191,7 +190,7 @@ class Indicators:
             ArtifactFormatError: the file is not valid; the message names layer and bit-width.
             OSError: the file cannot be read.
         """
-        return cls.from_json(parse_json(Path(path).read_bytes(), str(path)), str(path))
+        return cls.from_json(read_json(path), str(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the indicators to a file, whole or not at all."""

@@ -11,13 +11,15 @@ from torch import nn
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
+from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers, total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, float_names, has_channel_steps, read_policy
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
-from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
+from limpq_hub.zoo.size_check import tensors_of_network
+from limpq_hub.zoo.tensors import load_strictly, tensors_to_bytes
 
 KIND = "checkpoint"
 _WEIGHTS = "model.safetensors"
@@ -79,6 +81,8 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     check_shape(
         config, {"signed_inputs": [str], "offset_inputs": [str], "per_channel": bool}, f"{folder.name}/config.json"
     )
+    name = f"{folder.name}/{_WEIGHTS}"
+    packed = tensors_of_network(folder, _WEIGHTS, spec, bits=min(BIT_WIDTHS))
     module, policy = spec.build(), read_checkpoint_policy(folder)
     signed, offset = config["signed_inputs"], config["offset_inputs"]
     with errors_naming(f"{folder.name}/policy.json"):
@@ -97,8 +101,6 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
             raise ArtifactIntegrityError(
                 f"{folder.name}: config.json says {key} {folder.config.get(key)!r}, a recount gives {value!r}"
             )
-    name = f"{folder.name}/{_WEIGHTS}"
-    packed = tensors_from_bytes(folder.read(_WEIGHTS), name)
     load_strictly(quantized, unpacked_tensors(quantized, policy, packed, name), name)
     return quantized.eval(), policy
 

@@ -14,6 +14,7 @@ from limpq_hub.plan.costs import FLOAT, FLOAT_BITS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.plan.policy import Policy
+from limpq_hub.zoo.figure_check import check_count, check_percent
 from limpq_hub.zoo.folder import SealedFolder
 
 _COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
@@ -73,7 +74,13 @@ class Entry:
         if "metrics.json" not in self.folder.files:
             return {}
         metrics = self.folder.read_json("metrics.json")
-        check_shape(metrics, _METRICS, f"{self.folder.name}/metrics.json")
+        name = f"{self.folder.name}/metrics.json"
+        check_shape(metrics, _METRICS, name)
+        check_percent(metrics["float"]["top1"], f"{name}: float: top1")
+        for record in metrics["joint"]:
+            check_percent(record["top1"], f"{name}: joint: top1")
+            for key in ("bitops", "calibration_images"):
+                check_count(record[key], f"{name}: joint: {key}")
         return metrics
 
     @cached_property
@@ -100,10 +107,13 @@ class Entry:
             checkpoint = self.checkpoint(name)
             config = checkpoint.config
             check_shape(config, _COSTS | {"provenance": dict}, f"{checkpoint.name}/config.json")
+            for key in ("bitops", "size_bytes"):
+                check_count(config[key], f"{checkpoint.name}/config.json: {key}")
             metrics = {"top1": None}
             if "metrics.json" in checkpoint.files:
                 metrics = checkpoint.read_json("metrics.json")
                 check_shape(metrics, {"top1": float}, f"{checkpoint.name}/metrics.json")
+                check_percent(metrics["top1"], f"{checkpoint.name}/metrics.json: top1")
             files = [*config["files"].values(), self.folder.config["files"][f"policies/{name}/config.json"]]
             policies.append(
                 Published(

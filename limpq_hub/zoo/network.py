@@ -127,8 +127,11 @@ class NetworkSpec:
             if not lowest <= values[key] <= highest:
                 raise ArtifactFormatError(f"{where}: {key} of {quoted(values[key])} cannot be")
         mean, std = tuple(values["mean"]), tuple(values["std"])
-        known = values["interpolation"] in INTERPOLATIONS and values["crop_mode"] in CROP_MODES
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not known:
+        # Pixels of 0..255 have a std of 1/255 here; far from that a picture becomes noise, or infinite.
+        if not all(abs(value) <= 1e3 for value in mean):
+            raise ArtifactFormatError(f"{where}: mean of {quoted(list(mean))} is not how pictures can be prepared")
+        whole = len(mean) == len(std) == 3 and all(1e-3 <= value <= 1e3 for value in std)
+        if not whole or values["interpolation"] not in INTERPOLATIONS or values["crop_mode"] not in CROP_MODES:
             raise ArtifactFormatError(
                 f"{where}: mean, std, interpolation or crop_mode is not how pictures can be prepared"
             )

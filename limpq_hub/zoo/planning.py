@@ -159,7 +159,7 @@ def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
     if isinstance(model, Indicators):
         return model
     if str(model).endswith(".json"):
-        if not Path(model).is_file():
+        if not Path(model).exists() or Path(model).is_dir():
             raise UnknownModelError(f"there is no file {quoted(str(model))}; give the path of an indicators.json")
         return Indicators.load(model)
     return find_entry(model).indicators

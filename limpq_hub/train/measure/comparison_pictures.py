@@ -10,6 +10,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from limpq_hub.plots import save_figure
+
 _STAGES = {"joint": "as jointly trained", "finetuned": "after the same fine-tuning"}
 
 
@@ -30,7 +32,7 @@ def save_comparison(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             axes.set_title(f"budget {budget}: {_STAGES[stage]}", fontsize=10)
     for axes in charts[-1]:
         axes.set_xlabel("top-1 in percent, ± 2 standard errors")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def save_correlation(path: Path, correlations: Mapping[str, Mapping[str, Any]]) -> None:
@@ -58,7 +60,7 @@ def save_correlation(path: Path, correlations: Mapping[str, Mapping[str, Any]]) 
             axes.set_ylabel(label)
             axes.grid(alpha=0.3)
         figure.colorbar(drawn, ax=list(of_name), label="BitOps, G")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def _draw_policies(axes: Axes, figures: Sequence[tuple[str, Mapping[str, float]]]) -> None:
