@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         classes = class_records(data, settings.class_names)
         start = settings.network
         network, teacher = (
-            float_network(start.model, len(classes), start.input_size, weights).to(accelerator.device)
+            float_network(start, weights, len(classes)).to(accelerator.device)
             for weights in (start.weights, settings.loss.teacher or start.weights)
         )
         spec = NetworkSpec.of(network)

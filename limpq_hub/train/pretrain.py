@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     network, data, output = settings.network, settings.data, settings.training.run.output
     with training_run(settings.training) as accelerator:
         torch.manual_seed(settings.training.seed)
-        model = float_network(network.model, len(class_records(data)), network.input_size, network.weights)
+        model = float_network(network, network.weights, len(class_records(data)))
         spec = NetworkSpec.of(model)
         placed(model.train(), accelerator.device, channels_last=settings.training.device.channels_last)
         validation = validation_loader(data, spec)
