@@ -48,12 +48,6 @@ def test_a_data_folder_that_is_not_there_is_said_to_be_missing(folders):
         class_records(data_settings(folders / "nowhere"))
 
 
-def test_class_names_come_from_a_file(folders, tmp_path):
-    (tmp_path / "names.json").write_text('{"n10": "goose"}')
-    records = class_records(data_settings(folders), tmp_path / "names.json")
-    assert [record["name"] for record in records] == ["n2", "goose", "other"]
-
-
 def test_a_data_set_for_validation_only_has_classes(folders):
     shutil.rmtree(folders / "train")
     assert not has_training_split(data_settings(folders))
@@ -86,7 +80,7 @@ def no_picture_at_all(root: Path) -> None:
         path.rename(path.with_suffix(".txt"))
 
 
-def same_innermost_folder(root: Path) -> None:
+def folders_inside_the_classes(root: Path) -> None:
     for name in ("n2", "n10", "other"):
         (root / f"train/{name}").rename(root / "moved")
         (root / f"train/{name}").mkdir()
@@ -110,9 +104,9 @@ def missing_in_train(root: Path) -> None:
         (loose_picture, "{root}/val/0.png lies in no class folder; move it into one, or remove it"),
         (no_picture_at_all, "{root}/val: no image in class n10, n2, other; remove the class or fill it"),
         (
-            same_innermost_folder,
-            "{root}/train: n2/images and n10/images are both called class 'images'; put the pictures directly into one "
-            "folder per class",
+            folders_inside_the_classes,
+            "{root}/train: n2/images lies inside the class folder 'n2'; put the pictures directly into one folder per "
+            "class",
         ),
         (missing_in_val, "{root}: train/ and val/ differ in class n10; use the same"),
         (missing_in_train, "{root}: train/ and val/ differ in class n10; use the same"),
@@ -122,9 +116,7 @@ def test_classes_that_would_shift_the_labels_are_refused(folders, damage, messag
     damage(folders)
     with pytest.raises(DataError) as caught:
         class_records(data_settings(folders))
-    expected = message.format(root=folders)
-    found = str(caught.value).replace("n10/images and n2/images", "n2/images and n10/images")
-    assert found == expected
+    assert str(caught.value) == message.format(root=folders)
 
 
 @pytest.mark.parametrize(
