@@ -104,9 +104,7 @@ def _ids(
     """
     if isinstance(read, list):
         if len(read) != outputs:
-            raise DataError(
-                f"--class-names lists {len(read)} classes, the network has {outputs}; list them all"
-            )
+            raise DataError(f"--class-names lists {len(read)} classes, the network has {outputs}; list them all")
         return read
     if of_imagenet and {*of_data} <= {*of_imagenet}:
         return list(of_imagenet)
