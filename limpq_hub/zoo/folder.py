@@ -16,7 +16,7 @@ from limpq_hub.zoo.seal import FORMAT, sealed, unsealed
 CONFIG = "config.json"
 ADVICE = "fetch the artifact again"
 # The seal of what a command is still making; and what a training writes first of all.
-_UNFINISHED, _OPTIONS = ".config.json", "options.json"
+_UNFINISHED, _OPTIONS, _FLOAT_WEIGHTS = ".config.json", "options.json", "model.safetensors"
 _CUT_OFF_ADVICE = "the training that writes it has not ended: run its command again with --resume"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
 # Returns the local path of a file; the number is its size in bytes, None for the `config.json` that lists the sizes.
@@ -118,12 +118,18 @@ def open_local_folder(
         unfinished: whether to open what was sealed as unfinished, for the command that is making it.
     """
     path = Path(path)
-    cut_off = (path / _OPTIONS).exists() and not (path / CONFIG).exists()
 
     def fetch(file: str, size_bytes: int | None) -> Path:
         return path / (_UNFINISHED if unfinished and file == CONFIG else file)
 
-    return open_folder(name or str(path), fetch, kind, advice=_CUT_OFF_ADVICE if cut_off else ADVICE)
+    return open_folder(name or str(path), fetch, kind, advice=_CUT_OFF_ADVICE if is_unfinished(path) else ADVICE)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Return whether a training writes its result here and has not ended, or was cut off."""
+    # What pretrain leaves is never sealed: its weights tell it apart.
+    begun = (path / _OPTIONS).exists() and not (path / _FLOAT_WEIGHTS).exists()
+    return not (path / CONFIG).exists() and (begun or (path / _UNFINISHED).exists())
 
 
 def unseal_folder(path: Path) -> None:
