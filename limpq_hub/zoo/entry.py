@@ -119,7 +119,9 @@ class Entry:
                 Published(
                     name=name,
                     disk_bytes=sum(listed["bytes"] for listed in files),
-                    **{key: metrics.get(key) for key in _ACCURACY},
+                    top1=metrics.get("top1"),
+                    agreement=metrics.get("agreement"),
+                    kl=metrics.get("kl"),
                     command=config["provenance"].get("command"),
                     **{key: config[key] for key in _COSTS},
                 )

@@ -17,7 +17,7 @@ from tiny_run import CLASSES, NETWORK, RUN
 
 import limpq_hub
 from limpq_hub.cli import main as limpq
-from limpq_hub.train import finetune, front, indicators, pretrain, publish, validate
+from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
 from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.zoo.card import render_card
 from limpq_hub.zoo.catalog import find_entry
@@ -83,6 +83,19 @@ def test_an_entry_without_top_1_is_loaded_listed_and_described(tuned, capsys):
     assert f"| {cell} | pile, 2 held-out images, seed 0 |" in render_card(entry, "you/x")
     assert limpq(["info", f"local-dir:{tuned}/entry"]) == 0
     assert f"KL {metrics['kl']:.4f}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_comparison_without_labels_is_one_of_agreement(tuned, pile, tmp_path, capsys):
+    few = ["--steps", "0", "--random", "1", "--correlated", "2", "--calibrate-images", "8", "--bitops", "w3a3"]
+    compare.main(
+        ["--model", f"local-dir:{tuned}/entry", "--unlabelled", str(pile), *RUN, *few, "--output", f"{tmp_path}/out"]
+    )
+    said = capsys.readouterr().out
+    assert "| joint: agreement with float, % | KL, nats |" in said
+    assert "over all budgets: Spearman of the objective with KL" in said
+    result = json.loads((tmp_path / "out/comparison.json").read_text())
+    assert all("agreement" in row["joint"] and "top1" not in row["joint"] for row in result["comparison"])
+    assert (tmp_path / "out/comparison.png").stat().st_size > 0
 
 
 def test_a_command_of_each_kind_is_told_with_the_pictures(tuned, pile, weights, tmp_path, capsys):

@@ -148,6 +148,8 @@ def rank_correlation(points: Sequence[Figures], key: str) -> float:
 
 def _what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mapping[str, object]:
     record = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
+    if not settings.data.unlabelled:
+        record.pop("unlabelled", None)  # as in what was measured before there was this option
     record |= weights_record(settings.invocation)
     files = entry.folder.config["files"]
     record |= {name: files[name]["sha256"] for name in (SUPERNET, FLOAT) if name in files}
