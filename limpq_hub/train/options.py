@@ -70,6 +70,7 @@ def settings_of(
         recipe: whether the command takes options from a recipe.
     """
     options = parse(parser, command, argv) if recipe else parser.parse_args(argv)
+    _settle_labels(parser, options)
     policy = getattr(options, "policy", None)
     limits = typed_limits(vars(options))
     values = {
@@ -81,15 +82,15 @@ def settings_of(
     return settings_from(kind, values)
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, distill: float | None = None) -> None:
-    """Add which float network to start from; with `distill`, also as a teacher for that share of the loss."""
+def add_network_options(parser: argparse.ArgumentParser, *, teacher: bool = False) -> None:
+    """Add which float network to start from; with `teacher`, also to learn from it."""
     group = parser.add_argument_group("network")
     group.add_argument("--model", required=True, help="timm architecture, for example resnet18")
     add_model_arguments(group)
     group.add_argument("--input-size", type=whole_number(), default=224, help="height and width in pixels")
-    group.add_argument("--weights", default=None if distill is None else "pretrained", help=WEIGHTS_HELP)
-    if distill is not None:
-        _add_teacher_options(group, distill)
+    group.add_argument("--weights", default="pretrained" if teacher else None, help=WEIGHTS_HELP)
+    if teacher:
+        _add_teacher_options(group)
     pictures = parser.add_argument_group("how pictures are prepared; what belongs to the weights if not given")
     for name, what, kind in (("--mean", "mean", share), ("--std", "standard deviation", part)):
         pictures.add_argument(name, type=kind, nargs=3, metavar="X", help=f"{what} of each channel, for pixels in 0..1")
@@ -103,19 +104,19 @@ def add_entry_option(group: argparse.ArgumentParser | argparse._ArgumentGroup, *
     group.add_argument("--model", required=required, help="entry: resnet18, local-dir:out/my-joint, hf-hub:owner/name")
 
 
-def add_policy_options(parser: argparse.ArgumentParser, *, distill: float | None = None, required: bool = True) -> None:
-    """Add which entry of the zoo, and the budget or policy; with `distill`, also a float teacher."""
+def add_policy_options(parser: argparse.ArgumentParser, *, teacher: bool = False, required: bool = True) -> None:
+    """Add which entry of the zoo, and the budget or policy; with `teacher`, also a float network to learn from."""
     group = parser.add_argument_group("network and budget")
     add_entry_option(group, required=required)
     for kind in KINDS:
         group.add_argument(kind.flag, **kind.option)
     group.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
-    if distill is not None:
+    if teacher:
         group.add_argument(
             "--weights",
             help="float network: safetensors file, local-dir:DIR or hf-hub:OWNER/NAME; that of the entry if not given",
         )
-        _add_teacher_options(group, distill)
+        _add_teacher_options(group)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -123,8 +124,16 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
-        required=True,
-        help="folder with train/ and val/, or data set name of timm: torch/cifar10, hfds/owner/name, wds/name",
+        help="folder with train/ and val/, or data set name of timm: torch/cifar10, hfds/owner/name, wds/name; its "
+        "folders may be some of the network's classes",
+    )
+    data.add_argument(
+        "--unlabelled",
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="folders of pictures without labels, nested or flat, in place of the training images of --data; without "
+        "--data, 5 %% of them (at most 1,000) are held out to measure by",
     )
     data.add_argument("--data-root", help="folder of a torch/ or wds/ data set, cache folder of a hfds/ one")
     data.add_argument("--train-split", default="train", help="folder or split of the training images")
@@ -156,6 +165,31 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
     group.add_argument("--license", help="identifier of the licence of the weights; the card states none if not given")
 
 
-def _add_teacher_options(group: argparse._ArgumentGroup, distill: float) -> None:
+def _add_teacher_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--teacher", help="network to learn from, named like --weights; --weights if not given")
-    group.add_argument("--distill", type=share, default=distill, help="share of the loss that is KL to the teacher")
+    group.add_argument(
+        "--distill",
+        type=share,
+        help="share of the loss that is KL to the teacher, 0..1; 0 if not given, and all of it with --unlabelled",
+    )
+
+
+def _settle_labels(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Fill in the share of the teacher; exit like argparse where there is nothing to learn from."""
+    unlabelled = getattr(options, "unlabelled", None)
+    if unlabelled is not None and not unlabelled and options.data is None:
+        parser.error(
+            "the following arguments are required: --data, or --unlabelled where there are pictures without labels"
+        )
+    if not hasattr(options, "distill"):
+        return
+    in_place = getattr(options, "in_place_distill", 0.0)
+    if options.distill is None:
+        options.distill = 1 - in_place if unlabelled else 0.0
+    if unlabelled and (options.distill == 0 or abs(options.distill + in_place - 1) > 1e-9):
+        shares = f"--distill {options.distill:g}" + (f" and --in-place-distill {in_place:g}" if in_place else "")
+        parser.error(
+            f"{shares}: pictures without labels leave nothing else to learn from; give --distill "
+            f"{1 - in_place if in_place < 1 else 1:g}"
+            + (" and a smaller --in-place-distill" if in_place >= 1 else ", or leave it out")
+        )

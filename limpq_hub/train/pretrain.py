@@ -52,7 +52,13 @@ def parse_options(argv: Sequence[str] | None) -> PretrainSettings:
     add_network_options(parser)
     add_data_options(parser)
     add_training_options(parser, epochs=60, lr=0.4, weight_decay=1e-4)
-    return settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True)
+    settings = settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True)
+    if settings.data.unlabelled:
+        parser.error(
+            "--unlabelled: a float network is trained on labels, and these pictures have none; give --data alone, or "
+            f"start from a trained network: {command_of('indicators')} --unlabelled"
+        )
+    return settings
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -30,16 +30,18 @@ class DataSettings:
     """Which pictures are read, and how.
 
     Attributes:
-        data: folder with a folder per split, or the name of a data set: torch/..., hfds/..., wds/...
+        data: folder with a folder per split, or the name of a data set: torch/..., hfds/..., wds/...; None where
+            `unlabelled` is all there is.
         batch_size: pictures per process and batch.
         workers: processes that decode pictures; 0 decodes in the main one.
         seed: of the order, the augmentation and the draws.
         data_root: folder of a torch/ or wds/ data set, cache folder of a hfds/ one.
         train_split, val_split: folder or split of the training and of the validation pictures.
         cache_images: whether the training pictures are decoded once, into memory.
+        unlabelled: folders of training pictures without labels, in place of the training split of `data`.
     """
 
-    data: str
+    data: str | None
     batch_size: int
     workers: int
     seed: int
@@ -47,6 +49,7 @@ class DataSettings:
     train_split: str = "train"
     val_split: str = "val"
     cache_images: bool = False
+    unlabelled: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -158,4 +158,9 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         default=8,
         help="bits by which neighbouring policies differ whose BatchNorm statistics are kept",
     )
-    result.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
+    result.add_argument(
+        "--class-names",
+        type=Path,
+        help="JSON file of {class folder: name in words}; or a list of the class folders in the order of the outputs, "
+        "where the network has more classes than --data",
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.jsonfile import check_shape, write_json
-from limpq_hub.zoo.entry import JOINT_RECORD
+from limpq_hub.zoo.entry import JOINT_RECORD, check_figures
 from limpq_hub.zoo.entry_folder import SUPERNET, seal_entry
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
@@ -53,7 +53,10 @@ def assemble_entry(
                 )
     metrics = joint.read_json("metrics.json")
     if front is not None:
-        check_shape(front, {"joint": [JOINT_RECORD], "supernet_sha256": str}, "front")
+        check_shape(front, {"joint": [JOINT_RECORD]}, "front")
+        for record in front["joint"]:
+            check_figures(record, "front: joint")
+        check_shape(front, {"supernet_sha256": str}, "front")
         if front["supernet_sha256"] != joint.config["files"][SUPERNET]["sha256"]:
             raise ArtifactFormatError(
                 f"the front was measured on another supernet than that of {joint.name}; measure it with: "

@@ -15,7 +15,7 @@ from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers, total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, float_names, has_channel_steps, read_policy
-from limpq_hub.zoo.folder import SealedFolder, seal_folder
+from limpq_hub.zoo.folder import SealedFolder, seal_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
 from limpq_hub.zoo.size_check import tensors_of_network
@@ -33,6 +33,7 @@ def save_checkpoint(
     *,
     metrics: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    unfinished: bool = False,
 ) -> None:
     """Write a quantized network: what the weights are on their grids, packed, and nothing that is not needed to run.
 
@@ -41,7 +42,10 @@ def save_checkpoint(
         costs: cost of each layer.
         metrics: measured figures, written to `metrics.json`.
         provenance: how the checkpoint came about.
+        unfinished: whether more is to come, so that nobody but its maker is to open it.
     """
+    if unfinished:
+        unseal_folder(folder)
     spec = NetworkSpec.of(model)
     bits = read_policy(model)
     policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
@@ -56,7 +60,7 @@ def save_checkpoint(
         "per_channel": has_channel_steps(model),
         "provenance": dict(provenance or {}),
     }
-    seal_folder(folder, KIND, config, FILES)
+    seal_folder(folder, KIND, config, FILES, unfinished=unfinished)
 
 
 def read_checkpoint_policy(folder: SealedFolder) -> Policy:

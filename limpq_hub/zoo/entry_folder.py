@@ -43,18 +43,21 @@ def save_entry(
     supernet: nn.Module,
     indicators: Indicators,
     classes: Sequence[Mapping[str, str]],
+    *,
+    unfinished: bool = False,
 ) -> None:
     """Write what joint training learned; convolution and linear weights in half precision, where that is exact enough.
 
     Args:
         classes: {"id", "name"} of each class, in the order of the class indices.
+        unfinished: as `seal_entry` takes it.
     """
     state = _halved(supernet)
     state |= {name: value.clamp_min(STEP_FLOOR) for name, value in state.items() if name.endswith(".step")}
     write_bytes(folder / SUPERNET, tensors_to_bytes(state))
     indicators.save(folder / "indicators.json")
     write_json(folder / "classes.json", list(classes))
-    seal_entry(folder, NetworkSpec.of(supernet))
+    seal_entry(folder, NetworkSpec.of(supernet), unfinished=unfinished)
 
 
 def save_float_network(folder: Path, network: nn.Module) -> None:
@@ -62,11 +65,15 @@ def save_float_network(folder: Path, network: nn.Module) -> None:
     write_bytes(folder / FLOAT, gzip.compress(tensors_to_bytes(_halved(network)), mtime=0))
 
 
-def seal_entry(folder: Path, spec: NetworkSpec) -> None:
-    """Write the `config.json` of an entry folder over all files that it holds."""
+def seal_entry(folder: Path, spec: NetworkSpec, *, unfinished: bool = False) -> None:
+    """Write the `config.json` of an entry folder over all files that it holds.
+
+    Args:
+        unfinished: whether more is to come, so that nobody but its maker is to open it.
+    """
     data = Indicators.load(folder / "indicators.json").provenance.get("data")
     dataset = {"dataset": data["name"]} if isinstance(data, Mapping) and "name" in data else {}
-    seal_folder(folder, KIND, spec.to_config() | dataset, FILES)
+    seal_folder(folder, KIND, spec.to_config() | dataset, FILES, unfinished=unfinished)
 
 
 def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:

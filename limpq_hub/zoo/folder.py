@@ -28,6 +28,9 @@ ADVICE = "fetch the artifact again"
 CONFIG_BYTES = 2**22
 MOST_BYTES = 2**36
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# The seal of what a command is still making; and what a training writes first of all.
+_UNFINISHED, _OPTIONS, _FLOAT_WEIGHTS = ".config.json", "options.json", "model.safetensors"
+_CUT_OFF_ADVICE = "the training that writes it has not ended: run its command again with --resume"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
 # Returns the local path of a file; the number is its size in bytes, None for the `config.json` that lists the sizes.
 Fetch = Callable[[str, int | None], Path]
@@ -115,26 +118,54 @@ def open_folder(
     return replace(unread, config=config)
 
 
-def open_local_folder(path: str | Path, kind: str, name: str | None = None) -> SealedFolder:
+def open_local_folder(
+    path: str | Path, kind: str, name: str | None = None, *, unfinished: bool = False
+) -> SealedFolder:
     """Return the sealed folder at a local path; raises like `open_folder`.
 
     Args:
         name: what to call it in an error; its path if None.
+        unfinished: whether to open what was sealed as unfinished, for the command that is making it.
     """
     path = Path(path)
-    return open_folder(name or str(path), lambda file, _: path / file, kind)
+
+    def fetch(file: str, size_bytes: int | None) -> Path:
+        return path / (_UNFINISHED if unfinished and file == CONFIG else file)
+
+    return open_folder(name or str(path), fetch, kind, advice=_CUT_OFF_ADVICE if is_unfinished(path) else ADVICE)
 
 
-def seal_folder(path: Path, kind: str, config: Mapping[str, Any], patterns: Iterable[str]) -> None:
+def is_unfinished(path: Path) -> bool:
+    """Return whether a training writes its result here and has not ended, or was cut off."""
+    # What pretrain leaves is never sealed: its weights tell it apart.
+    begun = (path / _OPTIONS).exists() and not (path / _FLOAT_WEIGHTS).exists()
+    return not (path / CONFIG).exists() and (begun or (path / _UNFINISHED).exists())
+
+
+def unseal_folder(path: Path) -> None:
+    """Take the `config.json` away: whatever is in the folder is no artifact until it is sealed again."""
+    (path / CONFIG).unlink(missing_ok=True)
+
+
+def seal_folder(
+    path: Path, kind: str, config: Mapping[str, Any], patterns: Iterable[str], *, unfinished: bool = False
+) -> None:
     """Write `config.json` last, with the sha256 and size of every file that the folder holds then.
 
     Args:
         patterns: shell patterns of the files that belong to the artifact; others are left out.
+        unfinished: whether more is to come: then the seal has another name, and nobody takes the folder for whole.
     """
     paths = sorted(file for pattern in patterns for file in path.glob(pattern))
     contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in paths}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
-    write_bytes(path / CONFIG, sealed({"format": format_of(config), "kind": kind, **config, "files": files}))
+    content = sealed({"format": format_of(config), "kind": kind, **config, "files": files})
+    if unfinished:
+        unseal_folder(path)
+        write_bytes(path / _UNFINISHED, content)
+    else:
+        write_bytes(path / CONFIG, content)
+        (path / _UNFINISHED).unlink(missing_ok=True)
 
 
 def _looks_like_safetensors(data: bytes) -> bool:

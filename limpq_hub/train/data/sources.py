@@ -15,14 +15,17 @@ from timm.data import create_dataset
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.pictures.reading import open_picture
 
+UNLABELLED = -2
+"""The label of a picture that has none."""
+
 
 class Source(ABC):
     """Pictures of one split, by index 0..len - 1.
 
     Attributes:
         where: what a message calls the split: a folder, or the name of the data set.
-        classes: id of each class, in the order of the class indices.
-        labels: class index of each picture.
+        classes: id of each class, in the order of the class indices; none where the pictures have no labels.
+        labels: class index of each picture, or `UNLABELLED` for all of them.
     """
 
     def __init__(self, where: str, classes: Sequence[str], labels: Sequence[int]) -> None:
@@ -33,9 +36,11 @@ class Source(ABC):
         """
         if not len(labels):
             raise DataError(f"{where} holds no image; is this the right folder and split?")
+        self.where, self.classes, self.labels = where, tuple(classes), list(labels)
+        if set(self.labels) == {UNLABELLED}:
+            return
         if not classes:
             raise DataError(f"{where} has no class names; use a data set whose labels are named classes")
-        self.where, self.classes, self.labels = where, tuple(classes), list(labels)
         for index, label in enumerate(self.labels):
             if not isinstance(label, int) or not 0 <= label < len(classes):
                 raise DataError(
@@ -61,6 +66,14 @@ class Source(ABC):
     def path(self, index: int) -> str:
         """Return what a message calls a picture."""
         return f"{self.where}/{self.name(index)}"
+
+    def size_bytes(self, index: int) -> int | None:
+        """Return the bytes of a picture as it is stored; None where that is not known without reading it."""
+        return None
+
+    def content(self, index: int) -> bytes:
+        """Return a picture as it is stored; nothing where it is not a file of its own."""
+        return b""
 
     def names(self) -> list[str]:
         """Return the name of every picture, sorted."""
