@@ -113,7 +113,7 @@ def add_policy_options(parser: argparse.ArgumentParser, *, distill: float | None
     if distill is not None:
         group.add_argument(
             "--weights",
-            help="float network: safetensors file, local-dir:FOLDER or hf-hub:OWNER/NAME; that of the entry if not given",
+            help="float network: safetensors file, local-dir:FOLDER, hf-hub:OWNER/NAME; that of the entry if not given",
         )
         _add_teacher_options(group, distill)
 
