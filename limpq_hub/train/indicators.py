@@ -22,6 +22,7 @@ import timm
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
+from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_network
@@ -119,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             training_loader(data, settings.augmentation, spec, ids),
             validation_loader(data, spec, classes=ids),
         )
+        if folded_batch_norms(network):
+            restore_batch_norm_(network, calibration_batches(data, spec, _FIRST_IMAGES, accelerator.device))
         # The step sizes start from the images of the first step: the same ones for any number of processes.
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)

@@ -114,7 +114,7 @@ def add_policy_options(parser: argparse.ArgumentParser, *, teacher: bool = False
     if teacher:
         group.add_argument(
             "--weights",
-            help="float network: safetensors file, local-dir:DIR or hf-hub:OWNER/NAME; that of the entry if not given",
+            help="float network: safetensors file, local-dir:FOLDER, hf-hub:OWNER/NAME; that of the entry if not given",
         )
         _add_teacher_options(group)
 

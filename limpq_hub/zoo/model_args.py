@@ -130,7 +130,9 @@ def _value(name: str, written: str) -> object:
 def _checked(name: str, value: object) -> ModelArgument:
     allowed = _ALLOWED.get(name)
     if allowed is None:
-        raise RefusedArgument(f"{quoted(name)} is not an argument that can be kept; these can: {', '.join(_ALLOWED)}")
+        raise RefusedArgument(
+            f"{quoted(name)} is not an argument that can be kept; limpq_hub.zoo.model_args lists those that can"
+        )
     if isinstance(allowed, _Numbers):
         number = _number(value, allowed)
         if number is not None:

@@ -29,7 +29,7 @@ def test_what_is_typed_has_the_type_of_its_argument_and_is_typed_the_same_again(
     ("typed", "message"),
     [
         ("pad_type", "'pad_type' is not NAME=VALUE, for example pad_type=same"),
-        ("=same", "'' is not an argument that can be kept; these can: act_layer, "),
+        ("=same", "'' is not an argument that can be kept; limpq_hub.zoo.model_args lists those that can"),
         ("checkpoint_path=/etc/passwd", "'checkpoint_path' is not an argument that can be kept"),
         ("norm_layer=torch.load", "'norm_layer' is not an argument that can be kept"),
         ("pretrained=true", "'pretrained' is not an argument that can be kept"),
