@@ -16,7 +16,9 @@ def halved_weight(value: Tensor) -> Tensor:
     It does where a number is above 65,504, or where all are so small that half precision has few digits for them.
     """
     half = value.half()
-    change = (half.to(value.dtype) - value).abs().max() if value.numel() else 0.0
+    if not value.numel():
+        return half
+    change = (half.to(value.dtype) - value).abs().max()
     return half if change <= _MOST_CHANGE * value.abs().max() else value  # a change of nan or infinity is not less
 
 

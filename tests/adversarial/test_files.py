@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import socket
 import stat
 import subprocess
@@ -293,3 +294,56 @@ def test_the_pipe_of_a_shell_gets_what_is_written():
 def test_a_number_that_nothing_is_open_under_is_refused():
     with pytest.raises(OSError, match="Bad file descriptor: '/dev/fd/987654'"):
         write_bytes("/dev/fd/987654", b"")
+
+
+# Commands
+
+
+LIMPQ = [sys.executable, "-m", "limpq_hub"]
+
+
+@pytest.mark.parametrize("arguments", ["list", "list --json", "search resnet18 --bitops 3G"])
+def test_a_reader_that_goes_away_is_no_error_and_always_the_same_code(arguments):
+    command = f'"{sys.executable}" -m limpq_hub {arguments} | true; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "141\n"
+    # A search says what it leaves out, before it prints.
+    assert [line for line in done.stderr.splitlines() if not line.startswith("note: layer")] == []
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["frontier", "resnet18", "--points", "4"]])
+def test_a_full_disk_is_told_once(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*LIMPQ, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1] == (
+        f"limpq {arguments[0]}: what is printed cannot be written: No space left on device; send it elsewhere"
+    )
+    assert "None" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_ended_leaves_no_folder_of_its_own(tmp_path, number):
+    code = """
+import sys, time
+from limpq_hub.cli import main
+from limpq_hub.zoo import folder_copy
+def slowly(source, target):
+    (target / "begun").write_bytes(b"1")
+    print("begun", flush=True)
+    time.sleep(60)
+folder_copy.copy_verified = slowly
+sys.exit(main(["pull", "resnet18", "--output", sys.argv[1]]))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "pulled")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        assert os.listdir(tmp_path) != []
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in said
+    assert os.listdir(tmp_path) == []
