@@ -31,7 +31,7 @@ from _model_cache import Networks
 from _pictures_in import MOST_BYTES
 from _search_tab import add_search_tab
 from _texts import INTRODUCTION, TITLE, WHAT_IS_REAL, glossary
-from _upload_fields import UploadsOnly
+from _uploads import UploadsOnly
 from gradio.utils import get_upload_folder
 
 SEARCH_LIMIT_S, LIMIT_S = 10, 60

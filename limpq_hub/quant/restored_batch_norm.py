@@ -52,7 +52,7 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
     def measure(name: str, x: Tensor) -> None:
         variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3), correction=0)
         count = x.numel() // x.shape[1]
-        moments[name].add(mean, variance * (count / max(count - 1, 1)))
+        moments[name].add(mean, variance * (count / max(count - 1, 1)), count)
 
     handles = [
         norm.register_forward_pre_hook(lambda norm, arguments, name=name: measure(name, *arguments))
