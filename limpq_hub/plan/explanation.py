@@ -74,12 +74,12 @@ class Explanation:
         }
 
     def tables(self) -> list[Table]:
-        """Return the bits by role where layers have one, the differences, and the best raises, to print with rich."""
+        """Return the bits by role where there are several, the differences, and the best raises, to print with rich."""
         from rich.markup import escape
         from rich.table import Table
 
         tables = []
-        if any(cost.role for cost in self.plan.costs.values()):
+        if len({cost.role for cost in self.plan.costs.values()} - {None}) > 1:
             tables.append(roles_table(self.plan))
         if self.uniform is not None:
             bits = next(self.uniform.layers[name] for name, cost in self.plan.costs.items() if cost.fixed is None)
