@@ -591,8 +591,11 @@ def test_explain_shows_the_plan_beside_a_uniform_policy_and_what_more_bits_would
     ]
     assert rows[: len(changed)] == changed
     raises = explain(tiny.indicators, plan).raises[:12]
-    assert [row[:2] for row in rows[len(changed) :]] == [[one.layer, f"{one.kind} to {one.bits}"] for one in raises]
-    assert [row[3] for row in rows[len(changed) :]] == [f"+{format_bitops(one.bitops)}" for one in raises]
+    raised, by_role = rows[len(changed) :][: len(raises)], rows[len(changed) + len(raises) :]
+    assert [row[:2] for row in raised] == [[one.layer, f"{one.kind} to {one.bits}"] for one in raises]
+    assert [row[3] for row in raised] == [f"+{format_bitops(one.bitops)}" for one in raises]
+    roles = [cost.role or "other" for cost in tiny.costs.values() if cost.fixed is None]
+    assert [row[:2] for row in by_role] == [[role, str(roles.count(role))] for role in dict.fromkeys(roles)]
 
 
 def test_explain_as_json_is_the_explanation_and_nothing_else(limpq, tiny):

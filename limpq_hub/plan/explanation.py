@@ -74,13 +74,11 @@ class Explanation:
         }
 
     def tables(self) -> list[Table]:
-        """Return the bits by role where there are several, the differences, and the best raises, to print with rich."""
+        """Return the differences, the best raises, and the bits by role where there are several, to print with rich."""
         from rich.markup import escape
         from rich.table import Table
 
         tables = []
-        if len({cost.role for cost in self.plan.costs.values()} - {None}) > 1:
-            tables.append(roles_table(self.plan))
         if self.uniform is not None:
             bits = next(self.uniform.layers[name] for name, cost in self.plan.costs.items() if cost.fixed is None)
             table = Table(title=f"Beside uniform {bits.weight}/{bits.activation} bits", min_width=40)
@@ -102,7 +100,10 @@ class Explanation:
                 f"+{format_bitops(single_raise.bitops)}",
                 f"+{format_size(round(single_raise.size_bytes))}" if single_raise.size_bytes else "",
             )
-        return [*tables, table]
+        tables.append(table)
+        if len({cost.role for cost in self.plan.costs.values()} - {None}) > 1:
+            tables.append(roles_table(self.plan))
+        return tables
 
 
 def explain(indicators: Indicators, plan: Plan, *, uniform: Policy | None = None, **choices: Any) -> Explanation:

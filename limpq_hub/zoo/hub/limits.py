@@ -154,10 +154,11 @@ class _LimitedBody(_http.SyncByteStream):
     def __init__(self, response: Any, limits: _Limits) -> None:
         self.body, self.limits = response.stream, limits
         self.is_compressed = response.headers.get("Content-Encoding", "identity") != "identity"
-        self.is_file = limits.file_bytes is not None and response.is_success
+        self.file_bytes = limits.file_bytes if response.is_success else None
+        self.is_file = self.file_bytes is not None
 
     def __iter__(self) -> Iterator[bytes]:
-        most_bytes = self.limits.file_bytes if self.is_file else ANSWER_BYTES
+        most_bytes = ANSWER_BYTES if self.file_bytes is None else self.file_bytes
         bytes_so_far = 0 if self.is_file else self.limits.answer_bytes
         for part in self.body:
             bytes_so_far += len(part)
