@@ -7,7 +7,6 @@ less is equal. So a table of `0.1 * w * a` gives the answer of one in which they
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import sys
@@ -32,8 +31,8 @@ TableLimit = tuple[LayerTable | str | os.PathLike[str], str | float]
 _DIGITS_WRITTEN = sys.float_info.dig
 # Sums of rounded entries are exact in a float64, and far coarser than its noise.
 _DIGITS_OF_SUM = 13
-# Whoever measures more has mistyped it; sums of less are floats.
-_LARGEST = 1e100
+# Whoever measures less or more has mistyped it; whole numbers and sums of what lies between are floats.
+_SMALLEST, _LARGEST = 1e-100, 1e100
 
 _FORM = 'give (table, limit), for example ({"layer1.0.conv1": {(4, 4): 0.21, (8, 8): 0.35}}, 2.5)'
 
@@ -81,10 +80,10 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
                         f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
                         f"{self.entry.with_article} is a finite number of at least 0"
                     )
-                if amount > _LARGEST:
+                if amount and not _SMALLEST <= amount <= _LARGEST:
                     raise BudgetError(
                         f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
-                        f"{self.entry.with_article} is at most {_LARGEST:g}; use a larger unit"
+                        f"{self.entry.with_article} is 0 or from {_SMALLEST:g} to {_LARGEST:g}; use another unit"
                     )
         return table, exact_number(self.name, limit, {"": 1}, _FORM)
 
@@ -98,8 +97,8 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         """Return the limit on the sum of the entries, all scaled up to whole numbers."""
         table, most = limit
         written = {name: self._amounts(table, name, groups) for name in table}
-        every = [most, *itertools.chain.from_iterable(at_bits.values() for at_bits in written.values())]
-        if all(_has_few_digits(amount) for amount in every):
+        every = [amount for at_bits in written.values() for amount in at_bits.values()]
+        if all(map(_has_few_digits, [most, *every])):
             scale, slack = Fraction(math.lcm(*(amount.denominator for amount in every))), 0
         else:
             # Some were computed, and their last digits are noise: `0.1 * 3` is 0.30000000000000004. All are read to a
@@ -151,6 +150,5 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
 
 def _has_few_digits(amount: Fraction) -> bool:
     """Return whether a number is an integer, or a decimal that a person may have written."""
-    if amount.denominator == 1:
-        return True
-    return Fraction(f"{nearest_float(amount):.{_DIGITS_WRITTEN}g}") == amount
+    near = nearest_float(amount)
+    return amount.denominator == 1 or math.isinf(near) or Fraction(f"{near:.{_DIGITS_WRITTEN}g}") == amount

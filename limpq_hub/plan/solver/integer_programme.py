@@ -206,7 +206,8 @@ def _reduced(constraint: LinearConstraint) -> tuple[list[list[int]], float]:
     ]
     divisor = math.gcd(*itertools.chain(*above_least)) or 1
     divisor *= max(1, max(itertools.chain(*above_least)) // divisor // _LARGEST_COEFFICIENT)
-    limit = (constraint.limit - sum(least)) // divisor + 0.5
+    most = sum(map(max, above_least))  # a limit beyond it does not bind, and may be no float
+    limit = min(constraint.limit - sum(least), most) // divisor + 0.5
     return [[coefficient // divisor for coefficient in coefficients] for coefficients in above_least], limit
 
 
