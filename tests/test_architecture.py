@@ -38,6 +38,8 @@ OWNERS = {
     "accelerate": ("limpq_hub/train/",),
     "gradio": ("app/",),
 }
+# The one place that may take any error: what nobody foresaw is told in one line there.
+FRONT_DOOR = Path("limpq_hub/cli/faults.py")
 BY_NAME = {"__import__", "import_module", "importlib.import_module"}
 CODE_EXECUTING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
@@ -207,7 +209,8 @@ def forbidden_in(tree: ast.Module) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_no_source_executes_data_asserts_swallows_errors_or_loads_weights_that_do_not_fit(path):
-    assert list(forbidden_in(tree_of(path))) == []
+    forbidden = [what.partition(": ")[2] for what in forbidden_in(tree_of(path))]
+    assert forbidden == ["except Exception"] * (path == FRONT_DOOR), list(forbidden_in(tree_of(path)))
     for found in imports_of(path):
         assert found.module.split(".")[0] not in CODE_EXECUTING, f"{path}:{found.line}"
         assert (found.module, found.name) != ("torch", "load"), f"{path}:{found.line}"

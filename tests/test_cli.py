@@ -845,7 +845,7 @@ def test_each_failure_has_its_exit_code_and_one_line(limpq, tmp_path, monkeypatc
         ("search resnet18 --latency table.csv", "argument --latency: expected 2 arguments"),
         ("search resnet18 --bitops 3G --format onnx", "invalid choice: 'onnx'"),
         ("compare", "the following arguments are required: model"),
-        ("compare resnet18 --bitops 3G --seed many", "invalid int value: 'many'"),
+        ("compare resnet18 --bitops 3G --seed many", "'many' is not a whole number of at least 0"),
         ("compare resnet18 --bitops 3G --candidates 2 4", "unrecognized arguments: --candidates 2 4"),
         ("explain", "the following arguments are required: model"),
         ("explain resnet18 --bitops 3G --plot bits.png", "unrecognized arguments: --plot bits.png"),
@@ -935,4 +935,4 @@ def test_an_interrupt_exits_as_shells_expect(limpq, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("limpq_hub.zoo.planning.search", interrupt)
-    assert limpq("search", "resnet18", "--bitops", "3G")[0] == 130
+    assert limpq("search", "resnet18", "--bitops", "3G") == (130, "", "limpq search: interrupted\n")

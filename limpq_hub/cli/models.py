@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import warnings
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -81,7 +82,7 @@ def _list(options: argparse.Namespace) -> None:
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
     print_table(table)
     if entries:
-        note(f"next: limpq search {entries[0][0].name} --bitops w4a4")
+        note(f"next: {shlex.join(['limpq', 'search', entries[0][0].name, '--bitops', 'w4a4'])}")
     else:
         where = f"no model of {options.hub} on the Hub" if options.hub else "no bundled model"
         note(f"{where} matches {options.pattern!r}")
@@ -178,4 +179,4 @@ def _import(options: argparse.Namespace) -> None:
     indicators.save(options.output)
     if options.json:
         print_json({"output": str(options.output), "layers": len(costs), "candidates": indicators.candidates})
-    note(f"wrote {options.output}; next: limpq search {options.output} --bitops w4a4")
+    note(f"wrote {options.output}; next: {shlex.join(['limpq', 'search', str(options.output), '--bitops', 'w4a4'])}")

@@ -20,6 +20,9 @@ from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import is_number
 
 DEFAULT_ALPHA = 2.0
+# Far above any network, and far below where sums leave a float.
+LARGEST_COUNT = 10**18
+LARGEST_STEP = 1e38
 Steps = Mapping[str, Mapping[int, float]]
 
 
@@ -68,6 +71,11 @@ class Indicators:
                 _check_steps(kind, name, of_layer)
             frozen = {name: FrozenMapping(steps[name]) for name in searched}
             object.__setattr__(self, f"{kind}_steps", FrozenMapping(frozen))
+        for name, cost in self.costs.items():
+            if max(cost.macs, cost.macs_limpq, cost.weights, cost.inputs) > LARGEST_COUNT:
+                raise ArtifactFormatError(
+                    f"layer {quoted(name)}: its MACs, weights and inputs must be at most {LARGEST_COUNT:.0e} each"
+                )
         object.__setattr__(self, "costs", FrozenMapping(self.costs))
         object.__setattr__(self, "provenance", FrozenMapping(self.provenance))
 
@@ -239,4 +247,9 @@ def _check_steps(kind: str, name: str, steps: Mapping[int, float]) -> None:
             raise ArtifactFormatError(
                 f"{kind} steps of layer {quoted(name)}: the step at {bits} bits must be a number above 0, found "
                 f"{quoted(step)}"
+            )
+        if step > LARGEST_STEP:
+            raise ArtifactFormatError(
+                f"{kind} steps of layer {quoted(name)}: the step at {bits} bits is {quoted(step)}, more than any "
+                f"float32 network can learn; use at most {LARGEST_STEP:.0e}"
             )

@@ -11,7 +11,18 @@ from pathlib import Path
 from limpq_hub.plan.budget import typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.train.launching import command_line, command_of
-from limpq_hub.train.option_types import add_model_arguments, part, share, whole_number
+from limpq_hub.train.option_types import (
+    LARGEST_BATCH,
+    LARGEST_INPUT,
+    LARGEST_SEED,
+    MOST_THREADS,
+    MOST_WORKERS,
+    add_model_arguments,
+    part,
+    seed,
+    share,
+    whole_number,
+)
 from limpq_hub.train.recipe import add_recipe_option, with_recipe
 from limpq_hub.train.settings import Invocation
 from limpq_hub.train.settings_conversion import Settings, settings_from
@@ -87,7 +98,9 @@ def add_network_options(parser: argparse.ArgumentParser, *, teacher: bool = Fals
     group = parser.add_argument_group("network")
     group.add_argument("--model", required=True, help="timm architecture, for example resnet18")
     add_model_arguments(group)
-    group.add_argument("--input-size", type=whole_number(), default=224, help="height and width in pixels")
+    group.add_argument(
+        "--input-size", type=whole_number(1, LARGEST_INPUT), default=224, help="height and width in pixels"
+    )
     group.add_argument("--weights", default="pretrained" if teacher else None, help=WEIGHTS_HELP)
     if teacher:
         _add_teacher_options(group)
@@ -141,12 +154,21 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--cache-images", action="store_true", help="decode the training images once, into at most half the free memory"
     )
-    data.add_argument("--batch-size", type=whole_number(), default=128, help="images per process and step")
+    data.add_argument(
+        "--batch-size", type=whole_number(1, LARGEST_BATCH), default=128, help="images per process and step"
+    )
     device = parser.add_argument_group("device")
     device.add_argument(
-        "--workers", type=whole_number(0), default=2, help="processes that decode images; 0 decodes in the main one"
+        "--workers",
+        type=whole_number(0, MOST_WORKERS),
+        default=2,
+        help=f"processes that decode images, at most {MOST_WORKERS}; 0 decodes in the main one",
     )
-    device.add_argument("--threads", type=whole_number(), help="CPU threads; all cores if not given")
+    device.add_argument(
+        "--threads",
+        type=whole_number(1, MOST_THREADS),
+        help=f"CPU threads, at most {MOST_THREADS}; all cores if not given",
+    )
     device.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help=BF16_HELP)
     device.add_argument(
         "--float64",
@@ -154,7 +176,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="compute in float64: several times slower, and the same result for any number of processes",
     )
     device.add_argument("--channels-last", action="store_true", help="memory format of images and weights")
-    device.add_argument("--seed", type=int, default=0, help="of every random choice")
+    device.add_argument("--seed", type=seed, default=0, help=f"of every random choice, 0 to {LARGEST_SEED}")
 
 
 def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-hub") -> None:
