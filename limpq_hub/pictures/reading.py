@@ -6,6 +6,8 @@ import os
 import re
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 import zlib
 from typing import BinaryIO
 
@@ -56,15 +58,11 @@ def read_picture(
     """
     name = quoted(os.fspath(path)) if name is None else name
     try:
-        with open_regular(path) as file, open_picture(file) as picture:
+        with _opened(path, name) as file, open_picture(file) as picture:
             return upright_rgb(picture, name=name, most_pixels=most_pixels)
     except ImageError:
         raise
-    except FileNotFoundError:
-        raise ImageError(f"there is no file {name}; give the path of a picture") from None
-    except PermissionError as error:
-        raise ImageError(f"{name} cannot be opened: {error.strerror}; give the path of a picture") from None
-    except (UnidentifiedImageError, IsADirectoryError, InputFileError):
+    except UnidentifiedImageError:
         raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+ pixels", str(error))
@@ -76,6 +74,21 @@ def read_picture(
         raise ImageError(f"{name} is damaged: what it says of itself makes no sense; save it anew") from None
     except DAMAGED as error:
         raise ImageError(f"{name} is damaged and cannot be decoded: {str(error)[:80]}") from None
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], name: str) -> Iterator[BinaryIO]:
+    with ExitStack() as files:
+        try:
+            file = files.enter_context(open_regular(path))
+        # The second: a zero byte in the path.
+        except (FileNotFoundError, ValueError):
+            raise ImageError(f"there is no file {name}; give the path of a picture") from None
+        except (IsADirectoryError, InputFileError):
+            raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
+        except OSError as error:
+            raise ImageError(f"{name} cannot be opened: {error.strerror}; give the path of a picture") from None
+        yield file
 
 
 def open_picture(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
