@@ -6,9 +6,9 @@ import os
 import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-import zlib
 from typing import BinaryIO
 
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
