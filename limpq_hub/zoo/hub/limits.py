@@ -154,18 +154,17 @@ class _LimitedBody(_http.SyncByteStream):
     def __init__(self, response: Any, limits: _Limits) -> None:
         self.body, self.limits = response.stream, limits
         self.is_compressed = response.headers.get("Content-Encoding", "identity") != "identity"
-        self.file_bytes = limits.file_bytes if response.is_success else None
-        self.is_file = self.file_bytes is not None
+        self.is_file = limits.file_bytes is not None and response.is_success
+        self.most_bytes = limits.file_bytes if limits.file_bytes is not None and self.is_file else ANSWER_BYTES
 
     def __iter__(self) -> Iterator[bytes]:
-        most_bytes = ANSWER_BYTES if self.file_bytes is None else self.file_bytes
         bytes_so_far = 0 if self.is_file else self.limits.answer_bytes
         for part in self.body:
             bytes_so_far += len(part)
             if not self.is_file:
                 self.limits.answer_bytes = bytes_so_far
-            if self.is_compressed or bytes_so_far > most_bytes:
-                wrong = "compressed" if self.is_compressed else f"more than {most_bytes} bytes"
+            if self.is_compressed or bytes_so_far > self.most_bytes:
+                wrong = "compressed" if self.is_compressed else f"more than {self.most_bytes} bytes"
                 raise self.limits.error(f"what the Hub sent is damaged ({wrong})", "try again")
             self.limits.check_time()
             yield part
