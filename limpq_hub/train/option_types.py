@@ -66,7 +66,7 @@ class AscendingShares(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Keep the two shares."""
-        least, most = values or (0, 0)
+        least, most = map(float, values or (0, 0))
         if not 0 < least <= most:
             raise argparse.ArgumentError(self, f"{least} {most}: the first must be above 0, and not above the second")
         setattr(namespace, self.dest, [least, most])
