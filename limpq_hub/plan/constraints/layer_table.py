@@ -103,7 +103,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         else:
             # Some were computed, and their last digits are noise: `0.1 * 3` is 0.30000000000000004. All are read to a
             # share of what they can add up to, and the limit allows as much as rounding may have added.
-            largest = max(sum((max(at_bits.values()) for at_bits in written.values()), Fraction(0)), most)
+            largest = max(most, sum((max(at_bits.values()) for at_bits in written.values()), Fraction(0)))
             scale, slack = Fraction(10) ** (_DIGITS_OF_SUM - math.ceil(log10(largest))), len(written)
         amounts = {
             name: {bits: round(amount * scale) for bits, amount in at_bits.items()} for name, at_bits in written.items()

@@ -85,9 +85,9 @@ def solve_with_highs(
 
     def unnarrowed(places: Sequence[int] | None) -> list[int] | None:
         """Return the options that stand at these places of the affordable ones, [groups]; None stays None."""
-        if places is None:
-            return None
-        return [of_choice[place] for of_choice, place in zip(affordable, places, strict=True)]
+        return (
+            None if places is None else [of_choice[place] for of_choice, place in zip(affordable, places, strict=True)]
+        )
 
     within_reach = [replace(constraint, coefficients=narrowed(constraint.coefficients)) for constraint in constraints]
     try:

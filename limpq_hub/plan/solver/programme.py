@@ -215,7 +215,8 @@ class Programme:
         Raises:
             SearchError: it is not, or there is no choice; says which gap was reached.
         """
-        known = [found for found in (choice, near.choice if near else None) if found is not None]
+        choices = (choice, near.choice if near else None)
+        known = [one_choice for one_choice in choices if one_choice is not None]
         if not known:
             raise SearchError(f"{_LATE}; raise time_limit_s, or use fewer candidates")
         best = min(known, key=self._cost)
