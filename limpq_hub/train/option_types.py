@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from limpq_hub.zoo.model_args import RefusedArgument, typed_argument
+
 # More than any machine has: what is mistyped shall not start thousands of processes.
 MOST_THREADS, MOST_WORKERS = 1024, 256
 LARGEST_BATCH, LARGEST_INPUT = 65_536, 4096
@@ -55,6 +57,14 @@ def share(text: str) -> float:
     return value
 
 
+def part(text: str) -> float:
+    """Return a number from 0.01 to 1, as an argparse type."""
+    value = float(text)
+    if not 0.01 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0.01 to 1")
+    return value
+
+
 class AscendingShares(argparse.Action):
     """An option of two shares, the first above 0 and not above the second."""
 
@@ -66,7 +76,36 @@ class AscendingShares(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Keep the two shares."""
-        least, most = map(float, values or (0, 0))
+        least, most = (float(value) for value in values or (0, 0))
         if not 0 < least <= most:
             raise argparse.ArgumentError(self, f"{least} {most}: the first must be above 0, and not above the second")
         setattr(namespace, self.dest, [least, most])
+
+
+class ModelArguments(argparse.Action):
+    """An option whose words are arguments of `timm.create_model`: NAME=VALUE each, kept as a dictionary."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[str] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep what was typed; a name that stands twice has its last value."""
+        try:
+            arguments = dict(map(typed_argument, [values] if isinstance(values, str) else values or ()))
+        except RefusedArgument as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        setattr(namespace, self.dest, arguments)
+
+
+def add_model_arguments(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add `--model-args`."""
+    group.add_argument(
+        "--model-args",
+        action=ModelArguments,
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="arguments of timm.create_model, of the list in limpq_hub/zoo/model_args.py: pad_type=same",
+    )

@@ -27,7 +27,8 @@ time, trying three tenths of the rest.
 **Why each is exact.** Coefficients are whole numbers, and the first two ways compute with a *scaled programme*
 (`scaled_programme.py`) whose costs are whole numbers as well: each sum is exact in float64, so comparing two sums is
 too. Costs are rounded once, to 2^-50 of the largest sum that they can have. The enumeration proves that every choice
-left out costs more than the one returned, and so does a near choice that reaches the bound; the dynamic programme visits every reachable sum. HiGHS works with
+left out costs more than the one returned, and so does a near choice that reaches the bound; the dynamic programme
+visits every reachable sum. HiGHS works with
 tolerances: it is run to a gap of zero, its choice is added up again in whole numbers, and a choice over a limit is
 forbidden and the programme solved again; its choice is within 1e-9 of the largest cost of an option. The first two
 ways tell equal costs apart by a rule (`enumeration.cheapest`), HiGHS returns any one of them, always the same.
