@@ -126,7 +126,7 @@ def classify(picture: str | None, request: Request, rival: str, networks: Networ
     Args:
         picture: path of an upload.
         rival: one of `RIVALS`.
-        report: called with the share that is done, 0..1, and what comes next.
+        report: called with the share that is done, 0..1, and what comes next; what it raises ends the work.
 
     Raises:
         LimpqError: the picture is none, or the request cannot be met.

@@ -10,7 +10,7 @@ import gradio as gr
 from _actions import Prediction, agreement
 from _actions import classify as classify_picture
 from _controls import Controls, request_of
-from _limits import Limiter
+from _limits import Limiter, stop_if_given_up
 from _model_cache import Networks
 from _pictures_in import MOST_BYTES, MOST_PIXELS
 from _policies import RIVALS
@@ -51,9 +51,12 @@ def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter, 
         if picture is None:
             return _NO_PREDICTIONS
         request = request_of(model, bitops, size, alpha, pins)
-        predictions = classify_picture(
-            picture, request, rival, networks, lambda share, text: progress(share, desc=text)
-        )
+
+        def report(share: float, text: str) -> None:
+            stop_if_given_up()
+            progress(share, desc=text)
+
+        predictions = classify_picture(picture, request, rival, networks, report)
         classes = [dict(prediction.classes) for prediction in predictions]
         return _agreement(predictions), *classes, *[facts_list(_facts(prediction)) for prediction in predictions]
 

@@ -15,6 +15,23 @@ import gradio as gr
 
 from limpq_hub.errors import LimpqError
 
+_given_up: contextvars.ContextVar[threading.Event] = contextvars.ContextVar("given_up")
+
+
+class GivenUp(Exception):
+    """Nobody waits any more for the call that this thread works at."""
+
+
+def stop_if_given_up() -> None:
+    """Do nothing while a visitor waits for the call; work that takes long asks between its steps.
+
+    Raises:
+        GivenUp: the limit is over, or the visitor went away.
+    """
+    event = _given_up.get(None)
+    if event is not None and event.is_set():
+        raise GivenUp
+
 
 class Limiter:
     """Runs calls in a few threads, and waits for each of them for a limited time."""
@@ -24,7 +41,7 @@ class Limiter:
 
         Args:
             limit_s: seconds that a caller waits.
-            workers: calls at once. One that was given up runs to its end and keeps its thread until then.
+            workers: calls at once. One that was given up keeps its thread until it next asks `stop_if_given_up`.
             most_waiting: calls that run or wait; more are refused.
         """
         self._limit_s = limit_s
@@ -42,7 +59,8 @@ class Limiter:
             if not self._places.acquire(blocking=False):
                 raise _visible("too many visitors at once; try again in a few seconds")
             # The context tells gradio which visitor a progress bar belongs to.
-            context = contextvars.copy_context()
+            context, given_up = contextvars.copy_context(), threading.Event()
+            context.run(_given_up.set, given_up)
             future = self._pool.submit(context.run, work, *arguments)
             future.add_done_callback(lambda _: self._places.release())
             try:
@@ -54,6 +72,8 @@ class Limiter:
                 raise _visible(str(error)) from None
             except (OSError, MemoryError):
                 raise _visible("the server has no room for this now; try again later") from None
+            finally:
+                given_up.set()
 
         return limited
 

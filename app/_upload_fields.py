@@ -1,29 +1,32 @@
-"""Fields for uploads that hand over the path of a file: on the server, nothing is opened and nothing is fetched."""
+"""The fields that take files of visitors: gradio's own, but handing over the path of an upload, unopened."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from _uploads import uploaded
 from gradio.blocks import Block
-from gradio.data_classes import ImageData
+from gradio.data_classes import FileData, ImageData
 
 
-class _UploadsAlone(Block):
-    """A component that refuses addresses, which gradio would fetch from this server."""
+class _NoFolders(Block):
+    """A component whose files are told to the page relative to the working folder: no folder of the server is named."""
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """Return where a file lies after gradio has taken it in.
+        """Return where a file lies after gradio has taken it in."""
+        path = await super().async_move_resource_to_block_cache(url_or_file_path)
+        return None if path is None else os.path.relpath(path)
 
-        Raises:
-            gr.Error: it is an address.
-        """
-        if url_or_file_path is not None and str(url_or_file_path).lower().startswith(("http:", "https:", "data:")):
-            raise _not_a_file()
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
+    def move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Return the same, for the examples while the page is built."""
+        path = super().move_resource_to_block_cache(url_or_file_path)
+        return None if path is None else os.path.relpath(path)
 
 
-class PictureField(_UploadsAlone, gr.Image):
+class PictureField(_NoFolders, gr.Image):
     """`gr.Image` on the page.
 
     On the server, `gr.Image` opens an upload, and decodes what comes as a data URL, before any check of ours. A class,
@@ -39,22 +42,22 @@ class PictureField(_UploadsAlone, gr.Image):
         """Return where an upload lies, or None.
 
         Raises:
-            gr.Error: it is no file.
+            gr.Error: it is no upload.
         """
-        if payload is None:
-            return None
-        if payload.path is None:
-            raise _not_a_file()
-        return payload.path
+        return None if payload is None else uploaded(payload.path)
 
 
-class PolicyField(_UploadsAlone, gr.File):
-    """`gr.File` on the page."""
+class PolicyField(_NoFolders, gr.File):
+    """`gr.File` on the page, which leaves an empty file behind for each that it hands over."""
 
     def get_block_name(self) -> str:
         """Return the name that the page knows it by."""
         return "file"
 
+    def preprocess(self, payload: Any) -> str | None:
+        """Return where an upload lies, or None.
 
-def _not_a_file() -> gr.Error:
-    return gr.Error("Upload the file itself, not an address.", title="Not possible", print_exception=False)
+        Raises:
+            gr.Error: it is no upload.
+        """
+        return None if payload is None else uploaded(payload.path if isinstance(payload, FileData) else None)

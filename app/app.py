@@ -11,13 +11,17 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 # Read once, when gradio is imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# It would let visitors connect the server to a Hub.
+os.environ.setdefault("GRADIO_RUN_HISTORY", "False")
 
 import gradio as gr
+from _boundary import bounded, hide_folders
 from _compare_tab import add_compare_tab
 from _controls import add_controls
 from _inference_tab import add_inference_tab
@@ -27,11 +31,15 @@ from _model_cache import Networks
 from _pictures_in import MOST_BYTES
 from _search_tab import add_search_tab
 from _texts import INTRODUCTION, TITLE, WHAT_IS_REAL, glossary
+from _uploads import UploadsOnly
+from gradio.utils import get_upload_folder
 
 SEARCH_LIMIT_S, LIMIT_S = 10, 60
 # Seconds: how often files of visitors are looked through, and how old they may become.
 DELETE_CACHE = (600, 3600)
 MOST_WAITING = 64
+# gradio keeps the last answers of so many visitors, with their figures about 0.2 MB each.
+MOST_SESSIONS = 128
 
 
 def build_demo(networks: Networks | None = None) -> gr.Blocks:
@@ -40,7 +48,7 @@ def build_demo(networks: Networks | None = None) -> gr.Blocks:
     # The search answers a moving slider: it does without gradio's queue, which takes longer than the search.
     searches = Limiter(SEARCH_LIMIT_S, workers=4, most_waiting=MOST_WAITING)
     limiter = Limiter(LIMIT_S, workers=4, most_waiting=MOST_WAITING)
-    with gr.Blocks(title="limpq-hub", analytics_enabled=False, delete_cache=DELETE_CACHE, fill_width=True) as demo:
+    with UploadsOnly(title="limpq-hub", analytics_enabled=False, delete_cache=DELETE_CACHE, fill_width=True) as demo:
         gr.HTML(f"<h1>{TITLE}</h1><p>{INTRODUCTION}</p>", elem_id="heading")
         with gr.Row():
             with gr.Column(scale=1, min_width=300, elem_id="controls"):
@@ -66,6 +74,8 @@ def launch_options() -> dict[str, Any]:
         # As it is: `css` would put every rule under a part of the page.
         "head": f"<style>{CSS}</style>",
         "max_file_size": MOST_BYTES,
+        "state_session_capacity": MOST_SESSIONS,
+        "app_kwargs": {"lifespan": bounded},
         "show_error": False,
         "share": False,
         "ssr_mode": False,
@@ -81,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", help="address to listen on; GRADIO_SERVER_NAME or 127.0.0.1 if not given")
     parser.add_argument("--port", type=int, help="port; GRADIO_SERVER_PORT or the first free one from 7860")
     options = parser.parse_args(argv)
+    hide_folders(Path(get_upload_folder()))
     build_demo().launch(server_name=options.host, server_port=options.port, **launch_options())
 
 

@@ -58,6 +58,12 @@ class OutputError(LimpqError, ValueError):
     """A result cannot be written in the form that was asked for."""
 
 
+class InputFileError(LimpqError, OSError):
+    """What stands at a path is no regular file, or larger than such a file can be."""
+
+    exit_code = 3
+
+
 class UnknownModelError(LimpqError, ValueError):
     """No artifact has this name."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpq_hub.errors import OutputError, quoted
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
 
@@ -44,7 +46,7 @@ def plot_policy(plan: Plan, path: str | os.PathLike[str]) -> None:
     macs.margins(x=0.01)
     for axes in (bits, macs):
         axes.grid(axis="y", alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_frontier(
@@ -76,7 +78,7 @@ def plot_frontier(
         bitops, top1 = zip(*sorted(measured), strict=True)
         top1_axes.plot([value / 1e9 for value in bitops], top1, "s--", color=_MEASURED, markersize=4)
         top1_axes.set_ylabel("top-1 of the joint weights, percent", color=_MEASURED)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -93,6 +95,8 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
         )
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure whole or not at all, as `write_bytes` does; the suffix tells the format."""
+    content = io.BytesIO()
+    figure.savefig(content, format=Path(path).suffix.lower().removeprefix("."), dpi=120)
+    write_bytes(path, content.getvalue())

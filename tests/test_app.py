@@ -10,29 +10,22 @@ import re
 import shutil
 import socket
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
-import gradio
 import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from running_app import LION, MODEL, ROOT, UNIFORM, Server, classify, controls, event_stream, started_app, upload
 
 import limpq_hub
 from limpq_hub.pictures import read_picture, top_classes
 
-ROOT = Path(__file__).parents[1]
-MODEL = "resnet18.tiny_imagenet"
-UNIFORM = "uniform, at this budget"
-LION = Path(gradio.__file__).parent / "media_assets" / "images" / "lion.jpg"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FIRST_PAGE_S = 15
 SERVER_TIME_MS = 50
@@ -46,61 +39,11 @@ TABS = {
 }
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running `python app/app.py`.
-
-    Attributes:
-        first_page_s: seconds from the start of the process to its first page.
-        log: what it writes.
-    """
-
-    url: str
-    process: subprocess.Popen
-    first_page_s: float
-    log: Path
-
-    def megabytes(self, what: str = "VmRSS") -> float:
-        """Return the memory that the process has in use, or for "VmHWM" the most since `forget_peak`."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) / 1024
-
-    def forget_peak(self) -> None:
-        """Start the peak of the memory anew."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
-    """The demo in a process of its own; whatever it asked of another machine would fail."""
-    folder = tmp_path_factory.mktemp("app")
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    dead = "http://127.0.0.1:9"
-    environment = os.environ | {"GRADIO_TEMP_DIR": str(folder / "files"), "NO_PROXY": "127.0.0.1,localhost"}
-    environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), dead) | {"OMP_NUM_THREADS": "1"}
-    url, log, began = f"http://127.0.0.1:{port}", folder / "log.txt", time.monotonic()
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "app/app.py", "--port", str(port)], cwd=ROOT, stdout=file, stderr=file, env=environment
-        )
-    try:
-        while not _answers(url):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() - began < 120, log.read_text()
-            time.sleep(0.05)
-        yield Server(url, process, time.monotonic() - began, log)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=10).status_code == 200
-    except httpx.TransportError:
-        return False
+    """The demo in a process of its own."""
+    with started_app(tmp_path_factory.mktemp("app")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -110,34 +53,9 @@ def client(server) -> Iterator[Client]:
     client.close()
 
 
-def controls(bitops: float, size: float | None = 0, alpha: float = 8.0, pins: str = "") -> tuple:
-    """The controls, as an endpoint takes them."""
-    return MODEL, bitops, size, alpha, pins
-
-
 def probabilities(label: dict) -> dict[str, float]:
     """Probability by class, from a label as a client gets it."""
     return {answer["label"]: answer["confidence"] for answer in label["confidences"]}
-
-
-def upload(page: httpx.Client, path: Path = LION) -> dict:
-    """Upload a picture, and return it as an endpoint takes it."""
-    answer = page.post("/gradio_api/upload", files={"files": (path.name, path.read_bytes(), "image/jpeg")})
-    return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
-
-
-def event_stream(page: httpx.Client, endpoint: str, data: list) -> str:
-    """Call an endpoint, and return all that the server says until it has answered."""
-    call = page.post(f"/gradio_api/call/{endpoint}", json={"data": data})
-    return page.get(f"/gradio_api/call/{endpoint}/{call.json()['event_id']}").text
-
-
-def classify(page: httpx.Client, picture: dict, bitops: float) -> list:
-    """Return what the server says of a picture."""
-    stream = event_stream(page, "classify", [picture, UNIFORM, *controls(bitops)])
-    complete = re.search(r"^event: complete\ndata: (.*)$", stream, re.MULTILINE)
-    assert complete, stream
-    return json.loads(complete[1])
 
 
 # --- clients

@@ -19,7 +19,18 @@ SOURCES = sorted(
     path.relative_to(ROOT) for folder in ("limpq_hub", "training", "app") for path in (ROOT / folder).rglob("*.py")
 )
 # Who may import whom: a room sees itself and the ones before it.
-ROOMS = {"errors": 0, "version": 0, "plan": 1, "plots": 2, "quant": 2, "zoo": 3, "tools": 4, "train": 5, "front": 6}
+ROOMS = {
+    "errors": 0,
+    "version": 0,
+    "plan": 1,
+    "plots": 2,
+    "quant": 2,
+    "zoo": 3,
+    "pictures": 4,
+    "tools": 4,
+    "train": 5,
+    "front": 6,
+}
 TOOLS = {"export", "interop"}
 OWNERS = {
     "pulp": ("limpq_hub/plan/solver/integer_programme.py",),
@@ -27,6 +38,8 @@ OWNERS = {
     "accelerate": ("limpq_hub/train/",),
     "gradio": ("app/",),
 }
+# The one place that may take any error: what nobody foresaw is told in one line there.
+FRONT_DOOR = Path("limpq_hub/cli/faults.py")
 BY_NAME = {"__import__", "import_module", "importlib.import_module"}
 CODE_EXECUTING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
@@ -133,7 +146,7 @@ def test_a_package_with_one_owner_is_imported_there_only(package):
 
 
 def test_what_the_buttons_of_the_demo_do_is_written_without_gradio():
-    pages = {"app.py", "_controls.py", "_limits.py", "_looks.py", "_upload_fields.py"} | {
+    pages = {"app.py", "_controls.py", "_limits.py", "_looks.py", "_uploads.py", "_upload_fields.py"} | {
         f"_{tab}_tab.py" for tab in ("search", "inference", "compare")
     }
     plain = [path for path in SOURCES if path.parts[0] == "app" and path.name not in pages]
@@ -196,7 +209,8 @@ def forbidden_in(tree: ast.Module) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_no_source_executes_data_asserts_swallows_errors_or_loads_weights_that_do_not_fit(path):
-    assert list(forbidden_in(tree_of(path))) == []
+    forbidden = [what.partition(": ")[2] for what in forbidden_in(tree_of(path))]
+    assert forbidden == ["except Exception"] * (path == FRONT_DOOR), list(forbidden_in(tree_of(path)))
     for found in imports_of(path):
         assert found.module.split(".")[0] not in CODE_EXECUTING, f"{path}:{found.line}"
         assert (found.module, found.name) != ("torch", "load"), f"{path}:{found.line}"

@@ -591,8 +591,11 @@ def test_explain_shows_the_plan_beside_a_uniform_policy_and_what_more_bits_would
     ]
     assert rows[: len(changed)] == changed
     raises = explain(tiny.indicators, plan).raises[:12]
-    assert [row[:2] for row in rows[len(changed) :]] == [[one.layer, f"{one.kind} to {one.bits}"] for one in raises]
-    assert [row[3] for row in rows[len(changed) :]] == [f"+{format_bitops(one.bitops)}" for one in raises]
+    raised, by_role = rows[len(changed) :][: len(raises)], rows[len(changed) + len(raises) :]
+    assert [row[:2] for row in raised] == [[one.layer, f"{one.kind} to {one.bits}"] for one in raises]
+    assert [row[3] for row in raised] == [f"+{format_bitops(one.bitops)}" for one in raises]
+    roles = [cost.role or "other" for cost in tiny.costs.values() if cost.fixed is None]
+    assert [row[:2] for row in by_role] == [[role, str(roles.count(role))] for role in dict.fromkeys(roles)]
 
 
 def test_explain_as_json_is_the_explanation_and_nothing_else(limpq, tiny):
@@ -719,6 +722,14 @@ def test_predict_takes_a_policy_and_which_weights(limpq, tiny, picture):
     assert json.loads(limpq(*arguments, "joint")[1])["weights"] == "joint"
 
 
+def test_predict_refuses_a_line_before_it_is_scaled(limpq, tiny, tmp_path):
+    Image.new("L", (200_000, 1)).save(tmp_path / "line.png")
+    code, out, err = limpq("predict", tmp_path / "line.png", "--model", tiny.name, "--bitops", "w3a3")
+    assert (code, out) == (3, "")
+    assert "the picture of 200000 x 1 pixels is too long and narrow: scaled for the network it would have" in err
+    assert "more than 16,000,000 pixels; crop it first" in err
+
+
 @pytest.mark.parametrize("count", ["0", "-1", "many"])
 def test_predict_refuses_a_count_of_classes_that_cannot_be(limpq, tiny, picture, count):
     code, out, err = limpq("predict", picture, "--model", tiny.name, "--bitops", "w3a3", "--top", count)
@@ -834,7 +845,7 @@ def test_each_failure_has_its_exit_code_and_one_line(limpq, tmp_path, monkeypatc
         ("search resnet18 --latency table.csv", "argument --latency: expected 2 arguments"),
         ("search resnet18 --bitops 3G --format onnx", "invalid choice: 'onnx'"),
         ("compare", "the following arguments are required: model"),
-        ("compare resnet18 --bitops 3G --seed many", "invalid int value: 'many'"),
+        ("compare resnet18 --bitops 3G --seed many", "'many' is not a whole number of at least 0"),
         ("compare resnet18 --bitops 3G --candidates 2 4", "unrecognized arguments: --candidates 2 4"),
         ("explain", "the following arguments are required: model"),
         ("explain resnet18 --bitops 3G --plot bits.png", "unrecognized arguments: --plot bits.png"),
@@ -924,4 +935,4 @@ def test_an_interrupt_exits_as_shells_expect(limpq, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("limpq_hub.zoo.planning.search", interrupt)
-    assert limpq("search", "resnet18", "--bitops", "3G")[0] == 130
+    assert limpq("search", "resnet18", "--bitops", "3G") == (130, "", "limpq search: interrupted\n")

@@ -166,3 +166,35 @@ def test_the_patterns_that_a_refusal_of_many_layers_advises_are_enough(check):
     assert code == 0
     assert row_of(out, "left in float")[1:5] == ["144", "0", "3.40G", "40.8 %"]
     assert "MACs: 8.33G (8,334,007,296), equal to those of PyTorch's flop counter (8,334,007,296)" in out
+
+
+def test_arguments_of_the_network_are_checked_with_it_and_stand_in_the_next_commands(check):
+    code, out, err = check("test_efficientnet", "--model-args", "pad_type=same", "channel_multiplier=1.4")
+    assert code == 0
+    assert "test_efficientnet pad_type=same channel_multiplier=1.4 at 160 x 160 pixels" in out
+    typed = "--model test_efficientnet --model-args pad_type=same channel_multiplier=1.4 --input-size 160"
+    assert [typed in line for line in err.splitlines()] == [True, True]
+    content = json.loads(check("test_efficientnet", "--model-args", "channel_multiplier=1.4", "--json")[1])
+    wider = timm.create_model("test_efficientnet", channel_multiplier=1.4).classifier.weight.numel()
+    assert content["model_args"] == {"channel_multiplier": 1.4}
+    assert content["operations"]["classifier"]["weights"] == wider
+
+
+def test_arguments_that_are_not_on_the_list_are_refused_in_one_line(check, capsys):
+    with pytest.raises(SystemExit) as caught:
+        check("test_efficientnet", "--model-args", "checkpoint_path=x")
+    assert caught.value.code == 2
+    assert "argument --model-args: 'checkpoint_path' is not an argument that can be kept" in capsys.readouterr().err
+    code, out, err = check("mobilenetv2_100", "--model-args", "channel_multiplier=1.4")
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        "limpq check: timm cannot build mobilenetv2_100 channel_multiplier=1.4 for 224 x 224 pixels: "
+    )
+    assert err.endswith("; leave --model-args out\n")
+
+
+@pytest.mark.parametrize("name", ["hf-hub:timm/resnet18.a1_in1k", "local-dir:out/float"])
+def test_where_weights_are_is_no_name_of_a_network(check, name):
+    code, out, err = check(name)
+    assert (code, out) == (2, "")
+    assert err == f"limpq check: '{name}' is where weights are: give the timm architecture, for example resnet18\n"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from limpq_hub import InfeasibleBudgetError, LayerBits, Plan, Policy, frontier, search
+from limpq_hub import plots as limpq_plots
 from limpq_hub.errors import OutputError, quoted
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
@@ -29,7 +29,7 @@ def plan():
 def drawn(monkeypatch):
     """A list of the figures that were saved, with the path of each; nothing is written."""
     figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: figures.append((figure, path)))
+    monkeypatch.setattr(limpq_plots, "save_figure", lambda figure, path: figures.append((figure, path)))
     return figures
 
 

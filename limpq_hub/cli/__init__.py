@@ -1,6 +1,7 @@
 """The `limpq` command: search, inspect and run mixed-precision networks from a shell.
 
-Data goes to stdout, messages to stderr. Exit codes: 0 done, 2 usage or budget, 3 data, 5 artifact, 6 Hub.
+Data goes to stdout, messages to stderr. Exit codes: 0 done, 2 usage or budget, 3 data, 5 artifact, 6 Hub,
+70 a fault of this package, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,31 +11,37 @@ import sys
 from collections.abc import Callable, Sequence
 
 from limpq_hub.cli.check import add_check_command
+from limpq_hub.cli.ending import ended_by_signals, tell_system_error
+from limpq_hub.cli.faults import told_in_one_line
 from limpq_hub.cli.hub import add_hub_commands
 from limpq_hub.cli.models import add_model_commands
+from limpq_hub.cli.output import note
 from limpq_hub.cli.plans import add_plan_commands
 from limpq_hub.errors import LimpqError
 from limpq_hub.version import __version__
 
 
+@told_in_one_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
     try:
-        options.run(options)
+        with ended_by_signals():
+            options.run(options)
+            sys.stdout.flush()  # here, where an error can still be told
     except LimpqError as error:
-        print(f"limpq {options.command}: {error}", file=sys.stderr)
+        note(f"limpq {options.command}: {error}")
         return error.exit_code
     except OSError as error:
-        print(f"limpq {options.command}: {error.strerror or error}: {error.filename!r}", file=sys.stderr)
-        return 3
+        return tell_system_error(options.command, error)
     except KeyboardInterrupt:
+        print(f"limpq {options.command}: interrupted", file=sys.stderr)
         return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    about = __doc__.splitlines()[0]
+    about = "The `limpq` command: search, inspect and run mixed-precision networks from a shell."
     guides = "guides: python -m pydoc limpq_hub.plan (the search), limpq_hub.zoo.hub, limpq_hub.interop"
     parser = argparse.ArgumentParser(prog="limpq", description=about, epilog=guides, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"limpq-hub {__version__}")
@@ -44,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
         added.set_defaults(run=run)
         added.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        added.add_argument("--debug", action="store_true", help="show where an error that nobody foresaw comes from")
         return added
 
     add_check_command(command)

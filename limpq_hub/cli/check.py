@@ -11,6 +11,8 @@ from limpq_hub.cli.options import count
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.quantities import enough_bitops, enough_size, format_bitops
+from limpq_hub.train.option_types import add_model_arguments
+from limpq_hub.zoo.model_args import typed_text
 
 if TYPE_CHECKING:
     from limpq_hub.quant.network_check import Kind, NetworkCheck
@@ -31,6 +33,7 @@ def add_check_command(command: Callable[..., argparse.ArgumentParser]) -> None:
     check.add_argument("name", metavar="NAME", help="timm network, for example mobilenetv3_small_100")
     check.add_argument("--input-size", type=count, help="height and width in pixels; timm's if not given")
     check.add_argument("--num-classes", type=count, help="outputs of the classifier; timm's if not given")
+    add_model_arguments(check)
     for name, what in (
         ("--exclude", "layers, products and modules that stay in float, for example 'blocks.0.*'"),
         ("--fix", "those that are fixed at 8/8 bits"),
@@ -43,12 +46,18 @@ def _check(options: argparse.Namespace) -> None:
     from limpq_hub.quant.network_check import check_network
     from limpq_hub.zoo.meta_network import input_shape_of, network_on_meta
 
-    network = network_on_meta(options.name, num_classes=options.num_classes, input_size=options.input_size)
+    network = network_on_meta(
+        options.name,
+        num_classes=options.num_classes,
+        input_size=options.input_size,
+        model_args=options.model_args,
+    )
     check = check_network(network, input_shape_of(network), exclude=options.exclude, fix=options.fix)
     if options.json:
-        print_json({"model": options.name, **check.to_json()})
+        arguments = {"model_args": options.model_args} if options.model_args else {}
+        print_json({"model": options.name, **arguments, **check.to_json()})
         return
-    _print_kinds(options.name, check)
+    _print_kinds(" ".join([options.name, *typed_text(options.model_args or {})]), check)
     if options.layers:
         _print_layers(check)
     for line in _lines(check):
@@ -141,7 +150,10 @@ def _advise(options: argparse.Namespace, check: NetworkCheck) -> None:
     if not check.searched:
         note("note: nothing is left to search")
         return
-    network = ["--model", options.name, "--input-size", str(check.input_shape[-1]), "--data", "FOLDER"]
+    network = ["--model", options.name]
+    if options.model_args:
+        network += ["--model-args", *typed_text(options.model_args)]
+    network += ["--input-size", str(check.input_shape[-1]), "--data", "FOLDER"]
     launch, in_float = ["accelerate", "launch", "-m"], f"out/{options.name}-float"
     pretrain = [*launch, "limpq_hub.train.pretrain", *network, "--output", in_float]
     note(f"next: {shlex.join(pretrain)}, unless FOLDER has the classes of timm's weights")

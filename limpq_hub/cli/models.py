@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import warnings
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
-from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
+from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 
@@ -44,6 +45,7 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry, list_models
+    from limpq_hub.zoo.measurement import accuracy_cell
 
     if options.hub:
         from limpq_hub.zoo.hub.repository import list_repositories
@@ -66,21 +68,21 @@ def _list(options: argparse.Namespace) -> None:
     table = new_table("Models", "model", "input", "weights", "BitOps", "size", "on disk", "top-1")
     for entry, record in entries:
         size = str(entry.indicators.input_size)
-        float_size, float_top1 = format_size(record["float_bytes"]), percent(record["float_top1"])
+        float_size, float_top1 = format_size(record["float_bytes"]), accuracy_cell(entry.metrics.get("float", {}))
         table.add_row(entry.name, size, "float32", "", float_size, "", float_top1)
         for policy in record["policies"]:
             bitops, weights = format_bitops(policy["bitops"]), format_size(policy["size_bytes"])
-            on_disk, top1 = format_size(policy["disk_bytes"]), percent(policy["top1"])
+            on_disk, top1 = format_size(policy["disk_bytes"]), accuracy_cell(policy)
             table.add_row("", size, f"{policy['name']} fine-tuned", bitops, weights, on_disk, top1)
-        adapted = {joint["policy_sha256"]: joint["top1"] for joint in entry.front(calibrated=True)}
-        for joint in entry.front(calibrated=False):
-            kind, top1 = "joint, set to this budget", percent(joint["top1"])
+        adapted = {joint["policy_sha256"]: accuracy_cell(joint) for joint in entry.joint_records(calibrated=True)}
+        for joint in entry.joint_records(calibrated=False):
+            kind, top1 = "joint, set to this budget", accuracy_cell(joint)
             if joint["policy_sha256"] in adapted:
-                top1 += f", recalibrated {percent(adapted[joint['policy_sha256']])}"
+                top1 += f", recalibrated {adapted[joint['policy_sha256']]}"
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
     print_table(table)
     if entries:
-        note(f"next: limpq search {entries[0][0].name} --bitops w4a4")
+        note(f"next: {shlex.join(['limpq', 'search', entries[0][0].name, '--bitops', 'w4a4'])}")
     else:
         where = f"no model of {options.hub} on the Hub" if options.hub else "no bundled model"
         note(f"{where} matches {options.pattern!r}")
@@ -90,6 +92,7 @@ def _info(options: argparse.Namespace) -> None:
     from rich.markup import escape
 
     from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.measurement import accuracy_cell
 
     entry = find_entry(options.model)
     record = entry.summary()
@@ -103,12 +106,12 @@ def _info(options: argparse.Namespace) -> None:
         + (f", {record['float_layers']} in float" if record["float_layers"] else ""),
         "MACs": format_bitops(record["macs"]),
         "BitOps": f"{enough_bitops(record['minimum_bitops'])} to {enough_bitops(record['maximum_bitops'])}",
-        "float top-1": percent(record["float_top1"]),
+        "float top-1": accuracy_cell(entry.metrics.get("float", {})),
         "source": " ".join(filter(None, (record["source"], record["revision"]))),
     }
     for policy in record["policies"]:
         costs = f"{format_bitops(policy['bitops'])} BitOps, {format_size(policy['size_bytes'])}"
-        rows[f"policy {policy['name']}"] = f"{costs}, top-1 {percent(policy['top1'])}"
+        rows[f"policy {policy['name']}"] = f"{costs}, top-1 {accuracy_cell(policy)}"
         rows[f"policy {policy['name']} from"] = policy["command"] or "an unknown command"
     rows |= {f"file {name}": format_size(size) for name, size in record["files"].items()}
     rows |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in record["provenance"].items()}
@@ -176,4 +179,4 @@ def _import(options: argparse.Namespace) -> None:
     indicators.save(options.output)
     if options.json:
         print_json({"output": str(options.output), "layers": len(costs), "candidates": indicators.candidates})
-    note(f"wrote {options.output}; next: limpq search {options.output} --bitops w4a4")
+    note(f"wrote {options.output}; next: {shlex.join(['limpq', 'search', str(options.output), '--bitops', 'w4a4'])}")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any
 
 from limpq_hub.plan.budget import typed_limits
 from limpq_hub.plan.constraints import KINDS
+from limpq_hub.plan.deadline import LONGEST_TIME_LIMIT_S
 from limpq_hub.train.option_types import whole_number
 
-count = whole_number()
+# Pixels, classes, or lines to show.
+count = whole_number(1, 1_000_000)
 MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
 MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
 
-_CHOICES = ("alpha", "counting", "candidates", "pin", "exclude", "tie", "time_limit_s")
+_CHOICES = ("alpha", "counting", "candidates", "pin", "exclude", "tie", "time_limit_s", "allow_gap")
 
 
 def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
@@ -26,7 +29,7 @@ def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
 
 def add_objective_options(parser: argparse.ArgumentParser) -> None:
     """Add what changes objective and counting."""
-    parser.add_argument("--alpha", type=float, help="factor of the weight importance in the objective")
+    parser.add_argument("--alpha", type=float, help="factor of the weight importance in the objective, at least 0")
     parser.add_argument("--counting", choices=("exact", "limpq"), help="how MACs are counted; exact if not given")
 
 
@@ -46,7 +49,21 @@ def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
     choice.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits")
     choice.add_argument("--tie", action="append", nargs="+", metavar="PATTERN", help="layers that get the same bits")
     choice.add_argument(
-        "--time-limit", dest="time_limit_s", type=float, help="seconds until the search gives up; 10 if not given"
+        "--allow-gap",
+        metavar="SHARE",
+        help="where a proof takes long, take a policy this near to the bound: 0.01 or 1%%; it is told as unproven",
+    )
+    add_time_limit(choice)
+
+
+def add_time_limit(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add how long a command may search."""
+    parser.add_argument(
+        "--time-limit",
+        dest="time_limit_s",
+        type=float,
+        metavar="SECONDS",
+        help=f"seconds until it gives up, above 0 and up to {LONGEST_TIME_LIMIT_S}; 10 for a search, 60 for several",
     )
 
 
@@ -63,14 +80,14 @@ def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
 def _pin(text: str) -> tuple[str, tuple[int, int]]:
     pattern, _, bits = text.rpartition("=")
     weight, comma, activation = bits.partition(",")
-    if not pattern or not comma or not weight.isdecimal() or not activation.isdecimal():
+    if not pattern or not comma or not re.fullmatch("[0-9]{1,2},[0-9]{1,2}", bits):
         raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=W,A, for example 'layer4.*=4,4'")
     return pattern, (int(weight), int(activation))
 
 
 def _candidates(text: str) -> tuple[str, tuple[int, ...]]:
     pattern, _, widths = text.rpartition("=")
-    if not all(width.isdecimal() for width in widths.split(",")):
+    if not all(width.isascii() and width.isdecimal() and len(width) <= 2 for width in widths.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a bit-width nor PATTERN=BITS,BITS: 'layer4.*=4,6'")
     return pattern or "*", tuple(map(int, widths.split(",")))
 

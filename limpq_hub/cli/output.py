@@ -1,11 +1,15 @@
-"""What commands print: tables for people, JSON for programmes, and notes."""
+"""What commands print: tables for people, JSON for programmes, and notes; nothing in them steers the terminal."""
 
 from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+# Invisible, harmless, and part of words of Persian and of Indian languages.
+_JOINERS = "\u200c\u200d"
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,13 +31,38 @@ def new_table(title: str, *headings: str) -> Table:
     return table
 
 
+def visible(text: str, *, keep: str = "") -> str:
+    """Return text with what steers a terminal, or is no character, as Python writes it: an escape as \\x1b.
+
+    Names of classes, layers and files come from whoever made an artifact.
+
+    Args:
+        keep: characters that stay.
+    """
+    steering = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return "".join(
+        character
+        if character in keep or character in _JOINERS or unicodedata.category(character) not in steering
+        else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
+
+
 def print_table(table: Table) -> None:
     """Print a table to stdout."""
     from rich.console import Console
+    from rich.text import Text
 
-    console = Console()
+    class PlainConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(visible(text, keep="\n"), **options)
+
+        def on_broken_pipe(self) -> None:
+            raise  # rich calls this where it caught the error, and would end the programme
+
+    console = PlainConsole()
     # Where there is no terminal there is no width to wrap at.
-    console.print(table) if console.is_terminal else Console(width=160).print(table)
+    console.print(table) if console.is_terminal else PlainConsole(width=160).print(table)
 
 
 def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -42,5 +71,5 @@ def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def note(text: str) -> None:
-    """Print a message to stderr."""
-    print(text, file=sys.stderr)
+    """Print a message of one line to stderr."""
+    print(visible(text), file=sys.stderr)

@@ -13,21 +13,28 @@ from limpq_hub.cli.options import (
     add_budget_options,
     add_objective_options,
     add_search_options,
-    count,
+    add_time_limit,
     search_arguments,
 )
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
 from limpq_hub.errors import OutputError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.budget import limit_words, split_limits
+from limpq_hub.plan.deadline import deadline_in, seconds_left
+from limpq_hub.plan.frontier_search import MOST_POINTS
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
+from limpq_hub.train.option_types import LARGEST_SEED, seed, whole_number
 
 if TYPE_CHECKING:
     from limpq_hub.plan.plan import Plan
     from limpq_hub.plan.policy import Policy
     from limpq_hub.zoo.entry import Entry
+
+
+# Of a search and the policies beside it together.
+_COMPARE_LIMIT_S = 60.0
 
 
 def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -44,7 +51,12 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     frontier = command("frontier", _frontier, "Show the best policies over the whole range of budgets.")
     frontier.add_argument("model", help=MODEL_OR_FILE)
-    frontier.add_argument("--points", type=count, default=20, help="how many budgets, evenly apart")
+    frontier.add_argument(
+        "--points",
+        type=whole_number(1, MOST_POINTS),
+        default=20,
+        help=f"how many budgets, evenly apart: 2 to {MOST_POINTS}",
+    )
     add_search_options(frontier, bitops=False)
     frontier.add_argument(
         "--plot", type=Path, metavar="FIGURE.png", help="draw objective and measured top-1 over BitOps"
@@ -54,7 +66,8 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare.add_argument("model", help=MODEL_OR_FILE)
     add_budget_options(compare)
     add_objective_options(compare)
-    compare.add_argument("--seed", type=int, default=0, help="of the random policy")
+    add_time_limit(compare)
+    compare.add_argument("--seed", type=seed, default=0, help=f"of the random policy, 0 to {LARGEST_SEED}")
 
     explain = command("explain", _explain, "Say which layers got more or fewer bits, and what one more would cost.")
     explain.add_argument("model", help=MODEL_OR_FILE)
@@ -111,7 +124,10 @@ def _frontier(options: argparse.Namespace) -> None:
         )
     print_table(table)
     others = ", with the other options as here" if arguments else ""
-    note(f"next: limpq search {options.model} --bitops {enough_bitops(plans[-1].bitops)}{others}")
+    for text in plans[0].notes:
+        note(f"note: {text}")
+    words = ["limpq", "search", options.model, "--bitops", enough_bitops(plans[-1].bitops)]
+    note(f"next: {shlex.join(words)}{others}")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -122,10 +138,12 @@ def _compare(options: argparse.Namespace) -> None:
 
     arguments, entry = search_arguments(options), _entry(options.model)
     indicators = indicators_of(options.model)
-    learned = search(indicators, **arguments)
+    deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
+    learned = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
     _print_notes(learned)
     plans = {"learned": learned}
-    for name, policy in baselines(options.model, seed=options.seed, **arguments).items():
+    left = {"time_limit_s": seconds_left(deadline)}
+    for name, policy in baselines(options.model, seed=options.seed, **(arguments | left)).items():
         plans[name] = Plan.of_policy(indicators, policy, alpha=learned.alpha, counting=learned.counting)
     policies = {name: plan.policy for name, plan in plans.items()}
     top1: dict[str, tuple[float | None, str]] = {
@@ -155,12 +173,13 @@ def _explain(options: argparse.Namespace) -> None:
 
     indicators = indicators_of(options.model)
     arguments = search_arguments(options)
-    plan = search(indicators, **arguments)
+    deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
+    plan = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
     _print_notes(plan)
     choices = {name: arguments.pop(name) for name in ("candidates", "pin", "exclude", "tie") if name in arguments}
-    arguments.pop("time_limit_s", None)
-    uniform = baselines(indicators, **arguments).get("uniform")
-    explanation = explain(indicators, plan, uniform=uniform, **choices)
+    arguments.pop("allow_gap", None)
+    uniform = baselines(indicators, **arguments, time_limit_s=seconds_left(deadline)).get("uniform")
+    explanation = explain(indicators, plan, uniform=uniform, **choices, time_limit_s=seconds_left(deadline))
     if options.json:
         print_json(explanation.to_json())
         return

@@ -11,6 +11,7 @@ from typing import Any
 from limpq_hub.errors import ArtifactFormatError, UnsafeFileError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.jsonfile import errors_naming
 from limpq_hub.plan.quantities import is_number
 
@@ -32,9 +33,10 @@ def read_limpq_pickle(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         UnsafeFileError: the pickle holds anything else, such as a function to call.
         ArtifactFormatError: the file is not a pickle.
+        InputFileError: it is no regular file, or larger than indicators are.
         OSError: the file cannot be read.
     """
-    data, name = Path(path).read_bytes(), str(path)
+    data, name = read_regular(path), str(path)
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     try:

@@ -4,10 +4,10 @@
 
 The objective is a sum over the searched layers: the learned step size of the activations at their bits, plus alpha
 times that of the weights; lower is better. Bits that learned a smaller step than more bits did are left out
-(`limpq_hub.Plan.excluded`). One option per layer within a budget is a multiple-choice knapsack, and
-`limpq_hub.plan.solver` solves it to a proven optimum, in milliseconds. Every answer is recounted in whole numbers
-against its limits. `limpq_hub.Plan.way` says how it was found, `limpq_hub.Plan.bound` is what no policy within the
-budget can go below.
+(`limpq_hub.Plan.excluded`), unless `candidates=` leaves a layer no others. One option per layer within a budget is a
+multiple-choice knapsack, and `limpq_hub.plan.solver` solves it to a proven optimum, in milliseconds. Every answer is
+recounted in whole numbers against its limits. `limpq_hub.Plan.way` says how it was found, `limpq_hub.Plan.bound` is
+what no policy within the budget can go below.
 
 The proof is about the objective. How well the objective ranks policies was measured:
 `training/results/resnet18.tiny_imagenet/README.md`.
@@ -23,6 +23,10 @@ The proof is about the objective. How well the objective ranks policies was meas
   is an error.
 - A budget that cannot be met is an error with the least one that can; where two constraints only conflict together,
   with the least change of either.
+- `time_limit_s=` holds for all that one answer takes. Where the proof does not end in time, the error says how near to
+  the bound the best policy found is; `allow_gap="1%"` takes one so near. `limpq_hub.Plan.optimal` is then False.
+- Numbers of a table are what they are written as; of computed floats the last digits are noise, and do not decide
+  (`limpq_hub.plan.constraints.layer_table`).
 - Of policies that are equally good, the one with the least BitOps (or of what else is limited) is taken, then the one
   with the fewest bits in the first layer by name; where PuLP solved it, any of them, always the same.
 

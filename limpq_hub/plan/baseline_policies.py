@@ -15,6 +15,7 @@ from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.budget_check import fits_of
 from limpq_hub.plan.costs import Counting
+from limpq_hub.plan.deadline import deadline_in, seconds_left
 from limpq_hub.plan.indicators import Indicators, Steps
 from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
 from limpq_hub.plan.optimum import search
@@ -33,6 +34,7 @@ def policies_to_compare(
     alpha: float | None = None,
     counting: Counting = "exact",
     weights: Mapping[str, NDArray[Any]] | None = None,
+    time_limit_s: float = 60,
 ) -> dict[str, Policy]:
     """Return policies within `budget` by what they are.
 
@@ -44,12 +46,16 @@ def policies_to_compare(
 
     Args:
         weights: float weights by layer; without them there is no "sensitivity".
+        time_limit_s: seconds for all of them together, up to a day.
 
     Raises:
         InfeasibleBudgetError: no policy meets `budget`.
+        SearchError: they are not found in time.
     """
-    search(indicators, budget, alpha=alpha, counting=counting)  # where nothing fits, it says what would
-    fits = fits_of(indicators, budget, counting)
+    deadline = deadline_in(time_limit_s)
+    # Where nothing fits, it says what would.
+    search(indicators, budget, alpha=alpha, counting=counting, time_limit_s=seconds_left(deadline))
+    fits = fits_of(indicators, budget, counting, deadline)
     policies = {}
     try:
         policies["uniform"] = uniform_largest(indicators, fits)
@@ -61,12 +67,14 @@ def policies_to_compare(
     # Other importances have other outliers, so other bits to choose from: maybe none within the budget.
     with suppress(BudgetError, InfeasibleBudgetError):
         reverse = reversed_importance(indicators)
-        policies["reversed"] = search(reverse, budget, alpha=alpha, counting=counting).policy
+        left = seconds_left(deadline)
+        policies["reversed"] = search(reverse, budget, alpha=alpha, counting=counting, time_limit_s=left).policy
     if weights is not None and "uniform" in policies:
         activation = next(policies["uniform"].layers[name].activation for name in indicators.activation_steps)
         sensitivity = by_weight_errors(indicators, weight_errors(weights, indicators), activation)
         with suppress(BudgetError, InfeasibleBudgetError):
-            policies["sensitivity"] = search(sensitivity, budget, counting=counting).policy
+            left = seconds_left(deadline)
+            policies["sensitivity"] = search(sensitivity, budget, counting=counting, time_limit_s=left).policy
     return policies
 
 

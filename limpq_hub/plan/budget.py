@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from limpq_hub.errors import BudgetError
@@ -12,6 +12,7 @@ from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.constraints.layer_table import TableLimit
 from limpq_hub.plan.constraints.linear_kind import LinearKind
 from limpq_hub.plan.costs import Counting
+from limpq_hub.plan.deadline import NEVER, until
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import LayerGroup
@@ -47,12 +48,14 @@ class Budget:
 
     Attributes:
         limits: what was parsed, by keyword, in the order of the kinds.
+        readings: how text was read that was not written as plainly as can be, such as "3 g", a sentence each.
 
     Raises:
         BudgetError: none is given, or one is not in the grammar of its kind.
     """
 
     limits: FrozenMapping[str, Any]
+    readings: tuple[str, ...] = field(compare=False)
 
     def __init__(self, **limits: Unpack[Limits]) -> None:
         kinds = {kind.name: kind for kind in KINDS}
@@ -64,6 +67,8 @@ class Budget:
             raise BudgetError('no budget was given: use for example bitops="3G", size="4.5MB" or compression="12.2x"')
         parsed = FrozenMapping({name: kinds[name].parse(value) for name, value in values.items()})
         object.__setattr__(self, "limits", parsed)
+        readings = (kinds[name].reading(value) for name, value in values.items())
+        object.__setattr__(self, "readings", tuple(filter(None, readings)))
 
     def __getattr__(self, name: str) -> Any:
         if any(kind.name == name for kind in KINDS):
@@ -78,27 +83,29 @@ class Budget:
         """Each kind that is limited, with its limit."""
         return ((kind, self.limits[kind.name]) for kind in KINDS if kind.name in self.limits)
 
-    def allowed(self, indicators: Indicators, groups: Sequence[LayerGroup]) -> list[LayerGroup]:
+    def allowed(self, indicators: Indicators, groups: Iterable[LayerGroup]) -> list[LayerGroup]:
         """Return the groups without the options that a limit rules out one by one, such as the activation memory.
 
         Raises:
             InfeasibleBudgetError: a group has no option left.
         """
+        groups = list(groups)
         for kind, limit in self.kinds:
             groups = kind.allowed(limit, indicators, groups)
-        return list(groups)
+        return groups
 
     def linear_constraints(
-        self, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting
+        self, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting, deadline: float = NEVER
     ) -> list[LinearConstraint]:
         """Return the limits on sums over layers: the constraints of the integer programme.
 
         Raises:
             BudgetError: a table lacks bits of a layer, or names a layer that the network does not have.
+            SearchError: the time is over.
         """
         return [
             kind.constraint(limit, indicators, groups, counting)
-            for kind, limit in self.kinds
+            for kind, limit in until(deadline, self.kinds)
             if isinstance(kind, LinearKind)
         ]
 

@@ -7,23 +7,32 @@ from collections.abc import Callable
 from limpq_hub.errors import BudgetError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import Counting
+from limpq_hub.plan.deadline import NEVER, check_time
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import group_layers
 from limpq_hub.plan.policy import Policy
 
 
-def fits_of(indicators: Indicators, budget: Budget, counting: Counting = "exact") -> Callable[[Policy], bool]:
-    """Return a function that says whether a policy of learned bits meets `budget`, outliers included."""
-    groups = budget.allowed(indicators, group_layers(indicators, learned=indicators.candidates))
+def fits_of(
+    indicators: Indicators, budget: Budget, counting: Counting = "exact", deadline: float = NEVER
+) -> Callable[[Policy], bool]:
+    """Return a function that says whether a policy of learned bits meets `budget`, outliers included.
+
+    Args:
+        deadline: after which the function raises a `SearchError`, by `time.monotonic`: whoever tries policy after
+            policy then stops.
+    """
+    groups = budget.allowed(indicators, group_layers(indicators))
     try:
         constraints = budget.linear_constraints(indicators, groups, counting)
     except BudgetError:  # a table need not hold bits that no search chooses: a policy with these does not fit
-        chosen, _ = indicators.without_outliers
-        groups = budget.allowed(chosen, group_layers(chosen, learned=indicators.candidates))
+        chosen, outliers = indicators.without_outliers
+        groups = budget.allowed(chosen, group_layers(indicators, outliers=outliers))
         constraints = budget.linear_constraints(chosen, groups, counting)
     places = [{bits: place for place, bits in enumerate(group.options)} for group in groups]
 
     def fits(policy: Policy) -> bool:
+        check_time(deadline)
         choice = []
         for group, place_of in zip(groups, places, strict=True):
             place = place_of.get(policy.layers[group.layers[0]])

@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, Generic, TypeVar
 
+from limpq_hub.errors import quoted
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import LayerGroup
-from limpq_hub.plan.quantities import decimal_above
+from limpq_hub.plan.quantities import decimal_above, plainly_written
 
 Limit = TypeVar("Limit")
 _MOST_DIGITS = 12
 _LONGEST_TEXT = 76
+# Who writes fewer BitOps or bytes has left the unit out.
+_WITHOUT_UNIT = 1000
 
 
 class ConstraintKind(ABC, Generic[Limit]):
@@ -24,6 +27,8 @@ class ConstraintKind(ABC, Generic[Limit]):
         name: keyword of `search` and `Budget`, and attribute of `Budget`.
         help: what the command line says of its option.
         unit: ends a limit that is told in a message.
+        units: what text of a limit may end in, and what it multiplies the number by.
+        word: pattern of a word that may end the unit without a meaning of its own.
         grows_with_bits: whether more bits always take more, so that the fewest bits take the least.
         limits_activations: whether it can keep activations from their most bits.
         advice: follows a limit that works in a message.
@@ -33,6 +38,8 @@ class ConstraintKind(ABC, Generic[Limit]):
     name: ClassVar[str]
     help: ClassVar[str]
     unit: ClassVar[str] = ""
+    units: ClassVar[Mapping[str, int]] = {}
+    word: ClassVar[str] = ""
     grows_with_bits: ClassVar[bool] = True
     limits_activations: ClassVar[bool]
     advice: ClassVar[str] = "or more"
@@ -64,6 +71,24 @@ class ConstraintKind(ABC, Generic[Limit]):
         Raises:
             BudgetError: the value is not in the grammar of this kind.
         """
+
+    def reading(self, value: Any) -> str | None:
+        """Return how an argument of `search` was read, a sentence, or None where it is as plain as can be."""
+        plain = plainly_written(value, self.units, self.word)
+        return None if plain is None else f"{self.name}={quoted(value)} was read as {plain}"
+
+    def meant(self, requested: Fraction, least: Fraction, most: Fraction) -> str:
+        """Return a question for the unit that a limit too low lacks, or nothing.
+
+        Args:
+            least, most: between them a limit is possible and of effect.
+        """
+        if requested >= _WITHOUT_UNIT:
+            return ""
+        for unit, size in self.units.items():
+            if size > 1 and least <= requested * size <= most:
+                return f'; did you mean {self.name}="{decimal_above(requested, _MOST_DIGITS)}{unit}"?'
+        return ""
 
     def allowed(self, limit: Limit, indicators: Indicators, groups: Sequence[LayerGroup]) -> list[LayerGroup]:
         """Return the groups without the options that the limit rules out one by one: none, unless a kind says so.

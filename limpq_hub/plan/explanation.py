@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from limpq_hub.plan.deadline import deadline_in, until
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup, group_layers
@@ -74,18 +75,16 @@ class Explanation:
         }
 
     def tables(self) -> list[Table]:
-        """Return the bits by role where layers have one, the differences, and the best raises, to print with rich."""
+        """Return the differences, the best raises, and the bits by role where there are several, to print with rich."""
         from rich.markup import escape
         from rich.table import Table
 
         tables = []
-        if any(cost.role for cost in self.plan.costs.values()):
-            tables.append(roles_table(self.plan))
         if self.uniform is not None:
             bits = next(self.uniform.layers[name] for name, cost in self.plan.costs.items() if cost.fixed is None)
             table = Table(title=f"Beside uniform {bits.weight}/{bits.activation} bits", min_width=40)
             for heading in ("layer", "weight bits", "activation bits"):
-                table.add_column(heading, justify="left" if heading == "layer" else "right")
+                table.add_column(heading, justify="left" if heading == "layer" else "right", overflow="fold")
             for name, (here, there) in self.differences().items():
                 table.add_row(
                     escape(name), _changed(here.weight, there.weight), _changed(here.activation, there.activation)
@@ -93,7 +92,7 @@ class Explanation:
             tables.append(table)
         table = Table(title="What one more bit would cost, the most gained per BitOp first", min_width=60)
         for heading in ("layer", "raise", "objective falls by", "BitOps", "weights"):
-            table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right")
+            table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right", overflow="fold")
         for single_raise in self.raises[:_MOST_RAISES_SHOWN]:
             table.add_row(
                 escape(single_raise.layer) + (f" and {len(single_raise.tied)} tied" if single_raise.tied else ""),
@@ -102,26 +101,33 @@ class Explanation:
                 f"+{format_bitops(single_raise.bitops)}",
                 f"+{format_size(round(single_raise.size_bytes))}" if single_raise.size_bytes else "",
             )
-        return [*tables, table]
+        tables.append(table)
+        if len({cost.role for cost in self.plan.costs.values()} - {None}) > 1:
+            tables.append(roles_table(self.plan))
+        return tables
 
 
-def explain(indicators: Indicators, plan: Plan, *, uniform: Policy | None = None, **choices: Any) -> Explanation:
+def explain(
+    indicators: Indicators, plan: Plan, *, uniform: Policy | None = None, time_limit_s: float = 10, **choices: Any
+) -> Explanation:
     """Return why `plan` looks as it does.
 
     Args:
         indicators: those that the plan was searched in.
         uniform: what to show it beside; the largest policy of equal bits that takes no more than the plan if None.
+        time_limit_s: seconds after which it gives up, up to a day.
         choices: the `candidates`, `pin`, `exclude` and `tie` that it was searched with: what they rule out is no raise.
+
+    Raises:
+        SearchError: the time is over.
     """
+    deadline = deadline_in(time_limit_s)
     costs, model = indicators.costs, indicators.model
     equal = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
     below = [policy for policy in equal if _is_no_larger(policy, plan)]
-    without_outliers, _ = indicators.without_outliers
-    raises = [
-        _raise(indicators, plan, group, kind)
-        for group in group_layers(without_outliers, learned=indicators.candidates, **choices)
-        for kind in BITS_KINDS
-    ]
+    _, outliers = indicators.without_outliers
+    groups = group_layers(indicators, outliers=outliers, deadline=deadline, **choices)
+    raises = [_raise(indicators, plan, group, kind) for group in until(deadline, groups) for kind in BITS_KINDS]
     best_first = sorted(filter(None, raises), key=lambda single_raise: -single_raise.gained / single_raise.bitops)
     return Explanation(plan, uniform or (below[0] if below else None), tuple(best_first))
 
@@ -135,8 +141,8 @@ def _is_no_larger(policy: Policy, plan: Plan) -> bool:
 def _raise(indicators: Indicators, plan: Plan, group: LayerGroup, kind: BitsKind) -> Raise | None:
     """Return the raise to the next bits that a search may choose, or None if there are no more."""
     bits = plan.policy.layers[group.layers[0]]
-    higher = [replace(bits, **{kind: getattr(option, kind)}) for option in group.options]
-    higher = [option for option in higher if option > bits and option in group.options]
+    other = "activation" if kind == "weight" else "weight"
+    higher = [option for option in group.options if getattr(option, other) == getattr(bits, other) and option > bits]
     if not higher:
         return None
     raised = min(higher)

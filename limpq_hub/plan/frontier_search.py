@@ -7,13 +7,16 @@ from typing import Any
 
 from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.deadline import deadline_in
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
 from limpq_hub.plan.plan import Plan
-from limpq_hub.plan.search_problem import SearchProblem, check_time_limit
+from limpq_hub.plan.quantities import allowed_gap
+from limpq_hub.plan.search_problem import SearchProblem
 
 # More than any network of a zoo takes.
-ANY_BITOPS = 10**18
+ANY_BITOPS = 10**30
+MOST_POINTS = 10_000
 
 
 def search_frontier(
@@ -21,7 +24,8 @@ def search_frontier(
     points: int,
     *,
     budget: Budget | None = None,
-    time_limit_s: float = 10,
+    time_limit_s: float = 60,
+    allow_gap: str | float | None = None,
     **choices: Any,
 ) -> list[Plan]:
     """Return the best plan at each of `points` budgets evenly apart, BitOps ascending and objectives falling.
@@ -30,30 +34,33 @@ def search_frontier(
 
     Args:
         budget: constraints that every plan meets as well, BitOps among them: those of the last plan at most.
-        time_limit_s: for each plan, and for the range of budgets.
+        time_limit_s: seconds for the whole frontier, up to a day.
+        allow_gap: for each plan, as in `search`.
         choices: `alpha`, `candidates`, `pin`, `exclude`, `tie` and `counting` as in `search`.
 
     Raises:
-        BudgetError: `points` is not a whole number of at least 2.
+        BudgetError: `points` is not a whole number from 2 to 10,000.
         InfeasibleBudgetError: no policy meets `budget`.
+        SearchError: no proven optimum of one of them in time, and no policy within `allow_gap`.
     """
     if type(points) is not int or points < 2:
         raise BudgetError(f"points={quoted(points)} cannot be: use a whole number of at least 2, for example 100")
-    check_time_limit(time_limit_s)
+    if points > MOST_POINTS:
+        raise BudgetError(f"points={quoted(points)} are too many: use at most {MOST_POINTS}, for example 100")
+    deadline, gap = deadline_in(time_limit_s), allowed_gap(allow_gap)
     began = time.perf_counter()
-    problem = SearchProblem.of(indicators, budget or Budget(bitops=ANY_BITOPS), **choices)
-    deadline = time.monotonic() + time_limit_s
+    problem = SearchProblem.of(indicators, budget or Budget(bitops=ANY_BITOPS), deadline=deadline, **choices)
     check_each_constraint(problem, deadline)
     programme = problem.programme
     bitops = programme.constraints[0]
-    least, best = programme.least(bitops, deadline), programme.solve(deadline)
+    least, best = programme.least(bitops, deadline), programme.solve(deadline, gap)
     if least is None or best is None:
         raise conflict(problem, deadline)
     most = bitops.total(best.choice)
     limits = [least + (most - least) * point // (points - 1) for point in range(points)]
     frontier: list[Plan] = []
     choice_before = None
-    for solution in programme.with_limit(0, most).solve_at_limits(0, limits, time_limit_s):
+    for solution in programme.with_limit(0, most).solve_at_limits(0, limits, deadline, gap):
         if solution is not None and solution.choice != choice_before:
             choice_before = solution.choice
             plan = problem.plan(solution, time.perf_counter() - began)

@@ -7,20 +7,22 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
-from limpq_hub.plan.jsonfile import errors_naming, parse_json, write_json
+from limpq_hub.plan.jsonfile import errors_naming, read_json, write_json
 from limpq_hub.plan.layer_bits import BIT_WIDTHS, BitsKind, LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import is_number
 
 DEFAULT_ALPHA = 2.0
+# Far above any network, and far below where sums leave a float.
+LARGEST_COUNT = 10**18
+LARGEST_STEP = 1e38
 Steps = Mapping[str, Mapping[int, float]]
 Divergences = Mapping[str, Mapping[LayerBits, float]]
 # What the objective of a search adds up: learned step sizes, or the measured divergence of each pair of bit-widths.
@@ -81,6 +83,11 @@ class Indicators:
             _check_divergences(self.divergences, searched, self.weight_steps, self.activation_steps)
         frozen_pairs = {name: FrozenMapping(self.divergences[name]) for name in searched if self.divergences}
         object.__setattr__(self, "divergences", FrozenMapping(frozen_pairs))
+        for name, cost in self.costs.items():
+            if max(cost.macs, cost.macs_limpq, cost.weights, cost.inputs) > LARGEST_COUNT:
+                raise ArtifactFormatError(
+                    f"layer {quoted(name)}: its MACs, weights and inputs must be at most {LARGEST_COUNT:.0e} each"
+                )
         object.__setattr__(self, "costs", FrozenMapping(self.costs))
         object.__setattr__(self, "provenance", FrozenMapping(self.provenance))
 
@@ -234,7 +241,7 @@ class Indicators:
             ArtifactFormatError: the file is not valid; the message names layer and bit-width.
             OSError: the file cannot be read.
         """
-        return cls.from_json(parse_json(Path(path).read_bytes(), str(path)), str(path))
+        return cls.from_json(read_json(path), str(path))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the indicators to a file, whole or not at all."""
@@ -282,10 +289,10 @@ def _check_divergences(
     for name, of_pairs in divergences.items():
         for bits, value in of_pairs.items():
             pair = f"{bits.weight}/{bits.activation}"
-            if not is_number(value) or value < 0:
+            if not is_number(value) or not 0 <= value <= LARGEST_STEP:
                 raise ArtifactFormatError(
-                    f"layer {quoted(name)}: the divergence at {pair} bits must be a number of at least 0, found "
-                    f"{quoted(value)}"
+                    f"layer {quoted(name)}: the divergence at {pair} bits must be a number of at least 0 and at most "
+                    f"{LARGEST_STEP:g}, found {quoted(value)}"
                 )
         for weight, activation in itertools.product(weight_steps[name], activation_steps[name]):
             if LayerBits(weight, activation) not in of_pairs:
@@ -304,4 +311,9 @@ def _check_steps(kind: str, name: str, steps: Mapping[int, float]) -> None:
             raise ArtifactFormatError(
                 f"{kind} steps of layer {quoted(name)}: the step at {bits} bits must be a number above 0, found "
                 f"{quoted(step)}"
+            )
+        if step > LARGEST_STEP:
+            raise ArtifactFormatError(
+                f"{kind} steps of layer {quoted(name)}: the step at {bits} bits is {quoted(step)}, more than any "
+                f"float32 network can learn; use at most {LARGEST_STEP:.0e}"
             )

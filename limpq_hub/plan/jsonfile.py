@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
+from limpq_hub.plan.input_file import read_regular
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.quantities import is_number
 
 
@@ -28,8 +29,8 @@ def parse_json(data: bytes | str, name: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            times = Counter(key for key, _ in pairs)
+            twice = next(key for key, count in times.items() if count > 1)
             raise ArtifactFormatError(f"{name}: the key {quoted(twice)} stands twice; keep one")
         return content
 
@@ -63,29 +64,19 @@ def errors_naming(name: str) -> Iterator[None]:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return the content of a strict JSON file."""
-    return parse_json(Path(path).read_bytes(), str(path))
+    """Return the content of a strict JSON file.
+
+    Raises:
+        ArtifactFormatError: it is not strict JSON.
+        InputFileError: it is no regular file, or larger than a JSON file is.
+        OSError: it is missing, or cannot be read.
+    """
+    return parse_json(read_regular(path), str(path))
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write `content` as JSON under a temporary name, then rename it to `path`."""
+    """Write `content` as JSON, as `write_bytes` does."""
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-
-
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` under a temporary name, flush it to the disk, then rename it to `path`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 _KINDS = {

@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any
 
 from limpq_hub.errors import PolicyError, quoted
-from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.deadline import NEVER, until
+from limpq_hub.plan.indicators import Indicators, Outlier
 from limpq_hub.plan.layer_bits import LayerBits
 
 Pins = Mapping[str, tuple[int, int]]
@@ -27,46 +28,51 @@ class LayerGroup:
 def group_layers(
     indicators: Indicators,
     *,
-    learned: Sequence[int],
+    outliers: Iterable[Outlier] = (),
     candidates: Candidates | None = None,
     pin: Pins | None = None,
     exclude: Iterable[str] | None = None,
     tie: Iterable[Iterable[str]] | None = None,
+    deadline: float = NEVER,
 ) -> list[LayerGroup]:
     """Return the groups of a search: single layers, or tied ones together.
 
     Args:
-        indicators: without outliers.
-        learned: every bit-width that was learned, outliers included.
+        outliers: bits that are no choice, unless `candidates` leaves a layer nothing else.
         candidates: bit-widths that may be used, or by layer pattern, a later one winning; None for all that were
             learned.
         pin: (weight bits, activation bits) by layer pattern.
         exclude: patterns of layers that keep their most bits.
         tie: groups of patterns; the layers of a group get the same bits.
+        deadline: when to give up, by `time.monotonic`.
 
     Raises:
-        PolicyError: a pattern matches no searched layer, or bits that were not learned are asked for.
+        PolicyError: a pattern matches no searched layer, or bits that were not learned, or are left out, are asked for.
+        SearchError: the time is over.
     """
     excluded = _patterns("exclude", exclude)
     ties = [_patterns("tie", patterns) for patterns in _listed("tie", tie)]
     if pin is not None and not isinstance(pin, Mapping):
         raise PolicyError(f'pin={quoted(pin)}: give bits by pattern, for example {{"layer4.*": (4, 4)}}')
     searched = [name for name, cost in indicators.costs.items() if cost.fixed is None]
-    allowed = _allowed(searched, learned, candidates)
+    allowed = _allowed(searched, indicators.candidates, candidates, deadline)
+    left_out: dict[str, list[Outlier]] = {}
+    for outlier in outliers:
+        left_out.setdefault(outlier.layer, []).append(outlier)
     options = {
-        name: (cost.fixed,) if cost.fixed else _options(indicators, name, allowed[name])
-        for name, cost in indicators.costs.items()
+        name: (cost.fixed,) if cost.fixed else _options(indicators, name, allowed[name], left_out.get(name, ()))
+        for name, cost in until(deadline, indicators.costs.items())
     }
-    for pattern, bits in (pin or {}).items():
+    for pattern, bits in until(deadline, (pin or {}).items()):
         for name in _matching("pin", pattern, searched):
-            options[name] = (_pinned(indicators, name, pattern, bits),)
-    for pattern in excluded:
+            options[name] = (_pinned(indicators, name, pattern, bits, left_out.get(name, ())),)
+    for pattern in until(deadline, excluded):
         for name in _matching("exclude", pattern, searched):
             options[name] = (max(options[name]),)
     tied = [[name for pattern in patterns for name in _matching("tie", pattern, searched)] for patterns in ties]
     # Each layer starts as a group of its own, known by its own name; a tie merges the groups of its layers.
     leader = {name: name for name in options}
-    for names in tied:
+    for names in until(deadline, tied):
         joined = {leader[name] for name in names}
         leader = {name: names[0] if first in joined else first for name, first in leader.items()}
     members: dict[str, list[str]] = {}
@@ -86,7 +92,7 @@ def group_layers(
 
 
 def _allowed(
-    searched: Sequence[str], learned: Sequence[int], candidates: Candidates | None
+    searched: Sequence[str], learned: Sequence[int], candidates: Candidates | None, deadline: float
 ) -> dict[str, Collection[int]]:
     """Return the bit-widths that each searched layer may use."""
     if candidates is None:
@@ -95,7 +101,7 @@ def _allowed(
     if not by_pattern:
         raise PolicyError("candidates: no pattern was given; leave it out, or name layers")
     allowed: dict[str, Collection[int]] = dict.fromkeys(searched, learned)
-    for pattern, widths in by_pattern.items():
+    for pattern, widths in until(deadline, by_pattern.items()):
         if not isinstance(widths, Sequence | Set):
             raise PolicyError(f"candidates={quoted(widths)}: give a list of bit-widths, for example [2, 4]")
         if not widths or not all(type(bits) is int and bits in learned for bits in widths):
@@ -105,13 +111,20 @@ def _allowed(
     return allowed
 
 
-def _options(indicators: Indicators, name: str, allowed: Collection[int]) -> tuple[LayerBits, ...]:
-    weights, activations = (
-        tuple(sorted(set(steps[name]).intersection(allowed)))
-        for steps in (indicators.weight_steps, indicators.activation_steps)
-    )
-    if not weights or not activations:
-        raise PolicyError(f"layer {quoted(name)} has no bit-width left among candidates={quoted(allowed)}; allow more")
+def _options(
+    indicators: Indicators, name: str, allowed: Collection[int], left_out: Sequence[Outlier]
+) -> tuple[LayerBits, ...]:
+    """Return the bits that a layer may get: of those allowed, outliers only where there is nothing else."""
+    choices = []
+    for kind, steps in (("weight", indicators.weight_steps[name]), ("activation", indicators.activation_steps[name])):
+        within = set(steps).intersection(allowed)
+        within = within.difference(outlier.bits for outlier in left_out if outlier.kind == kind) or within
+        if not within:
+            raise PolicyError(
+                f"layer {quoted(name)} has no bit-width left among candidates={quoted(allowed)}; allow more"
+            )
+        choices.append(tuple(sorted(within)))
+    weights, activations = choices
     return _pairs(weights, activations)
 
 
@@ -120,7 +133,7 @@ def _pairs(weights: tuple[int, ...], activations: tuple[int, ...]) -> tuple[Laye
     return tuple(LayerBits(weight, activation) for weight in weights for activation in activations)
 
 
-def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> LayerBits:
+def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any, left_out: Sequence[Outlier]) -> LayerBits:
     try:
         weight, activation = bits
     except (TypeError, ValueError):
@@ -130,6 +143,15 @@ def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any) -> Layer
         indicators.importance(name, pinned, indicators.alpha)
     except PolicyError as error:
         raise PolicyError(f"pin {quoted(pattern)}: {error}") from None
+    for outlier in left_out:
+        if getattr(pinned, outlier.kind) == outlier.bits:
+            steps = indicators.weight_steps if outlier.kind == "weight" else indicators.activation_steps
+            banned = {other.bits for other in left_out if other.kind == outlier.kind}
+            others = ", ".join(str(width) for width in sorted(steps[name]) if width not in banned)
+            raise PolicyError(
+                f"pin {quoted(pattern)}: layer {quoted(name)} learned a smaller {outlier.kind} step at {outlier.bits} "
+                f"bits than at more, so these are left out as an outlier; choose from {others}"
+            )
     return pinned
 
 

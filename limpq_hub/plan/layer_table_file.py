@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from limpq_hub.errors import BudgetError, quoted
+from limpq_hub.plan.input_file import read_regular
 
 # {layer: {(weight bits, activation bits): what it takes}}
 LayerTable = Mapping[str, Mapping[tuple[int, int], float]]
@@ -41,20 +41,14 @@ def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTa
     """
     name = f"{words.table} table {quoted(str(path))}"
     columns = ("layer", "weight_bits", "activation_bits", words.column)
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline="")))
-    except (OSError, ValueError, csv.Error) as error:
-        raise BudgetError(
-            f"{name} cannot be read ({error}); give a CSV file with the columns {','.join(columns)}"
-        ) from None
-    heading = [column.strip() for column in lines[0]] if lines else []
+    lines = _lines(path, f"{name} cannot be read", f"give a CSV file with the columns {','.join(columns)}")
+    heading = [column.strip() for column in next(lines, [])]
     missing = [column for column in columns if column not in heading]
     if missing:
         raise BudgetError(f"{name} has no column {', '.join(missing)}; its first line must be {','.join(columns)}")
     places = [heading.index(column) for column in columns]
     table: dict[str, dict[tuple[int, int], float]] = {}
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines, start=2):
         if not line:
             continue
         try:
@@ -76,3 +70,11 @@ def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTa
     if not table:
         raise BudgetError(f"{name} holds no {words.plural}; add lines such as layer1.0.conv1,4,4,0.21")
     return table
+
+
+def _lines(path: str | os.PathLike[str], what: str, advice: str) -> Iterator[list[str]]:
+    """Yield the columns of each line; not a list of all, of which 32 MiB of empty lines would make 2 GB."""
+    try:
+        yield from csv.reader(io.StringIO(read_regular(path).decode("utf-8-sig"), newline=""))
+    except (OSError, ValueError, csv.Error) as error:
+        raise BudgetError(f"{what} ({error}); {advice}") from None

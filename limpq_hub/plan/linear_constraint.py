@@ -10,6 +10,7 @@ from typing import Any
 
 from limpq_hub.errors import InfeasibleBudgetError
 from limpq_hub.plan.constraint_kind import ConstraintKind
+from limpq_hub.plan.quantities import nearest_float
 
 Coefficients = tuple[tuple[int, ...], ...]
 
@@ -70,12 +71,13 @@ class LinearConstraint:
             instead: words for what else would work, or is needed.
         """
         kind = self.kind
+        meant = kind.meant(self.requested, self.amount_of(minimum), self.amount_of(self.most))
         ends = sorted(kind.number(self.amount_of(total)) for total in (minimum, self.most))
         return InfeasibleBudgetError(
             f'{kind.name}="{kind.requested_text(self.requested)}" cannot be met{beside}: {network} {kind.at_least} '
             f"{self.text_of(minimum)}{because} {kind.at_most} {self.text_of(self.most)}; "
-            f'use {kind.name}="{self.text_of(minimum)}" {kind.advice}{instead}',
-            requested=float(self.requested) if self.requested.denominator > 1 else int(self.requested),
+            f'use {kind.name}="{self.text_of(minimum)}" {kind.advice}{instead}{meant}',
+            requested=nearest_float(self.requested) if self.requested.denominator > 1 else int(self.requested),
             minimum=ends[0],
             maximum=ends[1],
             constraint=kind.name,

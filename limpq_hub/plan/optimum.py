@@ -6,14 +6,23 @@ import time
 from typing import Any
 
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.deadline import deadline_in
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
 from limpq_hub.plan.plan import Plan
-from limpq_hub.plan.search_problem import SearchProblem, check_time_limit
+from limpq_hub.plan.quantities import allowed_gap
+from limpq_hub.plan.search_problem import SearchProblem
 
 
-def search(indicators: Indicators, budget: Budget, *, time_limit_s: float = 10, **choices: Any) -> Plan:
-    """Return the policy of least importance lost among all that meet `budget`, proven optimal.
+def search(
+    indicators: Indicators,
+    budget: Budget,
+    *,
+    time_limit_s: float = 10,
+    allow_gap: str | float | None = None,
+    **choices: Any,
+) -> Plan:
+    """Return the policy of least importance lost among all that meet `budget`, proven optimal unless a gap is allowed.
 
     Of policies that lose the same (to 2^-50 of what any could lose), it is the one with the least sum in the first
     constraint, in the order of `Budget`, then in the second, then the one with the fewest weight bits, then activation
@@ -22,22 +31,23 @@ def search(indicators: Indicators, budget: Budget, *, time_limit_s: float = 10, 
     always the same. `limpq_hub.plan.solver` tells how.
 
     Args:
-        time_limit_s: seconds after which the search gives up.
+        time_limit_s: seconds after which the search gives up, up to a day.
+        allow_gap: where the proof takes long, the share of its objective by which a policy may lie above the bound:
+            0.01 or "1%". Such a plan has `optimal` False, and its `bound`.
         choices: `alpha`, `candidates`, `pin`, `exclude`, `tie` and `counting`, as in `SearchProblem.of`.
 
     Raises:
         InfeasibleBudgetError: no policy meets the budget; says what the smallest one is.
         PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
-        SearchError: no proven optimum within `time_limit_s`.
+        SearchError: no proven optimum within `time_limit_s`, and no policy within `allow_gap`; says which gap would do.
 
     Source: LIMPQ (ECCV 2022), the integer programme over learned step sizes.
     """
     began = time.perf_counter()
-    check_time_limit(time_limit_s)
-    deadline = time.monotonic() + time_limit_s
-    problem = SearchProblem.of(indicators, budget, **choices)
+    deadline, gap = deadline_in(time_limit_s), allowed_gap(allow_gap)
+    problem = SearchProblem.of(indicators, budget, deadline=deadline, **choices)
     check_each_constraint(problem, deadline)
-    solution = problem.programme.solve(deadline)
+    solution = problem.programme.solve(deadline, gap)
     if solution is None:
         raise conflict(problem, deadline)
     return problem.plan(solution, time.perf_counter() - began)

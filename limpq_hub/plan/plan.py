@@ -56,7 +56,8 @@ class Plan:
         alpha: factor of the weight importance in the objective.
         counting: the rule that `bitops` follows.
         seconds: time the search took.
-        way: how the optimum was proven: "enumeration", "dynamic programme" or "HiGHS"; "" if it was not.
+        way: how the optimum, or the bound, was proven: "enumeration", "dynamic programme", "bound" (no policy within
+            the budget loses less than this one does) or "HiGHS"; "" if it was not.
         notes: what the user should know about this result, a sentence each.
     """
 
@@ -217,14 +218,14 @@ class Plan:
 
         size = f" at {self.policy.input_size}x{self.policy.input_size}" if self.policy.input_size else ""
         proof = "proven optimal" if self.optimal else f"bound {self.bound:.6f}"
-        in_float = f" · {self.float_bitops / self.bitops:.1%} of the BitOps in float" if self.float_bitops else ""
+        in_float = f", {self.float_bitops / self.bitops:.1%} of the BitOps in float" if self.float_bitops else ""
         table = Table(
             title=f"{self.policy.model}{size}: {format_bitops(self.bitops)} BitOps, {format_size(self.size_bytes)}",
-            caption=f"{self.compression:.2f}x smaller than float32 · objective {self.objective:.6f}, {proof}, "
+            caption=f"{self.compression:.2f}x smaller than float32, objective {self.objective:.6f}, {proof}, "
             f"{self.seconds * 1000:.0f} ms{' by ' + self.way if self.way else ''}{in_float}",
         )
         for heading in ("layer", "weight bits", "activation bits", "MACs", "BitOps", "share"):
-            table.add_column(heading, justify="left" if heading == "layer" else "right")
+            table.add_column(heading, justify="left" if heading == "layer" else "right", overflow="fold")
         for name, bits in self.policy.layers.items():
             cost = self.costs[name]
             bitops = cost.bitops(bits, self.counting)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
@@ -22,7 +23,8 @@ SIZE_UNITS = {
     "GiB": 2**30,
 }
 _LONGEST_TEXT = 32
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", re.ASCII)
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)( ?)([A-Za-z]*)", re.ASCII)
+_GAP = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?) ?(%?)", re.ASCII)
 
 
 def is_number(value: object) -> bool:
@@ -33,13 +35,16 @@ def is_number(value: object) -> bool:
         return False
 
 
-def exact_number(name: str, value: object, units: Mapping[str, int], advice: str) -> Fraction:
+def exact_number(name: str, value: object, units: Mapping[str, int], advice: str, word: str = "") -> Fraction:
     """Return the exact number above 0 that a limit stands for; a float is what it is written as in decimal.
+
+    Text is a number, also in powers of ten ("2.5e9"), and a unit, in either case and after a space if one likes.
 
     Args:
         name: what to call the limit in an error.
         units: what each unit multiplies the number by; "" where it may lack one.
         advice: ends an error with what to type instead.
+        word: pattern of a word that may end the unit without a meaning of its own.
 
     Raises:
         BudgetError: the value is neither a number nor text of this form.
@@ -50,12 +55,16 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
     if isinstance(value, str):
         match = _QUANTITY.fullmatch(value) if len(value) <= _LONGEST_TEXT else None
         if not match:
-            raise BudgetError(f"{refused}: write ASCII digits, at most one point, and a unit, without spaces; {advice}")
-        if match[2] not in units:
+            meant = _meant(re.sub(r"[\s_+]", "", value).replace(",", "."), units)
+            raise BudgetError(
+                f"{refused}: write ASCII digits, at most one point, and a unit, without spaces; {meant}{advice}"
+            )
+        unit = _unit_named(match[3], units, word)
+        if unit is None:
             known_units = ", ".join(unit for unit in units if unit)
-            fault = f"the unit {quoted(match[2])} is not known" if match[2] else "the unit is missing"
-            raise BudgetError(f"{refused}: {fault} (known: {known_units}); {advice}")
-        number = Fraction(match[1]) * units[match[2]]
+            fault = f"the unit {quoted(match[3])} is not known" if match[3] else "the unit is missing"
+            raise BudgetError(f"{refused}: {fault} (known: {known_units}); {_meant(value, units)}{advice}")
+        number = Fraction(match[1]) * units[unit]
     elif isinstance(value, numbers.Rational):
         number = Fraction(int(value.numerator), int(value.denominator))
     elif not math.isfinite(value):
@@ -67,13 +76,42 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
     return number
 
 
-def whole_number(name: str, value: object, units: Mapping[str, int], advice: str) -> int:
+def plainly_written(value: object, units: Mapping[str, int], word: str = "") -> str | None:
+    """Return how text was read that `exact_number` takes, number and unit, or None where it is written so already."""
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) and len(value) <= _LONGEST_TEXT else None
+    unit = match and _unit_named(match[3], units, word)
+    if not match or unit is None or (unit == match[3] and not match[2]):
+        return None
+    return match[1] + unit
+
+
+def _unit_named(text: str, units: Mapping[str, int], word: str) -> str | None:
+    """Return the unit that was typed, in either case and with or without the word, or None."""
+    if text in units:
+        return text
+    bare = re.sub(f"(?:{word})$", "", text, flags=re.IGNORECASE) if word else text
+    alike = [unit for unit in units if unit.lower() == bare.lower()]
+    return alike[0] if alike and len({units[unit] for unit in alike}) == 1 else None
+
+
+def _meant(text: str, units: Mapping[str, int]) -> str:
+    """Return a question for what was probably meant by text that is not understood, or nothing."""
+    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
+    if not match:
+        return ""
+    typed = match[3].lower()
+    near = [unit for unit in units if unit and (unit.lower().startswith(typed) or typed.startswith(unit.lower()))]
+    unit = _unit_named(match[3], units, "") or ("MB" if "MB" in near else next(iter(near), None))
+    return "" if unit is None else f'did you mean "{match[1]}{unit}"? Otherwise '
+
+
+def whole_number(name: str, value: object, units: Mapping[str, int], advice: str, word: str = "") -> int:
     """Return what a limit stands for, rounded down to a whole number of at least 1; arguments as `exact_number`.
 
     Raises:
         BudgetError: the value is neither a number nor text of this form, or is below 1.
     """
-    whole = math.floor(exact_number(name, value, units, advice))
+    whole = math.floor(exact_number(name, value, units, advice, word))
     if whole < 1:
         raise BudgetError(f"{name}={quoted(value)} leaves nothing: it must be at least 1; {advice}")
     return whole
@@ -86,6 +124,25 @@ def whole_bytes(name: str, value: object) -> int:
         BudgetError: the value is no number of bytes such as "4.5MB", "4.5MiB" or 4500000.
     """
     return whole_number(name, value, SIZE_UNITS, 'use for example "4.5MB" (1e6 bytes), "4.5MiB" (2**20) or "4500000B"')
+
+
+def allowed_gap(value: object) -> float:
+    """Return the share of an objective that 0.01 or "1%" stands for; 0 for None.
+
+    Raises:
+        BudgetError: it is no share from 0 up to, but not, 1.
+    """
+    if value is None:
+        return 0.0
+    share = value
+    if isinstance(value, str):
+        match = _GAP.fullmatch(value) if len(value) <= _LONGEST_TEXT else None
+        share = float(match[1]) / (100 if match[2] else 1) if match else None
+    if not isinstance(share, int | float) or not is_number(share) or not 0 <= share < 1:
+        raise BudgetError(
+            f'allow_gap={quoted(value)} cannot be: use a share from 0 to below 1, for example 0.01 or "1%"'
+        )
+    return float(share)
 
 
 def format_bitops(bitops: int) -> str:
@@ -110,21 +167,34 @@ def enough_size(size_bytes: int) -> str:
 
 def decimal_above(exact: Fraction, digits: int = 4) -> str:
     """Return `exact`, of at least 0, rounded up to at least `digits` significant digits, as plain decimal text."""
-    places = max(0, digits - math.floor(math.log10(exact)) - 1) if exact else 0
+    places = max(0, digits - math.floor(log10(exact)) - 1) if exact else 0
     scaled = str(math.ceil(exact * 10**places)).rjust(places + 1, "0")
     return f"{scaled[:-places]}.{scaled[-places:]}".rstrip("0").rstrip(".") if places else scaled
 
 
+def log10(exact: Fraction) -> float:
+    """Return the decimal logarithm of a number above 0 that may be larger or smaller than any float."""
+    return math.log10(exact.numerator) - math.log10(exact.denominator)
+
+
+def nearest_float(exact: Fraction) -> float:
+    """Return the float nearest to `exact`; infinity above all of them."""
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf
+
+
 def float_below(exact: Fraction) -> float:
     """Return the largest float that is not above `exact`."""
-    near = float(exact)
+    near = min(nearest_float(exact), sys.float_info.max)
     return near if Fraction(near) <= exact else math.nextafter(near, -math.inf)
 
 
 def float_above(exact: Fraction) -> float:
     """Return the smallest float that is not below `exact`."""
-    near = float(exact)
-    return near if Fraction(near) >= exact else math.nextafter(near, math.inf)
+    near = nearest_float(exact)
+    return near if math.isinf(near) or Fraction(near) >= exact else math.nextafter(near, math.inf)
 
 
 def _with_unit(value: int, units: Sequence[str], sizes: Mapping[str, int], rounded: Callable[[Fraction], int]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import Counting
+from limpq_hub.plan.deadline import NEVER, until
 from limpq_hub.plan.indicators import Indicators, Outlier
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import Candidates, LayerGroup, Pins, group_layers
@@ -23,7 +24,7 @@ class SearchProblem:
     """The integer programme of a search, and what its layer groups, options and constraints stand for.
 
     Attributes:
-        indicators: without their outliers.
+        indicators: with their outliers.
         outliers: what was left out.
         groups: layers that get the same bits, and the bits they may get; in the order of their names, so that the
             order of the layers changes no answer.
@@ -55,6 +56,7 @@ class SearchProblem:
         exclude: Iterable[str] | None = None,
         tie: Iterable[Iterable[str]] | None = None,
         counting: Counting = "exact",
+        deadline: float = NEVER,
     ) -> SearchProblem:
         """Return what the arguments of a search ask for.
 
@@ -65,27 +67,36 @@ class SearchProblem:
             exclude: shell patterns of layers that keep their most bits.
             tie: groups of shell patterns; the layers of a group get the same bits.
             counting: "exact" MACs, or "limpq" as the published script counts them.
+            deadline: when to give up, by `time.monotonic`.
 
         Raises:
             BudgetError: alpha or counting cannot be, or a layer table lacks bits or names another network's layer.
             InfeasibleBudgetError: no layer bits are within the activation memory.
             PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
+            SearchError: the time is over.
         """
         alpha = _checked_alpha(indicators.alpha if alpha is None else alpha)
         if counting not in ("exact", "limpq"):
             raise BudgetError(f'counting={quoted(counting)} is not known: use "exact" or "limpq"')
-        cleaned, outliers = indicators.without_outliers
+        _, outliers = indicators.without_outliers
         groups = group_layers(
-            cleaned, learned=indicators.candidates, candidates=candidates, pin=pin, exclude=exclude, tie=tie
+            indicators,
+            outliers=outliers,
+            candidates=candidates,
+            pin=pin,
+            exclude=exclude,
+            tie=tie,
+            deadline=deadline,
         )
-        groups = sorted(budget.allowed(cleaned, groups), key=lambda group: min(group.layers))
-        importances = [_importances(cleaned, group, alpha) for group in groups]
-        programme = Programme(importances, budget.linear_constraints(cleaned, groups, counting))
+        groups = sorted(budget.allowed(indicators, until(deadline, groups)), key=lambda group: min(group.layers))
+        importances = [_importances(indicators, group, alpha) for group in until(deadline, groups)]
+        _check_sum(importances, alpha)
+        programme = Programme(importances, budget.linear_constraints(indicators, groups, counting, deadline))
         restricted = any(choice is not None for choice in (candidates, pin, exclude, tie))
-        return cls(cleaned, outliers, groups, programme, alpha, counting, budget, restricted)
+        return cls(indicators, _not_chosen(outliers, groups), groups, programme, alpha, counting, budget, restricted)
 
     def plan(self, solution: Solution, seconds: float) -> Plan:
-        """Return the plan of the best choice, its costs counted afresh."""
+        """Return the plan of a choice, its costs counted afresh."""
         bits: Mapping[str, LayerBits] = {
             name: group.options[option]
             for group, option in zip(self.groups, solution.choice, strict=True)
@@ -98,8 +109,8 @@ class SearchProblem:
             costs,
             counting=self.counting,
             objective=objective,
-            bound=objective,
-            optimal=True,
+            bound=objective if solution.bound is None else solution.bound,
+            optimal=solution.bound is None,
             excluded=self.outliers,
             alpha=self.alpha,
             seconds=seconds,
@@ -108,18 +119,32 @@ class SearchProblem:
         )
 
     def _notes(self, bits: Mapping[str, LayerBits]) -> tuple[str, ...]:
-        """Return what the user should know: a budget of weights alone leaves the activations at their most bits."""
+        """Return what the user should know: how a budget was read; that one of weights alone leaves the activations."""
+        readings = self.budget.readings
         if any(kind.limits_activations for kind, _ in self.budget.kinds):
-            return ()
+            return readings
         most = all(
             bits[group.layers[0]].activation == max(option.activation for option in group.options)
             for group in self.groups
         )
         if not most:
-            return ()
+            return readings
         return (
+            *readings,
             "only the weights are limited, so every activation went to its most bits; add bitops= to limit them too",
         )
+
+
+def _not_chosen(outliers: Sequence[Outlier], groups: Iterable[LayerGroup]) -> tuple[Outlier, ...]:
+    """Return the outliers that are no choice: `candidates` may have left a layer nothing else."""
+    if not outliers:
+        return ()
+    options = {name: group.options for group in groups for name in group.layers}
+    return tuple(
+        outlier
+        for outlier in outliers
+        if all(getattr(bits, outlier.kind) != outlier.bits for bits in options[outlier.layer])
+    )
 
 
 def _importances(indicators: Indicators, group: LayerGroup, alpha: float) -> list[float]:
@@ -129,18 +154,18 @@ def _importances(indicators: Indicators, group: LayerGroup, alpha: float) -> lis
     # A single layer's are taken as they are: it is the usual case, and many groups are searched.
     sums = by_layer[0] if len(searched) == 1 else [math.fsum(of_bits) for of_bits in zip(*by_layer, strict=True)]
     sums = sums or [0.0] * len(group.options)
-    if not all(map(math.isfinite, sums)):
-        raise BudgetError(f"alpha={alpha:g} makes the importance of layer {quoted(group.layers[0])} infinite; lower it")
     return sums
+
+
+def _check_sum(importances: Sequence[Sequence[float]], alpha: float) -> None:
+    """Raise `BudgetError` unless the importances, [groups, options], add up to a float whatever is chosen."""
+    if not math.isfinite(sum(max(of_group, default=0.0) for of_group in importances)):
+        raise BudgetError(
+            f"alpha={alpha:g} makes the importance of layers infinite; lower it, or check the learned step sizes"
+        )
 
 
 def _checked_alpha(alpha: float) -> float:
     if not is_number(alpha) or alpha < 0:
         raise BudgetError(f"alpha={quoted(alpha)} cannot be: use a number of at least 0, for example 2.0")
     return float(alpha)
-
-
-def check_time_limit(time_limit_s: float) -> None:
-    """Raise `BudgetError` unless the time limit is a number of seconds above 0."""
-    if not is_number(time_limit_s) or time_limit_s <= 0:
-        raise BudgetError(f"time_limit_s={quoted(time_limit_s)} cannot be: use a number of seconds above 0")

@@ -14,9 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.quant.batch_norm_moments import active_batch_norms, measure_moments, set_statistics_, statistics_of
+from limpq_hub.quant.batch_norm_moments import (
+    active_batch_norms,
+    measure_moments,
+    none_alone,
+    set_statistics_,
+    statistics_of,
+)
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.single_values import norm_of_one_value
 
 # Half of them measure, half compare; the late layers have few values an image.
 FEWEST_IMAGES = 64
@@ -42,17 +49,21 @@ class Recalibration:
 
 @torch.no_grad()
 def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm by their plain average over `batches`, as torch computes it.
+    """Replace the statistics of every active BatchNorm by their average over `batches`, each image counting alike.
 
-    Everything else runs in eval mode. While this runs, the normalizations have no momentum, which is how torch averages
-    all batches alike. The figures that ship were measured with statistics of this arithmetic: that of
-    `average_batch_norm_` differs in the last digits, and so in the pictures that are close calls.
+    Everything else runs in eval mode. The momentum of each batch is its share of the images so far, which for batches
+    of one size is how torch averages them. The figures that ship were measured with statistics of this arithmetic: that
+    of `average_batch_norm_` differs in the last digits, and so in the pictures that are close calls. An image alone is
+    taken together with a batch beside it: late layers may have a single value of it, and so no variance.
 
     Args:
         batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
 
     Returns:
         The number of images; with none, the statistics stay as they were.
+
+    Raises:
+        ValueError: there is one image in all, of which a batch normalization has one value per channel.
     """
     norms = list(active_batch_norms(model).values())
     momenta = [norm.momentum for norm in norms]
@@ -60,14 +71,16 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
     with modes_restored(model):
         model.eval()
         try:
-            for images in batches:
+            for images in none_alone(batches):
                 if not image_count:
+                    _check_not_alone(model, images)
                     for norm in norms:
                         norm.reset_running_stats()
-                        norm.momentum = None
                         norm.train()
-                model(images)
                 image_count += len(images)
+                for norm in norms:
+                    norm.momentum = len(images) / image_count
+                model(images)
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
@@ -75,7 +88,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def average_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm by their plain average over `batches`, in float64.
+    """Replace the statistics of every active BatchNorm by their average over `batches`, in float64, each image alike.
 
     Args:
         model: with its parameters where the images are.
@@ -166,6 +179,15 @@ def recalibrate_if_better_(
         for name, norm in norms.items():
             set_statistics_(norm, before[name])
     return Recalibration(image_count, kl_before, kl_after, accepted)
+
+
+def _check_not_alone(model: nn.Module, images: Tensor) -> None:
+    name = norm_of_one_value(model, images) if len(images) == 1 else None
+    if name is not None:
+        raise ValueError(
+            f"one image leaves batch normalization {name} one value per channel, of which there is no variance; give "
+            "two images or more to calibrate with"
+        )
 
 
 def _halves(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -14,24 +14,33 @@ from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 @dataclass
 class Moments:
-    """Averages over batches, each counting alike, in float64.
+    """Averages over batches, each image counting alike, in float64.
 
     Attributes:
         batches: how many were added.
+        values: how many values of a channel they had.
         mean: [channels].
         variance: the unbiased one of each batch, averaged, [channels].
     """
 
     batches: int = 0
+    values: int = 0
     mean: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     variance: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
-    def add(self, mean: Tensor, variance: Tensor) -> None:
-        """Take in the moments of a batch."""
-        self.batches += 1
+    def add(self, mean: Tensor, variance: Tensor, values: int) -> None:
+        """Take in the moments of a batch.
+
+        Args:
+            values: how many values of a channel the batch has; the variance of one alone says nothing.
+        """
+        self.batches, self.values = self.batches + 1, self.values + values
         mean, variance = _in_float64(mean), _in_float64(variance)
-        self.mean = self.mean.to(mean.device) + (mean - self.mean.to(mean.device)) / self.batches
-        self.variance = self.variance.to(mean.device) + (variance - self.variance.to(mean.device)) / self.batches
+        own_mean, own_variance = self.mean.to(mean.device), self.variance.to(mean.device)
+        self.mean = own_mean + (mean - own_mean) / (self.values / values)
+        if values > 1:
+            freedom = self.values - self.batches
+            self.variance = own_variance + (variance - own_variance) / (freedom / (values - 1))
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
         variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3), correction=0)
         set_statistics_(norm, {"running_mean": mean, "running_var": variance})
         count = x.numel() // x.shape[1]
-        moments[name].add(mean, variance * (count / max(count - 1, 1)))
+        moments[name].add(mean, variance * (count / max(count - 1, 1)), count)
 
     handles = [
         norm.register_forward_pre_hook(lambda norm, arguments, name=name: measure_(name, norm, *arguments))
@@ -77,7 +86,7 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
     try:
         with modes_restored(model):
             model.eval()
-            for images in batches:
+            for images in none_alone(batches):
                 model(images)
                 image_count += len(images)
     finally:
@@ -86,6 +95,26 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
         for name, statistics in before.items():
             set_statistics_(norms[name], statistics)
     return MeasuredMoments({name: found for name, found in moments.items() if found.batches}, image_count)
+
+
+def none_alone(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield the batches that hold images; a single image together with the next batch, or at the end the one before.
+
+    Args:
+        batches: [batch, 3, height, width] each.
+    """
+    held: Tensor | None = None
+    alone: Tensor | None = None
+    for images in batches:
+        whole = images if alone is None else torch.cat([alone, images])
+        alone = whole if len(whole) == 1 else None
+        if len(whole) > 1:
+            if held is not None:
+                yield held
+            held = whole
+    rest = [images for images in (held, alone) if images is not None]
+    if rest:
+        yield torch.cat(rest) if len(rest) > 1 else rest[0]
 
 
 def active_batch_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:

@@ -14,6 +14,7 @@ from limpq_hub.quant.least_error import SortedValues, least_error_grids
 from limpq_hub.quant.modes import modes_restored
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
+from limpq_hub.quant.single_values import norm_of_one_value
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 # Values that one step is measured on at most, of all images together.
@@ -50,7 +51,16 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
     Args:
         model: a supernet or a quantized network.
         images: [batch, 3, height, width], normalized.
+
+    Raises:
+        UnsupportedLayerError: there is one image, of which a batch normalization has one value per channel.
     """
+    name = norm_of_one_value(model, images) if len(images) == 1 else None
+    if name is not None:
+        raise UnsupportedLayerError(
+            f"one image leaves batch normalization {name} one value per channel, of which there is no variance; give "
+            "an example_input of two images or more, or of a larger size"
+        )
     twin = copy.deepcopy(model).train()
     layers = dict(quantized_layers(twin))
     for layer in layers.values():

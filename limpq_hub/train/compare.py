@@ -20,6 +20,7 @@ from limpq_hub.train.launching import run
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish
 from limpq_hub.train.measure.comparison_pictures import save_comparison, save_correlation
+from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import whole_number
@@ -78,15 +79,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if correlations:
         save_correlation(settings.output / "correlation.png", correlations)
         for name, ranks in correlations.items():
-            print(f"{name}: Spearman of the objective with KL {ranks['kl']:.2f}, with top-1 {ranks['top1']:.2f}")
+            key = accuracy_of(ranks)
+            label = ACCURACY_LABELS[key].removesuffix(", %")
+            print(f"{name}: Spearman of the objective with KL {ranks['kl']:.2f}, with {label} {ranks[key]:.2f}")
     print(f"figures and all numbers in {settings.output}")
     finish(study.accelerator)
 
 
 def as_table(rows: Sequence[Figures]) -> str:
     """Return the comparison as a table in Markdown."""
+    label = ACCURACY_LABELS[accuracy_of(rows[0]["joint"])]
     lines = [
-        "| budget | policy | BitOps | bits (W / A) | joint: top-1, % | KL, nats | fine-tuned: top-1, % | KL, nats |",
+        f"| budget | policy | BitOps | bits (W / A) | joint: {label} | KL, nats | fine-tuned: {label} | KL, nats |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -98,8 +102,9 @@ def as_table(rows: Sequence[Figures]) -> str:
 
 
 def _cells(figures: Figures) -> str:
+    key = accuracy_of(figures)
     return (
-        f"{figures['top1']:.2f} ± {figures['top1_standard_error']:.2f} | "
+        f"{figures[key]:.2f} ± {figures[f'{key}_standard_error']:.2f} | "
         f"{figures['kl']:.4f} ± {figures['kl_standard_error']:.4f}"
     )
 

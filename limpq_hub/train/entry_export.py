@@ -19,7 +19,7 @@ from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.training_settings import ExportSettings
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
 from limpq_hub.zoo.entry_folder import load_supernet, save_entry, save_float_network, seal_entry
-from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.folder import open_local_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
 
 STEP_BATCHES = 4
@@ -34,13 +34,15 @@ def export_entry(
     images: Sequence[Tensor],
     record: dict[str, object],
 ) -> None:
-    """Write the entry folder and the picture of the steps; the main process alone does.
+    """Write the entry folder and the picture of the steps, sealed as unfinished; the main process alone does.
 
     Args:
         network: the float network that the supernet started from.
         images: training images that are not augmented, [batch, 3, height, width] each.
         record: how the indicators came about.
     """
+    # Of an entry that an earlier run left here, only some of the files would be replaced if this one were cut off.
+    unseal_folder(settings.output)
     # First and last layer were float until now: their 8-bit steps come from training images.
     ends = [name for name, cost in costs.items() if cost.fixed not in (None, FLOAT)]
     set_policy_(supernet, Policy.uniform(settings.model, costs, max(settings.candidates)))
@@ -59,11 +61,12 @@ def export_entry(
         indicators, measured = with_measured_alpha(indicators, divergence)
         indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
     save_float_network(settings.output, network)
-    save_entry(settings.output, supernet, indicators, classes)
+    save_entry(settings.output, supernet, indicators, classes, unfinished=True)
     if not settings.freeze_batch_norm:
         print("now the BatchNorm statistics at policies over the range of budgets", flush=True)
         # What is shipped is in half precision: its statistics are measured on what is shipped.
-        shipped = load_supernet(open_local_folder(settings.output, "entry"), indicators).to(images[0].device)
+        folder = open_local_folder(settings.output, "entry", unfinished=True)
+        shipped = load_supernet(folder, indicators).to(images[0].device)
         save_anchors(settings.output, shipped, anchor_policies(indicators, settings.anchor_gap), images)
-    seal_entry(settings.output, NetworkSpec.of(supernet))
+    seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
     save_curves(settings.output / "curves.png", indicators)

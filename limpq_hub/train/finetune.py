@@ -5,7 +5,8 @@ r"""LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
 
 Searches the policy in the entry's indicators (or takes `--policy`), starts from the jointly trained weights and
 steps (`--from joint`) or from the float network (`--from float`), and writes a checkpoint folder. Its
-`metrics.json` is measured on the checkpoint as it lies on the disk.
+`metrics.json` is measured on the checkpoint as it lies on the disk: top-1 where there are labels, agreement with the
+float network and KL divergence from it. With `--unlabelled FOLDER` the pictures need no labels.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.convert import build_quantized, select_policy
-from limpq_hub.train.data.description import check_classes, data_record
+from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
+from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.launching import run
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
-from limpq_hub.train.measure.evaluate import evaluate
+from limpq_hub.train.measure.evaluate import accuracy_text, evaluate
+from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.networks import float_network_of, placed
 from limpq_hub.train.option_types import whole_number
@@ -75,7 +78,7 @@ class FinetuneSettings:
 def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
     """Return what was typed, as settings."""
     parser = parser_of(__doc__, "finetune")
-    add_policy_options(parser, distill=0.0)
+    add_policy_options(parser, teacher=True)
     parser.add_argument(
         "--from", dest="start_from", choices=("joint", "float"), default="joint", help="weights to start from"
     )
@@ -99,16 +102,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         entry = find_entry(settings.model)
         plan = plan_for(entry, **settings.constraints)
         spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-        check_classes(data, entry)
-        loader = training_loader(data, settings.augmentation, spec)
+        ids = classes_of_entry(entry, data)
+        loader = training_loader(data, settings.augmentation, spec, ids)
         # Random crops shift the statistics of BatchNorm: pictures are validated whole.
         image_count = 0 if training.freeze_batch_norm else settings.calibrate_images
         images = calibration_batches(data, spec, image_count, accelerator.device)
-        validation = validation_loader(data, spec)
+        validation = validation_loader(data, spec, classes=ids)
+        reference = reference_of(accelerator, entry, settings.weights, validation, needed=data.data is None)
 
         def validate(trained: nn.Module) -> dict[str, float | int]:
             recalibrate_batch_norm_(trained, images)
-            return evaluate(accelerator, trained, validation)
+            return evaluate(accelerator, trained, validation, reference)
 
         loss, channels_last = settings.loss, training.device.channels_last
         model = _starting_network(entry, plan, spec, settings).train()
@@ -122,13 +126,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         record = provenance(accelerator, training.invocation, seconds)
         record["data"] = data_record(data, settings.augmentation)
         if accelerator.is_main_process:
-            save_checkpoint(output, model, plan.costs, provenance=record)
+            save_checkpoint(output, model, plan.costs, provenance=record, unfinished=True)
         accelerator.wait_for_everyone()
-        saved, _ = load_checkpoint(open_local_folder(output, "checkpoint"))
-        figures = evaluate(accelerator, saved.to(accelerator.device), validation)
+        saved, _ = load_checkpoint(open_local_folder(output, "checkpoint", unfinished=True))
+        figures = evaluate(accelerator, saved.to(accelerator.device), validation, reference)
         if accelerator.is_main_process:
             save_checkpoint(output, model, plan.costs, metrics=figures, provenance=record)
-            print(f"top-1 {figures['top1']:.2f} % at {format_bitops(plan.bitops)} BitOps, in {output}")
+            print(f"{accuracy_text(figures)} at {format_bitops(plan.bitops)} BitOps, in {output}")
             _push_or_tell(entry, policy_name, settings)
 
 

@@ -1,4 +1,4 @@
-r"""Top-1 without training: the jointly trained weights at budgets over the whole range.
+r"""Top-1, or agreement with float, without training: the jointly trained weights at budgets over the whole range.
 
     accelerate launch -m limpq_hub.train.front --model local-dir:out/joint --data ~/tiny-imagenet \
         --output out/front.json
@@ -16,12 +16,15 @@ from pathlib import Path
 
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import format_bitops
-from limpq_hub.train.data.description import check_classes, data_record
+from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, validation_loader
+from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.launching import run
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish, new_accelerator
+from limpq_hub.train.measure.evaluate import accuracy_of, accuracy_text
 from limpq_hub.train.measure.joint_front import budgets, joint_records
+from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.option_types import whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
 from limpq_hub.train.push import publishing_command
@@ -78,18 +81,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = settings.data
     accelerator = new_accelerator(settings.device)
     entry = find_entry(settings.model)
-    check_classes(data, entry)
+    ids = classes_of_entry(entry, data)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
-    validation = validation_loader(data, spec)
+    validation = validation_loader(data, spec, classes=ids)
+    reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)
     began, records = time.monotonic(), []
     bitops = settings.bitops or budgets(entry.summary(), settings.points)
-    for shipped, recalibrated in joint_records(accelerator, settings.model, bitops, images, validation):
+    for shipped, recalibrated in joint_records(accelerator, settings.model, bitops, images, validation, reference):
         records += [shipped, recalibrated]
         if accelerator.is_main_process:
             print(
-                f"{format_bitops(shipped['bitops'])} BitOps: top-1 {shipped['top1']:.2f} %, recalibrated "
-                f"{recalibrated['top1']:.2f} %",
+                f"{format_bitops(shipped['bitops'])} BitOps: {accuracy_text(shipped)}, recalibrated "
+                f"{recalibrated[accuracy_of(recalibrated)]:.2f} %",
                 flush=True,
             )
     if accelerator.is_main_process:

@@ -5,31 +5,38 @@ r"""Joint training: learn every layer's step size at every candidate bit-width, 
 
 Writes an entry folder: `indicators.json` (what the search reads), `supernet.safetensors` (what any policy can be
 served from), `float.safetensors.gz` (what it started from), `anchors.*`, `classes.json`, `metrics.json`, and
-`config.json` with the sha256 of each; and `curves.png`.
+`config.json` with the sha256 of each, last; and `curves.png`. With `--unlabelled FOLDER` the pictures need no labels:
+the float network is the teacher.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import timm
 
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
-from limpq_hub.train.data.description import class_records, data_record
+from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
+from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
+from limpq_hub.train.data.network_classes import classes_of_network
 from limpq_hub.train.entry_export import export_entry
 from limpq_hub.train.launching import command_of, run
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
-from limpq_hub.train.measure.evaluate import evaluate
+from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
 from limpq_hub.train.method.joint_training import train_jointly_
-from limpq_hub.train.method.networks import float_network, placed
+from limpq_hub.train.method.networks import description_of, float_network, placed
 from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
 from limpq_hub.train.push import announce, check_push
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings, PushSettings
+from limpq_hub.train.settings_conversion import arguments_of
 from limpq_hub.train.training_options import (
     add_export_options,
     add_joint_options,
@@ -59,7 +66,7 @@ class IndicatorsSettings:
 
     Attributes:
         calibrate_images: training images for step sizes and BatchNorm statistics.
-        class_names: JSON file of {class folder: name}.
+        class_names: JSON file of {class folder: name}, or of all class ids in the order of the outputs.
     """
 
     network: NetworkSettings
@@ -78,7 +85,7 @@ class IndicatorsSettings:
 def parse_options(argv: Sequence[str] | None) -> IndicatorsSettings:
     """Return what was typed, as settings."""
     parser = parser_of(__doc__, "indicators")
-    add_network_options(parser, distill=0.0)
+    add_network_options(parser, teacher=True)
     add_quantization_options(parser)
     add_joint_options(parser)
     add_export_options(parser)
@@ -99,14 +106,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     data, training, output = settings.data, settings.training, settings.training.run.output
     check_push(settings.push)
     with training_run(training) as accelerator:
-        classes = class_records(data, settings.class_names)
         start = settings.network
-        network, teacher = (
-            float_network(start.model, len(classes), start.input_size, weights).to(accelerator.device)
-            for weights in (start.weights, settings.loss.teacher or start.weights)
-        )
+        known = timm.get_pretrained_cfg(start.model) if timm.is_model_pretrained(start.model) else None
+        if start.weights == "pretrained" and known is not None:  # before anything is fetched
+            classes_of_network(known.num_classes, data, settings.class_names)
+        network = float_network(start, start.weights, None).to(accelerator.device)
         spec = NetworkSpec.of(network)
-        loader = training_loader(data, settings.augmentation, spec)
+        accelerator.print(description_of(network, start.weights))
+        teacher = float_network(start, settings.loss.teacher or start.weights, spec.num_classes)
+        classes = classes_of_network(spec.num_classes, data, settings.class_names)
+        ids = [record["id"] for record in classes]
+        loader, validation = (
+            training_loader(data, settings.augmentation, spec, ids),
+            validation_loader(data, spec, classes=ids),
+        )
+        if folded_batch_norms(network):
+            restore_batch_norm_(network, calibration_batches(data, spec, _FIRST_IMAGES, accelerator.device))
         # The step sizes start from the images of the first step: the same ones for any number of processes.
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)
@@ -125,13 +140,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             export_entry(settings.export, supernet, network, costs, classes, images, record)
             print("now validating the float network", flush=True)
         accelerator.wait_for_everyone()
-        shipped = load_float_network(open_local_folder(output, "entry")).to(accelerator.device)
-        figures = evaluate(accelerator, shipped, validation_loader(data, spec))
+        shipped = load_float_network(open_local_folder(output, "entry", unfinished=True)).to(accelerator.device)
+        # Without labels: how near the network in half precision is to the one that it started from.
+        reference = log_probabilities(accelerator, network, validation) if data.data is None else None
+        figures = evaluate(accelerator, shipped, validation, reference)
         if accelerator.is_main_process:
             how_trained = {"provenance": _how_trained(start.weights)}
             write_json(output / "metrics.json", {"float": figures | how_trained, "joint": []})
             seal_entry(output, spec)
-            _tell_and_push(output, data.data, figures["top1"], settings.push)
+            _tell_and_push(output, data, figures, settings.push)
 
 
 def _how_trained(weights: str | None) -> dict[str, object]:
@@ -140,10 +157,11 @@ def _how_trained(weights: str | None) -> dict[str, object]:
     return read_json(beside) if beside.is_file() else {"weights": weights}
 
 
-def _tell_and_push(output: Path, data: str, float_top1: float, push: PushSettings) -> None:
-    print(f"float top-1 {float_top1:.2f} %; indicators in {output}, their picture in curves.png")
+def _tell_and_push(output: Path, data: DataSettings, figures: Mapping[str, Any], push: PushSettings) -> None:
+    print(f"float {accuracy_text(figures)}; indicators in {output}, their picture in curves.png")
     print(f"next: {shlex.join(['limpq', 'search', f'{output}/indicators.json', '--bitops', 'w4a4'])}")
-    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", "--data", data, "--output", f"{output}-w4a4")
+    pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
+    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", *pictures, "--output", f"{output}-w4a4")
     print(f"then: {command_of('finetune', *tune)}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")

@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from limpq_hub.zoo.model_args import RefusedArgument, typed_argument
+
+# More than any machine has: what is mistyped shall not start thousands of processes.
+MOST_THREADS, MOST_WORKERS = 1024, 256
+LARGEST_BATCH, LARGEST_INPUT = 65_536, 4096
+# Every source of random numbers takes it.
+LARGEST_SEED = 2**32 - 1
+_MOST = 10**9
+_LARGEST_NUMBER = 1e6
 
 
-def whole_number(at_least: int = 1) -> Callable[[str], int]:
-    """Return an argparse type for whole numbers of at least so many."""
+def whole_number(at_least: int = 1, at_most: int = _MOST) -> Callable[[str], int]:
+    """Return an argparse type for whole numbers from `at_least` to `at_most`."""
 
     def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < at_least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {at_least}")
+        written = text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST * 10))
+        if not written or not at_least <= int(text) <= at_most:
+            limits = f"at least {at_least} and at most {at_most}"
+            raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a whole number of {limits}")
         return int(text)
 
     return parse
 
 
+seed = whole_number(0, LARGEST_SEED)
+
+
 def positive(text: str) -> float:
-    """Return a number above 0, as an argparse type."""
+    """Return a number above 0 and up to a million, as an argparse type."""
     value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    if not 0 < value <= _LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {_LARGEST_NUMBER:g}")
     return value
 
 
 def at_least_zero(text: str) -> float:
-    """Return a finite number of at least 0, as an argparse type."""
+    """Return a number from 0 to a million, as an argparse type."""
     value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
+    if not 0 <= value <= _LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0 and at most {_LARGEST_NUMBER:g}")
     return value
 
 
@@ -40,3 +55,57 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
     return value
+
+
+def part(text: str) -> float:
+    """Return a number from 0.01 to 1, as an argparse type."""
+    value = float(text)
+    if not 0.01 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0.01 to 1")
+    return value
+
+
+class AscendingShares(argparse.Action):
+    """An option of two shares, the first above 0 and not above the second."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep the two shares."""
+        least, most = (float(value) for value in values or (0, 0))
+        if not 0 < least <= most:
+            raise argparse.ArgumentError(self, f"{least} {most}: the first must be above 0, and not above the second")
+        setattr(namespace, self.dest, [least, most])
+
+
+class ModelArguments(argparse.Action):
+    """An option whose words are arguments of `timm.create_model`: NAME=VALUE each, kept as a dictionary."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[str] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep what was typed; a name that stands twice has its last value."""
+        try:
+            arguments = dict(map(typed_argument, [values] if isinstance(values, str) else values or ()))
+        except RefusedArgument as error:
+            raise argparse.ArgumentError(self, str(error)) from None
+        setattr(namespace, self.dest, arguments)
+
+
+def add_model_arguments(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add `--model-args`."""
+    group.add_argument(
+        "--model-args",
+        action=ModelArguments,
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="arguments of timm.create_model, of the list in limpq_hub/zoo/model_args.py: pad_type=same",
+    )

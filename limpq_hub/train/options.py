@@ -11,14 +11,31 @@ from pathlib import Path
 from limpq_hub.plan.budget import typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.train.launching import command_line, command_of
-from limpq_hub.train.option_types import share, whole_number
+from limpq_hub.train.option_types import (
+    LARGEST_BATCH,
+    LARGEST_INPUT,
+    LARGEST_SEED,
+    MOST_THREADS,
+    MOST_WORKERS,
+    add_model_arguments,
+    part,
+    seed,
+    share,
+    whole_number,
+)
 from limpq_hub.train.recipe import add_recipe_option, with_recipe
 from limpq_hub.train.settings import Invocation
 from limpq_hub.train.settings_conversion import Settings, settings_from
+from limpq_hub.zoo.network import CROP_MODES, INTERPOLATIONS
 
 BF16_HELP = (
     "bf16 is faster, but turns the gradients of the step sizes: cosine to float32 0.56 to 0.90 on the bundled "
     "ResNet-18 (tests/benchmarks/step_gradients.py)"
+)
+
+WEIGHTS_HELP = (
+    "pretrained (timm's own), safetensors file in timm's names, local-dir:FOLDER or hf-hub:OWNER/NAME with timm's "
+    "config.json and model.safetensors; a config.json beside a file counts too"
 )
 
 
@@ -64,6 +81,7 @@ def settings_of(
         recipe: whether the command takes options from a recipe.
     """
     options = parse(parser, command, argv) if recipe else parser.parse_args(argv)
+    _settle_labels(parser, options)
     policy = getattr(options, "policy", None)
     limits = typed_limits(vars(options))
     values = {
@@ -75,16 +93,23 @@ def settings_of(
     return settings_from(kind, values)
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, distill: float | None = None) -> None:
-    """Add which float network to start from; with `distill`, also as a teacher for that share of the loss."""
+def add_network_options(parser: argparse.ArgumentParser, *, teacher: bool = False) -> None:
+    """Add which float network to start from; with `teacher`, also to learn from it."""
     group = parser.add_argument_group("network")
     group.add_argument("--model", required=True, help="timm architecture, for example resnet18")
-    group.add_argument("--input-size", type=whole_number(), default=224, help="height and width in pixels")
-    if distill is not None:
-        group.add_argument(
-            "--weights", default="pretrained", help="safetensors file of the float network, or timm's own"
-        )
-        _add_teacher_options(group, distill)
+    add_model_arguments(group)
+    group.add_argument(
+        "--input-size", type=whole_number(1, LARGEST_INPUT), default=224, help="height and width in pixels"
+    )
+    group.add_argument("--weights", default="pretrained" if teacher else None, help=WEIGHTS_HELP)
+    if teacher:
+        _add_teacher_options(group)
+    pictures = parser.add_argument_group("how pictures are prepared; what belongs to the weights if not given")
+    for name, what, kind in (("--mean", "mean", share), ("--std", "standard deviation", part)):
+        pictures.add_argument(name, type=kind, nargs=3, metavar="X", help=f"{what} of each channel, for pixels in 0..1")
+    pictures.add_argument("--crop-pct", type=part, help="share of the shorter side that the crop keeps")
+    pictures.add_argument("--crop-mode", choices=CROP_MODES, help="squash bends pictures square, border pads them")
+    pictures.add_argument("--interpolation", choices=INTERPOLATIONS, help="of the scaling")
 
 
 def add_entry_option(group: argparse.ArgumentParser | argparse._ArgumentGroup, *, required: bool = True) -> None:
@@ -92,16 +117,19 @@ def add_entry_option(group: argparse.ArgumentParser | argparse._ArgumentGroup, *
     group.add_argument("--model", required=required, help="entry: resnet18, local-dir:out/my-joint, hf-hub:owner/name")
 
 
-def add_policy_options(parser: argparse.ArgumentParser, *, distill: float | None = None, required: bool = True) -> None:
-    """Add which entry of the zoo, and the budget or policy; with `distill`, also a float teacher."""
+def add_policy_options(parser: argparse.ArgumentParser, *, teacher: bool = False, required: bool = True) -> None:
+    """Add which entry of the zoo, and the budget or policy; with `teacher`, also a float network to learn from."""
     group = parser.add_argument_group("network and budget")
     add_entry_option(group, required=required)
     for kind in KINDS:
         group.add_argument(kind.flag, **kind.option)
     group.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
-    if distill is not None:
-        group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")
-        _add_teacher_options(group, distill)
+    if teacher:
+        group.add_argument(
+            "--weights",
+            help="float network: safetensors file, local-dir:FOLDER, hf-hub:OWNER/NAME; that of the entry if not given",
+        )
+        _add_teacher_options(group)
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -109,8 +137,16 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
-        required=True,
-        help="folder with train/ and val/, or data set name of timm: torch/cifar10, hfds/owner/name, wds/name",
+        help="folder with train/ and val/, or data set name of timm: torch/cifar10, hfds/owner/name, wds/name; its "
+        "folders may be some of the network's classes",
+    )
+    data.add_argument(
+        "--unlabelled",
+        nargs="+",
+        default=(),
+        metavar="FOLDER",
+        help="folders of pictures without labels, nested or flat, in place of the training images of --data; without "
+        "--data, 5 %% of them (at most 1,000) are held out to measure by",
     )
     data.add_argument("--data-root", help="folder of a torch/ or wds/ data set, cache folder of a hfds/ one")
     data.add_argument("--train-split", default="train", help="folder or split of the training images")
@@ -118,12 +154,21 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--cache-images", action="store_true", help="decode the training images once, into at most half the free memory"
     )
-    data.add_argument("--batch-size", type=whole_number(), default=128, help="images per process and step")
+    data.add_argument(
+        "--batch-size", type=whole_number(1, LARGEST_BATCH), default=128, help="images per process and step"
+    )
     device = parser.add_argument_group("device")
     device.add_argument(
-        "--workers", type=whole_number(0), default=2, help="processes that decode images; 0 decodes in the main one"
+        "--workers",
+        type=whole_number(0, MOST_WORKERS),
+        default=2,
+        help=f"processes that decode images, at most {MOST_WORKERS}; 0 decodes in the main one",
     )
-    device.add_argument("--threads", type=whole_number(), help="CPU threads; all cores if not given")
+    device.add_argument(
+        "--threads",
+        type=whole_number(1, MOST_THREADS),
+        help=f"CPU threads, at most {MOST_THREADS}; all cores if not given",
+    )
     device.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help=BF16_HELP)
     device.add_argument(
         "--float64",
@@ -131,7 +176,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="compute in float64: several times slower, and the same result for any number of processes",
     )
     device.add_argument("--channels-last", action="store_true", help="memory format of images and weights")
-    device.add_argument("--seed", type=int, default=0, help="of every random choice")
+    device.add_argument("--seed", type=seed, default=0, help=f"of every random choice, 0 to {LARGEST_SEED}")
 
 
 def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-hub") -> None:
@@ -142,6 +187,31 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
     group.add_argument("--license", help="identifier of the licence of the weights; the card states none if not given")
 
 
-def _add_teacher_options(group: argparse._ArgumentGroup, distill: float) -> None:
-    group.add_argument("--teacher", help="safetensors file of the network to learn from; --weights if not given")
-    group.add_argument("--distill", type=share, default=distill, help="share of the loss that is KL to the teacher")
+def _add_teacher_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--teacher", help="network to learn from, named like --weights; --weights if not given")
+    group.add_argument(
+        "--distill",
+        type=share,
+        help="share of the loss that is KL to the teacher, 0..1; 0 if not given, and all of it with --unlabelled",
+    )
+
+
+def _settle_labels(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Fill in the share of the teacher; exit like argparse where there is nothing to learn from."""
+    unlabelled = getattr(options, "unlabelled", None)
+    if unlabelled is not None and not unlabelled and options.data is None:
+        parser.error(
+            "the following arguments are required: --data, or --unlabelled where there are pictures without labels"
+        )
+    if not hasattr(options, "distill"):
+        return
+    in_place = getattr(options, "in_place_distill", 0.0)
+    if options.distill is None:
+        options.distill = 1 - in_place if unlabelled else 0.0
+    if unlabelled and (options.distill == 0 or abs(options.distill + in_place - 1) > 1e-9):
+        shares = f"--distill {options.distill:g}" + (f" and --in-place-distill {in_place:g}" if in_place else "")
+        parser.error(
+            f"{shares}: pictures without labels leave nothing else to learn from; give --distill "
+            f"{1 - in_place if in_place < 1 else 1:g}"
+            + (" and a smaller --in-place-distill" if in_place >= 1 else ", or leave it out")
+        )

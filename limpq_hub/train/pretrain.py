@@ -3,7 +3,8 @@ r"""Train a float network on a data set: what timm's pretrained weights are for 
     accelerate launch -m limpq_hub.train.pretrain --model resnet18 --input-size 64 --data ~/tiny-imagenet --epochs 60 \
         --output out/resnet18-float
 
-Writes `model.safetensors` (for `--weights` of the other commands) and `metrics.json`.
+Writes `model.safetensors` and timm's `config.json` beside it (for `--weights` of the other commands; timm takes the
+folder as `local-dir:`), and `metrics.json`.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.method.classifier_training import train_classifier_
-from limpq_hub.train.method.networks import float_network, placed
+from limpq_hub.train.method.networks import description_of, float_network, placed
 from limpq_hub.train.options import add_data_options, add_network_options, parser_of, settings_of
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings
 from limpq_hub.train.settings_conversion import arguments_of
 from limpq_hub.train.training_options import add_training_options
 from limpq_hub.train.training_settings import LossSettings, TrainingSettings
+from limpq_hub.zoo.model_args import typed_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import tensors_to_bytes
+from limpq_hub.zoo.timm_config import timm_config
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,15 @@ def parse_options(argv: Sequence[str] | None) -> PretrainSettings:
     """Return what was typed, as settings."""
     parser = parser_of(__doc__, "pretrain")
     add_network_options(parser)
-    parser.add_argument("--weights", help="safetensors file to start from; random weights if not given")
     add_data_options(parser)
     add_training_options(parser, epochs=60, lr=0.4, weight_decay=1e-4)
-    return settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True)
+    settings = settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True)
+    if settings.data.unlabelled:
+        parser.error(
+            "--unlabelled: a float network is trained on labels, and these pictures have none; give --data alone, or "
+            f"start from a trained network: {command_of('indicators')} --unlabelled"
+        )
+    return settings
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,8 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     network, data, output = settings.network, settings.data, settings.training.run.output
     with training_run(settings.training) as accelerator:
         torch.manual_seed(settings.training.seed)
-        model = float_network(network.model, len(class_records(data)), network.input_size, network.weights)
+        model = float_network(network, network.weights, len(class_records(data)))
         spec = NetworkSpec.of(model)
+        accelerator.print(description_of(model, network.weights))
         placed(model.train(), accelerator.device, channels_last=settings.training.device.channels_last)
         validation = validation_loader(data, spec)
 
@@ -73,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if accelerator.is_main_process:
             weights = output / "model.safetensors"
             write_bytes(weights, tensors_to_bytes(model.state_dict()))
+            write_json(output / "config.json", timm_config(model))
             record = provenance(accelerator, settings.training.invocation, seconds)
             record["data"] = data_record(data, settings.augmentation)
             write_json(output / "metrics.json", figures | record)
@@ -83,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _next_command(network: NetworkSettings, data: DataSettings, weights: str) -> str:
     pictures = arguments_of(data, "data", "data_root", "train_split", "val_split")
     start = ["--model", network.model, "--input-size", str(network.input_size), "--weights", weights]
+    if network.model_args:
+        start += ["--model-args", *typed_text(network.model_args)]
     return command_of("indicators", *start, *pictures, "--output", "out/joint")
 
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import yaml
 
+from limpq_hub.errors import InputFileError
+from limpq_hub.plan.input_file import read_regular
+
 # A wheel holds the recipes inside the package; a checkout has them beside the scripts.
 _IN_WHEEL, _IN_CHECKOUT = Path(__file__).with_name("recipes"), Path(__file__).parents[2] / "training" / "recipes"
 FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
+_MOST_BYTES = 2**16  # PyYAML takes a second for so much
 
 
 def add_recipe_option(parser: argparse.ArgumentParser) -> None:
@@ -44,15 +48,21 @@ def with_recipe(parser: argparse.ArgumentParser, command: str, argv: Sequence[st
     if recipe is None:
         return list(argv)
     path = path_of(recipe)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         parser.error(f"--recipe {recipe}: there is no such file; recipes are {', '.join(names())}")
     try:
-        sections = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        sections = yaml.safe_load(read_regular(path, at_most=_MOST_BYTES).decode())
+    except InputFileError as error:
+        parser.error(f"--recipe {recipe}: {error}")
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         parser.error(f"--recipe {recipe}: not YAML ({' '.join(str(error).split())[:100]})")
     if not isinstance(sections, dict) or not isinstance(sections.get(command), dict):
         section_names = ", ".join(map(str, sections)) if isinstance(sections, dict) else "none"
         parser.error(f"--recipe {recipe} has no section {command!r}; its sections: {section_names}")
+    for name, value in sections[command].items():
+        # Only lists of plain values: a few lines of references to references are nested without end when printed.
+        if any(isinstance(item, list | Mapping) for item in (value if isinstance(value, list) else [value])):
+            parser.error(f"--recipe {recipe}: {name} must be a value, or a list of values")
     flags = {flag for action in parser._actions for flag in action.option_strings}
     return [*_arguments(sections[command], flags), *argv]
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from limpq_hub.zoo.model_args import ModelArgument
+
 
 @dataclass(frozen=True)
 class Invocation:
@@ -28,16 +30,18 @@ class DataSettings:
     """Which pictures are read, and how.
 
     Attributes:
-        data: folder with a folder per split, or the name of a data set: torch/..., hfds/..., wds/...
+        data: folder with a folder per split, or the name of a data set: torch/..., hfds/..., wds/...; None where
+            `unlabelled` is all there is.
         batch_size: pictures per process and batch.
         workers: processes that decode pictures; 0 decodes in the main one.
         seed: of the order, the augmentation and the draws.
         data_root: folder of a torch/ or wds/ data set, cache folder of a hfds/ one.
         train_split, val_split: folder or split of the training and of the validation pictures.
         cache_images: whether the training pictures are decoded once, into memory.
+        unlabelled: folders of training pictures without labels, in place of the training split of `data`.
     """
 
-    data: str
+    data: str | None
     batch_size: int
     workers: int
     seed: int
@@ -45,6 +49,7 @@ class DataSettings:
     train_split: str = "train"
     val_split: str = "val"
     cache_images: bool = False
+    unlabelled: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,29 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Which float network a training starts from.
+    """Which float network a training starts from, and how it takes pictures.
 
     Attributes:
         model: timm architecture, perhaps with a tag.
         input_size: height and width in pixels.
-        weights: safetensors file, "pretrained" for timm's own, or None for random ones.
+        weights: "pretrained" for timm's own, safetensors file, "local-dir:FOLDER", "hf-hub:OWNER/NAME", or None for
+            random ones.
+        model_args: arguments of `timm.create_model`, in place of those that the weights came with.
+        mean, std: per channel, for pixels in 0..1; as belongs to the weights if None, like all below.
+        crop_pct: share of the shorter side that the crop keeps.
+        crop_mode: "center", "squash" or "border".
+        interpolation: of the scaling: "bilinear", "bicubic", ...
     """
 
     model: str
     input_size: int
     weights: str | None
+    model_args: Mapping[str, ModelArgument] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    crop_pct: float | None = None
+    crop_mode: str | None = None
+    interpolation: str | None = None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def settings_from(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
 
 
 def arguments_of(settings: DataclassInstance, *names: str) -> list[str]:
-    """Return the command line options that give these settings; what is at its default is left out.
+    """Return the command line options that give these settings; what is at its default, or None, is left out.
 
     Args:
         names: of the fields; all of them if not given.
@@ -43,8 +43,9 @@ def arguments_of(settings: DataclassInstance, *names: str) -> list[str]:
     arguments: list[str] = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value == field.default or (names and field.name not in names):
+        if value is None or value == field.default or (names and field.name not in names):
             continue
         flag = f"--{field.name.replace('_', '-')}"
-        arguments += [flag] if value is True else [flag, str(value)]
+        values = value if isinstance(value, list | tuple) else [value]
+        arguments += [flag] if value is True else [flag, *map(str, values)]
     return arguments

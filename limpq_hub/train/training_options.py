@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES
-from limpq_hub.train.option_types import at_least_zero, positive, share, whole_number
+from limpq_hub.train.option_types import AscendingShares, at_least_zero, positive, share, whole_number
 
 # Those of timm that a saved state holds entirely; others keep figures where a state does not look.
 OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", "rmsproptf", "lion", "madgrad")
@@ -30,16 +30,25 @@ def add_training_options(
         "--optimizer", choices=OPTIMIZERS, default="momentum", help="timm's name; momentum is SGD without Nesterov"
     )
     schedule.add_argument("--lr", type=positive, default=lr, help="peak learning rate of the cosine")
-    schedule.add_argument("--warmup-epochs", type=float, default=0.0, help="epochs of linear warm-up")
-    schedule.add_argument("--momentum", type=float, default=0.9, help="SGD momentum")
-    schedule.add_argument("--weight-decay", type=float, default=weight_decay, help="not on steps, BatchNorm and biases")
+    schedule.add_argument("--warmup-epochs", type=at_least_zero, default=0.0, help="epochs of linear warm-up")
+    schedule.add_argument("--momentum", type=share, default=0.9, help="SGD momentum, 0..1")
+    schedule.add_argument(
+        "--weight-decay", type=at_least_zero, default=weight_decay, help="not on steps, BatchNorm and biases"
+    )
     schedule.add_argument("--smoothing", type=share, default=0.1, help="label smoothing, 0..1")
     schedule.add_argument("--clip-value", type=positive, default=1.0, help="largest gradient entry")
     schedule.add_argument("--ema", type=share, help="decay of a moving average of the weights, which is what is kept")
     parser.set_defaults(step_optimizer=None, step_lr=None, freeze_batch_norm=False)
     augment = parser.add_argument_group("augmentation")
-    augment.add_argument("--crop-scale", type=float, nargs=2, default=(0.35, 1.0), help="area of the random crop, 0..1")
-    augment.add_argument("--color-jitter", type=float, default=0.0, help="strength of the color jitter")
+    augment.add_argument(
+        "--crop-scale",
+        type=share,
+        nargs=2,
+        action=AscendingShares,
+        default=(0.35, 1.0),
+        help="area of the random crop, 0..1",
+    )
+    augment.add_argument("--color-jitter", type=at_least_zero, default=0.0, help="strength of the color jitter")
     augment.add_argument("--auto-augment", help="timm's policy string, for example rand-m7-mstd0.5")
     augment.add_argument("--data-fraction", type=share, default=1.0, help="share of the training images used, 0..1")
     run = parser.add_argument_group("run")
@@ -158,4 +167,9 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         default=8,
         help="bits by which neighbouring policies differ whose BatchNorm statistics are kept",
     )
-    result.add_argument("--class-names", type=Path, help="JSON file of {class folder: name}")
+    result.add_argument(
+        "--class-names",
+        type=Path,
+        help="JSON file of {class folder: name in words}; or a list of the class folders in the order of the outputs, "
+        "where the network has more classes than --data",
+    )

@@ -1,11 +1,12 @@
-"""Top-1 and top-5 of an entry at a budget or policy, of its float network, or of a checkpoint.
+"""Top-1, agreement and KL to the float network: of an entry at a budget or policy, of its float network, a checkpoint.
 
     accelerate launch -m limpq_hub.train.validate --model resnet18 --bitops 3G --data ~/tiny-imagenet
     accelerate launch -m limpq_hub.train.validate --model resnet18 --bitops 2G --weights joint --data ~/tiny-imagenet
     accelerate launch -m limpq_hub.train.validate --model resnet18 --weights float --data ~/tiny-imagenet
     accelerate launch -m limpq_hub.train.validate --checkpoint out/resnet18-3G --data ~/tiny-imagenet
 
-Prints the figures, and with `--output` writes them with command, seed, device and time.
+Prints the figures, agreement and KL where the entry holds its float network; with `--output` writes them with command,
+seed, device and time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from limpq_hub.train.launching import run
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.evaluate import evaluate
+from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.measure.validated_network import ValidatedNetwork, Weights, network_of_checkpoint, network_of_entry
 from limpq_hub.train.option_types import whole_number
 from limpq_hub.train.options import add_data_options, add_policy_options, parser_of, settings_of
@@ -80,11 +82,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse_options(argv)
     data = settings.data
     accelerator = new_accelerator(settings.device)
-    network, spec, description = _network(settings)
+    network, spec, description, entry, ids = _network(settings)
     images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
     recalibrate_batch_norm_(network.to(accelerator.device), images)
     began = time.monotonic()
-    figures = evaluate(accelerator, network, validation_loader(data, spec))
+    validation, reference = validation_loader(data, spec, classes=ids), None
+    if entry is not None:
+        reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)
+    figures = evaluate(accelerator, network, validation, reference)
     record = {
         **description,
         "calibration_images": settings.calibrate_images,
@@ -101,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _network(settings: ValidateSettings) -> ValidatedNetwork:
     if settings.checkpoint and settings.model is None:
-        return network_of_checkpoint(settings.checkpoint)
+        return network_of_checkpoint(settings.checkpoint, settings.data)
     if settings.model is None or settings.checkpoint:
         raise TrainingError("give --model with a budget or policy, or --checkpoint")
     return network_of_entry(settings.model, settings.weights, settings.constraints, settings.data)

@@ -21,10 +21,13 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.zoo.half_precision import halved_statistics
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
 
 FORMAT = 1
 _POLICIES, _STATISTICS = "anchors.json", "anchors.safetensors"
+_MEAN, _VARIANCE = ".running_mean", ".running_var"
+_HEADER_BYTES = 2**24
 _MOST_STEPS = 1000  # into which the range of budgets is divided at the finest
 
 
@@ -57,7 +60,9 @@ def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
 
 
 def save_anchors(folder: Path, supernet: nn.Module, policies: Sequence[Policy], batches: Sequence[Tensor]) -> None:
-    """Write the BatchNorm statistics of `supernet` under each policy, in half precision; nothing without BatchNorm.
+    """Write the BatchNorm statistics of `supernet` under each policy; nothing without BatchNorm.
+
+    In half precision, where that is exact enough.
 
     Args:
         batches: unlabelled images, [batch, 3, height, width], normalized.
@@ -66,7 +71,12 @@ def save_anchors(folder: Path, supernet: nn.Module, policies: Sequence[Policy], 
     for index, policy in enumerate(policies):
         network = select_policy(supernet, policy)
         recalibrate_batch_norm_(network, batches)
-        tensors |= {f"{index}.{name}": value.half() for name, value in _statistics(network).items()}
+        statistics = _statistics(network)
+        for name, mean in statistics.items():
+            if name.endswith(_MEAN):
+                variance_name = name.removesuffix(_MEAN) + _VARIANCE
+                half_mean, half_variance = halved_statistics(mean, statistics[variance_name])
+                tensors |= {f"{index}.{name}": half_mean, f"{index}.{variance_name}": half_variance}
     if tensors:
         write_bytes(folder / _STATISTICS, tensors_to_bytes(tensors))
         write_json(folder / _POLICIES, {"format": FORMAT, "policies": [policy.to_json() for policy in policies]})
@@ -101,6 +111,10 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
     if not anchors or any(set(anchor.layers) != set(policy.layers) for anchor in anchors):
         raise ArtifactFormatError(f"{name}: no anchors for the layers of this network; {folder.advice}")
     name = f"{folder.name}/{_STATISTICS}"
+    listed = folder.config["files"].get(_STATISTICS, {"bytes": 0})["bytes"]
+    count = len(anchors) * sum(value.numel() for value in _statistics(network).values())
+    if listed > 4 * count + _HEADER_BYTES:
+        raise ArtifactFormatError(f"{name} of {listed:,} bytes holds more than {count:,} numbers; {folder.advice}")
     tensors, state = tensors_from_bytes(folder.read(_STATISTICS), name), network.state_dict()
     for key in _statistics(network):
         nearest = _nearest(anchors, policy, feeds.get(key.rpartition(".")[0]))
@@ -122,9 +136,7 @@ def _nearest(anchors: Sequence[Policy], policy: Policy, layer: str | None) -> in
 
 
 def _statistics(network: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: value for name, value in network.state_dict().items() if name.endswith((".running_mean", ".running_var"))
-    }
+    return {name: value for name, value in network.state_dict().items() if name.endswith((_MEAN, _VARIANCE))}
 
 
 def _distance(first: Policy, second: Policy) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.jsonfile import check_shape, write_json
-from limpq_hub.zoo.entry import JOINT_RECORD
+from limpq_hub.zoo.entry import JOINT_RECORD, check_figures
 from limpq_hub.zoo.entry_folder import SUPERNET, seal_entry
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
@@ -42,14 +42,21 @@ def assemble_entry(
         if not is_policy_name(name):
             raise ArtifactFormatError(f"{quoted(name)} cannot name a policy: use letters, digits, dots and dashes")
         tuned = NetworkSpec.from_config(checkpoint.config, checkpoint.name)
-        if _title(tuned) != _title(network):
-            raise ArtifactFormatError(
-                f"{checkpoint.name} is of {_title(tuned)}, the entry of {_title(network)}: give checkpoints that were "
-                "fine-tuned from this entry"
-            )
+        for what, theirs, ours in (
+            ("of", tuned.title, network.title),
+            ("for pictures prepared with", tuned.preparation, network.preparation),
+        ):
+            if theirs != ours:
+                raise ArtifactFormatError(
+                    f"{checkpoint.name} is {what} {theirs}, the entry {what} {ours}: give checkpoints that were "
+                    "fine-tuned from this entry"
+                )
     metrics = joint.read_json("metrics.json")
     if front is not None:
-        check_shape(front, {"joint": [JOINT_RECORD], "supernet_sha256": str}, "front")
+        check_shape(front, {"joint": [JOINT_RECORD]}, "front")
+        for record in front["joint"]:
+            check_figures(record, "front: joint")
+        check_shape(front, {"supernet_sha256": str}, "front")
         if front["supernet_sha256"] != joint.config["files"][SUPERNET]["sha256"]:
             raise ArtifactFormatError(
                 f"the front was measured on another supernet than that of {joint.name}; measure it with: "
@@ -63,10 +70,6 @@ def assemble_entry(
             copy_verified(checkpoint, building / "policies" / name)
         write_json(building / "metrics.json", metrics)
         seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
-
-
-def _title(network: NetworkSpec) -> str:
-    return f"{network.architecture} at {network.input_size} pixels with {network.num_classes} classes"
 
 
 def is_policy_name(name: str) -> bool:

@@ -9,7 +9,7 @@ from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
 from limpq_hub.zoo.entry import Entry, Published
 from limpq_hub.zoo.hub import repository as hub
-from limpq_hub.zoo.measurement import float_measurement, joint_measurement, policy_measurement
+from limpq_hub.zoo.measurement import accuracy_cell, float_measurement, joint_measurement, policy_measurement
 
 TAGS = ("limpq", "quantization", "mixed-precision", "timm")
 
@@ -89,25 +89,26 @@ def figure_of(policy_name: str) -> str:
 
 def _policies(entry: Entry) -> str:
     summary = entry.summary()
-    float_top1 = summary["float_top1"]
+    of_float = accuracy_cell(entry.metrics.get("float", {}))
     rows = ["| weights | BitOps | size of the weights | on disk | top-1 | measured on |", "|---|---|---|---|---|---|"]
-    if float_top1 is not None:
+    if of_float:
         size, measurement = format_size(summary["float_bytes"]), float_measurement(entry)
-        rows.append(f"| float32 | - | {size} | - | {float_top1:.2f} % | {measurement} |")
+        rows.append(f"| float32 | - | {size} | - | {of_float} | {measurement} |")
     for published in reversed(entry.published):
         measurement = policy_measurement(entry, published.name)
-        top1 = "not measured | -" if published.top1 is None else f"{published.top1:.2f} % | {measurement}"
+        accuracy = accuracy_cell(vars(published))
+        cells = f"{accuracy} | {measurement}" if accuracy else "not measured | -"
         costs = f"{format_size(published.size_bytes)} | {format_size(published.disk_bytes)}"
-        rows.append(f"| fine-tuned: {published.name} | {format_bitops(published.bitops)} | {costs} | {top1} |")
+        rows.append(f"| fine-tuned: {published.name} | {format_bitops(published.bitops)} | {costs} | {cells} |")
     return "\n".join(rows) if len(rows) > 2 else ""
 
 
 def _joint(entry: Entry) -> str:
-    front = entry.front(calibrated=False)
+    front = entry.joint_records(calibrated=False)
     if not front:
         return ""
     rows = [
-        f"| {format_bitops(record['bitops'])} | {record['top1']:.2f} % | {joint_measurement(entry, record)} |"
+        f"| {format_bitops(record['bitops'])} | {accuracy_cell(record)} | {joint_measurement(entry, record)} |"
         for record in front
     ]
     head = "Any other budget is served from the jointly trained weights, without training:"

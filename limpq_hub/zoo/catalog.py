@@ -12,7 +12,7 @@ from pathlib import Path
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, HubError, UnknownModelError, quoted
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.folder import open_folder, open_local_folder
+from limpq_hub.zoo.folder import is_unfinished, open_folder, open_local_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
 # The environment variable with the owner on the Hub in whose repositories names are looked up that are not bundled.
@@ -54,7 +54,7 @@ def find_entry(
         path = Path(name.removeprefix("local-dir:"))
         if not path.is_dir():
             raise UnknownModelError(f"{quoted(name)}: there is no such folder; give the output folder of a training")
-        if not (path / "config.json").is_file():
+        if not (path / "config.json").is_file() and not is_unfinished(path):
             raise UnknownModelError(
                 f"{quoted(name)}: no config.json there; give the output folder of limpq_hub.train.indicators or "
                 ".publish"

@@ -11,13 +11,15 @@ from torch import nn
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
+from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers, total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, float_names, has_channel_steps, read_policy
-from limpq_hub.zoo.folder import SealedFolder, seal_folder
+from limpq_hub.zoo.folder import SealedFolder, seal_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
-from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
+from limpq_hub.zoo.size_check import tensors_of_network
+from limpq_hub.zoo.tensors import load_strictly, tensors_to_bytes
 
 KIND = "checkpoint"
 _WEIGHTS = "model.safetensors"
@@ -31,6 +33,7 @@ def save_checkpoint(
     *,
     metrics: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    unfinished: bool = False,
 ) -> None:
     """Write a quantized network: what the weights are on their grids, packed, and nothing that is not needed to run.
 
@@ -39,7 +42,10 @@ def save_checkpoint(
         costs: cost of each layer.
         metrics: measured figures, written to `metrics.json`.
         provenance: how the checkpoint came about.
+        unfinished: whether more is to come, so that nobody but its maker is to open it.
     """
+    if unfinished:
+        unseal_folder(folder)
     spec = NetworkSpec.of(model)
     bits = read_policy(model)
     policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
@@ -54,7 +60,7 @@ def save_checkpoint(
         "per_channel": has_channel_steps(model),
         "provenance": dict(provenance or {}),
     }
-    seal_folder(folder, KIND, config, FILES)
+    seal_folder(folder, KIND, config, FILES, unfinished=unfinished)
 
 
 def read_checkpoint_policy(folder: SealedFolder) -> Policy:
@@ -79,6 +85,8 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     check_shape(
         config, {"signed_inputs": [str], "offset_inputs": [str], "per_channel": bool}, f"{folder.name}/config.json"
     )
+    name = f"{folder.name}/{_WEIGHTS}"
+    packed = tensors_of_network(folder, _WEIGHTS, spec, bits=min(BIT_WIDTHS))
     module, policy = spec.build(), read_checkpoint_policy(folder)
     signed, offset = config["signed_inputs"], config["offset_inputs"]
     with errors_naming(f"{folder.name}/policy.json"):
@@ -97,8 +105,6 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
             raise ArtifactIntegrityError(
                 f"{folder.name}: config.json says {key} {folder.config.get(key)!r}, a recount gives {value!r}"
             )
-    name = f"{folder.name}/{_WEIGHTS}"
-    packed = tensors_from_bytes(folder.read(_WEIGHTS), name)
     load_strictly(quantized, unpacked_tensors(quantized, policy, packed, name), name)
     return quantized.eval(), policy
 

@@ -14,12 +14,15 @@ from limpq_hub.plan.costs import FLOAT, FLOAT_BITS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.plan.policy import Policy
+from limpq_hub.zoo.figure_check import check_count, check_percent
 from limpq_hub.zoo.folder import SealedFolder
 
 _COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
 # The keys of a figure that was measured of the joint weights, set to a policy.
-JOINT_RECORD = {"policy_sha256": str, "bitops": int, "top1": float, "calibration_images": int}
-_METRICS = {"float": {"top1": float}, "joint": [JOINT_RECORD]}
+JOINT_RECORD = {"policy_sha256": str, "bitops": int, "calibration_images": int}
+_METRICS = {"float": dict, "joint": [JOINT_RECORD]}
+# What tells how right a network is; of pictures without labels there is no top-1.
+_ACCURACY = ("top1", "agreement", "kl")
 _POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
 
 
@@ -32,8 +35,10 @@ class Published:
         bitops: BitOps of one image.
         size_bytes: bytes of the quantized weights.
         disk_bytes: bytes of its files, step sizes, biases, BatchNorm and provenance included.
-        top1: percent, measured on the validation images of the entry's data set.
+        top1: percent, measured on the validation images of the entry's data set; None without labels.
         command: what fine-tuned it, if it says so.
+        agreement: for how many images in percent it finds the class of the float network; None if not measured.
+        kl: divergence from the float network in nats; None if not measured.
     """
 
     name: str
@@ -43,6 +48,8 @@ class Published:
     disk_bytes: int
     top1: float | None
     command: str | None
+    agreement: float | None = None
+    kl: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,13 @@ class Entry:
         if "metrics.json" not in self.folder.files:
             return {}
         metrics = self.folder.read_json("metrics.json")
-        check_shape(metrics, _METRICS, f"{self.folder.name}/metrics.json")
+        where = f"{self.folder.name}/metrics.json"
+        check_shape(metrics, _METRICS, where)
+        check_figures(metrics["float"], f"{where}: float")
+        for record in metrics["joint"]:
+            check_figures(record, f"{where}: joint")
+            for key in ("bitops", "calibration_images"):
+                check_count(record[key], f"{where}: joint: {key}")
         return metrics
 
     @cached_property
@@ -100,16 +113,20 @@ class Entry:
             checkpoint = self.checkpoint(name)
             config = checkpoint.config
             check_shape(config, _COSTS | {"provenance": dict}, f"{checkpoint.name}/config.json")
-            metrics = {"top1": None}
+            for key in ("bitops", "size_bytes"):
+                check_count(config[key], f"{checkpoint.name}/config.json: {key}")
+            metrics: dict[str, Any] = {}
             if "metrics.json" in checkpoint.files:
                 metrics = checkpoint.read_json("metrics.json")
-                check_shape(metrics, {"top1": float}, f"{checkpoint.name}/metrics.json")
+                check_figures(metrics, f"{checkpoint.name}/metrics.json")
             files = [*config["files"].values(), self.folder.config["files"][f"policies/{name}/config.json"]]
             policies.append(
                 Published(
                     name=name,
                     disk_bytes=sum(listed["bytes"] for listed in files),
-                    top1=metrics["top1"],
+                    top1=metrics.get("top1"),
+                    agreement=metrics.get("agreement"),
+                    kl=metrics.get("kl"),
                     command=config["provenance"].get("command"),
                     **{key: config[key] for key in _COSTS},
                 )
@@ -172,6 +189,10 @@ class Entry:
         return None
 
     def front(self, *, calibrated: bool) -> list[dict[str, Any]]:
+        """Return the records of `joint_records` that have a top-1."""
+        return [record for record in self.joint_records(calibrated=calibrated) if "top1" in record]
+
+    def joint_records(self, *, calibrated: bool) -> list[dict[str, Any]]:
         """Return what was measured of the joint weights, BatchNorm as shipped or recalibrated; most BitOps first."""
         records = [joint for joint in self.metrics.get("joint", ()) if bool(joint["calibration_images"]) == calibrated]
         return sorted(records, key=lambda joint: -joint["bitops"])
@@ -180,5 +201,18 @@ class Entry:
         """Return the top-1 in percent that the joint weights as shipped were measured to have at a policy, or None."""
         for joint in self.metrics.get("joint", ()):
             if joint["policy_sha256"] == policy_sha256 and not joint["calibration_images"]:
-                return joint["top1"]
+                return joint.get("top1")
         return None
+
+
+def check_figures(figures: Any, where: str) -> None:
+    """Raise `ArtifactFormatError` unless measured figures tell how right a network is: top-1, or agreement and KL.
+
+    Args:
+        where: what to call them in an error.
+    """
+    check_shape(figures, dict, where)
+    shape = {key: float for key in _ACCURACY if key in figures}
+    check_shape(figures, shape if "agreement" in shape else shape | {"top1": float}, where)
+    for key in {"top1", "agreement"} & set(figures):
+        check_percent(figures[key], f"{where}: {key}")

@@ -6,7 +6,6 @@ import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError
@@ -20,7 +19,9 @@ from limpq_hub.quant.quantizer import STEP_FLOOR
 from limpq_hub.zoo import checkpoint
 from limpq_hub.zoo.float_file import FLOAT, unpacked_float
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
+from limpq_hub.zoo.half_precision import halved_weight
 from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.size_check import parameter_count, tensors_of_network
 from limpq_hub.zoo.tensors import load_strictly, own_state, tensors_from_bytes, tensors_to_bytes
 
 KIND = "entry"
@@ -42,30 +43,37 @@ def save_entry(
     supernet: nn.Module,
     indicators: Indicators,
     classes: Sequence[Mapping[str, str]],
+    *,
+    unfinished: bool = False,
 ) -> None:
-    """Write what joint training learned; convolution and linear weights in half precision.
+    """Write what joint training learned; convolution and linear weights in half precision, where that is exact enough.
 
     Args:
         classes: {"id", "name"} of each class, in the order of the class indices.
+        unfinished: as `seal_entry` takes it.
     """
     state = _halved(supernet)
     state |= {name: value.clamp_min(STEP_FLOOR) for name, value in state.items() if name.endswith(".step")}
     write_bytes(folder / SUPERNET, tensors_to_bytes(state))
     indicators.save(folder / "indicators.json")
     write_json(folder / "classes.json", list(classes))
-    seal_entry(folder, NetworkSpec.of(supernet))
+    seal_entry(folder, NetworkSpec.of(supernet), unfinished=unfinished)
 
 
 def save_float_network(folder: Path, network: nn.Module) -> None:
-    """Write the float network that an entry came from, convolution and linear weights in half precision; not sealed."""
+    """Write the float network that an entry came from, not sealed; weights in half precision, as `save_entry` does."""
     write_bytes(folder / FLOAT, gzip.compress(tensors_to_bytes(_halved(network)), mtime=0))
 
 
-def seal_entry(folder: Path, spec: NetworkSpec) -> None:
-    """Write the `config.json` of an entry folder over all files that it holds."""
+def seal_entry(folder: Path, spec: NetworkSpec, *, unfinished: bool = False) -> None:
+    """Write the `config.json` of an entry folder over all files that it holds.
+
+    Args:
+        unfinished: whether more is to come, so that nobody but its maker is to open it.
+    """
     data = Indicators.load(folder / "indicators.json").provenance.get("data")
     dataset = {"dataset": data["name"]} if isinstance(data, Mapping) and "name" in data else {}
-    seal_folder(folder, KIND, spec.to_config() | dataset, FILES)
+    seal_folder(folder, KIND, spec.to_config() | dataset, FILES, unfinished=unfinished)
 
 
 def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
@@ -77,14 +85,14 @@ def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
     Raises:
         ArtifactError: a file is damaged, or does not fit the network; nothing is half-loaded.
     """
-    spec = NetworkSpec.from_config(folder.config, folder.name)
+    spec, name = NetworkSpec.from_config(folder.config, folder.name), f"{folder.name}/{SUPERNET}"
+    tensors = tensors_of_network(folder, SUPERNET, spec, bits=16)
     module = spec.build()
     check_costs(indicators, spec, module, folder.name)
     supernet = build_supernet(
         module, indicators.costs, indicators.candidates, spec.input_shape, per_channel=indicators.per_channel
     )
-    name = f"{folder.name}/{SUPERNET}"
-    load_strictly(supernet, tensors_from_bytes(folder.read(SUPERNET), name), name)
+    load_strictly(supernet, tensors, name)
     for layer_name, layer in quantized_layers(supernet):
         quantizer = layer.activation_quantizer
         for bits in quantizer.candidates:
@@ -103,9 +111,17 @@ def load_float_network(folder: SealedFolder) -> nn.Module:
         UnknownModelError: the entry holds none.
         ArtifactError: the file is damaged, or does not fit the network.
     """
-    network, name = NetworkSpec.from_config(folder.config, folder.name).build(), f"{folder.name}/{FLOAT}"
-    content = unpacked_float(folder, at_most=4 * sum(map(torch.numel, own_state(network).values())))
-    load_strictly(network, tensors_from_bytes(content, name), name)
+    spec, name = NetworkSpec.from_config(folder.config, folder.name), f"{folder.name}/{FLOAT}"
+    count = parameter_count(spec, folder.name)
+    content = unpacked_float(folder, at_most=4 * count)
+    tensors = tensors_from_bytes(content, name)
+    if len(content) < 2 * count:
+        raise ArtifactFormatError(
+            f"{name} unpacks to {len(content):,} bytes, too few for the {count:,} numbers of {spec.architecture}; "
+            f"{folder.advice}"
+        )
+    network = spec.build()
+    load_strictly(network, tensors, name)
     return network.eval()
 
 
@@ -135,6 +151,8 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
 
 def _halved(network: nn.Module) -> dict[str, Tensor]:
     return {
-        name: value.half() if value.ndim > 1 and value.is_floating_point() and not name.endswith(".step") else value
+        name: halved_weight(value)
+        if value.ndim > 1 and value.is_floating_point() and not name.endswith(".step")
+        else value
         for name, value in own_state(network).items()
     }

@@ -16,6 +16,8 @@ from limpq_hub.zoo.folder import SealedFolder
 
 FLOAT = "float.safetensors.gz"
 _LONGEST_HEADER = 2**20
+# Trained weights hardly shrink; a file that unpacks to a thousand times its size was made to fill memory.
+_MOST_RATIO = 16
 
 
 def unpacked_float(folder: SealedFolder, at_most: int) -> bytes:
@@ -27,9 +29,10 @@ def unpacked_float(folder: SealedFolder, at_most: int) -> bytes:
     """
     if FLOAT not in folder.files:
         raise UnknownModelError(f"{folder.name} holds no {FLOAT}; give the float network as --weights FILE")
-    at_most += _LONGEST_HEADER
+    packed = folder.read(FLOAT)
+    at_most = min(at_most, _MOST_RATIO * len(packed)) + _LONGEST_HEADER
     try:
-        with gzip.open(io.BytesIO(folder.read(FLOAT))) as file:
+        with gzip.open(io.BytesIO(packed)) as file:
             content = file.read(at_most + 1)
     except (OSError, EOFError, zlib.error):
         raise ArtifactFormatError(f"{folder.name}/{FLOAT} is not a gzip file; {folder.advice}") from None

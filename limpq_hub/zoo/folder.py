@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from limpq_hub.errors import ArtifactIntegrityError, HubCacheError, HubError, UnsafeFileError, quoted
+from limpq_hub.errors import (
+    ArtifactFormatError,
+    ArtifactIntegrityError,
+    HubCacheError,
+    HubError,
+    UnsafeFileError,
+    quoted,
+)
+from limpq_hub.plan.input_file import TEXT_BYTES, open_regular
 from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
-from limpq_hub.zoo.seal import FORMAT, sealed, unsealed
+from limpq_hub.zoo.seal import format_of, sealed, unsealed
 
 CONFIG = "config.json"
 ADVICE = "fetch the artifact again"
+# Room for thousands of files; and the most that any one of them has.
+CONFIG_BYTES = 2**22
+MOST_BYTES = 2**36
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# The seal of what a command is still making; and what a training writes first of all.
+_UNFINISHED, _OPTIONS, _FLOAT_WEIGHTS = ".config.json", "options.json", "model.safetensors"
+_CUT_OFF_ADVICE = "the training that writes it has not ended: run its command again with --resume"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,3}", re.ASCII)
 # Returns the local path of a file; the number is its size in bytes, None for the `config.json` that lists the sizes.
 Fetch = Callable[[str, int | None], Path]
@@ -57,11 +73,8 @@ class SealedFolder:
             raise ArtifactIntegrityError(f"{self.name}: {CONFIG} does not list {quoted(file)}; {self.advice}")
 
         def verified(data: bytes) -> bytes:
-            if len(data) != listed["bytes"] or hashlib.sha256(data).hexdigest() != listed["sha256"]:
-                raise ArtifactIntegrityError(
-                    f"{self.name}/{file} is damaged: its {len(data)} bytes are not the {listed['bytes']} with sha256 "
-                    f"{listed['sha256'][:12]}... that {CONFIG} lists; {self.advice}"
-                )
+            if hashlib.sha256(data).hexdigest() != listed["sha256"]:
+                raise _damaged(self, file, len(data))
             return data
 
         data = _read_and_verify(self, file, listed["bytes"], verified)
@@ -105,26 +118,54 @@ def open_folder(
     return replace(unread, config=config)
 
 
-def open_local_folder(path: str | Path, kind: str, name: str | None = None) -> SealedFolder:
+def open_local_folder(
+    path: str | Path, kind: str, name: str | None = None, *, unfinished: bool = False
+) -> SealedFolder:
     """Return the sealed folder at a local path; raises like `open_folder`.
 
     Args:
         name: what to call it in an error; its path if None.
+        unfinished: whether to open what was sealed as unfinished, for the command that is making it.
     """
     path = Path(path)
-    return open_folder(name or str(path), lambda file, _: path / file, kind)
+
+    def fetch(file: str, size_bytes: int | None) -> Path:
+        return path / (_UNFINISHED if unfinished and file == CONFIG else file)
+
+    return open_folder(name or str(path), fetch, kind, advice=_CUT_OFF_ADVICE if is_unfinished(path) else ADVICE)
 
 
-def seal_folder(path: Path, kind: str, config: Mapping[str, Any], patterns: Iterable[str]) -> None:
+def is_unfinished(path: Path) -> bool:
+    """Return whether a training writes its result here and has not ended, or was cut off."""
+    # What pretrain leaves is never sealed: its weights tell it apart.
+    begun = (path / _OPTIONS).exists() and not (path / _FLOAT_WEIGHTS).exists()
+    return not (path / CONFIG).exists() and (begun or (path / _UNFINISHED).exists())
+
+
+def unseal_folder(path: Path) -> None:
+    """Take the `config.json` away: whatever is in the folder is no artifact until it is sealed again."""
+    (path / CONFIG).unlink(missing_ok=True)
+
+
+def seal_folder(
+    path: Path, kind: str, config: Mapping[str, Any], patterns: Iterable[str], *, unfinished: bool = False
+) -> None:
     """Write `config.json` last, with the sha256 and size of every file that the folder holds then.
 
     Args:
         patterns: shell patterns of the files that belong to the artifact; others are left out.
+        unfinished: whether more is to come: then the seal has another name, and nobody takes the folder for whole.
     """
     paths = sorted(file for pattern in patterns for file in path.glob(pattern))
     contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in paths}
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
-    write_bytes(path / CONFIG, sealed({"format": FORMAT, "kind": kind, **config, "files": files}))
+    content = sealed({"format": format_of(config), "kind": kind, **config, "files": files})
+    if unfinished:
+        unseal_folder(path)
+        write_bytes(path / _UNFINISHED, content)
+    else:
+        write_bytes(path / CONFIG, content)
+        (path / _UNFINISHED).unlink(missing_ok=True)
 
 
 def _looks_like_safetensors(data: bytes) -> bool:
@@ -144,6 +185,12 @@ def _verified_config(data: bytes, label: str, kind: str, advice: str) -> dict[st
         if not _FILE_NAME.fullmatch(file) or ".." in file:
             raise UnsafeFileError(f"{label}: {quoted(file)} is not a plain file name inside the folder; {advice}")
         check_shape(listed, {"sha256": str, "bytes": int}, f"{label}: {file}")
+        most_bytes = TEXT_BYTES if file.endswith(".json") else MOST_BYTES
+        if not 0 <= listed["bytes"] <= most_bytes or not _SHA256.fullmatch(listed["sha256"]):
+            raise ArtifactFormatError(
+                f"{label}: {quoted(file)} of {quoted(listed['bytes'])} bytes with sha256 {quoted(listed['sha256'])} "
+                f"cannot be; such a file has at most {most_bytes:,} bytes; {advice}"
+            )
     return config
 
 
@@ -152,12 +199,12 @@ def _read_and_verify(
 ) -> Content:
     """Return what `verified` makes of a file, fetched anew once if it raises `ArtifactIntegrityError` at first."""
     try:
-        return verified(_read(folder.fetch(file, size_bytes), file, folder))
+        return verified(_read(folder.fetch(file, size_bytes), file, size_bytes, folder))
     except ArtifactIntegrityError as damaged:
         if folder.refetch is None:
             raise
         try:
-            data = _read(folder.refetch(file, size_bytes), file, folder)
+            data = _read(folder.refetch(file, size_bytes), file, size_bytes, folder)
         except HubCacheError:
             raise
         except HubError:  # offline, for instance; the damage to the file is the error that matters
@@ -165,12 +212,30 @@ def _read_and_verify(
         return verified(data)
 
 
-def _read(path: Path, file: str, folder: SealedFolder) -> bytes:
+def _read(path: Path, file: str, size_bytes: int | None, folder: SealedFolder) -> bytes:
+    """Return the content of a file that has as many bytes as `config.json` lists; no more is read than that."""
     try:
-        return path.read_bytes()
+        with open_regular(path) as opened:
+            size = os.fstat(opened.fileno()).st_size
+            if size_bytes is not None and size != size_bytes:
+                raise _damaged(folder, file, size)
+            if size > CONFIG_BYTES and size_bytes is None:
+                raise ArtifactIntegrityError(
+                    f"{folder.name}/{file} has {size:,} bytes, and no entry needs more than {CONFIG_BYTES:,}; "
+                    f"{folder.advice}"
+                )
+            return opened.read(size)
     except FileNotFoundError:
         raise ArtifactIntegrityError(f"{folder.name}/{file} is missing; {folder.advice}") from None
     except OSError as error:
         raise ArtifactIntegrityError(
-            f"{folder.name}/{file} cannot be read ({error.strerror}); {folder.advice}"
+            f"{folder.name}/{file} cannot be read ({error.strerror or error}); {folder.advice}"
         ) from None
+
+
+def _damaged(folder: SealedFolder, file: str, size: int) -> ArtifactIntegrityError:
+    listed = folder.config["files"][file]
+    return ArtifactIntegrityError(
+        f"{folder.name}/{file} is damaged: its {size} bytes are not the {listed['bytes']} with sha256 "
+        f"{listed['sha256'][:12]}... that {CONFIG} lists; {folder.advice}"
+    )

@@ -31,12 +31,13 @@ from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_policy
 from limpq_hub.zoo.entry import Entry, Published
-from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
+from limpq_hub.zoo.entry_folder import SUPERNET, load_float_network, load_supernet
 from limpq_hub.zoo.float_file import FLOAT
 from limpq_hub.zoo.limpq_model import LimpqModel, Loaded, Weights, accuracy_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import SearchOptions
 from limpq_hub.zoo.policy_request import plan_for
+from limpq_hub.zoo.size_check import check_listed_size
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -101,6 +102,7 @@ def load(
     top1: float | None
     source: Weights
     if not pretrained:
+        check_listed_size(entry.folder, SUPERNET, spec, bits=16)
         source, top1, network = "random", None, _random_network(spec, plan.policy)
     elif exact is not None and weights != "joint":
         source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact)

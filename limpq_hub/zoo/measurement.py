@@ -33,6 +33,16 @@ class Measurement:
         return ", ".join(filter(None, (self.data, images, seed))) or "not said"
 
 
+def accuracy_cell(figures: Mapping[str, Any]) -> str:
+    """Return how right a network is, for a table: top-1; where it is missing, agreement and KL to the float network."""
+    if figures.get("top1") is not None:
+        return f"{figures['top1']:.2f} %"
+    if figures.get("agreement") is None:
+        return ""
+    kl = "" if figures.get("kl") is None else f", KL {figures['kl']:.4f}"
+    return f"agrees with float on {figures['agreement']:.2f} %{kl}"
+
+
 def measurement_of(entry: Entry, figures: Mapping[str, Any], provenance: object) -> Measurement:
     """Return how figures were measured.
 

@@ -1,20 +1,23 @@
-"""Which network an artifact is for: `NetworkSpec`, built again from timm by name alone."""
+"""Which network an artifact is for: `NetworkSpec`, built again from timm by name and arguments alone."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import timm
+from timm.data import create_transform
 from torch import nn
 
-from limpq_hub.errors import ArtifactFormatError, quoted
+from limpq_hub.errors import ArtifactFormatError, UnsupportedLayerError, quoted
 from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.quant.profile import measure_costs
-from limpq_hub.zoo.timm_network import timm_network
+from limpq_hub.zoo.model_args import ModelArgument, RefusedArgument, checked_arguments, kept_arguments, typed_text
+from limpq_hub.zoo.timm_network import BUILD_ERRORS, arguments_of, timm_network
 
 _SHAPE = {
     "architecture": str,
@@ -25,7 +28,10 @@ _SHAPE = {
     "interpolation": str,
     "crop_pct": float,
 }
-_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+# What a `config.json` need not say, and what it then means: they came with format 3.
+_DEFAULTS: dict[str, Any] = {"crop_mode": "center", "model_args": {}}
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+CROP_MODES = ("center", "squash", "border")
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,9 @@ class NetworkSpec:
         input_size: height and width in pixels.
         mean, std: per channel, for pixels in 0..1.
         crop_pct: share of the shorter side that the center crop keeps.
+        crop_mode: "center"; "squash" scales both sides to the crop, whatever their ratio; "border" scales the longer
+            side and fills up the shorter one.
+        model_args: arguments of `timm.create_model` that make it another network, of `limpq_hub.zoo.model_args`.
     """
 
     architecture: str
@@ -46,17 +55,45 @@ class NetworkSpec:
     std: tuple[float, ...]
     interpolation: str
     crop_pct: float
+    crop_mode: str = "center"
+    model_args: Mapping[str, ModelArgument] = FrozenMapping({})
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model_args", FrozenMapping(self.model_args))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one image."""
         return (3, self.input_size, self.input_size)
 
+    @property
+    def title(self) -> str:
+        """Which network it is, in words."""
+        named = " ".join([self.architecture, *typed_text(self.model_args)])
+        return f"{named} at {self.input_size} pixels with {self.num_classes} classes"
+
+    @property
+    def preparation(self) -> str:
+        """How pictures are prepared, in words."""
+        mean, std = (" ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"mean {mean}, std {std}, crop {self.crop_pct:g} ({self.crop_mode}), {self.interpolation}"
+
     @classmethod
     def of(cls, module: nn.Module) -> NetworkSpec:
-        """Return the spec of a timm network, from its `pretrained_cfg`."""
+        """Return the spec of a timm network, from its `pretrained_cfg` and what `timm.create_model` was given.
+
+        Raises:
+            UnsupportedLayerError: it was built with an argument that an artifact cannot hold.
+        """
         network: Any = module  # torch's types know nothing of what timm sets
         config = network.pretrained_cfg
+        try:
+            model_args = checked_arguments(kept_arguments(arguments_of(module)))
+        except RefusedArgument as error:
+            raise UnsupportedLayerError(
+                f"{config['architecture']} was built by timm with an argument that no entry or checkpoint can hold: "
+                f"{error}"
+            ) from None
         return cls(
             architecture=config["architecture"],
             num_classes=network.num_classes,
@@ -65,6 +102,8 @@ class NetworkSpec:
             std=tuple(config["std"]),
             interpolation=config["interpolation"],
             crop_pct=config["crop_pct"],
+            crop_mode=config.get("crop_mode") or "center",
+            model_args=model_args,
         )
 
     @classmethod
@@ -78,28 +117,61 @@ class NetworkSpec:
             ArtifactFormatError: a value is missing, or the architecture is not one of timm's.
         """
         where = f"{name}/config.json"
-        check_shape(config, _SHAPE, where)
-        architecture = config["architecture"]
+        values = _DEFAULTS | {key: config[key] for key in (*_SHAPE, *_DEFAULTS) if key in config}
+        check_shape(values, _SHAPE | {"crop_mode": str, "model_args": dict}, where)
+        architecture = values["architecture"]
         if not re.fullmatch(r"[A-Za-z0-9_]+", architecture) or not timm.is_model(architecture):
             raise ArtifactFormatError(f"{where}: {quoted(architecture)} is not an architecture of timm")
-        for key, lowest, highest in (("num_classes", 1, 99_999), ("input_size", 1, 9_999), ("crop_pct", 0.01, 1)):
-            if not lowest <= config[key] <= highest:
-                raise ArtifactFormatError(f"{where}: {key} of {quoted(config[key])} cannot be")
-        mean, std = tuple(config["mean"]), tuple(config["std"])
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or config["interpolation"] not in _INTERPOLATIONS:
-            raise ArtifactFormatError(f"{where}: mean, std or interpolation is not how pictures can be prepared")
-        return cls(**{key: config[key] for key in _SHAPE} | {"mean": mean, "std": std})
+        # Above 1, timm scales a picture to less than the crop and fills it up.
+        for key, lowest, highest in (("num_classes", 1, 99_999), ("input_size", 1, 9_999), ("crop_pct", 0.01, 2)):
+            if not lowest <= values[key] <= highest:
+                raise ArtifactFormatError(f"{where}: {key} of {quoted(values[key])} cannot be")
+        mean, std = tuple(values["mean"]), tuple(values["std"])
+        # Pixels of 0..255 have a std of 1/255 here; far from that a picture becomes noise, or infinite.
+        if not all(abs(value) <= 1e3 for value in mean):
+            raise ArtifactFormatError(f"{where}: mean of {quoted(list(mean))} is not how pictures can be prepared")
+        whole = len(mean) == len(std) == 3 and all(1e-3 <= value <= 1e3 for value in std)
+        if not whole or values["interpolation"] not in INTERPOLATIONS or values["crop_mode"] not in CROP_MODES:
+            raise ArtifactFormatError(
+                f"{where}: mean, std, interpolation or crop_mode is not how pictures can be prepared"
+            )
+        try:
+            model_args = checked_arguments(values["model_args"])
+        except RefusedArgument as error:
+            raise ArtifactFormatError(f"{where}: model_args: {error}") from None
+        return cls(**values | {"mean": mean, "std": std, "model_args": model_args})
 
     def to_config(self) -> dict[str, Any]:
-        """Return the spec as `config.json` holds it."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        """Return the spec as `config.json` holds it: what is at its default is left out, and older versions read it."""
+        values = asdict(self) | {"mean": list(self.mean), "std": list(self.std), "model_args": dict(self.model_args)}
+        return {key: value for key, value in values.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
 
-    def build(self) -> nn.Module:
-        """Return the float network with random weights, in eval mode."""
-        config = {key: getattr(self, key) for key in ("mean", "std", "interpolation", "crop_pct")}
-        return timm_network(
-            self.architecture, input_size=self.input_size, config=config, num_classes=self.num_classes, pretrained=False
-        ).eval()
+    def build(self, **options: Any) -> nn.Module:
+        """Return the float network in eval mode, with random weights if nothing else is asked for.
+
+        Args:
+            options: of `timm.create_model`.
+
+        Raises:
+            ArtifactFormatError: timm cannot build it.
+        """
+        config = {key: getattr(self, key) for key in ("mean", "std", "interpolation", "crop_pct", "crop_mode")}
+        options = {"num_classes": self.num_classes, "pretrained": False, **self.model_args, **options}
+        try:
+            return timm_network(self.architecture, input_size=self.input_size, config=config, **options).eval()
+        except BUILD_ERRORS as error:
+            raise ArtifactFormatError(f"timm cannot build {self.title}: {quoted(str(error))}") from error
+
+    def transform(self) -> Callable[..., Any]:
+        """Return timm's transform of validation: from an RGB picture of any size to a tensor of `input_shape`."""
+        return create_transform(
+            self.input_shape,
+            crop_pct=self.crop_pct,
+            crop_mode=self.crop_mode,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+        )
 
     def recount(
         self,

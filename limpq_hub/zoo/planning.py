@@ -39,6 +39,7 @@ class Choices(Objective, total=False):
     exclude: Iterable[str] | None
     tie: Iterable[Iterable[str]] | None
     time_limit_s: float
+    allow_gap: str | float | None
 
 
 class SearchOptions(Limits, Choices, total=False):
@@ -51,6 +52,8 @@ class FrontierOptions(LimitsBesideBitops, Choices, total=False):
 
 class BaselineOptions(Limits, Objective, total=False):
     """The keyword arguments of `baselines` after its own."""
+
+    time_limit_s: float
 
 
 def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchOptions]) -> Plan:
@@ -77,13 +80,15 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
         exclude: shell patterns of layers that keep their most bits.
         tie: groups of shell patterns; the layers of a group get the same bits.
         counting: "exact", which is used if none is given, or "limpq" to compare with published budgets.
-        time_limit_s: seconds after which the search gives up; 10 if not given.
+        time_limit_s: seconds after which the search gives up, up to a day; 10 if not given.
+        allow_gap: where a proof takes long, how much above the proven bound the objective may be, as a share of it:
+            0.01 or "1%". Such a plan has `optimal` False, and its `bound`.
 
     Raises:
         BudgetError: no budget, or one that is malformed.
         InfeasibleBudgetError: no policy meets it; `.minimum` does.
         PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
-        SearchError: no proven optimum within `time_limit_s`.
+        SearchError: no proven optimum within `time_limit_s`, and no policy within `allow_gap`; names one that would do.
         UnknownModelError: no model has this name.
         ArtifactError: a file of it is damaged.
         HubError: the Hub does not give it.
@@ -101,13 +106,13 @@ def frontier(
 
     Args:
         model: as in `search`.
-        points: how many budgets, evenly apart from the least to the most BitOps; plans that another one beats in BitOps
-            without a worse objective are left out.
+        points: how many budgets, 2 to 10,000, evenly apart from the least to the most BitOps; plans that another one
+            beats in BitOps without a worse objective are left out.
         options: every keyword of `search` but `bitops`: limits that every plan must meet as well, and choices;
-            `time_limit_s` is for each plan.
+            `time_limit_s` is for all plans together, 60 if not given.
 
     Raises:
-        BudgetError: `points` is not a whole number of at least 2, or a budget is malformed.
+        BudgetError: `points` is not a whole number from 2 to 10,000, or a budget is malformed.
         InfeasibleBudgetError: no policy meets the other constraints.
         UnknownModelError: no model has this name.
     """
@@ -129,7 +134,8 @@ def baselines(
     Args:
         model: as in `search`.
         seed: of the random policy.
-        options: the limits, `alpha` and `counting` of `search`.
+        options: the limits, `alpha` and `counting` of `search`; `time_limit_s` for all policies together, 60 if not
+            given.
 
     Raises:
         BudgetError: no budget, or one that is malformed.
@@ -159,7 +165,7 @@ def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
     if isinstance(model, Indicators):
         return model
     if str(model).endswith(".json"):
-        if not Path(model).is_file():
+        if not Path(model).exists() or Path(model).is_dir():
             raise UnknownModelError(f"there is no file {quoted(str(model))}; give the path of an indicators.json")
         return Indicators.load(model)
     return find_entry(model).indicators

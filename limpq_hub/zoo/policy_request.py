@@ -66,7 +66,7 @@ def _read_policy(policy: Any) -> Policy:
     if isinstance(policy, Plan):
         return policy.policy
     if isinstance(policy, str | os.PathLike):
-        if not Path(policy).is_file():
+        if not Path(policy).exists() or Path(policy).is_dir():
             raise PolicyError(f"there is no file {quoted(str(policy))}; give the path of a policy.json")
         policy = read_json(policy)
     if isinstance(policy, Mapping):

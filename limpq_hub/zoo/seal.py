@@ -10,10 +10,17 @@ from typing import Any
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, quoted
 from limpq_hub.plan.jsonfile import parse_json
 
-FORMAT = 2
-# Format 1 knew neither products of activations nor zero points, nor a weight step for each channel.
-_READ_FORMATS = (1, FORMAT)
+# Format 1 knew neither products of activations nor zero points, nor a weight step for each channel; format 2 neither
+# arguments of the network nor how pictures are cropped, without which it would build and feed another one.
+FORMAT = 3
+_SINCE_FORMAT_3 = ("model_args", "crop_mode")
+_READ_FORMATS = range(1, FORMAT + 1)
 _SEAL = "config_sha256"
+
+
+def format_of(content: Mapping[str, Any]) -> int:
+    """Return the lowest format that can say what a `config.json` says: versions before this one read what they can."""
+    return FORMAT if any(key in content for key in _SINCE_FORMAT_3) else 2
 
 
 def sealed(content: Mapping[str, Any]) -> bytes:
@@ -55,7 +62,7 @@ def _check_format(content: Any, label: str, advice: str) -> None:
     version = content.get("format") if isinstance(content, dict) else None
     if type(version) is int and version in _READ_FORMATS and "kind" in content:
         return
-    wrong = f"{label}: format {quoted(version)} is not one of the formats 1 and {FORMAT} that this version reads"
+    wrong = f"{label}: format {quoted(version)} is not one of the formats 1 to {FORMAT} that this version reads"
     if type(version) is not int or "kind" not in content:
         raise ArtifactFormatError(f"{wrong}; is it an artifact of limpq-hub?")
     raise ArtifactVersionError(f"{wrong}; upgrade limpq-hub, or {advice}")

@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError
 
+# Those that every operation knows: floating point, and whole numbers.
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_DTYPES |= {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
+
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """Return the tensors as the content of a safetensors file."""
@@ -52,8 +56,12 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
             raise ArtifactFormatError(
                 f"{name}: tensor {key} is {tensor.dtype} {list(tensor.shape)}, the network needs {list(value.shape)}"
             )
+        if tensor.dtype not in _DTYPES:
+            raise ArtifactFormatError(f"{name}: tensor {key} is {tensor.dtype}, which no artifact has")
+        # As the network will hold it: what a wider number has can be infinite there, or 0.
+        tensor = tensor.to(value)
         # What a network is built with may be infinite.
-        if tensor.is_floating_point() and not (_is_in_range(key, tensor) or torch.equal(tensor.to(value), value)):
+        if tensor.is_floating_point() and not (_is_in_range(key, tensor) or torch.equal(tensor, value)):
             raise ArtifactFormatError(
                 f"{name}: tensor {key} has a value that is not finite, or a step or variance below 0"
             )

@@ -8,6 +8,9 @@ from typing import Any
 import timm
 from torch import nn
 
+# What timm raises for arguments or sizes that a network cannot have; it checks few of them by itself.
+BUILD_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 def timm_network(
     architecture: str, *, input_size: int, config: Mapping[str, object] | None = None, **options: Any
@@ -26,4 +29,15 @@ def timm_network(
     if known is not None and known.fixed_input_size and known.input_size[-1] != input_size:
         options["img_size"] = input_size
     overlay = {"input_size": (3, input_size, input_size), **(config or {})}
-    return timm.create_model(architecture, pretrained_cfg_overlay=overlay, **options)
+    network: Any = timm.create_model(architecture, pretrained_cfg_overlay=overlay, **options)
+    if not hasattr(network, "_model_args"):
+        network._model_args = {name: value for name, value in options.items() if not name.startswith("pretrained")}
+    return network
+
+
+def arguments_of(network: nn.Module) -> Mapping[str, Any]:
+    """Return what `timm.create_model` was given beside the name: its own record, or that of `timm_network`.
+
+    timm keeps that record since 1.0.31: of a network that an older one built, only `timm_network` knows the arguments.
+    """
+    return getattr(network, "_model_args", {})

@@ -6,7 +6,7 @@ import time
 
 import gradio as gr
 import pytest
-from _limits import Limiter
+from _limits import GivenUp, Limiter, stop_if_given_up
 
 from limpq_hub.errors import ImageError
 
@@ -92,3 +92,44 @@ def test_many_waiting_calls_keep_no_thread_of_the_server():
     threads, answers = asyncio.run(visits())
     assert threads <= before + 1
     assert answers == [True] * 50
+
+
+def test_work_that_nobody_waits_for_ends_at_its_next_step():
+    steps: list[float] = []
+
+    def work():
+        while len(steps) < 1000:
+            stop_if_given_up()
+            steps.append(time.perf_counter())
+            time.sleep(0.01)
+
+    limiter = Limiter(0.2, workers=1, most_waiting=2)
+    with pytest.raises(gr.Error, match="given up"):
+        called(limiter.guarded(work))
+    # The only thread is free again.
+    assert called(limiter.guarded(lambda: "next")) == "next"
+    assert len(steps) < 100
+    stop_if_given_up()
+
+
+def test_work_of_a_visitor_who_went_away_ends_at_its_next_step():
+    ended = threading.Event()
+
+    def work():
+        try:
+            while True:
+                stop_if_given_up()
+                time.sleep(0.01)
+        except GivenUp:
+            ended.set()
+            raise
+
+    async def visit():
+        call = asyncio.create_task(Limiter(60, workers=1, most_waiting=2).guarded(work)())
+        await asyncio.sleep(0.1)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(visit())
+    assert ended.wait(5)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from limpq_hub.errors import BudgetError
+from limpq_hub.errors import BudgetError, SearchError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.optimum import search
@@ -99,6 +100,20 @@ def test_points_that_cannot_be_are_refused(network, points):
     message = f"points={points!r} cannot be: use a whole number of at least 2, for example 100"
     with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
         search_frontier(network({"a": {2: 0.1}}), points)
+
+
+@pytest.mark.parametrize("points", [10_001, 3_000_000, 10**9])
+def test_more_points_than_anyone_can_look_at_are_refused(network, points):
+    with pytest.raises(BudgetError, match=f"^points={points} are too many: use at most 10000, for example 100$"):
+        search_frontier(network({"a": {2: 0.1}}), points)
+
+
+def test_the_frontier_has_one_time_limit_for_all_of_its_plans(random_network):
+    indicators = random_network(random.Random(0), layers=60, candidates=(2, 3, 4, 5, 6), largest=10**9)
+    began = time.monotonic()
+    with pytest.raises(SearchError, match="^no proven optimum in time"):
+        search_frontier(indicators, 10_000, time_limit_s=0.2)
+    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize(

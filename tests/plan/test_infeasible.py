@@ -184,9 +184,9 @@ def test_all_that_is_solved_for_one_answer_shares_one_time_limit(network, monkey
     indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, macs=1000, weights=800)
     deadlines, solve = [], Programme.solve
 
-    def noted(programme, deadline):
+    def noted(programme, deadline, *gap):
         deadlines.append(deadline)
-        return solve(programme, deadline)
+        return solve(programme, deadline, *gap)
 
     monkeypatch.setattr(Programme, "solve", noted)
     with pytest.raises(InfeasibleBudgetError):

@@ -129,8 +129,14 @@ def test_an_outlier_is_no_choice_and_is_reported(network):
     plan = search(indicators, Budget(bitops=12))
     assert bits_of(plan) == {"a": (2, 4)}  # 3 bits would fit, and look best
     assert [(outlier.layer, outlier.kind, outlier.bits) for outlier in plan.excluded] == [("a", "weight", 3)]
-    with pytest.raises(PolicyError, match="learned no weight step at 3 bits; choose from 2, 4"):
+    message = (
+        "^pin 'a': layer 'a' learned a smaller weight step at 3 bits than at more, so these are left out as an "
+        "outlier; choose from 2, 4$"
+    )
+    with pytest.raises(PolicyError, match=message):
         search(indicators, ENOUGH, pin={"a": (3, 4)})
+    with pytest.raises(PolicyError, match="learned no weight step at 5 bits; choose from 2, 3, 4"):
+        search(indicators, ENOUGH, pin={"a": (5, 4)})
 
 
 def test_learned_candidates_are_accepted_also_where_a_width_is_an_outlier_in_every_layer(network):
@@ -138,8 +144,18 @@ def test_learned_candidates_are_accepted_also_where_a_width_is_an_outlier_in_eve
     assert bits_of(search(indicators, ENOUGH, candidates=indicators.candidates)) == {"a": (4, 4)}
 
 
-def test_a_layer_whose_candidates_are_all_outliers_is_named(network):
-    indicators = network({"a": {4: 0.3, 3: 0.1}, "b": {4: 0.3, 3: 0.4}})
+def test_a_layer_whose_candidates_are_all_outliers_keeps_them_and_they_are_not_told_as_left_out(network):
+    indicators = network({"a": {4: 0.3, 3: 0.1, 2: 0.2}, "b": {4: 0.3, 3: 0.4, 2: 0.1}})
+    assert [outlier.bits for outlier in search(indicators, ENOUGH).excluded if outlier.kind == "weight"] == [3, 2]
+    plan = search(indicators, ENOUGH, candidates=(3,))
+    assert bits_of(plan) == {"a": (3, 3), "b": (3, 3)}
+    assert {(outlier.layer, outlier.bits) for outlier in plan.excluded} == {("b", 2)}
+    # Where there is another candidate, the outlier is no choice.
+    assert bits_of(search(indicators, ENOUGH, candidates=(3, 4))) == {"a": (4, 4), "b": (4, 4)}
+
+
+def test_a_layer_that_learned_none_of_the_candidates_is_named(network):
+    indicators = network({"a": {4: 0.3}, "b": {4: 0.3, 3: 0.4}})
     with pytest.raises(PolicyError, match=r"layer 'a' has no bit-width left among candidates=\(3,\); allow more"):
         search(indicators, ENOUGH, candidates=(3,))
 

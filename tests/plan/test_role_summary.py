@@ -17,7 +17,7 @@ from limpq_hub.plan.role_summary import RoleSummary, roles_of
 
 @pytest.fixture
 def with_roles(network):
-    """Two depthwise layers and one of no role, 10, 30 and 20 MACs, 8, 8 and 16 weights, and a head of 64 BitOps."""
+    """Two depthwise layers and one that projects, 10, 30 and 20 MACs, 8, 8 and 16 weights, and a head of 64 BitOps."""
     indicators = network(
         {name: {2: 0.5, 4: 0.25} for name in "abc"},
         {name: {2: 0.5, 4: 0.25} for name in "abc"},
@@ -25,7 +25,7 @@ def with_roles(network):
         weights={"a": 8, "b": 8, "c": 16, "head": 1},
         fixed={"head": (8, 8)},
     )
-    roles = {"a": "depthwise", "b": "depthwise"}
+    roles = {"a": "depthwise", "b": "depthwise", "c": "project"}
     costs = {name: replace(cost, role=roles.get(name)) for name, cost in indicators.costs.items()}
     return replace(indicators, costs=costs)
 
@@ -40,23 +40,23 @@ def test_bits_and_shares_of_each_role_are_those_worked_out_by_hand(with_roles):
     bits_of_weights = 8 * 2 + 8 * 4 + 16 * 2 + 8
     assert roles_of(plan_of(with_roles)) == {
         "depthwise": RoleSummary(2, 3.0, 4.0, (80 + 480) / bitops, (16 + 32) / bits_of_weights),
-        None: RoleSummary(1, 2.0, 2.0, 80 / bitops, 32 / bits_of_weights),
+        "project": RoleSummary(1, 2.0, 2.0, 80 / bitops, 32 / bits_of_weights),
     }
 
 
-def test_an_explanation_tells_the_roles_in_json_and_shows_them_only_where_there_are_any(with_roles):
+def test_an_explanation_tells_the_roles_in_json_and_shows_them_only_where_there_are_several(with_roles):
     explanation = explain(with_roles, plan_of(with_roles))
     assert explanation.to_json()["roles"]["depthwise"]["weight_bits"] == 3.0
-    assert explanation.to_json()["roles"]["other"]["layers"] == 1
+    assert explanation.to_json()["roles"]["project"]["layers"] == 1
     titles = [table.title for table in explanation.tables()]
-    without = replace(with_roles, costs={name: replace(cost, role=None) for name, cost in with_roles.costs.items()})
-    assert [table.title for table in explain(without, plan_of(without)).tables()] == titles[1:]
+    single = replace(with_roles, costs=dict(with_roles.costs) | {"c": replace(with_roles.costs["c"], role=None)})
+    assert [table.title for table in explain(single, plan_of(single)).tables()] == titles[:-1]
 
 
 def test_a_role_is_kept_by_the_file_and_an_unknown_one_is_refused(with_roles):
     content = with_roles.to_json()
     read = Indicators.from_json(content)
-    assert [cost.role for cost in read.costs.values()] == ["depthwise", "depthwise", None, None]
+    assert [cost.role for cost in read.costs.values()] == ["depthwise", "depthwise", "project", None]
     content["layers"]["a"]["role"] = "decoration"
     with pytest.raises(ArtifactFormatError, match="depthwise, expand, project, squeeze, excite, found 'decoration'"):
         Indicators.from_json(content)

@@ -59,7 +59,7 @@ def test_options_that_are_outliers_or_take_too_much_memory_are_not_there(network
     problem = SearchProblem.of(indicators, Budget(bitops=10**6, activation_memory=4))
     assert [(bits.weight, bits.activation) for bits in problem.groups[0].options] == [(3, 2), (4, 2)]
     assert [(outlier.layer, outlier.bits) for outlier in problem.outliers] == [("a", 2)]
-    assert set(problem.indicators.weight_steps["a"]) == {3, 4}
+    assert problem.indicators is indicators
 
 
 @pytest.mark.parametrize(

@@ -48,17 +48,19 @@ BOTH = pytest.mark.parametrize("recalibrate_", [recalibrate_batch_norm_, average
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, BatchNormAct2d])
 @BOTH
-def test_statistics_are_the_plain_average_over_batches(kind, recalibrate_):
+def test_statistics_are_the_average_over_batches_each_image_counting_alike(kind, recalibrate_):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), kind(4)).eval()
     images = torch.cat(batches(3)) + torch.linspace(-3, 3, 12).reshape(12, 1, 1, 1)  # the batches differ
-    images = images.split([5, 1, 6])
-    outputs = [channels_of(network[0](batch)) for batch in images]
-    assert recalibrate_(network, iter(images)) == 12
-    mean, variance = (sum(values) / 3 for values in zip(*((x.mean(1), x.var(1, ddof=1)) for x in outputs), strict=True))
-    np.testing.assert_allclose(network[1].running_mean, mean, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(network[1].running_var, variance, rtol=1e-5)
-    assert network[1].num_batches_tracked == 3
+    outputs = [channels_of(network[0](batch)) for batch in images.split([5, 7])]
+    # An image alone is taken together with the batch behind it.
+    assert recalibrate_(network, iter(images.split([5, 1, 6]))) == 12
+    (few, of_few), (more, of_more) = ((x.mean(1), x.var(1, ddof=1)) for x in outputs)
+    # Torch moves mean and variance by the same share; the other average weighs variances by degrees of freedom.
+    share = 5 / 12 if recalibrate_ is recalibrate_batch_norm_ else (5 * 36 - 1) / (12 * 36 - 2)
+    np.testing.assert_allclose(network[1].running_mean, (5 * few + 7 * more) / 12, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(network[1].running_var, share * of_few + (1 - share) * of_more, rtol=1e-5)
+    assert network[1].num_batches_tracked == 2
 
 
 @BOTH

@@ -52,6 +52,23 @@ def test_costs_equal_those_counted_by_hand(tiny, tiny_images):
     }
 
 
+@pytest.mark.parametrize("seed", [35, 0])
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("efficientnet_b0", ["blocks.1.1.se.conv_expand", "blocks.1.1.conv_pwl"]),  # behind SiLU
+        ("mobilenetv3_small_100", ["blocks.3.1.conv_pwl"]),  # behind hard-swish
+        ("vit_tiny_patch16_224", ["blocks.0.mlp.fc2"]),  # behind GELU
+    ],
+)
+def test_an_input_that_some_picture_makes_negative_is_signed_whatever_a_few_pictures_show(name, layers, seed):
+    torch.manual_seed(seed)
+    network = timm.create_model(name, num_classes=10).eval()
+    for images in (torch.zeros(2, 3, 224, 224), torch.randn(2, 3, 224, 224)):
+        costs = profile_module(network, images)
+        assert all(costs[layer].signed for layer in layers)
+
+
 def test_layers_come_in_the_order_of_execution(tiny, tiny_images):
     assert list(profile_module(tiny, tiny_images)) == ["stem", "strided", "grouped", "classifier"]
 

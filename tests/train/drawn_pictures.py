@@ -22,8 +22,8 @@ SPEC = NetworkSpec("test_resnet", 4, 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bili
 AUGMENTATION = AugmentationSettings(crop_scale=(0.35, 1.0), color_jitter=0.0, auto_augment=None, data_fraction=1.0)
 
 
-def data_settings(data: Path | str, **changes: object) -> DataSettings:
-    return replace(DataSettings(str(data), batch_size=2, workers=0, seed=0), **changes)
+def data_settings(data: Path | str | None, **changes: object) -> DataSettings:
+    return replace(DataSettings(data and str(data), batch_size=2, workers=0, seed=0), **changes)
 
 
 def color_of(index: int) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ import limpq_hub
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.train import finetune, indicators, publish
 from limpq_hub.train.method.networks import float_network
+from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.loading import NotFineTunedWarning
 from limpq_hub.zoo.tensors import tensors_to_bytes
@@ -58,5 +59,5 @@ def untrained(model: str, size: str, folder: Path) -> str:
     """A file of random weights for the four classes."""
     torch.manual_seed(0)
     path = folder / "float.safetensors"
-    path.write_bytes(tensors_to_bytes(float_network(model, 4, int(size), None).state_dict()))
+    path.write_bytes(tensors_to_bytes(float_network(NetworkSettings(model, int(size), None), None, 4).state_dict()))
     return str(path)

@@ -156,6 +156,7 @@ def test_the_uniform_contender_has_no_fewer_bits_than_the_largest_uniform_policy
 
 def test_both_stages_are_measured_on_all_images_with_standard_errors(whole):
     keys = {"top1", "top5", "images", "top1_standard_error", "kl", "kl_standard_error"}
+    keys |= {"agreement", "agreement_standard_error"}
     for row in whole.result["comparison"]:
         for stage in ("joint", "finetuned"):
             assert row[stage].keys() == keys

@@ -17,6 +17,7 @@ from torch import nn
 
 import limpq_hub
 from limpq_hub.errors import DataError, TrainingError
+from limpq_hub.pictures import read_picture, top_classes
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.convert import set_policy_, to_supernet
@@ -110,14 +111,22 @@ def test_an_empty_class_is_named(data, tmp_path):
         pretrain.main([*NETWORK, *RUN, "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")])
 
 
-def test_data_with_other_classes_than_the_network_is_refused(runs, data, tmp_path):
+def test_data_with_some_classes_of_the_network_keeps_the_networks_indices(runs, data, tmp_path, capsys):
     shutil.copytree(data, tmp_path / "data")
     for split in ("train", "val"):
-        shutil.rmtree(tmp_path / f"data/{split}/class3")
-    with pytest.raises(DataError, match="has 3 classes, the network 4"):
-        validate.main(
-            ["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(tmp_path / "data"), *RUN]
-        )
+        shutil.rmtree(tmp_path / f"data/{split}/class1")
+    validated = ["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", *RUN]
+    validate.main([*validated, "--data", str(data)])
+    validate.main([*validated, "--data", str(tmp_path / "data")])
+    whole, part = (json.loads(text + "}") for text in capsys.readouterr().out.split("\n}\n")[:2])
+    assert (whole["images"], part["images"]) == (16, 12)
+    model = limpq_hub.load(f"local-dir:{runs}/entry", bitops="w4a4")
+    expected = [
+        top_classes(model, read_picture(path), 1)[0].id == path.parent.name for path in data.glob("val/*/*.png")
+    ]
+    of_part = [path.parent.name != "class1" for path in data.glob("val/*/*.png")]
+    assert whole["top1"] == pytest.approx(100 * np.mean(expected), abs=1e-3)
+    assert part["top1"] == pytest.approx(100 * np.mean(np.array(expected)[of_part]), abs=1e-3)
 
 
 def test_missing_float_weights_are_named(data, tmp_path):
@@ -190,13 +199,17 @@ def test_classes_that_differ_between_train_and_val_are_named(data, tmp_path):
         pretrain.main([*NETWORK, *RUN, "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out")])
 
 
-def test_classes_in_another_order_than_the_networks_are_refused(runs, data, tmp_path):
+def test_a_class_that_the_network_does_not_know_is_refused(runs, data, tmp_path):
     shutil.copytree(data, tmp_path / "data")
     for split in ("train", "val"):
         (tmp_path / f"data/{split}/class0").rename(tmp_path / f"data/{split}/zebra")
     arguments = ["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(tmp_path / "data"), *RUN]
-    with pytest.raises(DataError, match="class 0 is 'class1', for the network it is 'class0'"):
+    with pytest.raises(DataError) as refused:
         validate.main(arguments)
+    assert str(refused.value) == (
+        f"{tmp_path}/data/val: the network does not know class 'zebra'; its 4 classes are 'class0', 'class1', "
+        "'class2', 'class3'. Name the folders by these, or take the others out"
+    )
 
 
 def test_a_picture_that_cannot_be_decoded_is_named_and_not_replaced_by_another(data, tmp_path):
@@ -220,11 +233,12 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_not_replaced_by_another(d
 
 def test_pretrained_weights_of_other_classes_are_refused(data, tmp_path):
     arguments = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out")]
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(DataError) as caught:
         indicators.main(arguments)
     assert str(caught.value) == (
-        "timm's weights of test_resnet are for 1000 classes, the data has 4: train others with accelerate launch -m "
-        "limpq_hub.train.pretrain, and give --weights"
+        f"--data '{data}' has 4 classes ('class0', 'class1', 'class2', 'class3'), the network 1000, and nothing says "
+        "which is which: give all classes of the network as a list in --class-names, or train a network for these with "
+        "accelerate launch -m limpq_hub.train.pretrain and give --weights"
     )
 
 

@@ -19,27 +19,18 @@ FILES = [
 ]
 
 
-class InMemory:
-    """What `fetch` returns, as far as it is read."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def read_bytes(self) -> bytes:
-        return self.data
-
-
 @pytest.fixture
-def refusal(with_float, tiny):
+def refusal(with_float, tiny, tmp_path):
     """A function that reads a file of the entry, replaced by other bytes, and returns what was said, "" if nothing."""
     save_anchors(with_float, tiny.supernet, [tiny.joint], [tiny.images])
     seal_entry(with_float, NetworkSpec.of(tiny.supernet))
-    content = {path.relative_to(with_float).as_posix(): path.read_bytes() for path in with_float.rglob("*.*")}
-    content = {name: InMemory(data) for name, data in content.items()}
+    content = {path.relative_to(with_float).as_posix(): path for path in with_float.rglob("*.*")}
+    changed = tmp_path / "changed"
     whole = open_folder("entry", lambda file, _: content[file], "entry")
 
     def attempt(file: str, data: bytes) -> str:
-        kept, content[file] = content[file], InMemory(data)
+        changed.write_bytes(data)
+        kept, content[file] = content[file], changed
         try:
             if file == "config.json":
                 open_folder("entry", lambda file, _: content[file], "entry")

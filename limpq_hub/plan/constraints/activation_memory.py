@@ -13,7 +13,7 @@ from limpq_hub.plan.constraint_kind import ConstraintKind
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup
-from limpq_hub.plan.quantities import whole_bytes
+from limpq_hub.plan.quantities import SIZE_UNITS, whole_bytes
 
 
 class ActivationMemory(ConstraintKind[int]):
@@ -22,6 +22,7 @@ class ActivationMemory(ConstraintKind[int]):
     name = "activation_memory"
     help = "bytes of the largest layer input: 64kB"
     unit = "B"
+    units = SIZE_UNITS
     limits_activations = True
     advice = "or more, or a smaller input"
 

@@ -25,7 +25,9 @@ class BitOps(LinearKind[int | LayerBits]):
     """BitOps of one image, first and last layer included: a whole number, or the bits of a uniform policy."""
 
     name = "bitops"
-    help = "BitOps per image: 3G, 850M, or w3a4 for those of that uniform policy"
+    help = "BitOps per image: 3G, 850M, 2.5e9, or w3a4 for those of that uniform policy"
+    units = BITOPS_UNITS
+    word = "bitops?|bops?"
     limits_activations = True
     advice = "or more, or a smaller input"
 
@@ -34,7 +36,7 @@ class BitOps(LinearKind[int | LayerBits]):
         if isinstance(value, str) and (uniform := _UNIFORM.fullmatch(value)):
             return LayerBits(int(uniform[1]), int(uniform[2]))
         advice = 'use for example "3G", "850M", 2.5e9, or "w3a4" for the BitOps of a uniform policy'
-        return whole_number(self.name, value, BITOPS_UNITS, advice)
+        return whole_number(self.name, value, self.units, advice, self.word)
 
     def constraint(
         self, limit: int | LayerBits, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting

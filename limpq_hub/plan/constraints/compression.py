@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 from limpq_hub.plan.constraints.linear_kind import LinearKind, products
@@ -21,6 +22,7 @@ class Compression(LinearKind[Fraction]):
     name = "compression"
     help = "times smaller than 32-bit weights: 12.2x"
     unit = "x"
+    units = MappingProxyType({"": 1, "x": 1})
     limits_activations = False
     advice = "or less"
     at_least = "allows at most"
@@ -28,7 +30,7 @@ class Compression(LinearKind[Fraction]):
 
     def parse(self, value: Any) -> Fraction:
         """Return the ratio of 12.2 or "12.2x", exactly as it was written in decimal."""
-        return exact_number(self.name, value, {"": 1, "x": 1}, 'use for example "12.2x" or 12.2')
+        return exact_number(self.name, value, self.units, 'use for example "12.2x" or 12.2')
 
     def constraint(
         self, limit: Fraction, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting

@@ -1,9 +1,15 @@
-"""(table, limit): what was measured of each layer at its bits, by a table, adds up to at most the limit."""
+"""(table, limit): what was measured of each layer at its bits, by a table, adds up to at most the limit.
+
+Numbers of up to 15 significant digits mean what they are written as, exactly. Floats with more were computed, so their
+last digits are noise; a table or limit with such a float is read to 13 digits of the largest sum, and what differs by
+less is equal. So a table of `0.1 * w * a` gives the answer of one in which they are rounded.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -16,10 +22,17 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.layer_table_file import EntryWords, LayerTable, read_layer_table
 from limpq_hub.plan.linear_constraint import LinearConstraint
-from limpq_hub.plan.quantities import decimal_above, exact_number, float_above, is_number
+from limpq_hub.plan.quantities import decimal_above, exact_number, float_above, is_number, log10, nearest_float
 
 # A table, or the path of one as CSV, and the limit.
 TableLimit = tuple[LayerTable | str | os.PathLike[str], str | float]
+
+# A decimal of so many digits survives being a float: who needs more has computed.
+_DIGITS_WRITTEN = sys.float_info.dig
+# Sums of rounded entries are exact in a float64, and far coarser than its noise.
+_DIGITS_OF_SUM = 13
+# Whoever measures less or more has mistyped it; whole numbers and sums of what lies between are floats.
+_SMALLEST, _LARGEST = 1e-100, 1e100
 
 _FORM = 'give (table, limit), for example ({"layer1.0.conv1": {(4, 4): 0.21, (8, 8): 0.35}}, 2.5)'
 
@@ -67,6 +80,11 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
                         f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
                         f"{self.entry.with_article} is a finite number of at least 0"
                     )
+                if amount and not _SMALLEST <= amount <= _LARGEST:
+                    raise BudgetError(
+                        f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
+                        f"{self.entry.with_article} is 0 or from {_SMALLEST:g} to {_LARGEST:g}; use another unit"
+                    )
         return table, exact_number(self.name, limit, {"": 1}, _FORM)
 
     def constraint(
@@ -78,19 +96,28 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
     ) -> LinearConstraint:
         """Return the limit on the sum of the entries, all scaled up to whole numbers."""
         table, most = limit
-        amounts = {name: self._amounts(table, name, groups) for name in table}
-        scale = math.lcm(
-            most.denominator, *(amount.denominator for at_bits in amounts.values() for amount in at_bits.values())
-        )
+        written = {name: self._amounts(table, name, groups) for name in table}
+        every = [amount for at_bits in written.values() for amount in at_bits.values()]
+        if all(map(_has_few_digits, [most, *every])):
+            scale, slack = Fraction(math.lcm(*(amount.denominator for amount in every))), 0
+        else:
+            # Some were computed, and their last digits are noise: `0.1 * 3` is 0.30000000000000004. All are read to a
+            # share of what they can add up to, and the limit allows as much as rounding may have added.
+            largest = max(most, sum((max(at_bits.values()) for at_bits in written.values()), Fraction(0)))
+            scale, slack = Fraction(10) ** (_DIGITS_OF_SUM - math.ceil(log10(largest))), len(written)
+        amounts = {
+            name: {bits: round(amount * scale) for bits, amount in at_bits.items()} for name, at_bits in written.items()
+        }
         coefficients = tuple(
-            tuple(
-                int(scale * sum(amounts[name][bits] for name in group.layers if name in amounts))
-                for bits in group.options
-            )
+            tuple(sum(amounts[name][bits] for name in group.layers if name in amounts) for bits in group.options)
             for group in groups
         )
         return LinearConstraint(
-            self, coefficients, int(most * scale), requested=most, amount_of=lambda total: Fraction(total, scale)
+            self,
+            coefficients,
+            math.floor(most * scale) + slack,
+            requested=most,
+            amount_of=lambda total: max(Fraction(total - slack), Fraction(0)) / scale,
         )
 
     def number(self, amount: Fraction) -> float:
@@ -119,3 +146,9 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
                 )
             amounts[bits] = Fraction(amount) if isinstance(amount, int) else Fraction(repr(float(amount)))
         return amounts
+
+
+def _has_few_digits(amount: Fraction) -> bool:
+    """Return whether a number is an integer, or a decimal that a person may have written."""
+    near = nearest_float(amount)
+    return amount.denominator == 1 or math.isinf(near) or Fraction(f"{near:.{_DIGITS_WRITTEN}g}") == amount

@@ -12,7 +12,7 @@ from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.linear_constraint import LinearConstraint
-from limpq_hub.plan.quantities import enough_size, whole_bytes
+from limpq_hub.plan.quantities import SIZE_UNITS, enough_size, whole_bytes
 
 
 class Size(LinearKind[int]):
@@ -21,6 +21,7 @@ class Size(LinearKind[int]):
     name = "size"
     help = "bytes of all quantized weights: 4.5MB, 4.5MiB"
     unit = "B"
+    units = SIZE_UNITS
     limits_activations = False
 
     def parse(self, value: Any) -> int:

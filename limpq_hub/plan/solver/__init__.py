@@ -1,4 +1,4 @@
-"""The exact optimum of one search: a multiple-choice knapsack, solved in one of three ways.
+"""The exact optimum of one search: a multiple-choice knapsack, solved in one of four ways.
 
 **The problem.** The layers of a network fall into groups; the layers of a group get the same bits. Each group has
 options, a pair of bit-widths each, and takes exactly one of them. An option costs the importance that it loses, and
@@ -13,13 +13,22 @@ within every limit:
 1. *Enumeration near a bound* (`enumeration.py`): one or two constraints. Milliseconds, and most searches.
 2. *Dynamic programme* (`dynamic_programme.py`): one constraint whose sums are few whole numbers. It is taken where the
    enumeration would keep too many states, and for a frontier, since one table answers every limit.
-3. *PuLP with HiGHS* (`integer_programme.py`): everything else, that is three constraints or more, too many states, or
-   coefficients whose sums exceed what a float64 holds exactly.
+3. *A near choice, then what is nearer* (`near_choice.py`): where too many choices are near the bound, a good one is
+   found by trying. It is the best if it costs no more than the bound; else it says how near to the bound the best one
+   is, so that the enumeration, of more states, has no gap to guess.
+4. *PuLP with HiGHS* (`integer_programme.py`): everything else, that is three constraints or more, coefficients whose
+   sums exceed what a float64 holds exactly, or what is left where there are still too many states: HiGHS then gets
+   the options near the bound alone.
+
+**When the time is over** there is no answer, unless a gap was allowed: then the better of the choices found, if it is
+within the gap of the better of the bounds proven. All loops look at one deadline; the enumeration may take half of the
+time, trying three tenths of the rest.
 
 **Why each is exact.** Coefficients are whole numbers, and the first two ways compute with a *scaled programme*
 (`scaled_programme.py`) whose costs are whole numbers as well: each sum is exact in float64, so comparing two sums is
 too. Costs are rounded once, to 2^-50 of the largest sum that they can have. The enumeration proves that every choice
-left out costs more than the one returned; the dynamic programme visits every reachable sum. HiGHS works with
+left out costs more than the one returned, and so does a near choice that reaches the bound; the dynamic programme
+visits every reachable sum. HiGHS works with
 tolerances: it is run to a gap of zero, its choice is added up again in whole numbers, and a choice over a limit is
 forbidden and the programme solved again; its choice is within 1e-9 of the largest cost of an option. The first two
 ways tell equal costs apart by a rule (`enumeration.cheapest`), HiGHS returns any one of them, always the same.

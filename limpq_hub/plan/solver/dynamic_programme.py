@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from limpq_hub.plan.deadline import NEVER, until
 from limpq_hub.plan.solver.meet_in_the_middle import undominated
 from limpq_hub.plan.solver.scaled_programme import Floats, Integers, ScaledProgramme
 
@@ -17,11 +18,15 @@ class DynamicProgramme:
     Of choices that cost the same, it returns the one that `enumeration.cheapest` does.
     """
 
-    def __init__(self, programme: ScaledProgramme) -> None:
+    def __init__(self, programme: ScaledProgramme, deadline: float = NEVER) -> None:
         """Fill the table [groups, sums] of the option that each group takes to reach each sum at the least cost.
 
         Args:
             programme: with one constraint, and `fits` this way.
+            deadline: when to give up, by `time.monotonic`.
+
+        Raises:
+            SearchError: the time is over.
         """
         self._coefficients = programme.coefficients[0].astype(np.int64)  # [groups, options]
         self._options = np.zeros((len(programme.costs), _sums_within_limit(programme)), np.uint16)
@@ -30,7 +35,7 @@ class DynamicProgramme:
         least_costs[0] = 0.0
         largest_sum = 0
         # From the last group to the first, so that among equal costs the first group gets its first option.
-        for group in reversed(range(len(programme.costs))):
+        for group in until(deadline, reversed(range(len(programme.costs)))):
             least_costs, largest_sum = self._with_group(programme, group, least_costs, largest_sum)
         self._least_costs = np.minimum.accumulate(least_costs)
         # For each limit, the smallest sum within it of the least cost: [sums].

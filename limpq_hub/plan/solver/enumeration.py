@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from limpq_hub.errors import SearchError
+from limpq_hub.plan.deadline import NEVER
 from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError, cheapest_pair, smallest_gap, states_within
-from limpq_hub.plan.solver.prices import best_prices
-from limpq_hub.plan.solver.scaled_programme import Floats, Integers, ScaledProgramme
+from limpq_hub.plan.solver.relaxation import Relaxation
+from limpq_hub.plan.solver.scaled_programme import Integers, ScaledProgramme
 
 # The first gap lets so many options besides the cheapest of each group take part.
 _FIRST_ALTERNATIVES = 30
 # The next gap, as a multiple of the one before: gently once there are many states.
 _WIDEN, _WIDEN_GENTLY = 2.5, 1.15
 _MANY_STATES = 500
-# More than rounding adds to a reduced cost: relative to costs, and to costs with priced coefficients.
-_SAFETY, _PRICED_SAFETY = 1e-9, 1e-14
 
 
 class Cheapest(NamedTuple):
@@ -38,7 +38,7 @@ class Cheapest(NamedTuple):
     gap: float
 
 
-def cheapest(programme: ScaledProgramme, deadline: float = float("inf"), first_gap: float = 0.0) -> Cheapest | None:
+def cheapest(programme: ScaledProgramme, deadline: float = NEVER, first_gap: float = 0.0) -> Cheapest | None:
     """Return the cheapest choice, or None if no choice meets the limits.
 
     Of choices that cost the same, the one with the least sum in the first constraint is returned, then in the second,
@@ -49,31 +49,24 @@ def cheapest(programme: ScaledProgramme, deadline: float = float("inf"), first_g
         first_gap: the first gap to try; one near that of the answer saves time, 0 lets the reduced costs tell.
 
     Raises:
-        TooManyStatesError: too many partial choices are near the bound.
+        TooManyStatesError: too many partial choices are near the bound, or the time is over.
     """
-    exists = np.isfinite(programme.costs)
-    if not exists.any(1).all():
+    try:
+        relaxation = Relaxation.of(programme, deadline)
+    except SearchError:
+        raise TooManyStatesError from None
+    if relaxation is None:
         return None
-    highest = float(np.where(exists, programme.costs, 0.0).max(1).sum())
-    prices = best_prices(programme, highest)
-    if prices is None:
-        return None
-    priced = programme.costs + sum(
-        price * coefficients for price, coefficients in zip(prices, programme.coefficients, strict=True)
-    )
-    least = priced.min(1, keepdims=True)
-    reduced_costs = priced - least
-    priced_sum = float(np.where(exists, priced, 0.0).max(1).sum() + prices @ programme.limits)
-    safety = _SAFETY * (1.0 + highest) + _PRICED_SAFETY * priced_sum
-    bound = float(least.sum() - prices @ programme.limits)
-    widest = highest - bound + safety
-    positive = np.sort(reduced_costs[exists & (reduced_costs > safety)])
-    gap = first_gap or (float(positive[_FIRST_ALTERNATIVES]) if len(positive) > _FIRST_ALTERNATIVES else widest)
+    widest, safety = relaxation.widest, relaxation.safety
+    reduced_costs = relaxation.reduced_costs
+    positive = reduced_costs[np.isfinite(reduced_costs) & (reduced_costs > safety)]
+    many = len(positive) > _FIRST_ALTERNATIVES
+    gap = first_gap or (float(np.partition(positive, _FIRST_ALTERNATIVES)[_FIRST_ALTERNATIVES]) if many else widest)
     growth, gap_before = _WIDEN, 0.0
     while True:
         gap = min(gap, widest)
         try:
-            enumerated = _within(programme, reduced_costs, prices, gap + safety, deadline)
+            enumerated = within_gap(programme, relaxation, gap + safety, deadline)
         except TooManyStatesError:
             if growth == _WIDEN_GENTLY or not gap_before or time.monotonic() > deadline:
                 raise
@@ -81,8 +74,7 @@ def cheapest(programme: ScaledProgramme, deadline: float = float("inf"), first_g
             gap = gap_before * growth
             continue
         if enumerated.choice is not None:
-            groups = np.arange(len(enumerated.choice))
-            gap_of_choice = float(programme.costs[groups, enumerated.choice].sum()) - bound
+            gap_of_choice = relaxation.gap_of(programme, enumerated.choice)
             if gap_of_choice <= gap or gap == widest:
                 return Cheapest(enumerated.choice, max(0.0, gap_of_choice))
             # The choice lies between the gap and the safety margin around it, where others may be missing.
@@ -95,7 +87,7 @@ def cheapest(programme: ScaledProgramme, deadline: float = float("inf"), first_g
         gap = min(gap * growth, max(enumerated.smallest_gap, gap * _WIDEN_GENTLY))
 
 
-class _Enumerated(NamedTuple):
+class Enumerated(NamedTuple):
     """What lies within a gap of the bound.
 
     Attributes:
@@ -109,15 +101,18 @@ class _Enumerated(NamedTuple):
     smallest_gap: float = np.inf
 
 
-def _within(
-    programme: ScaledProgramme, reduced_costs: Floats, prices: Floats, gap: float, deadline: float
-) -> _Enumerated:
+def within_gap(
+    programme: ScaledProgramme, relaxation: Relaxation, gap: float, deadline: float, most_states: int | None = None
+) -> Enumerated:
     """Return the cheapest choice that costs at most `gap` more than the bound, if there is one.
 
     Args:
-        reduced_costs: [groups, options].
-        prices: [constraints].
+        most_states: as `states_within` takes it.
+
+    Raises:
+        TooManyStatesError: too many partial choices are within the gap, or the time is over.
     """
+    reduced_costs, prices = relaxation.reduced_costs, relaxation.prices
     options = (reduced_costs <= gap).sum(1)  # how many take part: [groups]
     choice = reduced_costs.argmin(1)
     fixed, free = np.flatnonzero(options == 1), np.flatnonzero(options > 1)
@@ -126,11 +121,12 @@ def _within(
     log_choices = np.log(options[free]).cumsum()
     middle = int(np.searchsorted(log_choices, log_choices[-1] / 2)) + 1 if len(free) else 0
     first, second = (
-        states_within(programme, reduced_costs, groups, gap, deadline) for groups in (free[:middle], free[middle:])
+        states_within(programme, reduced_costs, groups, gap, deadline, most_states)
+        for groups in (free[:middle], free[middle:])
     )
-    pair = cheapest_pair(first, second, limits, prices, gap)
+    pair = cheapest_pair(first, second, limits, prices, gap, deadline)
     states = len(first.costs) + len(second.costs)
     if pair is None:
-        return _Enumerated(None, states, smallest_gap(first, second, limits, prices))
+        return Enumerated(None, states, smallest_gap(first, second, limits, prices))
     choice[free] = first.options(pair[0]) + second.options(pair[1])
-    return _Enumerated(choice, states)
+    return Enumerated(choice, states)

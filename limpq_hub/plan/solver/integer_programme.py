@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -23,6 +23,10 @@ _COST_SCALE = 1e4
 # Coefficients up to this stay exact within the tolerances of HiGHS.
 _LARGEST_COEFFICIENT = 10**5
 _MOST_REPAIRS = 100
+# What PuLP takes, at most, to write down one option and hand it to HiGHS.
+_SECONDS_PER_OPTION = 5e-5
+# More than HiGHS is wrong by in a bound, in scaled costs.
+_BOUND_TOLERANCE = 1e-4
 _REINSTALL = "reinstall it: pip install --force-reinstall pulp highspy"
 _STDOUT_LOCK = threading.Lock()
 
@@ -31,8 +35,25 @@ Number = TypeVar("Number", int, float)
 Variables = Sequence[Sequence[pulp.LpVariable]]
 
 
+class NoProofError(SearchError):
+    """There was no proof in time.
+
+    Attributes:
+        choice: [groups], the best choice that was found, or None.
+        bound: no choice costs less; -infinity if nothing is known.
+    """
+
+    def __init__(self, choice: list[int] | None = None, bound: float = -math.inf) -> None:
+        super().__init__("no proven optimum in time; raise time_limit_s, or use fewer candidates")
+        self.choice = choice
+        self.bound = bound
+
+
 def solve_with_highs(
-    costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float
+    costs: Sequence[Sequence[float]],
+    constraints: Sequence[LinearConstraint],
+    deadline: float,
+    options: Sequence[Collection[int]] | None = None,
 ) -> list[int] | None:
     """Return the option that each group takes for the least total cost within all limits, [groups], or None.
 
@@ -40,23 +61,39 @@ def solve_with_highs(
         costs: [groups, options], rows of different lengths where groups have different numbers of options.
         constraints: each with coefficients of the same shape.
         deadline: when to give up, by `time.monotonic`.
+        options: the options of each group that take part; all of them if None.
 
     Raises:
-        SearchError: HiGHS does not work, or there is no proven optimum in time.
+        NoProofError: there is no proven optimum in time.
+        SearchError: HiGHS does not work.
     """
-    affordable = [_affordable_options(constraints, group, len(options)) for group, options in enumerate(costs)]
+    if time.monotonic() + _SECONDS_PER_OPTION * sum(map(len, options or costs)) > deadline:
+        raise NoProofError  # even writing the programme down takes longer
+    affordable = [
+        _affordable_options(constraints, group, range(len(costs[group])) if options is None else options[group])
+        for group in range(len(costs))
+    ]
     if not all(affordable):
         return None
 
     def narrowed(table: Sequence[Sequence[Number]]) -> tuple[tuple[Number, ...], ...]:
         """Return a table [groups, options] with the affordable options alone."""
         return tuple(
-            tuple(of_group[option] for option in options) for of_group, options in zip(table, affordable, strict=True)
+            tuple(of_group[option] for option in of_choice)
+            for of_group, of_choice in zip(table, affordable, strict=True)
+        )
+
+    def unnarrowed(places: Sequence[int] | None) -> list[int] | None:
+        """Return the options that stand at these places of the affordable ones, [groups]; None stays None."""
+        return (
+            None if places is None else [of_choice[place] for of_choice, place in zip(affordable, places, strict=True)]
         )
 
     within_reach = [replace(constraint, coefficients=narrowed(constraint.coefficients)) for constraint in constraints]
-    choice = _solve(narrowed(costs), within_reach, deadline)
-    return choice and [options[place] for options, place in zip(affordable, choice, strict=True)]
+    try:
+        return unnarrowed(_solve(narrowed(costs), within_reach, deadline))
+    except NoProofError as error:
+        raise NoProofError(unnarrowed(error.choice), error.bound) from None
 
 
 def run_highs(problem: pulp.LpProblem, deadline: float) -> None:
@@ -69,7 +106,7 @@ def run_highs(problem: pulp.LpProblem, deadline: float) -> None:
         SearchError: it could not be run, or gave up before the deadline.
     """
     try:
-        problem.solve(_QuietHighs(msg=False, gapRel=0, gapAbs=0, timeLimit=max(deadline - time.monotonic(), 0.01)))
+        problem.solve(_QuietHighs(deadline))
     except pulp.PulpSolverError:
         raise SearchError(f"HiGHS could not be run; {_REINSTALL}") from None
     if problem.status == pulp.LpStatusNotSolved and time.monotonic() < deadline:
@@ -80,15 +117,20 @@ def _solve(
     costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float
 ) -> list[int] | None:
     """Return what `solve_with_highs` does; options that no choice within the limits takes are left out already."""
-    above_least = [[cost - min(options) for cost in options] for options in costs]
-    scale = _COST_SCALE / (max(map(max, above_least)) or 1.0)
+    least = [min(options) for options in costs]
+    above_least = [[cost - lowest for cost in options] for options, lowest in zip(costs, least, strict=True)]
+    largest = max(map(max, above_least)) or 1.0
+    # Divided before multiplied: costs near the smallest float have no finite reciprocal.
+    scaled_costs = [[cost / largest * _COST_SCALE for cost in options] for options in above_least]
     problem = pulp.LpProblem("limpq", pulp.LpMinimize)
     variables = [
         [problem.add_variable(f"takes_{group}_{option}", cat=pulp.LpBinary) for option in range(len(options))]
         for group, options in enumerate(costs)
     ]
-    problem += scale * _weighted_sum(above_least, variables)
+    problem += _weighted_sum(scaled_costs, variables)
     for of_group in variables:
+        if time.monotonic() > deadline:
+            raise NoProofError
         problem += pulp.lpSum(of_group) == 1
     for constraint in constraints:
         coefficients, limit = _reduced(constraint)
@@ -97,13 +139,14 @@ def _solve(
         run_highs(problem, deadline)
         if problem.status == pulp.LpStatusInfeasible:
             return None
-        # `status` also reads Optimal when a time limit stopped at a merely feasible point; `sol_status` does not.
-        if problem.sol_status != pulp.LpSolutionOptimal:
-            raise SearchError("no proven optimum in time; raise time_limit_s, or use fewer candidates")
         choice = [
             max(range(len(of_group)), key=lambda option: of_group[option].varValue or 0) for of_group in variables
         ]
         exceeded = next((constraint for constraint in constraints if constraint.total(choice) > constraint.limit), None)
+        # `status` also reads Optimal when a time limit stopped at a merely feasible point; `sol_status` does not.
+        if problem.sol_status != pulp.LpSolutionOptimal:
+            bound = math.fsum(least) + (_proven_bound(problem) - _BOUND_TOLERANCE) / _COST_SCALE * largest
+            raise NoProofError(choice if exceeded is None else None, bound)
         if exceeded is None:
             return choice
         problem += _differs_from(choice, exceeded, variables)
@@ -126,12 +169,18 @@ def _differs_from(choice: Sequence[int], exceeded: LinearConstraint, variables: 
     )
 
 
-def _affordable_options(constraints: Sequence[LinearConstraint], group: int, options: int) -> list[int]:
-    """Return the options of a group that are within every limit while all other groups use the least."""
+def _proven_bound(problem: pulp.LpProblem) -> float:
+    """Return what no choice costs less than by what HiGHS has proven, at least 0: all costs are."""
+    bound = problem.solverModel.getInfo().mip_dual_bound
+    return bound if math.isfinite(bound) else 0.0
+
+
+def _affordable_options(constraints: Sequence[LinearConstraint], group: int, options: Collection[int]) -> list[int]:
+    """Return those of the options of a group that are within every limit while all other groups use the least."""
     most = [constraint.limit - constraint.least + min(constraint.coefficients[group]) for constraint in constraints]
     return [
         option
-        for option in range(options)
+        for option in options
         if all(
             constraint.coefficients[group][option] <= most_of_constraint
             for constraint, most_of_constraint in zip(constraints, most, strict=True)
@@ -159,12 +208,22 @@ def _reduced(constraint: LinearConstraint) -> tuple[list[list[int]], float]:
     ]
     divisor = math.gcd(*itertools.chain(*above_least)) or 1
     divisor *= max(1, max(itertools.chain(*above_least)) // divisor // _LARGEST_COEFFICIENT)
-    limit = (constraint.limit - sum(least)) // divisor + 0.5
+    most = sum(map(max, above_least))  # a limit beyond it does not bind, and may be no float
+    limit = min(constraint.limit - sum(least), most) // divisor + 0.5
     return [[coefficient // divisor for coefficient in coefficients] for coefficients in above_least], limit
 
 
 class _QuietHighs(pulp.HiGHS):
-    """HiGHS without the banner that it prints, against its options, where the first solver of a process is made."""
+    """HiGHS that keeps a deadline, without the banner that it prints, against its options, where it is first made."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__(msg=False, gapRel=0, gapAbs=0)
+        self._deadline = deadline
+
+    def callSolver(self, lp: pulp.LpProblem) -> None:  # the name is PuLP's
+        # Set last: what PuLP does before takes a part of the time.
+        lp.solverModel.setOptionValue("time_limit", max(self._deadline - time.monotonic(), 0.01))
+        super().callSolver(lp)
 
     def createAndConfigureSolver(self, lp: pulp.LpProblem) -> None:  # the name is PuLP's
         with _silent_stdout():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from limpq_hub.plan.deadline import NEVER
 from limpq_hub.plan.solver.scaled_programme import Floats, Integers, ScaledProgramme
 
 MOST_STATES = 200_000
 MOST_PAIRS = 5_000_000
+# Pairs that are held in memory together.
+_PAIRS_AT_A_TIME = 500_000
 # Pairs up to which the smallest gap of all of them is computed.
 _MOST_GAPS = 50_000
 # States up to which leaving out the dominated ones takes longer than it saves.
@@ -48,7 +52,12 @@ class States:
 
 
 def states_within(
-    programme: ScaledProgramme, reduced_costs: Floats, groups: Integers, gap: float, deadline: float
+    programme: ScaledProgramme,
+    reduced_costs: Floats,
+    groups: Integers,
+    gap: float,
+    deadline: float,
+    most_states: int | None = None,
 ) -> States:
     """Return the partial choices of some groups whose reduced costs add up to at most `gap`.
 
@@ -56,14 +65,16 @@ def states_within(
         reduced_costs: [groups, options], of all groups of the programme.
         groups: the numbers of those that take part, ascending.
         deadline: when to give up, by `time.monotonic`.
+        most_states: how many there may be before dominated ones are left out; `MOST_STATES` if None.
 
     Raises:
         TooManyStatesError: there are too many, or the deadline is over.
     """
+    most_states = MOST_STATES if most_states is None else most_states
     states = States(np.zeros((len(programme.limits), 1)), np.zeros(1), np.zeros(1))
     for group in groups[::-1]:
         options = np.flatnonzero(reduced_costs[group] <= gap)
-        if len(states.costs) * len(options) > MOST_STATES or time.monotonic() > deadline:
+        if len(states.costs) * len(options) > most_states or time.monotonic() > deadline:
             raise TooManyStatesError
         # Every option with every state, [options x states].
         summed = (reduced_costs[group, options, None] + states.reduced_costs).ravel()
@@ -122,7 +133,9 @@ def smallest_gap(first: States, second: States, limits: Floats, prices: Floats) 
     return float(gaps.min())
 
 
-def cheapest_pair(first: States, second: States, limits: Floats, prices: Floats, gap: float) -> tuple[int, int] | None:
+def cheapest_pair(
+    first: States, second: States, limits: Floats, prices: Floats, gap: float, deadline: float = NEVER
+) -> tuple[int, int] | None:
     """Return the place of a state in each half, together within the limits and the gap, that cost the least, or None.
 
     Of pairs that cost the same, the one with the least sum in the first constraint, then in the second, then with the
@@ -132,9 +145,10 @@ def cheapest_pair(first: States, second: States, limits: Floats, prices: Floats,
         first, second: states of two halves of the groups.
         limits: [constraints], what is left of them for the two halves.
         prices: [constraints].
+        deadline: when to give up, by `time.monotonic`.
 
     Raises:
-        TooManyStatesError: too many pairs are near the bound.
+        TooManyStatesError: too many pairs are near the bound, or the deadline is over.
     """
     # A pair pays the price of what it leaves unused of a limit, so within the gap it leaves little unused: for each
     # state of the first half, a narrow band of sums of the second. It is narrowest for the constraint of the dearest
@@ -150,19 +164,61 @@ def cheapest_pair(first: States, second: States, limits: Floats, prices: Floats,
     counts = end - begin
     if counts.sum() > MOST_PAIRS:
         raise TooManyStatesError
-    left = np.repeat(np.arange(len(counts)), counts)
-    right = order[np.arange(len(left)) + np.repeat(begin - counts.cumsum() + counts, counts)]
-    near = first.reduced_costs[left] + second.reduced_costs[right] <= gap
-    left, right = left[near], right[near]
-    sums = first.sums[:, left] + second.sums[:, right]
-    slack = limits[:, None] - sums
-    gaps = first.reduced_costs[left] + second.reduced_costs[right] + prices @ slack
-    near = (slack >= 0).all(0) & (gaps <= gap)
-    left, right = left[near], right[near]
-    if not len(left):
+    best_rank: tuple[float, ...] | None = None
+    lefts: list[Integers] = []
+    rights: list[Integers] = []
+    # Some pairs at a time, so that memory stays small and the deadline is looked at.
+    for block in _blocks(counts):
+        if time.monotonic() > deadline:
+            raise TooManyStatesError
+        counts_here = counts[block]
+        left = np.repeat(np.arange(block.start, block.stop), counts_here)
+        within = np.arange(len(left)) - np.repeat(counts_here.cumsum() - counts_here, counts_here)
+        right = order[np.repeat(begin[block], counts_here) + within]
+        near = first.reduced_costs[left] + second.reduced_costs[right] <= gap
+        left, right = left[near], right[near]
+        sums = first.sums[:, left] + second.sums[:, right]
+        slack = limits[:, None] - sums
+        gaps = first.reduced_costs[left] + second.reduced_costs[right] + prices @ slack
+        near = (slack >= 0).all(0) & (gaps <= gap)
+        left, right = left[near], right[near]
+        if not len(left):
+            continue
+        ranks = np.array([first.costs[left] + second.costs[right], *sums[:, near]])
+        best = np.lexsort(ranks[::-1])[0]
+        rank = tuple(ranks[:, best].tolist())
+        if best_rank is not None and rank > best_rank:
+            continue
+        if rank != best_rank:
+            best_rank, lefts, rights = rank, [], []
+        equal = np.flatnonzero((ranks == ranks[:, [best]]).all(0))
+        lefts.append(left[equal])
+        rights.append(right[equal])
+    if best_rank is None:
         return None
-    ranks = np.array([first.costs[left] + second.costs[right], *sums[:, near]])
-    best = np.lexsort(ranks[::-1])[0]
-    equal = np.flatnonzero((ranks == ranks[:, [best]]).all(0))
-    pairs = zip(left[equal].tolist(), right[equal].tolist(), strict=True)
-    return min(pairs, key=lambda pair: first.options(pair[0]) + second.options(pair[1]))
+    left, right = np.concatenate(lefts), np.concatenate(rights)
+    places = _with_first_options(first, left)
+    left, right = left[places], right[places]
+    place = _with_first_options(second, right)[0]
+    return int(left[place]), int(right[place])
+
+
+def _blocks(counts: Integers) -> Iterator[slice]:
+    """Yield runs of the states of the first half whose pairs, [states], are at most about `_PAIRS_AT_A_TIME` each."""
+    ends = np.append(0, counts.cumsum())
+    begin = 0
+    while begin < len(counts):
+        end = max(begin + 1, int(np.searchsorted(ends, ends[begin] + _PAIRS_AT_A_TIME, "right")) - 1)
+        yield slice(begin, end)
+        begin = end
+
+
+def _with_first_options(states: States, places: Integers) -> Integers:
+    """Return which of `places` hold the states whose options come first, group by group."""
+    remaining = np.arange(len(places))
+    at = places
+    for parent, option in reversed(states.history):
+        options = option[at]
+        first = options == options.min()
+        remaining, at = remaining[first], parent[at[first]]
+    return remaining

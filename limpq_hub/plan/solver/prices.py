@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from limpq_hub.plan.deadline import NEVER, check_time
 from limpq_hub.plan.solver.scaled_programme import Floats, ScaledProgramme
 
 # Relative: closer than this to the largest bound, rounding hides what is still to gain.
@@ -35,7 +36,7 @@ class BoundAt(NamedTuple):
     plane: Plane
 
 
-def best_prices(programme: ScaledProgramme, highest: float) -> Floats | None:
+def best_prices(programme: ScaledProgramme, highest: float, deadline: float = NEVER) -> Floats | None:
     """Return the prices that give the largest lower bound, [constraints], or None if no choice meets the limits.
 
     With prices the limits are left out, and each group takes the option of least cost plus priced coefficients: what
@@ -44,12 +45,17 @@ def best_prices(programme: ScaledProgramme, highest: float) -> Floats | None:
 
     Args:
         highest: a cost that no choice exceeds.
+        deadline: when to give up, by `time.monotonic`.
+
+    Raises:
+        SearchError: the time is over.
     """
     first_options = np.arange(len(programme.costs)) * programme.costs.shape[1]  # in the raveled arrays: [groups]
     costs, coefficients = programme.costs.ravel(), programme.coefficients.reshape(len(programme.limits), -1)
     first_guesses = max(highest, 1.0) / np.maximum(programme.limits, 1.0)
 
     def plane_at(prices: tuple[float, ...]) -> Plane:
+        check_time(deadline)
         priced_costs = programme.costs
         for price, coefficients_of_constraint in zip(prices, programme.coefficients, strict=True):
             if price:

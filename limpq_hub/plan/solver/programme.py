@@ -4,36 +4,54 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
 
 from limpq_hub.errors import SearchError
+from limpq_hub.plan.deadline import until
 from limpq_hub.plan.linear_constraint import LinearConstraint
+from limpq_hub.plan.quantities import decimal_above
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
-from limpq_hub.plan.solver.enumeration import Cheapest, cheapest
+from limpq_hub.plan.solver.enumeration import Cheapest, cheapest, within_gap
 from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError
+from limpq_hub.plan.solver.near_choice import near_choice
+from limpq_hub.plan.solver.relaxation import Relaxation
 from limpq_hub.plan.solver.scaled_programme import Integers, ScaledProgramme
 
 ENUMERATION = "enumeration"
 DYNAMIC_PROGRAMME = "dynamic programme"
+BOUND = "bound"
 HIGHS = "HiGHS"
 # More constraints leave too many choices near the bound.
 _MOST_CONSTRAINTS_ENUMERATED = 2
 # First gap of a limit, as a multiple of the gap that the limit before it needed.
 _FIRST_GAP = 1.2
+# Of the time that is left: for enumerating what is near the bound, before it is known how near a choice is.
+_TIME_TO_ENUMERATE = 0.5
+# Of the time that is left where there are too many choices near the bound: for finding a good one.
+_TIME_TO_TRY = 0.3
+# There, so many partial choices are enumerated that a step of it is short beside the time that is left.
+_STATES_PER_SECOND, _MOST_STATES_OF_HARD = 200_000, 1_500_000
+_LATE = "no proven optimum in time"
 
 
 @dataclass(frozen=True)
 class Solution:
-    """The best choice, and how it was found.
+    """A choice, and how it was found.
 
     Attributes:
         choice: [groups], the number of the option that each group takes.
-        way: "enumeration", "dynamic programme" or "HiGHS".
+        way: "enumeration", "dynamic programme", "bound" (the choice costs no more than what all cost at least) or
+            "HiGHS"; of a choice that is not proven to be the best, the way that proved the bound.
+        bound: no choice costs less in total; None if this one is proven to be the best.
     """
 
     choice: list[int]
     way: str
+    bound: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,58 +66,63 @@ class Programme:
     costs: Sequence[Sequence[float]]
     constraints: Sequence[LinearConstraint]
 
-    def solve(self, deadline: float) -> Solution | None:
+    def solve(self, deadline: float, allow_gap: float = 0.0) -> Solution | None:
         """Return the choice of least total cost that meets all constraints, or None if there is none.
 
         Args:
             deadline: when to give up, by `time.monotonic`.
+            allow_gap: where an optimum takes long to prove, the share of the total cost that a choice may cost more
+                than the bound.
 
         Raises:
-            SearchError: no proven optimum in time.
+            SearchError: no proven optimum in time, and no choice within the gap.
         """
         if not self.constraints:
-            return Solution([costs.index(min(costs)) for costs in self.costs], ENUMERATION)
+            return Solution([costs.index(min(costs)) for costs in until(deadline, self.costs)], ENUMERATION)
         if any(constraint.least > constraint.limit for constraint in self.constraints):
             return None
         scaled = self.scaled()
         if scaled is None:
-            return self._solve_with_highs(deadline)
+            return self._solve_with_highs(deadline, allow_gap)
         try:
-            best = cheapest(scaled, deadline)
+            best = cheapest(scaled, _share_of_time(_TIME_TO_ENUMERATE, deadline))
         except TooManyStatesError:
             if not DynamicProgramme.fits(scaled):
-                return self._solve_with_highs(deadline)
-            return self._checked(DynamicProgramme(scaled).cheapest(scaled.limits[0]), DYNAMIC_PROGRAMME)
+                return self._solve_hard(scaled, deadline, allow_gap)
+            return self._checked(DynamicProgramme(scaled, deadline).cheapest(scaled.limits[0]), DYNAMIC_PROGRAMME)
         return self._checked(best and best.options, ENUMERATION)
 
-    def solve_at_limits(self, constraint: int, limits: Sequence[int], time_limit_s: float) -> Iterator[Solution | None]:
+    def solve_at_limits(
+        self, constraint: int, limits: Sequence[int], deadline: float, allow_gap: float = 0.0
+    ) -> Iterator[Solution | None]:
         """Yield, for each of many limits of one constraint, the solution at this limit, or None where there is none.
 
         Args:
             constraint: its number.
             limits: none above that of the constraint.
-            time_limit_s: for each solution.
+            deadline: of all together, by `time.monotonic`.
+            allow_gap: as `solve` takes it.
 
         Raises:
-            SearchError: no proven optimum within `time_limit_s`.
+            SearchError: no proven optimum in time, and no choice within the gap.
         """
         scaled = self.scaled()
-        table = DynamicProgramme(scaled) if scaled is not None and DynamicProgramme.fits(scaled) else None
+        table = DynamicProgramme(scaled, deadline) if scaled is not None and DynamicProgramme.fits(scaled) else None
         gap = 0.0
-        for limit in limits:
-            deadline = time.monotonic() + time_limit_s
+        for limit in until(deadline, limits):
             programme = self.with_limit(constraint, limit)
             if scaled is None:
-                yield programme._solve_with_highs(deadline)
+                yield programme._solve_with_highs(deadline, allow_gap)
                 continue
             if table is not None:
                 yield programme._checked(table.cheapest(scaled.scaled_limit(constraint, limit)), DYNAMIC_PROGRAMME)
                 continue
+            with_limit = scaled.with_limit(constraint, limit)
             try:
-                best = _cheapest_from(scaled.with_limit(constraint, limit), deadline, _FIRST_GAP * gap)
+                best = _cheapest_from(with_limit, _share_of_time(_TIME_TO_ENUMERATE, deadline), _FIRST_GAP * gap)
             except TooManyStatesError:
                 gap = 0.0
-                yield programme._solve_with_highs(deadline)
+                yield programme._solve_hard(with_limit, deadline, allow_gap)
                 continue
             gap = best.gap if best else 0.0
             yield programme._checked(best and best.options, ENUMERATION)
@@ -122,7 +145,7 @@ class Programme:
 
     def total(self, solution: Solution) -> float:
         """Return the total cost of a solution."""
-        return math.fsum(costs[option] for costs, option in zip(self.costs, solution.choice, strict=True))
+        return self._cost(solution.choice)
 
     def least(self, constraint: LinearConstraint, deadline: float) -> int | None:
         """Return the least sum of a constraint that all others allow, or None if they allow nothing.
@@ -136,14 +159,89 @@ class Programme:
         solution = Programme(constraint.coefficients, self.without(constraint).constraints).solve(deadline)
         return None if solution is None else constraint.total(solution.choice)
 
-    def _solve_with_highs(self, deadline: float) -> Solution | None:
-        # Imports PuLP, which takes 0.1 s and is rarely needed.
-        from limpq_hub.plan.solver.integer_programme import solve_with_highs
+    def _solve_hard(self, scaled: ScaledProgramme, deadline: float, allow_gap: float) -> Solution | None:
+        """Return what `solve` does, where too many choices are near the bound to enumerate all of them."""
+        relaxation = Relaxation.of(scaled, deadline)
+        if relaxation is None:
+            return None
+        # Costs are whole multiples of a unit: a choice less than one above the bound is the best.
+        enough = scaled.cost_unit - 2 * relaxation.safety
+        # A good choice narrows down what is left to search, but leaves most of the time to it.
+        near = near_choice(scaled, relaxation, _share_of_time(_TIME_TO_TRY, deadline), enough)
+        if near is None:
+            return self._solve_with_highs(deadline, allow_gap)
+        bound = scaled.unscaled_bound(relaxation.bound - relaxation.safety)
+        gap = relaxation.gap_of(scaled, near)
+        if gap <= enough:
+            return self._checked(near, BOUND)
+        if self._gap(near.tolist(), bound) <= allow_gap:
+            return self._checked(near, BOUND, bound)
+        left_s = deadline - time.monotonic()
+        most_states = int(min(max(_STATES_PER_SECOND * left_s, 1), _MOST_STATES_OF_HARD))
+        try:
+            enumerated = within_gap(scaled, relaxation, gap + relaxation.safety, deadline, most_states)
+        except TooManyStatesError:
+            options = [
+                np.flatnonzero(of_group <= gap + relaxation.safety).tolist() for of_group in relaxation.reduced_costs
+            ]
+            return self._solve_with_highs(deadline, allow_gap, options, Solution(near.tolist(), BOUND, bound))
+        return self._checked(enumerated.choice, ENUMERATION)
 
-        choice = solve_with_highs(self.costs, self.constraints, deadline)
+    def _solve_with_highs(
+        self,
+        deadline: float,
+        allow_gap: float,
+        options: Sequence[Collection[int]] | None = None,
+        near: Solution | None = None,
+    ) -> Solution | None:
+        """Return what `solve` does, by HiGHS.
+
+        Args:
+            options: those of each group that a choice better than `near` may take; all if None.
+            near: a choice within the limits, with its bound.
+        """
+        # Imports PuLP, which takes 0.1 s and is rarely needed.
+        from limpq_hub.plan.solver.integer_programme import NoProofError, solve_with_highs
+
+        try:
+            choice = solve_with_highs(self.costs, self.constraints, deadline, options)
+        except NoProofError as error:
+            return self._unproven(error.choice, error.bound, near, allow_gap)
         return None if choice is None else Solution(choice, HIGHS)
 
-    def _checked(self, options: Integers | None, way: str) -> Solution | None:
+    def _unproven(self, choice: list[int] | None, bound: float, near: Solution | None, allow_gap: float) -> Solution:
+        """Return the better of two choices if it is near enough to the better of the bounds.
+
+        Raises:
+            SearchError: it is not, or there is no choice; says which gap was reached.
+        """
+        choices = (choice, near.choice if near else None)
+        known = [one_choice for one_choice in choices if one_choice is not None]
+        if not known:
+            raise SearchError(f"{_LATE}; raise time_limit_s, or use fewer candidates")
+        best = min(known, key=self._cost)
+        bound = min(self._cost(best), max(bound, near.bound if near and near.bound is not None else -math.inf))
+        gap = self._gap(best, bound)
+        if gap <= allow_gap:
+            return Solution(best, HIGHS, bound)
+        if not gap < 1:
+            raise SearchError(f"{_LATE}; raise time_limit_s, or use fewer candidates")
+        # Rounded up, so that it is enough.
+        enough = decimal_above(Fraction(gap), 2)
+        raise SearchError(
+            f"{_LATE}: the best policy that was found loses at most {gap:.2g} of its objective more than the optimum; "
+            f"allow_gap={enough} takes it, or raise time_limit_s, or use fewer candidates"
+        )
+
+    def _cost(self, choice: Sequence[int]) -> float:
+        return math.fsum(costs[option] for costs, option in zip(self.costs, choice, strict=True))
+
+    def _gap(self, choice: Sequence[int], bound: float) -> float:
+        """Return how much more than a bound a choice costs, as a share of its cost; infinite where it costs nothing."""
+        cost = self._cost(choice)
+        return max(0.0, cost - bound) / cost if cost > 0 else math.inf if cost > bound else 0.0
+
+    def _checked(self, options: Integers | None, way: str, bound: float | None = None) -> Solution | None:
         """Return a choice, [groups], as a solution, its coefficients added up afresh; None stays None.
 
         Raises:
@@ -157,7 +255,13 @@ class Programme:
                 f"the {way} returned a policy over the budget, which is a fault of limpq-hub: report it with the model "
                 "and the budget"
             )
-        return Solution(choice, way)
+        return Solution(choice, way, None if bound is None else min(bound, self._cost(choice)))
+
+
+def _share_of_time(share: float, deadline: float) -> float:
+    """Return when a share of the time that is left is over."""
+    now = time.monotonic()
+    return now + share * (deadline - now)
 
 
 def _cheapest_from(scaled: ScaledProgramme, deadline: float, first_gap: float) -> Cheapest | None:

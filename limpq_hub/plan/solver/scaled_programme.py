@@ -30,6 +30,8 @@ class ScaledProgramme:
         limits: [constraints], the most that the coefficients of the options taken may add up to.
         offsets: [constraints], what was taken out of each limit: the least coefficients of all groups.
         divisors: [constraints], what the rest of each limit was divided by.
+        least_cost: what was taken out of the costs: the least of all groups, added up.
+        exponent: the rest of each cost was multiplied by 2 to this power.
     """
 
     costs: Floats
@@ -37,6 +39,8 @@ class ScaledProgramme:
     limits: Floats
     offsets: tuple[int, ...]
     divisors: tuple[int, ...]
+    least_cost: float
+    exponent: int
 
     @classmethod
     def of(cls, costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint]) -> ScaledProgramme | None:
@@ -52,7 +56,8 @@ class ScaledProgramme:
         if any(constraint.most > _LARGEST_COEFFICIENT_SUM for constraint in constraints):
             return None
         scaled_costs = _padded(costs)
-        scaled_costs -= scaled_costs.min(1, keepdims=True)
+        least_costs = scaled_costs.min(1, keepdims=True)
+        scaled_costs -= least_costs
         exists = np.isfinite(scaled_costs)
         largest_sum = np.where(exists, scaled_costs, 0.0).max(1).sum()
         # A power of two changes no digit, so that costs which are whole numbers stay exact.
@@ -70,7 +75,30 @@ class ScaledProgramme:
             coefficients[index] /= divisors[-1]
             limits[index] = (min(constraint.limit, _LARGEST_COEFFICIENT_SUM) - offsets[-1]) // divisors[-1]
         scaled_costs[(coefficients > limits[:, None, None]).any(0)] = np.inf
-        return cls(scaled_costs, coefficients, limits, tuple(offsets), tuple(divisors))
+        least_cost = math.fsum(least_costs.ravel().tolist())
+        return cls(scaled_costs, coefficients, limits, tuple(offsets), tuple(divisors), least_cost, exponent)
+
+    @property
+    def cost_unit(self) -> float:
+        """What the cost of every choice is a whole multiple of."""
+        whole = self.costs[np.isfinite(self.costs)].astype(np.int64)
+        return float(np.gcd.reduce(whole)) or 1.0
+
+    def cost_of(self, choice: Integers) -> float:
+        """Return the scaled cost of a choice, [groups]: a whole number."""
+        return float(self.costs[np.arange(len(choice)), choice].sum())
+
+    def meets_limits(self, choice: Integers) -> bool:
+        """Return whether a choice, [groups], is within every limit."""
+        taken = self.coefficients[:, np.arange(len(choice)), choice].sum(1)
+        return bool((taken <= self.limits).all())
+
+    def unscaled_bound(self, bound: float) -> float:
+        """Return what no choice costs less than, unscaled, if none costs less than `bound` here.
+
+        Each cost was rounded by at most one half, so that much is taken off for each group.
+        """
+        return self.least_cost + math.ldexp(bound - len(self.costs) / 2, -self.exponent)
 
     def scaled_limit(self, constraint: int, limit: int) -> int:
         """Return the limit of one constraint, by its number, as this programme counts it."""

@@ -1,17 +1,17 @@
-"""A split in folders: every folder below it that holds pictures is a class."""
+"""A split in folders: every folder right below it is a class, and holds its pictures itself."""
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
-
-from timm.data.readers.reader_image_folder import ReaderImageFolder
+from collections.abc import Sequence
+from pathlib import Path
 
 from limpq_hub.errors import DataError, quoted
-from limpq_hub.train.data.sources import FileSource
+from limpq_hub.train.data.folder_source import FolderReader, FolderSource
+from limpq_hub.train.data.picture_files import natural_order, pictures_below
 
 
-def open_folder(data: str, split: str) -> FileSource:
-    """Return the pictures of `data`/`split`, with the classes in timm's order: n2 before n10.
+def open_folder(data: str, split: str) -> FolderSource:
+    """Return the pictures of `data`/`split`, with the classes in natural order: n2 before n10, and A before a.
 
     Raises:
         DataError: the folder is missing, a class is empty, or it is not clear which class a picture is of.
@@ -21,27 +21,29 @@ def open_folder(data: str, split: str) -> FileSource:
         raise DataError(f"--data {quoted(data)}: there is no such folder; give one with train/ and val/")
     if not folder.is_dir():
         raise DataError(f"--data {quoted(data)} has no folder {split}/; give one with train/ and val/")
-    inside = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    inside = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     if not inside:
         raise DataError(f"{folder} has no class folders; put the pictures into one folder per class")
-    try:
-        reader = ReaderImageFolder(str(folder))
-    except RuntimeError:  # timm found nothing at all
-        raise DataError(f"{folder}: no image in class {', '.join(inside[:5])}; remove the class or fill it") from None
-    paths = [PurePath(name) for name in reader.filenames()]
-    # timm names a class after the innermost folder: a/images and b/images would be one class.
-    folder_of: dict[str, PurePath] = {}
-    for path in paths:
-        if not path.parent.name:
-            raise DataError(f"{folder}/{path} lies in no class folder; move it into one, or remove it")
-        first = folder_of.setdefault(path.parent.name, path.parent)
-        if first != path.parent:
-            raise DataError(
-                f"{folder}: {first} and {path.parent} are both called class {quoted(path.parent.name)}; put the "
-                "pictures directly into one folder per class"
-            )
-    # A folder without a picture is no class for timm, and the classes after it would move up by one.
-    empty = sorted(set(inside) - {path.parts[0] for path in paths})
+    files = pictures_below(folder)
+    _check_places(folder, files.names)
+    # A folder without a picture is no class, and the classes after it would move up by one.
+    empty = sorted({*inside} - {name.partition("/")[0] for name in files.names})
     if empty:
         raise DataError(f"{folder}: no image in class {', '.join(empty[:5])}; remove the class or fill it")
-    return FileSource(str(folder), reader, [label for _, label in reader.samples])
+    class_to_idx = {name: index for index, name in enumerate(sorted(inside, key=natural_order))}
+    labels = [class_to_idx[name.partition("/")[0]] for name in files.names]
+    reader = FolderReader((str(folder),), files.names, [0] * len(labels), labels, class_to_idx)
+    return FolderSource(str(folder), reader, files.left_out)
+
+
+def _check_places(folder: Path, names: Sequence[str]) -> None:
+    """Raise `DataError` unless every picture lies in a class folder, and no deeper."""
+    for name in names:
+        parts = name.split("/")
+        if len(parts) == 1:
+            raise DataError(f"{folder}/{name} lies in no class folder; move it into one, or remove it")
+        if len(parts) > 2:
+            raise DataError(
+                f"{folder}: {'/'.join(parts[:-1])} lies inside the class folder {quoted(parts[0])}; put the pictures "
+                "directly into one folder per class"
+            )

@@ -11,15 +11,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from limpq_hub.errors import ImageError
+from limpq_hub.pictures.reading import upright_rgb
 from limpq_hub.train.data.epoch_sampler import PictureOfEpoch
 from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.unreadable import BROKEN, UNREADABLE, Unreadable
 
 Transform = Callable[[Image.Image], Tensor]
+# Pillow opens no larger ones. More than `limpq predict` takes: there are large scans in data sets.
+MOST_PIXELS = 178_956_970
 
 
 class DecodedPictures(Dataset):
-    """Pictures of a source as RGB, and which of them cannot be decoded; `__getitem__` is left to the kinds of them.
+    """Pictures of a source, read as `limpq predict` reads them; `__getitem__` is left to the kinds of them.
 
     Attributes:
         unreadable: the pictures that could not be decoded so far.
@@ -42,10 +46,10 @@ class DecodedPictures(Dataset):
         return len(self.source)
 
     def read(self, index: int) -> Image.Image | None:
-        """Return an RGB picture; None, after counting it, if it cannot be decoded."""
+        """Return an upright RGB picture; None, after counting it, if it cannot be decoded."""
         try:
             with self.source.picture(index) as picture:
-                return picture.convert("RGB")
+                return upright_rgb(picture, most_pixels=MOST_PIXELS)
         except BROKEN as error:
             # Raised in a worker process this would end the run with the traceback of that process.
             self.unreadable.add(index, error)
@@ -55,15 +59,20 @@ class DecodedPictures(Dataset):
 class WholePictures(DecodedPictures):
     """Normalized images with their class index; one that cannot be decoded is zero, with the label `UNREADABLE`.
 
+    So is one that is too long and narrow to be scaled.
+
     timm replaces such a picture by its neighbour, and so measures another data set than the one it was given.
     """
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Return a normalized image [3, height, width] and its class index, or zeros and `UNREADABLE`."""
         picture = self.read(index)
-        if picture is None:
-            return torch.zeros(self.shape), UNREADABLE
-        return self.transform(picture), self.source.labels[index]
+        try:
+            if picture is not None:
+                return self.transform(picture), self.source.labels[index]
+        except ImageError as error:
+            self.unreadable.add(index, error)
+        return torch.zeros(self.shape), UNREADABLE
 
 
 class AugmentedPictures(DecodedPictures):

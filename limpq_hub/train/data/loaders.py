@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
+
 import torch
 from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import Subset
 
 from limpq_hub.errors import DataError
+from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.train.data.decoded_pictures import AugmentedPictures, WholePictures
 from limpq_hub.train.data.epoch_sampler import EpochSampler
+from limpq_hub.train.data.folder_source import FolderSource
+from limpq_hub.train.data.network_classes import with_classes
 from limpq_hub.train.data.picture_cache import CachedSource
+from limpq_hub.train.data.picture_files import left_out_text
 from limpq_hub.train.data.picture_loader import PictureLoader, TrainingLoader, batches_of
 from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.splits import open_split
@@ -22,28 +30,43 @@ _VALIDATION_BATCH = 250
 _CALIBRATION_BATCH = 128
 
 
-def training_loader(data: DataSettings, augmentation: AugmentationSettings, spec: NetworkSpec) -> TrainingLoader:
+def training_loader(
+    data: DataSettings, augmentation: AugmentationSettings, spec: NetworkSpec, classes: Sequence[str] | None = None
+) -> TrainingLoader:
     """Return shuffled, augmented batches: images [batch, 3, size, size] and labels [batch].
 
+    Args:
+        classes: ids of the classes of the network, in the order of its outputs; those of the data if None.
+
     Raises:
-        DataError: the data set is missing or empty, or does not fit in the memory that `--cache-images` may take.
+        DataError: the data set is missing or empty, has a class that the network does not know, or does not fit in the
+            memory that `--cache-images` may take.
     """
     source = open_split(data, training=True)
+    _tell(source)
+    if data.unlabelled and _is_main_process():
+        held_out = "" if data.data else f", {len(open_split(data, training=False))} more are held out to measure by"
+        print(f"{len(source)} pictures without labels to learn from{held_out}", flush=True)
+    source = source if classes is None else with_classes(source, classes)
     sampler = EpochSampler(len(source), seed=data.seed, fraction=augmentation.data_fraction)
     if len(sampler) < data.batch_size:
         raise DataError(
-            f"{data.data} has {len(sampler)} training images, less than one batch of {data.batch_size}; use a "
-            "smaller --batch-size"
+            f"{data.data or source.where} has {len(sampler)} training images, less than one batch of "
+            f"{data.batch_size}; use a smaller --batch-size"
         )
-    if data.cache_images:
-        source = CachedSource(source, sorted(sampler.chosen.tolist()), data.workers)
-    pictures = _augmented(data, augmentation, spec, source, len(sampler))
+    read = CachedSource(source, sorted(sampler.chosen.tolist()), data.workers) if data.cache_images else source
+    pictures = _augmented(data, augmentation, spec, read, len(sampler))
     batches = batches_of(pictures, data.batch_size, data.workers, sampler=sampler, drop_last=True)
-    return TrainingLoader(batches, pictures.unreadable, sampler, data.batch_size, data.workers)
+    return TrainingLoader(batches, pictures.unreadable, sampler, data.batch_size, data.workers, source)
 
 
 def validation_loader(
-    data: DataSettings, spec: NetworkSpec, batch_size: int = _VALIDATION_BATCH, *, every: int = 1
+    data: DataSettings,
+    spec: NetworkSpec,
+    batch_size: int = _VALIDATION_BATCH,
+    *,
+    every: int = 1,
+    classes: Sequence[str] | None = None,
 ) -> PictureLoader:
     """Return every validation image once: images [batch, 3, size, size] and labels [batch].
 
@@ -51,11 +74,15 @@ def validation_loader(
 
     Args:
         every: take one image of so many.
+        classes: as `training_loader` takes them.
 
     Raises:
-        DataError: the data set is missing or empty.
+        DataError: the data set is missing or empty, or has a class that the network does not know.
     """
-    pictures = _whole(data, spec, training=False)
+    source = open_split(data, training=False)
+    if every == 1:
+        _tell(source)
+    pictures = _whole(spec, source if classes is None else with_classes(source, classes))
     # A sampler would not do: Accelerate cuts the last batch by the length of the data set.
     chosen = pictures if every == 1 else Subset(pictures, range(0, len(pictures), every))
     return PictureLoader(batches_of(chosen, batch_size, data.workers), pictures.unreadable)
@@ -73,7 +100,7 @@ def calibration_batches(
     """
     if not count:
         return []
-    pictures = _whole(data, spec, training=True)
+    pictures = _whole(spec, open_split(data, training=True))
     drawn = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(data.seed))[:count]
     batches = []
     for images, labels in batches_of(Subset(pictures, drawn.tolist()), _CALIBRATION_BATCH, data.workers):
@@ -119,8 +146,15 @@ def _augmented(
     return AugmentedPictures(source, transform, spec.input_shape, data.seed, used=used)
 
 
-def _whole(data: DataSettings, spec: NetworkSpec, *, training: bool) -> WholePictures:
-    transform = create_transform(
-        spec.input_shape, crop_pct=spec.crop_pct, interpolation=spec.interpolation, mean=spec.mean, std=spec.std
-    )
-    return WholePictures(open_split(data, training=training), transform, spec.input_shape)
+def _whole(spec: NetworkSpec, source: Source) -> WholePictures:
+    return WholePictures(source, preparation_of(spec), spec.input_shape)
+
+
+def _tell(source: Source) -> None:
+    """Say once, on stderr, which files of a folder are no pictures."""
+    if isinstance(source, FolderSource) and source.left_out and _is_main_process():
+        print(f"{source.where}: {left_out_text(source.left_out)} are left out", file=sys.stderr, flush=True)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"

@@ -16,6 +16,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from limpq_hub.errors import DataError
+from limpq_hub.pictures.reading import upright_rgb
+from limpq_hub.train.data.decoded_pictures import MOST_PIXELS
 from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.unreadable import BROKEN
 from limpq_hub.train.loop.progress import tracked
@@ -25,7 +27,7 @@ _CHUNK = 32
 
 
 class CachedSource(Source):
-    """A source that holds some of its pictures as RGB bytes, each in its own height and width."""
+    """A source that holds some of its pictures as upright RGB bytes, each in its own height and width."""
 
     def __init__(self, source: Source, indices: Sequence[int], workers: int) -> None:
         """Decode the pictures of `indices`; the others, and those that cannot be decoded, stay with `source`.
@@ -40,20 +42,20 @@ class CachedSource(Source):
         self.source = source
         # Headers of a few first: a data set that is far too large is refused at once.
         few = indices[:: max(1, len(indices) // _SAMPLE)]
-        _memory_for([_size(source, index) for index in few], len(indices))
-        sizes = list(_each(partial(_size, source), indices, workers, "reading sizes"))
+        _memory_for([_pixel_count(source, index) for index in few], len(indices))
+        sizes = list(_each(partial(_pixel_count, source), indices, workers, "reading sizes"))
         need_bytes = _memory_for(sizes, len(indices))
         # Forked workers read the pages of this process; others get the tensor through torch's shared memory.
         self._pixels = torch.empty(need_bytes, dtype=torch.uint8)
         self._places: dict[int, tuple[int, int, int]] = {}
         offset = 0
         decoded = _each(partial(_rgb, source), indices, workers, f"decoding {need_bytes / 1e9:.2f} GB of pictures")
-        for index, (height, width), pixels in zip(indices, sizes, decoded, strict=True):
-            # A few formats know their size only once decoded.
-            if pixels is not None and pixels.shape[:2] == (height, width):
-                self._places[index] = (offset, height, width)
+        for index, size, pixels in zip(indices, sizes, decoded, strict=True):
+            # The number alone: a picture that lies on its side is turned when it is decoded.
+            if pixels is not None and pixels.size == 3 * size:
+                self._places[index] = (offset, *pixels.shape[:2])
                 self._view(index)[...] = pixels
-            offset += 3 * height * width
+            offset += 3 * size
 
     @contextmanager
     def picture(self, index: int) -> Iterator[Image.Image]:
@@ -73,9 +75,9 @@ class CachedSource(Source):
         return self._pixels[offset : offset + 3 * height * width].numpy().reshape(height, width, 3)
 
 
-def _memory_for(sizes: Sequence[tuple[int, int]], count: int) -> int:
-    """Return the bytes that `count` pictures need in this process, if some of them have `sizes`."""
-    need_bytes = sum(3 * height * width for height, width in sizes) * count // len(sizes)
+def _memory_for(sizes: Sequence[int], count: int) -> int:
+    """Return the bytes that `count` pictures need in this process, if some of them have so many pixels."""
+    need_bytes = 3 * sum(sizes) * count // len(sizes)
     free_bytes = psutil.virtual_memory().available
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if 2 * need_bytes * processes > free_bytes:
@@ -87,20 +89,20 @@ def _memory_for(sizes: Sequence[tuple[int, int]], count: int) -> int:
     return need_bytes
 
 
-def _size(source: Source, index: int) -> tuple[int, int]:
-    """Return height and width in pixels, zeros for a picture without a readable header."""
+def _pixel_count(source: Source, index: int) -> int:
+    """Return how many pixels a picture has, zero for one without a readable header."""
     try:
         with source.picture(index) as picture:
-            return picture.height, picture.width
+            return picture.height * picture.width
     except BROKEN:
-        return 0, 0
+        return 0
 
 
 def _rgb(source: Source, index: int) -> np.ndarray | None:
     """Return pixels [height, width, 3], None for a picture that will be counted and named when it is read."""
     try:
         with source.picture(index) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.asarray(upright_rgb(picture, most_pixels=MOST_PIXELS))
     except BROKEN:
         return None
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from limpq_hub.train.data.epoch_sampler import EpochSampler
+from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.unreadable import Unreadable
 
 Batch = tuple[Tensor, Tensor]
@@ -42,11 +43,18 @@ class TrainingLoader(PictureLoader):
         sampler: says which epoch comes next, and from which picture on.
         batch_size: pictures per process and batch.
         workers: processes that decode pictures.
+        source: where the pictures come from; None where they are none.
     """
 
     sampler: EpochSampler
     batch_size: int
     workers: int
+    source: Source | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the pictures have labels."""
+        return self.source is None or bool(self.source.classes)
 
 
 def batches_of(

@@ -13,6 +13,10 @@ from PIL import Image
 from timm.data import create_dataset
 
 from limpq_hub.errors import DataError, quoted
+from limpq_hub.pictures.reading import open_picture
+
+UNLABELLED = -2
+"""The label of a picture that has none."""
 
 
 class Source(ABC):
@@ -20,8 +24,8 @@ class Source(ABC):
 
     Attributes:
         where: what a message calls the split: a folder, or the name of the data set.
-        classes: id of each class, in the order of the class indices.
-        labels: class index of each picture.
+        classes: id of each class, in the order of the class indices; none where the pictures have no labels.
+        labels: class index of each picture, or `UNLABELLED` for all of them.
     """
 
     def __init__(self, where: str, classes: Sequence[str], labels: Sequence[int]) -> None:
@@ -32,9 +36,11 @@ class Source(ABC):
         """
         if not len(labels):
             raise DataError(f"{where} holds no image; is this the right folder and split?")
+        self.where, self.classes, self.labels = where, tuple(classes), list(labels)
+        if set(self.labels) == {UNLABELLED}:
+            return
         if not classes:
             raise DataError(f"{where} has no class names; use a data set whose labels are named classes")
-        self.where, self.classes, self.labels = where, tuple(classes), list(labels)
         for index, label in enumerate(self.labels):
             if not isinstance(label, int) or not 0 <= label < len(classes):
                 raise DataError(
@@ -60,6 +66,14 @@ class Source(ABC):
     def path(self, index: int) -> str:
         """Return what a message calls a picture."""
         return f"{self.where}/{self.name(index)}"
+
+    def size_bytes(self, index: int) -> int | None:
+        """Return the bytes of a picture as it is stored; None where that is not known without reading it."""
+        return None
+
+    def content(self, index: int) -> bytes:
+        """Return a picture as it is stored; nothing where it is not a file of its own."""
+        return b""
 
     def names(self) -> list[str]:
         """Return the name of every picture, sorted."""
@@ -92,7 +106,7 @@ class FileSource(Source):
         """Open a picture; its header is read, its pixels are not."""
         file, _ = self.reader[index]
         with file:
-            yield Image.open(file)
+            yield open_picture(file)
 
     def name(self, index: int) -> str:
         """Return the file's path below the split."""
@@ -115,13 +129,16 @@ class TorchSource(Source):
         classes = next((getattr(data, key) for key in ("wnids", "classes", "all_categories") if hasattr(data, key)), ())
         labels = np.asarray(data.targets if hasattr(data, "targets") else [label for label, _ in data.index])
         self.data, self.files = data, getattr(data, "samples", None)
+        if hasattr(data, "loader"):
+            data.loader = open_picture  # that of torchvision drops what `limpq predict` shows
         # QMNIST: the first column is the class.
         super().__init__(where, classes, (labels[:, 0] if labels.ndim == 2 else labels).tolist())
 
     @contextmanager
     def picture(self, index: int) -> Iterator[Image.Image]:
-        """Return a picture, decoded."""
-        yield self.data[index][0]
+        """Open a picture; of data sets in one file it is decoded."""
+        with self.data[index][0] as picture:
+            yield picture
 
     def name(self, index: int) -> str:
         """Return the file's path below the split, or position and class where there are no files."""

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import struct
 import sys
-import zlib
 from collections.abc import Callable
 
-from PIL import Image
-
 from limpq_hub.errors import DataError
+from limpq_hub.pictures.reading import DAMAGED
 
 UNREADABLE = -1
 """The label of a picture that could not be decoded; its pixels are zero, and it counts for nothing."""
 
-# What PIL raises for broken files, by format; a data set of the Hub without bytes or path is an AssertionError of timm.
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    EOFError,
-    OverflowError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+# A data set of the Hub without bytes or path is an AssertionError of timm.
+BROKEN = (*DAMAGED, AssertionError)
 _TOLERATED_PER_THOUSAND = 1
 _NAMED = 5
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from limpq_hub.errors import TrainingError
 from limpq_hub.quant.modes import freeze_batch_norms_
 from limpq_hub.train.data.picture_loader import TrainingLoader, loader_speed
+from limpq_hub.train.loop.batch_size import check_batch_size
 from limpq_hub.train.loop.batches import RunLength, StepBatches, StepPosition
 from limpq_hub.train.loop.folder import record_options
 from limpq_hub.train.loop.interrupt import WHAT_NEXT, RunInterruptedError, sigterm_deferred
@@ -57,11 +58,13 @@ def fit(
     Raises:
         DataError: the images do not fill one batch on every process.
         RunInterruptedError: SIGTERM came; everything is saved.
-        TrainingError: a loss or a weight is not finite, or no state can be saved or read.
+        TrainingError: a loss or a weight is not finite, no state can be saved or read, the run was begun with other
+            pictures, or a batch normalization would see a single value.
     """
     schedule, run = settings.schedule, settings.run
     length = RunLength.of(loader, schedule, accelerator.num_processes)
-    record_options(accelerator, run, settings.invocation)
+    check_batch_size(model, loader.batch_size, accelerator.num_processes)
+    record_options(accelerator, run, settings.invocation, loader.source)
     optimizers = optimizers_of(model, schedule)
     rates = [
         learning_rate_of(optimizer, length.steps, length.steps_per_epoch, schedule.warmup_epochs)

@@ -8,20 +8,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.train.data.identity import difference, identity_of
+from limpq_hub.train.data.sources import Source
+from limpq_hub.train.loop.provenance import weights_record
 from limpq_hub.train.settings import Invocation, PushSettings
 from limpq_hub.train.training_settings import RunSettings
 
 _OPTIONS = "options.json"
+_DATA = "training_data"
 # What does not change the training: how it runs, and what is done with its result.
 _MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
 # `compile` is no option any more: a run that recorded it can be resumed all the same.
-_MAY_CHANGE |= {"compile", "alpha", "anchor_gap", "calibrate_images", *(field.name for field in fields(PushSettings))}
+_MAY_CHANGE |= {
+    "compile",
+    "alpha",
+    _DATA,
+    "anchor_gap",
+    "calibrate_images",
+    *(field.name for field in fields(PushSettings)),
+}
 
 
 @contextmanager
@@ -57,11 +69,32 @@ def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocat
         raise TrainingError(f"--resume with another {names}; give the options of the first run")
 
 
-def record_options(accelerator: Accelerator, run: RunSettings, invocation: Invocation) -> None:
-    """Write what the run was asked for, so that it is the same at every resume; the main process does."""
-    if accelerator.is_main_process:
-        write_json(run.output / _OPTIONS, _options_record(accelerator, invocation))
+def record_options(
+    accelerator: Accelerator, run: RunSettings, invocation: Invocation, source: Source | None = None
+) -> None:
+    """Write what the run was asked for and reads, so that it is the same at every resume; the main process does.
+
+    Args:
+        source: the training pictures; None where there are none.
+
+    Raises:
+        TrainingError: the run was begun with other pictures.
+    """
+    if not accelerator.is_main_process:
+        return
+    path, record = run.output / _OPTIONS, _options_record(accelerator, invocation)
+    if source is not None:
+        record[_DATA] = identity_of(source)
+        # Where an earlier version began the run, it did not note them.
+        first = read_json(path).get(_DATA) if path.exists() else None
+        other = None if first is None else difference(first, record[_DATA])
+        if other:
+            raise TrainingError(
+                f"--resume on other data: {source.where} is {other}; bring back what the run began with, or choose "
+                "another --output"
+            )
+    write_json(path, record)
 
 
-def _options_record(accelerator: Accelerator, invocation: Invocation) -> dict[str, object]:
-    return {**invocation.options, "processes": accelerator.num_processes}
+def _options_record(accelerator: Accelerator, invocation: Invocation) -> dict[str, Any]:
+    return {**invocation.options, **weights_record(invocation), "processes": accelerator.num_processes}

@@ -10,11 +10,14 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from limpq_hub.plots import save_figure
+from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
+
 _STAGES = {"joint": "as jointly trained", "finetuned": "after the same fine-tuning"}
 
 
 def save_comparison(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a PNG with a chart per budget and stage: top-1 of each policy with two standard errors.
+    """Write a PNG with a chart per budget and stage: top-1 of each policy, or agreement, with two standard errors.
 
     Args:
         rows: the rows of a comparison: "budget", "contender", and figures under "joint" and perhaps "finetuned".
@@ -29,22 +32,22 @@ def save_comparison(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             _draw_policies(axes, [(row["contender"], row[stage]) for row in chosen])
             axes.set_title(f"budget {budget}: {_STAGES[stage]}", fontsize=10)
     for axes in charts[-1]:
-        axes.set_xlabel("top-1 in percent, ± 2 standard errors")
-    figure.savefig(path, dpi=120)
+        axes.set_xlabel(f"{ACCURACY_LABELS[accuracy_of(rows[0][stages[0]])]}, ± 2 standard errors")
+    save_figure(figure, path)
 
 
 def save_correlation(path: Path, correlations: Mapping[str, Mapping[str, Any]]) -> None:
     """Write a PNG with a chart per set of random policies and figure: the objective against KL and top-1.
 
     Args:
-        correlations: {name: {"kl", "top1": Spearman's coefficients, "points": a record per policy}}.
+        correlations: {name: {"kl", "top1" or "agreement": Spearman's coefficients, "points": a record per policy}}.
     """
     figure = Figure(figsize=(10.5, 3.8 * len(correlations)), layout="constrained")
     charts = figure.subplots(len(correlations), 2, squeeze=False)
     for of_name, (name, correlation) in zip(charts, correlations.items(), strict=True):
-        for axes, (key, label) in zip(
-            of_name, (("kl", "KL to the float network, nats"), ("top1", "top-1, %")), strict=True
-        ):
+        accuracy = accuracy_of(correlation)
+        labels = {"kl": "KL to the float network, nats", accuracy: ACCURACY_LABELS[accuracy]}
+        for axes, (key, label) in zip(of_name, labels.items(), strict=True):
             points = correlation["points"]
             drawn = axes.scatter(
                 [point["objective"] for point in points],
@@ -58,17 +61,17 @@ def save_correlation(path: Path, correlations: Mapping[str, Mapping[str, Any]]) 
             axes.set_ylabel(label)
             axes.grid(alpha=0.3)
         figure.colorbar(drawn, ax=list(of_name), label="BitOps, G")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def _draw_policies(axes: Axes, figures: Sequence[tuple[str, Mapping[str, float]]]) -> None:
     places = range(len(figures))[::-1]
     for place, (contender, of_policy) in zip(places, figures, strict=True):
         color = "tab:red" if contender == "reversed" else "tab:blue" if contender == "learned" else "0.45"
-        axes.errorbar(
-            of_policy["top1"], place, xerr=2 * of_policy["top1_standard_error"], fmt="o", color=color, capsize=3
-        )
-        axes.annotate(f"{of_policy['top1']:.2f}", (of_policy["top1"], place), (0, 5), textcoords="offset points",
+        key = accuracy_of(of_policy)
+        error = 2 * of_policy[f"{key}_standard_error"]
+        axes.errorbar(of_policy[key], place, xerr=error, fmt="o", color=color, capsize=3)
+        axes.annotate(f"{of_policy[key]:.2f}", (of_policy[key], place), (0, 5), textcoords="offset points",
                       ha="center", fontsize=8, color=color)  # fmt: skip
     axes.set_yticks(list(places), [contender for contender, _ in figures])
     axes.margins(y=0.12)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plots import save_figure
 
 
 def save_curves(path: Path, indicators: Indicators) -> None:
@@ -29,7 +30,7 @@ def save_curves(path: Path, indicators: Indicators) -> None:
         f"Learned step sizes of {indicators.model} at {size}x{size}: large at few bits = a layer that suffers"
     )
     figure.legend(*above.get_legend_handles_labels(), title="bits", loc="outside right upper")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def _draw(axes: Axes, steps: Mapping[str, Mapping[int, float]], label: str) -> None:

@@ -1,10 +1,11 @@
-"""Top-1 and top-5 over all validation images, and how far a network is from its float reference."""
+"""Top-1 and top-5 where there are labels, and how far a network is from its float reference, over all images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +16,8 @@ from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.data.unreadable import UNREADABLE
 
+ACCURACY_LABELS = {"top1": "top-1, %", "agreement": "agreement with float, %"}
+
 
 @torch.no_grad()
 def evaluate(
@@ -22,8 +25,9 @@ def evaluate(
 ) -> dict[str, float | int]:
     """Return top-1 and top-5 in percent and the number of images, over all of `loader`, in full float32.
 
-    With a reference, also the KL divergence from it in nats, averaged over the images, and the standard errors of
-    top-1 and KL. Pictures that cannot be decoded are left out; how many is told as "unreadable".
+    With a reference, also "agreement": for how many images in percent both find the same class most likely; the KL
+    divergence from it in nats, averaged over the images; and the standard errors of all three. Without labels there is
+    no top-1 and no top-5. Pictures that cannot be decoded are left out; how many is told as "unreadable".
 
     Args:
         reference: from `log_probabilities` on the same loader.
@@ -45,33 +49,61 @@ def log_probabilities(accelerator: Accelerator, model: nn.Module, loader: Pictur
         return [model(images).log_softmax(-1) for images, _ in batches]
 
 
+def accuracy_of(figures: Mapping[str, Any]) -> str:
+    """Return the key of the figure that tells how right a network is: top-1, or agreement where there are no labels."""
+    return "top1" if "top1" in figures else "agreement"
+
+
+def accuracy_text(figures: Mapping[str, Any]) -> str:
+    """Return how right a network is, in words."""
+    if "top1" in figures:
+        return f"top-1 {figures['top1']:.2f} %"
+    if "agreement" in figures:
+        return f"agreement with the float network {figures['agreement']:.2f} %, KL {figures['kl']:.4f}"
+    return "not measured: the pictures have no labels, and there is no float network to compare with"
+
+
 def _figures(
     accelerator: Accelerator, model: nn.Module, loader: PictureLoader, reference: Sequence[Tensor] | None
 ) -> dict[str, float | int]:
-    counts = torch.zeros(4, dtype=torch.int64, device=accelerator.device)
+    counts = torch.zeros(6, dtype=torch.int64, device=accelerator.device)
     divergences = []
     for index, (images, labels) in enumerate(accelerator.prepare_data_loader(loader.batches, device_placement=True)):
         logits = model(images)
         hits = logits.topk(min(5, logits.shape[-1])).indices == labels[:, None]
-        divergence = logits.new_zeros(len(logits))
+        divergence, agrees = logits.new_zeros(len(logits)), torch.zeros_like(labels, dtype=torch.bool)
         if reference is not None:
             divergence = kl_divergence(logits, reference[index], of_each_image=True)
-        hits, labels, divergence = accelerator.gather_for_metrics((hits, labels, divergence))
-        readable = labels != UNREADABLE
+            agrees = logits.argmax(-1) == reference[index].argmax(-1)
+        hits, labels, divergence, agrees = accelerator.gather_for_metrics((hits, labels, divergence, agrees))
+        readable, labelled = labels != UNREADABLE, labels >= 0
         divergences.append(divergence[readable])
-        counts += torch.stack([hits[:, 0].sum(), hits.sum(), readable.sum(), (~readable).sum()])
+        of_batch = (hits[:, 0], hits, labelled, agrees & readable, readable, ~readable)
+        counts += torch.stack([flags.sum() for flags in of_batch])
     loader.unreadable.check()
-    top1, top5, images, unreadable = counts.tolist()
+    top1, top5, labels_there, agreeing, images, unreadable = counts.tolist()
     if not images:
         raise DataError("no validation image was found; see the folder val/ of --data")
-    figures = {"top1": round(100 * top1 / images, 4), "top5": round(100 * top5 / images, 4), "images": images}
+    figures: dict[str, float | int] = {}
+    if labels_there:
+        figures |= {"top1": round(100 * top1 / images, 4), "top5": round(100 * top5 / images, 4)}
+    figures["images"] = images
     if reference is not None:
-        share, divergence = top1 / images, torch.cat(divergences).double()
-        figures["top1_standard_error"] = round(100 * math.sqrt(share * (1 - share) / images), 4)
+        divergence = torch.cat(divergences).double()
+        if labels_there:
+            figures["top1_standard_error"] = _percent_error(top1, images)
+        figures["agreement"] = round(100 * agreeing / images, 4)
+        figures["agreement_standard_error"] = _percent_error(agreeing, images)
         figures["kl"] = round(float(divergence.mean()), 6)
         spread = float(divergence.std(correction=min(1, images - 1)))
         figures["kl_standard_error"] = round(spread / math.sqrt(images), 6)
     return figures | ({"unreadable": unreadable} if unreadable else {})
+
+
+def _percent_error(count: int, images: int) -> float:
+    """Return the standard error of a share of the images, in percent."""
+    share = count / images
+    return round(100 * math.sqrt(share * (1 - share) / images), 4)
 
 
 @contextmanager

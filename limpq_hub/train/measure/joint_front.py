@@ -30,12 +30,14 @@ def joint_records(
     bitops: Sequence[str | int],
     images: Sequence[Tensor],
     validation: PictureLoader,
+    reference: Sequence[Tensor] | None,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield two records per budget: with the BatchNorm statistics that the entry ships, and recalibrated ones.
 
     Args:
         model: entry as `limpq_hub.load` takes it.
         images: unlabelled training images for the second one, [batch, 3, height, width] each.
+        reference: of the float network, as `evaluate` takes it.
     """
     for budget in bitops:
         with warnings.catch_warnings():
@@ -43,9 +45,9 @@ def joint_records(
             network = load(model, bitops=budget, weights="joint", device=accelerator.device)
         plan = network.limpq.plan
         policy = {"policy_sha256": plan.policy.digest(), "bitops": plan.bitops}
-        shipped = evaluate(accelerator, network, validation)
+        shipped = evaluate(accelerator, network, validation, reference)
         calibration_images = recalibrate_batch_norm_(network, images)
-        recalibrated = evaluate(accelerator, network, validation)
+        recalibrated = evaluate(accelerator, network, validation, reference)
         yield (
             policy | {"calibration_images": 0} | shipped,
             policy | {"calibration_images": calibration_images} | recalibrated,

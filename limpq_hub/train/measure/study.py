@@ -15,14 +15,14 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
-from limpq_hub.train.data.description import check_classes
 from limpq_hub.train.data.loaders import calibration_batches, validation_loader
+from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.launching import command_of
 from limpq_hub.train.loop.provenance import weights_record
 from limpq_hub.train.loop.run import new_accelerator
 from limpq_hub.train.measure.contenders import contenders, random_policies_to_correlate
 from limpq_hub.train.measure.divergence import Divergence
-from limpq_hub.train.measure.evaluate import evaluate, log_probabilities
+from limpq_hub.train.measure.evaluate import accuracy_of, evaluate, log_probabilities
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.same_finetuning import finetune_policy
 from limpq_hub.train.method.networks import float_network_of
@@ -56,7 +56,7 @@ class Study:
             raise TrainingError(f"a comparison runs as one process: start it with {command_of('compare')}")
         data = settings.data
         self.entry = find_entry(settings.model)
-        check_classes(data, self.entry)
+        ids = classes_of_entry(self.entry, data)
         self.measured = MeasurementCache(
             settings.output / "measured.json", _what_figures_depend_on(settings, self.entry)
         )
@@ -68,7 +68,9 @@ class Study:
         choosing = calibration_batches(data, spec, _CHOOSING_IMAGES, device)
         self.divergence = Divergence(self.supernet, network, choosing)
         self.images = calibration_batches(data, spec, settings.calibrate_images, device)
-        self.loaders = {every: validation_loader(data, spec, every=every) for every in (1, settings.correlate_every)}
+        self.loaders = {
+            every: validation_loader(data, spec, every=every, classes=ids) for every in (1, settings.correlate_every)
+        }
         self.references = {
             every: log_probabilities(self.accelerator, network, loader) for every, loader in self.loaders.items()
         }
@@ -126,13 +128,13 @@ class Study:
         return self.measured.figures_of(f"finetuned {self.settings.steps} {policy.digest()}", measure)
 
     def _correlation(self, policies: Sequence[Policy]) -> Figures:
-        """Return Spearman's rank correlation of the objective with KL and top-1, and each policy's figures."""
+        """Return Spearman's rank correlation of the objective with KL and accuracy, and each policy's figures."""
         every = self.settings.correlate_every
         points = [{**self.described(policy), **self.joint(policy, every=every)} for policy in policies]
-        return {**{key: rank_correlation(points, key) for key in ("kl", "top1")}, "points": points}
+        return {**{key: rank_correlation(points, key) for key in ("kl", accuracy_of(points[0]))}, "points": points}
 
     def _figures(self, model: nn.Module, every: int) -> Figures:
-        """Return top-1 and KL to the float network, with standard errors."""
+        """Return top-1, agreement and KL to the float network, with standard errors."""
         return evaluate(self.accelerator, model, self.loaders[every], self.references[every])
 
 
@@ -146,6 +148,8 @@ def rank_correlation(points: Sequence[Figures], key: str) -> float:
 
 def _what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mapping[str, object]:
     record = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
+    if not settings.data.unlabelled:
+        record.pop("unlabelled", None)  # as in what was measured before there was this option
     record |= weights_record(settings.invocation)
     files = entry.folder.config["files"]
     record |= {name: files[name]["sha256"] for name in (SUPERNET, FLOAT) if name in files}

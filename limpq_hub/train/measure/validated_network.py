@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
 from limpq_hub.errors import TrainingError
-from limpq_hub.train.data.description import check_classes
+from limpq_hub.train.data.network_classes import classes_of_entry, classes_of_network
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import NotFineTunedWarning, load
@@ -23,21 +24,37 @@ Weights = Literal["auto", "finetuned", "joint", "float"]
 
 
 class ValidatedNetwork(NamedTuple):
-    """A network, how it takes pictures, and what a record says of it."""
+    """A network, how it takes pictures, and what a record says of it.
+
+    Attributes:
+        entry: where its float network is to be found, or None.
+        classes: ids of its classes, in the order of its outputs.
+    """
 
     network: nn.Module
     spec: NetworkSpec
     description: dict[str, object]
+    entry: Entry | None
+    classes: Sequence[str]
 
 
-def network_of_checkpoint(path: Path) -> ValidatedNetwork:
-    """Return the network of a checkpoint folder."""
+def network_of_checkpoint(path: Path, data: DataSettings) -> ValidatedNetwork:
+    """Return the network of a checkpoint folder, which does not say what its classes are called.
+
+    Raises:
+        TrainingError: there are no labels to measure by.
+        DataError: the data has other classes.
+    """
+    if data.data is None:
+        raise TrainingError(
+            "a checkpoint has no float network to compare with: give --data with labels, or --model and the policy"
+        )
     folder = open_local_folder(path, "checkpoint")
     model, policy = load_checkpoint(folder)
     spec = NetworkSpec.from_config(folder.config, folder.name)
-    return ValidatedNetwork(
-        model, spec, _description(folder.name, "finetuned", policy.digest(), folder.config["bitops"])
-    )
+    description = _description(folder.name, "finetuned", policy.digest(), folder.config["bitops"])
+    classes = [record["id"] for record in classes_of_network(spec.num_classes, data)]
+    return ValidatedNetwork(model, spec, description, None, classes)
 
 
 def network_of_entry(
@@ -54,19 +71,21 @@ def network_of_entry(
         DataError: the data has other classes.
     """
     entry = find_entry(name)
-    check_classes(data, entry)
+    classes = classes_of_entry(entry, data)
     if weights == "float":
         if constraints:
             names = ", ".join(f"--{constraint}" for constraint in constraints)
             raise TrainingError(f"--weights float has no bits to choose; leave out {names}")
         spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-        return ValidatedNetwork(load_float_network(entry.folder), spec, _description(entry.name, "float", None, None))
+        description = _description(entry.name, "float", None, None)
+        compared = entry if data.data is None else None
+        return ValidatedNetwork(load_float_network(entry.folder), spec, description, compared, classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotFineTunedWarning)
         model = load(name, weights=weights, **constraints)
     loaded = model.limpq
     description = _description(entry.name, loaded.weights, loaded.plan.policy.digest(), loaded.plan.bitops)
-    return ValidatedNetwork(model, loaded.network, description)
+    return ValidatedNetwork(model, loaded.network, description, entry, classes)
 
 
 def _description(model: str, weights: str, policy_sha256: str | None, bitops: int | None) -> dict[str, object]:

@@ -34,8 +34,12 @@ def train_classifier_(
         with torch.no_grad(), accelerator.autocast():
             taught = teacher(images) if teacher else None
         with accelerator.autocast():
-            logits = model(images)
-            value = classification_loss(logits, labels, (taught, loss.distill), smoothing=loss.smoothing)
+            value = classification_loss(
+                model(images),
+                labels if loader.labelled else None,
+                (taught, loss.distill),
+                smoothing=loss.smoothing,
+            )
         accelerator.backward(value * position.share)
         return value.detach()
 

@@ -102,19 +102,24 @@ def joint_policies(
 
 
 def classification_loss(
-    logits: Tensor, labels: Tensor, *teachers: tuple[Tensor | None, float], smoothing: float
+    logits: Tensor, labels: Tensor | None, *teachers: tuple[Tensor | None, float], smoothing: float
 ) -> Tensor:
     """Return cross-entropy, mixed with the KL divergence from each teacher, shape [].
 
     Args:
-        logits: [batch, classes].   labels: [batch], int64.
+        logits: [batch, classes].
+        labels: [batch], int64; None where there are none.
         teachers: logits [batch, classes] to learn from, or None, and their share of the loss, 0..1; the labels keep
-            what is left.
+            what is left. Without labels the teachers that are there share all of the loss, at least one.
     """
     logits = upcast_half(logits)
     present = [(taught, share) for taught, share in teachers if taught is not None and share > 0]
-    hard_share = 1 - sum(share for _, share in present)
-    loss = hard_share * nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    taught_share = sum(share for _, share in present)
+    loss: Tensor | float = 0.0
+    if labels is None:
+        present = [(taught, share / taught_share) for taught, share in present]
+    else:
+        loss = (1 - taught_share) * nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     for taught, share in present:
         loss = loss + share * kl_divergence(logits, upcast_half(taught).log_softmax(-1))
-    return loss
+    return torch.as_tensor(loss)

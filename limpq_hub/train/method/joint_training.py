@@ -56,7 +56,7 @@ def train_jointly_(
 
         def loss_of(logits: Tensor, highest: Tensor | None) -> Tensor:
             teachers = ((taught, loss.distill), (highest, joint.in_place_distill))
-            return classification_loss(logits, labels, *teachers, smoothing=loss.smoothing)
+            return classification_loss(logits, labels if loader.labelled else None, *teachers, smoothing=loss.smoothing)
 
         return accumulate_joint_gradients(
             accelerator, supernet, images, policies, loss_of, stem=stem, outputs=outputs, share=position.share

@@ -3,75 +3,171 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import timm
 import torch
-from torch import nn
+from timm.models import PretrainedCfg
+from torch import Tensor, nn
 
-from limpq_hub.errors import TrainingError, quoted
+from limpq_hub.errors import ArtifactFormatError, TrainingError, quoted
 from limpq_hub.train.launching import command_of
+from limpq_hub.train.method.float_weights import open_weights
+from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.network import NetworkSpec
-from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes
-from limpq_hub.zoo.timm_network import timm_network
+from limpq_hub.zoo.tensors import load_strictly
+from limpq_hub.zoo.timm_config import PREPARATION, TimmConfig
 
 
-def float_network(architecture: str, num_classes: int, input_size: int, weights: str | None) -> nn.Module:
+def float_network(start: NetworkSettings, weights: str | None, num_classes: int | None) -> nn.Module:
     """Return the timm network in eval mode.
 
+    How it takes pictures belongs to the weights: timm's configuration for "pretrained", the `config.json` of a folder
+    or repository, or beside a file. Where there is none, pictures are scaled whole, with timm's mean and standard
+    deviation for the architecture. What `start` says comes before all of them.
+
     Args:
-        weights: safetensors file, "pretrained" for timm's own, or None for random ones.
+        start: which network, its arguments, and how it takes pictures; its `weights` do not count.
+        weights: "pretrained" for timm's own, safetensors file, "local-dir:FOLDER", "hf-hub:OWNER/NAME", or None for
+            random ones.
+        num_classes: outputs of the classifier; None for as many as the weights have.
 
     Raises:
-        TrainingError: the file is missing, or for another network.
+        TrainingError: there are no such weights, or they are of another network or for other classes.
+        HubError: the Hub does not give them.
     """
-    if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
-        raise TrainingError(f"--model {quoted(architecture)}: timm has no network of that name; {advice}")
-    preparation: dict[str, object] = {}
+    timms = _timms_config(start.model)
     if weights == "pretrained":
-        config = timm.get_pretrained_cfg(architecture)
-        if config is not None and config.num_classes != num_classes:
-            raise TrainingError(
-                f"timm's weights of {architecture} are for {config.num_classes} classes, the data has {num_classes}: "
-                f"train others with {command_of('pretrain')}, and give --weights"
-            )
-    else:
-        preparation = {"crop_pct": 1.0, "interpolation": "bilinear"}
-    model = timm_network(
-        architecture,
-        input_size=input_size,
-        config=preparation,
-        num_classes=num_classes,
-        pretrained=weights == "pretrained",
-    )
-    if weights is not None and weights != "pretrained":
-        if not Path(weights).is_file():
-            raise TrainingError(f"--weights {quoted(weights)}: there is no such file")
-        load_strictly(model, tensors_from_bytes(Path(weights).read_bytes(), weights), weights)
-    return model.eval()
+        return _pretrained(start, timms, num_classes)
+    architecture = start.model.partition(".")[0]
+    whole = {"mean": timms.mean, "std": timms.std, "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
+    config = TimmConfig(architecture, None, whole, {})
+    if weights is None:
+        return _built(_spec(start, config, num_classes or timms.num_classes, "--model"))
+    source = open_weights(weights)
+    config = source.config or config
+    if config.architecture != architecture:
+        raise TrainingError(
+            f"--weights {quoted(weights)} is of {quoted(config.architecture)}, --model is {quoted(start.model)}: give "
+            "both of one network"
+        )
+    tensors = source.tensors()
+    rows = _classes_of(tensors, timms)
+    if num_classes is not None and rows not in (None, num_classes):
+        raise TrainingError(
+            f"--weights {quoted(weights)} is for {rows} classes, the network is to have {num_classes}: give weights "
+            f"for as many, or train some with {command_of('pretrain')}"
+        )
+    spec = _spec(start, config, num_classes or rows or config.num_classes or timms.num_classes, f"--weights {weights}")
+    network = _built(spec)
+    try:
+        load_strictly(network, tensors, quoted(weights))
+    except ArtifactFormatError as error:
+        raise TrainingError(
+            f"--weights {error}; is it of {spec.title}? give the --model and --model-args that the weights are of"
+        ) from None
+    return network
 
 
 def float_network_of(entry: Entry, weights: str | None) -> nn.Module:
     """Return the float network of an entry in eval mode.
 
     Args:
-        weights: safetensors file, or None for the one that the entry holds.
+        weights: as `float_network` takes them, for pictures as the entry takes them; None for those that it holds.
 
     Raises:
-        TrainingError: the file is missing, or for another network.
+        TrainingError: there are no such weights, or they are of another network or for other classes.
         UnknownModelError: the entry holds none.
     """
     if weights is None:
         return load_float_network(entry.folder)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    return float_network(spec.architecture, spec.num_classes, spec.input_size, weights)
+    preparation: dict[str, Any] = {key: getattr(spec, key) for key in PREPARATION}
+    start = NetworkSettings(spec.architecture, spec.input_size, weights, spec.model_args, **preparation)
+    return float_network(start, weights, spec.num_classes)
+
+
+def description_of(network: nn.Module, weights: str | None) -> str:
+    """Return in one line which float network a training starts from, and how it takes pictures."""
+    spec = NetworkSpec.of(network)
+    origin = "random weights" if weights is None else f"weights {weights}"
+    return f"float network: {spec.title}, {origin}; pictures: {spec.preparation}"
 
 
 def placed(module: nn.Module, device: torch.device, *, channels_last: bool) -> nn.Module:
     """Return the module itself, moved to the device and, if asked for, into the memory format with channels last."""
     module.to(device)
     return module.to(memory_format=torch.channels_last) if channels_last else module
+
+
+def _timms_config(model: str) -> PretrainedCfg:
+    """Return what timm says of a network; its defaults where it says nothing."""
+    if model.startswith(("hf-hub:", "local-dir:")):
+        raise TrainingError(
+            f"--model {quoted(model)} is where weights are: give the timm architecture, for example resnet18, and "
+            f"--weights {model}"
+        )
+    if not timm.is_model(model):
+        close = difflib.get_close_matches(model, timm.list_models(), n=3)
+        advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
+        raise TrainingError(f"--model {quoted(model)}: timm has no network of that name; {advice}")
+    try:
+        return timm.get_pretrained_cfg(model) or PretrainedCfg()
+    except RuntimeError:  # the architecture is there, the tag is not
+        tags = ", ".join(timm.list_pretrained(f"{model.partition('.')[0]}.*")[:5])
+        raise TrainingError(f"--model {quoted(model)}: timm has no weights of that name; it has {tags}") from None
+
+
+def _pretrained(start: NetworkSettings, timms: PretrainedCfg, num_classes: int | None) -> nn.Module:
+    """Return the network with timm's own weights."""
+    advice = f"train others with {command_of('pretrain')}, and give --weights"
+    if num_classes is not None and timms.num_classes != num_classes:
+        raise TrainingError(
+            f"timm's weights of {start.model} are for {timms.num_classes} classes, the data has {num_classes}: {advice}"
+        )
+    if not timms.has_weights:
+        raise TrainingError(f"timm has no weights of {start.model}: {advice}")
+    architecture, _, tag = start.model.partition(".")
+    preparation = {key: getattr(timms, key) for key in PREPARATION}
+    config = TimmConfig(architecture, None, preparation, {})
+    spec = _spec(start, config, timms.num_classes, "--weights pretrained")
+    return _built(spec, pretrained=True, pretrained_cfg=tag or None)
+
+
+def _spec(start: NetworkSettings, config: TimmConfig, num_classes: int, label: str) -> NetworkSpec:
+    """Return the network that `start` asks for, with what it leaves open from the configuration of the weights.
+
+    Args:
+        label: what to begin an error with.
+    """
+    typed = {key: getattr(start, key) for key in PREPARATION if getattr(start, key) is not None}
+    preparation = {**config.preparation, **typed}
+    content = {
+        "architecture": config.architecture,
+        "num_classes": num_classes,
+        "input_size": start.input_size,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in preparation.items()},
+        "model_args": {**config.model_args, **(start.model_args or {})},
+    }
+    try:
+        return NetworkSpec.from_config(content, label)
+    except ArtifactFormatError as error:
+        raise TrainingError(str(error)) from None
+
+
+def _built(spec: NetworkSpec, **options: Any) -> nn.Module:
+    """Return the network, built by timm with more options."""
+    try:
+        return spec.build(**options)
+    except ArtifactFormatError as error:
+        raise TrainingError(f"--model: {error}; leave out arguments and sizes that it does not take") from error
+
+
+def _classes_of(tensors: Mapping[str, Tensor], timms: PretrainedCfg) -> int | None:
+    """Return how many classes weights have: the rows of the classifier; None if they have none of timm's name."""
+    classifier = timms.classifier if isinstance(timms.classifier, str) else (timms.classifier or [None])[0]
+    weight = tensors.get(f"{classifier}.weight")
+    return None if weight is None else len(weight)

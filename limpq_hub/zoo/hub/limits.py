@@ -6,8 +6,9 @@ a busy server tells it to. Hooks on its HTTP session, which act within `limited`
 - a wait for a byte, to come or to go: `SECONDS`; for a connection: `CONNECT_SECONDS` per address, and once;
 - a call: `SECONDS_IN_ALL`, and one second more for every `SLOWEST_BYTES_PER_S` bytes of the file that it moves; a
   server that asks for a longer pause is an error at once;
-- a file: the bytes that its entry lists; any other answer: `ANSWER_BYTES`; nothing compressed, which could unpack to
-  any size; nothing by Xet, whose transfers follow limits of their own.
+- a file: the bytes that its entry lists; all other answers of a call together: `ANSWER_BYTES`; nothing compressed,
+  which could unpack to any size; nothing by Xet, whose transfers follow limits of their own;
+- names that the client makes paths of, the ETag of a file and the commit that it belongs to: hexadecimal digits.
 
 Not limited: looking up a host's name; an upload, or the headers of an answer, that move a few bytes before each
 timeout; waiting for a process that downloads the same file to the same cache; the rest of a call during which other
@@ -18,6 +19,7 @@ the client does not ask for it.
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,25 +31,33 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import parse_ratelimit_headers
 
-from limpq_hub.errors import HubUnavailableError
+from limpq_hub.errors import HubUnavailableError, quoted
 
 SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 SECONDS_IN_ALL = 120.0
 SLOWEST_BYTES_PER_S = 10_000
-ANSWER_BYTES = 16 * 2**20
+ANSWER_BYTES = 4 * 2**20
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+# As the client reads it: the sha1 of a file in git, the sha256 of one in the storage, perhaps marked as weak.
+_ETAG = re.compile(r'(W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?', re.ASCII)
 # The HTTP library of the client: httpx, or httpx2 since version 2 of huggingface_hub.
 _http: Any = importlib.import_module(HTTPError.__module__.partition(".")[0])
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Limits:
-    """Limits of one call about `where`; no wait begins after `last_wait`, a time of the monotonic clock."""
+    """Limits of one call about `where`; no wait begins after `last_wait`, a time of the monotonic clock.
+
+    Attributes:
+        answer_bytes: how much all answers so far had that are no file.
+    """
 
     where: str
     seconds: float
     last_wait: float
     file_bytes: int | None
+    answer_bytes: int = 0
 
     def error(self, what: str, advice: str = "check the connection, or try again later") -> HubUnavailableError:
         return HubUnavailableError(f"{self.where}: {what}; {advice}")
@@ -111,8 +121,22 @@ def _limit_response(response: Any) -> None:
         if pause_s and time.monotonic() + pause_s > limits.last_wait:
             asks = f"the Hub did not answer ({response.status_code}) and asks to wait {pause_s} s"
             raise limits.error(asks, "try again then")
+        _check_names(response, limits)
         response.headers.pop(constants.HUGGINGFACE_HEADER_X_XET_HASH, None)
         response.stream = _LimitedBody(response, limits)
+
+
+def _check_names(response: Any, limits: _Limits) -> None:
+    """Raise `HubUnavailableError` for a header that the client would make a path of and that is no plain name."""
+    headers = response.headers
+    commit = headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT)
+    if commit is not None and not _COMMIT.fullmatch(commit):
+        raise limits.error(f"what the Hub sent is damaged (a commit named {quoted(commit)})", "try again")
+    # Of other answers the client ignores the ETag, which the storage may write in another way.
+    if response.request.method == "HEAD" and not response.is_error:
+        etag = headers.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG) or headers.get("ETag")
+        if etag is not None and not _ETAG.fullmatch(etag):
+            raise limits.error(f"what the Hub sent is damaged (an ETag of {quoted(etag)})", "try again")
 
 
 def _pause_s(response: Any) -> int:
@@ -130,14 +154,15 @@ class _LimitedBody(_http.SyncByteStream):
     def __init__(self, response: Any, limits: _Limits) -> None:
         self.body, self.limits = response.stream, limits
         self.is_compressed = response.headers.get("Content-Encoding", "identity") != "identity"
-        self.most_bytes = ANSWER_BYTES
-        if limits.file_bytes is not None and response.is_success:
-            self.most_bytes = limits.file_bytes
+        self.is_file = limits.file_bytes is not None and response.is_success
+        self.most_bytes = limits.file_bytes if limits.file_bytes is not None and self.is_file else ANSWER_BYTES
 
     def __iter__(self) -> Iterator[bytes]:
-        bytes_so_far = 0
+        bytes_so_far = 0 if self.is_file else self.limits.answer_bytes
         for part in self.body:
             bytes_so_far += len(part)
+            if not self.is_file:
+                self.limits.answer_bytes = bytes_so_far
             if self.is_compressed or bytes_so_far > self.most_bytes:
                 wrong = "compressed" if self.is_compressed else f"more than {self.most_bytes} bytes"
                 raise self.limits.error(f"what the Hub sent is damaged ({wrong})", "try again")

@@ -1,20 +1,21 @@
-"""Names on the Hub: which can be a repository, a branch or a tag, and which files are pickles."""
+"""Names on the Hub: which can be a repository, a branch, a tag or a commit, and which files are pickles."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from limpq_hub.errors import HubNotFoundError, quoted
+from limpq_hub.errors import HubNotFoundError, HubUnavailableError, quoted
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _PICKLES = (".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 
 
 def check_repository(repo: str) -> None:
     """Raise `HubNotFoundError` unless `repo` is owner/name."""
-    if not isinstance(repo, str) or not _REPOSITORY.fullmatch(repo):
+    if not is_repository(repo):
         raise HubNotFoundError(f"{quoted(repo)} is not the name of a Hub repository: write owner/name")
 
 
@@ -24,6 +25,23 @@ def check_revision(repo: str, revision: str | None) -> None:
         raise HubNotFoundError(
             f"{repo}: {quoted(revision)} is not a branch, tag or commit; write for example main or v1"
         )
+
+
+def is_repository(name: object) -> bool:
+    """Return whether something is text of the form owner/name."""
+    return isinstance(name, str) and bool(_REPOSITORY.fullmatch(name))
+
+
+def is_commit(name: object) -> bool:
+    """Return whether something is the whole name of a commit."""
+    return isinstance(name, str) and bool(_COMMIT.fullmatch(name))
+
+
+def checked_commit(repo: str, revision: str | None, name: object) -> str:
+    """Return the commit that the Hub named, of which paths are made; raise `HubUnavailableError` if it is none."""
+    if not isinstance(name, str) or not is_commit(name):
+        raise HubUnavailableError(f"{repo}@{revision or 'main'}: what the Hub sent is damaged: no commit; try again")
+    return name
 
 
 def first_pickle(files: Iterable[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
 import tempfile
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from limpq_hub.zoo.hub.names import check_repository, check_revision
 from limpq_hub.zoo.hub.upload import create_tag, upload_folder
 
 CARD = "README.md"
-_VERSION = re.compile(r"v([0-9]+)")
+_VERSION = re.compile(r"v([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,9 @@ def write_repository(entry: Entry, folder: Path, repo: str, *, license: str | No
 def _compare(folder: Path, repo: str, commit: str, cache: Path, token: str | None) -> None:
     """Raise `ArtifactIntegrityError` unless the Hub gives back every file as it was sent, card and figures too."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        file, sent = path.relative_to(folder).as_posix(), path.read_bytes()
-        if hub.fetch_file(repo, file, commit, str(cache), token, size_bytes=len(sent)).read_bytes() != sent:
+        file, size_bytes = path.relative_to(folder).as_posix(), path.stat().st_size
+        fetched = hub.fetch_file(repo, file, commit, str(cache), token, size_bytes=size_bytes)
+        if not filecmp.cmp(path, fetched, shallow=False):
             raise ArtifactIntegrityError(
                 f"{repo}@{commit[:12]}: the Hub gave back another {file} than was sent; push again"
             )

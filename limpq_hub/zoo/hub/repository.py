@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,20 @@ from limpq_hub.errors import (
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.version import __version__
 from limpq_hub.zoo.hub.answers import ask_hub
-from limpq_hub.zoo.hub.names import check_revision, first_pickle
+from limpq_hub.zoo.hub.names import check_revision, checked_commit, first_pickle, is_commit, is_repository
+from limpq_hub.zoo.hub.tokens import usable_token
 
 LIBRARY = "limpq-hub"
-_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
+_MOST = 1000
 
 
 def hub_client(token: str | None) -> HfApi:
-    """Return the client of the Hub; each of its requests says that this library asks."""
-    return HfApi(token=token, library_name=LIBRARY, library_version=__version__)
+    """Return the client of the Hub; each of its requests says that this library asks.
+
+    Raises:
+        HubUnauthorizedError: the token, given or set, cannot be sent.
+    """
+    return HfApi(token=usable_token(token), library_name=LIBRARY, library_version=__version__)
 
 
 def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token: str | None) -> str:
@@ -43,7 +48,7 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
         HubError: the Hub has no such repository, or cannot be reached and the cache does not know it either.
     """
     check_revision(repo, revision)
-    if revision is not None and _COMMIT.fullmatch(revision):
+    if revision is not None and is_commit(revision):
         return revision
     api = hub_client(token)
     reference = ask_hub(repo, revision, lambda: _reference(repo, revision, cache_dir), cache_dir=cache_dir)
@@ -53,13 +58,12 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
         if not reference.is_file():
             raise
         commit = reference.read_text(errors="replace").strip()
-        if not _COMMIT.fullmatch(commit):
+        if not is_commit(commit):
             raise
         if isinstance(error, HubUnavailableError):
             warnings.warn(f"{error}; the commit that it named last is used: {commit[:12]}", stacklevel=2)
         return commit
-    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
-        raise HubUnavailableError(f"{repo}@{revision or 'main'}: what the Hub sent is damaged: no commit; try again")
+    commit = checked_commit(repo, revision, commit)
     with suppress(OSError):  # where the cache is read-only, the commit is asked for again next time
         write_bytes(reference, commit.encode())
     return commit
@@ -87,6 +91,7 @@ def fetch_file(
         size_bytes: the most that is taken from the Hub; that of any answer if None.
         anew: from the Hub even if the cache has it.
     """
+    check_revision(repo, commit)  # the client makes a path of it
 
     def download() -> str:
         return hub_client(token).hf_hub_download(repo, file, revision=commit, cache_dir=cache_dir, force_download=anew)
@@ -120,12 +125,18 @@ def list_repositories(owner: str, token: str | None = None) -> list[str]:
     """
     api = hub_client(token)
     try:
-        models = ask_hub(owner, None, lambda: list(api.list_models(author=owner, filter=LIBRARY)))
+        # One by one, for the client makes much of each: of a few megabytes without an end, gigabytes.
+        models = ask_hub(owner, None, lambda: list(islice(api.list_models(author=owner, filter=LIBRARY), _MOST + 1)))
     except HubOfflineError:
         raise HubOfflineError(
             f"which models {owner} has is for the Hub to say, and HF_HUB_OFFLINE is set; unset it"
         ) from None
-    return sorted(model.id for model in models)
+    if len(models) > _MOST:
+        raise HubUnavailableError(f"the models of {owner}: more than {_MOST:,}, which cannot be listed; name one")
+    names = [model.id for model in models]
+    if not all(map(is_repository, names)):
+        raise HubUnavailableError(f"the models of {owner}: what the Hub sent is damaged: no names; try again")
+    return sorted(names)
 
 
 def token_holder(repo: str, token: str | None = None) -> dict[str, Any]:

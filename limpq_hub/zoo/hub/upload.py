@@ -10,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
 from limpq_hub.errors import HubRefusedError, quoted
 from limpq_hub.zoo.hub.answers import ask_hub, changed_meanwhile
-from limpq_hub.zoo.hub.names import check_revision
+from limpq_hub.zoo.hub.names import check_revision, checked_commit
 from limpq_hub.zoo.hub.repository import hub_client
 
 
@@ -40,11 +40,11 @@ def upload_folder(
     api = hub_client(token)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
-    def prepare() -> tuple[str | None, list[str]]:
+    def prepare() -> tuple[str, list[str]]:
         api.create_repo(repo, private=private, exist_ok=True)
         if branch is not None:
             api.create_branch(repo, branch=branch, exist_ok=True)
-        parent = api.model_info(repo, revision=branch).sha
+        parent = checked_commit(repo, branch, api.model_info(repo, revision=branch).sha)
         if expected is not None and parent != expected:
             raise changed_meanwhile(repo, branch)
         return parent, api.list_repo_files(repo, revision=parent)
@@ -72,7 +72,8 @@ def upload_folder(
         for addition in added:
             # One by one: several go up in threads of their own, which no limit reaches.
             ask_hub(repo, branch, partial(send, addition), upload_bytes=addition.upload_info.size)
-        return ask_hub(repo, branch, commit, upload_bytes=sum(addition.upload_info.size for addition in added))
+        sent_bytes = sum(addition.upload_info.size for addition in added)
+        return checked_commit(repo, branch, ask_hub(repo, branch, commit, upload_bytes=sent_bytes))
 
 
 def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> None:

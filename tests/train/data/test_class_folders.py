@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -48,12 +49,6 @@ def test_a_data_folder_that_is_not_there_is_said_to_be_missing(folders):
         class_records(data_settings(folders / "nowhere"))
 
 
-def test_class_names_come_from_a_file(folders, tmp_path):
-    (tmp_path / "names.json").write_text('{"n10": "goose"}')
-    records = class_records(data_settings(folders), tmp_path / "names.json")
-    assert [record["name"] for record in records] == ["n2", "goose", "other"]
-
-
 def test_a_data_set_for_validation_only_has_classes(folders):
     shutil.rmtree(folders / "train")
     assert not has_training_split(data_settings(folders))
@@ -86,7 +81,7 @@ def no_picture_at_all(root: Path) -> None:
         path.rename(path.with_suffix(".txt"))
 
 
-def same_innermost_folder(root: Path) -> None:
+def folders_inside_the_classes(root: Path) -> None:
     for name in ("n2", "n10", "other"):
         (root / f"train/{name}").rename(root / "moved")
         (root / f"train/{name}").mkdir()
@@ -110,9 +105,9 @@ def missing_in_train(root: Path) -> None:
         (loose_picture, "{root}/val/0.png lies in no class folder; move it into one, or remove it"),
         (no_picture_at_all, "{root}/val: no image in class n10, n2, other; remove the class or fill it"),
         (
-            same_innermost_folder,
-            "{root}/train: n2/images and n10/images are both called class 'images'; put the pictures directly into one "
-            "folder per class",
+            folders_inside_the_classes,
+            "{root}/train: n2/images lies inside the class folder 'n2'; put the pictures directly into one folder per "
+            "class",
         ),
         (missing_in_val, "{root}: train/ and val/ differ in class n10; use the same"),
         (missing_in_train, "{root}: train/ and val/ differ in class n10; use the same"),
@@ -122,9 +117,7 @@ def test_classes_that_would_shift_the_labels_are_refused(folders, damage, messag
     damage(folders)
     with pytest.raises(DataError) as caught:
         class_records(data_settings(folders))
-    expected = message.format(root=folders)
-    found = str(caught.value).replace("n10/images and n2/images", "n2/images and n10/images")
-    assert found == expected
+    assert str(caught.value) == message.format(root=folders)
 
 
 @pytest.mark.parametrize(
@@ -182,3 +175,68 @@ def test_the_record_changes_with_a_name(folders):
     assert (first["name"], first["validation_images"], first["training_images"]) == ("image_folder", 3, 6)
     (folders / "val/n2/5.png").rename(folders / "val/n2/6.png")
     assert data_record(settings)["validation_names_sha256"] != first["validation_names_sha256"]
+
+
+def test_names_that_differ_in_case_or_leading_zeros_have_one_order_whatever_the_hash_seed(tmp_path, run_python):
+    for name in ("a", "A", "1", "01", "001", "b2", "B2", "B02"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+        for picture in ("img_1.png", "img_01.png", "IMG_1.png"):
+            (tmp_path / "val" / name / picture).touch()
+    code = (
+        "from limpq_hub.train.data.class_folders import open_folder\n"
+        f"source = open_folder({str(tmp_path)!r}, 'val')\n"
+        "print(*source.classes, *[source.name(index) for index in range(3)])"
+    )
+    expected = "001 01 1 A a B02 B2 b2 001/IMG_1.png 001/img_01.png 001/img_1.png\n"
+    assert [run_python(code, PYTHONHASHSEED=seed).stdout for seed in ("1", "2", "3")] == [expected] * 3
+
+
+def test_every_kind_of_picture_is_taken_by_its_suffix_or_by_its_first_bytes(tmp_path):
+    kinds = {"jpg": "JPEG", "JPEG": "JPEG", "jfif": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF"}
+    kinds |= {"tiff": "TIFF", "gif": "GIF", "ppm": "PPM", "": "PNG", "orig": "JPEG", "PNG": "PNG"}
+    (tmp_path / "val/c").mkdir(parents=True)
+    for number, (suffix, kind) in enumerate(kinds.items()):
+        (tmp_path / f"val/c/{number}{'.' if suffix else ''}{suffix}").write_bytes(encoded(200, kind))
+    found = reds_and_labels(data_settings(tmp_path), training=False)
+    assert len(found) == len(kinds)
+    assert all(abs(red - 200) < 4 for red, _ in found)
+
+
+def test_files_that_are_no_pictures_are_told_in_one_line_and_hidden_ones_are_nobodys(folders, capsys):
+    for name in ("notes.txt", "more.txt", "checksum"):
+        (folders / "val/n2" / name).write_text("no picture")
+    (folders / "val/n2/.ipynb_checkpoints").mkdir()
+    for name in ("val/n2/.ipynb_checkpoints/5-checkpoint.png", "val/n2/._5.png", "val/n2/.DS_Store"):
+        (folders / name).write_bytes(encoded(99))
+    (folders / "val/.ipynb_checkpoints").mkdir()
+    assert reds_and_labels(data_settings(folders), training=False) == VAL
+    said = "3 files that are no pictures (2 .txt, 1 without a suffix) are left out"
+    assert capsys.readouterr().err == f"{folders}/val: {said}\n"
+
+
+def test_a_pipe_among_the_pictures_is_not_waited_for(folders, capsys):
+    os.mkfifo(folders / "val/n2/6.png")
+    assert reds_and_labels(data_settings(folders), training=False) == VAL
+    assert "1 files that are no pictures (1 pipe or device) are left out" in capsys.readouterr().err
+
+
+def test_pictures_of_a_kind_that_is_not_read_are_refused_not_left_out(folders):
+    for name in ("a.heic", "b.HEIC", "c.psd"):
+        (folders / "train/n2" / name).write_bytes(b"something")
+    with pytest.raises(DataError) as refused:
+        open_split(data_settings(folders), training=True)
+    assert str(refused.value) == (
+        f"{folders}/train has pictures of kinds that are not read (2 .heic, 1 .psd); convert them to JPEG or PNG, or "
+        "take them out"
+    )
+
+
+def test_a_folder_inside_one_class_is_named_and_an_empty_one_is_not(folders):
+    (folders / "train/n10/notes").mkdir()
+    assert len(open_split(data_settings(folders), training=True).classes) == 3
+    (folders / "train/n10/hard").mkdir()
+    (folders / "train/n10/0.png").rename(folders / "train/n10/hard/0.png")
+    with pytest.raises(
+        DataError, match="train: n10/hard lies inside the class folder 'n10'; put the pictures directly"
+    ):
+        open_split(data_settings(folders), training=True)

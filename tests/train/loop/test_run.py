@@ -59,6 +59,7 @@ OTHER_VALUES = {
     "color_jitter": 0.5,
     "auto_augment": "rand-m7-mstd0.5",
     "data_fraction": 0.5,
+    "unlabelled": ["pile"],
 }
 
 

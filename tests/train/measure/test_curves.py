@@ -9,6 +9,7 @@ from PIL import Image
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.train.measure import curves
 from limpq_hub.train.measure.curves import save_curves
 
 # Execution order is neither alphabetical nor the order in which the steps are given below.
@@ -32,7 +33,7 @@ def indicators() -> Indicators:
 @pytest.fixture
 def figure(indicators, tmp_path, monkeypatch) -> Figure:
     figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: figures.append((self, path)))
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: figures.append((figure, path)))
     save_curves(tmp_path / "curves.png", indicators)
     ((figure, path),) = figures
     assert path == tmp_path / "curves.png"

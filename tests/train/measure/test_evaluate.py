@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.picture_loader import PictureLoader
+from limpq_hub.train.data.sources import UNLABELLED
 from limpq_hub.train.data.unreadable import UNREADABLE, Unreadable
 from limpq_hub.train.measure.evaluate import evaluate, log_probabilities
 
@@ -146,7 +147,14 @@ def test_kl_and_standard_errors_are_those_of_the_formulas_whatever_the_batch_siz
     of_each = rel_entr(np.exp(log_softmax(reference, 1)), np.exp(log_softmax(logits, 1))).sum(1)
     hits = np.argmax(logits, 1) == labels
     assert hits.sum() == 7
-    assert found.keys() == {"top1", "top5", "images", "top1_standard_error", "kl", "kl_standard_error"}
+    assert list(found)[:3] == ["top1", "top5", "images"]
+    assert {*list(found)[3:]} == {f"{key}{end}" for key in ("agreement", "kl") for end in ("", "_standard_error")} | {
+        "top1_standard_error"
+    }
+    agreeing = np.argmax(logits, 1) == np.argmax(reference, 1)
+    assert 0 < agreeing.sum() < 11
+    assert found["agreement"] == pytest.approx(100 * agreeing.mean(), abs=1e-4)
+    assert found["agreement_standard_error"] == pytest.approx(100 * np.std(agreeing) / np.sqrt(11), abs=1e-4)
     assert found["kl"] == pytest.approx(of_each.mean(), abs=2e-6)
     assert found["kl_standard_error"] == pytest.approx(sem(of_each), abs=2e-6)
     assert found["top1"] == pytest.approx(100 * hits.mean(), abs=1e-4)
@@ -167,6 +175,26 @@ def test_a_network_beside_itself_has_no_divergence():
     rows = drawn(5, seed=4)
     found = compared(rows, rows, [0, 1, 2, 3, 4], 2)
     assert (found["kl"], found["kl_standard_error"]) == (0.0, 0.0)
+    assert (found["agreement"], found["agreement_standard_error"]) == (100.0, 0.0)
+
+
+def test_without_labels_there_is_agreement_and_kl_and_no_top_1():
+    logits, reference = drawn(11, seed=0), drawn(11, seed=1)
+    labels = np.argmax(reference, 1).tolist()
+    found = compared(logits, reference, [UNLABELLED] * 11, 4)
+    labelled = compared(logits, reference, labels, 4)
+    assert found == {key: value for key, value in labelled.items() if not key.startswith("top")}
+    assert found["agreement"] == labelled["top1"]
+
+
+def test_an_unreadable_picture_without_a_label_agrees_with_nothing(capsys):
+    logits, reference = drawn(6, seed=2), drawn(6, seed=3)
+    labels = [UNLABELLED, UNREADABLE, *[UNLABELLED] * 4]
+    kept = [0, 2, 3, 4, 5]
+    found = compared(logits, reference, labels, 4)
+    alone = compared(*([rows[index] for index in kept] for rows in (logits, reference, labels)), 4)
+    assert found == alone | {"unreadable": 1}
+    assert "cannot be decoded, left out: picture 1 (broken)" in capsys.readouterr().err
 
 
 def test_without_a_reference_there_is_no_kl():

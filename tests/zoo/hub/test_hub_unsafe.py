@@ -114,6 +114,17 @@ PATHS = [
     *("policies/small/../../../secret", "a" * 300 + "/" * 3, "a/b/c/d/e/f", "~/secret", "file:///etc/passwd", "a\0b"),
     *("hf-hub:x/y", "con fig", "-rf", ".ssh/authorized_keys", "\u202esecret"),
 ]
+# Arguments of timm.create_model that name code, files or weights, or choose how a network runs.
+ARGUMENTS = {
+    "scriptable": True,
+    "pretrained": True,
+    "checkpoint_path": "/etc/passwd",
+    "pretrained_cfg": {"url": "file:///etc/passwd"},
+    "pretrained_cfg_overlay": {"file": "/etc/passwd"},
+    "norm_layer": "os.system",
+    "act_layer": "os.system",
+    "features_only": True,
+}
 
 
 @pytest.fixture
@@ -149,7 +160,11 @@ def hostile(hub, with_float, reseal, seal, tmp_path):
         seal(with_float, config | {"architecture": architecture})
         commit(f"you/architecture-{index}")
         expected[f"you/architecture-{index}"] = ("config.json", "architecture")
-    seal(with_float, config | {"auto_map": {"AutoModel": "modeling.Evil"}, "model_args": {"scriptable": True}})
+    for index, (argument, value) in enumerate(ARGUMENTS.items()):
+        seal(with_float, config | {"model_args": {argument: value}})
+        commit(f"you/arguments-{index}")
+        expected[f"you/arguments-{index}"] = ("config.json", "arguments")
+    seal(with_float, config | {"auto_map": {"AutoModel": "modeling.Evil"}})
     (with_float / "modeling.py").write_text(f"open({marker!r}, 'w')")
     commit("you/code")
     for index, file in enumerate(("pytorch_model.bin", "model.pt", "weights.pkl", "a/b.ckpt")):
@@ -196,6 +211,8 @@ def test_nothing_of_a_hostile_repository_is_executed_and_each_is_refused_by_name
             assert "is not a plain file name inside the folder" in message
         elif disguise == "architecture":
             assert "is not an architecture of timm" in message
+        elif disguise == "arguments":
+            assert "config.json: model_args: " in message
         else:
             assert file in message, (disguise, message)
         if disguise in ("protocol 2", "protocol 3", "protocol 4", "protocol 5", "torch.save", "torch.save of old"):

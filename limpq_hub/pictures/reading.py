@@ -1,0 +1,153 @@
+"""The one reader of pictures, for `limpq predict`, training, validation and the demo: what a person sees, as RGB."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO
+
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from limpq_hub.errors import ImageError, InputFileError, quoted
+from limpq_hub.plan.input_file import open_regular
+
+MOST_PIXELS = 50_000_000
+# Cameras write about ten. Each scan of a progressive JPEG passes over all pixels, and may have 40 bytes.
+MOST_SCANS = 100
+# A picture smaller than its tiles is decoded a whole tile at a time.
+MOST_TILE_PIXELS = 2**22
+# No PostScript: Pillow reads it by executing it.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_START_OF_SCAN = b"\xff\xda"
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
+
+DAMAGED = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    LookupError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for files that are no pictures or damaged, by format; `ImageError` is a ValueError."""
+
+
+def read_picture(
+    path: str | os.PathLike[str], *, name: str | None = None, most_pixels: int = MOST_PIXELS
+) -> Image.Image:
+    """Return the picture in a file as upright RGB; transparency shows white, of an animation the first frame.
+
+    Args:
+        path: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+        name: what to call the file in an error; its path if None.
+        most_pixels: a larger picture is refused from its header.
+
+    Raises:
+        ImageError: the file is missing, no picture, damaged, of more than `most_pixels`, or would take far more to
+            decode than its pixels.
+    """
+    name = quoted(os.fspath(path)) if name is None else name
+    try:
+        with _opened(path, name) as file, open_picture(file) as picture:
+            return upright_rgb(picture, name=name, most_pixels=most_pixels)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
+    except Image.DecompressionBombError as error:
+        pixels = re.search(r"\d+ pixels", str(error))
+        raise ImageError(
+            f"{name} has {pixels[0] if pixels else 'too many pixels'}, more than {most_pixels:,}; scale it down first"
+        ) from None
+    except (TypeError, AttributeError, ArithmeticError, LookupError):
+        # Pillow trips over EXIF and TIFF fields of another type than they should have.
+        raise ImageError(f"{name} is damaged: what it says of itself makes no sense; save it anew") from None
+    except DAMAGED as error:
+        raise ImageError(f"{name} is damaged and cannot be decoded: {str(error)[:80]}") from None
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], name: str) -> Iterator[BinaryIO]:
+    with ExitStack() as files:
+        try:
+            file = files.enter_context(open_regular(path))
+        # The second: a zero byte in the path.
+        except (FileNotFoundError, ValueError):
+            raise ImageError(f"there is no file {name}; give the path of a picture") from None
+        except (IsADirectoryError, InputFileError):
+            raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
+        except OSError as error:
+            raise ImageError(f"{name} cannot be opened: {error.strerror}; give the path of a picture") from None
+        yield file
+
+
+def open_picture(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
+    """Open a picture of one of the formats that `read_picture` reads; its header is read, its pixels are not."""
+    with warnings.catch_warnings():
+        # `upright_rgb` refuses what is too large; odd metadata does not change what the picture shows.
+        warnings.simplefilter("ignore")
+        return Image.open(file, formats=_FORMATS)
+
+
+def upright_rgb(picture: Image.Image, *, name: str = "the picture", most_pixels: int = MOST_PIXELS) -> Image.Image:
+    """Return what `read_picture` returns, of a picture that is open; nothing is decoded before it was bounded.
+
+    Args:
+        picture: of any mode; turned upright in place.
+        name: what to call it in an error.
+        most_pixels: a larger picture is refused.
+
+    Raises:
+        ImageError: it is too large, or would take far more to decode than its pixels.
+    """
+    if picture.width * picture.height > most_pixels:
+        raise ImageError(
+            f"{name} has {picture.width} x {picture.height} pixels, more than {most_pixels:,}; scale it down first"
+        )
+    _check_decoding(picture, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ImageOps.exif_transpose(picture, in_place=True)
+        return _to_rgb(picture)
+
+
+def _check_decoding(picture: Image.Image, name: str) -> None:
+    """Raise `ImageError` where decoding would take far more time or memory than the pixels do."""
+    file = picture.fp if isinstance(picture, ImageFile.ImageFile) else None
+    if file is None:  # decoded already
+        return
+    if picture.format in ("JPEG", "MPO"):
+        place = file.tell()
+        file.seek(0)
+        scans = file.read().count(_START_OF_SCAN)
+        file.seek(place)
+        if scans > MOST_SCANS:
+            raise ImageError(f"{name} is a JPEG of {scans:,} scans, more than {MOST_SCANS}; save it anew")
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        width, height = (picture.tag_v2.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_HEIGHT))
+        if width * height > max(MOST_TILE_PIXELS, 2 * picture.width * picture.height):
+            raise ImageError(
+                f"{name} has {picture.width} x {picture.height} pixels in tiles of {width} x {height}; save it anew"
+            )
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        # Pillow clips 16-bit grey to 8 bits: scale it instead.
+        grey = picture.convert("F")
+        return grey.point(lambda value: value * (255 / 65535)).convert("L").convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        layered = picture.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return picture.convert("RGB")

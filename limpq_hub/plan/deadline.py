@@ -1,0 +1,62 @@
+"""The one point in time by which a search has answered: every loop of it looks there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from limpq_hub.errors import BudgetError, SearchError, quoted
+from limpq_hub.plan.quantities import is_number
+
+NEVER = float("inf")
+# A day: whoever waits longer has mistyped a number.
+LONGEST_TIME_LIMIT_S = 86_400
+_LATE = "no proven optimum in time; raise time_limit_s, or use fewer candidates"
+
+Item = TypeVar("Item")
+
+
+def deadline_in(time_limit_s: float) -> float:
+    """Return when a search that begins now gives up, by `time.monotonic`.
+
+    Raises:
+        BudgetError: the time limit is no number of seconds above 0 and up to a day.
+    """
+    if not is_number(time_limit_s) or not 0 < time_limit_s <= LONGEST_TIME_LIMIT_S:
+        raise BudgetError(
+            f"time_limit_s={quoted(time_limit_s)} cannot be: use a number of seconds above 0 and up to "
+            f"{LONGEST_TIME_LIMIT_S}, for example 10"
+        )
+    return time.monotonic() + time_limit_s
+
+
+def seconds_left(deadline: float) -> float:
+    """Return the time limit of what must end by `deadline`, in seconds above 0.
+
+    Raises:
+        SearchError: the time is over.
+    """
+    check_time(deadline)
+    return min(max(deadline - time.monotonic(), 1e-6), LONGEST_TIME_LIMIT_S)
+
+
+def check_time(deadline: float) -> None:
+    """Raise `SearchError` if the time is over.
+
+    Args:
+        deadline: by `time.monotonic`.
+    """
+    if time.monotonic() > deadline:
+        raise SearchError(_LATE)
+
+
+def until(deadline: float, items: Iterable[Item]) -> Iterator[Item]:
+    """Yield `items` while there is time left.
+
+    Raises:
+        SearchError: the time is over.
+    """
+    for item in items:
+        check_time(deadline)
+        yield item

@@ -1,0 +1,109 @@
+"""Files that are written: whole or not at all, through links, and into pipes and devices instead of over them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import select
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from limpq_hub.errors import OutputError, quoted
+from limpq_hub.plan.input_file import kind_of
+
+# How long a pipe may have no reader, or take nothing.
+READER_S = 10.0
+# What this process, or the shell that started it, has open: /dev/stdout, and >(command) of bash.
+_OPEN_FILE = re.compile(r"/dev/(?P<name>stdout|stderr)|/(?:dev|proc/self)/fd/(?P<number>[0-9]{1,6})")
+_NUMBERS = {"stdout": 1, "stderr": 2}
+# A pipe that is said to take something takes that many bytes without waiting.
+_CHUNK_BYTES = getattr(select, "PIPE_BUF", 512)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` under a temporary name, flush it to the disk, then rename it to `path`.
+
+    A link stays a link: the file that it leads to is replaced. What has no content of its own to replace, a pipe, a
+    device, /dev/stdout or >(command), is written into.
+
+    Raises:
+        OutputError: `path` is a disk or a socket; or nobody reads the pipe.
+        OSError: `path` is a folder, or cannot be written.
+    """
+    path = Path(path)
+    open_file = _OPEN_FILE.fullmatch(str(path))
+    if open_file:
+        number = int(open_file["number"]) if open_file["number"] else _NUMBERS[open_file["name"]]
+        _write_into(path, lambda: os.dup(number), data)
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG | 0o644
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        _write_into(path, lambda: _opened_stream(path), data)
+    elif stat.S_ISREG(mode):
+        _replace(path, data, stat.S_IMODE(mode))
+    else:
+        raise OutputError(f"{quoted(str(path))} is {kind_of(mode)}, which is not written to; name a file")
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:200]}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, mode)
+            os.replace(temporary, target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # The error of the system names the temporary file, which nobody has asked for.
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _opened_stream(path: Path) -> int:
+    """Return a pipe or a device, opened; a pipe may get its reader a moment later."""
+    until = time.monotonic() + READER_S
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > until:
+                raise OutputError(
+                    f"{quoted(str(path))}: nobody reads this pipe; start its reader, or name a file"
+                ) from None
+        time.sleep(0.05)
+
+
+def _write_into(path: Path, opened: Callable[[], int], data: bytes) -> None:
+    """Write all of `data`, in pieces that are waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # what was printed before comes before
+    try:
+        with os.fdopen(opened(), "wb", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                if not select.select([], [file], [], READER_S)[1]:
+                    raise OutputError(
+                        f"{quoted(str(path))}: its reader takes nothing more; start it again, or name a file"
+                    )
+                rest = rest[file.write(rest[:_CHUNK_BYTES]) or 0 :]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -1,0 +1,81 @@
+"""Give BatchNorms that were folded into the convolutions before them statistics again, without changing the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.quant.batch_norm_moments import Moments, active_batch_norms, set_statistics_
+from limpq_hub.quant.modes import modes_restored
+
+
+def folded_batch_norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """Return those whose running statistics are mean 0 and variance 1 in every channel, by name.
+
+    Such weights come from networks that were exported for inference: each BatchNorm became part of its convolution, and
+    an identity with a bias stands in its place. Those without a weight and a bias of their own are left out.
+    """
+    return {
+        name: norm
+        for name, norm in active_batch_norms(network).items()
+        if norm.affine
+        and not norm.get_buffer("running_mean").any()
+        and bool((norm.get_buffer("running_var") == 1).all())
+    }
+
+
+@torch.no_grad()
+def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Set the statistics of each folded BatchNorm to those of its input, and keep what the network computes.
+
+    A BatchNorm computes `weight * (x - mean) / sqrt(variance + eps) + bias`. Weight and bias change with the
+    statistics, so that in eval mode the output is the same. In training, the statistics of the batch take the place of
+    the running ones: each channel then starts where the float network has it, not at mean 0 and variance 1.
+
+    As nothing changes what the network computes in eval mode, one pass over the images measures all of them.
+
+    Args:
+        network: float, with its parameters where the images are.
+        batches: unlabelled image batches, [batch, 3, height, width], normalized as the network takes them; each counts
+            alike. They are not read where no BatchNorm is folded.
+
+    Returns:
+        How many BatchNorms have new statistics; after an error, nothing has changed.
+    """
+    norms = folded_batch_norms(network)
+    if not norms:
+        return 0
+    moments = {name: Moments() for name in norms}
+
+    def measure(name: str, x: Tensor) -> None:
+        variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3), correction=0)
+        count = x.numel() // x.shape[1]
+        moments[name].add(mean, variance * (count / max(count - 1, 1)), count)
+
+    handles = [
+        norm.register_forward_pre_hook(lambda norm, arguments, name=name: measure(name, *arguments))
+        for name, norm in norms.items()
+    ]
+    try:
+        with modes_restored(network):
+            network.eval()
+            for images in batches:
+                network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    measured = {name: found for name, found in moments.items() if found.batches}
+    for name, found in measured.items():
+        _set_keeping_the_function_(norms[name], found)
+    return len(measured)
+
+
+def _set_keeping_the_function_(norm: nn.BatchNorm2d, moments: Moments) -> None:
+    old_mean, old_variance = (norm.get_buffer(key).to(moments.mean) for key in ("running_mean", "running_var"))
+    scale = norm.weight.to(moments.mean) / (old_variance + norm.eps).sqrt()
+    shift = norm.bias.to(moments.mean) - scale * old_mean
+    set_statistics_(norm, {"running_mean": moments.mean, "running_var": moments.variance})
+    norm.weight.copy_(scale * (moments.variance + norm.eps).sqrt())
+    norm.bias.copy_(shift + scale * moments.mean)

@@ -1,0 +1,37 @@
+"""The float network that a quantized one is compared with: agreement and KL divergence tell where labels cannot."""
+
+from __future__ import annotations
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from limpq_hub.errors import HubError, UnknownModelError
+from limpq_hub.train.data.picture_loader import PictureLoader
+from limpq_hub.train.measure.evaluate import log_probabilities
+from limpq_hub.train.method.networks import float_network_of
+from limpq_hub.zoo.entry import Entry
+
+
+def reference_of(
+    accelerator: Accelerator, entry: Entry, weights: str | None, loader: PictureLoader, *, needed: bool
+) -> list[Tensor] | None:
+    """Return the log-probabilities of the float network of an entry, as `evaluate` takes them.
+
+    Args:
+        weights: safetensors file of the float network, or None for the one that the entry holds.
+        loader: the pictures that will be evaluated.
+        needed: whether there is nothing else to measure by, for want of labels.
+
+    Returns:
+        None where the entry holds no float network and it is not needed.
+
+    Raises:
+        UnknownModelError: the entry holds none, and it is needed.
+    """
+    try:
+        network = float_network_of(entry, weights)
+    except (UnknownModelError, HubError):
+        if needed:
+            raise
+        return None
+    return log_probabilities(accelerator, network.to(accelerator.device), loader)

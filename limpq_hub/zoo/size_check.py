@@ -1,0 +1,61 @@
+"""Whether a file can hold a network: parameters are counted on the meta device, before memory is taken for them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from limpq_hub.errors import ArtifactFormatError, UnknownModelError, UnsupportedLayerError
+from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.zoo.meta_network import network_on_meta
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.tensors import tensors_from_bytes
+
+# Beside the weights: names and shapes, steps of every output channel at every bit-width, statistics.
+_MOST_BYTES_EACH, _HEADER_BYTES = 16, 2**24
+
+
+def parameter_count(spec: NetworkSpec, name: str) -> int:
+    """Return how many numbers the parameters and buffers of a network are, without memory for them.
+
+    Raises:
+        ArtifactFormatError: timm cannot build the network for this input size.
+    """
+    try:
+        network = network_on_meta(spec.architecture, num_classes=spec.num_classes, input_size=spec.input_size)
+    except (UnsupportedLayerError, UnknownModelError) as error:
+        raise ArtifactFormatError(f"{name}/config.json: {error}") from None
+    return sum(tensor.numel() for tensors in (network.parameters(), network.buffers()) for tensor in tensors)
+
+
+def tensors_of_network(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: int) -> dict[str, Tensor]:
+    """Return the tensors of a file that can hold the network which `config.json` names, before that is built.
+
+    Args:
+        bits: the fewest that a number takes in this file.
+
+    Raises:
+        ArtifactError: the file is damaged, no safetensors file, or too small or too large for the network.
+    """
+    count, name = parameter_count(spec, folder.name), f"{folder.name}/{file}"
+    listed = folder.config["files"].get(file, {"bytes": 0})["bytes"]
+    if listed > count * _MOST_BYTES_EACH + _HEADER_BYTES:
+        raise _misfit(folder, file, spec, count)
+    tensors = tensors_from_bytes(folder.read(file), name)
+    if 8 * listed < bits * count:
+        raise _misfit(folder, file, spec, count)
+    return tensors
+
+
+def check_listed_size(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: int) -> None:
+    """Raise `ArtifactFormatError` if the file, which is not read, is listed with too few bytes for the network."""
+    count = parameter_count(spec, folder.name)
+    if 8 * folder.config["files"].get(file, {"bytes": 0})["bytes"] < bits * count:
+        raise _misfit(folder, file, spec, count)
+
+
+def _misfit(folder: SealedFolder, file: str, spec: NetworkSpec, count: int) -> ArtifactFormatError:
+    listed = folder.config["files"].get(file, {"bytes": 0})["bytes"]
+    return ArtifactFormatError(
+        f"{folder.name}/{file} of {listed:,} bytes cannot be {spec.architecture} with {spec.num_classes:,} classes at "
+        f"{spec.input_size:,} pixels, which has {count:,} numbers; {folder.advice}"
+    )

@@ -1,0 +1,1 @@
+"""What attackers and accidents hand to each part, as generators; `-m slow` tries thousands."""

@@ -1,0 +1,106 @@
+"""The demo as a process of its own, and what its clients send: shared by the tests of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio
+import httpx
+
+ROOT = Path(__file__).parents[1]
+MODEL = "resnet18.tiny_imagenet"
+UNIFORM = "uniform, at this budget"
+LION = Path(gradio.__file__).parent / "media_assets" / "images" / "lion.jpg"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running `python app/app.py`.
+
+    Attributes:
+        first_page_s: seconds from the start of the process to its first page.
+        log: what it writes.
+        folder: where it keeps what visitors upload.
+    """
+
+    url: str
+    process: subprocess.Popen
+    first_page_s: float
+    log: Path
+    folder: Path
+
+    def megabytes(self, what: str = "VmRSS") -> float:
+        """Return the memory that the process has in use, or for "VmHWM" the most since `forget_peak`."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) / 1024
+
+    def forget_peak(self) -> None:
+        """Start the peak of the memory anew."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+
+@contextmanager
+def started_app(folder: Path) -> Iterator[Server]:
+    """Run the demo; whatever it asked of another machine would fail."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dead, files = "http://127.0.0.1:9", folder / "files"
+    environment = os.environ | {"GRADIO_TEMP_DIR": str(files), "NO_PROXY": "127.0.0.1,localhost"}
+    environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), dead) | {"OMP_NUM_THREADS": "1"}
+    url, log, began = f"http://127.0.0.1:{port}", folder / "log.txt", time.monotonic()
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "app/app.py", "--port", str(port)], cwd=ROOT, stdout=file, stderr=file, env=environment
+        )
+    try:
+        while not _answers(url):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() - began < 120, log.read_text()
+            time.sleep(0.05)
+        yield Server(url, process, time.monotonic() - began, log, files)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def controls(bitops: float, size: float | None = 0, alpha: float = 8.0, pins: str = "") -> tuple:
+    """The controls, as an endpoint takes them."""
+    return MODEL, bitops, size, alpha, pins
+
+
+def upload(page: httpx.Client, path: Path = LION) -> dict:
+    """Upload a picture, and return it as an endpoint takes it."""
+    answer = page.post("/gradio_api/upload", files={"files": (path.name, path.read_bytes(), "image/jpeg")})
+    return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
+
+
+def event_stream(page: httpx.Client, endpoint: str, data: list) -> str:
+    """Call an endpoint, and return all that the server says until it has answered."""
+    call = page.post(f"/gradio_api/call/{endpoint}", json={"data": data})
+    return page.get(f"/gradio_api/call/{endpoint}/{call.json()['event_id']}").text
+
+
+def classify(page: httpx.Client, picture: dict, bitops: float) -> list:
+    """Return what the server says of a picture."""
+    stream = event_stream(page, "classify", [picture, UNIFORM, *controls(bitops)])
+    complete = re.search(r"^event: complete\ndata: (.*)$", stream, re.MULTILINE)
+    assert complete, stream
+    return json.loads(complete[1])
