@@ -16,7 +16,7 @@ from limpq_hub.plan.explanation import explain
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo import catalog
 
-COMMANDS = ("check", "list", "search", "frontier", "compare", "explain", "info", "predict", "pull", "import")
+COMMANDS = ("check", "list", "search", "frontier", "compare", "explain", "info", "predict", "pull", "import", "measure")
 
 
 @pytest.fixture

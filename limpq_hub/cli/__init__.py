@@ -14,6 +14,7 @@ from limpq_hub.cli.check import add_check_command
 from limpq_hub.cli.ending import ended_by_signals, tell_system_error
 from limpq_hub.cli.faults import told_in_one_line
 from limpq_hub.cli.hub import add_hub_commands
+from limpq_hub.cli.measuring import add_measure_command
 from limpq_hub.cli.models import add_model_commands
 from limpq_hub.cli.output import note
 from limpq_hub.cli.plans import add_plan_commands
@@ -57,5 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     add_check_command(command)
     add_model_commands(command)
     add_plan_commands(command)
+    add_measure_command(command)
     add_hub_commands(command)
     return parser

@@ -16,7 +16,7 @@ count = whole_number(1, 1_000_000)
 MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
 MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
 
-_CHOICES = ("alpha", "counting", "candidates", "pin", "exclude", "tie", "time_limit_s", "allow_gap")
+_CHOICES = ("alpha", "counting", "importance", "candidates", "pin", "exclude", "tie", "time_limit_s", "allow_gap")
 
 
 def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
@@ -38,6 +38,11 @@ def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
     add_budget_options(parser, bitops=bitops)
     add_objective_options(parser)
     choice = parser.add_argument_group("search")
+    choice.add_argument(
+        "--importance",
+        choices=("learned", "measured"),
+        help="what the objective adds up: learned step sizes, or what `limpq measure` found; else the entry's own",
+    )
     choice.add_argument(
         "--candidates",
         type=_candidates,

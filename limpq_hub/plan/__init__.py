@@ -9,6 +9,11 @@ multiple-choice knapsack, and `limpq_hub.plan.solver` solves it to a proven opti
 recounted in whole numbers against its limits. `limpq_hub.Plan.way` says how it was found, `limpq_hub.Plan.bound` is
 what no policy within the budget can go below.
 
+With `importance="measured"` the objective adds up something else: for each layer the KL divergence from the float
+network, in nats, with that layer alone at its pair of bit-widths. `limpq measure MODEL --images FOLDER` measures it on
+pictures without labels, and writes an `indicators.json` to search in; weights and activations of a layer need not add
+up in it, and no training is needed. `limpq_hub.quant.pair_divergence` says what is run.
+
 The proof is about the objective. How well the objective ranks policies was measured:
 `training/results/resnet18.tiny_imagenet/README.md`.
 

@@ -122,6 +122,7 @@ def explain(
         SearchError: the time is over.
     """
     deadline = deadline_in(time_limit_s)
+    indicators = indicators.using(plan.importance)
     costs, model = indicators.costs, indicators.model
     equal = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
     below = [policy for policy in equal if _is_no_larger(policy, plan)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs, Counting, LayerCost
 from limpq_hub.plan.indicator_fields import cost_of
-from limpq_hub.plan.indicators import Indicators, Outlier
+from limpq_hub.plan.indicators import Importance, Indicators, Outlier
 from limpq_hub.plan.jsonfile import check_shape, errors_naming
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import (
@@ -49,7 +49,8 @@ class Plan:
         size_bytes: bytes of all quantized weights, without step sizes, biases and BatchNorm.
         compression: 32-bit size of the weights divided by their size.
         activation_bytes: bytes of the largest layer input, for one image.
-        objective: sum over the searched layers of activation step + alpha x weight step.
+        objective: sum over the searched layers of activation step + alpha x weight step; of the divergence in nats
+            where the importance is measured.
         bound: proven lower bound of the objective under the same budget; equal to it when optimal.
         optimal: whether the policy is proven to be the best.
         excluded: outliers that were no choice.
@@ -59,6 +60,7 @@ class Plan:
         way: how the optimum, or the bound, was proven: "enumeration", "dynamic programme", "bound" (no policy within
             the budget loses less than this one does) or "HiGHS"; "" if it was not.
         notes: what the user should know about this result, a sentence each.
+        importance: what the objective adds up: "learned" step sizes, or what was "measured" of each pair of bits.
     """
 
     policy: Policy
@@ -76,6 +78,7 @@ class Plan:
     seconds: float
     notes: tuple[str, ...] = ()
     way: str = ""
+    importance: Importance = "learned"
 
     def __str__(self) -> str:
         """Return the figures in one line."""
@@ -131,6 +134,7 @@ class Plan:
             excluded=(),
             alpha=alpha,
             seconds=0.0,
+            importance=indicators.objective,
         )
 
     @property
@@ -163,6 +167,7 @@ class Plan:
             "seconds": self.seconds,
             "notes": list(self.notes),
             "way": self.way,
+            **({"importance": self.importance} if self.importance != "learned" else {}),
             "costs": {name: cost.to_json() for name, cost in self.costs.items()},
         }
 
@@ -184,6 +189,9 @@ class Plan:
             )
         if content["counting"] not in get_args(Counting):
             raise ArtifactFormatError(f"{name}: counting {quoted(content['counting'])} is not known")
+        importance = content.get("importance", "learned")
+        if importance not in get_args(Importance):
+            raise ArtifactFormatError(f"{name}: importance {quoted(importance)} is not known")
         if content["alpha"] < 0:
             raise ArtifactFormatError(f"{name}: alpha {content['alpha']} is below 0")
         if any(outlier["kind"] not in ("weight", "activation") for outlier in content["excluded"]):
@@ -202,6 +210,7 @@ class Plan:
             costs,
             excluded=tuple(Outlier(**{key: outlier[key] for key in _OUTLIER}) for outlier in content["excluded"]),
             notes=tuple(content["notes"]),
+            importance=importance,
             **{key: content[key] for key in _PROOF},
         )
         for key in ("bitops", "size_bytes", "activation_bytes", "compression"):

@@ -10,7 +10,7 @@ from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.deadline import NEVER, until
-from limpq_hub.plan.indicators import Indicators, Outlier
+from limpq_hub.plan.indicators import Importance, Indicators, Outlier
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import Candidates, LayerGroup, Pins, group_layers
 from limpq_hub.plan.plan import Plan
@@ -56,6 +56,7 @@ class SearchProblem:
         exclude: Iterable[str] | None = None,
         tie: Iterable[Iterable[str]] | None = None,
         counting: Counting = "exact",
+        importance: Importance | None = None,
         deadline: float = NEVER,
     ) -> SearchProblem:
         """Return what the arguments of a search ask for.
@@ -67,6 +68,7 @@ class SearchProblem:
             exclude: shell patterns of layers that keep their most bits.
             tie: groups of shell patterns; the layers of a group get the same bits.
             counting: "exact" MACs, or "limpq" as the published script counts them.
+            importance: "learned" or "measured"; that of the indicators if None.
             deadline: when to give up, by `time.monotonic`.
 
         Raises:
@@ -78,6 +80,7 @@ class SearchProblem:
         alpha = _checked_alpha(indicators.alpha if alpha is None else alpha)
         if counting not in ("exact", "limpq"):
             raise BudgetError(f'counting={quoted(counting)} is not known: use "exact" or "limpq"')
+        indicators = indicators.using(importance)
         _, outliers = indicators.without_outliers
         groups = group_layers(
             indicators,
@@ -113,6 +116,7 @@ class SearchProblem:
             optimal=solution.bound is None,
             excluded=self.outliers,
             alpha=self.alpha,
+            importance=self.indicators.objective,
             seconds=seconds,
             notes=self._notes(bits),
             way=solution.way,

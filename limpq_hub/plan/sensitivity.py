@@ -31,7 +31,14 @@ def weight_errors(weights: Mapping[str, NDArray[Any]], indicators: Indicators) -
 def by_weight_errors(indicators: Indicators, errors: Mapping[str, Mapping[int, float]], activation: int) -> Indicators:
     """Return indicators whose search lowers the sum of `errors`, every activation at `activation` bits."""
     at_these_bits = {name: {activation: steps[activation]} for name, steps in indicators.activation_steps.items()}
-    return replace(indicators, weight_steps=errors, activation_steps=at_these_bits, alpha=1.0)
+    return replace(
+        indicators,
+        weight_steps=errors,
+        activation_steps=at_these_bits,
+        alpha=1.0,
+        divergences={},
+        objective="learned",
+    )
 
 
 def _relative_error(weight: NDArray[Any], bits: int) -> float:

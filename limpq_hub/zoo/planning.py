@@ -13,7 +13,7 @@ from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limits
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.frontier_search import ANY_BITOPS, search_frontier
-from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.layer_groups import Candidates, Pins
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
@@ -34,6 +34,7 @@ class Objective(TypedDict, total=False):
 class Choices(Objective, total=False):
     """What a search chooses from, and how long it may take."""
 
+    importance: Importance | None
     candidates: Candidates | None
     pin: Pins | None
     exclude: Iterable[str] | None
@@ -75,6 +76,8 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
             layer, weight_bits, activation_bits, time.
         energy: (table, limit), as `latency`; the column of its CSV file is energy.
         alpha: factor of the weight importance in the objective; the entry's own if None.
+        importance: "learned" adds up learned step sizes, "measured" what `limpq measure` found of each pair of bits;
+            the entry's own if None.
         candidates: bit-widths that may be used, or by shell pattern {"layer4.*": [4, 6]}; all learned ones if None.
         pin: (weight bits, activation bits) by shell pattern over layer names.
         exclude: shell patterns of layers that keep their most bits.

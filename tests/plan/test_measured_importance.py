@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 from dataclasses import replace
 
 import pytest
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError
+from limpq_hub.plan.baseline_policies import policies_to_compare
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.explanation import explain
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.optimum import search
+from limpq_hub.plan.plan import Plan
 
 DIVERGENCES = {
     "a": {LayerBits(2, 2): 0.9, LayerBits(2, 4): 0.5, LayerBits(4, 2): 0.4, LayerBits(4, 4): 0.0},
@@ -80,7 +87,7 @@ def test_a_measured_importance_that_is_not_there_is_refused_with_the_command_tha
         (lambda layers: layers["a"]["divergences"].update({"2/4": True}), "at 2/4 bits must be a number of at least 0"),
         (
             lambda layers: layers["a"]["divergences"].update({"2/4": "0.1"}),
-            "must be a number of at least 0, found '0.1'",
+            "at most 1e.38, found '0.1'",
         ),
         (lambda layers: layers["head"].update(divergences={}), "'head': 'divergences' is not known in format 2"),
     ],
@@ -101,3 +108,55 @@ def test_a_file_with_an_unknown_objective_is_refused(measured):
         layer.pop("divergences", None)
     with pytest.raises(ArtifactFormatError, match="must be those of the searched layers"):
         Indicators.from_json(without)
+
+
+def by_brute_force(indicators: Indicators, most_bitops: int) -> float:
+    """Return the least sum of divergences of all policies within the budget."""
+    names = list(indicators.divergences)
+    sums = []
+    for pairs in itertools.product(*(indicators.divergences[name] for name in names)):
+        macs = [indicators.costs[name].macs for name in names]
+        bitops = 64 * indicators.costs["head"].macs
+        bitops += sum(mac * bits.weight * bits.activation for mac, bits in zip(macs, pairs, strict=True))
+        if bitops <= most_bitops:
+            sums.append(sum(indicators.divergences[name][bits] for name, bits in zip(names, pairs, strict=True)))
+    return min(sums)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_search_in_measured_pairs_finds_the_least_sum_of_all_policies(network, seed):
+    rng = random.Random(seed)
+    steps = {name: {bits: 1.0 / bits for bits in (2, 3, 4)} for name in "abc"}
+    macs = {name: rng.randint(1, 40) for name in "abc"} | {"head": 1}
+    pairs = [LayerBits(weight, activation) for weight in (2, 3, 4) for activation in (2, 3, 4)]
+    indicators = replace(
+        network(steps, steps, macs=macs, weights=dict.fromkeys("abc", 8) | {"head": 1}, fixed={"head": (8, 8)}),
+        divergences={name: {bits: rng.random() for bits in pairs} for name in "abc"},
+    )
+    least, most = indicators.bitops_range()
+    for share in (0.1, 0.4, 0.7, 1.0):
+        budget = round(least + share * (most - least))
+        plan = search(indicators, Budget(bitops=budget), importance="measured")
+        assert plan.objective == pytest.approx(by_brute_force(indicators, budget), rel=1e-12)
+        assert (plan.optimal, plan.importance) == (True, "measured")
+
+
+def test_a_plan_remembers_its_importance_and_is_explained_in_it(measured):
+    plan = search(measured, Budget(bitops=64 + 40 * 8), importance="measured")
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+    for raised in explain(measured, plan).raises:
+        bits = plan.policy.layers[raised.layer]
+        more = replace(bits, **{raised.kind: raised.bits})
+        assert raised.gained == DIVERGENCES[raised.layer][bits] - DIVERGENCES[raised.layer][more]
+    learned = search(measured, Budget(bitops=64 + 40 * 8))
+    assert (learned.importance, "importance" in learned.to_json()) == ("learned", False)
+    with pytest.raises(ArtifactFormatError, match="importance 'felt' is not known"):
+        Plan.from_json(json.loads(json.dumps(plan.to_json() | {"importance": "felt"})))
+
+
+def test_the_reversed_policy_is_that_of_the_learned_importance(learned, measured):
+    budget = Budget(bitops=64 + 40 * 8)
+    policies = [
+        policies_to_compare(indicators, budget)["reversed"] for indicators in (learned, measured.using("measured"))
+    ]
+    assert policies[0] == policies[1]

@@ -1,0 +1,86 @@
+"""The command that measures importance without training: measure."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limpq_hub.cli.options import MODEL, count
+from limpq_hub.cli.output import note, print_json
+from limpq_hub.errors import DataError, quoted
+from limpq_hub.train.option_types import seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from limpq_hub.zoo.network import NetworkSpec
+
+_BATCH = 50
+
+
+def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command of this module."""
+    measure = command(
+        "measure", _measure, "Measure what each pair of bits of each layer does to the predictions; needs no labels."
+    )
+    measure.add_argument("model", help=MODEL)
+    measure.add_argument("--images", required=True, metavar="FOLDER", help="pictures, nested or flat; no label is read")
+    measure.add_argument("--count", type=count, default=100, help="how many of them, drawn by --seed")
+    measure.add_argument("--seed", type=seed, default=0, help="of the draw")
+    measure.add_argument(
+        "--weights",
+        choices=("float", "joint"),
+        default="float",
+        help="float: of the float network, all other layers in float; joint: of the jointly trained one, all others at "
+        "their most bits",
+    )
+    measure.add_argument("--output", type=Path, required=True, help="the indicators.json to write")
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from limpq_hub.train.measure.pair_importance import Measuring, measured_indicators
+    from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.network import NetworkSpec
+
+    entry = find_entry(options.model)
+    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+    images = _images(options.images, options.count, options.seed, spec)
+    progress_file = options.output.with_name(f".{options.output.name}.measured")
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("measuring layers", total=None)
+        indicators = measured_indicators(
+            Measuring(entry, images, options.weights),
+            progress_file,
+            tell=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    indicators.save(options.output)
+    if options.json:
+        print_json(indicators.to_json())
+    note(f"measured on {sum(map(len, images))} pictures, in {options.output}")
+    search = ["limpq", "search", str(options.output), "--bitops", "w4a4", "--importance", "measured"]
+    note(f"next: {shlex.join(search)}")
+
+
+def _images(folder: str, most: int, drawn_by: int, spec: NetworkSpec) -> list[Tensor]:
+    """Return so many pictures of a folder, drawn by the seed, prepared for the network, [batch, 3, height, width]."""
+    import torch
+
+    from limpq_hub.pictures.preparation import preparation_of
+    from limpq_hub.pictures.reading import read_picture
+    from limpq_hub.train.data.picture_files import pictures_below
+
+    if not Path(folder).is_dir():
+        raise DataError(f"--images {quoted(folder)}: there is no such folder; give one with pictures")
+    names = pictures_below(folder).names
+    if not names:
+        raise DataError(f"--images {quoted(folder)} holds no picture; is this the right folder?")
+    drawn = torch.randperm(len(names), generator=torch.Generator().manual_seed(drawn_by))[:most].tolist()
+    prepare = preparation_of(spec)
+    images = torch.stack([prepare(read_picture(Path(folder, names[index]))) for index in drawn])
+    return list(images.split(_BATCH))

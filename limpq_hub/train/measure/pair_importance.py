@@ -1,0 +1,124 @@
+"""Measured importance of an entry: what each pair of bits of each layer does to its predictions, without labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.jsonfile import check_shape, parse_json, write_json
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.calibrate import start_steps_
+from limpq_hub.quant.convert import build_supernet
+from limpq_hub.quant.pair_divergence import pair_divergences
+from limpq_hub.zoo.entry import Entry
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
+from limpq_hub.zoo.network import NetworkSpec
+
+# The float network with steps of least error, all other layers in float; or the jointly trained one with its learned
+# steps, all other layers at their most bits.
+MeasuredWeights: TypeAlias = Literal["float", "joint"]
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What a measurement is of; another one has another digest.
+
+    Attributes:
+        entry: the network.
+        images: unlabelled, [batch, 3, height, width] each, normalized.
+        weights: which weights the layers have.
+    """
+
+    entry: Entry
+    images: Sequence[Tensor]
+    weights: MeasuredWeights = "float"
+
+    def __post_init__(self) -> None:
+        if self.weights not in get_args(MeasuredWeights):
+            raise PolicyError(f'weights={quoted(self.weights)} cannot be measured: use "float" or "joint"')
+
+    def digest(self) -> str:
+        """Return a sha256 over the files of the entry, the weights that are measured, and the images."""
+        digest = hashlib.sha256(f"{sorted(self.entry.folder.config['files'].items())} {self.weights}".encode())
+        for images in self.images:
+            digest.update(images.numpy().tobytes())
+        return digest.hexdigest()
+
+    def network(self) -> tuple[nn.Module, Policy | None]:
+        """Return the network whose layers are measured, and the bits of the others; None for float."""
+        folder, indicators = self.entry.folder, self.entry.indicators
+        if self.weights == "joint":
+            return load_supernet(folder, indicators), indicators.most_bits()
+        supernet = build_supernet(
+            load_float_network(folder),
+            indicators.costs,
+            indicators.candidates,
+            NetworkSpec.from_config(folder.config, self.entry.name).input_shape,
+            per_channel=indicators.per_channel,
+        )
+        start_steps_(supernet, torch.cat(list(self.images)), "least-error")
+        return supernet, None
+
+
+def measured_indicators(
+    measuring: Measuring, progress_file: Path, *, tell: Callable[[int, int], None] = lambda done, total: None
+) -> Indicators:
+    """Return the indicators of the entry with the divergence of each pair; the learned steps stay the objective.
+
+    Args:
+        progress_file: JSON, written after each layer; a measurement of the same that was cut off goes on from it, and
+            it is removed at the end.
+        tell: called with how many layers are measured, and of how many.
+
+    Raises:
+        UnknownModelError: the entry holds no float network.
+        ArtifactError: a file of it is damaged.
+    """
+    indicators, digest = measuring.entry.indicators, measuring.digest()
+    divergences = _measured_before(progress_file, digest)
+    layers = list(indicators.weight_steps)
+    tell(len(divergences), len(layers))
+    missing = [name for name in layers if name not in divergences]
+    if missing:
+        network = load_float_network(measuring.entry.folder)
+        with torch.no_grad():
+            references = [network(images).log_softmax(-1) for images in measuring.images]
+        supernet, background = measuring.network()
+        for name, of_pairs in pair_divergences(
+            supernet, measuring.images, references, background=background, layers=missing
+        ):
+            # Rounding leaves less than 0 of what changes nothing.
+            divergences[name] = {f"{bits.weight}/{bits.activation}": max(0.0, of_pairs[bits]) for bits in of_pairs}
+            write_json(progress_file, {"digest": digest, "divergences": divergences})
+            tell(len(divergences), len(layers))
+    pairs = {
+        name: {LayerBits(*map(int, text.split("/"))): value for text, value in divergences[name].items()}
+        for name in layers
+    }
+    how = {"weights": measuring.weights, "images": sum(map(len, measuring.images)), "sha256": digest}
+    provenance = dict(indicators.provenance) | {"divergences": how}
+    measured = replace(indicators, divergences=pairs, provenance=provenance)
+    progress_file.unlink(missing_ok=True)
+    return measured
+
+
+def _measured_before(path: Path, digest: str) -> dict[str, Mapping[str, float]]:
+    """Return what a measurement of the same left behind; nothing of another one."""
+    if not path.is_file():
+        return {}
+    content: Any = parse_json(path.read_bytes(), str(path))
+    check_shape(content, {"digest": str, "divergences": dict}, str(path))
+    if content["digest"] != digest:
+        raise ArtifactFormatError(
+            f"{path} is of another measurement: other pictures, another entry or other weights; remove it to begin anew"
+        )
+    return dict(content["divergences"])
