@@ -77,7 +77,8 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
     names = {module: name for name, module in network.named_modules()}
     once = [module for module in finished if calls[module] == 1]
     inner = {child for module in once for child in module.modules() if child is not module}
-    return Prefix(tuple(names[module] for module in once if module not in inner), tuple(names[module] for module in started))
+    finished_names = tuple(names[module] for module in once if module not in inner)
+    return Prefix(finished_names, tuple(names[module] for module in started))
 
 
 @contextmanager
