@@ -49,12 +49,12 @@ class Recalibration:
 
 @torch.no_grad()
 def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm by their average over `batches`, each image counting alike.
+    """Replace the statistics of every active BatchNorm by their plain average over `batches`, as torch computes it.
 
-    Everything else runs in eval mode. The momentum of each batch is its share of the images so far, which for batches
-    of one size is how torch averages them. The figures that ship were measured with statistics of this arithmetic: that
-    of `average_batch_norm_` differs in the last digits, and so in the pictures that are close calls. An image alone is
-    taken together with a batch beside it: late layers may have a single value of it, and so no variance.
+    Everything else runs in eval mode. While this runs, the normalizations have no momentum, which is how torch averages
+    all batches alike, a short one as much as a whole one. The figures that ship were measured with statistics of this
+    arithmetic; in `average_batch_norm_`, which `limpq_hub.load` uses, every image counts alike. An image alone is taken
+    together with a batch beside it: late layers may have a single value of it, and so no variance.
 
     Args:
         batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
@@ -76,11 +76,10 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
                     _check_not_alone(model, images)
                     for norm in norms:
                         norm.reset_running_stats()
+                        norm.momentum = None
                         norm.train()
-                image_count += len(images)
-                for norm in norms:
-                    norm.momentum = len(images) / image_count
                 model(images)
+                image_count += len(images)
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum

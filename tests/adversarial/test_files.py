@@ -328,7 +328,10 @@ def test_a_full_disk_is_told_once(arguments):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_command_that_is_ended_leaves_no_folder_of_its_own(tmp_path, number):
     code = """
-import sys, time
+import signal, sys, time
+# What a shell starts in the background ignores some of them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from limpq_hub.cli import main
 from limpq_hub.zoo import folder_copy
 def slowly(source, target):

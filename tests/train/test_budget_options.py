@@ -25,7 +25,7 @@ class Constrained:
 
 def policy_parser() -> ArgumentParser:
     parser = parser_of("A command.", "finetune")
-    add_policy_options(parser, distill=0.0, required=False)
+    add_policy_options(parser, teacher=True, required=False)
     return parser
 
 

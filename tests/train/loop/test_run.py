@@ -55,6 +55,7 @@ OTHER_VALUES = {
     "step_optimizer": "adam",
     "step_lr": 0.3,
     "step_start": "lsq",
+    "freeze_batch_norm": True,
     "crop_scale": [0.5, 1.0],
     "color_jitter": 0.5,
     "auto_augment": "rand-m7-mstd0.5",

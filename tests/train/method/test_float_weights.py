@@ -321,7 +321,7 @@ def test_a_repository_with_a_pickle_alone_or_with_nothing_is_refused_and_nothing
     [
         (
             ["--model-args", "norm_layer=x"],
-            "argument --model-args: 'norm_layer' is not an argument that can be kept; these",
+            "argument --model-args: 'norm_layer' is not an argument that can be kept; limpq_hub.zoo.model_args lists",
         ),
         (["--model-args", "same"], "argument --model-args: 'same' is not NAME=VALUE, for example pad_type=same"),
         (["--model-args", "depth=0"], "argument --model-args: depth must be a whole number from 1 to 64, found 0"),
