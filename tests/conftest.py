@@ -315,3 +315,19 @@ class WritesFile:
 def malicious(tmp_path: Path):
     """An object to pickle, whose `path` must not exist afterwards."""
     return WritesFile(str(tmp_path / "executed.txt"))
+
+
+@pytest.fixture
+def limpq(capsys: pytest.CaptureFixture[str]) -> Any:
+    """A function that runs the command and returns (exit code, stdout, stderr)."""
+    from limpq_hub.cli import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run

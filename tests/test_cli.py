@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from limpq_hub import Indicators, Plan, Policy, __version__, baselines, frontier, load, search
-from limpq_hub.cli import main
 from limpq_hub.errors import quoted
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.explanation import explain
@@ -17,21 +16,6 @@ from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo import catalog
 
 COMMANDS = ("check", "list", "search", "frontier", "compare", "explain", "info", "predict", "pull", "import", "measure")
-
-
-@pytest.fixture
-def limpq(capsys):
-    """A function that runs the command and returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import sys
 import pytest
 from huggingface_hub import close_session, constants
 
-from limpq_hub.cli import main
 from limpq_hub.zoo.hub import publishing
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -18,18 +17,6 @@ CARD = b"---\nlibrary_name: limpq-hub\ntags:\n- limpq-hub\n---\n"
 @pytest.fixture(autouse=True)
 def _quick_figures(monkeypatch):
     monkeypatch.setattr(publishing, "plot_policy", lambda plan, path: path.write_bytes(b"\x89PNG"))
-
-
-@pytest.fixture
-def limpq(capsys):
-    """A function that runs a command in this process, and returns exit code, stdout and stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(arguments)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def content(folder) -> dict[str, bytes]:

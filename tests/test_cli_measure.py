@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from limpq_hub import Indicators
-from limpq_hub.cli import main
 from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.pictures.reading import read_picture
 from limpq_hub.quant.convert import set_policy_
@@ -29,15 +28,6 @@ def pictures(tmp_path):
     return folder
 
 
-def run(capsys, *words: object) -> tuple[int, str, str]:
-    capsys.readouterr()
-    try:
-        code = main([str(word) for word in words])
-    except SystemExit as stop:
-        code = stop.code
-    return code, *capsys.readouterr()
-
-
 def measured_directly(folder, pictures) -> dict:
     """Return the divergences of the joint weights, measured in one call on all pictures."""
     entry = find_entry(f"local-dir:{folder}")
@@ -49,10 +39,10 @@ def measured_directly(folder, pictures) -> dict:
     return dict(pair_divergences(supernet, [images], [reference], background=entry.indicators.most_bits()))
 
 
-def test_all_pairs_are_measured_and_the_search_in_them_follows(capsys, with_float, pictures, tmp_path):
+def test_all_pairs_are_measured_and_the_search_in_them_follows(limpq, with_float, pictures, tmp_path):
     output, name = tmp_path / "indicators.json", f"local-dir:{with_float}"
     words = ("measure", name, "--images", pictures, "--weights", "joint", "--output", output)
-    code, out, err = run(capsys, *words)
+    code, out, err = limpq(*words)
     assert (code, out) == (0, "")
     assert f"measured on 6 pictures, in {output}" in err
     assert f"next: limpq search {output} --bitops w4a4 --importance measured" in err
@@ -64,19 +54,19 @@ def test_all_pairs_are_measured_and_the_search_in_them_follows(capsys, with_floa
             assert divergence == pytest.approx(max(0.0, expected[layer][bits]), rel=1e-4, abs=1e-6), (layer, bits)
     assert indicators.objective == "learned"
     assert indicators.provenance["divergences"]["images"] == 6
-    code, out, err = run(capsys, "search", output, "--bitops", "w3a3", "--importance", "measured", "--json")
+    code, out, err = limpq("search", output, "--bitops", "w3a3", "--importance", "measured", "--json")
     assert (code, json.loads(out)["importance"]) == (0, "measured")
-    code, out, err = run(capsys, "search", name, "--bitops", "w3a3", "--importance", "measured")
+    code, out, err = limpq("search", name, "--bitops", "w3a3", "--importance", "measured")
     assert code == 2
     assert "were not measured; measure them with: limpq measure" in err
 
 
 def test_a_measurement_that_was_cut_off_goes_on_and_gives_the_same_file(
-    capsys, with_float, pictures, tmp_path, monkeypatch
+    limpq, with_float, pictures, tmp_path, monkeypatch
 ):
     name, whole, cut = f"local-dir:{with_float}", tmp_path / "whole.json", tmp_path / "cut.json"
     words = ("measure", name, "--images", pictures, "--count", 4, "--output")
-    assert run(capsys, *words, whole)[0] == 0
+    assert limpq(*words, whole)[0] == 0
     written, measured_in = [], []
 
     def write_twice(path, content):
@@ -87,7 +77,7 @@ def test_a_measurement_that_was_cut_off_goes_on_and_gives_the_same_file(
 
     pair_importance_write = pair_importance.write_json
     monkeypatch.setattr(pair_importance, "write_json", write_twice)
-    assert run(capsys, *words, cut)[0] == 130
+    assert limpq(*words, cut)[0] == 130
     assert not cut.exists()
     monkeypatch.setattr(pair_importance, "write_json", pair_importance_write)
     divergences_of = pair_importance.pair_divergences
@@ -97,27 +87,27 @@ def test_a_measurement_that_was_cut_off_goes_on_and_gives_the_same_file(
         return divergences_of(*arguments, layers=layers, **options)
 
     monkeypatch.setattr(pair_importance, "pair_divergences", noting)
-    assert run(capsys, *words, cut)[0] == 0
+    assert limpq(*words, cut)[0] == 0
     assert cut.read_text() == whole.read_text()
     assert measured_in == [list(Indicators.load(whole).weight_steps)[2:]]
     assert [path.name for path in tmp_path.iterdir() if "measured" in path.name] == []
 
 
-def test_other_pictures_do_not_go_on_where_some_were_measured(capsys, with_float, pictures, tmp_path):
+def test_other_pictures_do_not_go_on_where_some_were_measured(limpq, with_float, pictures, tmp_path):
     output = tmp_path / "indicators.json"
     (tmp_path / ".indicators.json.measured").write_text(json.dumps({"digest": "0" * 64, "divergences": {}}))
-    code, _, err = run(capsys, "measure", f"local-dir:{with_float}", "--images", pictures, "--output", output)
+    code, _, err = limpq("measure", f"local-dir:{with_float}", "--images", pictures, "--output", output)
     assert (code, output.exists()) == (5, False)
     assert "is of another measurement: other pictures, another entry or other weights; remove it to begin anew" in err
 
 
-def test_a_folder_without_pictures_is_refused(capsys, with_float, tmp_path):
+def test_a_folder_without_pictures_is_refused(limpq, with_float, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder, told in (
         ("empty", "holds no picture; is this the right folder?"),
         ("nowhere", "there is no such folder"),
     ):
         words = ("--images", tmp_path / folder, "--output", tmp_path / "indicators.json")
-        code, _, err = run(capsys, "measure", f"local-dir:{with_float}", *words)
+        code, _, err = limpq("measure", f"local-dir:{with_float}", *words)
         assert code == 3
         assert told in err
