@@ -43,6 +43,7 @@ def told_in_one_line(main: Main) -> Callable[..., int]:
 
 
 def _escape_what_cannot_be_shown() -> None:
-    """Let what stdout cannot encode be escaped, as Python does on stderr: a class name or a path may hold anything."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Let what a stream cannot encode be escaped, as Python does on its own stderr: a path may hold anything."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -27,6 +27,7 @@ from timm.data import create_transform
 from limpq_hub.errors import DataError, ImageError
 from limpq_hub.pictures import read_picture
 from limpq_hub.pictures.preparation import check_scaled, preparation_of
+from limpq_hub.train.data.decoded_pictures import MOST_PIXELS as MOST_PIXELS_TRAINED
 from limpq_hub.train.data.decoded_pictures import WholePictures
 from limpq_hub.train.data.loaders import calibration_batches, training_loader, validation_loader
 from limpq_hub.train.data.sources import FileSource
@@ -405,7 +406,8 @@ def check_odd_pictures(folder: Path, seed: int, count: int) -> None:
         began = time.perf_counter()
         image, label = pictures[0]
         try:
-            expected = preparation_of(SPEC)(read_picture(path))
+            # Training reads larger ones than `predict` does.
+            expected = preparation_of(SPEC)(read_picture(path, most_pixels=MOST_PIXELS_TRAINED))
         except ImageError:
             expected = None
         assert label == (UNREADABLE if expected is None else 0), (seed, turn)
