@@ -403,8 +403,9 @@ def check_odd_pictures(folder: Path, seed: int, count: int) -> None:
     for turn in range(count):
         path.write_bytes(odd_picture(chance))
         pictures = WholePictures(FileSource("folder", OnePicture(), [0]), preparation_of(SPEC), SPEC.input_shape)
-        began = time.perf_counter()
+        began = time.process_time()
         image, label = pictures[0]
+        seconds = time.process_time() - began
         try:
             # Training reads larger ones than `predict` does.
             expected = preparation_of(SPEC)(read_picture(path, most_pixels=MOST_PIXELS_TRAINED))
@@ -412,7 +413,7 @@ def check_odd_pictures(folder: Path, seed: int, count: int) -> None:
             expected = None
         assert label == (UNREADABLE if expected is None else 0), (seed, turn)
         assert expected is None or torch.equal(image, expected), (seed, turn)
-        assert time.perf_counter() - began < 5, (seed, turn)
+        assert seconds < 5, (seed, turn)
 
 
 def test_odd_pictures_are_read_alike_by_predict_and_training_or_refused_by_both(tmp_path, capfd):
