@@ -28,19 +28,20 @@ class Moments:
     mean: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     variance: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
-    def add(self, mean: Tensor, variance: Tensor, values: int) -> None:
-        """Take in the moments of a batch.
-
-        Args:
-            values: how many values of a channel the batch has; the variance of one alone says nothing.
-        """
+    def add(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in a batch, [batch, channels, height, width]; return its mean and biased variance, [channels] each."""
+        # Half precision has too few digits for a sum over a batch.
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        of_batch, values = torch.var_mean(wide, (0, 2, 3), correction=0), x.numel() // x.shape[1]
         self.batches, self.values = self.batches + 1, self.values + values
-        mean, variance = _in_float64(mean), _in_float64(variance)
+        # The variance of a single value says nothing.
+        variance, mean = _in_float64(of_batch[0] * (values / max(values - 1, 1))), _in_float64(of_batch[1])
         own_mean, own_variance = self.mean.to(mean.device), self.variance.to(mean.device)
         self.mean = own_mean + (mean - own_mean) / (self.values / values)
         if values > 1:
             freedom = self.values - self.batches
             self.variance = own_variance + (variance - own_variance) / (freedom / (values - 1))
+        return of_batch[1], of_batch[0]
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,8 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
     moments = {name: Moments() for name in norms}
 
     def measure_(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
-        # Half precision has too few digits for a sum over a batch.
-        variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3), correction=0)
+        mean, variance = moments[name].add(x)
         set_statistics_(norm, {"running_mean": mean, "running_var": variance})
-        count = x.numel() // x.shape[1]
-        moments[name].add(mean, variance * (count / max(count - 1, 1)), count)
 
     handles = [
         norm.register_forward_pre_hook(lambda norm, arguments, name=name: measure_(name, norm, *arguments))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +38,8 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
 
     Args:
         network: float, with its parameters where the images are.
-        batches: unlabelled image batches, [batch, 3, height, width], normalized as the network takes them; each counts
-            alike. They are not read where no BatchNorm is folded.
+        batches: unlabelled image batches, [batch, 3, height, width], normalized as the network takes them; each image
+            counts alike. They are not read where no BatchNorm is folded.
 
     Returns:
         How many BatchNorms have new statistics; after an error, nothing has changed.
@@ -49,15 +49,13 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
         return 0
     moments = {name: Moments() for name in norms}
 
-    def measure(name: str, x: Tensor) -> None:
-        variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3), correction=0)
-        count = x.numel() // x.shape[1]
-        moments[name].add(mean, variance * (count / max(count - 1, 1)), count)
+    def measure_as(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def measure(norm: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            moments[name].add(arguments[0])
 
-    handles = [
-        norm.register_forward_pre_hook(lambda norm, arguments, name=name: measure(name, *arguments))
-        for name, norm in norms.items()
-    ]
+        return measure
+
+    handles = [norm.register_forward_pre_hook(measure_as(name)) for name, norm in norms.items()]
     try:
         with modes_restored(network):
             network.eval()
