@@ -56,6 +56,10 @@ def test_all_pairs_are_measured_and_the_search_in_them_follows(limpq, with_float
     assert indicators.provenance["divergences"]["images"] == 6
     code, out, err = limpq("search", output, "--bitops", "w3a3", "--importance", "measured", "--json")
     assert (code, json.loads(out)["importance"]) == (0, "measured")
+    code, out, err = limpq("explain", output, "--bitops", "w3a3", "--importance", "measured", "--json")
+    assert (code, json.loads(out)["plan"]["importance"]) == (0, "measured"), err
+    code, out, err = limpq("frontier", output, "--points", 3, "--importance", "measured", "--json")
+    assert (code, {plan.get("importance") for plan in json.loads(out)}) == (0, {"measured"}), err
     code, out, err = limpq("search", name, "--bitops", "w3a3", "--importance", "measured")
     assert code == 2
     assert "were not measured; measure them with: limpq measure" in err

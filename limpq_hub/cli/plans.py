@@ -177,7 +177,8 @@ def _explain(options: argparse.Namespace) -> None:
     plan = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
     _print_notes(plan)
     choices = {name: arguments.pop(name) for name in ("candidates", "pin", "exclude", "tie") if name in arguments}
-    arguments.pop("allow_gap", None)
+    for only_of_search in ("allow_gap", "importance"):
+        arguments.pop(only_of_search, None)
     uniform = baselines(indicators, **arguments, time_limit_s=seconds_left(deadline)).get("uniform")
     explanation = explain(indicators, plan, uniform=uniform, **choices, time_limit_s=seconds_left(deadline))
     if options.json:
