@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
-import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
@@ -13,18 +11,16 @@ from torch import nn
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.train.launching import torchrun_command
-
-_LAUNCHERS = re.compile(
-    r"(accelerate(_cli)?(\.py|\.exe)?\0launch|accelerate-launch|accelerate\.commands\.launch)(\0|$)"
-)
+from limpq_hub.train.loop.launcher import requested_processes
 
 
 def check_processes(accelerator: Accelerator) -> None:
     """Raise `TrainingError` if `accelerate launch` was asked for more processes than it started.
 
-    `accelerate launch --cpu --num_processes 2` starts one process and does not say so.
+    `accelerate launch --cpu --num_processes 2` starts one process and does not say so; nor does it where a config file
+    asks for several on CPUs.
     """
-    requested = _requested_processes()
+    requested = requested_processes()
     if requested is not None and requested != accelerator.num_processes:
         raise TrainingError(
             f"accelerate launch was asked for {requested} processes and started {accelerator.num_processes}; on CPUs "
@@ -61,23 +57,3 @@ def reduce_gradients_(accelerator: Accelerator, parameters: Iterable[nn.Paramete
     for gradient, part in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
     return bool(flat[-1] > 0)
-
-
-def _requested_processes() -> int | None:
-    """Return the `--num_processes` of the `accelerate launch` that started this process, or None."""
-    try:
-        launcher = psutil.Process().parent()
-        words = launcher.cmdline() if launcher else []
-    except psutil.Error:
-        return None
-    if not _LAUNCHERS.search("\0".join(words[:4])):
-        return None
-    launch = next(place for place, word in enumerate(words) if "launch" in word)
-    words = words[launch + 1 :]
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word.endswith(".py") or word.startswith("limpq_hub."):
-            return None  # what stands behind the script, or behind the module of `-m`, is its own
-        name, _, value = word.replace("-", "_").partition("=")
-        if name == "__num_processes":
-            return int(value or following)
-    return None

@@ -9,21 +9,39 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import is_tensorboard_available
+from accelerate.utils import GradientAccumulationPlugin, is_tensorboard_available
 
 from limpq_hub.train.loop.folder import check_folder, locked
+from limpq_hub.train.loop.launcher import check_launcher_settings
 from limpq_hub.train.loop.processes import check_processes
 from limpq_hub.train.settings import DeviceSettings
 from limpq_hub.train.training_settings import TrainingSettings
 
 
-def new_accelerator(device: DeviceSettings, folder: Path | None = None) -> Accelerator:
-    """Return the accelerator that the settings ask for; with `folder`, it keeps TensorBoard's files there."""
+def new_accelerator(
+    device: DeviceSettings, folder: Path | None = None, *, gradient_accumulation: int | None = None
+) -> Accelerator:
+    """Return the accelerator that the settings ask for; with `folder`, it keeps TensorBoard's files there.
+
+    Args:
+        gradient_accumulation: batches per process and optimizer step, which the training loop itself adds up; None
+            where nothing is trained.
+
+    Raises:
+        TrainingError: the launcher asks for another training, or for more processes than it started.
+    """
+    check_launcher_settings(mixed_precision=device.mixed_precision, gradient_accumulation=gradient_accumulation)
     # `accelerate launch` sets one thread where nothing is said.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(device.threads or max(1, (os.cpu_count() or 1) // processes))
     trackers = "tensorboard" if folder and is_tensorboard_available() else None
-    accelerator = Accelerator(mixed_precision=device.mixed_precision, log_with=trackers, project_dir=folder)
+    accelerator = Accelerator(
+        mixed_precision=device.mixed_precision,
+        log_with=trackers,
+        project_dir=folder,
+        # Where nothing is said, Accelerate takes the number from a variable and divides every loss by it.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
     check_processes(accelerator)
     return accelerator
 
@@ -35,7 +53,9 @@ def training_run(settings: TrainingSettings) -> Iterator[Accelerator]:
     Raises:
         TrainingError: the folder holds another run, another process is at work there, or `--resume` changes a setting.
     """
-    accelerator = new_accelerator(settings.device, settings.run.output)
+    accelerator = new_accelerator(
+        settings.device, settings.run.output, gradient_accumulation=settings.schedule.gradient_accumulation
+    )
     lock = locked(settings.run.output) if accelerator.is_main_process else nullcontext()
     with lock, _default_dtype(torch.float64 if settings.device.float64 else torch.float32):
         if accelerator.is_main_process:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import timm
 import torch
@@ -18,79 +17,19 @@ from torch import nn
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.train.loop import processes as _processes
-from limpq_hub.train.loop.processes import _requested_processes, check_processes
-
-
-@pytest.fixture
-def launched_by(monkeypatch):
-    """A function that makes a command line the one of the process that started this one."""
-
-    class Launcher:
-        def __init__(self, words):
-            self.words = words
-
-        def parent(self):
-            return self
-
-        def cmdline(self):
-            return self.words
-
-    def fake(*words: str) -> None:
-        monkeypatch.setattr(_processes.psutil, "Process", lambda: Launcher(list(words)))
-
-    return fake
-
-
-ACCELERATE = ("/usr/bin/python3", "/usr/bin/accelerate", "launch")
-
-
-@pytest.mark.parametrize(
-    ("words", "asked"),
-    [
-        ((*ACCELERATE, "--num_processes", "2", "x.py"), 2),
-        ((*ACCELERATE, "--num_processes=2", "x.py"), 2),
-        ((*ACCELERATE, "--num-processes", "2", "x.py"), 2),
-        ((*ACCELERATE, "--num-processes=12", "x.py"), 12),
-        ((*ACCELERATE, "--cpu", "--num_processes", "4", "--mixed_precision", "no", "x.py", "--lr", "1"), 4),
-        (("accelerate", "launch", "--num_processes", "3", "x.py"), 3),
-        ((*ACCELERATE, "x.py", "--model", "resnet18"), None),
-        ((*ACCELERATE, "--num_machines", "2", "x.py"), None),
-        (("/usr/bin/python3", "x.py", "--num_processes", "2"), None),
-        (("/usr/bin/python3", "-m", "torch.distributed.run", "--nproc_per_node", "2", "x.py"), None),
-        (("bash", "-c", "accelerate launch --num_processes 2 x.py"), None),
-        ((), None),
-        (("/usr/bin/python3", "-m", "accelerate.commands.launch", "--num_processes", "2", "x.py"), 2),
-        (("/usr/bin/python3", "/usr/bin/accelerate-launch", "--num_processes", "2", "x.py"), 2),
-        ((*ACCELERATE, "x.py", "--num_processes", "2"), None),
-        ((*ACCELERATE, "--num_processes", "2", "-m", "limpq_hub.train.pretrain", "--lr", "1"), 2),
-        ((*ACCELERATE, "-m", "--num_processes=2", "limpq_hub.train.pretrain"), 2),
-        ((*ACCELERATE, "-m", "limpq_hub.train.pretrain", "--num_processes", "2"), None),
-    ],
-)
-def test_the_requested_processes_are_those_of_accelerates_own_options(launched_by, words, asked):
-    launched_by(*words)
-    assert _requested_processes() == asked
-
-
-def test_a_launcher_that_cannot_be_looked_at_asked_for_nothing(monkeypatch):
-    def denied():
-        raise psutil.AccessDenied
-
-    monkeypatch.setattr(_processes.psutil, "Process", denied)
-    assert _requested_processes() is None
+from limpq_hub.train.loop.processes import check_processes
 
 
 def test_fewer_processes_than_asked_for_are_refused(launched_by, monkeypatch):
     monkeypatch.setattr("sys.argv", ["lib/limpq_hub/train/pretrain.py", "--lr", "1"])
-    launched_by(*ACCELERATE, "--num_processes", "2", "x.py")
+    launched_by("/usr/bin/python3", "/usr/bin/accelerate", "launch", "--num_processes", "2", "x.py")
     with pytest.raises(TrainingError) as caught:
         check_processes(Accelerator(cpu=True))
     assert str(caught.value) == (
         "accelerate launch was asked for 2 processes and started 1; on CPUs use ACCELERATE_USE_CPU=true torchrun "
         "--nproc_per_node 2 -m limpq_hub.train.pretrain with the same options"
     )
-    launched_by(*ACCELERATE, "--num_processes", "1", "x.py")
+    launched_by("/usr/bin/python3", "/usr/bin/accelerate", "launch", "--num_processes", "1", "x.py")
     check_processes(Accelerator(cpu=True))
 
 
