@@ -563,7 +563,7 @@ def test_every_field_has_a_label(page):
         assert page.evaluate(nameless) == [], tab
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_every_tab_fits_the_window_and_is_photographed(open_page, tmp_path, width, scheme):
     folder = Path(os.environ.get("LIMPQ_APP_SCREENSHOTS", tmp_path))

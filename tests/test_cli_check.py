@@ -157,6 +157,7 @@ def test_a_layer_that_is_refused_is_named_with_what_to_do(check, monkeypatch):
     assert err.endswith('or leave it in float with exclude=["memory"]\n')
 
 
+@pytest.mark.slow
 def test_the_patterns_that_a_refusal_of_many_layers_advises_are_enough(check):
     code, out, err = check("sequencer2d_s")
     assert (code, out) == (2, "")

@@ -301,6 +301,7 @@ for path in [sys.argv[1], *sys.argv[1:]]:
 """
 
 
+@pytest.mark.slow
 def test_the_worst_input_of_each_kind_takes_little_time_and_memory(tmp_path):
     worst = {
         "small.png": png(200, 200),

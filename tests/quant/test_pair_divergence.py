@@ -86,7 +86,9 @@ def run_whole(supernet: nn.Module, name: str, pair: LayerBits, batches, referenc
 
 
 @pytest.mark.parametrize("in_float", [True, False])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "mobilenetv2" else ()) for name in NETWORKS]
+)
 def test_every_pair_of_every_layer_diverges_as_the_whole_network_does(name, in_float):
     _, supernet, batches, references = made(name)
     searched = [layer for layer, module in quantized_layers(supernet) if len(module.weight_quantizer.candidates) > 1]

@@ -78,7 +78,11 @@ def started(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("words", "program"),
     [
-        (("-m", "limpq_hub.train.indicators"), "accelerate launch -m limpq_hub.train.indicators"),
+        pytest.param(
+            ("-m", "limpq_hub.train.indicators"),
+            "accelerate launch -m limpq_hub.train.indicators",
+            marks=pytest.mark.slow,
+        ),
         (("training/publish.py",), "python training/publish.py"),
     ],
     ids=["module", "script"],

@@ -326,6 +326,7 @@ def test_a_teacher_of_its_own_changes_what_is_learned(runs, data, tmp_path):
     assert not torch.allclose(one, two)
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_export_together(runs, data, tmp_path):
     script = Path(__file__).parents[2] / "training" / "indicators.py"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]

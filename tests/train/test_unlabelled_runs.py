@@ -168,6 +168,7 @@ def test_a_run_cut_off_continues_to_the_same_bits(command, tuned, pile, weights,
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_without_labels_what_one_does(pile, weights, tmp_path):
     script = Path(__file__).parents[2] / "training" / "indicators.py"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]

@@ -54,8 +54,8 @@ def assert_ends_with_the_message(text: str, name: str) -> None:
     ("workers", "name"),
     [
         ("2", "pretrain"),
-        ("0", "indicators"),
         pytest.param("0", "pretrain", marks=pytest.mark.slow),
+        pytest.param("0", "indicators", marks=pytest.mark.slow),
         pytest.param("2", "indicators", marks=pytest.mark.slow),
     ],
 )
@@ -91,6 +91,7 @@ def test_a_long_run_ends_within_seconds_of_sigterm(data, tmp_path):
     assert journal_steps(tmp_path / "out")[-1] == saved_step(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_two_processes_stop_at_the_same_step_and_save_it_once(data, tmp_path):
     options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "400", "--save-interval", "3"]
     output = tmp_path / "out"

@@ -33,6 +33,7 @@ def test_fewer_processes_than_asked_for_are_refused(launched_by, monkeypatch):
     check_processes(Accelerator(cpu=True))
 
 
+@pytest.mark.slow
 def test_accelerate_that_starts_fewer_processes_than_asked_for_ends_with_one_line(data, tmp_path):
     launch = ["-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"]
     options = [*NETWORK, *RUN, "--data", str(data)]

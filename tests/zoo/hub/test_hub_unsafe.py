@@ -173,6 +173,7 @@ def hostile(hub, with_float, reseal, seal, tmp_path):
     return expected
 
 
+@pytest.mark.slow
 def test_nothing_of_a_hostile_repository_is_executed_and_each_is_refused_by_name(hub, hostile, tmp_path):
     (tmp_path / "secret").write_text("secret")
     names = [*hostile, "you/code"]
