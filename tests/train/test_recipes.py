@@ -57,10 +57,12 @@ def run_alone(main: Callable[[list[str]], None], options: list[str]) -> None:
 def test_a_recipe_trains_indicators_and_fine_tunes_a_policy(recipe, large_pictures, tmp_path):
     sections = yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())
     data = ["--recipe", recipe, "--data", str(large_pictures), *SMALL]
-    weights = ["--weights", float_weights(sections["indicators"]["model"], tmp_path / "float.safetensors")]
-    run_alone(indicators.main, [*data, *SHORT, *weights, "--anchor-gap", "99", "--output", str(tmp_path / "joint")])
+    model = sections["indicators"].get("model", "test_efficientnet")
+    weights = ["--weights", float_weights(model, tmp_path / "float.safetensors")]
+    network = ["--model", model, *weights, "--anchor-gap", "99"]
+    run_alone(indicators.main, [*data, *SHORT, *network, "--output", str(tmp_path / "joint")])
     entry = find_entry(f"local-dir:{tmp_path}/joint")
-    assert entry.indicators.candidates == (6, 5, 4, 3, 2)
+    assert entry.indicators.candidates == tuple(sections["indicators"].get("candidates", (6, 5, 4, 3, 2)))
     assert len((tmp_path / "joint/metrics.jsonl").read_text().splitlines()) == 2
     if "pretrain" in sections:
         run_alone(pretrain.main, [*data, "--output", str(tmp_path / "float")])
