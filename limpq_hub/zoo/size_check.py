@@ -21,7 +21,12 @@ def parameter_count(spec: NetworkSpec, name: str) -> int:
         ArtifactFormatError: timm cannot build the network for this input size.
     """
     try:
-        network = network_on_meta(spec.architecture, num_classes=spec.num_classes, input_size=spec.input_size)
+        network = network_on_meta(
+            spec.architecture,
+            num_classes=spec.num_classes,
+            input_size=spec.input_size,
+            model_args=spec.model_args,
+        )
     except (UnsupportedLayerError, UnknownModelError) as error:
         raise ArtifactFormatError(f"{name}/config.json: {error}") from None
     return sum(tensor.numel() for tensors in (network.parameters(), network.buffers()) for tensor in tensors)

@@ -76,6 +76,18 @@ def test_no_other_giant_takes_memory_either(with_float, reseal, architecture, si
 
 
 @pytest.mark.parametrize("what", READS)
+def test_a_small_network_that_its_arguments_make_a_giant_is_refused_before_memory_is_taken(with_float, reseal, what):
+    giant = {"architecture": "test_vit", "input_size": 160, "num_classes": 10}
+    giant["model_args"] = {"depth": 64, "embed_dim": 8192}
+    reseal(with_float / ANCHOR, **giant)
+    reseal(with_float, **giant)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ArtifactFormatError, match=r"(cannot be|too few for the .* numbers of) test_vit"):
+        READS[what](entry_at(with_float))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+@pytest.mark.parametrize("what", READS)
 @pytest.mark.parametrize(("key", "value"), [("num_classes", 99_999)])
 def test_more_classes_than_the_file_holds_are_refused_by_its_size(with_float, reseal, what, key, value):
     reseal(with_float / ANCHOR, **{key: value})
