@@ -6,12 +6,16 @@ accuracy is real, the speed of integer arithmetic is not shown.
 In a training loop of your own, `images` being a batch, [batch, 3, height, width]:
 
 ```python
-costs = profile_module(network, images)  # from limpq_hub.quant.profile
+from limpq_hub.quant.learned_indicators import read_indicators
+from limpq_hub.quant.profile import profile_module
+from limpq_hub.train.method.joint_step import joint_policies
+
+costs = profile_module(network, images)
 supernet = limpq_hub.to_supernet(network, candidates=(2, 3, 4, 5, 6), example_input=images)
-for policy in joint_policies("my network", costs, (2, 3, 4, 5, 6), seed=0, step=0):
-    limpq_hub.set_policy_(supernet, policy)  # from limpq_hub.train.method.joint_step: each pass of a step has its bits
+for policy in joint_policies("my network", costs, (2, 3, 4, 5, 6), seed=0, step=0):  # the passes of one step
+    limpq_hub.set_policy_(supernet, policy)
     loss_of(supernet(images)).backward()
-indicators = read_indicators(supernet, costs, input_size=64, num_classes=10)  # limpq_hub.quant.learned_indicators
+indicators = read_indicators(supernet, costs, input_size=64, num_classes=10)
 policy = limpq_hub.search(indicators, bitops="w4a4").policy
 quantized = limpq_hub.to_quantized(network, policy, example_input=images)  # one policy, to be fine-tuned
 ```

@@ -14,15 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.quant.batch_norm_moments import (
-    active_batch_norms,
-    measure_moments,
-    none_alone,
-    set_statistics_,
-    statistics_of,
-)
+from limpq_hub.quant.batch_norm_moments import measure_moments, none_alone
 from limpq_hub.quant.kl_divergence import kl_divergence
-from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.modes import in_eval_mode
+from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
 from limpq_hub.quant.single_values import norm_of_one_value
 
 # Half of them measure, half compare; the late layers have few values an image.
@@ -68,8 +63,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
     norms = list(active_batch_norms(model).values())
     momenta = [norm.momentum for norm in norms]
     image_count = 0
-    with modes_restored(model):
-        model.eval()
+    with in_eval_mode(model):
         try:
             for images in none_alone(batches):
                 if not image_count:
@@ -97,7 +91,7 @@ def average_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         The number of images; with none, or after an error, the statistics stay as they were.
     """
     measured, norms = measure_moments(model, batches), active_batch_norms(model)
-    for name, moments in measured.of.items():
+    for name, moments in measured.by_norm.items():
         statistics = {"running_mean": moments.mean, "running_var": moments.variance}
         set_statistics_(norms[name], {**statistics, "num_batches_tracked": moments.batches})
     return measured.images
@@ -131,11 +125,11 @@ def correct_batch_norm_(model: nn.Module, batches: Iterable[Tensor], float_netwo
     quantized, original = measure_moments(model, batches), measure_moments(float_network, batches)
     for name, norm in norms.items():
         statistics = statistics_of(float_norms[name])
-        if name in quantized.of and name in original.of:
-            ours, theirs, epsilon = quantized.of[name], original.of[name], norm.eps
-            mean, variance = (statistics[key].to(ours.mean) for key in ("running_mean", "running_var"))
-            stretch = (ours.variance + epsilon) / (theirs.variance + epsilon)
-            statistics["running_mean"] = ours.mean - (theirs.mean - mean) * stretch.sqrt()
+        if name in quantized.by_norm and name in original.by_norm:
+            of_quantized, of_float, epsilon = quantized.by_norm[name], original.by_norm[name], norm.eps
+            mean, variance = (statistics[key].to(of_quantized.mean) for key in ("running_mean", "running_var"))
+            stretch = (of_quantized.variance + epsilon) / (of_float.variance + epsilon)
+            statistics["running_mean"] = of_quantized.mean - (of_float.mean - mean) * stretch.sqrt()
             statistics["running_var"] = ((variance + epsilon) * stretch - epsilon).clamp_min(0)
         set_statistics_(norm, statistics)
     return quantized.images
@@ -181,6 +175,7 @@ def recalibrate_if_better_(
 
 
 def _check_not_alone(model: nn.Module, images: Tensor) -> None:
+    """Raise `ValueError` for one image of which a batch normalization has one value per channel."""
     name = norm_of_one_value(model, images) if len(images) == 1 else None
     if name is not None:
         raise ValueError(
@@ -202,7 +197,6 @@ def _halves(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
 
 def _kl(model: nn.Module, batches: Sequence[Tensor], targets: Tensor) -> float:
     """Return the KL divergence of `model` in eval mode from log-probabilities, over all images."""
-    with modes_restored(model):
-        model.eval()
+    with in_eval_mode(model):
         logits = torch.cat([model(images) for images in batches])
     return float(kl_divergence(logits, targets))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -11,16 +11,15 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError, UnsupportedLayerError, quoted
 from limpq_hub.quant.least_error import SortedValues, least_error_grids
-from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
 from limpq_hub.quant.single_values import norm_of_one_value
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
+from limpq_hub.quant.watched_inputs import watched_inputs
 
 # Values that one step is measured on at most, of all images together.
 _SAMPLE = 2**18
-
-
 # How the steps start that are then trained: by the published one-shot rules, or at the least squared rounding error.
 StepStart: TypeAlias = Literal["lsq", "least-error"]
 
@@ -31,6 +30,11 @@ def start_steps_(model: nn.Module, images: Tensor, step_start: StepStart) -> Non
     Args:
         model: a supernet or a quantized network, its weight steps at their initial values.
         images: [batch, 3, height, width], normalized.
+
+    Raises:
+        ValueError: there is no start of this name.
+        UnsupportedLayerError: a layer is never called; or, for "lsq", there is one image, of which a batch
+            normalization has one value per channel.
     """
     if step_start not in get_args(StepStart):
         raise ValueError(
@@ -179,19 +183,10 @@ def _quantized_values(
         else:
             seen[name] = [_drawn(x, _SAMPLE, generator) if quantizer.channels is None else x]
 
-    def hook_of(name: str) -> Callable[[LsqQuantizer, tuple[Tensor, ...]], None]:
-        return lambda quantizer, arguments: look(name, quantizer, arguments[0])
-
-    handles = [quantizer.register_forward_pre_hook(hook_of(name)) for name, quantizer in quantizers.items()]
-    with modes_restored(model):
-        # This empties the caches of quantized weights too: every weight is quantized once again.
-        model.eval()
-        try:
-            for images in batches:
-                model(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+    # Eval mode empties the caches of quantized weights too: every weight is quantized once again.
+    with watched_inputs(quantizers, look), in_eval_mode(model):
+        for images in batches:
+            model(images)
     for name, values in seen.items():
         if not values:
             layer = name.rpartition(".")[0]

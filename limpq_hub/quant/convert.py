@@ -44,7 +44,6 @@ def to_supernet(
         exclude: shell patterns over the names of layers, products and modules that stay in float.
         fix: shell patterns over those that are fixed at 8/8 bits, as the first and the last layer are.
         per_channel: whether every output channel of a layer has a weight step of its own.
-
         step_start: "least-error" for the steps of least squared rounding error, "lsq" for the one-shot rules of LSQ.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Train and eval mode of every module: put back after a measurement, and frozen statistics in training."""
+"""Train and eval mode of every module: eval mode for a measurement, and frozen statistics in training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from torch import nn
 
 
 @contextmanager
-def modes_restored(model: nn.Module) -> Iterator[None]:
-    """Put every module back into its own train or eval mode at the end."""
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put every module into eval mode inside the block, and back into its own mode at the end."""
     training = {module: module.training for module in model.modules()}
     try:
+        model.eval()
         yield
     finally:
         for module, was_training in training.items():

@@ -12,7 +12,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.kl_divergence import kl_divergence
-from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.prefix import PrefixOutput, computing_once, out_of_place, prefix_of
 from limpq_hub.quant.products import Routed
 from limpq_hub.quant.quantized import Quantized, quantized_layers
@@ -48,8 +48,7 @@ def pair_divergences(
     quantized = dict(quantized_layers(supernet))
     switching = [name for name, layer in quantized.items() if len(pairs_of(layer)) > 1]
     for name in switching if layers is None else layers:
-        with modes_restored(supernet), _bits_restored(supernet):
-            supernet.eval()
+        with in_eval_mode(supernet), _bits_restored(supernet):
             if background is None:
                 for layer in quantized.values():
                     layer.set_bits_(None)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.modes import in_eval_mode
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
 
     handles = [module.register_forward_pre_hook(enter) for module in network.modules()]
     handles += [module.register_forward_hook(leave) for module in network.modules()]
-    with modes_restored(network):
+    with in_eval_mode(network):
         try:
-            network.eval()(example_input[:1])
+            network(example_input[:1])
         finally:
             for handle in handles:
                 handle.remove()
@@ -88,7 +88,8 @@ def computing_once(module: nn.Module, outputs: list[PrefixOutput]) -> Iterator[N
     Args:
         outputs: where the output is added.
     """
-    compute, of_instance = module.forward, vars(module).get("forward")
+    # A module may have a `forward` of its own in front of that of its class: it is put back at the end.
+    compute, own_forward = module.forward, vars(module).get("forward")
     output: PrefixOutput | None = None
 
     def forward(*inputs: Any, **options: Any) -> Tensor:
@@ -103,10 +104,10 @@ def computing_once(module: nn.Module, outputs: list[PrefixOutput]) -> Iterator[N
     try:
         yield
     finally:
-        if of_instance is None:
+        if own_forward is None:
             del module.forward
         else:
-            module.forward = of_instance
+            module.forward = own_forward
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.quant.batch_norm_moments import Moments, active_batch_norms, set_statistics_
-from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.batch_norm_moments import Moments
+from limpq_hub.quant.modes import in_eval_mode
+from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_
+from limpq_hub.quant.watched_inputs import watched_inputs
 
 
 def folded_batch_norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
@@ -49,28 +51,17 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
         return 0
     moments = {name: Moments() for name in norms}
 
-    def measure_as(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def measure(norm: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            moments[name].add(arguments[0])
-
-        return measure
-
-    handles = [norm.register_forward_pre_hook(measure_as(name)) for name, norm in norms.items()]
-    try:
-        with modes_restored(network):
-            network.eval()
-            for images in batches:
-                network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    measured = {name: found for name, found in moments.items() if found.batches}
-    for name, found in measured.items():
-        _set_keeping_the_function_(norms[name], found)
+    with watched_inputs(norms, lambda name, _, x: moments[name].add_(x)), in_eval_mode(network):
+        for images in batches:
+            network(images)
+    measured = {name: of_norm for name, of_norm in moments.items() if of_norm.batches}
+    for name, of_norm in measured.items():
+        _set_keeping_the_function_(norms[name], of_norm)
     return len(measured)
 
 
 def _set_keeping_the_function_(norm: nn.BatchNorm2d, moments: Moments) -> None:
+    """Set the statistics of a BatchNorm, and weight and bias so that it computes in eval mode what it did before."""
     old_mean, old_variance = (norm.get_buffer(key).to(moments.mean) for key in ("running_mean", "running_var"))
     scale = norm.weight.to(moments.mean) / (old_variance + norm.eps).sqrt()
     shift = norm.bias.to(moments.mean) - scale * old_mean

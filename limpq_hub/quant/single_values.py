@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.quant.modes import modes_restored
+from limpq_hub.quant.modes import in_eval_mode
+from limpq_hub.quant.watched_inputs import watched_inputs
 
 
 @torch.no_grad()
@@ -15,22 +16,15 @@ def norm_of_one_value(model: nn.Module, images: Tensor) -> str | None:
     Args:
         images: [batch, 3, height, width]; they run in eval mode.
     """
-    found: list[str] = []
+    norms = {
+        name: module for name, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    }
+    with_one_value: list[str] = []
 
-    def look(name: str, x: Tensor) -> None:
+    def look(name: str, norm: nn.Module, x: Tensor) -> None:
         if x.numel() == x.shape[1]:
-            found.append(name)
+            with_one_value.append(name)
 
-    handles = [
-        module.register_forward_pre_hook(lambda norm, arguments, name=name: look(name, arguments[0]))
-        for name, module in model.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
-    ]
-    try:
-        with modes_restored(model):
-            model.eval()
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found[0] if found else None
+    with watched_inputs(norms, look), in_eval_mode(model):
+        model(images)
+    return with_one_value[0] if with_one_value else None

@@ -1,0 +1,35 @@
+"""Look at what modules of a network take in while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@contextmanager
+def watched_inputs(modules: Mapping[str, Module], look: Callable[[str, Module, Tensor], None]) -> Iterator[None]:
+    """Inside the block, each time one of the modules is called, call `look` first.
+
+    Args:
+        modules: by name.
+        look: takes the name, the module, and the first argument of the call; it may change the module.
+    """
+
+    def hook_of(name: str) -> Callable[[Module, tuple[Tensor, ...]], None]:
+        def hook(module: Module, arguments: tuple[Tensor, ...]) -> None:
+            # Nothing is returned: torch would hand that to the module in place of the arguments.
+            look(name, module, arguments[0])
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(hook_of(name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
