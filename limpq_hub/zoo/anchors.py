@@ -111,7 +111,7 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
     if not anchors or any(set(anchor.layers) != set(policy.layers) for anchor in anchors):
         raise ArtifactFormatError(f"{name}: no anchors for the layers of this network; {folder.advice}")
     name = f"{folder.name}/{_STATISTICS}"
-    listed = folder.config["files"].get(_STATISTICS, {"bytes": 0})["bytes"]
+    listed = folder.listed_bytes(_STATISTICS)
     count = len(anchors) * sum(value.numel() for value in _statistics(network).values())
     if listed > 4 * count + _HEADER_BYTES:
         raise ArtifactFormatError(f"{name} of {listed:,} bytes holds more than {count:,} numbers; {folder.advice}")

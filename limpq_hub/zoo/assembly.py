@@ -11,8 +11,9 @@ from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.jsonfile import check_shape, write_json
-from limpq_hub.zoo.entry import JOINT_RECORD, check_figures
+from limpq_hub.zoo.entry import JOINT_RECORD
 from limpq_hub.zoo.entry_folder import SUPERNET, seal_entry
+from limpq_hub.zoo.figure_check import check_figures
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 from limpq_hub.zoo.network import NetworkSpec

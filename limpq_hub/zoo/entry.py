@@ -14,15 +14,13 @@ from limpq_hub.plan.costs import FLOAT, FLOAT_BITS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.plan.policy import Policy
-from limpq_hub.zoo.figure_check import check_count, check_percent
+from limpq_hub.zoo.figure_check import check_count, check_figures
 from limpq_hub.zoo.folder import SealedFolder
 
 _COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
 # The keys of a figure that was measured of the joint weights, set to a policy.
 JOINT_RECORD = {"policy_sha256": str, "bitops": int, "calibration_images": int}
 _METRICS = {"float": dict, "joint": [JOINT_RECORD]}
-# What tells how right a network is; of pictures without labels there is no top-1.
-_ACCURACY = ("top1", "agreement", "kl")
 _POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
 
 
@@ -203,16 +201,3 @@ class Entry:
             if joint["policy_sha256"] == policy_sha256 and not joint["calibration_images"]:
                 return joint.get("top1")
         return None
-
-
-def check_figures(figures: Any, where: str) -> None:
-    """Raise `ArtifactFormatError` unless measured figures tell how right a network is: top-1, or agreement and KL.
-
-    Args:
-        where: what to call them in an error.
-    """
-    check_shape(figures, dict, where)
-    shape = {key: float for key in _ACCURACY if key in figures}
-    check_shape(figures, shape if "agreement" in shape else shape | {"top1": float}, where)
-    for key in {"top1", "agreement"} & set(figures):
-        check_percent(figures[key], f"{where}: {key}")

@@ -9,15 +9,14 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError
-from limpq_hub.plan.costs import FIXED_BITS
-from limpq_hub.plan.costs import FLOAT as IN_FLOAT
+from limpq_hub.plan.costs import FIXED_BITS, FLOAT
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR
 from limpq_hub.zoo import checkpoint
-from limpq_hub.zoo.float_file import FLOAT, unpacked_float
+from limpq_hub.zoo.float_file import FLOAT_FILE, unpacked_float
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.half_precision import halved_weight
 from limpq_hub.zoo.network import NetworkSpec
@@ -29,7 +28,7 @@ SUPERNET = "supernet.safetensors"
 FILES = (
     "indicators.json",
     SUPERNET,
-    FLOAT,
+    FLOAT_FILE,
     "classes.json",
     "metrics.json",
     "anchors.*",
@@ -62,7 +61,7 @@ def save_entry(
 
 def save_float_network(folder: Path, network: nn.Module) -> None:
     """Write the float network that an entry came from, not sealed; weights in half precision, as `save_entry` does."""
-    write_bytes(folder / FLOAT, gzip.compress(tensors_to_bytes(_halved(network)), mtime=0))
+    write_bytes(folder / FLOAT_FILE, gzip.compress(tensors_to_bytes(_halved(network)), mtime=0))
 
 
 def seal_entry(folder: Path, spec: NetworkSpec, *, unfinished: bool = False) -> None:
@@ -111,7 +110,7 @@ def load_float_network(folder: SealedFolder) -> nn.Module:
         UnknownModelError: the entry holds none.
         ArtifactError: the file is damaged, or does not fit the network.
     """
-    spec, name = NetworkSpec.from_config(folder.config, folder.name), f"{folder.name}/{FLOAT}"
+    spec, name = NetworkSpec.from_config(folder.config, folder.name), f"{folder.name}/{FLOAT_FILE}"
     count = parameter_count(spec, folder.name)
     content = unpacked_float(folder, at_most=4 * count)
     tensors = tensors_from_bytes(content, name)
@@ -138,7 +137,7 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
         module,
         signed={layer for layer, cost in costs.items() if cost.signed},
         offset={layer for layer, cost in costs.items() if cost.offset},
-        in_float=[layer for layer, cost in costs.items() if cost.fixed == IN_FLOAT],
+        in_float=[layer for layer, cost in costs.items() if cost.fixed == FLOAT],
         fixed=[layer for layer, cost in costs.items() if cost.fixed == FIXED_BITS],
     )
     for layer in [*counted, *indicators.costs]:

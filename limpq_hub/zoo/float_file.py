@@ -14,7 +14,7 @@ from limpq_hub.errors import ArtifactFormatError, UnknownModelError
 from limpq_hub.plan.costs import Costs
 from limpq_hub.zoo.folder import SealedFolder
 
-FLOAT = "float.safetensors.gz"
+FLOAT_FILE = "float.safetensors.gz"
 _LONGEST_HEADER = 2**20
 # Trained weights hardly shrink; a file that unpacks to a thousand times its size was made to fill memory.
 _MOST_RATIO = 16
@@ -27,17 +27,19 @@ def unpacked_float(folder: SealedFolder, at_most: int) -> bytes:
         UnknownModelError: the entry holds none.
         ArtifactError: the file is damaged, or larger.
     """
-    if FLOAT not in folder.files:
-        raise UnknownModelError(f"{folder.name} holds no {FLOAT}; give the float network as --weights FILE")
-    packed = folder.read(FLOAT)
+    if FLOAT_FILE not in folder.files:
+        raise UnknownModelError(f"{folder.name} holds no {FLOAT_FILE}; give the float network as --weights FILE")
+    packed = folder.read(FLOAT_FILE)
     at_most = min(at_most, _MOST_RATIO * len(packed)) + _LONGEST_HEADER
     try:
         with gzip.open(io.BytesIO(packed)) as file:
             content = file.read(at_most + 1)
     except (OSError, EOFError, zlib.error):
-        raise ArtifactFormatError(f"{folder.name}/{FLOAT} is not a gzip file; {folder.advice}") from None
+        raise ArtifactFormatError(f"{folder.name}/{FLOAT_FILE} is not a gzip file; {folder.advice}") from None
     if len(content) > at_most:
-        raise ArtifactFormatError(f"{folder.name}/{FLOAT} holds more than the weights of the network; {folder.advice}")
+        raise ArtifactFormatError(
+            f"{folder.name}/{FLOAT_FILE} holds more than the weights of the network; {folder.advice}"
+        )
     return content
 
 
@@ -51,7 +53,7 @@ def float_weights(folder: SealedFolder, costs: Costs) -> dict[str, NDArray[Any]]
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    name = f"{folder.name}/{FLOAT}"
+    name = f"{folder.name}/{FLOAT_FILE}"
     content = unpacked_float(folder, at_most=4 * sum(cost.weights for cost in costs.values()))
     try:
         tensors = load(content)

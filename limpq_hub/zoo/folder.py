@@ -61,6 +61,10 @@ class SealedFolder:
         """Names of all files but `config.json`."""
         return tuple(self.config["files"])
 
+    def listed_bytes(self, file: str) -> int:
+        """Return the size of a file in bytes as `config.json` lists it, 0 of one that it does not list."""
+        return self.config["files"].get(file, {"bytes": 0})["bytes"]
+
     def read(self, file: str) -> bytes:
         """Return the content of a file.
 

@@ -32,7 +32,7 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_policy
 from limpq_hub.zoo.entry import Entry, Published
 from limpq_hub.zoo.entry_folder import SUPERNET, load_float_network, load_supernet
-from limpq_hub.zoo.float_file import FLOAT
+from limpq_hub.zoo.float_file import FLOAT_FILE
 from limpq_hub.zoo.limpq_model import LimpqModel, Loaded, Weights, accuracy_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import SearchOptions
@@ -111,7 +111,7 @@ def load(
     network.requires_grad_(False).to(device)
     recalibration = None
     if calibrate is not None:
-        guard = FLOAT in entry.folder.files and pretrained
+        guard = FLOAT_FILE in entry.folder.files and pretrained
         reference = load_float_network(entry.folder).to(device) if guard else None
         recalibration = _recalibrate_(network, _image_batches(calibrate, device), reference)
     as_shipped = recalibration is None or not recalibration.accepted

@@ -30,6 +30,8 @@ _SHAPE = {
 }
 # What a `config.json` need not say, and what it then means: they came with format 3.
 _DEFAULTS: dict[str, Any] = {"crop_mode": "center", "model_args": {}}
+# What of the spec says how pictures are prepared, by the names of timm's configurations too.
+PREPARATION = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 CROP_MODES = ("center", "squash", "border")
 
@@ -155,7 +157,7 @@ class NetworkSpec:
         Raises:
             ArtifactFormatError: timm cannot build it.
         """
-        config = {key: getattr(self, key) for key in ("mean", "std", "interpolation", "crop_pct", "crop_mode")}
+        config = {key: getattr(self, key) for key in PREPARATION}
         options = {"num_classes": self.num_classes, "pretrained": False, **self.model_args, **options}
         try:
             return timm_network(self.architecture, input_size=self.input_size, config=config, **options).eval()

@@ -17,8 +17,11 @@ _MOST_BYTES_EACH, _HEADER_BYTES = 16, 2**24
 def parameter_count(spec: NetworkSpec, name: str) -> int:
     """Return how many numbers the parameters and buffers of a network are, without memory for them.
 
+    Args:
+        name: what to call the artifact in an error.
+
     Raises:
-        ArtifactFormatError: timm cannot build the network for this input size.
+        ArtifactFormatError: timm cannot build the network for this input size, or with these arguments.
     """
     try:
         network = network_on_meta(
@@ -33,16 +36,17 @@ def parameter_count(spec: NetworkSpec, name: str) -> int:
 
 
 def tensors_of_network(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: int) -> dict[str, Tensor]:
-    """Return the tensors of a file that can hold the network which `config.json` names, before that is built.
+    """Return the tensors of a file, once its size says that it can hold the network; nothing is built for that.
 
     Args:
+        spec: the network that `config.json` names.
         bits: the fewest that a number takes in this file.
 
     Raises:
         ArtifactError: the file is damaged, no safetensors file, or too small or too large for the network.
     """
     count, name = parameter_count(spec, folder.name), f"{folder.name}/{file}"
-    listed = folder.config["files"].get(file, {"bytes": 0})["bytes"]
+    listed = folder.listed_bytes(file)
     if listed > count * _MOST_BYTES_EACH + _HEADER_BYTES:
         raise _misfit(folder, file, spec, count)
     tensors = tensors_from_bytes(folder.read(file), name)
@@ -54,12 +58,12 @@ def tensors_of_network(folder: SealedFolder, file: str, spec: NetworkSpec, *, bi
 def check_listed_size(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: int) -> None:
     """Raise `ArtifactFormatError` if the file, which is not read, is listed with too few bytes for the network."""
     count = parameter_count(spec, folder.name)
-    if 8 * folder.config["files"].get(file, {"bytes": 0})["bytes"] < bits * count:
+    if 8 * folder.listed_bytes(file) < bits * count:
         raise _misfit(folder, file, spec, count)
 
 
 def _misfit(folder: SealedFolder, file: str, spec: NetworkSpec, count: int) -> ArtifactFormatError:
-    listed = folder.config["files"].get(file, {"bytes": 0})["bytes"]
+    listed = folder.listed_bytes(file)
     return ArtifactFormatError(
         f"{folder.name}/{file} of {listed:,} bytes cannot be {spec.architecture} with {spec.num_classes:,} classes at "
         f"{spec.input_size:,} pixels, which has {count:,} numbers; {folder.advice}"

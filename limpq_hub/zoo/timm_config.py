@@ -11,9 +11,8 @@ from torch import nn
 
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.zoo.model_args import kept_arguments
-from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.network import PREPARATION, NetworkSpec
 
-PREPARATION = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 # What timm needs to know of a network to build it again and to load weights into it.
 _BUILT_FROM = ("fixed_input_size", "pool_size", "first_conv", "classifier")
 

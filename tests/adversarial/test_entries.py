@@ -21,7 +21,7 @@ from limpq_hub.zoo.anchors import apply_nearest_anchors_, save_anchors
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry
-from limpq_hub.zoo.float_file import FLOAT, float_weights
+from limpq_hub.zoo.float_file import FLOAT_FILE, float_weights
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.half_precision import halved_statistics, halved_weight
 from limpq_hub.zoo.network import NetworkSpec
@@ -221,7 +221,7 @@ def test_a_float_file_that_unpacks_to_a_thousand_times_its_size_is_not_unpacked(
     with_float, reseal, unpacked_bytes, tiny
 ):
     """The indicators of whoever made the entry may claim as many weights as they like."""
-    (with_float / FLOAT).write_bytes(gzip.compress(bytes(unpacked_bytes), compresslevel=1))
+    (with_float / FLOAT_FILE).write_bytes(gzip.compress(bytes(unpacked_bytes), compresslevel=1))
     reseal(with_float)
     costs = dict(tiny.costs)
     first = next(iter(costs))

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, UnknownModelError, UnsafeFileError
 from limpq_hub.zoo.entry_folder import load_float_network, save_float_network
-from limpq_hub.zoo.float_file import FLOAT, float_weights, unpacked_float
+from limpq_hub.zoo.float_file import FLOAT_FILE, float_weights, unpacked_float
 from limpq_hub.zoo.folder import open_local_folder
 
 LAYER = "layer2.0.conv1"
@@ -37,7 +37,7 @@ def written(with_float, reseal):
 
     Tensors are those of the file, with the given ones changed; None takes one out.
     """
-    path = with_float / FLOAT
+    path = with_float / FLOAT_FILE
 
     def write(changes: dict[str, torch.Tensor | None] | bytes) -> None:
         if isinstance(changes, dict):
@@ -71,7 +71,7 @@ def test_a_float_network_that_is_not_sealed_is_none_of_the_entry(entry_copy, flo
 @BOTH
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
 def test_a_damaged_float_network_is_refused_by_name(with_float, tiny, read, damage):
-    path = with_float / FLOAT
+    path = with_float / FLOAT_FILE
     data = path.read_bytes()
     path.unlink()
     if damage != "missing":

@@ -32,7 +32,7 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import SUPERNET, load_supernet
-from limpq_hub.zoo.float_file import FLOAT
+from limpq_hub.zoo.float_file import FLOAT_FILE
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -152,7 +152,7 @@ def _what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mappi
         record.pop("unlabelled", None)  # as in what was measured before there was this option
     record |= weights_record(settings.invocation)
     files = entry.folder.config["files"]
-    record |= {name: files[name]["sha256"] for name in (SUPERNET, FLOAT) if name in files}
+    record |= {name: files[name]["sha256"] for name in (SUPERNET, FLOAT_FILE) if name in files}
     if settings.recipe:
         record["recipe_sha256"] = hashlib.sha256(path_of(settings.recipe).read_bytes()).hexdigest()
     return record

@@ -17,9 +17,9 @@ from limpq_hub.train.method.float_weights import open_weights
 from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
-from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.network import PREPARATION, NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly
-from limpq_hub.zoo.timm_config import PREPARATION, TimmConfig
+from limpq_hub.zoo.timm_config import TimmConfig
 
 
 def float_network(start: NetworkSettings, weights: str | None, num_classes: int | None) -> nn.Module:
