@@ -23,7 +23,7 @@ class GivenUp(Exception):
 
 
 def stop_if_given_up() -> None:
-    """Do nothing while a visitor waits for the call; work that takes long asks between its steps.
+    """Raise `GivenUp` once nobody waits for the call any more; work that takes long asks between its steps.
 
     Raises:
         GivenUp: the limit is over, or the visitor went away.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple
 
 import gradio as gr
-from _actions import find_bits
+from _actions import SearchResult, find_bits
 from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
 from _limits import Limiter
 from _tables import refusal_text
@@ -21,7 +21,12 @@ def search(
     model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None
 ) -> tuple[PlotData, PlotData, str, str, str, str, str, str]:
     """Return what the tab shows for the controls as they are."""
-    bits, frontier, *texts = astuple(find_bits(request_of(model, bitops, size, alpha, pins)))
+    return shown(find_bits(request_of(model, bitops, size, alpha, pins)))
+
+
+def shown(result: SearchResult) -> tuple[PlotData, PlotData, str, str, str, str, str, str]:
+    """Return what the components of the tab show of a result, in the order of its fields."""
+    bits, frontier, *texts = astuple(result)
     return (plot(bits), plot(frontier), *texts)
 
 
@@ -32,26 +37,31 @@ def refused(sentence: str) -> tuple[PlotData | str | None, ...]:
 
 def add_search_tab(controls: Controls, limiter: Limiter) -> None:
     """Add the tab's content to the page that is being built."""
-    start = search(*(component.value for component in controls.inputs))
-    proof = gr.HTML(start[3], label="proof", elem_id="proof")
+    start = find_bits(request_of(*(component.value for component in controls.inputs)))
+    proof = gr.HTML(start.proof, label="proof", elem_id="proof")
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             gr.Markdown("### Bits of each layer")
-            bits = gr.Plot(start[0], label="bits", show_label=False, elem_id="bits_figure", container=False)
+            bits = gr.Plot(plot(start.bits), label="bits", show_label=False, elem_id="bits_figure", container=False)
         with gr.Column(scale=2, min_width=320):
             gr.Markdown("### What it costs")
-            totals = gr.HTML(start[2], label="totals", elem_id="totals")
-            download = gr.HTML(start[4], label="download", elem_id="download")
+            totals = gr.HTML(start.totals, label="totals", elem_id="totals")
+            download = gr.HTML(start.download, label="download", elem_id="download")
     gr.Markdown("### Every budget: the best objective, and what was measured")
-    frontier = gr.Plot(start[1], label="frontier", show_label=False, elem_id="frontier_figure", container=False)
+    frontier = gr.Plot(
+        plot(start.frontier), label="frontier", show_label=False, elem_id="frontier_figure", container=False
+    )
     with gr.Accordion("Do the same in Python or in a shell", open=False, elem_id="reproduce"):
         python = gr.Code(
-            start[6], language="python", label="Python", wrap_lines=True, interactive=False, elem_id="python"
+            start.python, language="python", label="Python", wrap_lines=True, interactive=False, elem_id="python"
         )
-        shell = gr.Code(start[7], language="shell", label="Shell", wrap_lines=True, interactive=False, elem_id="shell")
+        shell = gr.Code(
+            start.shell, language="shell", label="Shell", wrap_lines=True, interactive=False, elem_id="shell"
+        )
         policy = gr.Code(
-            start[5], language="json", label="policy.json", max_lines=16, interactive=False, elem_id="policy"
+            start.policy, language="json", label="policy.json", max_lines=16, interactive=False, elem_id="policy"
         )
+    # In the order of the fields of `SearchResult`.
     outputs = [bits, frontier, totals, proof, download, policy, python, shell]
     # For clients alone: they get errors as errors. First, as the name goes to the first endpoint of this function.
     gr.Button(visible=False).click(

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from _texts import term
 from _zoo import Accuracy
 
-from limpq_hub.plan.costs import FLOAT_BITS, Costs
+from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.layer_bits import FLOAT_BITS
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 

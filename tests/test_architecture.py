@@ -33,7 +33,7 @@ ROOMS = {
 }
 TOOLS = {"export", "interop"}
 OWNERS = {
-    "pulp": ("limpq_hub/plan/solver/integer_programme.py",),
+    "pulp": ("limpq_hub/plan/solver/",),
     "huggingface_hub": ("limpq_hub/zoo/hub/",),
     "accelerate": ("limpq_hub/train/",),
     "gradio": ("app/",),

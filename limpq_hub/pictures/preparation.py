@@ -32,7 +32,7 @@ def preparation_of(spec: NetworkSpec) -> Callable[[Image.Image], Tensor]:
 
 
 def check_scaled(size: tuple[int, int], side: int, crop_mode: str = "center") -> None:
-    """Do nothing for a picture that can be scaled for a network.
+    """Raise `ImageError` unless a picture can be scaled for a network.
 
     Args:
         size: its width and height before, in pixels.

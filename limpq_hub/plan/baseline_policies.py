@@ -25,6 +25,8 @@ from limpq_hub.plan.sensitivity import by_weight_errors, weight_errors
 Fits = Callable[[Policy], bool]
 LayerKinds = tuple[str, tuple[BitsKind, ...]]  # a layer, and what of it is raised together
 
+_NONE_FITS = "no policy fits this budget: even the fewest bits are above it; raise the budget"
+
 
 def policies_to_compare(
     indicators: Indicators,
@@ -173,9 +175,6 @@ def reversed_importance(indicators: Indicators) -> Indicators:
         divergences={},
         objective="learned",
     )
-
-
-_NONE_FITS = "no policy fits this budget: even the fewest bits are above it; raise the budget"
 
 
 def _uniform(indicators: Indicators, weight: int, activation: int) -> Policy:

@@ -12,7 +12,9 @@ from limpq_hub.plan.quantities import is_number
 NEVER = float("inf")
 # A day: whoever waits longer has mistyped a number.
 LONGEST_TIME_LIMIT_S = 86_400
-_LATE = "no proven optimum in time; raise time_limit_s, or use fewer candidates"
+# What is said where the time is over, and what to do then.
+NOT_IN_TIME = "no proven optimum in time"
+MORE_TIME = "raise time_limit_s, or use fewer candidates"
 
 Item = TypeVar("Item")
 
@@ -48,7 +50,7 @@ def check_time(deadline: float) -> None:
         deadline: by `time.monotonic`.
     """
     if time.monotonic() > deadline:
-        raise SearchError(_LATE)
+        raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
 
 
 def until(deadline: float, items: Iterable[Item]) -> Iterator[Item]:

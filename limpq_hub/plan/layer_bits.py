@@ -8,11 +8,9 @@ from typing import Literal
 from limpq_hub.errors import PolicyError, quoted
 
 BIT_WIDTHS = range(2, 9)
+FLOAT_BITS = 32
 BitsKind = Literal["weight", "activation"]
 BITS_KINDS: tuple[BitsKind, BitsKind] = ("weight", "activation")
-
-
-FLOAT_BITS = 32
 
 
 @dataclass(frozen=True, order=True)

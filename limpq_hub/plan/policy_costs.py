@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.plan.costs import FLOAT_BITS, Costs, Counting, LayerCost
-from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.costs import Costs, Counting, LayerCost
+from limpq_hub.plan.layer_bits import FLOAT_BITS, LayerBits
 from limpq_hub.plan.policy import Policy
 
 

@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 from limpq_hub.errors import ArtifactFormatError
-from limpq_hub.plan.costs import FLOAT, FLOAT_BITS
+from limpq_hub.plan.costs import FLOAT
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape
+from limpq_hub.plan.layer_bits import FLOAT_BITS
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.figure_check import check_count, check_figures
 from limpq_hub.zoo.folder import SealedFolder

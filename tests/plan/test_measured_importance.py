@@ -103,6 +103,9 @@ def test_a_file_with_an_unknown_objective_is_refused(measured):
     content = measured.to_json() | {"objective": ["measured"]}
     with pytest.raises(ArtifactFormatError, match='"objective" must be "learned" or "measured"'):
         Indicators.from_json(content)
+
+
+def test_a_file_whose_objective_is_what_was_not_measured_is_refused(measured):
     without = {**json.loads(json.dumps(measured.to_json())), "objective": "measured"}
     for layer in without["layers"].values():
         layer.pop("divergences", None)
@@ -141,15 +144,23 @@ def test_the_search_in_measured_pairs_finds_the_least_sum_of_all_policies(networ
         assert (plan.optimal, plan.importance) == (True, "measured")
 
 
-def test_a_plan_remembers_its_importance_and_is_explained_in_it(measured):
+def test_a_plan_is_explained_in_the_importance_that_it_was_searched_in(measured):
     plan = search(measured, Budget(bitops=64 + 40 * 8), importance="measured")
-    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     for raised in explain(measured, plan).raises:
         bits = plan.policy.layers[raised.layer]
         more = replace(bits, **{raised.kind: raised.bits})
         assert raised.gained == DIVERGENCES[raised.layer][bits] - DIVERGENCES[raised.layer][more]
+
+
+def test_the_file_of_a_plan_keeps_its_importance_unless_that_is_the_learned_one(measured):
+    plan = search(measured, Budget(bitops=64 + 40 * 8), importance="measured")
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
     learned = search(measured, Budget(bitops=64 + 40 * 8))
     assert (learned.importance, "importance" in learned.to_json()) == ("learned", False)
+
+
+def test_a_plan_of_an_unknown_importance_is_refused(measured):
+    plan = search(measured, Budget(bitops=64 + 40 * 8), importance="measured")
     with pytest.raises(ArtifactFormatError, match="importance 'felt' is not known"):
         Plan.from_json(json.loads(json.dumps(plan.to_json() | {"importance": "felt"})))
 

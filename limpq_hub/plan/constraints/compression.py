@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from limpq_hub.plan.constraints.linear_kind import LinearKind, products
-from limpq_hub.plan.costs import FLOAT_BITS, Counting
+from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_bits import FLOAT_BITS
 from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.quantities import exact_number, float_below

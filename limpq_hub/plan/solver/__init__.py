@@ -16,9 +16,9 @@ within every limit:
 3. *A near choice, then what is nearer* (`near_choice.py`): where too many choices are near the bound, a good one is
    found by trying. It is the best if it costs no more than the bound; else it says how near to the bound the best one
    is, so that the enumeration, of more states, has no gap to guess.
-4. *PuLP with HiGHS* (`integer_programme.py`): everything else, that is three constraints or more, coefficients whose
-   sums exceed what a float64 holds exactly, or what is left where there are still too many states: HiGHS then gets
-   the options near the bound alone.
+4. *PuLP with HiGHS* (`integer_programme.py`, which `quiet_highs.py` runs): everything else, that is three constraints
+   or more, coefficients whose sums exceed what a float64 holds exactly, or what is left where there are still too many
+   states: HiGHS then gets the options near the bound alone.
 
 **When the time is over** there is no answer, unless a gap was allowed: then the better of the choices found, if it is
 within the gap of the better of the bounds proven. All loops look at one deadline; the enumeration may take half of the
@@ -28,10 +28,10 @@ time, trying three tenths of the rest.
 (`scaled_programme.py`) whose costs are whole numbers as well: each sum is exact in float64, so comparing two sums is
 too. Costs are rounded once, to 2^-50 of the largest sum that they can have. The enumeration proves that every choice
 left out costs more than the one returned, and so does a near choice that reaches the bound; the dynamic programme
-visits every reachable sum. HiGHS works with
-tolerances: it is run to a gap of zero, its choice is added up again in whole numbers, and a choice over a limit is
-forbidden and the programme solved again; its choice is within 1e-9 of the largest cost of an option. The first two
-ways tell equal costs apart by a rule (`enumeration.cheapest`), HiGHS returns any one of them, always the same.
+visits every reachable sum. HiGHS works with tolerances: it is run to a gap of zero, its choice is added up again in
+whole numbers, and a choice over a limit is forbidden and the programme solved again; its choice is within 1e-9 of the
+largest cost of an option. The first two ways tell equal costs apart by a rule (`enumeration.cheapest`), HiGHS returns
+any one of them, always the same.
 
 **Terms**, and the shapes of arrays:
 
@@ -55,4 +55,5 @@ ways tell equal costs apart by a rule (`enumeration.cheapest`), HiGHS returns an
 Source: Sinha and Zoltners, "The Multiple-Choice Knapsack Problem", Operations Research 27, 1979, for the problem and
 its bound; Horowitz and Sahni, "Computing Partitions with Applications to the Knapsack Problem", Journal of the ACM 21,
 1974, for meeting in the middle and dominated states; Kellerer, Pferschy and Pisinger, "Knapsack Problems", 2004,
-chapter 11, for the dynamic programme."""
+chapter 11, for the dynamic programme.
+"""

@@ -30,11 +30,11 @@ class Cheapest(NamedTuple):
     """The cheapest choice.
 
     Attributes:
-        options: [groups], the option that each group takes.
+        choice: [groups], the option that each group takes.
         gap: by how much it costs more than the bound.
     """
 
-    options: Integers
+    choice: Integers
     gap: float
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import sys
-import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import pulp
 
 from limpq_hub.errors import SearchError
+from limpq_hub.plan.deadline import MORE_TIME, NOT_IN_TIME
 from limpq_hub.plan.linear_constraint import LinearConstraint
+from limpq_hub.plan.solver.quiet_highs import run_highs
 
 # HiGHS looks only for choices that cost at least 1e-6 less than its best so far: costs are scaled to reach up to this.
 _COST_SCALE = 1e4
@@ -27,8 +25,6 @@ _MOST_REPAIRS = 100
 _SECONDS_PER_OPTION = 5e-5
 # More than HiGHS is wrong by in a bound, in scaled costs.
 _BOUND_TOLERANCE = 1e-4
-_REINSTALL = "reinstall it: pip install --force-reinstall pulp highspy"
-_STDOUT_LOCK = threading.Lock()
 
 Number = TypeVar("Number", int, float)
 # A PuLP variable of each option of each group, 1 where the group takes it: [groups, options].
@@ -44,7 +40,7 @@ class NoProofError(SearchError):
     """
 
     def __init__(self, choice: list[int] | None = None, bound: float = -math.inf) -> None:
-        super().__init__("no proven optimum in time; raise time_limit_s, or use fewer candidates")
+        super().__init__(f"{NOT_IN_TIME}; {MORE_TIME}")
         self.choice = choice
         self.bound = bound
 
@@ -94,23 +90,6 @@ def solve_with_highs(
         return unnarrowed(_solve(narrowed(costs), within_reach, deadline))
     except NoProofError as error:
         raise NoProofError(unnarrowed(error.choice), error.bound) from None
-
-
-def run_highs(problem: pulp.LpProblem, deadline: float) -> None:
-    """Solve `problem` with HiGHS, inside this process: no solver and no file outlives it.
-
-    The number of threads is left to HiGHS: all programmes of a process share it, and where another one has set it,
-    HiGHS refuses a different number.
-
-    Raises:
-        SearchError: it could not be run, or gave up before the deadline.
-    """
-    try:
-        problem.solve(_QuietHighs(deadline))
-    except pulp.PulpSolverError:
-        raise SearchError(f"HiGHS could not be run; {_REINSTALL}") from None
-    if problem.status == pulp.LpStatusNotSolved and time.monotonic() < deadline:
-        raise SearchError(f"HiGHS gave up without an answer; {_REINSTALL}, or search in a process of its own")
 
 
 def _solve(
@@ -211,36 +190,3 @@ def _reduced(constraint: LinearConstraint) -> tuple[list[list[int]], float]:
     most = sum(map(max, above_least))  # a limit beyond it does not bind, and may be no float
     limit = min(constraint.limit - sum(least), most) // divisor + 0.5
     return [[coefficient // divisor for coefficient in coefficients] for coefficients in above_least], limit
-
-
-class _QuietHighs(pulp.HiGHS):
-    """HiGHS that keeps a deadline, without the banner that it prints, against its options, where it is first made."""
-
-    def __init__(self, deadline: float) -> None:
-        super().__init__(msg=False, gapRel=0, gapAbs=0)
-        self._deadline = deadline
-
-    def callSolver(self, lp: pulp.LpProblem) -> None:  # the name is PuLP's
-        # Set last: what PuLP does before takes a part of the time.
-        lp.solverModel.setOptionValue("time_limit", max(self._deadline - time.monotonic(), 0.01))
-        super().callSolver(lp)
-
-    def createAndConfigureSolver(self, lp: pulp.LpProblem) -> None:  # the name is PuLP's
-        with _silent_stdout():
-            super().createAndConfigureSolver(lp)
-
-
-@contextmanager
-def _silent_stdout() -> Iterator[None]:
-    """Send what a library writes to the process's stdout nowhere."""
-    # Stdout belongs to all threads: a second one would take the `/dev/null` of the first for the real one.
-    with _STDOUT_LOCK:
-        sys.stdout.flush()
-        stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 1)
-            yield
-        finally:
-            os.dup2(stdout, 1)
-            os.close(stdout)
-            os.close(nowhere)

@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError, cheapest_pair, states_within
-from limpq_hub.plan.solver.relaxation import Relaxation, priced_costs
+from limpq_hub.plan.solver.relaxation import Relaxation
 from limpq_hub.plan.solver.scaled_programme import Floats, Integers, ScaledProgramme
 
 # Partial choices of each half of the groups that are chosen anew together.
@@ -72,7 +72,7 @@ def _filled_up(programme: ScaledProgramme, relaxation: Relaxation, deadline: flo
 
 
 def _cheapest_at(programme: ScaledProgramme, prices: Floats) -> Integers:
-    return priced_costs(programme, prices).argmin(1)
+    return programme.priced_costs(prices).argmin(1)
 
 
 def _improved(

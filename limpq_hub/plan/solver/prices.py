@@ -56,11 +56,7 @@ def best_prices(programme: ScaledProgramme, highest: float, deadline: float = NE
 
     def plane_at(prices: tuple[float, ...]) -> Plane:
         check_time(deadline)
-        priced_costs = programme.costs
-        for price, coefficients_of_constraint in zip(prices, programme.coefficients, strict=True):
-            if price:
-                priced_costs = priced_costs + price * coefficients_of_constraint
-        cheapest = first_options + priced_costs.argmin(1)
+        cheapest = first_options + programme.priced_costs(prices).argmin(1)
         return np.array([costs[cheapest].sum(), *(coefficients[:, cheapest].sum(1) - programme.limits)])
 
     def best_from(first_prices: tuple[float, ...]) -> BoundAt | None:

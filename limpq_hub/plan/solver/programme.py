@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from limpq_hub.errors import SearchError
-from limpq_hub.plan.deadline import until
+from limpq_hub.plan.deadline import MORE_TIME, NOT_IN_TIME, until
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.quantities import decimal_above
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
@@ -35,7 +35,6 @@ _TIME_TO_ENUMERATE = 0.5
 _TIME_TO_TRY = 0.3
 # There, so many partial choices are enumerated that a step of it is short beside the time that is left.
 _STATES_PER_SECOND, _MOST_STATES_OF_HARD = 200_000, 1_500_000
-_LATE = "no proven optimum in time"
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Programme:
             if not DynamicProgramme.fits(scaled):
                 return self._solve_hard(scaled, deadline, allow_gap)
             return self._checked(DynamicProgramme(scaled, deadline).cheapest(scaled.limits[0]), DYNAMIC_PROGRAMME)
-        return self._checked(best and best.options, ENUMERATION)
+        return self._checked(best and best.choice, ENUMERATION)
 
     def solve_at_limits(
         self, constraint: int, limits: Sequence[int], deadline: float, allow_gap: float = 0.0
@@ -125,7 +124,7 @@ class Programme:
                 yield programme._solve_hard(with_limit, deadline, allow_gap)
                 continue
             gap = best.gap if best else 0.0
-            yield programme._checked(best and best.options, ENUMERATION)
+            yield programme._checked(best and best.choice, ENUMERATION)
 
     def with_limit(self, constraint: int, limit: int) -> Programme:
         """Return the same programme with another limit of one constraint, by its number."""
@@ -218,19 +217,19 @@ class Programme:
         choices = (choice, near.choice if near else None)
         known = [one_choice for one_choice in choices if one_choice is not None]
         if not known:
-            raise SearchError(f"{_LATE}; raise time_limit_s, or use fewer candidates")
+            raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
         best = min(known, key=self._cost)
         bound = min(self._cost(best), max(bound, near.bound if near and near.bound is not None else -math.inf))
         gap = self._gap(best, bound)
         if gap <= allow_gap:
             return Solution(best, HIGHS, bound)
         if not gap < 1:
-            raise SearchError(f"{_LATE}; raise time_limit_s, or use fewer candidates")
+            raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
         # Rounded up, so that it is enough.
         enough = decimal_above(Fraction(gap), 2)
         raise SearchError(
-            f"{_LATE}: the best policy that was found loses at most {gap:.2g} of its objective more than the optimum; "
-            f"allow_gap={enough} takes it, or raise time_limit_s, or use fewer candidates"
+            f"{NOT_IN_TIME}: the best policy that was found loses at most {gap:.2g} of its objective more than the "
+            f"optimum; allow_gap={enough} takes it, or {MORE_TIME}"
         )
 
     def _cost(self, choice: Sequence[int]) -> float:

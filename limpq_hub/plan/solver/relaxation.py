@@ -46,7 +46,7 @@ class Relaxation:
         prices = best_prices(programme, highest, deadline)
         if prices is None:
             return None
-        priced = priced_costs(programme, prices)
+        priced = programme.priced_costs(prices)
         least = priced.min(1, keepdims=True)
         priced_sum = float(np.where(exists, priced, 0.0).max(1).sum() + prices @ programme.limits)
         safety = _SAFETY * (1.0 + highest) + _PRICED_SAFETY * priced_sum
@@ -56,10 +56,3 @@ class Relaxation:
     def gap_of(self, programme: ScaledProgramme, choice: Integers) -> float:
         """Return how much a choice, [groups], costs above the bound."""
         return programme.cost_of(choice) - self.bound
-
-
-def priced_costs(programme: ScaledProgramme, prices: Floats) -> Floats:
-    """Return costs plus what the coefficients of each option cost at `prices`, [groups, options]."""
-    return programme.costs + sum(
-        price * coefficients for price, coefficients in zip(prices, programme.coefficients, strict=True)
-    )

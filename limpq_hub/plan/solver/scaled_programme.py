@@ -84,6 +84,18 @@ class ScaledProgramme:
         whole = self.costs[np.isfinite(self.costs)].astype(np.int64)
         return float(np.gcd.reduce(whole)) or 1.0
 
+    def priced_costs(self, prices: Sequence[float] | Floats) -> Floats:
+        """Return costs plus what the coefficients of each option cost at `prices`, [groups, options].
+
+        Args:
+            prices: [constraints].
+        """
+        priced_costs = self.costs
+        for price, coefficients in zip(prices, self.coefficients, strict=True):
+            if price:
+                priced_costs = priced_costs + price * coefficients
+        return priced_costs
+
     def cost_of(self, choice: Integers) -> float:
         """Return the scaled cost of a choice, [groups]: a whole number."""
         return float(self.costs[np.arange(len(choice)), choice].sum())

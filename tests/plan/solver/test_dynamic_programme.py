@@ -36,7 +36,7 @@ def test_it_is_equal_to_the_enumeration_and_to_every_choice_at_every_limit(rando
         table = DynamicProgramme(scaled)
         for limit in range(sum(map(min, drawn.constraints[0].coefficients)), highest + 1):
             choice = listed(table.cheapest(scaled.scaled_limit(0, limit)))
-            assert choice == listed(cheapest(scaled.with_limit(0, limit)).options)
+            assert choice == listed(cheapest(scaled.with_limit(0, limit)).choice)
             if limit % 5 == 0:
                 assert choice == best_choice(drawn.with_limit(0, limit)).choice
 

@@ -15,7 +15,7 @@ from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError
 
 
 def options_of(best):
-    return None if best is None else best.options.tolist()
+    return None if best is None else best.choice.tolist()
 
 
 def choice_of(best):

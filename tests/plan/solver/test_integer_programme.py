@@ -14,7 +14,8 @@ import pytest
 from limpq_hub.errors import SearchError
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver import integer_programme
-from limpq_hub.plan.solver.integer_programme import _silent_stdout, run_highs, solve_with_highs
+from limpq_hub.plan.solver.integer_programme import solve_with_highs
+from limpq_hub.plan.solver.quiet_highs import run_highs, silent_stdout
 
 SIZES = [(9, 1), (40, 147_456), (10**3, 1), (10**9, 1)]
 KINDS = [("bitops",), ("size",), ("latency",), ("bitops", "size"), ("bitops", "latency"), ("size", "latency")]
@@ -197,7 +198,7 @@ def test_two_threads_that_silence_stdout_leave_it_as_it_was(capfd):
 
     def silence():
         both_inside.wait()
-        with _silent_stdout():
+        with silent_stdout():
             time.sleep(0.05)
 
     threads = [threading.Thread(target=silence) for _ in range(2)]
