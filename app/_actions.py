@@ -35,7 +35,14 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What the page shows of a search: figures as plotly's JSON, texts as HTML, and what reproduces it."""
+    """What the page shows of a search.
+
+    Attributes:
+        bits, frontier: figures, as plotly's JSON.
+        totals, proof, download: HTML.
+        policy: content of the `policy.json`.
+        python, shell: what finds the same policy.
+    """
 
     bits: str
     frontier: str

@@ -26,6 +26,8 @@ class Raise:
     """One layer's weights or activations at the next more bits.
 
     Attributes:
+        layer: its name; of tied layers the first.
+        kind: whether its weights or its activations.
         bits: the bits it would have.
         gained: by how much the objective would fall.
         bitops: how many more BitOps an image would take.
@@ -47,6 +49,7 @@ class Explanation:
     """A plan beside a uniform policy, and every single raise.
 
     Attributes:
+        plan: the plan that is explained.
         uniform: a policy of equal bits, or None if there is none to compare with.
         raises: most gained per BitOp first.
     """

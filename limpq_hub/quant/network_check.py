@@ -32,6 +32,7 @@ class CheckedOperation:
 
     Attributes:
         kind: "linear" of every layer that is no convolution.
+        cost: per image, before the search chooses bits.
         reason: why it stays in float; empty of what does not.
     """
 

@@ -51,7 +51,10 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
         return 0
     moments = {name: Moments() for name in norms}
 
-    with watched_inputs(norms, lambda name, _, x: moments[name].add_(x)), in_eval_mode(network):
+    def measure(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
+        moments[name].add_(x)
+
+    with watched_inputs(norms, measure), in_eval_mode(network):
         for images in batches:
             network(images)
     measured = {name: of_norm for name, of_norm in moments.items() if of_norm.batches}

@@ -26,7 +26,12 @@ class CachedWeight:
 
     @classmethod
     def of(cls, weight: Tensor, step: Tensor, bits: int | None, quantized: Tensor) -> CachedWeight:
-        """Return the cache entry of `quantized`, computed from `weight` and `step` just now."""
+        """Return the cache entry of `quantized`, computed from `weight` and `step` just now.
+
+        Args:
+            weight, quantized: of the same shape.
+            step: every step of the quantizer, at all bit-widths: [candidates] or [candidates, channels].
+        """
         return cls((weight.detach(), step.detach()), (weight._version, step._version), bits, quantized)
 
     def is_current(self, weight: Tensor, step: Tensor, bits: int | None) -> bool:

@@ -31,6 +31,7 @@ class Published:
 
     Attributes:
         name: its folder below `policies/`.
+        policy_sha256: of the policy, see `Policy.digest`.
         bitops: BitOps of one image.
         size_bytes: bytes of the quantized weights.
         disk_bytes: bytes of its files, step sizes, biases, BatchNorm and provenance included.
@@ -75,7 +76,11 @@ class Entry:
 
     @cached_property
     def metrics(self) -> Mapping[str, Any]:
-        """Measured figures: "float", and "joint" by policy; empty if nothing was measured."""
+        """Measured figures: "float", and "joint" by policy; empty if nothing was measured.
+
+        Raises:
+            ArtifactError: the file is damaged, or a figure in it cannot be.
+        """
         if "metrics.json" not in self.folder.files:
             return {}
         metrics = self.folder.read_json("metrics.json")
@@ -106,7 +111,11 @@ class Entry:
 
     @cached_property
     def published(self) -> tuple[Published, ...]:
-        """The fine-tuned policies, fewest BitOps first."""
+        """The fine-tuned policies, fewest BitOps first.
+
+        Raises:
+            ArtifactError: a file of one is damaged, or a figure in it cannot be.
+        """
         policies = []
         for name in [match[1] for match in map(_POLICY_CONFIG.fullmatch, self.folder.files) if match]:
             checkpoint = self.checkpoint(name)

@@ -14,6 +14,9 @@ def halved_weight(value: Tensor) -> Tensor:
     """Return a weight in half precision, or as it is if that changes it by more than 0.1 % of its largest number.
 
     It does where a number is above 65,504, or where all are so small that half precision has few digits for them.
+
+    Args:
+        value: of any shape.
     """
     half = value.half()
     if not value.numel():
@@ -26,6 +29,9 @@ def halved_statistics(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """Return the statistics of a batch normalization in half precision, each as it is where that would not do.
 
     A variance above 65,504 would be infinite, and a mean that is large beside the deviation shifts what comes out.
+
+    Args:
+        mean, variance: [channels] each.
     """
     half_mean, half_variance = mean.half(), variance.half()
     shift = (half_mean.to(mean.dtype) - mean).abs()

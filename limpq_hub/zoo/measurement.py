@@ -18,6 +18,7 @@ class Measurement:
         images: how many images.
         split: which of the data set; "validation" where nothing else is said.
         seed: of the training or of the choice of calibration images.
+        command: what gives the figure.
     """
 
     data: str | None
@@ -51,14 +52,14 @@ def measurement_of(entry: Entry, figures: Mapping[str, Any], provenance: object)
         figures: with "images", if they say.
         provenance: with "command", "seed" and "data", if it says.
     """
-    said = provenance if isinstance(provenance, Mapping) else {}
-    data = said.get("data") if _name(said.get("data")) else entry.indicators.provenance.get("data")
+    record = provenance if isinstance(provenance, Mapping) else {}
+    data = record.get("data") if _name(record.get("data")) else entry.indicators.provenance.get("data")
     return Measurement(
         data=_name(data),
         split=_split(data),
         images=_of_type(figures.get("images"), int),
-        seed=_of_type(said.get("seed"), int),
-        command=_of_type(said.get("command"), str),
+        seed=_of_type(record.get("seed"), int),
+        command=_of_type(record.get("command"), str),
     )
 
 

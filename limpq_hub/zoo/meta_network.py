@@ -56,10 +56,11 @@ def network_on_meta(
         return timm_network(name, input_size=size, pretrained=False, num_classes=num_classes, **arguments)
 
     try:
-        with torch.device("meta"):
+        try:
+            with torch.device("meta"):
+                network = build()
+        except RuntimeError:  # where a tensor is read while the network is built: on the meta device it has no values
             network = build()
-    except (NotImplementedError, RuntimeError):  # it reads a tensor while it is built
-        network = build()
     except BUILD_ERRORS as error:
         asked, option = " ".join([name, *typed_text(arguments)]), "--model-args" if arguments else "--input-size"
         raise UnsupportedLayerError(

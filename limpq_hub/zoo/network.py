@@ -30,7 +30,7 @@ _SHAPE = {
 }
 # What a `config.json` need not say, and what it then means: they came with format 3.
 _DEFAULTS: dict[str, Any] = {"crop_mode": "center", "model_args": {}}
-# What of the spec says how pictures are prepared, by the names of timm's configurations too.
+# The fields that say how pictures are prepared; timm's configurations call them the same.
 PREPARATION = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 CROP_MODES = ("center", "squash", "border")
@@ -42,8 +42,10 @@ class NetworkSpec:
 
     Attributes:
         architecture: timm name without a tag.
+        num_classes: outputs of the classifier.
         input_size: height and width in pixels.
         mean, std: per channel, for pixels in 0..1.
+        interpolation: how a picture is scaled, one of `INTERPOLATIONS`.
         crop_pct: share of the shorter side that the center crop keeps.
         crop_mode: "center"; "squash" scales both sides to the crop, whatever their ratio; "border" scales the longer
             side and fills up the shorter one.

@@ -56,6 +56,9 @@ def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tens
         model: the network, whose layers have the bit-widths of `policy`; layers that compute their weight take the
             packed one from then on.
         file: what to call it in an error.
+
+    Raises:
+        ArtifactFormatError: a tensor is missing, of another shape or type, or not what `packed_tensors` makes.
     """
     tensors = dict(packed)
 

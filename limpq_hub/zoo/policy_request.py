@@ -33,6 +33,7 @@ def plan_for(entry: Entry, policy: Any = None, **options: Unpack[SearchOptions])
         BudgetError: neither or both are given.
         PolicyError: the policy is malformed, or for another network.
         ArtifactError: its file is no JSON, or of another format.
+        TypeError: an option is no keyword of `limpq_hub.search`.
     """
     for key in options.keys() - SearchOptions.__annotations__.keys():
         raise TypeError(f"{key!r} is not an argument of load or search; see limpq_hub.search")

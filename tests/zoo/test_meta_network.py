@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from limpq_hub.errors import UnknownModelError
+from limpq_hub.errors import UnknownModelError, UnsupportedLayerError
 from limpq_hub.zoo.meta_network import input_shape_of, network_on_meta
 
 
@@ -34,6 +34,20 @@ def test_a_network_that_reads_a_tensor_while_it_is_built_is_built_on_the_cpu(mon
     monkeypatch.setattr(timm, "create_model", lambda *arguments, **options: Reading())
     layer = network_on_meta("resnet18").layer
     assert (layer.weight.shape, layer.weight.is_meta) == ((3, 2), True)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, ValueError, TypeError])
+def test_whatever_timm_raises_is_told_with_what_was_asked_for_and_what_to_leave_out(monkeypatch, kind):
+    def fail(*arguments: object, **options: object) -> nn.Module:
+        raise kind("no such width")
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    message = "^timm cannot build resnet18 for 32 x 32 pixels: 'no such width'; leave --input-size out$"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        network_on_meta("resnet18", input_size=32)
+    message = "^timm cannot build resnet18 depth=3 for 224 x 224 pixels: 'no such width'; leave --model-args out$"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        network_on_meta("resnet18", model_args={"depth": 3})
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_ones():

@@ -65,7 +65,11 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         return [str(table), str(limit)] if isinstance(table, str | os.PathLike) else None
 
     def parse(self, value: Any) -> tuple[LayerTable, Fraction]:
-        """Return the table, read from its file if a path was given, and the limit, exactly as it was written."""
+        """Return the table, read from its file if a path was given, and the limit, exactly as it was written.
+
+        Raises:
+            BudgetError: it is no table and limit, the file cannot be read, or an entry cannot have been measured.
+        """
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
             value = (read_layer_table(value[0], self.entry), value[1])
         if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], Mapping) or not value[0]:

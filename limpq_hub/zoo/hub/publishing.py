@@ -29,6 +29,7 @@ class Pushed:
     """What a push did.
 
     Attributes:
+        repo: owner/name.
         commit: that holds the entry now.
         tag: its name, or None for a proposal, or where nothing changed.
     """
