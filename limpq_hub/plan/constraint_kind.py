@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from limpq_hub.errors import quoted
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import LayerGroup
-from limpq_hub.plan.quantities import decimal_above, plainly_written
+from limpq_hub.plan.quantities import plainly_written
+from limpq_hub.plan.rounding import decimal_above
 
 Limit = TypeVar("Limit")
 _MOST_DIGITS = 12

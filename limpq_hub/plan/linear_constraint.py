@@ -10,7 +10,7 @@ from typing import Any
 
 from limpq_hub.errors import InfeasibleBudgetError
 from limpq_hub.plan.constraint_kind import ConstraintKind
-from limpq_hub.plan.quantities import nearest_float
+from limpq_hub.plan.rounding import nearest_float
 
 Coefficients = tuple[tuple[int, ...], ...]
 

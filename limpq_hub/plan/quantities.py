@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
@@ -163,38 +162,6 @@ def enough_bitops(bitops: int) -> str:
 def enough_size(size_bytes: int) -> str:
     """Return the smallest size budget of two decimals that allows `size_bytes`."""
     return _with_unit(size_bytes, ("GB", "MB", "kB", "B"), SIZE_UNITS, math.ceil)
-
-
-def decimal_above(exact: Fraction, digits: int = 4) -> str:
-    """Return `exact`, of at least 0, rounded up to at least `digits` significant digits, as plain decimal text."""
-    places = max(0, digits - math.floor(log10(exact)) - 1) if exact else 0
-    scaled = str(math.ceil(exact * 10**places)).rjust(places + 1, "0")
-    return f"{scaled[:-places]}.{scaled[-places:]}".rstrip("0").rstrip(".") if places else scaled
-
-
-def log10(exact: Fraction) -> float:
-    """Return the decimal logarithm of a number above 0 that may be larger or smaller than any float."""
-    return math.log10(exact.numerator) - math.log10(exact.denominator)
-
-
-def nearest_float(exact: Fraction) -> float:
-    """Return the float nearest to `exact`; infinity above all of them."""
-    try:
-        return float(exact)
-    except OverflowError:
-        return math.inf
-
-
-def float_below(exact: Fraction) -> float:
-    """Return the largest float that is not above `exact`."""
-    near = min(nearest_float(exact), sys.float_info.max)
-    return near if Fraction(near) <= exact else math.nextafter(near, -math.inf)
-
-
-def float_above(exact: Fraction) -> float:
-    """Return the smallest float that is not below `exact`."""
-    near = nearest_float(exact)
-    return near if math.isinf(near) or Fraction(near) >= exact else math.nextafter(near, math.inf)
 
 
 def _with_unit(value: int, units: Sequence[str], sizes: Mapping[str, int], rounded: Callable[[Fraction], int]) -> str:

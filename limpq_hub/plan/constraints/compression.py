@@ -14,7 +14,8 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import FLOAT_BITS
 from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.linear_constraint import LinearConstraint
-from limpq_hub.plan.quantities import exact_number, float_below
+from limpq_hub.plan.quantities import exact_number
+from limpq_hub.plan.rounding import float_below
 
 
 class Compression(LinearKind[Fraction]):

@@ -22,7 +22,8 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.layer_table_file import EntryWords, LayerTable, read_layer_table
 from limpq_hub.plan.linear_constraint import LinearConstraint
-from limpq_hub.plan.quantities import decimal_above, exact_number, float_above, is_number, log10, nearest_float
+from limpq_hub.plan.quantities import exact_number, is_number
+from limpq_hub.plan.rounding import decimal_above, float_above, log10, nearest_float
 
 # A table, or the path of one as CSV, and the limit.
 TableLimit = tuple[LayerTable | str | os.PathLike[str], str | float]

@@ -13,7 +13,7 @@ import numpy as np
 from limpq_hub.errors import SearchError
 from limpq_hub.plan.deadline import MORE_TIME, NOT_IN_TIME, until
 from limpq_hub.plan.linear_constraint import LinearConstraint
-from limpq_hub.plan.quantities import decimal_above
+from limpq_hub.plan.rounding import decimal_above
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
 from limpq_hub.plan.solver.enumeration import Cheapest, cheapest, within_gap
 from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError
