@@ -47,8 +47,9 @@ any one of them, always the same.
   of what it leaves unused of each limit.
 - *gap*: how much a choice costs above the bound. Within a gap, only options of at most that reduced cost take part,
   and reduced costs add up to at most the gap. The gap is widened until a choice lies within it: then none is better.
-- *states*: partial choices, of the first few groups for instance, as columns: `sums` [constraints, states], `costs`
-  [states], `reduced_costs` [states]. One that uses as much as another and costs more is *dominated* and left out.
+- *states* (`states.py`): partial choices, of the first few groups for instance, as columns: `sums` [constraints,
+  states], `costs` [states], `reduced_costs` [states]. One that uses as much as another and costs more is *dominated*
+  and left out.
 - *meeting in the middle* (`meet_in_the_middle.py`): the states of the first half of the groups and of the second half
   are enumerated apart, then paired: 2 x sqrt(n) states instead of n.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from limpq_hub.plan.deadline import NEVER, until
-from limpq_hub.plan.solver.meet_in_the_middle import undominated
 from limpq_hub.plan.solver.scaled_programme import Floats, Integers, ScaledProgramme
+from limpq_hub.plan.solver.states import undominated
 
 # Sums times groups. Above it, a search for each limit on its own is faster.
 MOST_CELLS = 2_000_000

@@ -15,9 +15,10 @@ import numpy as np
 
 from limpq_hub.errors import SearchError
 from limpq_hub.plan.deadline import NEVER
-from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError, cheapest_pair, smallest_gap, states_within
+from limpq_hub.plan.solver.meet_in_the_middle import cheapest_pair, smallest_gap
 from limpq_hub.plan.solver.relaxation import Relaxation
 from limpq_hub.plan.solver.scaled_programme import Integers, ScaledProgramme
+from limpq_hub.plan.solver.states import TooManyStatesError, states_within
 
 # The first gap lets so many options besides the cheapest of each group take part.
 _FIRST_ALTERNATIVES = 30

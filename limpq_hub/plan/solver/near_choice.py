@@ -9,9 +9,10 @@ import time
 
 import numpy as np
 
-from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError, cheapest_pair, states_within
+from limpq_hub.plan.solver.meet_in_the_middle import cheapest_pair
 from limpq_hub.plan.solver.relaxation import Relaxation
 from limpq_hub.plan.solver.scaled_programme import Floats, Integers, ScaledProgramme
+from limpq_hub.plan.solver.states import TooManyStatesError, states_within
 
 # Partial choices of each half of the groups that are chosen anew together.
 _MOST_STATES = 20_000

@@ -16,10 +16,10 @@ from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.rounding import decimal_above
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
 from limpq_hub.plan.solver.enumeration import Cheapest, cheapest, within_gap
-from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError
 from limpq_hub.plan.solver.near_choice import near_choice
 from limpq_hub.plan.solver.relaxation import Relaxation
 from limpq_hub.plan.solver.scaled_programme import Integers, ScaledProgramme
+from limpq_hub.plan.solver.states import TooManyStatesError
 
 ENUMERATION = "enumeration"
 DYNAMIC_PROGRAMME = "dynamic programme"

@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from limpq_hub.plan.solver import meet_in_the_middle
+from limpq_hub.plan.solver import meet_in_the_middle, states
 from limpq_hub.plan.solver.enumeration import cheapest
-from limpq_hub.plan.solver.meet_in_the_middle import TooManyStatesError
+from limpq_hub.plan.solver.states import TooManyStatesError
 
 
 def options_of(best):
@@ -27,7 +27,7 @@ def choice_of(best):
 def test_the_choice_is_that_of_an_exhaustive_search_also_among_equal_costs(
     random_programme, best_choice, monkeypatch, constraints, few_states
 ):
-    monkeypatch.setattr(meet_in_the_middle, "_FEW_STATES", few_states)
+    monkeypatch.setattr(states, "_FEW_STATES", few_states)
     rng = random.Random(constraints)
     infeasible = alike = 0
     for _ in range(1000):
@@ -173,14 +173,14 @@ def test_when_the_time_is_over_it_gives_up(programme):
         cheapest(scaled, time.monotonic() - 1)
 
 
-@pytest.mark.parametrize("limit", ["MOST_STATES", "MOST_PAIRS"])
-def test_where_too_many_choices_are_near_the_bound_it_gives_up(programme, monkeypatch, limit):
+@pytest.mark.parametrize(("module", "limit"), [(states, "MOST_STATES"), (meet_in_the_middle, "MOST_PAIRS")])
+def test_where_too_many_choices_are_near_the_bound_it_gives_up(programme, monkeypatch, module, limit):
     rng = random.Random(0)
     coefficients = [[rng.randint(0, 10**6) for _ in range(4)] for _ in range(12)]
     costs = [[10**6 - weight for weight in of_group] for of_group in coefficients]
     scaled = programme(costs, [coefficients], [6 * 10**6]).scaled()
     assert cheapest(scaled) is not None
-    monkeypatch.setattr(meet_in_the_middle, limit, 1000)
+    monkeypatch.setattr(module, limit, 1000)
     with pytest.raises(TooManyStatesError):
         cheapest(scaled)
 

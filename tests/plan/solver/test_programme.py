@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from limpq_hub.errors import SearchError
-from limpq_hub.plan.solver import meet_in_the_middle
 from limpq_hub.plan.solver import programme as programme_module
+from limpq_hub.plan.solver import states
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
 from limpq_hub.plan.solver.enumeration import Cheapest
 from limpq_hub.plan.solver.integer_programme import solve_with_highs
@@ -108,7 +108,7 @@ def test_where_too_many_choices_are_near_the_bound_the_other_ways_give_the_same_
     random_programme, best_choice, monkeypatch, constraints
 ):
     rng = random.Random(50 + constraints)
-    monkeypatch.setattr(meet_in_the_middle, "MOST_STATES", 1)
+    monkeypatch.setattr(states, "MOST_STATES", 1)
     ways = []
     for _ in range(60):
         drawn = random_programme(rng, constraints)
@@ -236,7 +236,7 @@ def test_within_an_allowed_gap_the_bound_is_below_the_optimum_and_the_choice_wit
     random_programme, best_choice, monkeypatch, constraints
 ):
     rng = random.Random(90 + constraints)
-    monkeypatch.setattr(meet_in_the_middle, "MOST_STATES", 1)
+    monkeypatch.setattr(states, "MOST_STATES", 1)
     monkeypatch.setattr(DynamicProgramme, "fits", lambda _: False)
     unproven = 0
     for _ in range(100):
@@ -294,7 +294,7 @@ def test_a_gap_that_is_too_wide_for_the_next_limit_is_given_up_for_a_fresh_one(p
     costs, table = ([[rng.randint(0, 10**6) for _ in range(4)] for _ in range(12)] for _ in range(2))
     drawn = programme(costs, [table], [6 * 10**6])
     monkeypatch.setattr(DynamicProgramme, "fits", lambda _: False)
-    monkeypatch.setattr(meet_in_the_middle, "MOST_STATES", 2000)
+    monkeypatch.setattr(states, "MOST_STATES", 2000)
     monkeypatch.setattr(programme_module, "_FIRST_GAP", 10.0**30)
     solutions = list(drawn.solve_at_limits(0, [5 * 10**6, 6 * 10**6], MUCH_LATER))
     assert [solution.way for solution in solutions] == [ENUMERATION, ENUMERATION]
