@@ -39,10 +39,12 @@ def write_policy_as(
     """
     if format not in FORMATS:
         raise OutputError(f"no format {quoted(format)}: a policy can be written as {', '.join(FORMATS)}")
-    in_float = [name for name, bits in policy.layers.items() if bits == FLOAT]
     layers = {name: bits for name, bits in policy.layers.items() if bits != FLOAT and name not in products}
     content, notes = _WRITERS[format](Policy(policy.model, layers, policy.input_size))
-    for left_out, why in ((in_float, "they stay in float"), (products, f"{format} has no product of activations")):
+    for left_out, why in (
+        (policy.in_float, "they stay in float"),
+        (products, f"{format} has no product of activations"),
+    ):
         if left_out:
             notes = (*notes, f"left out, as {why}: {', '.join(left_out)}")
     return content, notes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from limpq_hub.errors import ArtifactVersionError, PolicyError, quoted
-from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.layer_bits import LayerBits
 
@@ -50,6 +50,11 @@ class Policy:
         """
         bits = LayerBits(weight, weight if activation is None else activation)
         return cls(model, {name: cost.fixed or bits for name, cost in costs.items()}, input_size)
+
+    @property
+    def in_float(self) -> list[str]:
+        """The names of what stays in float, in the order of execution."""
+        return [name for name, bits in self.layers.items() if bits == FLOAT]
 
     def digest(self) -> str:
         """Return a sha256 over model and bits: equal policies have equal digests, whatever their layer order."""

@@ -121,9 +121,9 @@ def to_quantized(
     """
     _check_policy(policy)
     costs = profile_module(module, example_input)
-    if float_names(policy):
+    if policy.in_float:
         check_layers(costs, policy)
-        costs = profile_module(module, example_input, exclude=float_names(policy))
+        costs = profile_module(module, example_input, exclude=policy.in_float)
     quantized = build_quantized(module, policy, costs, tuple(example_input.shape[1:]), per_channel=per_channel)
     start_steps_(quantized, example_input, step_start)
     return quantized
@@ -218,11 +218,6 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
 def architecture_of(module: nn.Module) -> str:
     """Return timm's name of the architecture, or the class name of any other module."""
     return (getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__
-
-
-def float_names(policy: Policy) -> list[str]:
-    """Return what a policy leaves in float."""
-    return [name for name, bits in policy.layers.items() if bits == FLOAT]
 
 
 def has_channel_steps(model: nn.Module) -> bool:

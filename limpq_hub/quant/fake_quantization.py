@@ -39,6 +39,9 @@ def fake_quantize(
     Half precision values are quantized in float32 and returned in their own precision. A value exactly on an edge of
     the grid counts as inside it. The gradient of a channel's step is summed over that channel alone.
 
+    A grid with an offset is for values bounded below, of which a signed grid would waste half. LSQ+ learns an offset in
+    the units of `x`; here it is a whole number of steps, so that zero stays zero, and is not learned.
+
     Args:
         x: values of any shape.
         step: spacing of the grid in the units of `x`, > 0: shape [], or [channels] with one for each channel of `x`;
@@ -47,9 +50,7 @@ def fake_quantize(
         gradient_scale: factor on the gradient of `step`.
         channel_dim: the dimension of `x` that the channels are; of no consequence to a single step.
 
-    Source: Esser et al., "Learned Step Size Quantization", ICLR 2020. A grid with an offset is for values bounded
-        below, of which a signed grid would waste half: Bhalgat et al., "LSQ+", 2020, who learn an offset in the units
-        of `x`; here it is a whole number of steps, so that zero stays zero, and is not learned.
+    Source: Esser et al., "Learned Step Size Quantization", ICLR 2020; Bhalgat et al., "LSQ+", 2020, for the offset.
     """
     step = spread_over(x, step, channel_dim)
     if torch.is_grad_enabled() and (x.requires_grad or step.requires_grad):

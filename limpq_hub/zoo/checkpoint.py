@@ -14,7 +14,7 @@ from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, wri
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers, total_bitops, total_size_bits
-from limpq_hub.quant.convert import build_quantized, float_names, has_channel_steps, read_policy
+from limpq_hub.quant.convert import build_quantized, has_channel_steps, read_policy
 from limpq_hub.zoo.folder import SealedFolder, seal_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
@@ -90,9 +90,9 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     module, policy = spec.build(), read_checkpoint_policy(folder)
     signed, offset = config["signed_inputs"], config["offset_inputs"]
     with errors_naming(f"{folder.name}/policy.json"):
-        if float_names(policy):
+        if policy.in_float:
             check_layers(spec.recount(module, signed=signed, offset=offset), policy)
-        costs = spec.recount(module, signed=signed, offset=offset, in_float=float_names(policy))
+        costs = spec.recount(module, signed=signed, offset=offset, in_float=policy.in_float)
     for key in ("signed_inputs", "offset_inputs"):
         if not set(config[key]) <= set(costs):
             raise ArtifactFormatError(f"{folder.name}/config.json: {key} names layers that the network has not")

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from limpq_hub import load
 from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.quant.convert import select_policy
 from limpq_hub.zoo.anchors import apply_nearest_anchors_, save_anchors
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry
@@ -276,8 +277,6 @@ def test_a_network_whose_statistics_exceed_half_precision_is_saved_and_computes_
         folder = open_local_folder(tmp_path / "e", "entry")
         again = load_supernet(folder, tiny.indicators)
         assert torch.equal(again.get_submodule(norm).running_var, supernet.get_submodule(norm).running_var)
-        from limpq_hub.quant.convert import select_policy
-
         network = select_policy(again, tiny.joint)
         apply_nearest_anchors_(network, tiny.joint, folder, {})
         assert network(tiny.images).isfinite().all()

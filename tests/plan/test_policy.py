@@ -49,6 +49,12 @@ def test_a_policy_cannot_be_changed_not_even_through_the_mapping_it_was_made_fro
         policy.model = "other"
 
 
+def test_a_policy_names_what_it_leaves_in_float_in_the_order_of_execution():
+    in_float = LayerBits(32, 32)
+    policy = Policy("toynet", {"table": in_float, "conv": LayerBits(8, 8), "bias": in_float})
+    assert policy.in_float == ["table", "bias"]
+
+
 def test_the_digest_depends_on_model_and_bits_but_not_on_the_layer_order():
     turned = Policy("toynet", dict(reversed(list(POLICY.layers.items()))))
     swapped = Policy("toynet", {"conv": LayerBits(5, 3), "head": LayerBits(8, 8)})
