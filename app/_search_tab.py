@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple
 
 import gradio as gr
-from _actions import SearchResult, find_bits
+from _actions import find_bits
 from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
 from _limits import Limiter
 from _tables import refusal_text
@@ -20,13 +20,8 @@ def plot(figure: str) -> PlotData:
 def search(
     model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None
 ) -> tuple[PlotData, PlotData, str, str, str, str, str, str]:
-    """Return what the tab shows for the controls as they are."""
-    return shown(find_bits(request_of(model, bitops, size, alpha, pins)))
-
-
-def shown(result: SearchResult) -> tuple[PlotData, PlotData, str, str, str, str, str, str]:
-    """Return what the components of the tab show of a result, in the order of its fields."""
-    bits, frontier, *texts = astuple(result)
+    """Return what the tab shows for the controls as they are, in the order of the fields of `SearchResult`."""
+    bits, frontier, *texts = astuple(find_bits(request_of(model, bitops, size, alpha, pins)))
     return (plot(bits), plot(frontier), *texts)
 
 
