@@ -883,7 +883,7 @@ def test_a_pickle_that_executes_code_exits_with_five_and_is_not_executed(limpq, 
 @pytest.mark.parametrize(
     ("model", "code", "message"),
     [
-        ("no_such_net", 2, "timm has no architecture 'no_such_net'; see timm.list_models()"),
+        ("no_such_net", 2, "timm has no network 'no_such_net'; timm.list_models() names them"),
         ("test_byobnet", 5, "is not a layer of test_byobnet; is --model right?"),
         ("test_resnet.nonsense", 2, "test_resnet.nonsense"),
     ],

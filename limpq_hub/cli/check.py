@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from limpq_hub.cli.options import count
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.quantities import enough_bitops, enough_size, format_bitops
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import add_model_arguments
 from limpq_hub.zoo.model_args import typed_text
 
@@ -156,9 +156,9 @@ def _advise(options: argparse.Namespace, check: NetworkCheck) -> None:
     network += ["--input-size", str(check.input_shape[-1]), "--data", "FOLDER"]
     launch, in_float = ["accelerate", "launch", "-m"], f"out/{options.name}-float"
     pretrain = [*launch, "limpq_hub.train.pretrain", *network, "--output", in_float]
-    note(f"next: {shlex.join(pretrain)}, unless FOLDER has the classes of timm's weights")
+    note(f"next: {shell_command(*pretrain)}, unless FOLDER has the classes of timm's weights")
     words = [*launch, "limpq_hub.train.indicators", *network]
     words += ["--weights", f"{in_float}/model.safetensors", "--output", f"out/{options.name}"]
     for flag, patterns in (("--exclude", options.exclude), ("--fix", options.fix)):
         words += [flag, *patterns] if patterns else []
-    note(f"then: {shlex.join(words)}")
+    note(f"then: {shell_command(*words)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from limpq_hub.cli.options import MODEL
 from limpq_hub.cli.output import note, print_json
 from limpq_hub.plan.quantities import format_size
+from limpq_hub.plan.shell_command import shell_command
 
 
 def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -40,7 +41,7 @@ def _pull(options: argparse.Namespace) -> None:
     if options.output:
         with replaced_folder(options.output) as folder:
             copy_verified(entry.folder, folder)
-        note(f"wrote {options.output}; next: limpq search local-dir:{options.output} --bitops w4a4")
+        note(f"wrote {options.output}; next: {_search_of(f'local-dir:{options.output}')}")
     size = sum(listed["bytes"] for listed in entry.folder.config["files"].values())
     record = {"model": entry.name, "revision": entry.revision, "files": len(entry.folder.files), "bytes": size}
     if options.json:
@@ -75,4 +76,8 @@ def _push(options: argparse.Namespace) -> None:
         print_json(vars(pushed))
     else:
         print(f"{pushed.repo}@{pushed.commit}" + (f", tag {pushed.tag}" if pushed.tag else ""))
-    note(f"next: limpq search hf-hub:{pushed.repo} --bitops w4a4")
+    note(f"next: {_search_of(f'hf-hub:{pushed.repo}')}")
+
+
+def _search_of(model: str) -> str:
+    return shell_command("limpq", "search", model, "--bitops", "w4a4")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from limpq_hub.cli.options import MODEL, count
 from limpq_hub.cli.output import note, print_json
 from limpq_hub.errors import DataError, quoted
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import seed
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def _measure(options: argparse.Namespace) -> None:
     if options.json:
         print_json(indicators.to_json())
     note(f"measured on {sum(map(len, images))} pictures, in {options.output}")
-    search = ["limpq", "search", str(options.output), "--bitops", "w4a4", "--importance", "measured"]
-    note(f"next: {shlex.join(search)}")
+    search = shell_command("limpq", "search", options.output, "--bitops", "w4a4", "--importance", "measured")
+    note(f"next: {search}")
 
 
 def _images(folder: str, most: int, drawn_by: int, spec: NetworkSpec) -> list[Tensor]:

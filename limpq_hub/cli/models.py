@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import warnings
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -14,6 +13,7 @@ from limpq_hub.cli.options import MODEL, add_search_options, count, search_argum
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
+from limpq_hub.plan.shell_command import shell_command
 
 
 def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -82,7 +82,7 @@ def _list(options: argparse.Namespace) -> None:
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
     print_table(table)
     if entries:
-        note(f"next: {shlex.join(['limpq', 'search', entries[0][0].name, '--bitops', 'w4a4'])}")
+        note(f"next: {shell_command('limpq', 'search', entries[0][0].name, '--bitops', 'w4a4')}")
     else:
         where = f"no model of {options.hub} on the Hub" if options.hub else "no bundled model"
         note(f"{where} matches {options.pattern!r}")
@@ -164,9 +164,12 @@ def _import(options: argparse.Namespace) -> None:
     from limpq_hub.errors import UnknownModelError, quoted
     from limpq_hub.interop import import_limpq_indicators
     from limpq_hub.quant.profile import profile_module
+    from limpq_hub.zoo.timm_names import known_config
 
-    if not timm.is_model(options.model) or "." in options.model:
-        raise UnknownModelError(f"timm has no architecture {quoted(options.model)}; see timm.list_models()")
+    known_config(options.model)
+    if "." in options.model:
+        architecture = options.model.partition(".")[0]
+        raise UnknownModelError(f"{quoted(options.model)} names weights; give the architecture alone, {architecture}")
     network = timm.create_model(options.model, num_classes=options.num_classes, pretrained=False)
     costs = profile_module(network, torch.zeros(1, 3, options.input_size, options.input_size))
     indicators = import_limpq_indicators(
@@ -179,4 +182,4 @@ def _import(options: argparse.Namespace) -> None:
     indicators.save(options.output)
     if options.json:
         print_json({"output": str(options.output), "layers": len(costs), "candidates": indicators.candidates})
-    note(f"wrote {options.output}; next: {shlex.join(['limpq', 'search', str(options.output), '--bitops', 'w4a4'])}")
+    note(f"wrote {options.output}; next: {shell_command('limpq', 'search', options.output, '--bitops', 'w4a4')}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from limpq_hub.plan.deadline import deadline_in, seconds_left
 from limpq_hub.plan.frontier_search import MOST_POINTS
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
 from limpq_hub.train.option_types import LARGEST_SEED, seed, whole_number
 
@@ -126,8 +126,8 @@ def _frontier(options: argparse.Namespace) -> None:
     others = ", with the other options as here" if arguments else ""
     for text in plans[0].notes:
         note(f"note: {text}")
-    words = ["limpq", "search", options.model, "--bitops", enough_bitops(plans[-1].bitops)]
-    note(f"next: {shlex.join(words)}{others}")
+    search = shell_command("limpq", "search", Path(options.model), "--bitops", enough_bitops(plans[-1].bitops))
+    note(f"next: {search}{others}")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -164,7 +164,7 @@ def _compare(options: argparse.Namespace) -> None:
     table.add_row("objective", *(f"{plan.objective:.4f}" for plan in plans.values()))
     table.add_row("top-1", *(f"{percent(value)} {weights}".strip() for value, weights in top1.values()))
     print_table(table)
-    note(f"next: {shlex.join(['limpq', 'explain', options.model, *_typed(arguments)])}")
+    note(f"next: {shell_command('limpq', 'explain', Path(options.model), *_typed(arguments))}")
 
 
 def _explain(options: argparse.Namespace) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
 from limpq_hub.errors import InputFileError, quoted
@@ -15,9 +13,8 @@ from limpq_hub.errors import InputFileError, quoted
 TEXT_BYTES = 32 * 2**20
 
 
-@contextmanager
-def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for reading in the block, in binary.
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Return a file, opened for reading in binary.
 
     Raises:
         InputFileError: it is a pipe, a device or a socket, which may have no end, or never begin.
@@ -28,12 +25,10 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         _check_regular(path, os.fstat(handle).st_mode)
-        file = os.fdopen(handle, "rb")
+        return os.fdopen(handle, "rb")
     except OSError:
         os.close(handle)
         raise
-    with file:
-        yield file
 
 
 def read_regular(path: str | os.PathLike[str], *, at_most: int = TEXT_BYTES) -> bytes:

@@ -23,7 +23,7 @@ from limpq_hub.train.measure.comparison_pictures import save_comparison, save_co
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.study import Study
-from limpq_hub.train.option_types import whole_number
+from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
 from limpq_hub.train.settings import ComparisonSettings
 
@@ -40,10 +40,10 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
         "--steps", type=whole_number(0), default=200, help="fine-tuning steps of each policy; 0 leaves it out"
     )
     group.add_argument("--recipe", help="of the fine-tuning; --steps, --batch-size and --seed win over it")
-    group.add_argument("--random", type=whole_number(), default=3, help="random policies per budget")
+    group.add_argument("--random", type=whole_number(1, 1000), default=3, help="random policies per budget")
     group.add_argument(
         "--correlated",
-        type=whole_number(0),
+        type=whole_number(0, 10_000),
         default=40,
         help="random policies at the first budget, and over all budgets",
     )
@@ -51,7 +51,10 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
         "--correlate-every", type=whole_number(), default=1, help="of so many validation images take one for these"
     )
     group.add_argument(
-        "--calibrate-images", type=whole_number(0), default=1000, help="training images to recalibrate BatchNorm"
+        "--calibrate-images",
+        type=whole_number(0, MOST_CALIBRATION_IMAGES),
+        default=1000,
+        help="training images to recalibrate BatchNorm",
     )
     group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")
     group.add_argument("--output", type=Path, required=True, help="folder for the results")

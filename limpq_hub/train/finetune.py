@@ -26,13 +26,14 @@ from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.launching import run
+from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate
 from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.networks import float_network_of, placed
-from limpq_hub.train.option_types import whole_number
+from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_policy_options, add_push_options, parser_of, settings_of
 from limpq_hub.train.push import check_push, publishing_command, push_with_policy
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, PushSettings
@@ -41,7 +42,8 @@ from limpq_hub.train.training_settings import LossSettings, TrainingSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.entry_folder import load_supernet
+from limpq_hub.zoo.entry_folder import SUPERNET, load_supernet
+from limpq_hub.zoo.float_file import FLOAT_FILE
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
@@ -83,7 +85,10 @@ def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
         "--from", dest="start_from", choices=("joint", "float"), default="joint", help="weights to start from"
     )
     parser.add_argument(
-        "--calibrate-images", type=whole_number(), default=6000, help="training images for the BatchNorm statistics"
+        "--calibrate-images",
+        type=whole_number(1, MOST_CALIBRATION_IMAGES),
+        default=6000,
+        help="training images for the BatchNorm statistics",
     )
     add_data_options(parser)
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
@@ -108,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         image_count = 0 if training.freeze_batch_norm else settings.calibrate_images
         images = calibration_batches(data, spec, image_count, accelerator.device)
         validation = validation_loader(data, spec, classes=ids)
+        check_inputs(accelerator, training.run, data, _contents(entry, plan))
         reference = reference_of(accelerator, entry, settings.weights, validation, needed=data.data is None)
 
         def validate(trained: nn.Module) -> dict[str, float | int]:
@@ -134,6 +140,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             save_checkpoint(output, model, plan.costs, metrics=figures, provenance=record)
             print(f"{accuracy_text(figures)} at {format_bitops(plan.bitops)} BitOps, in {output}")
             _push_or_tell(entry, policy_name, settings)
+
+
+def _contents(entry: Entry, plan: Plan) -> dict[str, str]:
+    """Return a sha256 of the policy, and of each file of the entry that the training reads."""
+    files = entry.folder.config["files"]
+    read = {f"{entry.name}/{file}": files[file]["sha256"] for file in (SUPERNET, FLOAT_FILE) if file in files}
+    return {"policy": plan.policy.digest(), **read}
 
 
 def _starting_network(entry: Entry, plan: Plan, spec: NetworkSpec, settings: FinetuneSettings) -> nn.Module:

@@ -25,13 +25,14 @@ from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.evaluate import accuracy_of, accuracy_text
 from limpq_hub.train.measure.joint_front import budgets, joint_records
 from limpq_hub.train.measure.reference import reference_of
-from limpq_hub.train.option_types import whole_number
+from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
 from limpq_hub.train.push import publishing_command
 from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import SUPERNET
 from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.policy_request import plan_for
 
 FORMAT = 1
 
@@ -66,9 +67,12 @@ def parse_options(argv: Sequence[str] | None) -> FrontSettings:
         nargs="+",
         help="budgets; if not given, --points of them over the whole range, evenly apart as logarithms",
     )
-    parser.add_argument("--points", type=whole_number(), default=14, help="how many budgets")
+    parser.add_argument("--points", type=whole_number(1, 1000), default=14, help="how many budgets, at most 1000")
     parser.add_argument(
-        "--calibrate-images", type=whole_number(), default=1000, help="unlabelled images of the second measurement"
+        "--calibrate-images",
+        type=whole_number(1, MOST_CALIBRATION_IMAGES),
+        default=1000,
+        help="unlabelled images of the second measurement",
     )
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures")
     add_data_options(parser)
@@ -81,13 +85,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = settings.data
     accelerator = new_accelerator(settings.device)
     entry = find_entry(settings.model)
+    bitops = settings.bitops or budgets(entry.summary(), settings.points)
+    for budget in bitops:
+        plan_for(entry, bitops=budget)  # one that cannot be is told before hours of measuring
     ids = classes_of_entry(entry, data)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
     validation = validation_loader(data, spec, classes=ids)
     reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)
     began, records = time.monotonic(), []
-    bitops = settings.bitops or budgets(entry.summary(), settings.points)
     for shipped, recalibrated in joint_records(accelerator, settings.model, bitops, images, validation, reference):
         records += [shipped, recalibrated]
         if accelerator.is_main_process:
@@ -107,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         write_json(settings.output, content)
         print(f"figures in {settings.output}")
-        print(f"next: {publishing_command(settings.model, '--front', str(settings.output))}")
+        print(f"next: {publishing_command(settings.model, '--front', settings.output)}")
     finish(accelerator)
 
 

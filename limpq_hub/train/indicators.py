@@ -11,7 +11,6 @@ the float network is the teacher.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import timm
 
 from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
@@ -28,6 +28,7 @@ from limpq_hub.train.data.loaders import calibration_batches, first_images, trai
 from limpq_hub.train.data.network_classes import classes_of_network
 from limpq_hub.train.entry_export import export_entry
 from limpq_hub.train.launching import command_of, run
+from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
@@ -93,11 +94,7 @@ def parse_options(argv: Sequence[str] | None) -> IndicatorsSettings:
     add_data_options(parser)
     add_training_options(parser, epochs=5, lr=0.01, weight_decay=2.5e-5, validates=False)
     add_quantizer_options(parser)
-    settings = settings_of(IndicatorsSettings, parser, "indicators", argv, recipe=True)
-    distill, in_place_distill = settings.loss.distill, settings.joint.in_place_distill
-    if distill + in_place_distill > 1:
-        parser.error(f"--distill {distill} and --in-place-distill {in_place_distill} are above 1")
-    return settings
+    return settings_of(IndicatorsSettings, parser, "indicators", argv, recipe=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -120,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             training_loader(data, settings.augmentation, spec, ids),
             validation_loader(data, spec, classes=ids),
         )
+        check_inputs(accelerator, training.run, data)
         if folded_batch_norms(network):
             restore_batch_norm_(network, calibration_batches(data, spec, _FIRST_IMAGES, accelerator.device))
         # The step sizes start from the images of the first step: the same ones for any number of processes.
@@ -159,10 +157,10 @@ def _how_trained(weights: str | None) -> dict[str, object]:
 
 def _tell_and_push(output: Path, data: DataSettings, figures: Mapping[str, Any], push: PushSettings) -> None:
     print(f"float {accuracy_text(figures)}; indicators in {output}, their picture in curves.png")
-    print(f"next: {shlex.join(['limpq', 'search', f'{output}/indicators.json', '--bitops', 'w4a4'])}")
+    print(f"next: {shell_command('limpq', 'search', output / 'indicators.json', '--bitops', 'w4a4')}")
     pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
-    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", *pictures, "--output", f"{output}-w4a4")
-    print(f"then: {command_of('finetune', *tune)}")
+    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", *pictures)
+    print(f"then: {command_of('finetune', *tune, '--output', Path(f'{output}-w4a4'))}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")
         announce(push_entry(entry, push.push_to_hub, private=push.private, license=push.license))

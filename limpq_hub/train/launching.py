@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from limpq_hub.errors import LimpqError
+from limpq_hub.errors import LimpqError, TrainingError
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.loop.interrupt import stop_at_once
 
 _SCRIPTS = Path("training")
 # They run as one process: there is nothing for Accelerate to launch.
 _WITHOUT_ACCELERATE = ("compare", "publish")
+_WITH_RESUME = ("pretrain", "indicators", "finetune")
 
 
-def command_of(name: str, *arguments: str) -> str:
+def command_of(name: str, *arguments: str | PurePath) -> str:
     """Return what starts a command of the engine, as this user can type it into a shell.
 
     It names the script where this process was started as a script of the checkout that the user stands in, and the
@@ -24,15 +25,16 @@ def command_of(name: str, *arguments: str) -> str:
 
     Args:
         name: "indicators", "finetune", ...: a module of `limpq_hub.train`.
+        arguments: as `shell_command` takes them.
     """
     launcher = ["python"] if name in _WITHOUT_ACCELERATE else ["accelerate", "launch"]
-    return shlex.join([*launcher, *_script_or_module(name), *arguments])
+    return shell_command(*launcher, *_script_or_module(name), *arguments)
 
 
 def torchrun_command(processes: int) -> str:
     """Return what starts the command of this process, without its options, as so many processes on CPUs."""
     target = _script_or_module(Path(sys.argv[0]).stem)
-    return f"ACCELERATE_USE_CPU=true {shlex.join(['torchrun', '--nproc_per_node', str(processes), *target])}"
+    return f"ACCELERATE_USE_CPU=true {shell_command('torchrun', '--nproc_per_node', str(processes), *target)}"
 
 
 def command_line(name: str, argv: Sequence[str] | None) -> str:
@@ -46,13 +48,28 @@ def command_line(name: str, argv: Sequence[str] | None) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command: an error that was raised on purpose is one line on stderr, and its exit code; so is SIGTERM."""
+    """Run a command: an error that was raised on purpose is one line on stderr, and its exit code; so is a signal."""
     signal.signal(signal.SIGTERM, stop_at_once)
     try:
         main()
     except (LimpqError, OSError) as error:
         print(f"{_program()}: {error}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 3))
+    except RuntimeError as error:
+        # torch raises it in the main thread, wherever that is.
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        advice = "use fewer --workers if the memory ran out" + (", and --resume to go on" if _can_resume() else "")
+        print(f"{_program()}: a process that decodes pictures died: {str(error).strip()} {advice}", file=sys.stderr)
+        sys.exit(TrainingError.exit_code)
+    except KeyboardInterrupt:
+        advice = "; run the same command with --resume to go on from the last saved step" if _can_resume() else ""
+        print(f"{_program()}: interrupted{advice}", file=sys.stderr)
+        sys.exit(130)
+
+
+def _can_resume() -> bool:
+    return Path(sys.argv[0]).stem in _WITH_RESUME
 
 
 def _script_or_module(name: str) -> list[str]:

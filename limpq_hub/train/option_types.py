@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,8 +14,18 @@ MOST_THREADS, MOST_WORKERS = 1024, 256
 LARGEST_BATCH, LARGEST_INPUT = 65_536, 4096
 # Every source of random numbers takes it.
 LARGEST_SEED = 2**32 - 1
+# Calibration pictures are held in memory.
+MOST_CALIBRATION_IMAGES = 65_536
 _MOST = 10**9
 _LARGEST_NUMBER = 1e6
+_NUMBER = r"\d{1,3}(\.\d{1,6})?"
+# timm's grammar, without what it skips in silence.
+_AUGMENTATION = re.compile(
+    rf"(originalr?|v0r?|3a)(-mstd{_NUMBER})?"
+    rf"|rand(-(m\d\d?|n[1-9]|p(0(\.\d{{1,6}})?|1)|mstd{_NUMBER}|mmax[1-9]\d?|inc[01]|t(weights|3aw?)))*"
+    rf"|augmix(-(m\d\d?|w[1-9]|d[1-9]|a[1-9]|b[01]|mstd{_NUMBER}))*",
+    re.ASCII,
+)
 
 
 def whole_number(at_least: int = 1, at_most: int = _MOST) -> Callable[[str], int]:
@@ -41,12 +52,19 @@ def positive(text: str) -> float:
     return value
 
 
-def at_least_zero(text: str) -> float:
-    """Return a number from 0 to a million, as an argparse type."""
-    value = float(text)
-    if not 0 <= value <= _LARGEST_NUMBER:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0 and at most {_LARGEST_NUMBER:g}")
-    return value
+def up_to(most: float) -> Callable[[str], float]:
+    """Return an argparse type for numbers from 0 to `most`."""
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not 0 <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0 and at most {most:g}")
+        return value
+
+    return number
+
+
+at_least_zero = up_to(_LARGEST_NUMBER)
 
 
 def share(text: str) -> float:
@@ -63,6 +81,31 @@ def part(text: str) -> float:
     if not 0.01 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not from 0.01 to 1")
     return value
+
+
+def fraction(text: str) -> float:
+    """Return a number above 0 and up to 1, as an argparse type."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
+
+
+def decay(text: str) -> float:
+    """Return a number from 0 to below 1, as an argparse type: what is kept of a running average at each step."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
+    return value
+
+
+def augmentation_policy(text: str) -> str:
+    """Return a policy of timm's automatic augmentations, as an argparse type."""
+    if not _AUGMENTATION.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:80]!r} is no policy of timm's: write for example rand-m7-mstd0.5, augmix-m3-w3 or original"
+        )
+    return text
 
 
 class AscendingShares(argparse.Action):

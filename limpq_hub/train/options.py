@@ -11,6 +11,7 @@ from pathlib import Path
 from limpq_hub.plan.budget import typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.train.launching import command_line, command_of
+from limpq_hub.train.option_pairs import settle_options
 from limpq_hub.train.option_types import (
     LARGEST_BATCH,
     LARGEST_INPUT,
@@ -80,8 +81,11 @@ def settings_of(
         argv: what was typed after the command; the process's own if None.
         recipe: whether the command takes options from a recipe.
     """
+    for word in sys.argv[1:] if argv is None else argv:
+        if word.startswith("--") and word.endswith("=--"):  # argparse takes it for an empty list
+            parser.error(f"argument {word.removesuffix('=--')}: expected a value")
     options = parse(parser, command, argv) if recipe else parser.parse_args(argv)
-    _settle_labels(parser, options)
+    settle_options(parser, options)
     policy = getattr(options, "policy", None)
     limits = typed_limits(vars(options))
     values = {
@@ -194,24 +198,3 @@ def _add_teacher_options(group: argparse._ArgumentGroup) -> None:
         type=share,
         help="share of the loss that is KL to the teacher, 0..1; 0 if not given, and all of it with --unlabelled",
     )
-
-
-def _settle_labels(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Fill in the share of the teacher; exit like argparse where there is nothing to learn from."""
-    unlabelled = getattr(options, "unlabelled", None)
-    if unlabelled is not None and not unlabelled and options.data is None:
-        parser.error(
-            "the following arguments are required: --data, or --unlabelled where there are pictures without labels"
-        )
-    if not hasattr(options, "distill"):
-        return
-    in_place = getattr(options, "in_place_distill", 0.0)
-    if options.distill is None:
-        options.distill = 1 - in_place if unlabelled else 0.0
-    if unlabelled and (options.distill == 0 or abs(options.distill + in_place - 1) > 1e-9):
-        shares = f"--distill {options.distill:g}" + (f" and --in-place-distill {in_place:g}" if in_place else "")
-        parser.error(
-            f"{shares}: pictures without labels leave nothing else to learn from; give --distill "
-            f"{1 - in_place if in_place < 1 else 1:g}"
-            + (" and a smaller --in-place-distill" if in_place >= 1 else ", or leave it out")
-        )

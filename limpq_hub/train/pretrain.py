@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.loaders import training_loader, validation_loader
 from limpq_hub.train.launching import command_of, run
+from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
@@ -72,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         accelerator.print(description_of(model, network.weights))
         placed(model.train(), accelerator.device, channels_last=settings.training.device.channels_last)
         validation = validation_loader(data, spec)
+        check_inputs(accelerator, settings.training.run, data)
 
         def validate(trained: nn.Module) -> dict[str, float | int]:
             return evaluate(accelerator, trained, validation)
@@ -87,12 +90,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             record["data"] = data_record(data, settings.augmentation)
             write_json(output / "metrics.json", figures | record)
             print(f"top-1 {figures['top1']:.2f} %; weights in {weights}")
-            print(f"next: {_next_command(network, data, str(weights))}")
+            print(f"next: {_next_command(network, data, weights)}")
 
 
-def _next_command(network: NetworkSettings, data: DataSettings, weights: str) -> str:
+def _next_command(network: NetworkSettings, data: DataSettings, weights: Path) -> str:
     pictures = arguments_of(data, "data", "data_root", "train_split", "val_split")
-    start = ["--model", network.model, "--input-size", str(network.input_size), "--weights", weights]
+    start: list[str | Path] = ["--model", network.model, "--input-size", str(network.input_size)]
+    start += ["--weights", weights]
     if network.model_args:
         start += ["--model-args", *typed_text(network.model_args)]
     return command_of("indicators", *start, *pictures, "--output", "out/joint")

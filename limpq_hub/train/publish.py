@@ -9,13 +9,13 @@ folder becomes one commit of that Hub repository, with a card, a tag, read back 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from limpq_hub.errors import TrainingError, quoted
 from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.launching import run
 from limpq_hub.train.options import add_push_options, parser_of, settings_of
 from limpq_hub.train.push import announce
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _push(entry, settings.repo_id, settings)
     else:
         repository = f"you/{entry.indicators.model}-limpq"
-        print(f"next: {shlex.join(['limpq', 'push', f'local-dir:{settings.output}', repository])}")
+        print(f"next: {shell_command('limpq', 'push', f'local-dir:{settings.output}', repository)}")
 
 
 def _push(entry: Entry, repo: str, settings: PublishSettings) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from limpq_hub.errors import (
     HubMovedError,
@@ -14,6 +13,7 @@ from limpq_hub.errors import (
     TrainingError,
     quoted,
 )
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.launching import command_of
 from limpq_hub.train.settings import PushSettings
 from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
@@ -59,20 +59,21 @@ def check_push(push: PushSettings, policy_name: str | None = None) -> None:
 def announce(pushed: Pushed) -> None:
     """Say where a published entry is, and what to do with it."""
     tag = f", tag {pushed.tag}" if pushed.tag else ""
-    print(f"published {pushed.repo}@{pushed.commit[:12]}{tag}; next: limpq search hf-hub:{pushed.repo} --bitops w4a4")
+    search = shell_command("limpq", "search", f"hf-hub:{pushed.repo}", "--bitops", "w4a4")
+    print(f"published {pushed.repo}@{pushed.commit[:12]}{tag}; next: {search}")
 
 
-def publishing_command(model: str, *arguments: str) -> str:
+def publishing_command(model: str, *arguments: str | PurePath) -> str:
     """Return the command that makes an entry of a joint training and what `arguments` add to it.
 
     Args:
         model: the entry as it was given; one that is not a folder yet is fetched into one first.
     """
-    joint = model.removeprefix("local-dir:") if model.startswith("local-dir:") else "out/joint"
+    joint = Path(model.removeprefix("local-dir:") if model.startswith("local-dir:") else "out/joint")
     publish = command_of("publish", "--joint", joint, *arguments, "--output", "out/my-entry")
     if model.startswith("local-dir:"):
         return publish
-    return f"{shlex.join(['limpq', 'pull', model, '--output', joint])} && {publish}"
+    return f"{shell_command('limpq', 'pull', model, '--output', joint)} && {publish}"
 
 
 def push_with_policy(

@@ -48,12 +48,12 @@ def with_recipe(parser: argparse.ArgumentParser, command: str, argv: Sequence[st
     if recipe is None:
         return list(argv)
     path = path_of(recipe)
-    if not path.exists() or path.is_dir():
-        parser.error(f"--recipe {recipe}: there is no such file; recipes are {', '.join(names())}")
     try:
-        sections = yaml.safe_load(read_regular(path, at_most=_MOST_BYTES).decode())
+        sections = yaml.safe_load(_content(path).decode())
     except InputFileError as error:
         parser.error(f"--recipe {recipe}: {error}")
+    except FileNotFoundError:
+        parser.error(f"--recipe {recipe}: there is no such file; recipes are {', '.join(names())}")
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         parser.error(f"--recipe {recipe}: not YAML ({' '.join(str(error).split())[:100]})")
     if not isinstance(sections, dict) or not isinstance(sections.get(command), dict):
@@ -65,6 +65,16 @@ def with_recipe(parser: argparse.ArgumentParser, command: str, argv: Sequence[st
             parser.error(f"--recipe {recipe}: {name} must be a value, or a list of values")
     flags = {flag for action in parser._actions for flag in action.option_strings}
     return [*_arguments(sections[command], flags), *argv]
+
+
+def _content(path: Path) -> bytes:
+    """Return the content of a recipe; raises like `read_regular`, and `FileNotFoundError` for what can be no file."""
+    try:
+        return read_regular(path, at_most=_MOST_BYTES)
+    except (InputFileError, PermissionError):
+        raise
+    except (OSError, ValueError) as error:  # ValueError: there is a zero byte in the name
+        raise FileNotFoundError(path) from error
 
 
 def _arguments(section: Mapping[str, object], flags: Collection[str]) -> list[str]:

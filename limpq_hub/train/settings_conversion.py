@@ -47,5 +47,10 @@ def arguments_of(settings: DataclassInstance, *names: str) -> list[str]:
             continue
         flag = f"--{field.name.replace('_', '-')}"
         values = value if isinstance(value, list | tuple) else [value]
-        arguments += [flag] if value is True else [flag, *map(str, values)]
+        if value is True:
+            arguments.append(flag)
+        elif str(value).startswith("-"):  # as a word of its own it would be another option
+            arguments.append(f"{flag}={value}")
+        else:
+            arguments += [flag, *map(str, values)]
     return arguments

@@ -6,7 +6,18 @@ import argparse
 from pathlib import Path
 
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES
-from limpq_hub.train.option_types import AscendingShares, at_least_zero, positive, share, whole_number
+from limpq_hub.train.option_types import (
+    MOST_CALIBRATION_IMAGES,
+    AscendingShares,
+    at_least_zero,
+    augmentation_policy,
+    decay,
+    fraction,
+    positive,
+    share,
+    up_to,
+    whole_number,
+)
 
 # Those of timm that a saved state holds entirely; others keep figures where a state does not look.
 OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", "rmsproptf", "lion", "madgrad")
@@ -31,13 +42,15 @@ def add_training_options(
     )
     schedule.add_argument("--lr", type=positive, default=lr, help="peak learning rate of the cosine")
     schedule.add_argument("--warmup-epochs", type=at_least_zero, default=0.0, help="epochs of linear warm-up")
-    schedule.add_argument("--momentum", type=share, default=0.9, help="SGD momentum, 0..1")
+    schedule.add_argument("--momentum", type=decay, default=0.9, help="SGD momentum, from 0 to below 1")
     schedule.add_argument(
-        "--weight-decay", type=at_least_zero, default=weight_decay, help="not on steps, BatchNorm and biases"
+        "--weight-decay", type=up_to(10), default=weight_decay, help="0..10; not on steps, BatchNorm and biases"
     )
     schedule.add_argument("--smoothing", type=share, default=0.1, help="label smoothing, 0..1")
     schedule.add_argument("--clip-value", type=positive, default=1.0, help="largest gradient entry")
-    schedule.add_argument("--ema", type=share, help="decay of a moving average of the weights, which is what is kept")
+    schedule.add_argument(
+        "--ema", type=decay, help="decay of a moving average of the weights, which is what is kept; from 0 to below 1"
+    )
     parser.set_defaults(step_optimizer=None, step_lr=None, freeze_batch_norm=False)
     augment = parser.add_argument_group("augmentation")
     augment.add_argument(
@@ -48,9 +61,13 @@ def add_training_options(
         default=(0.35, 1.0),
         help="area of the random crop, 0..1",
     )
-    augment.add_argument("--color-jitter", type=at_least_zero, default=0.0, help="strength of the color jitter")
-    augment.add_argument("--auto-augment", help="timm's policy string, for example rand-m7-mstd0.5")
-    augment.add_argument("--data-fraction", type=share, default=1.0, help="share of the training images used, 0..1")
+    augment.add_argument("--color-jitter", type=up_to(10), default=0.0, help="strength of the color jitter, 0..10")
+    augment.add_argument(
+        "--auto-augment", type=augmentation_policy, help="timm's policy string, for example rand-m7-mstd0.5"
+    )
+    augment.add_argument(
+        "--data-fraction", type=fraction, default=1.0, help="share of the training images used, above 0 and up to 1"
+    )
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, required=True, help="folder for the results")
     run.add_argument("--resume", action="store_true", help="continue the run in --output")
@@ -118,18 +135,24 @@ def add_joint_options(parser: argparse.ArgumentParser) -> None:
     """Add the passes of a joint step."""
     joint = parser.add_argument_group("joint training")
     joint.add_argument(
-        "--candidates", type=int, nargs="+", default=list(DEFAULT_CANDIDATES), help="bit-widths, each in 2..8"
+        "--candidates",
+        type=whole_number(2, 8),
+        nargs="+",
+        default=list(DEFAULT_CANDIDATES),
+        help="bit-widths, each in 2..8",
     )
     joint.add_argument(
         "--uniform", choices=("all", "highest"), default="all", help="uniform passes: each candidate, or the most bits"
     )
-    joint.add_argument("--mixtures", type=whole_number(0), default=1, help="passes at random bits per step")
+    joint.add_argument(
+        "--mixtures", type=whole_number(0, 100), default=1, help="passes at random bits per step, at most 100"
+    )
     joint.add_argument(
         "--in-place-distill", type=share, default=0.0, help="share of the loss that is KL to the pass at the most bits"
     )
     joint.add_argument(
         "--output-distance",
-        type=float,
+        type=at_least_zero,
         default=0.0,
         help="factor on the squared difference of each layer's output to that of the pass at the most bits",
     )
@@ -157,7 +180,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     )
     result.add_argument(
         "--calibrate-images",
-        type=whole_number(),
+        type=whole_number(1, MOST_CALIBRATION_IMAGES),
         default=2048,
         help="training images for steps and BatchNorm statistics",
     )

@@ -29,7 +29,7 @@ from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.measure.validated_network import ValidatedNetwork, Weights, network_of_checkpoint, network_of_entry
-from limpq_hub.train.option_types import whole_number
+from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_policy_options, parser_of, settings_of
 from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
 
@@ -70,7 +70,10 @@ def parse_options(argv: Sequence[str] | None) -> ValidateSettings:
         help="which weights to load; float: the network that the entry came from, without a budget",
     )
     parser.add_argument(
-        "--calibrate-images", type=whole_number(0), default=0, help="training images to recalibrate BatchNorm on"
+        "--calibrate-images",
+        type=whole_number(0, MOST_CALIBRATION_IMAGES),
+        default=0,
+        help="training images to recalibrate BatchNorm on",
     )
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     add_data_options(parser)
@@ -106,6 +109,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _network(settings: ValidateSettings) -> ValidatedNetwork:
     if settings.checkpoint and settings.model is None:
+        given = [f"--{name.replace('_', '-')}" for name in settings.constraints]
+        given += [] if settings.weights == "auto" else ["--weights"]
+        if given:
+            raise TrainingError(f"--checkpoint holds its own policy and weights; leave out {', '.join(given)}")
         return network_of_checkpoint(settings.checkpoint, settings.data)
     if settings.model is None or settings.checkpoint:
         raise TrainingError("give --model with a budget or policy, or --checkpoint")

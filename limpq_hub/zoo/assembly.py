@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.jsonfile import check_shape, write_json
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.entry import JOINT_RECORD
 from limpq_hub.zoo.entry_folder import SUPERNET, seal_entry
 from limpq_hub.zoo.figure_check import check_figures
@@ -59,9 +59,10 @@ def assemble_entry(
             check_figures(record, "front: joint")
         check_shape(front, {"supernet_sha256": str}, "front")
         if front["supernet_sha256"] != joint.config["files"][SUPERNET]["sha256"]:
+            front_of = ("accelerate", "launch", "-m", "limpq_hub.train.front", "--model", f"local-dir:{joint.name}")
             raise ArtifactFormatError(
                 f"the front was measured on another supernet than that of {joint.name}; measure it with: "
-                f"accelerate launch -m limpq_hub.train.front --model {shlex.quote(f'local-dir:{joint.name}')}"
+                f"{shell_command(*front_of)}"
             )
         metrics |= {"joint": front["joint"], "joint_provenance": {k: v for k, v in front.items() if k != "joint"}}
     with replaced_folder(target) as building:

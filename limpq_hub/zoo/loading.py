@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import format_bitops
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.quant.batch_norm_calibration import (
     FEWEST_IMAGES,
     Recalibration,
@@ -192,16 +192,17 @@ def _nearest(entry: Entry, plan: Plan, options: Mapping[str, Any]) -> Published 
 
 def _finetune(entry: Entry, options: Mapping[str, Any]) -> str:
     """Return how to fine-tune exactly the policy that was asked for."""
-    which, hint = "--policy policy.json", "; write model.limpq.plan.policy.to_json() to policy.json first"
+    which, hint = ["--policy", "policy.json"], "; write model.limpq.plan.policy.to_json() to policy.json first"
     limits, choices = split_limits({key: value for key, value in options.items() if value is not None})
     words = limit_words(limits)
     if words and not choices:
-        which, hint = shlex.join(words), ""
+        which, hint = words, ""
     needs = "" if find_spec("accelerate") else ' (pip install "limpq-hub[train]" brings what that needs)'
-    return (
-        f"fine-tune it{needs} with: accelerate launch -m limpq_hub.train.finetune "
-        f"--model {shlex.quote(entry.name)} {which} --data FOLDER --output out/{entry.indicators.model}-finetuned{hint}"
+    rest = ["--data", "FOLDER", "--output", f"out/{entry.indicators.model}-finetuned"]
+    command = shell_command(
+        *("accelerate", "launch", "-m", "limpq_hub.train.finetune", "--model", entry.name, *which, *rest)
     )
+    return f"fine-tune it{needs} with: {command}{hint}"
 
 
 def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:

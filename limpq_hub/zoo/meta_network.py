@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
-from limpq_hub.errors import UnknownModelError, UnsupportedLayerError, quoted
+from limpq_hub.errors import UnsupportedLayerError, quoted
 from limpq_hub.zoo.model_args import ModelArgument, typed_text
+from limpq_hub.zoo.timm_names import known_config
 from limpq_hub.zoo.timm_network import BUILD_ERRORS, timm_network
 
 
@@ -34,20 +33,7 @@ def network_on_meta(
         UnknownModelError: timm has no network of that name, or no such tag; names the nearest ones.
         UnsupportedLayerError: the network cannot be built for that size, or with these arguments.
     """
-    if name.startswith(("hf-hub:", "local-dir:")):
-        raise UnknownModelError(
-            f"{quoted(name)} is where weights are: give the timm architecture, for example resnet18"
-        )
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
-        raise UnknownModelError(f"timm has no network {quoted(name)}; {advice}")
-    try:
-        known = timm.get_pretrained_cfg(name)
-    except RuntimeError:
-        architecture = name.partition(".")[0]
-        tags = ", ".join(timm.list_pretrained(f"{architecture}.*")[:5])
-        raise UnknownModelError(f"timm has no weights {quoted(name)}; give {architecture} alone, or {tags}") from None
+    known = known_config(name)
     size = input_size or (known.input_size[-1] if known is not None else 224)
 
     arguments: dict[str, Any] = dict(model_args or {})
@@ -67,6 +53,11 @@ def network_on_meta(
             f"timm cannot build {asked} for {size} x {size} pixels: {quoted(str(error))}; leave {option} out"
         ) from error
     return network.to("meta").eval()
+
+
+def number_count(network: nn.Module) -> int:
+    """Return how many numbers the parameters and buffers of a network are."""
+    return sum(tensor.numel() for tensors in (network.parameters(), network.buffers()) for tensor in tensors)
 
 
 def input_shape_of(network: nn.Module) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from limpq_hub.errors import ArtifactFormatError, UnknownModelError, UnsupportedLayerError
 from limpq_hub.zoo.folder import SealedFolder
-from limpq_hub.zoo.meta_network import network_on_meta
+from limpq_hub.zoo.meta_network import network_on_meta, number_count
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import tensors_from_bytes
 
@@ -32,7 +32,7 @@ def parameter_count(spec: NetworkSpec, name: str) -> int:
         )
     except (UnsupportedLayerError, UnknownModelError) as error:
         raise ArtifactFormatError(f"{name}/config.json: {error}") from None
-    return sum(tensor.numel() for tensors in (network.parameters(), network.buffers()) for tensor in tensors)
+    return number_count(network)
 
 
 def tensors_of_network(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: int) -> dict[str, Tensor]:

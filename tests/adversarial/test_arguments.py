@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -21,6 +20,10 @@ from limpq_hub.errors import BudgetError, InfeasibleBudgetError, LimpqError
 from limpq_hub.plan.budget import Budget, typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.quantities import allowed_gap
+from limpq_hub.train import indicators, publish
+from limpq_hub.train.pretrain import _next_command
+from limpq_hub.train.push import publishing_command
+from limpq_hub.train.settings import DataSettings, NetworkSettings
 
 ROOT = Path(__file__).parents[2]
 WORDS = (
@@ -248,14 +251,53 @@ def test_names_of_layers_and_numbers_are_whole_however_narrow_the_terminal(colum
         assert "…" not in console.export_text()
 
 
-@pytest.mark.parametrize("name", ["with space.json", "it's.json", "a;b.json"])
-def test_the_next_command_can_be_pasted_whatever_the_path(name, tmp_path, capsys, tiny):
-    path = tmp_path / name
-    tiny.indicators.save(path)
-    _, _, err = answered(["frontier", str(path), "--points", "3"], capsys)
-    words = shlex.split(re.search(r"next: limpq (.*)", err)[1])
-    assert words[:2] == ["search", str(path)]
+ODD_NAMES = (
+    "with space", "it's", 'say "x"', "a;b", "$(touch ran)", "`ran`", "~x", "*", "-dash", "--bitops", "a\nb",
+    "a\\b", "#", "\x1b[2Jé",
+)  # fmt: skip
+
+
+def pasted(command: str) -> list[str]:
+    """Return the words that bash makes of a command."""
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
+    return done.stdout.split("\0")[:-1]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_the_next_command_can_be_pasted_whatever_the_path(name, tmp_path, monkeypatch, capsys, tiny):
+    monkeypatch.chdir(tmp_path)
+    tiny.indicators.save(f"{name}.json")
+    _, _, err = answered(["frontier", "--points", "3", "--", f"{name}.json"], capsys)
+    words = pasted(re.search(r"next: limpq (.*)", err)[1])
+    assert (words[0], Path(words[1])) == ("search", Path(f"{name}.json"))
     assert answered(words, capsys)[0] == 0
+
+
+@pytest.mark.parametrize("name", ODD_NAMES[::4])
+def test_what_comes_after_pull_and_push_can_be_pasted_whatever_the_folder(name, tmp_path, monkeypatch, capsys, tiny):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = answered(["pull", tiny.name, f"--output={name}"], capsys)
+    assert code == 0
+    words = pasted(re.search(r"next: limpq (.*)", err)[1])
+    assert words[:2] == ["search", f"local-dir:{name}"]
+    assert answered(words, capsys)[0] == 0
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_what_comes_after_a_training_can_be_pasted_whatever_the_names(name, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["-m"])
+    start, data = NetworkSettings("resnet18", 32, None), DataSettings(name, batch_size=8, workers=0, seed=0)
+    words = pasted(_next_command(start, data, Path(name, "model.safetensors")))
+    assert words[:4] == ["accelerate", "launch", "-m", "limpq_hub.train.indicators"]
+    settings = indicators.parse_options(words[4:])
+    assert (settings.network.weights, settings.data.data) == (words[words.index("--weights") + 1], name)
+    assert Path(settings.network.weights) == Path(name, "model.safetensors")
+    words = pasted(publishing_command(f"local-dir:{name}", "--checkpoint", f"3G={name}", "--front", Path(name)))
+    assert words[:3] == ["python", "-m", "limpq_hub.train.publish"]
+    made = publish.parse_options(words[3:])
+    assert (made.joint, made.front, made.checkpoint) == (Path(name), Path(name), [f"3G={name}"])
+    fetch, _, _ = publishing_command(f"hf-hub:{name}", "--front", Path(name)).partition(" && ")
+    assert pasted(fetch) == ["limpq", "pull", f"hf-hub:{name}", "--output", "out/joint"]
 
 
 def test_every_error_of_ours_has_an_exit_code_that_is_not_that_of_a_fault():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -9,20 +10,38 @@ import socket
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import timm
 
 from limpq_hub import Budget, Indicators, load, search
-from limpq_hub.errors import ArtifactIntegrityError, BudgetError, ImageError, InputFileError, LimpqError, OutputError
+from limpq_hub.errors import (
+    ArtifactIntegrityError,
+    BudgetError,
+    DataError,
+    ImageError,
+    InputFileError,
+    LimpqError,
+    OutputError,
+)
 from limpq_hub.interop.pickles import read_limpq_pickle
 from limpq_hub.pictures import read_picture
 from limpq_hub.plan import input_file, output_file
 from limpq_hub.plan.input_file import TEXT_BYTES, read_regular
 from limpq_hub.plan.jsonfile import read_json, write_bytes
+from limpq_hub.train.data import shards, sources
+from limpq_hub.train.data.decoded_pictures import WholePictures
+from limpq_hub.train.data.folder_source import FolderReader, FolderSource
+from limpq_hub.train.data.unreadable import UNREADABLE
+from limpq_hub.train.method import networks
+from limpq_hub.train.method.networks import float_network
+from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.meta_network import number_count
 
 ENDLESS = 3 * TEXT_BYTES
 
@@ -350,3 +369,82 @@ sys.exit(main(["pull", "resnet18", "--output", sys.argv[1]]))
     assert process.returncode == 128 + number
     assert "Traceback" not in said
     assert os.listdir(tmp_path) == []
+
+
+def in_folder(path: Path) -> FolderReader:
+    return FolderReader((str(path.parent),), [path.name], [0], [0], {"a": 0})
+
+
+TRAINING_READERS = {
+    "folder": lambda path: in_folder(path)[0],
+    "torchvision": lambda path: sources._picture_in(str(path)),
+    "float weights": lambda path: float_network(NetworkSettings("test_resnet", 32, None), str(path), None),
+    "weights of a folder": lambda path: float_network(
+        NetworkSettings("test_resnet", 32, None), f"local-dir:{folder_of_timm(path)}", None
+    ),
+    "shard": lambda path: shards.open_shards(str(path.rename(path.with_name("x-train-0.tar")).parent), "train"),
+}
+
+
+def folder_of_timm(path: Path) -> Path:
+    (path.parent / "config.json").write_text('{"architecture": "test_resnet", "num_classes": 4}')
+    path.rename(path.with_name("model.safetensors"))
+    return path.parent
+
+
+@pytest.mark.parametrize("what", ["pipe", "socket", "link to an endless device"])
+@pytest.mark.parametrize("reader", TRAINING_READERS)
+def test_what_training_reads_is_a_regular_file(tmp_path, reader, what):
+    path = STRANGE[what](tmp_path / "x.png")
+    began = time.perf_counter()
+    with pytest.raises(InputFileError, match=r"is a \w+, not a file that can be read; give a regular file"):
+        TRAINING_READERS[reader](path)
+    assert time.perf_counter() - began < 2
+
+
+def test_a_picture_that_became_a_pipe_counts_as_one_that_cannot_be_decoded(tmp_path, capfd):
+    path = pipe(tmp_path / "x.png")
+    source = FolderSource(str(tmp_path), in_folder(path), {})
+    assert source.content(0) == b""
+    pictures = WholePictures(source, lambda picture: pytest.fail("read"), (3, 8, 8))
+    assert pictures[0][1] == UNREADABLE
+    assert f"{path} ('{path}' is a pipe, not a file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("named", ["{}/x.safetensors", "local-dir:{}"])
+def test_a_file_of_weights_far_larger_than_the_network_is_not_read(tmp_path, monkeypatch, named):
+    folder_of_timm(sparse(tmp_path / "x"))
+    sparse(tmp_path / "x.safetensors")
+    monkeypatch.setattr(networks, "_ROOM_BYTES", 0)
+    most = 8 * number_count(timm.create_model("test_resnet"))
+    with pytest.raises(InputFileError) as refused:
+        float_network(NetworkSettings("test_resnet", 32, None), named.format(tmp_path), None)
+    assert str(refused.value).endswith(
+        f"has {ENDLESS:,} bytes, and such a file has at most {most:,}; is it the right one?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lie", "told"),
+    [
+        ("sparse", "'0.png' is a sparse file, which no picture is; write it anew"),
+        ("larger than the shard", "is no plain tar file, or damaged (unexpected end of data); fetch it again"),
+    ],
+)
+def test_a_member_that_does_not_lie_in_its_shard_is_refused(tmp_path, lie, told):
+    with tarfile.open(tmp_path / "x-train-0.tar", "w", format=tarfile.GNU_FORMAT) as shard:
+        shard.addfile(tarfile.TarInfo("0.txt"), io.BytesIO())
+        member = tarfile.TarInfo("0.png")
+        member.size = 2**60
+        header = member.tobuf(tarfile.GNU_FORMAT)
+        if lie == "sparse":
+            member.size, member.type = 0, tarfile.GNUTYPE_SPARSE
+            header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+            header[483:495] = b"77777777777\0"  # the size that it says to have without its holes
+            header[148:156] = b" " * 8
+            header[148:156] = b"%06o\0 " % sum(header)
+        shard.fileobj.write(header)
+        shard.offset += len(header)
+    with pytest.raises(DataError) as refused:
+        shards.open_shards(str(tmp_path), "train")
+    assert str(refused.value).endswith(told)

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from tiny_run import NETWORK, RUN
 
-from limpq_hub.errors import TrainingError
+import limpq_hub
+from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.train import finetune, indicators, pretrain
 from limpq_hub.train.loop.state import TrainingState
+from limpq_hub.zoo.entry_folder import seal_entry
+from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.network import NetworkSpec
 
 
 def swap_classes(root: Path) -> None:
@@ -59,6 +63,10 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+# The validation pictures are looked at first.
+OF_BOTH = (add_a_class, rename_a_class)
+
+
 def die_after_a_save(monkeypatch: pytest.MonkeyPatch, main: Callable[[list[str]], None], options: list[str]) -> None:
     save = TrainingState.save
 
@@ -70,6 +78,12 @@ def die_after_a_save(monkeypatch: pytest.MonkeyPatch, main: Callable[[list[str]]
         patched.setattr(TrainingState, "save", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             main(options)
+
+
+def flip_the_last_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.fixture
@@ -85,9 +99,9 @@ def test_a_run_is_not_resumed_on_other_data(copied, tmp_path, monkeypatch, chang
     change(copied)
     with pytest.raises(TrainingError) as refused:
         pretrain.main([*options, "--resume"])
+    where = copied / ("val" if change in OF_BOTH else "train")
     assert str(refused.value) == (
-        f"--resume on other data: {copied}/train is {words}; bring back what the run began with, or choose another "
-        "--output"
+        f"--resume on other data: {where} is {words}; bring back what the run began with, or choose another --output"
     )
     assert (tmp_path / "out/options.json").read_bytes() == options_file
 
@@ -118,11 +132,74 @@ def test_a_run_is_not_resumed_with_other_weights_in_the_same_file(runs, data, tm
     entry = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", *RUN, "--data", str(data), "--distill", "0.5"]
     options = [*entry, "--weights", str(weights), "--save-interval", "1", "--output", f"{tmp_path}/out"]
     die_after_a_save(monkeypatch, finetune.main, options)
-    content = bytearray(Path(weights).read_bytes())
-    content[-1] ^= 1
-    Path(weights).write_bytes(content)
+    flip_the_last_bit(Path(weights))
     with pytest.raises(TrainingError, match="--resume with another weights_sha256; give the options of the first run"):
         finetune.main([*options, "--resume"])
+
+
+def test_a_run_is_not_resumed_with_other_weights_in_the_same_folder(runs, data, tmp_path, monkeypatch):
+    weights = shutil.copytree(runs / "float", tmp_path / "float")
+    options = [*NETWORK, *RUN, "--data", str(data), "--weights", f"local-dir:{weights}", "--save-interval", "1"]
+    options += ["--output", f"{tmp_path}/out"]
+    die_after_a_save(monkeypatch, indicators.main, options)
+    flip_the_last_bit(weights / "model.safetensors")
+    with pytest.raises(TrainingError, match="--resume with another weights_sha256; give the options of the first run"):
+        indicators.main([*options, "--resume"])
+
+
+@pytest.mark.parametrize("main", [pretrain.main, indicators.main], ids=["pretrain", "indicators"])
+def test_a_run_is_not_resumed_on_other_validation_pictures(runs, copied, tmp_path, monkeypatch, main):
+    weights = ["--weights", f"{runs}/float/model.safetensors"]
+    options = [*NETWORK, *RUN, *weights, "--data", str(copied), "--save-interval", "1", "--output", f"{tmp_path}/out"]
+    die_after_a_save(monkeypatch, main, options)
+    noted = (tmp_path / "out/inputs.json").read_bytes()
+    (copied / "val/class2/1.png").unlink()
+    with pytest.raises(TrainingError) as refused:
+        main([*options, "--resume"])
+    assert str(refused.value) == (
+        f"--resume on other data: {copied}/val is with other pictures in class class2 (4 then, 3 now); bring back what "
+        "the run began with, or choose another --output"
+    )
+    assert (tmp_path / "out/inputs.json").read_bytes() == noted
+
+
+@pytest.fixture
+def tuning(runs, data, tmp_path) -> list[str]:
+    """The options of a fine-tuning of a copy of the entry, with a policy in a file."""
+    entry = shutil.copytree(runs / "joint", tmp_path / "entry")
+    plan = limpq_hub.search(f"local-dir:{entry}", bitops="w4a4")
+    (tmp_path / "policy.json").write_text(json.dumps(plan.policy.to_json()))
+    named = ["--model", f"local-dir:{entry}", "--policy", f"{tmp_path}/policy.json", "--data", str(data)]
+    return [*named, *RUN, "--save-interval", "1", "--output", f"{tmp_path}/out"]
+
+
+def test_a_run_is_not_resumed_with_another_supernet_in_the_same_entry(tuning, tmp_path, monkeypatch):
+    die_after_a_save(monkeypatch, finetune.main, tuning)
+    spec = NetworkSpec.from_config(open_local_folder(tmp_path / "entry", "entry").config, "entry")
+    flip_the_last_bit(tmp_path / "entry/supernet.safetensors")
+    seal_entry(tmp_path / "entry", spec)
+    with pytest.raises(TrainingError) as refused:
+        finetune.main([*tuning, "--resume"])
+    assert str(refused.value) == (
+        f"--resume with another local-dir:{tmp_path}/entry/supernet.safetensors than the run began with; bring that "
+        "back, or choose another --output"
+    )
+
+
+def test_a_run_is_not_resumed_with_another_policy_in_the_same_file(tuning, tmp_path, monkeypatch):
+    die_after_a_save(monkeypatch, finetune.main, tuning)
+    other = limpq_hub.search(f"local-dir:{tmp_path}/entry", bitops="w3a3")
+    (tmp_path / "policy.json").write_text(json.dumps(other.policy.to_json()))
+    with pytest.raises(TrainingError, match=r"^--resume with another policy than the run began with; bring that back"):
+        finetune.main([*tuning, "--resume"])
+
+
+def test_what_was_noted_of_a_start_that_was_refused_does_not_count(tuning, tmp_path):
+    with pytest.raises(DataError, match="do not fill|less than one batch"):
+        finetune.main([*tuning, "--gradient-accumulation", "99"])
+    other = limpq_hub.search(f"local-dir:{tmp_path}/entry", bitops="w3a3")
+    (tmp_path / "policy.json").write_text(json.dumps(other.policy.to_json()))
+    finetune.main([*tuning, "--max-steps", "1", "--calibrate-images", "8"])
 
 
 def test_a_batch_of_one_image_is_refused_where_a_normalization_would_see_one_value(data, tmp_path):

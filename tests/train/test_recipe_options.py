@@ -100,7 +100,7 @@ def test_a_value_of_the_wrong_type_is_named(capsys, recipe):
     message = error_of(capsys, recipe("indicators:\n  epochs: many\n"))
     assert "argument --epochs: 'many' is not a whole number of at least 1" in message
     assert "argument --lr: 0 is not above 0" in error_of(capsys, recipe("indicators:\n  lr: 0\n"))
-    assert "argument --ema: 2 is not from 0 to 1" in error_of(capsys, recipe("indicators:\n  ema: 2\n"))
+    assert "argument --ema: 2 is not at least 0 and below 1" in error_of(capsys, recipe("indicators:\n  ema: 2\n"))
 
 
 def test_an_abbreviated_option_is_named(capsys, recipe):

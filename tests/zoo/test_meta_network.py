@@ -50,6 +50,11 @@ def test_whatever_timm_raises_is_told_with_what_was_asked_for_and_what_to_leave_
         network_on_meta("resnet18", model_args={"depth": 3})
 
 
+def test_a_name_in_capitals_is_answered_with_timms_own():
+    with pytest.raises(UnknownModelError, match=r"^timm has no network 'RESNET18'; did you mean resnet18 or"):
+        network_on_meta("RESNET18")
+
+
 def test_an_unknown_name_is_refused_with_the_nearest_ones():
     with pytest.raises(UnknownModelError, match="timm has no network 'resnet81'; did you mean resnet18 or"):
         network_on_meta("resnet81")

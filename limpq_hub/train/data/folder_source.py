@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from limpq_hub.train.data.sources import FileSource
+from limpq_hub.plan.input_file import open_regular, read_regular
+from limpq_hub.train.data.sources import PICTURE_BYTES, FileSource
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class FolderReader:
 
     def __getitem__(self, index: int) -> tuple[BinaryIO, int]:
         """Return a picture as a file, and its class index."""
-        return open(self.path(index), "rb"), self.labels[index]
+        return open_regular(self.path(index)), self.labels[index]
 
     def filename(self, index: int) -> str:
         """Return what tells a picture from the others: of several folders, also which of them it lies in."""
@@ -66,7 +67,6 @@ class FolderSource(FileSource):
     def content(self, index: int) -> bytes:
         """Return the bytes of the file; none if it cannot be read."""
         try:
-            with open(self.path(index), "rb") as file:
-                return file.read()
+            return read_regular(self.path(index), at_most=PICTURE_BYTES)
         except OSError:
             return b""

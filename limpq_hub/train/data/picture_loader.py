@@ -73,7 +73,7 @@ def batches_of(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         drop_last=drop_last,
-        worker_init_fn=_leave_sigterm_to_the_parent,
+        worker_init_fn=_leave_signals_to_the_parent,
     )
 
 
@@ -95,6 +95,8 @@ def loader_speed(batches: DataLoader[Batch], seconds: float = 3.0) -> float:
     return sum(count for _, count in arrivals[skipped:]) / max(arrivals[-1][0] - since, 1e-9)
 
 
-def _leave_sigterm_to_the_parent(worker: int) -> None:
-    # A signal to the process group must not end the workers before the step is done that waits for them.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _leave_signals_to_the_parent(worker: int) -> None:
+    # A signal to the process group must not end the workers before the step is done that waits for them; nor is the
+    # traceback of each of them worth reading after Ctrl-C.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

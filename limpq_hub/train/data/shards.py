@@ -18,6 +18,7 @@ from typing import Any
 from timm.data.readers.reader import Reader
 
 from limpq_hub.errors import DataError, quoted
+from limpq_hub.plan.input_file import open_regular
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.train.data.sources import FileSource
 from limpq_hub.train.loop.progress import tracked
@@ -65,7 +66,7 @@ class ShardReader(Reader):
         """Return a picture as a file, and its class index."""
         path, sample = self.samples[index]
         # Opened for each picture, which costs little beside decoding: nothing to share between threads or processes.
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(sample.offset)
             return io.BytesIO(file.read(sample.size)), sample.label
 
@@ -147,8 +148,14 @@ def _index_of(path: Path, size_bytes: int, modified_ns: int) -> tuple[_Sample, .
     pictures: dict[str, dict[str, tarfile.TarInfo]] = {}
     labels: dict[str, int] = {}
     try:
-        with tarfile.open(path, "r:") as shard:
+        with open_regular(path) as opened, tarfile.open(fileobj=opened, mode="r:") as shard:
             for member in shard:
+                if member.issparse():
+                    raise DataError(
+                        f"{path}: {quoted(member.name)} is a sparse file, which no picture is; write it anew"
+                    )
+                if member.offset_data + member.size > size_bytes:
+                    raise tarfile.ReadError("unexpected end of data")
                 folder, _, base = member.name.rpartition("/")
                 stem, _, ending = base.partition(".")
                 key, ending = f"{folder}/{stem}".lstrip("/"), ending.lower()

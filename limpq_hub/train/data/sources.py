@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,12 @@ from timm.data import create_dataset
 
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.pictures.reading import open_picture
+from limpq_hub.plan.input_file import read_regular
 
 UNLABELLED = -2
 """The label of a picture that has none."""
+PICTURE_BYTES = 2**30
+"""What a file of one picture may have; large scans have less."""
 
 
 class Source(ABC):
@@ -130,7 +134,7 @@ class TorchSource(Source):
         labels = np.asarray(data.targets if hasattr(data, "targets") else [label for label, _ in data.index])
         self.data, self.files = data, getattr(data, "samples", None)
         if hasattr(data, "loader"):
-            data.loader = open_picture  # that of torchvision drops what `limpq predict` shows
+            data.loader = _picture_in  # that of torchvision drops what `limpq predict` shows
         # QMNIST: the first column is the class.
         super().__init__(where, classes, (labels[:, 0] if labels.ndim == 2 else labels).tolist())
 
@@ -195,6 +199,11 @@ def open_torch_data(name: str, root: str, split: str) -> TorchSource:
         raise DataError(
             f"--data {quoted(name)}: {_line(error)}; --data-root must hold it, downloaded by torchvision before"
         ) from None
+
+
+def _picture_in(path: str) -> Image.Image:
+    """Open the picture of a regular file."""
+    return open_picture(io.BytesIO(read_regular(path, at_most=PICTURE_BYTES)))
 
 
 def _line(error: BaseException) -> str:

@@ -55,14 +55,18 @@ def locked(folder: Path) -> Iterator[None]:
         raise TrainingError(f"{folder} is in use by {who}; wait for it, or choose another --output") from None
 
 
+def holds_run(run: RunSettings) -> bool:
+    """Return whether a run was begun in its folder."""
+    return (run.output / _OPTIONS).exists()
+
+
 def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocation) -> None:
     """Raise `TrainingError` if the folder holds another run than this one, or one that is not to be resumed."""
-    path = run.output / _OPTIONS
-    if not path.exists():
+    if not holds_run(run):
         return
     if not run.resume:
         raise TrainingError(f"{run.output} holds a run already; add --resume, or choose another --output")
-    options, first_options = _options_record(accelerator, invocation), read_json(path)
+    options, first_options = _options_record(accelerator, invocation), read_json(run.output / _OPTIONS)
     changed = [key for key, value in first_options.items() if key not in _MAY_CHANGE and options.get(key) != value]
     if changed:
         names = ", ".join(sorted(changed))

@@ -11,6 +11,8 @@ import timm
 import torch
 from accelerate import Accelerator
 
+from limpq_hub.plan.input_file import open_regular
+from limpq_hub.train.method.float_weights import local_file
 from limpq_hub.train.settings import Invocation
 from limpq_hub.version import __version__
 
@@ -34,10 +36,20 @@ def provenance(accelerator: Accelerator, invocation: Invocation, seconds: float 
 
 
 def weights_record(invocation: Invocation) -> dict[str, str]:
-    """Return the sha256 of each file of weights that the options name."""
-    files = {name: invocation.options.get(name) for name in ("weights", "teacher")}
-    return {
-        f"{name}_sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        for name, file in files.items()
-        if isinstance(file, str) and Path(file).is_file()
-    }
+    """Return the sha256 of each file of weights that the options name, by itself or by its folder."""
+    record = {}
+    for name in ("weights", "teacher"):
+        named = invocation.options.get(name)
+        path = local_file(named) if isinstance(named, str) else None
+        if path and path.is_file():
+            record[f"{name}_sha256"] = _sha256(path)
+    return record
+
+
+def _sha256(path: Path) -> str:
+    """Return the sha256 of a file that may be larger than the memory."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(2**24):
+            digest.update(block)
+    return digest.hexdigest()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import check_shape, parse_json, write_json
+from limpq_hub.plan.jsonfile import check_shape, read_json, write_json
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import start_steps_
@@ -115,7 +115,7 @@ def _measured_before(path: Path, digest: str) -> dict[str, Mapping[str, float]]:
     """Return what a measurement of the same left behind; nothing of another one."""
     if not path.is_file():
         return {}
-    content: Any = parse_json(path.read_bytes(), str(path))
+    content: Any = read_json(path)
     check_shape(content, {"digest": str, "divergences": dict}, str(path))
     if content["digest"] != digest:
         raise ArtifactFormatError(

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from limpq_hub.errors import TrainingError
+from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
@@ -35,6 +36,7 @@ from limpq_hub.zoo.entry_folder import SUPERNET, load_supernet
 from limpq_hub.zoo.float_file import FLOAT_FILE
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.policy_request import plan_for
 
 _CHOOSING_IMAGES = 2048
 # Options that no figure depends on, or that its key names.
@@ -49,6 +51,7 @@ class Study:
 
         Raises:
             TrainingError: what was measured before was measured with other options, or there are several processes.
+            InfeasibleBudgetError: no policy meets one of the budgets.
         """
         self.settings = settings
         self.accelerator: Accelerator = new_accelerator(settings.device)
@@ -56,6 +59,8 @@ class Study:
             raise TrainingError(f"a comparison runs as one process: start it with {command_of('compare')}")
         data = settings.data
         self.entry = find_entry(settings.model)
+        for bitops in settings.bitops:
+            plan_for(self.entry, bitops=bitops)  # one that cannot be is told before hours of measuring
         ids = classes_of_entry(self.entry, data)
         self.measured = MeasurementCache(
             settings.output / "measured.json", _what_figures_depend_on(settings, self.entry)
@@ -154,5 +159,5 @@ def _what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mappi
     files = entry.folder.config["files"]
     record |= {name: files[name]["sha256"] for name in (SUPERNET, FLOAT_FILE) if name in files}
     if settings.recipe:
-        record["recipe_sha256"] = hashlib.sha256(path_of(settings.recipe).read_bytes()).hexdigest()
+        record["recipe_sha256"] = hashlib.sha256(read_regular(path_of(settings.recipe))).hexdigest()
     return record

@@ -9,14 +9,13 @@ from pathlib import Path
 from torch import Tensor
 
 from limpq_hub.errors import ArtifactFormatError, HubNotFoundError, TrainingError, quoted
-from limpq_hub.plan.jsonfile import parse_json
+from limpq_hub.plan.input_file import read_regular
+from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.zoo.tensors import tensors_from_bytes
 from limpq_hub.zoo.timm_config import TimmConfig, parse_timm_config
 
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
-# What is taken from the Hub at most: more than the largest network of timm has.
-_MOST_BYTES = 32 * 2**30
 
 
 @dataclass(frozen=True)
@@ -26,22 +25,26 @@ class FloatWeights:
     Attributes:
         name: as it was given.
         config: None if there is none beside a file.
-        fetch: returns the path of the tensors.
+        fetch: returns the path of the tensors, of which at most so many bytes are taken from the Hub.
     """
 
     name: str
     config: TimmConfig | None
-    fetch: Callable[[], Path]
+    fetch: Callable[[int], Path]
 
-    def tensors(self) -> Mapping[str, Tensor]:
+    def tensors(self, at_most: int) -> Mapping[str, Tensor]:
         """Return the tensors by timm's names.
 
+        Args:
+            at_most: bytes that the file may have.
+
         Raises:
+            InputFileError: it is no regular file, or larger.
             TrainingError: the file is no safetensors file; a pickle is not read.
             HubError: the Hub does not give it.
         """
         try:
-            return tensors_from_bytes(self.fetch().read_bytes(), quoted(self.name))
+            return tensors_from_bytes(read_regular(self.fetch(at_most), at_most=at_most), quoted(self.name))
         except ArtifactFormatError as error:
             raise TrainingError(f"--weights {error}; give a whole {_TENSORS} in timm's names") from None
 
@@ -58,14 +61,21 @@ def open_weights(name: str) -> FloatWeights:
     if name.startswith(_LOCAL):
         folder = Path(name.removeprefix(_LOCAL))
         for file in (_CONFIG, _TENSORS):
-            if not (folder / file).is_file():
+            if not (folder / file).exists():
                 raise TrainingError(f"--weights {quoted(name)}: there is no {file}; give a folder that timm saved")
-        return FloatWeights(name, _config(folder / _CONFIG, name), lambda: folder / _TENSORS)
+        return FloatWeights(name, _config(folder / _CONFIG, name), lambda at_most: folder / _TENSORS)
     path = Path(name)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise TrainingError(f"--weights {quoted(name)}: there is no such file")
     beside = path.with_name(_CONFIG)
-    return FloatWeights(name, _read(beside) if beside.is_file() else None, lambda: path)
+    return FloatWeights(name, _read(beside) if beside.is_file() else None, lambda at_most: path)
+
+
+def local_file(name: str) -> Path | None:
+    """Return the file of weights on this machine that a name stands for, whether or not it is there."""
+    if name.startswith(_HUB):
+        return None
+    return Path(name.removeprefix(_LOCAL), _TENSORS) if name.startswith(_LOCAL) else Path(name)
 
 
 def _from_hub(name: str) -> FloatWeights:
@@ -76,9 +86,9 @@ def _from_hub(name: str) -> FloatWeights:
     check_repository(repo)
     commit = hub.resolve_commit(repo, revision or None, None, None)
 
-    def fetch() -> Path:
+    def fetch(at_most: int) -> Path:
         try:
-            return hub.fetch_file(repo, _TENSORS, commit, None, None, size_bytes=_MOST_BYTES)
+            return hub.fetch_file(repo, _TENSORS, commit, None, None, size_bytes=at_most)
         except HubNotFoundError as error:
             raise HubNotFoundError(f"{error}; weights are read from {_TENSORS} alone, never from a pickle") from None
 
@@ -98,6 +108,6 @@ def _config(path: Path, name: str) -> TimmConfig:
 
 def _read(path: Path) -> TimmConfig | None:
     try:
-        return parse_timm_config(parse_json(path.read_bytes(), str(path)), str(path))
+        return parse_timm_config(read_json(path), str(path))
     except ArtifactFormatError as error:
         raise TrainingError(f"--weights: {error}") from None

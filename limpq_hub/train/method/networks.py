@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-import timm
 import torch
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, TrainingError, quoted
+from limpq_hub.errors import ArtifactFormatError, TrainingError, UnsupportedLayerError, quoted
 from limpq_hub.train.launching import command_of
 from limpq_hub.train.method.float_weights import open_weights
 from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
+from limpq_hub.zoo.meta_network import network_on_meta, number_count
 from limpq_hub.zoo.network import PREPARATION, NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly
 from limpq_hub.zoo.timm_config import TimmConfig
+from limpq_hub.zoo.timm_names import known_config
+
+# Beside the numbers of the network: names, and the weights of many more classes than timm's own have.
+_ROOM_BYTES = 2**30
 
 
 def float_network(start: NetworkSettings, weights: str | None, num_classes: int | None) -> nn.Module:
@@ -36,6 +39,7 @@ def float_network(start: NetworkSettings, weights: str | None, num_classes: int 
         num_classes: outputs of the classifier; None for as many as the weights have.
 
     Raises:
+        UnknownModelError: timm has no such network.
         TrainingError: there are no such weights, or they are of another network or for other classes.
         HubError: the Hub does not give them.
     """
@@ -54,7 +58,7 @@ def float_network(start: NetworkSettings, weights: str | None, num_classes: int 
             f"--weights {quoted(weights)} is of {quoted(config.architecture)}, --model is {quoted(start.model)}: give "
             "both of one network"
         )
-    tensors = source.tensors()
+    tensors = source.tensors(_most_bytes(start, config))
     rows = _classes_of(tensors, timms)
     if num_classes is not None and rows not in (None, num_classes):
         raise TrainingError(
@@ -110,15 +114,7 @@ def _timms_config(model: str) -> PretrainedCfg:
             f"--model {quoted(model)} is where weights are: give the timm architecture, for example resnet18, and "
             f"--weights {model}"
         )
-    if not timm.is_model(model):
-        close = difflib.get_close_matches(model, timm.list_models(), n=3)
-        advice = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() names them"
-        raise TrainingError(f"--model {quoted(model)}: timm has no network of that name; {advice}")
-    try:
-        return timm.get_pretrained_cfg(model) or PretrainedCfg()
-    except RuntimeError:  # the architecture is there, the tag is not
-        tags = ", ".join(timm.list_pretrained(f"{model.partition('.')[0]}.*")[:5])
-        raise TrainingError(f"--model {quoted(model)}: timm has no weights of that name; it has {tags}") from None
+    return known_config(model) or PretrainedCfg()
 
 
 def _pretrained(start: NetworkSettings, timms: PretrainedCfg, num_classes: int | None) -> nn.Module:
@@ -156,6 +152,16 @@ def _spec(start: NetworkSettings, config: TimmConfig, num_classes: int, label: s
         return NetworkSpec.from_config(content, label)
     except ArtifactFormatError as error:
         raise TrainingError(str(error)) from None
+
+
+def _most_bytes(start: NetworkSettings, config: TimmConfig) -> int:
+    """Return how large a file of weights may be: in float64, and with many more classes than timm's own have."""
+    try:
+        model_args = {**config.model_args, **(start.model_args or {})}
+        network = network_on_meta(config.architecture, input_size=start.input_size, model_args=model_args)
+    except UnsupportedLayerError:  # that it cannot be built is told later
+        return _ROOM_BYTES
+    return 8 * number_count(network) + _ROOM_BYTES
 
 
 def _built(spec: NetworkSpec, **options: Any) -> nn.Module:

@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+import timm
 import torch
 from accelerate import Accelerator
 from number_runs import OneWeight, fit_to_numbers, number_settings, slope_one
@@ -22,7 +23,6 @@ from limpq_hub.train.loop import state as _state
 from limpq_hub.train.loop.interrupt import RunInterruptedError, sigterm_deferred, stop_at_once
 from limpq_hub.train.loop.processes import reduce_gradients_
 from limpq_hub.train.measure import evaluate as _evaluate
-from limpq_hub.train.method import networks as _networks
 from limpq_hub.zoo.folder import open_local_folder
 
 WHAT_NEXT = "SIGTERM: stopped; run the same command with --resume to go on"
@@ -109,7 +109,7 @@ def test_two_processes_stop_at_the_same_step_and_save_it_once(data, tmp_path):
     ("place", "function"),
     [
         ("while it opens the data", (pretrain, "class_records")),
-        ("while it builds the network", (_networks.timm, "create_model")),
+        ("while it builds the network", (timm, "create_model")),
         ("while it measures the loader", (_loop, "loader_speed")),
         ("during the evaluation", (_evaluate.torch.Tensor, "topk")),
         ("while it writes the result", (pretrain, "write_bytes")),
@@ -217,6 +217,31 @@ def test_an_error_on_purpose_is_one_line_and_its_exit_code(monkeypatch, capsys, 
     monkeypatch.setattr("sys.argv", [str(TRAINING / "pretrain.py")])
     assert exit_code_of(fail) == code
     assert capsys.readouterr().err == "pretrain.py: wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("pretrain", "; run the same command with --resume to go on from the last saved step"), ("validate", "")],
+)
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(monkeypatch, capsys, name, advice):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", [str(TRAINING / f"{name}.py")])
+    assert exit_code_of(interrupted) == 130
+    assert capsys.readouterr().err == f"{name}.py: interrupted{advice}\n"
+
+
+def test_a_worker_that_dies_is_one_line(monkeypatch, capsys):
+    def fail():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr("sys.argv", [str(TRAINING / "finetune.py")])
+    assert exit_code_of(fail) == 3
+    assert capsys.readouterr().err == (
+        "finetune.py: a process that decodes pictures died: DataLoader worker (pid 7) is killed by signal: Killed. use "
+        "fewer --workers if the memory ran out, and --resume to go on\n"
+    )
 
 
 def test_an_error_that_is_none_on_purpose_keeps_its_traceback():

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from limpq_hub.errors import HubNotFoundError, TrainingError, UnsafeFileError
+from limpq_hub.errors import HubNotFoundError, TrainingError, UnknownModelError, UnsafeFileError
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.train import indicators, pretrain
 from limpq_hub.train.method.networks import description_of, float_network
@@ -184,12 +184,12 @@ def test_pretraining_leaves_a_folder_that_timm_and_the_joint_training_take(data,
             "local-dir:x",
             "is where weights are: give the timm architecture, for example resnet18, and --weights local-dir:x",
         ),
-        ("resnet18.nobody", "--model 'resnet18.nobody': timm has no weights of that name; it has resnet18."),
+        ("resnet18.nobody", "timm has no weights 'resnet18.nobody'; give resnet18 alone, or resnet18."),
     ],
 )
 def test_a_model_that_is_no_architecture_is_refused(model, message):
     for weights in ("pretrained", None, "x.safetensors"):
-        with pytest.raises(TrainingError, match=re.escape(message)):
+        with pytest.raises((TrainingError, UnknownModelError), match=re.escape(message)):
             float_network(NetworkSettings(model, 32, None), weights, None)
 
 

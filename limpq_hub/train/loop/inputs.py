@@ -1,0 +1,53 @@
+"""What a run reads beside its options and its training pictures: at every resume as at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from accelerate import Accelerator
+
+from limpq_hub.errors import TrainingError
+from limpq_hub.plan.jsonfile import read_json, write_json
+from limpq_hub.train.data.identity import difference, identity_of
+from limpq_hub.train.data.splits import open_split
+from limpq_hub.train.loop.folder import holds_run
+from limpq_hub.train.settings import DataSettings
+from limpq_hub.train.training_settings import RunSettings
+
+FORMAT = 1
+_FILE = "inputs.json"
+
+
+def check_inputs(
+    accelerator: Accelerator, run: RunSettings, data: DataSettings, contents: Mapping[str, str] | None = None
+) -> None:
+    """Note what the run reads, or compare it with what was noted at its start; the main process does.
+
+    Args:
+        data: where the validation pictures are; those that are held out of the training pictures go with these.
+        contents: a sha256 of each other thing that the run starts from, by what a message calls it.
+
+    Raises:
+        TrainingError: the run was begun with other validation pictures, or with other contents.
+    """
+    if not accelerator.is_main_process:
+        return
+    path = run.output / _FILE
+    validated = None if data.data is None else open_split(data, training=False)
+    identity, digests = {} if validated is None else identity_of(validated), dict(contents or {})
+    inputs: dict[str, Any] = {"format": FORMAT, "validation_data": identity, "contents": digests}
+    # What was noted of a start that was refused is of no run; where an earlier version began the run, nothing was.
+    first = read_json(path) if holds_run(run) and path.exists() else inputs
+    other = difference(first["validation_data"], identity)
+    if validated is not None and other:
+        raise TrainingError(
+            f"--resume on other data: {validated.where} is {other}; bring back what the run began with, or choose "
+            "another --output"
+        )
+    changed = [name for name, digest in digests.items() if first["contents"].get(name) != digest]
+    if changed:
+        raise TrainingError(
+            f"--resume with another {changed[0]} than the run began with; bring that back, or choose another --output"
+        )
+    write_json(path, inputs)

@@ -1,0 +1,91 @@
+"""Numbers of every option of every training command, as no person means them: refused in one line, or of sense."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+
+from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
+
+COMMANDS = {module.__name__: module for module in (compare, finetune, front, indicators, pretrain, publish, validate)}
+NEEDED = {
+    "pretrain": ["--model", "resnet18", "--data", "d", "--output", "o"],
+    "indicators": ["--model", "resnet18", "--data", "d", "--output", "o"],
+    "finetune": ["--model", "resnet18", "--bitops", "3G", "--data", "d", "--output", "o"],
+    "validate": ["--model", "resnet18", "--bitops", "3G", "--data", "d"],
+    "front": ["--model", "resnet18", "--data", "d", "--output", "o"],
+    "compare": ["--model", "resnet18", "--data", "d", "--output", "o"],
+    "publish": ["--joint", "j", "--output", "o"],
+}
+# fmt: off
+ODD = ("nan", "inf", "-inf", "-1", "-0.5", "1e400", "", " ", "0x10", "9" * 400, "1_0", "١", "½", "1e-400", "--",
+       "\0", "1;")
+# fmt: on
+MOST = 10**9
+
+
+def options_of(command: str) -> Iterator[argparse.Action]:
+    """Yield the options of a command that take a value."""
+    parsers: list[argparse.ArgumentParser] = []
+    with pytest.MonkeyPatch.context() as patched:
+        parse_args = argparse.ArgumentParser.parse_args
+        patched.setattr(
+            argparse.ArgumentParser, "parse_args", lambda self, *given: parsers.append(self) or parse_args(self, *given)
+        )
+        COMMANDS[f"limpq_hub.train.{command}"].parse_options(NEEDED[command])
+    return (action for action in parsers[-1]._actions if action.option_strings and action.nargs != 0)
+
+
+def numbers_in(value: object) -> Iterator[float]:
+    """Yield every number in settings, however deep."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from numbers_in(item)
+    elif hasattr(value, "__dataclass_fields__"):
+        for name in value.__dataclass_fields__:
+            yield from numbers_in(getattr(value, name))
+
+
+def check_answer(parse: Callable[[list[str]], object], words: list[str], capsys: pytest.CaptureFixture) -> None:
+    """Parse what was typed: the exit code is 2 and one line says why, or every number is one that can be."""
+    code, settings = 0, None
+    try:
+        settings = parse(words)
+    except SystemExit as ended:
+        code = ended.code
+    told = capsys.readouterr().err.splitlines()
+    if settings is None:
+        assert code == 2, words
+        assert "error: " in told[-1], words
+        assert len(told[-1]) < 1000, words
+    for number in numbers_in(settings):
+        assert math.isfinite(number), words
+        assert 0 <= number <= max(MOST, 2**32), words
+
+
+def check_every_option(command: str, values: Callable[[], Iterable[str]], capsys: pytest.CaptureFixture) -> None:
+    """Give each option of a command every one of the values."""
+    parse = COMMANDS[f"limpq_hub.train.{command}"].parse_options
+    for action in options_of(command):
+        for odd in values():
+            flag, count = action.option_strings[0], action.nargs if isinstance(action.nargs, int) else 1
+            words = [f"{flag}={odd}"] if count == 1 else [flag, *[odd] * count]
+            check_answer(parse, [*NEEDED[command], *words], capsys)
+
+
+@pytest.mark.parametrize("command", NEEDED)
+def test_odd_numbers_of_every_option_are_refused_in_one_line_or_of_sense(command, capsys):
+    draw = random.Random(command)
+    check_every_option(command, lambda: draw.sample(ODD, 3), capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", NEEDED)
+def test_all_odd_numbers_of_every_option_are_refused_in_one_line_or_of_sense(command, capsys):
+    check_every_option(command, lambda: ODD, capsys)

@@ -1,0 +1,140 @@
+"""Values of options that cannot be meant: one line and exit code 2 before any work, and those that can are taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from timm.data import create_transform
+
+from limpq_hub.errors import InfeasibleBudgetError, TrainingError
+from limpq_hub.train import compare, finetune, front, indicators, pretrain, validate
+
+MODEL = ["--model", "test_resnet", "--data", "pictures", "--output", "out"]
+REFUSED = [
+    (pretrain, "--workers -1", "argument --workers: '-1' is not a whole number of at least 0 and at most 256"),
+    (pretrain, f"--seed {'9' * 20}", f"argument --seed: '{'9' * 20}' is not a whole number of at least 0"),
+    (pretrain, "--lr inf", "argument --lr: inf is not above 0 and at most 1e+06"),
+    (pretrain, "--lr=--", "argument --lr: expected a value"),
+    (pretrain, "--lr fast", "argument --lr: invalid positive value: 'fast'"),
+    (pretrain, "--weight-decay nan", "argument --weight-decay: nan is not a number of at least 0 and at most 10"),
+    (pretrain, "--weight-decay -1", "argument --weight-decay: -1 is not a number of at least 0 and at most 10"),
+    (pretrain, "--warmup-epochs nan", "argument --warmup-epochs: nan is not a number of at least 0"),
+    (pretrain, "--warmup-epochs -1", "argument --warmup-epochs: -1 is not a number of at least 0"),
+    (pretrain, "--color-jitter -1", "argument --color-jitter: -1 is not a number of at least 0 and at most 10"),
+    (pretrain, "--color-jitter 1e6", "argument --color-jitter: 1e6 is not a number of at least 0 and at most 10"),
+    (pretrain, "--crop-scale 0 0", "argument --crop-scale: 0.0 0.0: the first must be above 0, and not above the"),
+    (pretrain, "--crop-scale 1 0.35", "argument --crop-scale: 1.0 0.35: the first must be above 0"),
+    (pretrain, "--momentum 1", "argument --momentum: 1 is not at least 0 and below 1"),
+    (pretrain, "--ema 1", "argument --ema: 1 is not at least 0 and below 1"),
+    (pretrain, "--ema nan", "argument --ema: nan is not at least 0 and below 1"),
+    (pretrain, "--data-fraction 0", "argument --data-fraction: 0 is not above 0 and at most 1"),
+    (
+        pretrain,
+        "--auto-augment nonsense",
+        "argument --auto-augment: 'nonsense' is no policy of timm's: write for example rand-m7-mstd0.5, augmix-m3-w3 "
+        "or original",
+    ),
+    (pretrain, "--auto-augment rand-mmstd0.5", "argument --auto-augment: 'rand-mmstd0.5' is no policy of timm's"),
+    (pretrain, "--auto-augment rand-m7-n99", "argument --auto-augment: 'rand-m7-n99' is no policy of timm's"),
+    (pretrain, "--auto-augment rand-p2", "argument --auto-augment: 'rand-p2' is no policy of timm's"),
+    (
+        pretrain,
+        "--epochs 3 --warmup-epochs 4",
+        "--warmup-epochs 4: in --epochs 3 the learning rate would never be reached",
+    ),
+    (
+        pretrain,
+        "--color-jitter 0.4 --auto-augment rand-m7",
+        "--color-jitter 0.4: timm leaves it out beside --auto-augment rand-m7; give one of them, or a policy of 3a",
+    ),
+    (
+        pretrain,
+        "--float64 --mixed-precision bf16",
+        "--float64 and --mixed-precision bf16 contradict each other; give one",
+    ),
+    (indicators, "--candidates 9", "argument --candidates: '9' is not a whole number of at least 2 and at most 8"),
+    (indicators, "--candidates 4 1", "argument --candidates: '1' is not a whole number of at least 2 and at most 8"),
+    (indicators, "--candidates 4 3 4", "--candidates: 4 stands twice; give each bit-width once"),
+    (
+        indicators,
+        "--uniform highest --mixtures 0",
+        "--uniform highest --mixtures 0 would train 6 bits alone; give --mixtures 1 or more, or --uniform all",
+    ),
+    (indicators, "--mixtures 101", "argument --mixtures: '101' is not a whole number of at least 0 and at most 100"),
+    (indicators, "--output-distance -1", "argument --output-distance: -1 is not a number of at least 0"),
+    (indicators, "--output-distance nan", "argument --output-distance: nan is not a number of at least 0"),
+    (indicators, "--distill 0.7 --in-place-distill 0.7", "--distill 0.7 and --in-place-distill 0.7 are above 1"),
+    (
+        indicators,
+        "--teacher other.safetensors",
+        "--teacher is learned from only with --distill; give its share of the loss, or leave both out",
+    ),
+    (indicators, "--private", "--private is for what --push-to-hub publishes; give both, or neither"),
+    (finetune, "--bitops 3G --license mit", "--license is for what --push-to-hub publishes; give both, or neither"),
+    (
+        finetune,
+        "--bitops 3G --calibrate-images 99999999",
+        "argument --calibrate-images: '99999999' is not a whole number of at least 1 and at most 65536",
+    ),
+    (front, "--points 5000", "argument --points: '5000' is not a whole number of at least 1 and at most 1000"),
+    (compare, "--random 5000", "argument --random: '5000' is not a whole number of at least 1 and at most 1000"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "told"), REFUSED, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_value_that_cannot_be_meant_is_refused_in_one_line(capsys, command, words, told):
+    with pytest.raises(SystemExit) as ended:
+        command.parse_options([*MODEL, *words.split()])
+    assert ended.value.code == 2
+    assert f"error: {told}" in capsys.readouterr().err.splitlines()[-1]
+
+
+POLICIES = [
+    "rand",
+    "rand-m7-mstd0.5",
+    "rand-m9-n3-mstd0.5-inc1",
+    "rand-m15-n9-p0.3-mmax20-tweights",
+    "rand-m5-n9-t3a",
+    "rand-t3aw",
+    "augmix-m5-w4-d2",
+    "augmix-m3-w3-b1-a1-mstd2",
+    "original-mstd0.5",
+    "originalr",
+    "v0",
+    "v0r-mstd101",
+    "3a",
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_that_is_taken_is_one_that_timm_can_apply(policy):
+    assert pretrain.parse_options([*MODEL, "--auto-augment", policy]).augmentation.auto_augment == policy
+    transform = create_transform(32, is_training=True, auto_augment=policy, color_jitter=None)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for _ in range(20):
+        assert transform(Image.fromarray(pixels)).shape == (3, 32, 32)
+
+
+def test_what_can_be_meant_is_taken():
+    words = "--weight-decay 10 --momentum 0 --ema 0.9999 --data-fraction 0.001 --color-jitter 0.4 --epochs 2"
+    schedule = pretrain.parse_options([*MODEL, *words.split(), "--warmup-epochs", "2"]).training.schedule
+    assert (schedule.weight_decay, schedule.momentum, schedule.ema, schedule.warmup_epochs) == (10, 0, 0.9999, 2)
+    joint = indicators.parse_options([*MODEL, "--candidates", "4", "--uniform", "highest", "--mixtures", "0"]).joint
+    assert joint.candidates == [4]
+
+
+@pytest.mark.parametrize("command", [front, compare], ids=["front", "compare"])
+def test_budgets_that_no_policy_meets_are_told_before_anything_is_measured(runs, tmp_path, command):
+    words = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "1"]
+    with pytest.raises(InfeasibleBudgetError, match=r'^bitops="1" cannot be met: '):
+        command.main([*words, "--data", "nowhere", "--output", str(tmp_path / "out")])
+
+
+def test_a_checkpoint_takes_no_budget(tmp_path):
+    words = ["--checkpoint", str(tmp_path), "--bitops", "3G", "--weights", "joint", "--data", "nowhere"]
+    with pytest.raises(TrainingError) as refused:
+        validate.main(words)
+    assert str(refused.value) == "--checkpoint holds its own policy and weights; leave out --bitops, --weights"
