@@ -56,10 +56,10 @@ def killed_and_resumed_until_done(
             ending = killed < kills
             died = ending and kill_at_a_random_moment(running, draw, asks_first=asks_first)
             code = running.ends()
-            # One that was asked first may have saved and left before it is killed.
-            in_time = (0, RunInterruptedError.exit_code) if ending and asks_first else (0,)
+            # One that was asked first may have saved and left before it is killed, or not even have been loaded.
+            in_time = (0, RunInterruptedError.exit_code, -signal.SIGTERM) if ending and asks_first else (0,)
             assert code == -signal.SIGKILL if died else code in in_time, running.said()
-        killed += died or code == RunInterruptedError.exit_code
+        killed += code != 0
         if code == 0 and killed == kills:
             return outputs
         if code == 0:
