@@ -13,6 +13,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.learned_indicators import read_indicators
+from limpq_hub.train.loop.progress import tracked
 from limpq_hub.train.measure.alpha import with_measured_alpha
 from limpq_hub.train.measure.curves import save_curves
 from limpq_hub.train.measure.divergence import Divergence
@@ -63,10 +64,12 @@ def export_entry(
     save_float_network(settings.output, network)
     save_entry(settings.output, supernet, indicators, classes, unfinished=True)
     if not settings.freeze_batch_norm:
-        print("now the BatchNorm statistics at policies over the range of budgets", flush=True)
+        policies = anchor_policies(indicators, settings.anchor_gap)
+        print(f"now the BatchNorm statistics at {len(policies)} policies over the range of budgets", flush=True)
+        shown = tracked(policies, "BatchNorm statistics", "policies", len(policies), each_takes_long=True)
         # What is shipped is in half precision: its statistics are measured on what is shipped.
         folder = open_local_folder(settings.output, "entry", unfinished=True)
         shipped = load_supernet(folder, indicators).to(images[0].device)
-        save_anchors(settings.output, shipped, anchor_policies(indicators, settings.anchor_gap), images)
+        save_anchors(settings.output, shipped, shown, images)
     seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
     save_curves(settings.output / "curves.png", indicators)

@@ -7,7 +7,7 @@ takes for each batch normalization those of the nearest anchor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
     return list({policy.digest(): policy for policy in policies}.values())
 
 
-def save_anchors(folder: Path, supernet: nn.Module, policies: Sequence[Policy], batches: Sequence[Tensor]) -> None:
+def save_anchors(folder: Path, supernet: nn.Module, policies: Iterable[Policy], batches: Sequence[Tensor]) -> None:
     """Write the BatchNorm statistics of `supernet` under each policy; nothing without BatchNorm.
 
     In half precision, where that is exact enough.

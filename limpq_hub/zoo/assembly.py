@@ -14,7 +14,7 @@ from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.entry import JOINT_RECORD
 from limpq_hub.zoo.entry_folder import SUPERNET, seal_entry
 from limpq_hub.zoo.figure_check import check_figures
-from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -36,7 +36,8 @@ def assemble_entry(
         front: what `limpq_hub.train.front` measured of `joint`.
 
     Raises:
-        ArtifactError: a file is damaged, `front` is of another supernet, or `target` holds something else.
+        ArtifactError: a file is damaged, `front` is of another supernet, or `target` holds something else, the entry of
+            another network among it.
     """
     network = NetworkSpec.from_config(joint.config, joint.name)
     for name, checkpoint in checkpoints.items():
@@ -65,6 +66,7 @@ def assemble_entry(
                 f"{shell_command(*front_of)}"
             )
         metrics |= {"joint": front["joint"], "joint_provenance": {k: v for k, v in front.items() if k != "joint"}}
+    _check_same_network(target, network)
     with replaced_folder(target) as building:
         copy_verified(joint, building)
         for name, checkpoint in checkpoints.items():
@@ -72,6 +74,16 @@ def assemble_entry(
             copy_verified(checkpoint, building / "policies" / name)
         write_json(building / "metrics.json", metrics)
         seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
+
+
+def _check_same_network(target: Path, network: NetworkSpec) -> None:
+    """Raise `ArtifactFormatError` if a folder holds the entry of another network, which would be lost."""
+    if not (target / CONFIG).exists():
+        return
+    there = open_local_folder(target, "entry", unfinished=True)
+    title = NetworkSpec.from_config(there.config, there.name).title
+    if title != network.title:
+        raise ArtifactFormatError(f"{target} holds an entry of {title}, this one is of {network.title}; choose another")
 
 
 def is_policy_name(name: str) -> bool:

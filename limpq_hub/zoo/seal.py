@@ -16,6 +16,10 @@ FORMAT = 3
 _SINCE_FORMAT_3 = ("model_args", "crop_mode")
 _READ_FORMATS = range(1, FORMAT + 1)
 _SEAL = "config_sha256"
+_PUBLISHING = (
+    "; a fine-tuned checkpoint is used as a policy of the entry that it came from: "
+    "python -m limpq_hub.train.publish --joint ENTRY --checkpoint NAME=FOLDER --output out/my-entry"
+)
 
 
 def format_of(content: Mapping[str, Any]) -> int:
@@ -53,7 +57,10 @@ def unsealed(data: bytes, label: str, kind: str, advice: str) -> dict[str, Any]:
     if seal != _digest(content) or data != _canonical({**content, _SEAL: seal}):
         raise ArtifactIntegrityError(f"{label} was changed after it was written; {advice}")
     if content["kind"] != kind:
-        raise ArtifactFormatError(f"{label}: this is a {quoted(content['kind'])} folder, not a {kind!r} folder")
+        publishing = _PUBLISHING if (content["kind"], kind) == ("checkpoint", "entry") else ""
+        raise ArtifactFormatError(
+            f"{label}: this is the folder of a {quoted(content['kind'])}, where one of kind {kind!r} belongs{publishing}"
+        )
     return content
 
 

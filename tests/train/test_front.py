@@ -69,7 +69,7 @@ def test_without_budgets_the_front_spans_the_whole_range(runs, hard_data, tmp_pa
     assert [record["bitops"] for record in records] == [least, least, most, most]
     *lines, where, last = capsys.readouterr().out.splitlines()
     assert where == f"figures in {tmp_path}/front.json"
-    made = f"--joint {runs}/joint --front {tmp_path}/front.json --output out/my-entry"
+    made = f"--joint {runs}/joint --front {tmp_path}/front.json --output {runs}/joint-entry"
     assert last == f"next: python -m limpq_hub.train.publish {made}"
     for line, shipped, adapted in zip(lines[-2:], records[::2], records[1::2], strict=True):
         assert line.endswith(f"BitOps: top-1 {shipped['top1']:.2f} %, recalibrated {adapted['top1']:.2f} %")

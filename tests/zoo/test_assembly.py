@@ -128,6 +128,15 @@ def test_an_empty_folder_and_a_new_one_are_filled(joint, tmp_path):
         assert find_entry(f"local-dir:{target}").folder.files
 
 
+def test_the_entry_of_another_network_is_refused_and_kept(joint, tmp_path):
+    shutil.copytree(find_entry("resnet18").folder.path, tmp_path / "entry")
+    before = content(tmp_path / "entry")
+    refused = r"entry holds an entry of resnet18.*, this one is of .*; choose another"
+    with pytest.raises(ArtifactFormatError, match=refused):
+        assemble_entry(joint, {}, tmp_path / "entry")
+    assert content(tmp_path / "entry") == before
+
+
 def test_an_entry_is_replaced_whole(tiny, joint, tmp_path):
     shutil.copytree(tiny.folder, tmp_path / "entry")
     (tmp_path / "entry" / "README.md").write_text("of before")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.constraints.linear_kind import LinearKind, products
 from limpq_hub.plan.costs import Counting, bitops_per_mac
 from limpq_hub.plan.indicators import Indicators
@@ -19,6 +20,7 @@ from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import BITOPS_UNITS, enough_bitops, whole_number
 
 _UNIFORM = re.compile(r"w([2-8])a([2-8])", re.ASCII)
+_LIKE_UNIFORM = re.compile(r"w\d*|[wa]\d*[wa]\d*", re.ASCII | re.IGNORECASE)
 
 
 class BitOps(LinearKind[int | LayerBits]):
@@ -35,6 +37,10 @@ class BitOps(LinearKind[int | LayerBits]):
         """Return BitOps, a fraction of one rounded down, or the `LayerBits` of a uniform policy such as "w3a4"."""
         if isinstance(value, str) and (uniform := _UNIFORM.fullmatch(value)):
             return LayerBits(int(uniform[1]), int(uniform[2]))
+        if isinstance(value, str) and _LIKE_UNIFORM.fullmatch(value):
+            raise BudgetError(
+                f"bitops={quoted(value)} is no uniform policy: write w and a, each with 2 to 8 bits, for example \"w4a4\""
+            )
         advice = 'use for example "3G", "850M", 2.5e9, or "w3a4" for the BitOps of a uniform policy'
         return whole_number(self.name, value, self.units, advice, self.word)
 

@@ -121,7 +121,7 @@ def fit(
                 per_second = (state.step - first) * length.images_per_step / progress.seconds
                 waiting = batches.seconds_waiting / progress.seconds
                 progress.show(
-                    state.step, f"loss {loss:.3f} · {per_second:.0f} images/s · {waiting:.0%} waiting for data"
+                    state.step, f"loss {loss:.3g} · {per_second:.0f} images/s · {waiting:.0%} waiting for data"
                 )
             # Before the state is saved: a validation that was cut off is done again.
             epochs, rest = divmod(state.step, length.steps_per_epoch)

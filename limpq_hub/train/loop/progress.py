@@ -72,9 +72,11 @@ class ProgressDisplay:
             self.last_line = time.monotonic()
 
 
-def tracked(items: Iterable[Item], description: str, unit: str, total: int) -> Iterator[Item]:
-    """Yield the items; if they are many, show how far that is on stderr, from the main process alone."""
-    hidden = total <= _WORTH_SHOWING or os.environ.get("RANK", "0") != "0"
+def tracked(
+    items: Iterable[Item], description: str, unit: str, total: int, *, each_takes_long: bool = False
+) -> Iterator[Item]:
+    """Yield the items; if they are many or take long, show how far that is on stderr, from the main process alone."""
+    hidden = (total <= _WORTH_SHOWING and not each_takes_long) or os.environ.get("RANK", "0") != "0"
     with ProgressDisplay(unit, total, hidden=hidden, aside=True) as progress:
         if not hidden and not progress.console.is_terminal:
             print(f"{description}: {total} {unit}", file=progress.console.file, flush=True)

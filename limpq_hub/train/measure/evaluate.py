@@ -94,7 +94,7 @@ def _figures(
             figures["top1_standard_error"] = _percent_error(top1, images)
         figures["agreement"] = round(100 * agreeing / images, 4)
         figures["agreement_standard_error"] = _percent_error(agreeing, images)
-        figures["kl"] = round(float(divergence.mean()), 6)
+        figures["kl"] = max(0.0, round(float(divergence.mean()), 6))  # below 0 by rounding errors alone
         spread = float(divergence.std(correction=min(1, images - 1)))
         figures["kl_standard_error"] = round(spread / math.sqrt(images), 6)
     return figures | ({"unreadable": unreadable} if unreadable else {})

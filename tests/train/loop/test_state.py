@@ -226,7 +226,7 @@ def test_of_two_states_the_newest_wins_and_the_older_goes_at_the_next_save(tmp_p
         (remove_the_tensors, "state.safetensors is missing"),
         (remove_the_manifest, "config.json is missing"),
         (change_the_step, "config.json was changed after it was written"),
-        (seal_as_another_kind, "config.json: this is a 'checkpoint' folder, not a 'state' folder"),
+        (seal_as_another_kind, "config.json: this is the folder of a 'checkpoint', where one of kind 'state' belongs"),
     ],
 )
 def test_a_state_that_does_not_verify_is_named_and_the_one_before_taken(tmp_path, capsys, damage, named):
