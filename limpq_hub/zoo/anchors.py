@@ -68,7 +68,9 @@ def save_anchors(folder: Path, supernet: nn.Module, policies: Iterable[Policy], 
         batches: unlabelled images, [batch, 3, height, width], normalized.
     """
     tensors: dict[str, Tensor] = {}
+    measured = []
     for index, policy in enumerate(policies):
+        measured.append(policy.to_json())
         network = select_policy(supernet, policy)
         recalibrate_batch_norm_(network, batches)
         statistics = _statistics(network)
@@ -79,7 +81,7 @@ def save_anchors(folder: Path, supernet: nn.Module, policies: Iterable[Policy], 
                 tensors |= {f"{index}.{name}": half_mean, f"{index}.{variance_name}": half_variance}
     if tensors:
         write_bytes(folder / _STATISTICS, tensors_to_bytes(tensors))
-        write_json(folder / _POLICIES, {"format": FORMAT, "policies": [policy.to_json() for policy in policies]})
+        write_json(folder / _POLICIES, {"format": FORMAT, "policies": measured})
 
 
 def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFolder, feeds: Mapping[str, str]) -> None:

@@ -80,7 +80,7 @@ def _check_same_network(target: Path, network: NetworkSpec) -> None:
     """Raise `ArtifactFormatError` if a folder holds the entry of another network, which would be lost."""
     if not (target / CONFIG).exists():
         return
-    there = open_local_folder(target, "entry", unfinished=True)
+    there = open_local_folder(target, "entry")
     title = NetworkSpec.from_config(there.config, there.name).title
     if title != network.title:
         raise ArtifactFormatError(f"{target} holds an entry of {title}, this one is of {network.title}; choose another")

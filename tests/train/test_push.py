@@ -39,7 +39,8 @@ def check(repo: str | None, policy_name: str | None = None) -> None:
     ],
 )
 def test_what_comes_after_a_measurement_names_the_joint_training(model, command):
-    assert publishing_command(model, "--front", "a b.json") == f"{command} --front 'a b.json' --output out/my-entry"
+    output = f"{command.partition(' --joint ')[2]}-entry".replace("'-entry", "-entry'")
+    assert publishing_command(model, "--front", "a b.json") == f"{command} --front 'a b.json' --output {output}"
 
 
 def test_without_a_repository_nothing_is_asked(online):

@@ -8,7 +8,7 @@ import pytest
 
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.zoo.assembly import assemble_entry
-from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.catalog import BUNDLED, find_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 
@@ -129,7 +129,7 @@ def test_an_empty_folder_and_a_new_one_are_filled(joint, tmp_path):
 
 
 def test_the_entry_of_another_network_is_refused_and_kept(joint, tmp_path):
-    shutil.copytree(find_entry("resnet18").folder.path, tmp_path / "entry")
+    shutil.copytree(BUNDLED / "resnet18.tiny_imagenet", tmp_path / "entry")
     before = content(tmp_path / "entry")
     refused = r"entry holds an entry of resnet18.*, this one is of .*; choose another"
     with pytest.raises(ArtifactFormatError, match=refused):

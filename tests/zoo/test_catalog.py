@@ -153,7 +153,9 @@ def test_a_local_folder_without_a_config_is_refused(tiny, tmp_path, inside):
 
 
 def test_a_checkpoint_is_not_taken_for_an_entry(tiny):
-    with pytest.raises(ArtifactFormatError, match=r"the folder of a 'checkpoint', .*: python -m limpq_hub\.train\.publish"):
+    with pytest.raises(
+        ArtifactFormatError, match=r"the folder of a 'checkpoint', .*: python -m limpq_hub\.train\.publish"
+    ):
         find_entry(f"{tiny.name}/policies/small")
 
 

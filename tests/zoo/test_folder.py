@@ -204,7 +204,10 @@ def test_a_config_that_is_no_object_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize(("kind", "other"), [("entry", "checkpoint"), ("checkpoint", "entry")])
 def test_a_folder_of_the_other_kind_is_refused(folder_of, kind, other):
-    with pytest.raises(ArtifactFormatError, match=rf"config\.json: this is the folder of a '{kind}', where one of kind '{other}' belongs"):
+    with pytest.raises(
+        ArtifactFormatError,
+        match=rf"config\.json: this is the folder of a '{kind}', where one of kind '{other}' belongs",
+    ):
         open_local_folder(folder_of(kind), other)
 
 

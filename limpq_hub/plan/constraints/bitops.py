@@ -37,11 +37,11 @@ class BitOps(LinearKind[int | LayerBits]):
         """Return BitOps, a fraction of one rounded down, or the `LayerBits` of a uniform policy such as "w3a4"."""
         if isinstance(value, str) and (uniform := _UNIFORM.fullmatch(value)):
             return LayerBits(int(uniform[1]), int(uniform[2]))
+        advice = 'use for example "3G", "850M", 2.5e9, or "w3a4" for the BitOps of a uniform policy'
         if isinstance(value, str) and _LIKE_UNIFORM.fullmatch(value):
             raise BudgetError(
-                f"bitops={quoted(value)} is no uniform policy: write w and a, each with 2 to 8 bits, for example \"w4a4\""
+                f"bitops={quoted(value)} is no uniform policy: write w and a, each with 2 to 8 bits; {advice}"
             )
-        advice = 'use for example "3G", "850M", 2.5e9, or "w3a4" for the BitOps of a uniform policy'
         return whole_number(self.name, value, self.units, advice, self.word)
 
     def constraint(
