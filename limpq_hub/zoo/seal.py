@@ -57,10 +57,8 @@ def unsealed(data: bytes, label: str, kind: str, advice: str) -> dict[str, Any]:
     if seal != _digest(content) or data != _canonical({**content, _SEAL: seal}):
         raise ArtifactIntegrityError(f"{label} was changed after it was written; {advice}")
     if content["kind"] != kind:
-        publishing = _PUBLISHING if (content["kind"], kind) == ("checkpoint", "entry") else ""
-        raise ArtifactFormatError(
-            f"{label}: this is the folder of a {quoted(content['kind'])}, where one of kind {kind!r} belongs{publishing}"
-        )
+        wrong = f"{label}: this is the folder of a {quoted(content['kind'])}, where one of kind {kind!r} belongs"
+        raise ArtifactFormatError(wrong + (_PUBLISHING if (content["kind"], kind) == ("checkpoint", "entry") else ""))
     return content
 
 
