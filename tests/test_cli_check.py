@@ -45,13 +45,21 @@ def test_the_table_sums_what_is_searched_fixed_and_counted(check):
     assert "MACs: 407.36M (407,364,096), equal to those of PyTorch's flop counter (407,364,096)" in lines
     assert "BitOps: from 2.08G (all that is searched at 2 bits) to 14.88G (6 bits)" in lines
     assert "weights: from 554.91kB (all that is searched at 2 bits) to 1.03MB (6 bits)" in lines
-    network = "--model mobilevit_xxs --input-size 256 --data FOLDER"
-    assert err == (
-        f"next: accelerate launch -m limpq_hub.train.pretrain {network} --output out/mobilevit_xxs-float, unless "
-        "FOLDER has the classes of timm's weights\n"
-        f"then: accelerate launch -m limpq_hub.train.indicators {network} --weights "
-        "out/mobilevit_xxs-float/model.safetensors --output out/mobilevit_xxs\n"
-    )
+    network, launch = "--model mobilevit_xxs --input-size 256", "accelerate launch -m limpq_hub.train"
+    assert err.splitlines() == [
+        "from timm's weights, with photographs that need no labels (--data FOLDER takes labelled ones):",
+        f"next: {launch}.indicators {network} --unlabelled FOLDER --output out/mobilevit_xxs",
+        "for classes of your own:",
+        f"next: {launch}.pretrain {network} --data FOLDER --output out/mobilevit_xxs-float",
+        f"then: {launch}.indicators {network} --data FOLDER --weights "
+        "out/mobilevit_xxs-float/model.safetensors --output out/mobilevit_xxs",
+    ]
+
+
+def test_a_network_without_weights_in_timm_is_trained_first(check):
+    lines = check("seresnet18")[2].splitlines()
+    assert lines[0] == "for classes of your own:"
+    assert lines[1].startswith("next: accelerate launch -m limpq_hub.train.pretrain --model seresnet18 ")
 
 
 def test_as_json_it_holds_every_operation_and_the_totals(check):
@@ -174,7 +182,7 @@ def test_arguments_of_the_network_are_checked_with_it_and_stand_in_the_next_comm
     assert code == 0
     assert "test_efficientnet pad_type=same channel_multiplier=1.4 at 160 x 160 pixels" in out
     typed = "--model test_efficientnet --model-args pad_type=same channel_multiplier=1.4 --input-size 160"
-    assert [typed in line for line in err.splitlines()] == [True, True]
+    assert [typed in line for line in err.splitlines()] == [False, True, True]  # of classes of one's own alone
     content = json.loads(check("test_efficientnet", "--model-args", "channel_multiplier=1.4", "--json")[1])
     wider = timm.create_model("test_efficientnet", channel_multiplier=1.4).classifier.weight.numel()
     assert content["model_args"] == {"channel_multiplier": 1.4}

@@ -145,6 +145,8 @@ def _listed(names: Collection[str]) -> str:
 
 
 def _advise(options: argparse.Namespace, check: NetworkCheck) -> None:
+    import timm
+
     if not check.agrees:
         note("note: the two counts differ, which is a bug of limpq-hub: please report the name of the network")
     if not check.searched:
@@ -153,12 +155,23 @@ def _advise(options: argparse.Namespace, check: NetworkCheck) -> None:
     network = ["--model", options.name]
     if options.model_args:
         network += ["--model-args", *typed_text(options.model_args)]
-    network += ["--input-size", str(check.input_shape[-1]), "--data", "FOLDER"]
+    network += ["--input-size", str(check.input_shape[-1])]
+    chosen = [word for flag, patterns in _choices(options) for word in (flag, *patterns)]
     launch, in_float = ["accelerate", "launch", "-m"], f"out/{options.name}-float"
-    pretrain = [*launch, "limpq_hub.train.pretrain", *network, "--output", in_float]
-    note(f"next: {shell_command(*pretrain)}, unless FOLDER has the classes of timm's weights")
-    words = [*launch, "limpq_hub.train.indicators", *network]
-    words += ["--weights", f"{in_float}/model.safetensors", "--output", f"out/{options.name}"]
+    joint = [*launch, "limpq_hub.train.indicators", *network]
+    result = ["--output", f"out/{options.name}", *chosen]
+    if timm.is_model_pretrained(options.name) and not options.model_args:  # which may be of another shape
+        note("from timm's weights, with photographs that need no labels (--data FOLDER takes labelled ones):")
+        note(f"next: {shell_command(*joint, '--unlabelled', 'FOLDER', *result)}")
+    note("for classes of your own:")
+    pretrain = [*launch, "limpq_hub.train.pretrain", *network, "--data", "FOLDER", "--output", in_float]
+    note(f"next: {shell_command(*pretrain)}")
+    weights = ["--weights", f"{in_float}/model.safetensors"]
+    note(f"then: {shell_command(*joint, '--data', 'FOLDER', *weights, *result)}")
+
+
+def _choices(options: argparse.Namespace) -> Iterator[tuple[str, Collection[str]]]:
+    """Yield the options that choose operations, with their patterns."""
     for flag, patterns in (("--exclude", options.exclude), ("--fix", options.fix)):
-        words += [flag, *patterns] if patterns else []
-    note(f"then: {shell_command(*words)}")
+        if patterns:
+            yield flag, patterns
