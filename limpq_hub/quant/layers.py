@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from limpq_hub.quant.fake_quantization import Grid
+from limpq_hub.quant.fake_quantization import Grid, quantize_to_integers
 from limpq_hub.quant.quantized import Quantized
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.quant.tracing.operations import WEIGHT_OPERATIONS, Multiplication, weighted
@@ -112,6 +112,17 @@ class QuantLayer(Quantized):
             with torch.inference_mode(False), torch.no_grad():
                 self._cached_weight = CachedWeight.of(weight, step, bits, self.weight_quantizer(weight))
         return self._cached_weight.quantized
+
+    def weight_integers(self, bits: int) -> Tensor:
+        """Return the integers of the weight at `bits`, int8 in the shape of the weight.
+
+        Raises:
+            ValueError: `bits` is no candidate.
+        """
+        weight, quantizer = self.effective_weight(), self.weight_quantizer
+        low, high = quantizer.range_of(bits)
+        step = quantizer.step_of(bits)
+        return quantize_to_integers(weight, step, low, high, channel_dim=quantizer.channel_dim).to(torch.int8)
 
     def train(self, mode: bool = True) -> QuantLayer:
         """Set train or eval mode, and empty the cache of the quantized weight."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import nn
 
+from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.quant.batch_norm_calibration import Recalibration
@@ -15,6 +16,7 @@ from limpq_hub.zoo.entry import Published
 from limpq_hub.zoo.network import NetworkSpec
 
 Weights = Literal["finetuned", "joint", "random"]
+Arithmetic = Literal["simulated", "integer"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Loaded:
         revision: commit on the Hub, or None.
         network: architecture, input size and preprocessing.
         classes: id and name of each class, in the order of the class indices.
+        arithmetic: "simulated" for floats that lie on integer grids, "integer" where layers multiply integers.
+        in_float: with "integer", the layers that are simulated all the same, each with the reason.
         recalibration: whether BatchNorm has statistics of the images given to `calibrate`, and the KL to the float
             network with and without; None if none were asked for.
     """
@@ -46,6 +50,8 @@ class Loaded:
     network: NetworkSpec
     classes: tuple[Mapping[str, str], ...] = field(repr=False)
     recalibration: Recalibration | None = None
+    arithmetic: Arithmetic = "simulated"
+    in_float: Mapping[str, str] = field(default=FrozenMapping({}), repr=False)
 
     def __str__(self) -> str:
         """Return the figures in one line."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from limpq_hub.errors import ArtifactIntegrityError, PolicyError, UnknownModelError, quoted
 from limpq_hub.plan.budget import Budget, limit_words, split_limits
 from limpq_hub.plan.budget_check import fits_of
+from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
@@ -26,6 +27,7 @@ from limpq_hub.quant.batch_norm_calibration import (
     recalibrate_if_better_,
 )
 from limpq_hub.quant.convert import select_policy, to_quantized
+from limpq_hub.quant.integer_layers import run_in_integers_
 from limpq_hub.quant.switchable_batch_norm import switching_norms
 from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import find_entry
@@ -33,7 +35,7 @@ from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_policy
 from limpq_hub.zoo.entry import Entry, Published
 from limpq_hub.zoo.entry_folder import SUPERNET, load_float_network, load_supernet
 from limpq_hub.zoo.float_file import FLOAT_FILE
-from limpq_hub.zoo.limpq_model import LimpqModel, Loaded, Weights, accuracy_text
+from limpq_hub.zoo.limpq_model import Arithmetic, LimpqModel, Loaded, Weights, accuracy_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import SearchOptions
 from limpq_hub.zoo.policy_request import plan_for
@@ -62,6 +64,7 @@ def load(
     token: str | None = None,
     device: str | torch.device = "cpu",
     calibrate: Iterable[Tensor] | None = None,
+    arithmetic: Arithmetic = "simulated",
     **options: Unpack[SearchOptions],
 ) -> LimpqModel:
     """Return a quantized timm network in eval mode, its parameters frozen, with `.limpq` telling what it is.
@@ -76,10 +79,14 @@ def load(
         device: where the network goes.
         calibrate: unlabelled image batches, [batch, 3, height, width], normalized; BatchNorm is recalibrated on them.
             Where the entry has its float network, only if that brings the predictions closer to it: `.limpq` says.
+        arithmetic: "integer" multiplies the integers of convolutions as such, on a CPU: the same network, but for
+            rounding ties. Layers where that is slower or could overflow are simulated, and `.limpq.in_float` says
+            which and why.
         options: every keyword of `limpq_hub.search`: a limit such as bitops="3G", and choices such as pin=.
 
     Raises:
         BudgetError: neither a limit nor a policy was given, or one is malformed.
+        PolicyError: the policy is for another network, or integers were asked for where there are none.
         InfeasibleBudgetError: no policy meets the budget.
         UnknownModelError: no such entry, or no such weights.
         ArtifactError: a file is damaged; nothing is half-loaded.
@@ -88,6 +95,10 @@ def load(
     if weights not in ("auto", "finetuned", "joint"):
         raise UnknownModelError(f'weights={quoted(weights)} is not known: use "auto", "finetuned" or "joint"')
     device = torch.device(device)
+    if arithmetic not in ("simulated", "integer"):
+        raise PolicyError(f'arithmetic={quoted(arithmetic)} is not known: use "simulated" or "integer"')
+    if arithmetic == "integer" and device.type != "cpu":
+        raise PolicyError(f'arithmetic="integer" runs on a CPU, not on {device}: leave out device= or arithmetic=')
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     plan = plan_for(entry, policy, **options)
@@ -117,6 +128,7 @@ def load(
     as_shipped = recalibration is None or not recalibration.accepted
     if not as_shipped:
         top1 = None
+    in_float = run_in_integers_(network) if arithmetic == "integer" else {}
     only_bitops = {key for key, value in options.items() if value is not None} == {"bitops"}
     on_front = source == "joint" and as_shipped and only_bitops
     loaded = cast(LimpqModel, network)
@@ -131,6 +143,8 @@ def load(
         network=spec,
         classes=tuple(entry.classes),
         recalibration=recalibration,
+        arithmetic=arithmetic,
+        in_float=FrozenMapping(in_float),
     )
     if recalibration is not None and recalibration.images and not recalibration.accepted:
         _warn_not_recalibrated(entry.name, recalibration)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.fake_quantization import quantization_range, quantize_to_integers, spread_over
+from limpq_hub.quant.fake_quantization import spread_over
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.packing import pack, unpack
 from limpq_hub.quant.quantized import Quantized, quantized_layers
@@ -37,15 +37,9 @@ def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
             tensors[f"{name}.input_zero_point"] = zero_point
         if isinstance(layer, QuantLayer):
             del tensors[f"{name}.weight"]
-            weight = layer.effective_weight()
-            low, high = quantization_range(bits.weight, signed=True)
-            integers = quantize_to_integers(
-                weight, spread_over(weight, scale, layer.weight_quantizer.channel_dim), low, high
-            )
-            tensors[f"{name}.weight_packed"] = torch.from_numpy(
-                pack(integers.to(torch.int8).cpu().numpy(), bits.weight)
-            )
-            tensors[f"{name}.weight_shape"] = torch.tensor(weight.shape)
+            integers = layer.weight_integers(bits.weight)
+            tensors[f"{name}.weight_packed"] = torch.from_numpy(pack(integers.cpu().numpy(), bits.weight))
+            tensors[f"{name}.weight_shape"] = torch.tensor(integers.shape)
     return tensors
 
 

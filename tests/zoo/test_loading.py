@@ -62,6 +62,24 @@ def test_a_policy_that_was_fine_tuned_comes_with_its_own_weights_and_no_warning(
     assert facts.plan.policy == tiny.policies[name]
 
 
+def test_integers_give_the_same_logits_and_tell_what_is_simulated(tiny):
+    simulated, model = load(tiny.name, bitops="w3a3"), load(tiny.name, bitops="w3a3", arithmetic="integer")
+    assert (simulated.limpq.arithmetic, model.limpq.arithmetic) == ("simulated", "integer")
+    assert simulated.limpq.in_float == {}
+    assert set(model.limpq.in_float) < set(tiny.costs)
+    assert model.limpq.in_float["fc"] == "it is no plain 2-d convolution"
+    difference = (logits(model, tiny.images) - logits(simulated, tiny.images)).abs()
+    assert difference.amax(1).median() < 1e-4
+    assert torch.equal(logits(copy.deepcopy(model), tiny.images), logits(model, tiny.images))
+
+
+def test_an_arithmetic_that_is_not_known_and_integers_on_a_gpu_are_refused(tiny):
+    with pytest.raises(PolicyError, match='arithmetic=\'int8\' is not known: use "simulated" or "integer"'):
+        load(tiny.name, bitops="w3a3", arithmetic="int8")
+    with pytest.raises(PolicyError, match='arithmetic="integer" runs on a CPU, not on cuda: leave out device= or'):
+        load(tiny.name, bitops="w3a3", arithmetic="integer", device="cuda")
+
+
 def test_a_budget_finds_the_policy_that_was_fine_tuned_for_it(tiny):
     model = load(tiny.name, bitops="w3a3")
     assert (model.limpq.weights, model.limpq.top1) == ("finetuned", 61.5)
