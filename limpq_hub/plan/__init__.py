@@ -21,8 +21,9 @@ The proof is about the objective. How well the objective ranks policies was meas
 
 - Constraints hold together: `bitops=`, `size=` or `compression=`, `activation_memory=` (the largest layer input),
   `latency=(table, limit)` and `energy=(table, limit)`, the table a dict or a CSV file with the columns
-  `layer,weight_bits,activation_bits,time` (or `energy` as the last). `limpq_hub.plan.constraints` says how to add a
-  kind.
+  `layer,weight_bits,activation_bits,time` (or `energy` as the last); `limpq measure-latency` writes one in
+  milliseconds, for a limit such as "2ms"; a published table may be a `.npy` file, [layers, 8, 8].
+  `limpq_hub.plan.constraints` says how to add a kind.
 - `pin={"layer4.*": (4, 4)}`, `exclude=["layer1.*"]` (these keep their most bits), `tie=[["layer1.*"], ...]` (the same
   bits for all of a group); `candidates=[2, 4, 6]` or `{"layer4.*": [4, 6]}`, `alpha=`. A pattern that matches nothing
   is an error.

@@ -73,7 +73,8 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
         compression: 32-bit size of the weights divided by their size, at least: 12.2 or "12.2x".
         activation_memory: bytes of the largest layer input.
         latency: (table, limit): table[layer][weight bits, activation bits] is a time; or the path of a CSV file of
-            layer, weight_bits, activation_bits, time.
+            layer, weight_bits, activation_bits, time; of `limpq measure-latency`, in milliseconds: "2ms". Or that
+            of a numpy file of layers x 8 weight bits x 8 activation bits, in the order of execution.
         energy: (table, limit), as `latency`; the column of its CSV file is energy.
         alpha: factor of the weight importance in the objective; the entry's own if None.
         importance: "learned" adds up learned step sizes, "measured" what `limpq measure` found of each pair of bits;

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from limpq_hub.plan.constraints.layer_table import LayerTableKind
 from limpq_hub.plan.layer_table_file import EntryWords
 
@@ -12,3 +15,5 @@ class Latency(LayerTableKind):
     name = "latency"
     help = "CSV of layer, weight bits, activation bits, time; and what the times may add up to"
     entry = EntryWords(table=name, column="time", with_article="a time", plural="times")
+    # `limpq measure-latency` writes milliseconds.
+    units: ClassVar[Mapping[str, int]] = {"": 1, "ms": 1}

@@ -18,6 +18,7 @@ from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.constraints.linear_kind import LinearKind
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_array_file import LayerArray, read_layer_array
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.layer_table_file import EntryWords, LayerTable, read_layer_table
@@ -38,14 +39,18 @@ _SMALLEST, _LARGEST = 1e-100, 1e100
 _FORM = 'give (table, limit), for example ({"layer1.0.conv1": {(4, 4): 0.21, (8, 8): 0.35}}, 2.5)'
 
 
-class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
+class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
     """A table[layer][weight bits, activation bits] and a limit in its unit; layers that it does not name take nothing.
+
+    A `.npy` file holds an array [layers, 8, 8] instead, as published tables do, in milliseconds, cycles or whatever.
 
     Attributes:
         entry: the words for what the table holds.
     """
 
     entry: ClassVar[EntryWords]
+    # What the limit may be written with; it is in the unit of the table with or without.
+    units: ClassVar[Mapping[str, int]] = {"": 1}
     # The fastest bits of a layer need not be its fewest.
     grows_with_bits = False
     limits_activations = True
@@ -65,14 +70,17 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
         table, limit = value
         return [str(table), str(limit)] if isinstance(table, str | os.PathLike) else None
 
-    def parse(self, value: Any) -> tuple[LayerTable, Fraction]:
+    def parse(self, value: Any) -> tuple[LayerTable | LayerArray, Fraction]:
         """Return the table, read from its file if a path was given, and the limit, exactly as it was written.
 
         Raises:
             BudgetError: it is no table and limit, the file cannot be read, or an entry cannot have been measured.
         """
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
-            value = (read_layer_table(value[0], self.entry), value[1])
+            reads = read_layer_array if str(value[0]).endswith(".npy") else read_layer_table
+            value = (reads(value[0], self.entry), value[1])
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], LayerArray):
+            return value[0], exact_number(self.name, value[1], self.units, _FORM)
         if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], Mapping) or not value[0]:
             raise BudgetError(f"{self.name}={quoted(value)} is not a budget: {_FORM}")
         table, limit = value
@@ -90,17 +98,19 @@ class LayerTableKind(LinearKind[tuple[LayerTable, Fraction]]):
                         f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
                         f"{self.entry.with_article} is 0 or from {_SMALLEST:g} to {_LARGEST:g}; use another unit"
                     )
-        return table, exact_number(self.name, limit, {"": 1}, _FORM)
+        return table, exact_number(self.name, limit, self.units, _FORM)
 
     def constraint(
         self,
-        limit: tuple[LayerTable, Fraction],
+        limit: tuple[LayerTable | LayerArray, Fraction],
         indicators: Indicators,
         groups: Sequence[LayerGroup],
         counting: Counting,
     ) -> LinearConstraint:
         """Return the limit on the sum of the entries, all scaled up to whole numbers."""
         table, most = limit
+        if isinstance(table, LayerArray):
+            table = table.named(indicators.costs)
         written = {name: self._amounts(table, name, groups) for name in table}
         every = [amount for at_bits in written.values() for amount in at_bits.values()]
         if all(map(_has_few_digits, [most, *every])):
