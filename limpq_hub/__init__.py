@@ -5,10 +5,12 @@ The pipeline, each arrow one public function:
     float network --to_supernet--> joint training --read_indicators--> indicators.json
     indicators + budget --search--> Plan(policy, costs, proof)
     name + budget --load--> quantized timm network in eval mode, with `.limpq`
+    quantized network --export--> a folder that another runtime takes, checked
 
 `import limpq_hub`, `search` and the command line never import torch; `load` does. The rooms, with a guide each:
 `limpq_hub.plan` decides the bits, `limpq_hub.quant` runs them, `limpq_hub.zoo` shares them (on a Hub:
-`limpq_hub.zoo.hub`), `limpq_hub.train` learns them, `limpq_hub.interop` reads and writes the files of other tools.
+`limpq_hub.zoo.hub`), `limpq_hub.train` learns them, `limpq_hub.deploy` writes them for other runtimes,
+`limpq_hub.interop` reads and writes the files of other tools.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 from limpq_hub.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from limpq_hub.deploy.exporting import export
     from limpq_hub.errors import InfeasibleBudgetError, LimpqError
     from limpq_hub.plan.budget import Budget
     from limpq_hub.plan.indicators import Indicators
@@ -41,6 +44,7 @@ _HOMES = {
     "Plan": "limpq_hub.plan.plan",
     "Policy": "limpq_hub.plan.policy",
     "baselines": "limpq_hub.zoo.planning",
+    "export": "limpq_hub.deploy.exporting",
     "frontier": "limpq_hub.zoo.planning",
     "list_models": "limpq_hub.zoo.catalog",
     "load": "limpq_hub.zoo.loading",
@@ -59,6 +63,7 @@ __all__ = [
     "Plan",
     "Policy",
     "baselines",
+    "export",
     "frontier",
     "list_models",
     "load",

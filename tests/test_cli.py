@@ -833,7 +833,7 @@ def test_each_failure_has_its_exit_code_and_one_line(limpq, tmp_path, monkeypatc
         ("compare resnet18 --bitops 3G --candidates 2 4", "unrecognized arguments: --candidates 2 4"),
         ("explain", "the following arguments are required: model"),
         ("explain resnet18 --bitops 3G --plot bits.png", "unrecognized arguments: --plot bits.png"),
-        ("predict a.jpg --bitops 3G", "the following arguments are required: --model"),
+        ("predict a.jpg --bitops 3G", "one of the arguments --model --exported is required"),
         ("predict a.jpg --model resnet18 --weights float", "invalid choice: 'float'"),
         ("serve", "invalid choice: 'serve'"),
     ],

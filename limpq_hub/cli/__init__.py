@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from limpq_hub.cli.check import add_check_command
+from limpq_hub.cli.deploying import add_deploy_commands
 from limpq_hub.cli.ending import ended_by_signals, tell_system_error
 from limpq_hub.cli.faults import told_in_one_line
 from limpq_hub.cli.hub import add_hub_commands
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     about = "The `limpq` command: search, inspect and run mixed-precision networks from a shell."
-    guides = "guides: python -m pydoc limpq_hub.plan (the search), limpq_hub.zoo.hub, limpq_hub.interop"
+    guides = "guides: python -m pydoc limpq_hub.plan (the search), or .zoo.hub, .interop, .deploy"
     parser = argparse.ArgumentParser(prog="limpq", description=about, epilog=guides, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"limpq-hub {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -59,5 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     add_model_commands(command)
     add_plan_commands(command)
     add_measure_command(command)
+    add_deploy_commands(command)
     add_hub_commands(command)
     return parser

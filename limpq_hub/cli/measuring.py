@@ -50,7 +50,7 @@ def _measure(options: argparse.Namespace) -> None:
 
     entry = find_entry(options.model)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    images = _images(options.images, options.count, options.seed, spec)
+    images = drawn_pictures(options.images, options.count, options.seed, spec)
     progress_file = options.output.with_name(f".{options.output.name}.measured")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring layers", total=None)
@@ -67,7 +67,7 @@ def _measure(options: argparse.Namespace) -> None:
     note(f"next: {search}")
 
 
-def _images(folder: str, most: int, drawn_by: int, spec: NetworkSpec) -> list[Tensor]:
+def drawn_pictures(folder: str, most: int, drawn_by: int, spec: NetworkSpec) -> list[Tensor]:
     """Return so many pictures of a folder, drawn by the seed, prepared for the network, [batch, 3, height, width]."""
     import torch
 

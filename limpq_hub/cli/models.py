@@ -5,15 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from rich.table import Table
+
+    from limpq_hub.pictures import Guess
 
 
 def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -27,11 +34,19 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     predict = command("predict", _predict, "Say what a quantized network sees in a picture.")
     predict.add_argument("picture", type=Path, help="JPEG, PNG, WebP or GIF file")
-    predict.add_argument("--model", required=True, help=MODEL)
+    which = predict.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", help=MODEL)
+    which.add_argument("--exported", type=Path, metavar="DIR", help="folder of limpq export, run by its runtime")
     add_search_options(predict)
     predict.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
     predict.add_argument(
         "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
+    )
+    predict.add_argument(
+        "--arithmetic",
+        choices=("simulated", "integer"),
+        default="simulated",
+        help="integer: convolutions multiply integers; the same network, but for rounding ties",
     )
     predict.add_argument("--top", type=count, default=5, help="how many classes to show")
 
@@ -122,17 +137,26 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from rich.markup import escape
-
     from limpq_hub.pictures import read_picture, top_classes
     from limpq_hub.zoo.loading import load
 
     picture = read_picture(options.picture)
+    if options.exported:
+        _predict_exported(options, picture)
+        return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = load(options.model, policy=options.policy, weights=options.weights, **search_arguments(options))
+        model = load(
+            options.model,
+            policy=options.policy,
+            weights=options.weights,
+            arithmetic=options.arithmetic,
+            **search_arguments(options),
+        )
     for warning in caught:
         note(f"note: {warning.message}")
+    for name, reason in model.limpq.in_float.items():
+        note(f"note: {name} is simulated: {reason}")
     loaded, guesses = model.limpq, top_classes(model, picture, options.top)
     if options.json:
         print_json(
@@ -140,6 +164,7 @@ def _predict(options: argparse.Namespace) -> None:
                 "picture": str(options.picture),
                 "model": options.model,
                 "weights": loaded.weights,
+                "arithmetic": loaded.arithmetic,
                 "bitops": loaded.plan.bitops,
                 "size_bytes": loaded.plan.size_bytes,
                 "top1": loaded.top1,
@@ -147,14 +172,41 @@ def _predict(options: argparse.Namespace) -> None:
             }
         )
         return
-    table = new_table(f"{options.picture.name}, seen by {options.model}", "class", "probability")
-    for guess in guesses:
-        table.add_row(escape(guess.name), f"{guess.probability:.1%}")
+    table = _guess_table(f"{options.picture.name}, seen by {options.model}", guesses)
     table.caption = (
         f"{loaded.weights} weights, {format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
         + (f", {loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
     )
     print_table(table)
+
+
+def _predict_exported(options: argparse.Namespace, picture: Image) -> None:
+    from limpq_hub.deploy.exported_network import open_exported
+    from limpq_hub.errors import OutputError
+    from limpq_hub.pictures import most_likely
+
+    if search_arguments(options) or options.policy or options.arithmetic == "integer":
+        raise OutputError(
+            "--exported has the bits that it was exported with: leave out budget, policy and --arithmetic"
+        )
+    opened = open_exported(options.exported)
+    classes = opened.classes or [{"id": str(index), "name": str(index)} for index in range(opened.spec.num_classes)]
+    guesses = most_likely(opened.network, picture, opened.spec, classes, options.top)
+    runtime = opened.network.runtime.description
+    if options.json:
+        record = {"picture": str(options.picture), "exported": str(options.exported), "runtime": runtime}
+        print_json(record | {"guesses": [vars(guess) for guess in guesses]})
+        return
+    print_table(_guess_table(f"{options.picture.name}, seen by {options.exported} in {runtime}", guesses))
+
+
+def _guess_table(title: str, guesses: Sequence[Guess]) -> Table:
+    from rich.markup import escape
+
+    table = new_table(title, "class", "probability")
+    for guess in guesses:
+        table.add_row(escape(guess.name), f"{guess.probability:.1%}")
+    return table
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -64,7 +64,7 @@ def most_likely(
         ImageError: the picture is too long and narrow to be scaled.
     """
     image = preparation_of(spec)(picture)
-    device = next(network.parameters()).device
+    device = next(network.parameters(), torch.empty(0)).device
     best = network(image[None].to(device))[0].softmax(-1).topk(min(count, spec.num_classes))
     return [
         Guess(classes[index]["id"], classes[index]["name"], probability)

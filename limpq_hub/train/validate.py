@@ -3,7 +3,9 @@
     accelerate launch -m limpq_hub.train.validate --model resnet18 --bitops 3G --data ~/tiny-imagenet
     accelerate launch -m limpq_hub.train.validate --model resnet18 --bitops 2G --weights joint --data ~/tiny-imagenet
     accelerate launch -m limpq_hub.train.validate --model resnet18 --weights float --data ~/tiny-imagenet
+    accelerate launch -m limpq_hub.train.validate --model resnet18 --bitops 3G --arithmetic integer --data DATA
     accelerate launch -m limpq_hub.train.validate --checkpoint out/resnet18-3G --data ~/tiny-imagenet
+    accelerate launch -m limpq_hub.train.validate --exported out/r18 --data ~/tiny-imagenet
 
 Prints the figures, agreement and KL where the entry holds its float network; with `--output` writes them with command,
 seed, device and time.
@@ -16,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_json
@@ -28,10 +30,17 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.measure.reference import reference_of
-from limpq_hub.train.measure.validated_network import ValidatedNetwork, Weights, network_of_checkpoint, network_of_entry
+from limpq_hub.train.measure.validated_network import (
+    ValidatedNetwork,
+    Weights,
+    network_of_checkpoint,
+    network_of_entry,
+    network_of_export,
+)
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_policy_options, parser_of, settings_of
 from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
+from limpq_hub.zoo.limpq_model import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class ValidateSettings:
         constraints: its budget or policy.
         weights: "auto", "finetuned", "joint" or "float".
         checkpoint: output folder of `finetune`.
+        exported: folder that `limpq_hub.export` wrote.
+        arithmetic: "simulated", or "integer" on a CPU.
         calibrate_images: training images to recalibrate BatchNorm on.
         output: JSON file for the figures.
     """
@@ -51,6 +62,8 @@ class ValidateSettings:
     constraints: Mapping[str, Any]
     weights: Weights
     checkpoint: Path | None
+    exported: Path | None
+    arithmetic: Arithmetic
     calibrate_images: int
     output: Path | None
     data: DataSettings
@@ -63,11 +76,18 @@ def parse_options(argv: Sequence[str] | None) -> ValidateSettings:
     parser = parser_of(__doc__, "validate")
     add_policy_options(parser, required=False)
     parser.add_argument("--checkpoint", type=Path, help="output folder of finetune, instead of --model")
+    parser.add_argument("--exported", type=Path, help="folder of limpq export, run by its runtime, instead of --model")
     parser.add_argument(
         "--weights",
         choices=("auto", "finetuned", "joint", "float"),
         default="auto",
         help="which weights to load; float: the network that the entry came from, without a budget",
+    )
+    parser.add_argument(
+        "--arithmetic",
+        choices=("simulated", "integer"),
+        default="simulated",
+        help="integer: convolutions multiply integers, on a CPU",
     )
     parser.add_argument(
         "--calibrate-images",
@@ -85,6 +105,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse_options(argv)
     data = settings.data
     accelerator = new_accelerator(settings.device)
+    if (settings.arithmetic == "integer" or settings.exported) and accelerator.device.type != "cpu":
+        option = "--exported" if settings.exported else "--arithmetic integer"
+        raise TrainingError(f"{option} runs on a CPU, not on {accelerator.device}: set ACCELERATE_USE_CPU=true")
     network, spec, description, entry, ids = _network(settings)
     images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
     recalibrate_batch_norm_(network.to(accelerator.device), images)
@@ -108,15 +131,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _network(settings: ValidateSettings) -> ValidatedNetwork:
-    if settings.checkpoint and settings.model is None:
+    folders = {"--checkpoint": settings.checkpoint, "--exported": settings.exported}
+    option, *others = [name for name, folder in folders.items() if folder] or [""]
+    if others or bool(option) == bool(settings.model):
+        raise TrainingError("give --model with a budget or policy, or --checkpoint, or --exported")
+    if option:
         given = [f"--{name.replace('_', '-')}" for name in settings.constraints]
         given += [] if settings.weights == "auto" else ["--weights"]
+        given += [] if settings.arithmetic == "simulated" else ["--arithmetic"]
+        given += ["--calibrate-images"] if settings.exported and settings.calibrate_images else []
         if given:
-            raise TrainingError(f"--checkpoint holds its own policy and weights; leave out {', '.join(given)}")
+            raise TrainingError(f"{option} holds its own policy and weights; leave out {', '.join(given)}")
+    if settings.exported:
+        return network_of_export(settings.exported, settings.data)
+    if settings.checkpoint:
         return network_of_checkpoint(settings.checkpoint, settings.data)
-    if settings.model is None or settings.checkpoint:
-        raise TrainingError("give --model with a budget or policy, or --checkpoint")
-    return network_of_entry(settings.model, settings.weights, settings.constraints, settings.data)
+    model, weights = cast(str, settings.model), settings.weights
+    return network_of_entry(model, weights, settings.constraints, settings.data, settings.arithmetic)
 
 
 if __name__ == "__main__":

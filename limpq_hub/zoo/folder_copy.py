@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,9 +14,24 @@ from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
 from limpq_hub.zoo.seal import sealed
 
 
+def _check_nothing_else(target: Path) -> None:
+    """Raise `ArtifactFormatError` if a folder holds files that are no part of its entry, its card or its figures."""
+    own_files = {*open_local_folder(target, "entry").files, CONFIG, "README.md"}
+    files = (path.relative_to(target).as_posix() for path in sorted(target.rglob("*")) if not path.is_dir())
+    for file in files:
+        if file not in own_files and not file.startswith("figures/"):
+            raise ArtifactFormatError(
+                f"{target} holds {quoted(file)} as well, which is no part of the entry and would be lost; "
+                "choose another folder"
+            )
+
+
 @contextmanager
-def replaced_folder(target: Path) -> Iterator[Path]:
+def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_nothing_else) -> Iterator[Path]:
     """Give an empty folder that takes the place of the entry at `target` when all went well.
+
+    Args:
+        check: raises an error where a folder that is there may not be replaced.
 
     Raises:
         ArtifactError: `target` is there and not an entry, or holds something else as well, which would be lost.
@@ -24,7 +39,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     """
     target = target.resolve()
     if target.exists() and os.listdir(target):
-        _check_nothing_else(target)
+        check(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         building, before = Path(temporary) / "new", Path(temporary) / "old"
@@ -39,18 +54,6 @@ def replaced_folder(target: Path) -> Iterator[Path]:
             # which is about to be deleted.
             if before.exists() and not target.exists():
                 before.rename(target)
-
-
-def _check_nothing_else(target: Path) -> None:
-    """Raise `ArtifactFormatError` if a folder holds files that are no part of its entry, its card or its figures."""
-    own_files = {*open_local_folder(target, "entry").files, CONFIG, "README.md"}
-    files = (path.relative_to(target).as_posix() for path in sorted(target.rglob("*")) if not path.is_dir())
-    for file in files:
-        if file not in own_files and not file.startswith("figures/"):
-            raise ArtifactFormatError(
-                f"{target} holds {quoted(file)} as well, which is no part of the entry and would be lost; "
-                "choose another folder"
-            )
 
 
 def copy_verified(source: SealedFolder, target: Path) -> None:

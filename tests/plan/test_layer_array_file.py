@@ -21,7 +21,7 @@ def test_a_numpy_table_is_the_dictionary_of_the_same_numbers(indicators, tmp_pat
     named = {
         name: {(2, 4): int(times[layer, 1, 3]), (4, 4): int(times[layer, 3, 3])} for layer, name in enumerate("ab")
     }
-    for limit in (6, 9, "14ms"):
+    for limit in (9, 12, "14ms"):
         of_file, of_names = (
             search(indicators, Budget(latency=(table, limit))) for table in (tmp_path / "table.npy", named)
         )

@@ -16,6 +16,7 @@ from tiny_run import CLASSES, NETWORK, RUN
 from torch import nn
 
 import limpq_hub
+from limpq_hub import export
 from limpq_hub.errors import DataError, TrainingError, UnknownModelError
 from limpq_hub.pictures import read_picture, top_classes
 from limpq_hub.plan.costs import LayerCost
@@ -27,6 +28,8 @@ from limpq_hub.train.data.epoch_sampler import EpochSampler
 from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import NotFineTunedWarning
 
 
@@ -306,9 +309,50 @@ def test_validate_measures_a_checkpoint_folder_too(runs, data, capsys):
     assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
 
 
-def test_validate_without_a_network_is_refused(data):
-    with pytest.raises(TrainingError, match="give --model with a budget or policy, or --checkpoint"):
-        validate.main(["--data", str(data), *RUN])
+def test_validate_measures_an_exported_network_by_its_runtime(runs, data, tmp_path, capsys):
+    pytest.importorskip("openvino", reason='needs the extra "export"')
+    network, policy = load_checkpoint(open_local_folder(runs / "w4a4", "checkpoint"))
+    export(network, tmp_path / "out", images=[torch.randn(4, 3, 32, 32)])
+    validate.main(["--exported", str(tmp_path / "out"), "--data", str(data), *RUN])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
+    assert (printed["policy_sha256"], printed["file_format"]) == (policy.digest(), "openvino")
+
+
+def test_validate_measures_integers_as_it_measures_the_simulation(runs, data, capsys):
+    arguments = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN]
+    records = []
+    for arithmetic in ("simulated", "integer"):
+        validate.main([*arguments, "--arithmetic", arithmetic])
+        records.append(json.loads(capsys.readouterr().out))
+    assert records[0]["top1"] == records[1]["top1"]
+    assert records[1]["arithmetic"] == "integer"
+    assert records[1]["in_float"]["fc"] == "it is no plain 2-d convolution"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --model with a budget or policy, or --checkpoint, or --exported"),
+        (
+            ["--checkpoint", "a", "--exported", "b"],
+            "give --model with a budget or policy, or --checkpoint, or --exported",
+        ),
+        (["--exported", "a", "--bitops", "3G"], "--exported holds its own policy and weights; leave out --bitops"),
+        (["--exported", "a", "--calibrate-images", "9"], "weights; leave out --calibrate-images"),
+        (
+            ["--checkpoint", "a", "--arithmetic", "integer"],
+            "--checkpoint holds its own policy and weights; leave out --arithmetic",
+        ),
+        (
+            ["--model", "local-dir:{runs}/joint", "--weights", "float", "--arithmetic", "integer"],
+            "--weights float has no integers; leave out --arithmetic",
+        ),
+    ],
+)
+def test_validate_of_no_network_or_of_several_is_refused(runs, data, arguments, message):
+    with pytest.raises(TrainingError, match=message):
+        validate.main([*(argument.format(runs=runs) for argument in arguments), "--data", str(data), *RUN])
 
 
 def test_a_teacher_of_its_own_changes_what_is_learned(runs, data, tmp_path):

@@ -31,7 +31,16 @@ def classes_of_entry(entry: Entry, data: DataSettings) -> tuple[str, ...]:
     Raises:
         DataError: the data has a class that the network does not know.
     """
-    ids = tuple(record["id"] for record in entry.classes)
+    return classes_known([record["id"] for record in entry.classes], data)
+
+
+def classes_known(ids: Sequence[str], data: DataSettings) -> tuple[str, ...]:
+    """Return the ids of the classes of a network, after checking that the data has no others.
+
+    Raises:
+        DataError: the data has a class that the network does not know.
+    """
+    ids = tuple(ids)
     for source in labelled_splits(data):
         with_classes(source, ids)
     return ids

@@ -9,14 +9,16 @@ from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
+from limpq_hub.deploy.exported_network import open_exported
 from limpq_hub.errors import TrainingError
-from limpq_hub.train.data.network_classes import classes_of_entry, classes_of_network
+from limpq_hub.train.data.network_classes import classes_known, classes_of_entry, classes_of_network
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.limpq_model import Arithmetic
 from limpq_hub.zoo.loading import NotFineTunedWarning, load
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -57,17 +59,44 @@ def network_of_checkpoint(path: Path, data: DataSettings) -> ValidatedNetwork:
     return ValidatedNetwork(model, spec, description, None, classes)
 
 
+def network_of_export(path: Path, data: DataSettings) -> ValidatedNetwork:
+    """Return the network of a folder that `limpq_hub.export` wrote, computed by the runtime that it is for.
+
+    Raises:
+        TrainingError: there are no labels to measure by.
+        ArtifactError: a file of it was changed.
+        DataError: the data has other classes.
+    """
+    if data.data is None:
+        raise TrainingError("an exported network has no float network to compare with: give --data with labels")
+    opened = open_exported(path)
+    ids = [record["id"] for record in opened.classes]
+    if not ids:
+        ids = [record["id"] for record in classes_of_network(opened.spec.num_classes, data)]
+    said = opened.verification
+    description = _description(str(path), "exported", said["policy_sha256"], None) | {
+        "file_format": said["file_format"],
+        "runtime": opened.network.runtime.description,
+    }
+    return ValidatedNetwork(opened.network, opened.spec, description, None, classes_known(ids, data))
+
+
 def network_of_entry(
-    name: str, weights: Weights, constraints: Mapping[str, Any], data: DataSettings
+    name: str,
+    weights: Weights,
+    constraints: Mapping[str, Any],
+    data: DataSettings,
+    arithmetic: Arithmetic = "simulated",
 ) -> ValidatedNetwork:
     """Return a network of an entry of the zoo.
 
     Args:
         weights: "auto", "finetuned" or "joint", as `limpq_hub.load` takes them; "float" for the float network.
         constraints: the budget or policy; none for the float network.
+        arithmetic: as `limpq_hub.load` takes it.
 
     Raises:
-        TrainingError: there is a budget for the float network.
+        TrainingError: there is a budget, or integer arithmetic, for the float network.
         DataError: the data has other classes.
     """
     entry = find_entry(name)
@@ -76,15 +105,19 @@ def network_of_entry(
         if constraints:
             names = ", ".join(f"--{constraint}" for constraint in constraints)
             raise TrainingError(f"--weights float has no bits to choose; leave out {names}")
+        if arithmetic == "integer":
+            raise TrainingError("--weights float has no integers; leave out --arithmetic")
         spec = NetworkSpec.from_config(entry.folder.config, entry.name)
         description = _description(entry.name, "float", None, None)
         compared = entry if data.data is None else None
         return ValidatedNetwork(load_float_network(entry.folder), spec, description, compared, classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotFineTunedWarning)
-        model = load(name, weights=weights, **constraints)
+        model = load(name, weights=weights, arithmetic=arithmetic, **constraints)
     loaded = model.limpq
     description = _description(entry.name, loaded.weights, loaded.plan.policy.digest(), loaded.plan.bitops)
+    if arithmetic == "integer":
+        description |= {"arithmetic": arithmetic, "in_float": dict(loaded.in_float)}
     return ValidatedNetwork(model, loaded.network, description, entry, classes)
 
 

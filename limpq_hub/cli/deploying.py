@@ -1,0 +1,146 @@
+"""The commands about other runtimes: export and measure-latency."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
+from limpq_hub.cli.output import new_table, note, print_json, print_table
+from limpq_hub.plan.quantities import format_bitops, format_size
+from limpq_hub.train.option_types import seed
+
+FORMATS = ("openvino", "onnxruntime", "qonnx")
+
+
+def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the commands of this module."""
+    export = command("export", _export, "Write a quantized network as ONNX, its integers and its logits checked.")
+    export.epilog = "what is written and checked, and what each format is for: python -m pydoc limpq_hub.deploy"
+    export.add_argument("model", help=MODEL)
+    add_search_options(export)
+    export.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
+    export.add_argument(
+        "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
+    )
+    export.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="openvino",
+        help="openvino: exact integers on a CPU; onnxruntime: faster still, approximate; qonnx: for FINN and hls4ml, "
+        "which make hardware of the bits",
+    )
+    export.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
+    export.add_argument(
+        "--images", metavar="FOLDER", help="pictures to compare logits on, nested or flat; noise if not given"
+    )
+    export.add_argument("--count", type=count, default=100, help="how many of them, drawn by --seed")
+    export.add_argument("--seed", type=seed, default=0, help="of the draw")
+    export.add_argument(
+        "--no-vnni",
+        dest="vnni",
+        action="store_false",
+        help="keep weights of 8 bits in float, for a CPU without VNNI, where they could overflow",
+    )
+    export.add_argument(
+        "--explain", action="store_true", help="list which layers run in integers in the runtime on this machine"
+    )
+
+    measure = command(
+        "measure-latency",
+        _measure,
+        "Measure how long each layer takes at each of its bits, for a search within a time.",
+    )
+    measure.epilog = (
+        'next: limpq search MODEL --latency TABLE.csv 2ms; a limit without "ms" is in the unit of the table'
+    )
+    measure.add_argument("model", help=MODEL)
+    measure.add_argument("--runtime", choices=("openvino",), default="openvino", help="what runs the layers")
+    measure.add_argument("--rounds", type=count, default=30, help="how often each layer runs at each of its bits")
+    measure.add_argument("--threads", type=count, help="how many to use; as many as the runtime takes if not given")
+    measure.add_argument("--output", type=Path, required=True, metavar="TABLE.csv", help="the table to write")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from limpq_hub.cli.measuring import drawn_pictures
+    from limpq_hub.deploy.exporting import export
+    from limpq_hub.deploy.runtimes import check_format
+    from limpq_hub.zoo.loading import load
+
+    check_format(options.format)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = load(options.model, policy=options.policy, weights=options.weights, **search_arguments(options))
+    for warning in caught:
+        note(f"note: {warning.message}")
+    images = None
+    if options.images:
+        images = drawn_pictures(options.images, options.count, options.seed, model.limpq.network)
+    exported = export(model, options.output, format=options.format, images=images, vnni=options.vnni)
+    plan, pictures = model.limpq.plan, "noise" if exported.noise else options.images
+    if options.json:
+        print_json(exported.to_json() | {"output": str(options.output), "bitops": plan.bitops})
+        return
+    told = exported.integer_layers
+    approximate = " (an approximation)" if exported.format == "onnxruntime" else ""
+    rows = {
+        "policy": f"{format_bitops(plan.bitops)} BitOps, {model.limpq.weights} weights",
+        "model.onnx": format_size(exported.size_bytes),
+        "integers": f"{exported.integers:,} weights read back, equal bit for bit",
+        "logits": f"{exported.parity}, by {exported.runtime}, on {pictures}{approximate}",
+        "layers": "in float here; the bits are for hardware that is made of the file"
+        if told is None
+        else f"{sum(told.values())} of {len(told)} run in integers in {exported.runtime} on this CPU",
+    }
+    table = new_table(f"{options.model} for {options.format}, in {options.output}", "", "")
+    for key, value in rows.items():
+        table.add_row(key, value)
+    print_table(table)
+    if options.explain and told is not None:
+        layers = new_table("What the runtime does here", "layer", "bits", "runs in")
+        for name, in_integers in told.items():
+            bits = plan.policy.layers[name]
+            layers.add_row(name, f"{bits.weight}/{bits.activation}", "integers" if in_integers else "float")
+        print_table(layers)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from limpq_hub.deploy.layer_latency import measure_layers
+    from limpq_hub.deploy.runtimes import check_format
+    from limpq_hub.plan.output_file import write_bytes
+    from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.network import NetworkSpec
+
+    check_format(options.runtime)
+    entry = find_entry(options.model)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("measuring layers", total=None)
+        table = measure_layers(
+            entry.indicators,
+            NetworkSpec.from_config(entry.folder.config, entry.name),
+            rounds=options.rounds,
+            threads=options.threads,
+            tell=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    write_bytes(options.output, table.to_csv().encode())
+    least, most = (sum(extreme(times.values()) for times in table.milliseconds.values()) for extreme in (min, max))
+    if options.json:
+        print_json(
+            {
+                "output": str(options.output),
+                "layers": len(table.milliseconds),
+                "least_ms": least,
+                "most_ms": most,
+                "runtime": table.runtime,
+                "cpu": table.cpu,
+            }
+        )
+    note(f"{len(table.milliseconds)} layers by {table.runtime} on {table.cpu}: {least:.3g} to {most:.3g} ms in all")
+    middle = f"{(least + most) / 2:.3g}ms"
+    note(f"next: {shlex.join(['limpq', 'search', options.model, '--latency', str(options.output), middle])}")

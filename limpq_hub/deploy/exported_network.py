@@ -1,0 +1,89 @@
+"""`open_exported`: an exported folder as a network of torch, for `limpq predict` and the validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.deploy.export_folder import CONFIG, MODEL, open_export
+from limpq_hub.deploy.runtimes import Runtime, check_format, open_runtime
+from limpq_hub.errors import ArtifactFormatError, ImageError
+from limpq_hub.plan.jsonfile import check_shape
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.timm_config import parse_timm_config
+
+
+class ExportedNetwork(nn.Module):
+    """A network that another runtime computes.
+
+    Args:
+        runtime: what computes it.
+        input_shape: (channels, height, width) that it was exported for.
+    """
+
+    def __init__(self, runtime: Runtime, input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.runtime, self._input_shape = runtime, input_shape
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, [batch, classes], of images on the CPU, [batch, 3, height, width].
+
+        Raises:
+            ImageError: they are of another size than the network was exported for.
+        """
+        if tuple(images.shape[1:]) != self._input_shape:
+            raise ImageError(
+                f"the network was exported for images of {list(self._input_shape)}, found {list(images.shape[1:])}"
+            )
+        return torch.from_numpy(self.runtime.run(images.cpu().numpy()))
+
+
+@dataclass(frozen=True)
+class OpenedExport:
+    """An exported folder that is ready to run.
+
+    Attributes:
+        network: on the CPU.
+        spec: how it takes pictures.
+        classes: id and name of each class, in the order of the logits; empty if it does not say.
+        verification: what `verify.json` says.
+    """
+
+    network: ExportedNetwork
+    spec: NetworkSpec
+    classes: tuple[Mapping[str, str], ...]
+    verification: Mapping[str, Any]
+
+
+def open_exported(path: Path) -> OpenedExport:
+    """Return an exported network, every file verified.
+
+    Raises:
+        ArtifactError: it is no export, or was changed, or does not say how it takes pictures.
+        OutputError: what runs it is not installed.
+    """
+    folder = open_export(path)
+    check_shape(folder.config, {"file_format": str}, f"{path}/verify.json")
+    check_format(folder.config["file_format"])
+    config, where = folder.read_json(CONFIG), f"{path}/{CONFIG}"
+    timm = parse_timm_config(config, where)
+    if timm is None or timm.num_classes is None:
+        raise ArtifactFormatError(f"{where} does not say how the network takes pictures: it is none of timm's")
+    check_shape(config, {"pretrained_cfg": {"input_size": [int]}}, where)
+    values = {**timm.preparation, "model_args": timm.model_args}
+    values |= {"architecture": timm.architecture, "num_classes": timm.num_classes}
+    spec = NetworkSpec.from_config(values | {"input_size": config["pretrained_cfg"]["input_size"][-1]}, str(path))
+    ids, names = config.get("label_names", []), config.get("label_descriptions", {})
+    check_shape(ids, [str], f"{where}: label_names")
+    runtime = open_runtime(path / MODEL, folder.config["file_format"])
+    return OpenedExport(
+        network=ExportedNetwork(runtime, spec.input_shape),
+        spec=spec,
+        classes=tuple({"id": label, "name": names.get(label, label)} for label in ids),
+        verification=folder.config,
+    )

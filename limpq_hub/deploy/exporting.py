@@ -1,0 +1,182 @@
+"""`export`: a quantized network as a folder that a runtime takes, its integers and its logits checked."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.deploy.export_folder import CONFIG, MODEL, PREPROCESSOR, VERIFICATION, new_export_folder
+from limpq_hub.deploy.forward_record import value_ranges
+from limpq_hub.deploy.fused_graph import fused_graph
+from limpq_hub.deploy.integer_layer import IntegerLayer, integer_layers
+from limpq_hub.deploy.layer_formats import LayerFormat, QonnxQuant, QuantizeDequantize
+from limpq_hub.deploy.network_graph import network_graph
+from limpq_hub.deploy.parity import Parity, check_integers, compare_logits
+from limpq_hub.deploy.read_back import read_layers
+from limpq_hub.deploy.runtimes import Format, check_format, open_runtime
+from limpq_hub.deploy.self_description import SelfDescription
+from limpq_hub.errors import OutputError
+from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.quant.integer_layers import run_simulated_
+from limpq_hub.version import __version__
+from limpq_hub.zoo.seal import sealed
+
+_NOISE_PICTURES = 64
+# By format, and whether the CPU has VNNI.
+_FORMATS: Mapping[tuple[Format, bool], LayerFormat] = {
+    ("openvino", True): QuantizeDequantize(),
+    ("openvino", False): QuantizeDequantize(without_vnni=True),
+    ("qonnx", True): QonnxQuant(),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote, and what it found out about it.
+
+    Attributes:
+        folder: with `model.onnx`, `verify.json` and more.
+        format: "openvino", "onnxruntime" or "qonnx".
+        size_bytes: of `model.onnx`.
+        integers: how many weights were read back and are those of the network, bit for bit.
+        parity: how near the logits are on pictures.
+        noise: whether the pictures were noise, because none were given.
+        runtime: what ran the file, with its version.
+        integer_layers: whether each layer runs in integers in that runtime on this CPU, in the order of execution;
+            None if the runtime does not tell.
+    """
+
+    folder: Path
+    format: Format
+    size_bytes: int
+    integers: int
+    parity: Parity
+    noise: bool
+    runtime: str
+    integer_layers: Mapping[str, bool] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `verify.json` and `limpq export --json` say."""
+        return {
+            "file_format": self.format,
+            "model_bytes": self.size_bytes,
+            "integers_equal": self.integers,
+            "parity": self.parity.to_json() | {"noise": self.noise},
+            "runtime": self.runtime,
+            "integer_layers": None if self.integer_layers is None else dict(self.integer_layers),
+        }
+
+
+def export(
+    model: nn.Module,
+    output: str | os.PathLike[str],
+    *,
+    format: Format = "openvino",
+    images: Iterable[Tensor] | None = None,
+    vnni: bool = True,
+) -> Exported:
+    """Write a quantized network into a folder as ONNX, checked; needs `pip install "limpq-hub[export]"`.
+
+    The folder has `model.onnx` for any number of images (one for "qonnx"), `config.json` and
+    `preprocessor_config.json` as timm and transformers name things, and `verify.json` with the sha256 of each and what
+    was checked: the integers and steps read back are those of the network bit for bit, and the logits of pictures are
+    the same. What does not reach that is not written.
+
+    Args:
+        model: a convolutional network from `load`, `to_quantized` or `select_policy`.
+        output: the folder; an export there is replaced, anything else is left alone.
+        format: "openvino" for exact integers on a CPU; compile it with `INFERENCE_PRECISION_HINT` "f32".
+            "onnxruntime" for speed: an approximation, whose logits are compared and not judged. "qonnx" for FINN and
+            hls4ml, which make hardware of the bits.
+        images: batches of pictures to compare on, [batch, 3, height, width], normalized; noise if None. For
+            "onnxruntime" every other batch is measured, and the others compared.
+        vnni: False stores weights of 8 bits in float, for a CPU without VNNI (AVX2), where they could overflow.
+
+    Raises:
+        OutputError: the format is not known or not installed, the folder holds something else, or the file is not the
+            network that it was made of.
+        UnsupportedLayerError: the network has something that cannot be exported, attention for instance.
+    """
+    check_format(format)
+    if not vnni and format != "openvino":
+        raise OutputError(f'vnni=False is for format="openvino", not for {format!r}: leave it out')
+    network = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    run_simulated_(network)
+    described = SelfDescription.of(model)
+    batches, noise = _batches(images, described)
+    layers = list(integer_layers(network).values())
+    shape, metadata, fused = tuple(batches[0].shape[1:]), described.metadata(), format == "onnxruntime"
+    if fused:
+        if noise:
+            raise OutputError('format="onnxruntime" measures ranges on pictures: give images= (--images FOLDER)')
+        # Every other batch, so that the comparison is on pictures that were not measured, if there are several.
+        graph = fused_graph(network, shape, value_ranges(network, batches[::2]), metadata)
+        batches = batches[1::2] or batches
+    else:
+        graph = network_graph(network, shape, _FORMATS[format, vnni], metadata)
+    with new_export_folder(Path(output)) as folder:
+        file = folder / MODEL
+        write_bytes(file, graph.SerializeToString())
+        integers = check_integers(layers, read_layers(file), normalized_steps=fused)
+        runtime = open_runtime(file, format)
+        with torch.inference_mode():
+            expected = [network(batch).numpy() for batch in batches]
+        parity = compare_logits(expected, [batch.numpy() for batch in batches], runtime)
+        if not fused:
+            parity.check()
+        exported = Exported(
+            folder=Path(output),
+            format=format,
+            size_bytes=file.stat().st_size,
+            integers=integers,
+            parity=parity,
+            noise=noise,
+            runtime=runtime.description,
+            integer_layers=_in_order(layers, runtime.integer_layers()),
+        )
+        write_json(folder / CONFIG, described.config())
+        if described.preprocessor() is not None:
+            write_json(folder / PREPROCESSOR, described.preprocessor())
+        write_bytes(folder / VERIFICATION, sealed(_verification(folder, described, exported)))
+    return exported
+
+
+def _batches(images: Iterable[Tensor] | None, described: SelfDescription) -> tuple[list[Tensor], bool]:
+    """Return pictures in batches, and whether they are noise."""
+    if images is not None:
+        batches = [batch.cpu().float() for batch in images]
+        if not batches or any(batch.ndim != 4 for batch in batches):
+            raise OutputError("images: give at least one batch of pictures, a tensor [batch, 3, height, width]")
+        return batches, False
+    if described.spec is None:
+        raise OutputError("a network that is none of timm's does not say what it takes: give images=")
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(_NOISE_PICTURES, *described.spec.input_shape, generator=generator)
+    return list(noise.split(16)), True
+
+
+def _in_order(layers: list[IntegerLayer], told: Mapping[str, bool] | None) -> dict[str, bool] | None:
+    # What the runtime does not name it made something else of, which is no integer layer.
+    return None if told is None else {layer.name: told.get(layer.name, False) for layer in layers}
+
+
+def _verification(folder: Path, described: SelfDescription, exported: Exported) -> dict[str, Any]:
+    contents = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+    return {
+        "format": 2,
+        "kind": "export",
+        "version": __version__,
+        "policy_sha256": described.policy.digest(),
+        **exported.to_json(),
+        "files": {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()
+        },
+    }

@@ -1,0 +1,231 @@
+"""`record_forward`: what a quantized network computes in one forward pass, call by call.
+
+It runs once on one image, and every function of torch that takes a value of the run is noted. So whatever the Python of
+a network decides on the way is decided, and nothing of it needs to be understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+
+from limpq_hub.errors import UnsupportedLayerError
+from limpq_hub.quant.modes import in_eval_mode
+from limpq_hub.quant.quantizer import LsqQuantizer
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor that depends on the image.
+
+    Attributes:
+        name: unlike that of any other.
+        shape: with the batch dimension, which is 1 here.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a function of torch, or of the quantizer of an input.
+
+    Attributes:
+        function: of torch; None of a quantizer.
+        arguments, options: positional and by keyword; a `Value` where the run depends on the image, a tensor where a
+            parameter or buffer is taken.
+        output: what it returns.
+        module: name of the module that calls.
+        quantizer: the quantizer that it is a call of, or None.
+    """
+
+    function: Callable[..., Any] | None
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+    output: Value
+    module: str
+    quantizer: LsqQuantizer | None = None
+
+    @property
+    def inputs(self) -> list[Value]:
+        """The values that it takes, in the order of its arguments."""
+        return list(_leaves((self.arguments, tuple(self.options.values())), Value))
+
+
+@dataclass(frozen=True)
+class ForwardRecord:
+    """All calls of a forward pass in their order.
+
+    Attributes:
+        image: the input, [1, channels, height, width].
+        logits: what the network returns.
+    """
+
+    calls: tuple[Call, ...]
+    image: Value
+    logits: Value
+
+    def consumers(self, value: Value) -> list[Call]:
+        """Return the calls that take a value."""
+        return [call for call in self.calls if value in call.inputs]
+
+    def producer(self, value: Value) -> Call | None:
+        """Return the call that a value comes from; None of the image."""
+        return next((call for call in self.calls if call.output == value), None)
+
+
+@torch.no_grad()
+def record_forward(network: nn.Module, input_shape: tuple[int, ...]) -> ForwardRecord:
+    """Return what a quantized network computes of an image.
+
+    Args:
+        network: on the CPU, in float32; it runs in eval mode.
+        input_shape: (channels, height, width) of one image.
+
+    Raises:
+        UnsupportedLayerError: it returns something else than one tensor that depends on the image.
+    """
+    image = torch.zeros(1, *input_shape)
+    recorder = _Recorder(network, image)
+    with in_eval_mode(network), recorder.recording():
+        output = network(image)
+    logits = recorder.value_of(output)
+    if logits is None:
+        raise UnsupportedLayerError(
+            f"{type(network).__name__} returns {type(output).__name__} that is not one tensor computed from the image: "
+            "export a network that returns logits alone"
+        )
+    return ForwardRecord(tuple(recorder.calls), recorder.image, logits)
+
+
+@torch.no_grad()
+def value_ranges(network: nn.Module, batches: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
+    """Return the lowest and the highest number of each value over images, by the names of `record_forward`.
+
+    Args:
+        network: as `record_forward` takes it.
+        batches: [batch, 3, height, width] each.
+    """
+    ranges: dict[str, tuple[float, float]] = {}
+
+    def note(name: str, x: Tensor) -> None:
+        low, high = ranges.get(name, (0.0, 0.0))
+        ranges[name] = (min(low, float(x.min())), max(high, float(x.max())))
+
+    with in_eval_mode(network):
+        for images in batches:
+            with _Recorder(network, images, note).recording():
+                network(images)
+    return ranges
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes the calls whose result depends on the image.
+
+    Args:
+        network: what runs meanwhile.
+        image: its input.
+        note_result: is called with the name of each value, and the value.
+    """
+
+    def __init__(
+        self, network: nn.Module, image: Tensor, note_result: Callable[[str, Tensor], None] = lambda name, x: None
+    ) -> None:
+        super().__init__()
+        self._note_result = note_result
+        self.calls: list[Call] = []
+        self._names = {id(module): name for name, module in network.named_modules()}
+        self._running: list[nn.Module] = []
+        # By identity of the tensor, which is held: a tensor that is gone could give its identity to another one.
+        self._values: dict[int, tuple[Tensor, Value]] = {}
+        self.image = self._new_value(image, "image")
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Note what runs inside."""
+        handles = [
+            register_module_forward_pre_hook(self._enter),
+            register_module_forward_hook(self._leave, always_call=True),
+        ]
+        try:
+            with self:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def value_of(self, x: object) -> Value | None:
+        """Return the value that a tensor is; None of whatever does not depend on the image."""
+        held = self._values.get(id(x))
+        return None if held is None else held[1]
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        options = kwargs or {}
+        result = function(*args, **options)
+        # Inside a quantizer nothing is noted: the quantizer is one call.
+        if not isinstance(result, Tensor) or any(isinstance(module, LsqQuantizer) for module in self._running):
+            return result
+        arguments, options = _replaced(args, self._known), _replaced(options, self._known)
+        if any(_leaves((arguments, tuple(options.values())), Value)):
+            self._note(function, arguments, options, result)
+        return result
+
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._running.append(module)
+
+    def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._running.pop()
+        x = self.value_of(inputs[0]) if inputs else None
+        if isinstance(module, LsqQuantizer) and module.bits is not None and x is not None:
+            self._note(None, (x,), {}, output, module)
+
+    def _note(
+        self,
+        function: Callable[..., Any] | None,
+        arguments: tuple[Any, ...],
+        options: Mapping[str, Any],
+        result: Tensor,
+        quantizer: LsqQuantizer | None = None,
+    ) -> None:
+        module = next((name for running in reversed(self._running) if (name := self._names.get(id(running)))), "")
+        output = self._new_value(result, f"{module or 'network'}:{len(self.calls)}")
+        self.calls.append(Call(function, arguments, options, output, module, quantizer))
+        if function is not None:
+            self._note_result(output.name, result)
+
+    def _new_value(self, x: Tensor, name: str) -> Value:
+        value = Value(name, tuple(x.shape))
+        # What works in place returns the tensor that it was given, which is another value from then on.
+        self._values[id(x)] = (x, value)
+        return value
+
+    def _known(self, x: object) -> object:
+        return self.value_of(x) or x
+
+
+def _replaced(content: Any, replace: Callable[[object], object]) -> Any:
+    """Return nested tuples, lists and dictionaries with every other object replaced."""
+    if isinstance(content, tuple | list) and not isinstance(content, torch.Size):
+        return type(content)(_replaced(item, replace) for item in content)
+    if isinstance(content, dict):
+        return {key: _replaced(item, replace) for key, item in content.items()}
+    return replace(content)
+
+
+def _leaves(content: Any, kind: type) -> Iterator[Any]:
+    """Yield every object of a class in nested tuples and lists."""
+    if isinstance(content, tuple | list):
+        for item in content:
+            yield from _leaves(item, kind)
+    elif isinstance(content, kind):
+        yield content

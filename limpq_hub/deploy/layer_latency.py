@@ -1,0 +1,165 @@
+"""How long each layer of a network takes at its bits, measured one by one, for a search within a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import platform
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.deploy.layer_formats import QuantizeDequantize
+from limpq_hub.deploy.network_graph import network_graph
+from limpq_hub.deploy.runtimes import OPENVINO_SETTINGS
+from limpq_hub.errors import UnsupportedLayerError
+from limpq_hub.plan.costs import FLOAT
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.quant.convert import build_supernet
+from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.quant.watched_inputs import watched_inputs
+from limpq_hub.zoo.network import NetworkSpec
+
+_WARM_UP = 3
+_CPU_INFO = Path("/proc/cpuinfo")
+# What takes the image in and hands the result out; it is no part of a layer.
+_ENDS = ("Parameter", "Input", "Result", "Output")
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Times of one image.
+
+    Attributes:
+        milliseconds: of each layer at its bits, by name.
+        runtime: what ran, with its version.
+        cpu: name of the processor.
+    """
+
+    milliseconds: Mapping[str, Mapping[LayerBits, float]]
+    runtime: str
+    cpu: str
+
+    def to_csv(self) -> str:
+        """Return the table as `limpq_hub.search` reads it, with runtime and processor in every line."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["layer", "weight_bits", "activation_bits", "time", "unit", "runtime", "cpu"])
+        for name, times in self.milliseconds.items():
+            for bits, time in times.items():
+                writer.writerow([name, bits.weight, bits.activation, f"{time:.6g}", "ms", self.runtime, self.cpu])
+        return text.getvalue()
+
+
+def measure_layers(
+    indicators: Indicators,
+    spec: NetworkSpec,
+    *,
+    rounds: int = 30,
+    threads: int | None = None,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> LatencyTable:
+    """Return how long OpenVINO takes for each layer at each of its bits, one image at a time.
+
+    A layer is measured with the quantization of its input, its output in float. All bits of a layer take turns, so that
+    a slow moment of the machine falls on all of them; the median counts. Layers of the same shape are measured once.
+
+    Args:
+        indicators: of the network, for its layers and their candidate bit-widths.
+        spec: the network.
+        rounds: how often each is run.
+        threads: how many to use; as many as OpenVINO takes if None.
+        tell: is called with how many shapes are done, and of how many.
+
+    Raises:
+        UnsupportedLayerError: the network multiplies something that no exported layer does.
+    """
+    import openvino
+
+    network = spec.build()
+    supernet = build_supernet(network, indicators.costs, indicators.candidates, spec.input_shape).eval()
+    pairs = [LayerBits(*pair) for pair in itertools.product(indicators.candidates, repeat=2)]
+    shapes = _input_shapes(network, spec.input_shape, indicators)
+    alike = {name: f"{supernet.get_submodule(name)} {shape}" for name, shape in shapes.items()}
+    timed: dict[str, dict[LayerBits, float]] = {}
+    for name, shape in shapes.items():
+        if alike[name] not in timed:
+            fixed = indicators.costs[name].fixed
+            layer = cast(QuantLayer, supernet.get_submodule(name))
+            timed[alike[name]] = _times(layer, pairs if fixed is None else [fixed], shape, rounds, threads)
+            tell(len(timed), len(set(alike.values())))
+    measured = {name: timed[of_name] for name, of_name in alike.items()}
+    return LatencyTable(measured, f"OpenVINO {openvino.__version__.split('-')[0]}", cpu_name())
+
+
+def cpu_name() -> str:
+    """Return the name of the processor, as well as the system knows it."""
+    lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+@torch.no_grad()
+def _input_shapes(
+    network: nn.Module, input_shape: tuple[int, ...], indicators: Indicators
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of the input of each layer that has bits, without the batch."""
+    names = [name for name, cost in indicators.costs.items() if cost.fixed != FLOAT]
+    products = [name for name in names if indicators.costs[name].is_product]
+    if products:
+        raise UnsupportedLayerError(f"{products[0]} is a product of two activations: only layers can be measured")
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, layer: nn.Module, x: Tensor) -> None:
+        shapes[name] = tuple(x.shape[1:])
+
+    with watched_inputs({name: network.get_submodule(name) for name in names}, note):
+        network(torch.zeros(1, *input_shape))
+    return shapes
+
+
+def _times(
+    layer: QuantLayer, pairs: Sequence[LayerBits], shape: tuple[int, ...], rounds: int, threads: int | None
+) -> dict[LayerBits, float]:
+    """Return the median time of a layer at each pair of bits, in milliseconds, all taking turns."""
+    times: dict[LayerBits, list[float]] = {bits: [] for bits in pairs}
+    with tempfile.TemporaryDirectory() as folder:
+        requests = {}
+        for index, bits in enumerate(pairs):
+            layer.set_bits_(bits)
+            requests[bits] = _request(Path(folder, f"{index}.onnx"), layer, shape, threads)
+        for index in range(_WARM_UP + rounds):
+            for bits, request in requests.items():
+                request.infer()
+                if index >= _WARM_UP:
+                    times[bits].append(sum(_milliseconds(request.profiling_info)))
+    return {bits: statistics.median(of_bits) for bits, of_bits in times.items()}
+
+
+def _request(file: Path, layer: nn.Module, shape: tuple[int, ...], threads: int | None) -> Any:
+    import openvino
+
+    file.write_bytes(network_graph(nn.Sequential(layer), shape, QuantizeDequantize(), {}).SerializeToString())
+    core = openvino.Core()
+    # The time that each operator takes: what Python needs to start them is no part of a network.
+    settings: dict[str, Any] = {**OPENVINO_SETTINGS, "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    request = core.compile_model(core.read_model(file), "CPU", settings).create_infer_request()
+    request.set_input_tensor(openvino.Tensor(np.zeros((1, *shape), np.float32)))
+    return request
+
+
+def _milliseconds(profiled: Sequence[Any]) -> Iterator[float]:
+    for operator in profiled:
+        if operator.node_type not in _ENDS:
+            yield operator.real_time.total_seconds() * 1000

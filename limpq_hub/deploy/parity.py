@@ -1,0 +1,116 @@
+"""Whether an exported file is the network that it was made of: its integers bit for bit, its logits on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from limpq_hub.deploy.integer_layer import IntegerLayer
+from limpq_hub.deploy.read_back import ReadLayer
+from limpq_hub.deploy.runtimes import Runtime
+from limpq_hub.errors import OutputError
+
+# Two logits of one network in two orders of float additions differ by less; what differs by more was rounded to
+# another integer somewhere, which happens to the simulation itself in float64.
+SAME_LOGITS = 1e-4
+FEWEST_SAME_ROWS, FEWEST_AGREEING = 0.9, 0.995
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near the logits of a file are to those of the network that it was made of.
+
+    Attributes:
+        pictures: how many were compared.
+        same_rows: share of the pictures whose logits all differ by less than 1e-4.
+        agreement: share of the pictures in which both find the same class most likely.
+        largest_difference: of any two logits.
+    """
+
+    pictures: int
+    same_rows: float
+    agreement: float
+    largest_difference: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as `verify.json` holds them."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Return the figures in one line."""
+        return (
+            f"{self.same_rows:.2%} of {self.pictures} pictures within {SAME_LOGITS:g}, agreement {self.agreement:.2%}, "
+            f"largest difference {self.largest_difference:.2g}"
+        )
+
+    def check(self) -> None:
+        """Raise `OutputError` unless the file is as exact as float arithmetic lets it be."""
+        if self.same_rows < FEWEST_SAME_ROWS or self.agreement < FEWEST_AGREEING:
+            raise OutputError(
+                f"the exported network is not the one that it was made of: {self}; at least {FEWEST_SAME_ROWS:.0%} of "
+                f"the pictures must be within {SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree. Nothing was written; "
+                "a CPU without VNNI needs --no-vnni (vnni=False); noise is no substitute for pictures: give --images"
+            )
+
+
+def compare_logits(expected: Sequence[np.ndarray], images: Iterable[np.ndarray], runtime: Runtime) -> Parity:
+    """Return how near a runtime comes to logits.
+
+    Args:
+        expected: of each batch, [batch, classes].
+        images: batches of the same pictures, float32 [batch, channels, height, width].
+    """
+    found = np.concatenate([runtime.run(batch) for batch in images])
+    wanted = np.concatenate(list(expected))
+    differences = np.abs(found - wanted).max(1)
+    # Not a number is not the same.
+    return Parity(
+        pictures=len(wanted),
+        same_rows=float((differences < SAME_LOGITS).mean()),
+        agreement=float((found.argmax(1) == wanted.argmax(1)).mean()),
+        largest_difference=float(differences.max()),
+    )
+
+
+def check_integers(
+    written: Iterable[IntegerLayer], read: Mapping[str, ReadLayer], *, normalized_steps: bool = False
+) -> int:
+    """Check that a file holds exactly the integers, steps and ranges of a network.
+
+    Args:
+        written: the layers of the network.
+        read: what the file holds of each.
+        normalized_steps: whether the steps of the weights have taken in a normalization, and are others than ours.
+
+    Returns:
+        How many integers there are.
+
+    Raises:
+        OutputError: a layer is missing, or differs in a single bit.
+    """
+    layers = {layer.name: layer for layer in written}
+    if layers.keys() != read.keys():
+        missing = ", ".join(sorted(layers.keys() ^ read.keys()))
+        raise OutputError(f"the exported file has other quantized layers than the network: {missing}")
+    for name, layer in layers.items():
+        kept = read[name]
+        same = {
+            "integers": kept.integers is None or np.array_equal(kept.integers, layer.integers),
+            "weights": normalized_steps or np.array_equal(kept.weight, layer.weight()),
+            "weight steps": kept.weight_step is None
+            or normalized_steps
+            or np.array_equal(kept.weight_step, layer.weight_step),
+            "input step": np.array_equal(kept.input_step, layer.input_step),
+        }
+        for what, is_same in same.items():
+            if not is_same:
+                raise OutputError(f"the exported file has other {what} of {name} than the network")
+        if kept.input_low < layer.input_low or kept.input_high > layer.input_high:
+            raise OutputError(
+                f"the exported file lets the input of {name} reach from {kept.input_low} to {kept.input_high}, its "
+                f"{layer.bits.activation} bits from {layer.input_low} to {layer.input_high}"
+            )
+    return sum(layer.integers.size for layer in layers.values())

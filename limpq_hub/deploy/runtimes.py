@@ -1,0 +1,170 @@
+"""What runs an exported file: OpenVINO, ONNX Runtime, or QONNX's own interpreter, all on the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+
+from limpq_hub.deploy.network_graph import INPUT, OUTPUT
+from limpq_hub.errors import OutputError, quoted
+
+Format = Literal["openvino", "onnxruntime", "qonnx"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+# OpenVINO computes in bfloat16 where the CPU does, and that is another network.
+OPENVINO_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
+_CPU = ["CPUExecutionProvider"]
+_WEIGHT = ".weight_integers"
+_INTEGER_OPERATORS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "MatMulInteger", "ConvInteger")
+_MULTIPLYING = ("Convolution", "FullyConnected", "MatMul")
+
+
+class Runtime(Protocol):
+    """A file that is ready to run.
+
+    Attributes:
+        description: name and version of what runs it.
+    """
+
+    description: str
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits, [batch, classes], of images, float32 [batch, channels, height, width]."""
+
+    def integer_layers(self) -> dict[str, bool] | None:
+        """Return whether each layer runs in integers, by name; None if the runtime does not tell."""
+
+
+def check_format(file_format: str) -> None:
+    """Raise `OutputError` unless there is such a format, and what it needs is installed."""
+    if file_format not in FORMATS:
+        raise OutputError(f"format={quoted(file_format)} is not known: use {', '.join(FORMATS)}")
+    missing = [package for package in ("onnx", file_format) if importlib.util.find_spec(package) is None]
+    if missing:
+        raise OutputError(
+            f'format="{file_format}" needs {" and ".join(missing)}, which is not installed: '
+            'pip install "limpq-hub[export]"'
+        )
+
+
+def open_runtime(file: Path, file_format: Format, *, threads: int | None = None) -> Runtime:
+    """Return what runs a file.
+
+    Args:
+        file: a `model.onnx` that `export` wrote.
+        file_format: the format that it was written in.
+        threads: how many to use; as many as the runtime takes if None.
+    """
+    runtimes: Mapping[Format, Any] = {"openvino": OpenVino, "onnxruntime": OnnxRuntime, "qonnx": Qonnx}
+    return runtimes[file_format](file, threads)
+
+
+class OpenVino:
+    """OpenVINO's CPU plugin, in float32 wherever it does not compute in integers."""
+
+    def __init__(self, file: Path, threads: int | None = None) -> None:
+        import openvino
+
+        core = openvino.Core()
+        settings: dict[str, Any] = {**OPENVINO_SETTINGS, "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        self._compiled = core.compile_model(core.read_model(file), "CPU", settings)
+        self.description = f"OpenVINO {openvino.__version__.split('-')[0]}"
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits, [batch, classes]."""
+        return np.array(self._compiled([images])[0])
+
+    def integer_layers(self) -> dict[str, bool]:
+        """Return whether each layer runs in integers: by the type that the compiled operator computes in."""
+        nodes = self._compiled.get_runtime_model().get_ops()
+        multiplying = [node for node in nodes if _told(node, "layerType") in _MULTIPLYING]
+        types = {_weight_name(node): _told(node, "primitiveType") for node in multiplying}
+        return {
+            name.removesuffix(ending): computed_in.upper().endswith("_I8")
+            for name, computed_in in types.items()
+            for ending in (".weight_integers", ".weight")
+            if name.endswith(ending)
+        }
+
+
+def _told(node: Any, key: str) -> str:
+    return node.get_rt_info()[key].astype(str)
+
+
+def _weight_name(node: Any) -> str:
+    """Return the name of the constant that an operator multiplies by, however it is laid out anew on the way."""
+    source = node.input_value(1).get_node()
+    while source.get_input_size():
+        source = source.input_value(0).get_node()
+    return _told(source, "originalLayersNames") or source.get_friendly_name()
+
+
+class OnnxRuntime:
+    """ONNX Runtime's CPU provider."""
+
+    def __init__(self, file: Path, threads: int | None = None) -> None:
+        import onnxruntime
+
+        self._file = file
+        self._session = onnxruntime.InferenceSession(file, _options(threads), providers=_CPU)
+        self.description = f"ONNX Runtime {onnxruntime.__version__}"
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits, [batch, classes]."""
+        return self._session.run([OUTPUT], {INPUT: images})[0]
+
+    def integer_layers(self) -> dict[str, bool]:
+        """Return whether each layer runs in integers: by the operator that takes its weight once all is fused."""
+        import onnx
+        import onnxruntime
+
+        with tempfile.TemporaryDirectory() as folder:
+            options = _options(1)
+            options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
+            onnxruntime.InferenceSession(self._file, options, providers=_CPU)
+            nodes = onnx.load(options.optimized_model_filepath).graph.node
+        return {
+            name.removesuffix(_WEIGHT): node.op_type in _INTEGER_OPERATORS
+            for node in nodes
+            for name in node.input
+            if name.endswith(_WEIGHT)
+        }
+
+
+def _options(threads: int | None) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+class Qonnx:
+    """The interpreter of the QONNX package: a reference, one image after the other, in float."""
+
+    def __init__(self, file: Path, threads: int | None = None) -> None:
+        from importlib.metadata import version
+
+        from qonnx.core.modelwrapper import ModelWrapper
+        from qonnx.transformation.infer_shapes import InferShapes
+
+        self._model = ModelWrapper(str(file)).transform(InferShapes())
+        self.description = f"QONNX {version('qonnx')}"
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits, [batch, classes]."""
+        from qonnx.core.onnx_exec import execute_onnx
+
+        return np.concatenate([execute_onnx(self._model, {INPUT: image[None]})[OUTPUT] for image in images])
+
+    def integer_layers(self) -> None:
+        """Return None: nothing here runs in integers, the hardware that is made of the file does."""
+        return None

@@ -1,0 +1,103 @@
+"""What an exported network says of itself: in its metadata, in `config.json` and in `preprocessor_config.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from PIL import Image
+from torch import nn
+
+from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.convert import architecture_of, read_policy
+from limpq_hub.version import __version__
+from limpq_hub.zoo.limpq_model import Loaded
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.timm_config import timm_config
+
+# As transformers numbers them.
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class SelfDescription:
+    """What is known of a quantized network.
+
+    Attributes:
+        policy: its bits.
+        timm: its `config.json` in timm's layout; of a network that is none of timm's, its class alone.
+        spec: how it takes pictures; None of a network that is none of timm's.
+        classes: id and name of each class, in the order of the logits; empty if not known.
+    """
+
+    policy: Policy
+    timm: Mapping[str, Any]
+    spec: NetworkSpec | None
+    classes: tuple[Mapping[str, str], ...]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> SelfDescription:
+        """Return what a network from `load`, from timm, or of one's own says of itself."""
+        loaded = cast("Loaded | None", getattr(model, "limpq", None))
+        if not getattr(model, "pretrained_cfg", None):
+            return cls(read_policy(model), {"architecture": architecture_of(model)}, None, ())
+        spec = NetworkSpec.of(model)
+        return cls(read_policy(model), timm_config(model), spec, loaded.classes if loaded else ())
+
+    def metadata(self) -> dict[str, str]:
+        """Return what the ONNX file itself says, by key."""
+        content: dict[str, Any] = {
+            "policy": self.policy.to_json(),
+            "policy_sha256": self.policy.digest(),
+            "preprocessing": self.preprocessor(),
+            "classes": [dict(record) for record in self.classes],
+            "version": __version__,
+        }
+        return {
+            f"limpq.{key}": value if isinstance(value, str) else json.dumps(value) for key, value in content.items()
+        }
+
+    def config(self) -> dict[str, Any]:
+        """Return `config.json`: timm's names, and beside them transformers' names of the classes."""
+        ids = [record["id"] for record in self.classes]
+        names = [record["name"] for record in self.classes]
+        if not ids:
+            return dict(self.timm)
+        return {
+            **self.timm,
+            "label_names": ids,
+            "label_descriptions": dict(zip(ids, names, strict=True)),
+            "id2label": {str(index): name for index, name in enumerate(names)},
+            "label2id": {name: index for index, name in enumerate(names)},
+        }
+
+    def preprocessor(self) -> dict[str, Any] | None:
+        """Return `preprocessor_config.json` as transformers reads it; None where its names cannot say it."""
+        if self.spec is None or self.spec.crop_mode == "border":
+            return None
+        spec, side = self.spec, self.spec.input_size
+        crops = spec.crop_mode == "center"
+        size = {"shortest_edge": int(side / spec.crop_pct)} if crops else {"height": side, "width": side}
+        return {
+            "image_processor_type": "BitImageProcessor" if crops else "ViTImageProcessor",
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "size": size,
+            "resample": int(_RESAMPLING[spec.interpolation]),
+            "do_center_crop": crops,
+            "crop_size": {"height": side, "width": side},
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": list(spec.mean),
+            "image_std": list(spec.std),
+        }

@@ -1,0 +1,228 @@
+"""Tests of `export`: the same integers, the same logits, and nothing half-written."""
+
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+import limpq_hub
+from limpq_hub import Policy, export, to_quantized
+from limpq_hub.deploy.export_folder import open_export
+from limpq_hub.deploy.runtimes import open_runtime
+from limpq_hub.errors import ArtifactError, ArtifactIntegrityError, OutputError, UnsupportedLayerError
+from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
+from limpq_hub.quant.profile import profile_module
+
+needs_export = pytest.mark.skipif(
+    not all(map(find_spec, ("onnx", "onnxruntime", "openvino", "qonnx"))), reason='needs the extra "export"'
+)
+pytestmark = needs_export
+QUANTIZED = ("stem", "expand", "project", "classifier")
+
+
+def run(folder, file_format, images):
+    return open_runtime(folder / "model.onnx", file_format, threads=1).run(images.numpy())
+
+
+@pytest.mark.parametrize(
+    ("file_format", "activation", "per_channel"),
+    [
+        ("openvino", nn.ReLU(), False),
+        ("openvino", nn.ReLU6(), True),
+        ("openvino", nn.Hardtanh(-0.5, 2.0), False),
+        ("qonnx", nn.ReLU6(), True),
+        ("qonnx", nn.Hardtanh(-0.5, 2.0), False),
+    ],
+    ids=["openvino-relu", "openvino-relu6-channels", "openvino-tanh", "qonnx-relu6-channels", "qonnx-tanh"],
+)
+def test_where_float_arithmetic_is_exact_every_runtime_gives_exactly_the_simulated_logits(
+    exact_network, tmp_path, file_format, activation, per_channel
+):
+    network, images = exact_network(activation, per_channel=per_channel)
+    exported = export(network, tmp_path / "out", format=file_format, images=[images])
+    assert exported.parity.largest_difference == 0
+    assert np.array_equal(run(tmp_path / "out", file_format, images), network(images).numpy())
+    assert network(images).std(0).max() > 1e-3, "the network tells nothing apart"
+
+
+def test_a_network_that_multiplies_integers_in_torch_is_exported_as_the_simulated_one(tiny, tmp_path):
+    for arithmetic in ("simulated", "integer"):
+        model = limpq_hub.load(tiny.name, bitops="w3a3", arithmetic=arithmetic)
+        export(model, tmp_path / arithmetic, images=[tiny.images])
+    files = [tmp_path / arithmetic / "model.onnx" for arithmetic in ("simulated", "integer")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_onnx_runtime_gets_the_same_integers_and_nearly_the_same_logits(exact_network, tmp_path):
+    network, images = exact_network(nn.ReLU6(), per_channel=True)
+    exported = export(network, tmp_path / "out", format="onnxruntime", images=[images])
+    logits = network(images).numpy()
+    assert exported.parity.largest_difference < 0.1 * np.ptp(logits)
+    in_float = [name for name, in_integers in exported.integer_layers.items() if not in_integers]
+    assert in_float == ["classifier"], "ONNX Runtime has no integer Gemm with a result in float"
+    assert run(tmp_path / "out", "onnxruntime", images[:1]).shape == (1, 10)
+
+
+def test_ranges_are_not_measured_on_noise(tiny, tmp_path):
+    model = limpq_hub.load(tiny.name, bitops="w3a3")
+    with pytest.raises(OutputError, match='format="onnxruntime" measures ranges on pictures: give images='):
+        export(model, tmp_path / "out", format="onnxruntime")
+
+
+def test_layers_that_stay_in_float_are_written_in_float(exact_network, tmp_path):
+    network, images = exact_network(in_float=["depthwise", "shortcut"])
+    exported = export(network, tmp_path / "out", images=[images])
+    assert exported.parity.largest_difference == 0
+    assert exported.integers == sum(network.get_submodule(name).weight.numel() for name in QUANTIZED)
+
+
+def test_a_file_takes_any_number_of_images_at_once(exact_network, tmp_path):
+    network, images = exact_network()
+    export(network, tmp_path / "out", images=[images])
+    runtime = open_runtime(tmp_path / "out" / "model.onnx", "openvino", threads=1)
+    for batch in (images[:1], images[:3], images):
+        assert np.array_equal(runtime.run(batch.numpy()), network(batch).numpy())
+
+
+def test_weights_of_eight_bits_stay_in_float_where_they_could_overflow(exact_network, tmp_path):
+    network, images = exact_network()
+    exported = export(network, tmp_path / "out", images=[images], vnni=False)
+    assert exported.parity.largest_difference == 0
+    assert not exported.integer_layers["stem"]
+    assert not exported.integer_layers["classifier"]
+    assert exported.integer_layers["expand"]
+
+
+def test_what_a_folder_says_of_itself_is_what_timm_and_transformers_read(tiny, tmp_path):
+    import onnx
+
+    model = limpq_hub.load(tiny.name, bitops="w3a3")
+    exported = export(model, tmp_path / "out", images=[tiny.images])
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["architecture"], config["num_classes"]) == ("test_resnet", 10)
+    assert config["label_names"][3] == "n0003"
+    assert config["id2label"]["3"] == "noise 3"
+    assert config["pretrained_cfg"]["mean"] == [0.4, 0.5, 0.6]
+    preprocessor = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+    assert (preprocessor["image_mean"], preprocessor["size"]) == ([0.4, 0.5, 0.6], {"shortest_edge": 32})
+    metadata = {item.key: item.value for item in onnx.load(tmp_path / "out" / "model.onnx").metadata_props}
+    assert Policy.from_json(json.loads(metadata["limpq.policy"])).layers == model.limpq.plan.policy.layers
+    assert metadata["limpq.policy_sha256"] == model.limpq.plan.policy.digest()
+    verification = json.loads((tmp_path / "out" / "verify.json").read_text())
+    assert verification["parity"]["pictures"] == 8
+    assert verification["integers_equal"] == exported.integers == sum(cost.weights for cost in tiny.costs.values())
+
+
+def test_qonnx_counts_the_bitops_and_weight_bits_of_the_plan(tiny, tmp_path):
+    from qonnx.util.inference_cost import inference_cost
+
+    model = limpq_hub.load(tiny.name, bitops="w3a3")
+    export(model, tmp_path / "out", format="qonnx", images=[tiny.images])
+    cost = inference_cost(str(tmp_path / "out" / "model.onnx"), discount_sparsity=False)["total_cost"]
+    policy = tiny.policies["small"]
+    assert cost["total_bops"] == total_bitops(tiny.costs, policy)
+    assert cost["total_mem_w_bits"] == total_size_bits(tiny.costs, policy)
+    assert cost["total_macs"] == sum(layer.macs for layer in tiny.costs.values())
+
+
+@pytest.mark.parametrize("architecture", ["mobilenetv2_100", "tf_efficientnet_lite0", "efficientnet_b0"])
+@pytest.mark.slow
+def test_networks_of_timm_are_written_as_they_compute(architecture, tmp_path):
+    import onnxruntime
+
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 64, 64)
+    network = timm.create_model(architecture, num_classes=10).eval()
+    policy = Policy.uniform(architecture, profile_module(network, images), 8)
+    quantized = to_quantized(network, policy, example_input=images).eval()
+    from limpq_hub.deploy.layer_formats import QuantizeDequantize
+    from limpq_hub.deploy.network_graph import network_graph
+
+    graph = network_graph(quantized, (3, 64, 64), QuantizeDequantize(), {})
+    options = onnxruntime.SessionOptions()
+    # As it is written: what ONNX Runtime makes of it otherwise is another question.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = quantized(images).numpy()
+    error = np.abs(session.run(None, {"image": images.numpy()})[0] - expected).max()
+    assert error < 0.05 * np.abs(expected).max()
+
+
+def test_a_network_with_attention_is_refused_by_name(tmp_path):
+    network = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=3).eval()
+    images = torch.randn(1, 3, 32, 32)
+    policy = Policy.uniform("vit_tiny_patch16_224", profile_module(network, images), 4)
+    quantized = to_quantized(network, policy, example_input=images)
+    with pytest.raises(UnsupportedLayerError, match=r"blocks\.0\.attn\.qk is a product of two quantized activations"):
+        export(quantized, tmp_path / "out", images=[images])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_function_that_cannot_be_written_is_named_with_the_module_that_calls_it(exact_network, tmp_path):
+    class Cosine(nn.Module):
+        def forward(self, x):
+            return torch.cos(x)
+
+    network, images = exact_network(Cosine())
+    with pytest.raises(UnsupportedLayerError, match="activation calls cos, which this writer does not know"):
+        export(network, tmp_path / "out", images=[images])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_in_float_and_a_format_that_is_none_are_refused(exact_network, tmp_path):
+    network, images = exact_network()
+    with pytest.raises(OutputError, match="format='tflite' is not known: use openvino"):
+        export(network, tmp_path / "out", format="tflite", images=[images])
+    with pytest.raises(UnsupportedLayerError, match="Linear has no quantized layer: give a network from"):
+        export(nn.Linear(2, 2), tmp_path / "out", images=[images])
+    with pytest.raises(OutputError, match="none of timm's does not say what it takes: give images="):
+        export(network, tmp_path / "out")
+    with pytest.raises(OutputError, match="images: give at least one batch of pictures"):
+        export(network, tmp_path / "out", images=[])
+    with pytest.raises(OutputError, match="vnni=False is for format=\"openvino\", not for 'qonnx': leave it out"):
+        export(network, tmp_path / "out", format="qonnx", images=[images], vnni=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_is_named_with_the_command_that_brings_it(exact_network, tmp_path, monkeypatch):
+    network, images = exact_network()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(OutputError, match=r'needs onnx and openvino, which is not installed: pip install "limpq-hub\['):
+        export(network, tmp_path / "out", images=[images])
+
+
+def test_a_file_that_computes_something_else_is_not_written(exact_network, tmp_path, monkeypatch):
+    network, images = exact_network()
+    monkeypatch.setattr("limpq_hub.deploy.runtimes.OpenVino.run", lambda runtime, batch: np.zeros((len(batch), 10)))
+    with pytest.raises(OutputError, match="the exported network is not the one that it was made of: 0.00% of 8"):
+        export(network, tmp_path / "out", images=[images])
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_is_replaced_and_anything_else_left_alone(exact_network, tmp_path):
+    network, images = exact_network()
+    for _ in range(2):
+        export(network, tmp_path / "out", images=[images])
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds 'notes\.txt': it is no export, and would be lost"):
+        export(network, tmp_path / "out", images=[images])
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_an_edited_file_is_told_when_the_folder_is_opened(exact_network, tmp_path):
+    network, images = exact_network()
+    export(network, tmp_path / "out", images=[images])
+    assert open_export(tmp_path / "out").config["kind"] == "export"
+    file = tmp_path / "out" / "model.onnx"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ArtifactIntegrityError, match=r"model\.onnx is damaged: .*export it again"):
+        open_export(tmp_path / "out")
+    with pytest.raises(ArtifactError, match=r"is no exported network: verify\.json cannot be read"):
+        open_export(tmp_path)

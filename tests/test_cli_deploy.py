@@ -1,0 +1,88 @@
+"""Tests of `limpq export`, `measure-latency` and `predict` with integers: what is printed, written and refused."""
+
+import csv
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from limpq_hub import search
+
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("onnx", "onnxruntime", "openvino", "qonnx"))), reason='needs the extra "export"'
+)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of four pictures of noise."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for index in range(4):
+        Image.fromarray(generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+def test_an_export_is_told_with_its_figures_and_runs_in_predict(tiny, limpq, pictures, tmp_path):
+    arguments = ["--bitops", "w3a3", "--output", tmp_path / "out", "--images", pictures, "--explain"]
+    code, printed, _ = limpq("export", tiny.name, *arguments)
+    assert code == 0
+    weights = sum(cost.weights for cost in tiny.costs.values())
+    assert f"{weights:,} weights read back, equal bit for bit" in printed
+    assert "of 4 pictures within 0.0001, agreement 100.00%" in printed
+    assert f"of {len(tiny.costs)} run in integers in OpenVINO" in printed
+    assert "What the runtime does here" in printed
+    picture = pictures / "0.png"
+    code, printed, _ = limpq("predict", picture, "--exported", tmp_path / "out", "--json")
+    assert code == 0
+    exported = json.loads(printed)["guesses"]
+    code, printed, _ = limpq("predict", picture, "--model", tiny.name, "--bitops", "w3a3", "--json")
+    simulated = json.loads(printed)["guesses"]
+    assert [guess["id"] for guess in exported] == [guess["id"] for guess in simulated]
+    assert exported[0]["probability"] == pytest.approx(simulated[0]["probability"], abs=1e-3)
+
+
+def test_a_prediction_in_integers_is_the_simulated_one_and_says_what_is_simulated(tiny, limpq, pictures):
+    arguments = ["predict", pictures / "0.png", "--model", tiny.name, "--bitops", "w3a3", "--json"]
+    code, printed, told = limpq(*arguments, "--arithmetic", "integer")
+    assert code == 0
+    record = json.loads(printed)
+    assert record["arithmetic"] == "integer"
+    assert "is simulated: it is no plain 2-d convolution" in told
+    simulated = json.loads(limpq(*arguments)[1])
+    assert record["guesses"][0]["id"] == simulated["guesses"][0]["id"]
+    assert record["guesses"][0]["probability"] == pytest.approx(simulated["guesses"][0]["probability"], abs=1e-3)
+
+
+def test_bits_are_not_asked_of_an_exported_network(limpq, pictures, tmp_path):
+    code, _, told = limpq("predict", pictures / "0.png", "--exported", tmp_path, "--bitops", "3G")
+    assert code == 2
+    assert "--exported has the bits that it was exported with: leave out budget, policy and --arithmetic" in told
+
+
+def test_a_damaged_export_is_an_error_of_its_own(tiny, limpq, pictures, tmp_path):
+    code, _, told = limpq("predict", pictures / "0.png", "--exported", tmp_path)
+    assert code == 5
+    assert "is no exported network: verify.json cannot be read" in told
+
+
+@pytest.mark.slow
+def test_measured_times_are_a_budget(tiny, limpq, tmp_path):
+    table = tmp_path / "table.csv"
+    code, _, told = limpq("measure-latency", tiny.name, "--output", table, "--rounds", 2, "--threads", 1)
+    assert code == 0
+    assert "ms in all" in told
+    lines = list(csv.DictReader(table.read_text().splitlines()))
+    searched = [name for name, cost in tiny.costs.items() if cost.fixed is None]
+    assert len(lines) == 9 * len(searched) + len(tiny.costs) - len(searched)
+    assert {line["unit"] for line in lines} == {"ms"}
+    assert all(line["cpu"] and line["runtime"].startswith("OpenVINO") for line in lines)
+    times = {
+        (line["layer"], int(line["weight_bits"]), int(line["activation_bits"])): float(line["time"]) for line in lines
+    }
+    most = sum(max(time for key, time in times.items() if key[0] == name) for name in tiny.costs)
+    plan = search(tiny.indicators, latency=(table, f"{1.01 * most:.3f}ms"))
+    assert sum(times[name, bits.weight, bits.activation] for name, bits in plan.policy.layers.items()) <= 1.01 * most
