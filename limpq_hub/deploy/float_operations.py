@@ -14,6 +14,8 @@ from torch.nn import functional
 from limpq_hub.deploy.forward_record import Call, Value
 from limpq_hub.deploy.spatial_operations import SpatialOperations
 
+ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
+
 
 class FloatOperations(SpatialOperations):
     """Writes calls in float; each method takes the arguments of the function that it is for."""

@@ -36,10 +36,12 @@ class LayerFormat(Protocol):
     Attributes:
         domains: operator sets beside the standard one: version by domain.
         batch: how many images a file takes at once; None for any number.
+        guards_shortcuts: whether a Clip that changes nothing stands in front of additions.
     """
 
     domains: ClassVar[Mapping[str, int]]
     batch: ClassVar[int | None]
+    guards_shortcuts: ClassVar[bool]
 
     def write_input(self, builder: GraphBuilder, layer: IntegerLayer, x: BoundedValue) -> str:
         """Write the quantization of an input; return the name of the input on its grid, in float."""
@@ -63,6 +65,9 @@ class QuantizeDequantize:
     without_vnni: bool = False
     domains: ClassVar[Mapping[str, int]] = {}
     batch: ClassVar[int | None] = None
+    # OpenVINO 2026.4 takes the factor of a shortcut that no activation function follows, as in MobileNetV2, over the
+    # addition, and loses the other operand where the number of images is free. A Clip keeps it from doing so.
+    guards_shortcuts: ClassVar[bool] = True
 
     def write_input(self, builder: GraphBuilder, layer: IntegerLayer, x: BoundedValue) -> str:
         """Write Clip where it is needed, QuantizeLinear and DequantizeLinear."""
@@ -107,6 +112,7 @@ class QonnxQuant:
 
     domains: ClassVar[Mapping[str, int]] = {QONNX_DOMAIN: 2}
     batch: ClassVar[int | None] = 1
+    guards_shortcuts: ClassVar[bool] = False
 
     def write_input(self, builder: GraphBuilder, layer: IntegerLayer, x: BoundedValue) -> str:
         """Write Quant; an offset grid is one of unsigned integers with a zero point."""

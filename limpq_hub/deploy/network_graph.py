@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limpq_hub.deploy.float_operations import FloatOperations
+from limpq_hub.deploy.float_operations import ADDITIONS, FloatOperations
 from limpq_hub.deploy.forward_record import Call, ForwardRecord, Value, record_forward
 from limpq_hub.deploy.graph_builder import GraphBuilder
 from limpq_hub.deploy.integer_layer import integer_layers
 from limpq_hub.deploy.layer_formats import BoundedValue, LayerFormat
 
 INPUT, OUTPUT = "image", "logits"
+# Beyond what any value of a network is, and no infinity, which would be removed.
+_ANY_NUMBER = 1e30
 
 
 def network_graph(
@@ -47,6 +50,10 @@ def network_graph(
             names[call.output.name] = layer_format.write_input(builder, layer, _bounded(record, call.inputs[0], names))
             weight_of_input[call.output.name] = weight_of_layer[layer.name]
             continue
+        if layer_format.guards_shortcuts and call.function in ADDITIONS and not _is_rectified(record, call.output):
+            for value in call.inputs:
+                if len(record.consumers(value)) > 1:
+                    names[value.name] = _guarded(builder, names[value.name])
         names[call.output.name] = operations.write(call, weight=weight_of_input.get(call.inputs[0].name))
     return builder.model(
         name=type(network).__name__,
@@ -58,6 +65,18 @@ def network_graph(
         output_shape=record.logits.shape[1:],
         metadata=metadata,
     )
+
+
+def _is_rectified(record: ForwardRecord, value: Value) -> bool:
+    """Return whether an activation function that bounds it is all that takes a value."""
+    consumers = record.consumers(value)
+    return len(consumers) == 1 and _bounds_of(consumers[0]) is not None
+
+
+def _guarded(builder: GraphBuilder, value: str) -> str:
+    """Write a Clip that changes no number, and return the name of its result."""
+    bounds = [builder.constant(np.float32(bound), f"{value}/guard_bound") for bound in (-_ANY_NUMBER, _ANY_NUMBER)]
+    return builder.add("Clip", [value, *bounds], f"{value}/guard")
 
 
 def _bounded(record: ForwardRecord, value: Value, names: Mapping[str, str]) -> BoundedValue:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from exact_blocks import InvertedResidual
 from torch import nn
 
 import limpq_hub
@@ -71,6 +72,12 @@ def test_ranges_are_not_measured_on_noise(tiny, tmp_path):
     model = limpq_hub.load(tiny.name, bitops="w3a3")
     with pytest.raises(OutputError, match='format="onnxruntime" measures ranges on pictures: give images='):
         export(model, tmp_path / "out", format="onnxruntime")
+
+
+def test_a_shortcut_that_no_activation_function_follows_is_added_for_any_number_of_images(exact_network, tmp_path):
+    network, images = exact_network(nn.ReLU6(), block=InvertedResidual)
+    assert export(network, tmp_path / "out", images=[images]).parity.largest_difference == 0
+    assert np.array_equal(run(tmp_path / "out", "openvino", images[:1]), network(images[:1]).numpy())
 
 
 def test_layers_that_stay_in_float_are_written_in_float(exact_network, tmp_path):
