@@ -9,4 +9,5 @@ measured figures, and a `config.json` with the sha256 of each file. `limpq_hub.z
 
 `limpq_hub.zoo.planning` searches by name, without torch. `limpq_hub.zoo.loading` makes the network: weights that were
 fine-tuned for exactly the policy where the entry has them, else the jointly trained weights set to it, with a warning.
+`limpq_hub.zoo.own_network` takes a module of your own to an entry, with an example of the whole way.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -37,6 +37,7 @@ from limpq_hub.zoo.entry_folder import SUPERNET, load_float_network, load_supern
 from limpq_hub.zoo.float_file import FLOAT_FILE
 from limpq_hub.zoo.limpq_model import Arithmetic, LimpqModel, Loaded, Weights, accuracy_text
 from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.own_network import use_factory
 from limpq_hub.zoo.planning import SearchOptions
 from limpq_hub.zoo.policy_request import plan_for
 from limpq_hub.zoo.size_check import check_listed_size
@@ -65,6 +66,7 @@ def load(
     device: str | torch.device = "cpu",
     calibrate: Iterable[Tensor] | None = None,
     arithmetic: Arithmetic = "simulated",
+    build: Callable[..., nn.Module] | None = None,
     **options: Unpack[SearchOptions],
 ) -> LimpqModel:
     """Return a quantized timm network in eval mode, its parameters frozen, with `.limpq` telling what it is.
@@ -82,6 +84,7 @@ def load(
         arithmetic: "integer" multiplies the integers of convolutions as such, on a CPU: the same network, but for
             rounding ties. Layers where that is slower or could overflow are simulated, and `.limpq.in_float` says
             which and why.
+        build: makes a network that timm does not have (`limpq_hub.zoo.own_network`); no entry makes one be imported.
         options: every keyword of `limpq_hub.search`: a limit such as bitops="3G", and choices such as pin=.
 
     Raises:
@@ -100,6 +103,8 @@ def load(
     if arithmetic == "integer" and device.type != "cpu":
         raise PolicyError(f'arithmetic="integer" runs on a CPU, not on {device}: leave out device= or arithmetic=')
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
+    if build is not None:
+        use_factory(build, entry.indicators.model, entry.name)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     plan = plan_for(entry, policy, **options)
     digest, advice = plan.policy.digest(), _finetune(entry, options)

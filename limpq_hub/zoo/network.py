@@ -125,7 +125,10 @@ class NetworkSpec:
         check_shape(values, _SHAPE | {"crop_mode": str, "model_args": dict}, where)
         architecture = values["architecture"]
         if not re.fullmatch(r"[A-Za-z0-9_]+", architecture) or not timm.is_model(architecture):
-            raise ArtifactFormatError(f"{where}: {quoted(architecture)} is not an architecture of timm")
+            own = "; where it is a factory of your own, give it: limpq_hub.load(..., build=factory)"
+            raise ArtifactFormatError(
+                f"{where}: {quoted(architecture)} is not an architecture of timm{own if '__' in architecture else ''}"
+            )
         # Above 1, timm scales a picture to less than the crop and fills it up.
         for key, lowest, highest in (("num_classes", 1, 99_999), ("input_size", 1, 9_999), ("crop_pct", 0.01, 2)):
             if not lowest <= values[key] <= highest:
