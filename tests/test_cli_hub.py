@@ -95,9 +95,12 @@ def test_push_prints_the_commit_and_the_tag(online, limpq, tiny):
     commit = commit_of(online, "you/net")
     assert (code, out) == (0, f"you/net@{commit}, tag v1\n")
     assert err.endswith("next: limpq search hf-hub:you/net --bitops w4a4\n")
-    assert limpq("push", tiny.name, "you/net")[1] == f"you/net@{commit}\n"
+    assert "nothing changed" not in err
+    code, out, err = limpq("push", tiny.name, "you/net")
+    assert out == f"you/net@{commit}\n"
+    assert "nothing changed: you/net holds exactly this already\n" in err
     said = json.loads(limpq("push", tiny.name, "you/net", "--tag", "paper", "--json")[1])
-    assert said == {"repo": "you/net", "commit": commit, "tag": "paper"}
+    assert said == {"repo": "you/net", "commit": commit, "tag": "paper", "unchanged": True}
 
 
 def test_push_proposes_creates_privately_and_takes_a_branch(online, limpq, tiny, entry_copy, reseal):

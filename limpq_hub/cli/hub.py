@@ -76,6 +76,8 @@ def _push(options: argparse.Namespace) -> None:
         print_json(vars(pushed))
     else:
         print(f"{pushed.repo}@{pushed.commit}" + (f", tag {pushed.tag}" if pushed.tag else ""))
+    if pushed.unchanged:
+        note(f"nothing changed: {pushed.repo} holds exactly this already")
     note(f"next: {_search_of(f'hf-hub:{pushed.repo}')}")
 
 

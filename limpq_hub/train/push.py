@@ -60,7 +60,8 @@ def announce(pushed: Pushed) -> None:
     """Say where a published entry is, and what to do with it."""
     tag = f", tag {pushed.tag}" if pushed.tag else ""
     search = shell_command("limpq", "search", f"hf-hub:{pushed.repo}", "--bitops", "w4a4")
-    print(f"published {pushed.repo}@{pushed.commit[:12]}{tag}; next: {search}")
+    done = "nothing changed, that is" if pushed.unchanged else "published"
+    print(f"{done} {pushed.repo}@{pushed.commit[:12]}{tag}; next: {search}")
 
 
 def publishing_command(model: str, *arguments: str | PurePath) -> str:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
+from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
 from limpq_hub.zoo.entry import Entry, Published
+from limpq_hub.zoo.float_file import FLOAT_FILE
 from limpq_hub.zoo.hub import repository as hub
-from limpq_hub.zoo.measurement import accuracy_cell, float_measurement, joint_measurement, policy_measurement
+from limpq_hub.zoo.measurement import (
+    accuracy_cell,
+    float_label,
+    float_measurement,
+    float_size,
+    joint_measurement,
+    policy_measurement,
+)
 
 TAGS = ("limpq", "quantization", "mixed-precision", "timm")
 
@@ -72,12 +80,12 @@ def _body(entry: Entry, repo: str) -> str:
         "sizes (LIMPQ, ECCV 2022), a jointly trained network that serves every policy, and policies that were "
         "fine-tuned. Networks run by fake quantization: accuracy and size on disk are real, the speed of integer "
         "arithmetic is not shown.",
-        f'```python\nimport limpq_hub\n\nmodel = limpq_hub.load("hf-hub:{repo}", bitops="{enough_bitops(most)}")\n'
+        f'```python\nimport limpq_hub\n\nmodel = limpq_hub.load("hf-hub:{repo}", bitops={most})\n'
         "print(model.limpq)\n```",
         _policies(entry),
         *(f"![Bits per layer of policy {name}]({figure_of(name)})" for name in names),
         _joint(entry),
-        _provenance(entry),
+        _provenance(entry, repo),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -88,12 +96,11 @@ def figure_of(policy_name: str) -> str:
 
 
 def _policies(entry: Entry) -> str:
-    summary = entry.summary()
     of_float = accuracy_cell(entry.metrics.get("float", {}))
     rows = ["| weights | BitOps | size of the weights | on disk | top-1 | measured on |", "|---|---|---|---|---|---|"]
     if of_float:
-        size, measurement = format_size(summary["float_bytes"]), float_measurement(entry)
-        rows.append(f"| float32 | - | {size} | - | {of_float} | {measurement} |")
+        size, measurement = float_size(entry), float_measurement(entry)
+        rows.append(f"| {float_label(entry)} | - | {size} | - | {of_float} | {measurement} |")
     for published in reversed(entry.published):
         measurement = policy_measurement(entry, published.name)
         accuracy = accuracy_cell(vars(published))
@@ -115,10 +122,17 @@ def _joint(entry: Entry) -> str:
     return "\n".join([head, "", "| BitOps | top-1 | measured on |", "|---|---|---|", *rows])
 
 
-def _provenance(entry: Entry) -> str:
+def _provenance(entry: Entry, repo: str) -> str:
     commands = {"indicators and joint weights": entry.indicators.provenance.get("command")}
-    measured = {"float32": float_measurement(entry), "joint weights": joint_measurement(entry, {})}
-    commands |= {f"{name}, top-1": measurement.command for name, measurement in measured.items() if measurement.command}
+    trained, joint = float_measurement(entry).command, joint_measurement(entry, {}).command
+    if FLOAT_FILE in entry.folder.files:
+        # What trained the float network measured it before it was rounded to half precision.
+        measures = f"accelerate launch -m limpq_hub.train.validate --model hf-hub:{repo} --weights float --data FOLDER"
+        commands |= {f"{float_label(entry)}, top-1": measures}
+        commands |= {"the float network": trained} if trained else {}
+    elif trained:
+        commands |= {"float32, top-1": trained}
+    commands |= {"joint weights, top-1": joint} if joint else {}
     commands |= {f"{published.name}, weights and top-1": published.command for published in entry.published}
     lines = [f"- {name}: {quoted_command(command)}" for name, command in commands.items()]
     return "\n".join(["What came from which command:", "", *lines])

@@ -30,7 +30,7 @@ def without_folders(command: str) -> str:
     except ValueError:  # an open quote
         words = command.split()
     pairs = zip(["", *words], words, strict=False)
-    return " ".join(shlex.quote(word if before in _NOT_PATHS else _last(word)) for before, word in pairs)
+    return " ".join(shlex.quote(word if before in _NOT_PATHS else last_component(word)) for before, word in pairs)
 
 
 def hub_dataset(command: object) -> str | None:
@@ -39,7 +39,8 @@ def hub_dataset(command: object) -> str | None:
     return match[1] if match else None
 
 
-def _last(word: str) -> str:
+def last_component(word: str) -> str:
+    """Return a word of a command with the last component of the path in it, perhaps behind NAME= or `local-dir:`."""
     match = _NAME.match(word)
     name = match[0] if match else ""
     value = word.removeprefix(name)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from limpq_hub.plan.quantities import format_size
 from limpq_hub.zoo.entry import Entry
+from limpq_hub.zoo.float_file import FLOAT_FILE
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,17 @@ def measurement_of(entry: Entry, figures: Mapping[str, Any], provenance: object)
         seed=_of_type(record.get("seed"), int),
         command=_of_type(record.get("command"), str),
     )
+
+
+def float_label(entry: Entry) -> str:
+    """Return what the float network of an entry is called beside its figures: with the precision of its weights."""
+    return "float, stored in half precision" if FLOAT_FILE in entry.folder.files else "float32"
+
+
+def float_size(entry: Entry) -> str:
+    """Return how large the weights of the float network are in float32, for a table."""
+    size = format_size(entry.summary()["float_bytes"])
+    return f"{size} in float32" if FLOAT_FILE in entry.folder.files else size
 
 
 def float_measurement(entry: Entry) -> Measurement:

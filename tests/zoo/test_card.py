@@ -225,9 +225,21 @@ def test_joint_figures_after_recalibration_are_left_out(with_front):
 
 def test_the_snippet_of_the_card_names_a_budget_that_a_search_meets(tiny):
     text = card_of(tiny.name).text
-    found = re.search(r'limpq_hub\.load\("hf-hub:you/net-limpq", bitops="([^"]+)"\)', text)
-    plan = search(tiny.name, bitops=found[1])
-    assert plan.bitops >= max(published.bitops for published in find_entry(tiny.name).published)
+    found = re.search(r'limpq_hub\.load\("hf-hub:you/net-limpq", bitops=([0-9]+)\)', text)
+    plan = search(tiny.name, bitops=int(found[1]))
+    assert plan.bitops == max(published.bitops for published in find_entry(tiny.name).published)
+
+
+def test_the_float_network_is_told_with_the_precision_it_is_stored_in_and_the_command_that_measures_it():
+    text = card_of("resnet18").text
+    (row,) = [line for line in text.splitlines() if line.startswith("| float")]
+    assert row.startswith("| float, stored in half precision | - | 45.08MB in float32 | - | 49.61 % |")
+    assert (
+        "- float, stored in half precision, top-1: `accelerate launch -m limpq_hub.train.validate --model "
+        "hf-hub:you/net-limpq --weights float --data FOLDER`" in text.splitlines()
+    )
+    (trained,) = [line for line in text.splitlines() if line.startswith("- the float network: ")]
+    assert "training/pretrain.py" in trained
 
 
 def test_the_figure_of_each_policy_and_how_everything_came_about_are_shown(tiny):
@@ -244,7 +256,7 @@ def test_an_entry_without_policies_has_a_card(entry_copy, reseal):
     card = card_of(f"local-dir:{entry_copy}")
     assert "model-index" not in str(card)
     assert "figures/" not in card.text
-    budget = re.search(r'bitops="([^"]+)"', card.text)[1]
+    budget = int(re.search(r"bitops=([0-9]+)", card.text)[1])
     assert search(f"local-dir:{entry_copy}", bitops=budget).optimal
 
 

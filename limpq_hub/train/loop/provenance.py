@@ -15,17 +15,20 @@ from limpq_hub.plan.input_file import open_regular
 from limpq_hub.train.method.float_weights import local_file
 from limpq_hub.train.settings import Invocation
 from limpq_hub.version import __version__
+from limpq_hub.zoo.card_commands import without_folders
 
 
 def provenance(accelerator: Accelerator, invocation: Invocation, seconds: float | None) -> dict[str, object]:
-    """Return how a result came about, as JSON holds it.
+    """Return how a result came about, as JSON holds it; of paths in the command their last component.
+
+    The result is published, and what a person calls their folders is not: `options.json` keeps the whole paths.
 
     Args:
         seconds: time it took, or None where only that of its last part is known.
     """
     device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"{platform.machine()} CPU"
     return {
-        "command": invocation.command,
+        "command": without_folders(invocation.command),
         "seed": invocation.options["seed"],
         "device": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads",
         **({} if seconds is None else {"seconds": round(seconds, 1)}),

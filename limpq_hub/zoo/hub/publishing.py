@@ -32,11 +32,13 @@ class Pushed:
         repo: owner/name.
         commit: that holds the entry now.
         tag: its name, or None for a proposal, or where nothing changed.
+        unchanged: whether the repository held all of this already, under a tag.
     """
 
     repo: str
     commit: str
     tag: str | None
+    unchanged: bool = False
 
 
 def push_entry(
@@ -91,11 +93,12 @@ def push_entry(
             token=token,
         )
         _compare(folder, repo, commit, Path(temporary) / "cache", token)
-    if create_pr or (tag is None and commit in tags.values()):
-        return Pushed(repo, commit, None)
+    unchanged = commit in tags.values()
+    if create_pr or (tag is None and unchanged):
+        return Pushed(repo, commit, None, unchanged)
     tag = tag or _next_version(tags)
     create_tag(repo, tag, commit, token)
-    return Pushed(repo, commit, tag)
+    return Pushed(repo, commit, tag, unchanged)
 
 
 def write_repository(entry: Entry, folder: Path, repo: str, *, license: str | None, base_model: str | None) -> None:
