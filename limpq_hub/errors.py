@@ -104,6 +104,10 @@ class ArtifactVersionError(ArtifactFormatError):
     """An artifact is written in another version of its format than this one reads."""
 
 
+class NotQuantizedError(ArtifactFormatError):
+    """An artifact is a float network of timm: a training can start from it, and nothing was learned of it yet."""
+
+
 class ArtifactIntegrityError(ArtifactError):
     """An artifact is not the file that its manifest describes."""
 

@@ -1,8 +1,11 @@
 """Tests of the `limpq` command: data on stdout, messages on stderr, and an exit code for each kind of failure."""
 
+import importlib
 import json
 import pickle
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -15,7 +18,20 @@ from limpq_hub.plan.explanation import explain
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo import catalog
 
-COMMANDS = ("check", "list", "search", "frontier", "compare", "explain", "info", "predict", "pull", "import", "measure")
+COMMANDS = (
+    "check",
+    "list",
+    "search",
+    "frontier",
+    "compare",
+    "explain",
+    "info",
+    "predict",
+    "pull",
+    "import",
+    "measure",
+    "doctor",
+)
 
 
 @pytest.fixture
@@ -190,14 +206,14 @@ def test_frontier_says_about_what_to_expect_between_measured_budgets_unless_alph
         assert all(row[-1] in ("20.00 %", "not measured") for row in rows)
 
 
-def test_the_budget_that_frontier_advises_is_rounded_up_so_that_the_last_plan_fits(limpq, tiny, tmp_path):
+def test_the_budget_that_frontier_advises_is_exactly_that_of_the_last_plan(limpq, tiny, tmp_path):
     content = tiny.indicators.to_json()
     layer = content["layers"]["layer1.0.conv1"]
     path = tmp_path / "one_layer.json"
     path.write_text(json.dumps(content | {"layers": {"layer1.0.conv1": layer | {"macs": 62_750}}}))
     code, out, err = limpq("frontier", path, "--points", 2)
     assert (code, cells(out)[-1][0]) == (0, "1.00M")
-    assert err == f"next: limpq search {path} --bitops 1.01M\n"
+    assert err == f"next: limpq search {path} --bitops 1004000\n"
     assert search(path, bitops="1.01M").bitops == 16 * 62_750 == 1_004_000
 
 
@@ -257,7 +273,7 @@ def test_notes_of_a_search_go_to_stderr(limpq, tiny):
     code, out, err = limpq("search", tiny.name, "--size", "150kB", "--json")
     assert code == 0
     assert json.loads(out)["size_bytes"] <= 150_000
-    assert err.startswith("note: only the weights are limited, so every activation went to its most bits; add bitops=")
+    assert err.startswith("note: only the weights are limited, so every activation went to its most bits; add --bitops")
 
 
 def test_outliers_of_a_search_are_noted_on_stderr(limpq, tiny, tmp_path):
@@ -706,6 +722,82 @@ def test_predict_takes_a_policy_and_which_weights(limpq, tiny, picture):
     assert json.loads(limpq(*arguments, "joint")[1])["weights"] == "joint"
 
 
+def test_predict_takes_many_pictures_and_folders_and_names_what_it_leaves_out(limpq, tiny, picture, tmp_path):
+    folder = tmp_path / "more"
+    (folder / "nested").mkdir(parents=True)
+    for name in ("10.png", "2.png", "nested/a.png"):
+        (folder / name).write_bytes(picture.read_bytes())
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "notes.txt").write_text("no picture either")
+    typed = ("predict", picture, folder, "--model", tiny.name, "--bitops", "w3a3")
+    code, out, err = limpq(*typed, "--json")
+    content, single = json.loads(out), json.loads(limpq("predict", picture, *typed[3:], "--json")[1])
+    paths = [str(path) for path in (picture, folder / "2.png", folder / "10.png", folder / "nested/a.png")]
+    assert (code, [seen["picture"] for seen in content["pictures"]]) == (0, paths)
+    assert all(seen["guesses"] == single["guesses"] for seen in content["pictures"])
+    assert content["bitops"] == single["bitops"]
+    broken = quoted(str(folder / "broken.png"))
+    assert err == f"note: left out: {broken} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file\n"
+    code, out, _ = limpq(*typed)
+    assert (code, out.count(single["guesses"][0]["name"])) == (0, 4)
+
+
+@pytest.mark.parametrize("address", ["https://example.org/lion.jpg", "s3://bucket/lion.jpg"])
+def test_predict_refuses_an_address_on_the_web_and_says_what_to_do(limpq, tiny, address):
+    code, out, err = limpq("predict", address, "--model", tiny.name, "--bitops", "w3a3")
+    assert (code, out) == (2, "")
+    assert f"'{address}' is an address, and pictures are read from this machine: download it first" in err
+
+
+def test_predict_of_a_folder_without_pictures_says_so(limpq, tiny, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/a.png").write_bytes(b"no picture")
+    (tmp_path / "broken/b.png").write_bytes(b"no picture")
+    (tmp_path / "empty").mkdir()
+    for name, message in (("empty", "has no pictures in it"), ("broken", "none of the 2 pictures can be read")):
+        code, out, err = limpq("predict", tmp_path / name, "--model", tiny.name, "--bitops", "w3a3")
+        assert (code, out) == (3, "")
+        assert message in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggestion"),
+    [
+        ("serach resnet18", "; did you mean search?"),
+        (
+            "search resnet18 --bitop 3G",
+            "search: error: unrecognized arguments: --bitop 3G; did you mean --bitops?",
+        ),
+        ("search resnet18 --bitops 3G --counting exakt", "; did you mean exact?"),
+        ("info resnet18 --nothing-like-it", "limpq info: error: unrecognized arguments: --nothing-like-it\n"),
+    ],
+)
+def test_a_word_that_is_nearly_right_is_answered_with_the_right_one(limpq, typed, suggestion):
+    code, out, err = limpq(*typed.split())
+    assert (code, out) == (2, "")
+    assert suggestion in err
+
+
+def test_bash_completes_commands_and_options(limpq, tmp_path):
+    code, out, err = limpq("completion", "bash")
+    assert (code, err) == (0, "")
+    (tmp_path / "complete.sh").write_text(out)
+    asks = "COMP_WORDS=(limpq {0}); COMP_CWORD={1}; _shtab_limpq; echo ${{COMPREPLY[@]}}"
+    for words, place, expected in (("sear", 1, "search"), ("search --bito", 2, "--bitops")):
+        script = f"source {tmp_path}/complete.sh; {asks.format(words, place)}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [expected]
+
+
+def test_an_extra_that_is_not_installed_is_named_in_one_line(limpq, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.setattr("limpq_hub.zoo.catalog.list_models", lambda pattern: importlib.import_module("accelerate"))
+    code, out, err = limpq("list")
+    assert (code, out) == (3, "")
+    line = 'limpq: accelerate is not installed; training and measuring needs it: pip install "limpq-hub[train]"\n'
+    assert err == line
+
+
 def test_predict_refuses_a_line_before_it_is_scaled(limpq, tiny, tmp_path):
     Image.new("L", (200_000, 1)).save(tmp_path / "line.png")
     code, out, err = limpq("predict", tmp_path / "line.png", "--model", tiny.name, "--bitops", "w3a3")
@@ -759,24 +851,24 @@ def test_import_turns_a_pickle_into_indicators_that_search_takes(limpq, tiny, st
     ("arguments", "code", "message"),
     [
         ("search resnet18", 2, "no budget was given: use for example"),
-        ("search resnet18 --bitops 3X", 2, "bitops='3X' is not a budget: the unit 'X' is not known"),
-        ("search resnet18 --bitops 1", 2, 'bitops="1" cannot be met: resnet18 at 64x64 needs at least'),
+        ("search resnet18 --bitops 3X", 2, "--bitops 3X is not a budget: the unit 'X' is not known"),
+        ("search resnet18 --bitops 1", 2, "--bitops 1 cannot be met: resnet18 at 64x64 needs at least"),
         ("search resnet81 --bitops 3G", 2, "no model is named 'resnet81'; did you mean resnet18"),
         ("search owner/name --bitops 3G", 2, "'owner/name' could be a folder or a Hub repository: write"),
         ("frontier resnet18 --points 1", 2, "points=1 cannot be: use a whole number of at least 2, for example 100"),
-        ("frontier resnet18 --alpha nan", 2, "alpha=nan cannot be: use a number of at least 0"),
+        ("frontier resnet18 --alpha nan", 2, "--alpha nan cannot be: use a number of at least 0"),
         ("frontier resnet81", 2, "no model is named 'resnet81'; did you mean resnet18"),
         ("frontier missing.json", 2, "there is no file 'missing.json'; give the path of an indicators.json"),
         ("search missing.json --bitops 3G", 2, "there is no file 'missing.json'; give the path of an indicators.json"),
         ("search resnet18 --bitops 3G --candidates 7", 2, "7"),
         ("search resnet18 --bitops 3G --pin nothing.*=4,4", 2, "nothing.*"),
-        ("search resnet18 --bitops 3G --alpha nan", 2, "alpha=nan cannot be: use a number of at least 0"),
+        ("search resnet18 --bitops 3G --alpha nan", 2, "--alpha nan cannot be: use a number of at least 0"),
         (
             "search local-dir:. --bitops 3G",
             2,
             "'local-dir:.': no config.json there; give the output folder of",
         ),
-        ("frontier resnet18 --size 1kB", 2, 'size="1000B" cannot be met: resnet18 at 64x64 needs at least'),
+        ("frontier resnet18 --size 1kB", 2, "--size 1000B cannot be met: resnet18 at 64x64 needs at least"),
         ("frontier resnet18 --points 2 --plot front.txt", 2, "'front.txt': a figure is written as one of"),
         ("search resnet18 --bitops 3G --plot bits.txt", 2, "'bits.txt': a figure is written as one of jpg, pdf, png"),
         ("search resnet18 --bitops 3G --plot bits.txt --output bits.json", 2, "'bits.txt': a figure is written as"),
@@ -784,12 +876,12 @@ def test_import_turns_a_pickle_into_indicators_that_search_takes(limpq, tiny, st
         ("search resnet18 --latency no.csv 3", 2, "latency table 'no.csv' cannot be read ([Errno 2] No such file"),
         ("search resnet18 --latency . 3", 2, "latency table '.' cannot be read ([Errno 21] Is a directory"),
         ("compare resnet18", 2, "no budget was given: use for example"),
-        ("compare resnet18 --bitops 1", 2, 'bitops="1" cannot be met: resnet18 at 64x64 needs at least'),
+        ("compare resnet18 --bitops 1", 2, "--bitops 1 cannot be met: resnet18 at 64x64 needs at least"),
         ("compare resnet81 --bitops 3G", 2, "no model is named 'resnet81'; did you mean resnet18"),
         ("compare missing.json --bitops 3G", 2, "there is no file 'missing.json'; give the path of an indicators.json"),
-        ("compare resnet18 --bitops 3G --alpha nan", 2, "alpha=nan cannot be: use a number of at least 0"),
+        ("compare resnet18 --bitops 3G --alpha nan", 2, "--alpha nan cannot be: use a number of at least 0"),
         ("explain resnet18", 2, "no budget was given: use for example"),
-        ("explain resnet18 --size 1B", 2, 'size="1B" cannot be met: resnet18 at 64x64 needs at least'),
+        ("explain resnet18 --size 1B", 2, "--size 1B cannot be met: resnet18 at 64x64 needs at least"),
         ("explain resnet81 --bitops 3G", 2, "no model is named 'resnet81'; did you mean resnet18"),
         ("explain resnet18 --bitops 3G --pin nothing.*=4,4", 2, "nothing.*"),
         ("info hf-hub:a/b/c", 6, "'a/b/c' is not the name of a Hub repository: write hf-hub:owner/name"),

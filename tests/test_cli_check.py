@@ -162,7 +162,7 @@ def test_a_layer_that_is_refused_is_named_with_what_to_do(check, monkeypatch):
     code, out, err = check("recurrent")
     assert (code, out) == (2, "")
     assert err.startswith("limpq check: memory (GRU) cannot be quantized: it multiplies inside one operation")
-    assert err.endswith('or leave it in float with exclude=["memory"]\n')
+    assert err.endswith("or leave it in float with --exclude memory\n")
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ def test_the_patterns_that_a_refusal_of_many_layers_advises_are_enough(check):
     code, out, err = check("sequencer2d_s")
     assert (code, out) == (2, "")
     assert "stages.0.blocks.0.rnn_tokens.rnn_v (LSTM) cannot be quantized (36 such layers)" in err
-    assert err.endswith('or leave them in float with exclude=["*rnn_v", "*rnn_h"]\n')
+    assert err.endswith("or leave them in float with --exclude '*rnn_v' '*rnn_h'\n")
     code, out, err = check("sequencer2d_s", "--exclude", "*rnn_v", "*rnn_h")
     assert code == 0
     assert row_of(out, "left in float")[1:5] == ["144", "0", "3.40G", "40.8 %"]

@@ -1,7 +1,6 @@
 """The learned policy beside uniform, random and reversed ones: `python training/compare.py --help`."""
 
-from limpq_hub.train.compare import main
-from limpq_hub.train.launching import run
+from limpq_hub.train.launching import run_command
 
 if __name__ == "__main__":
-    run(main)
+    run_command("compare")

@@ -1,7 +1,6 @@
 """LSQ fine-tuning of one policy: `accelerate launch training/finetune.py --help`."""
 
-from limpq_hub.train.finetune import main
-from limpq_hub.train.launching import run
+from limpq_hub.train.launching import run_command
 
 if __name__ == "__main__":
-    run(main)
+    run_command("finetune")

@@ -1,7 +1,6 @@
 """Top-1 of the joint weights at budgets over the whole range: `accelerate launch training/front.py --help`."""
 
-from limpq_hub.train.front import main
-from limpq_hub.train.launching import run
+from limpq_hub.train.launching import run_command
 
 if __name__ == "__main__":
-    run(main)
+    run_command("front")

@@ -1,7 +1,6 @@
 """An entry put together from the folders of trainings: `python training/publish.py --help`."""
 
-from limpq_hub.train.launching import run
-from limpq_hub.train.publish import main
+from limpq_hub.train.launching import run_command
 
 if __name__ == "__main__":
-    run(main)
+    run_command("publish")

@@ -1,7 +1,6 @@
 """Top-1 and top-5 of an entry or checkpoint: `accelerate launch training/validate.py --help`."""
 
-from limpq_hub.train.launching import run
-from limpq_hub.train.validate import main
+from limpq_hub.train.launching import run_command
 
 if __name__ == "__main__":
-    run(main)
+    run_command("validate")

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from limpq_hub.cli.check import add_check_command
+from limpq_hub.cli.completion import add_completion_command
 from limpq_hub.cli.deploying import add_deploy_commands
+from limpq_hub.cli.doctor import add_doctor_command
 from limpq_hub.cli.ending import ended_by_signals, tell_system_error
 from limpq_hub.cli.faults import told_in_one_line
 from limpq_hub.cli.hub import add_hub_commands
@@ -19,7 +21,10 @@ from limpq_hub.cli.measuring import add_measure_command
 from limpq_hub.cli.models import add_model_commands
 from limpq_hub.cli.output import note
 from limpq_hub.cli.plans import add_plan_commands
+from limpq_hub.cli.predicting import add_predict_command
 from limpq_hub.errors import LimpqError
+from limpq_hub.plan.option_wording import as_typed
+from limpq_hub.train.suggesting_parser import SuggestingParser
 from limpq_hub.version import __version__
 
 
@@ -32,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.run(options)
             sys.stdout.flush()  # here, where an error can still be told
     except LimpqError as error:
-        note(f"limpq {options.command}: {error}")
+        note(f"limpq {options.command}: {as_typed(str(error))}")
         return error.exit_code
     except OSError as error:
         return tell_system_error(options.command, error)
@@ -45,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     about = "The `limpq` command: search, inspect and run mixed-precision networks from a shell."
     guides = "guides: python -m pydoc limpq_hub.plan (the search), or .zoo.hub, .interop, .deploy"
-    parser = argparse.ArgumentParser(prog="limpq", description=about, epilog=guides, allow_abbrev=False)
+    parser = SuggestingParser(prog="limpq", description=about, epilog=guides, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"limpq-hub {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -58,8 +63,11 @@ def _parser() -> argparse.ArgumentParser:
 
     add_check_command(command)
     add_model_commands(command)
+    add_predict_command(command)
     add_plan_commands(command)
     add_measure_command(command)
     add_deploy_commands(command)
     add_hub_commands(command)
+    add_doctor_command(command)
+    add_completion_command(command, _parser)
     return parser

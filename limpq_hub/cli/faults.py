@@ -9,10 +9,12 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from limpq_hub.errors import quoted
+from limpq_hub.train.extras import advice_for
 
 # What sysexits.h calls an error of the programme itself.
 FAULT = 70
 _INTERRUPTED = 130
+_SYSTEM = 3
 
 Main = Callable[[Sequence[str] | None], int]
 
@@ -32,6 +34,10 @@ def told_in_one_line(main: Main) -> Callable[..., int]:
         # The one place that takes whatever comes: a person at a terminal can do nothing with a traceback, and a script
         # tells the exit code from those of wrong arguments or data.
         except Exception as error:
+            install = advice_for(error) if isinstance(error, ModuleNotFoundError) else None
+            if install:
+                print(f"limpq: {install}", file=sys.stderr)
+                return _SYSTEM
             if "--debug" in arguments:
                 traceback.print_exc()
             what = f"{type(error).__name__}: {quoted(str(error))}"

@@ -1,26 +1,17 @@
-"""The commands about models: list, info, predict and import."""
+"""The commands about models: list, info and import."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
+from limpq_hub.cli.options import MODEL, count
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from rich.table import Table
-
-    from limpq_hub.pictures import Guess
 
 
 def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -32,24 +23,6 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     info = command("info", _info, "Show one model: its layers, budgets, policies, files and provenance.")
     info.add_argument("model", help=MODEL)
 
-    predict = command("predict", _predict, "Say what a quantized network sees in a picture.")
-    predict.add_argument("picture", type=Path, help="JPEG, PNG, WebP or GIF file")
-    which = predict.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", help=MODEL)
-    which.add_argument("--exported", type=Path, metavar="DIR", help="folder of limpq export, run by its runtime")
-    add_search_options(predict)
-    predict.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
-    predict.add_argument(
-        "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
-    )
-    predict.add_argument(
-        "--arithmetic",
-        choices=("simulated", "integer"),
-        default="simulated",
-        help="integer: convolutions multiply integers; the same network, but for rounding ties",
-    )
-    predict.add_argument("--top", type=count, default=5, help="how many classes to show")
-
     reader = command("import", _import, "Turn an indicator pickle of the LIMPQ authors into an indicators.json.")
     reader.add_argument("pickle", type=Path, help="read without executing anything in it")
     reader.add_argument("--model", required=True, help="timm architecture that its layer names fit")
@@ -60,7 +33,7 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry, list_models
-    from limpq_hub.zoo.measurement import accuracy_cell
+    from limpq_hub.zoo.measurement import accuracy_cell, float_label, float_size
 
     if options.hub:
         from limpq_hub.zoo.hub.repository import list_repositories
@@ -83,8 +56,8 @@ def _list(options: argparse.Namespace) -> None:
     table = new_table("Models", "model", "input", "weights", "BitOps", "size", "on disk", "top-1")
     for entry, record in entries:
         size = str(entry.indicators.input_size)
-        float_size, float_top1 = format_size(record["float_bytes"]), accuracy_cell(entry.metrics.get("float", {}))
-        table.add_row(entry.name, size, "float32", "", float_size, "", float_top1)
+        float_top1 = accuracy_cell(entry.metrics.get("float", {}))
+        table.add_row(entry.name, size, float_label(entry), "", float_size(entry), "", float_top1)
         for policy in record["policies"]:
             bitops, weights = format_bitops(policy["bitops"]), format_size(policy["size_bytes"])
             on_disk, top1 = format_size(policy["disk_bytes"]), accuracy_cell(policy)
@@ -107,7 +80,7 @@ def _info(options: argparse.Namespace) -> None:
     from rich.markup import escape
 
     from limpq_hub.zoo.catalog import find_entry
-    from limpq_hub.zoo.measurement import accuracy_cell
+    from limpq_hub.zoo.measurement import accuracy_cell, float_label
 
     entry = find_entry(options.model)
     record = entry.summary()
@@ -121,7 +94,7 @@ def _info(options: argparse.Namespace) -> None:
         + (f", {record['float_layers']} in float" if record["float_layers"] else ""),
         "MACs": format_bitops(record["macs"]),
         "BitOps": f"{enough_bitops(record['minimum_bitops'])} to {enough_bitops(record['maximum_bitops'])}",
-        "float top-1": accuracy_cell(entry.metrics.get("float", {})),
+        f"top-1, {float_label(entry)}": accuracy_cell(entry.metrics.get("float", {})),
         "source": " ".join(filter(None, (record["source"], record["revision"]))),
     }
     for policy in record["policies"]:
@@ -129,84 +102,18 @@ def _info(options: argparse.Namespace) -> None:
         rows[f"policy {policy['name']}"] = f"{costs}, top-1 {accuracy_cell(policy)}"
         rows[f"policy {policy['name']} from"] = policy["command"] or "an unknown command"
     rows |= {f"file {name}": format_size(size) for name, size in record["files"].items()}
-    rows |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in record["provenance"].items()}
+    rows |= {key: _in_words(value) for key, value in record["provenance"].items()}
     table = new_table(entry.name, "", "")
     for key, value in rows.items():
         table.add_row(escape(key), escape(value))
     print_table(table)
 
 
-def _predict(options: argparse.Namespace) -> None:
-    from limpq_hub.pictures import read_picture, top_classes
-    from limpq_hub.zoo.loading import load
-
-    picture = read_picture(options.picture)
-    if options.exported:
-        _predict_exported(options, picture)
-        return
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model = load(
-            options.model,
-            policy=options.policy,
-            weights=options.weights,
-            arithmetic=options.arithmetic,
-            **search_arguments(options),
-        )
-    for warning in caught:
-        note(f"note: {warning.message}")
-    for name, reason in model.limpq.in_float.items():
-        note(f"note: {name} is simulated: {reason}")
-    loaded, guesses = model.limpq, top_classes(model, picture, options.top)
-    if options.json:
-        print_json(
-            {
-                "picture": str(options.picture),
-                "model": options.model,
-                "weights": loaded.weights,
-                "arithmetic": loaded.arithmetic,
-                "bitops": loaded.plan.bitops,
-                "size_bytes": loaded.plan.size_bytes,
-                "top1": loaded.top1,
-                "guesses": [vars(guess) for guess in guesses],
-            }
-        )
-        return
-    table = _guess_table(f"{options.picture.name}, seen by {options.model}", guesses)
-    table.caption = (
-        f"{loaded.weights} weights, {format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
-        + (f", {loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
-    )
-    print_table(table)
-
-
-def _predict_exported(options: argparse.Namespace, picture: Image) -> None:
-    from limpq_hub.deploy.exported_network import open_exported
-    from limpq_hub.errors import OutputError
-    from limpq_hub.pictures import most_likely
-
-    if search_arguments(options) or options.policy or options.arithmetic == "integer":
-        raise OutputError(
-            "--exported has the bits that it was exported with: leave out budget, policy and --arithmetic"
-        )
-    opened = open_exported(options.exported)
-    classes = opened.classes or [{"id": str(index), "name": str(index)} for index in range(opened.spec.num_classes)]
-    guesses = most_likely(opened.network, picture, opened.spec, classes, options.top)
-    runtime = opened.network.runtime.description
-    if options.json:
-        record = {"picture": str(options.picture), "exported": str(options.exported), "runtime": runtime}
-        print_json(record | {"guesses": [vars(guess) for guess in guesses]})
-        return
-    print_table(_guess_table(f"{options.picture.name}, seen by {options.exported} in {runtime}", guesses))
-
-
-def _guess_table(title: str, guesses: Sequence[Guess]) -> Table:
-    from rich.markup import escape
-
-    table = new_table(title, "class", "probability")
-    for guess in guesses:
-        table.add_row(escape(guess.name), f"{guess.probability:.1%}")
-    return table
+def _in_words(value: object) -> str:
+    """Return a value of a record without the brackets and quotes of JSON."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(inner)}" for key, inner in value.items())
+    return " ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -22,7 +22,8 @@ from limpq_hub.plan.budget import limit_words, split_limits
 from limpq_hub.plan.deadline import deadline_in, seconds_left
 from limpq_hub.plan.frontier_search import MOST_POINTS
 from limpq_hub.plan.jsonfile import write_json
-from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
+from limpq_hub.plan.option_wording import as_typed
+from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
 from limpq_hub.train.option_types import LARGEST_SEED, seed, whole_number
@@ -125,8 +126,8 @@ def _frontier(options: argparse.Namespace) -> None:
     print_table(table)
     others = ", with the other options as here" if arguments else ""
     for text in plans[0].notes:
-        note(f"note: {text}")
-    search = shell_command("limpq", "search", Path(options.model), "--bitops", enough_bitops(plans[-1].bitops))
+        note(f"note: {as_typed(text)}")
+    search = shell_command("limpq", "search", Path(options.model), "--bitops", str(plans[-1].bitops))
     note(f"next: {search}{others}")
 
 
@@ -205,7 +206,7 @@ def _print_notes(plan: Plan) -> None:
         what = f"{outlier.bits} {outlier.kind} bits learned a smaller step than more bits did"
         note(f"note: {outlier.layer}: {what}, so they are left out")
     for text in plan.notes:
-        note(f"note: {text}")
+        note(f"note: {as_typed(text)}")
 
 
 def _typed(arguments: dict[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
 from limpq_hub.train.settings import ComparisonSettings
+from limpq_hub.zoo.card_commands import last_component
 
 FORMAT = 1
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     correlations = study.correlations() if settings.correlated else {}
     result = {
         "format": FORMAT,
-        "model": study.entry.name,
+        "model": last_component(study.entry.name),
         "comparison": rows,
         "correlation": correlations,
         **provenance(study.accelerator, settings.invocation, seconds=None),

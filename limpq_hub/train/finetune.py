@@ -31,6 +31,7 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate
 from limpq_hub.train.measure.reference import reference_of
+from limpq_hub.train.measure.verdict import concerns
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.networks import float_network_of, placed
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
@@ -139,6 +140,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if accelerator.is_main_process:
             save_checkpoint(output, model, plan.costs, metrics=figures, provenance=record)
             print(f"{accuracy_text(figures)} at {format_bitops(plan.bitops)} BitOps, in {output}")
+            for concern in concerns(output, figures, spec.num_classes):
+                print(concern)
             _push_or_tell(entry, policy_name, settings)
 
 

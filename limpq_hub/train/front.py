@@ -4,7 +4,8 @@ r"""Top-1, or agreement with float, without training: the jointly trained weight
         --output out/front.json
 
 Each budget is measured twice: with the BatchNorm statistics that the entry ships, and after recalibration on unlabelled
-training images. `publish --front out/front.json` puts the figures into the entry.
+training images. `publish --front out/front.json` puts the figures into the entry. Each is kept as it is measured: the
+same command goes on where it was cut off.
 """
 
 from __future__ import annotations
@@ -24,17 +25,21 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.evaluate import accuracy_of, accuracy_text
 from limpq_hub.train.measure.joint_front import budgets, joint_records
+from limpq_hub.train.measure.measurement_cache import MeasurementCache
 from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
 from limpq_hub.train.push import publishing_command
 from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
+from limpq_hub.zoo.card_commands import last_component
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import SUPERNET
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
 
 FORMAT = 1
+# Options that no figure depends on, or that its key names.
+_MAY_CHANGE = {"bitops", "points", "output", "workers", "threads"}
 
 
 @dataclass(frozen=True)
@@ -94,24 +99,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     validation = validation_loader(data, spec, classes=ids)
     reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)
     began, records = time.monotonic(), []
-    for shipped, recalibrated in joint_records(accelerator, settings.model, bitops, images, validation, reference):
+    supernet_sha256 = entry.folder.config["files"][SUPERNET]["sha256"]
+    options = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
+    measured = MeasurementCache(
+        settings.output.with_name(f".{settings.output.name}.measured"),
+        options | {"supernet_sha256": supernet_sha256},
+        writes=accelerator.is_main_process,
+    )
+    pairs = joint_records(accelerator, settings.model, bitops, images, validation, reference, measured)
+    for done, (shipped, recalibrated) in enumerate(pairs, start=1):
         records += [shipped, recalibrated]
-        if accelerator.is_main_process:
-            print(
-                f"{format_bitops(shipped['bitops'])} BitOps: {accuracy_text(shipped)}, recalibrated "
-                f"{recalibrated[accuracy_of(recalibrated)]:.2f} %",
-                flush=True,
-            )
+        minutes = (time.monotonic() - began) / done * (len(bitops) - done) / 60
+        accelerator.print(
+            f"budget {done}/{len(bitops)}, {minutes:.1f} min left: {format_bitops(shipped['bitops'])} BitOps: "
+            f"{accuracy_text(shipped)}, recalibrated {recalibrated[accuracy_of(recalibrated)]:.2f} %",
+            flush=True,
+        )
     if accelerator.is_main_process:
         content = {
             "format": FORMAT,
-            "model": entry.name,
-            "supernet_sha256": entry.folder.config["files"][SUPERNET]["sha256"],
+            "model": last_component(entry.name),
+            "supernet_sha256": supernet_sha256,
             "joint": records,
             **provenance(accelerator, settings.invocation, time.monotonic() - began),
             "data": data_record(data),
         }
         write_json(settings.output, content)
+        measured.path.unlink(missing_ok=True)
         print(f"figures in {settings.output}")
         print(f"next: {publishing_command(settings.model, '--front', settings.output)}")
     finish(accelerator)

@@ -32,6 +32,8 @@ from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
+from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
+from limpq_hub.train.measure.verdict import concerns
 from limpq_hub.train.method.joint_training import train_jointly_
 from limpq_hub.train.method.networks import description_of, float_network, placed
 from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
@@ -52,6 +54,7 @@ from limpq_hub.train.training_settings import (
     QuantizationSettings,
     TrainingSettings,
 )
+from limpq_hub.zoo.card_commands import last_component, without_folders
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
@@ -98,7 +101,7 @@ def parse_options(argv: Sequence[str] | None) -> IndicatorsSettings:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train the supernet, export what it learned, and measure the float network that it started from."""
+    """Train the supernet, export what it learned, and measure it and the float network that it started from."""
     settings = parse_options(argv)
     data, training, output = settings.data, settings.training, settings.training.run.output
     check_push(settings.push)
@@ -140,23 +143,41 @@ def main(argv: Sequence[str] | None = None) -> None:
         accelerator.wait_for_everyone()
         shipped = load_float_network(open_local_folder(output, "entry", unfinished=True)).to(accelerator.device)
         # Without labels: how near the network in half precision is to the one that it started from.
-        reference = log_probabilities(accelerator, network, validation) if data.data is None else None
-        figures = evaluate(accelerator, shipped, validation, reference)
+        of_start = log_probabilities(accelerator, network, validation) if data.data is None else None
+        figures = evaluate(accelerator, shipped, validation, of_start)
         if accelerator.is_main_process:
             how_trained = {"provenance": _how_trained(start.weights)}
             write_json(output / "metrics.json", {"float": figures | how_trained, "joint": []})
             seal_entry(output, spec)
-            _tell_and_push(output, data, figures, settings.push)
+            print(f"float {accuracy_text(figures)}", flush=True)
+        accelerator.wait_for_everyone()
+        joint = {}
+        reference = log_probabilities(accelerator, shipped, validation)
+        for bits, joint[bits] in figures_at_uniform_bits(accelerator, output, validation, reference):
+            accelerator.print(f"joint weights, all layers at {bits} bits: {_quality(joint[bits])}", flush=True)
+        if accelerator.is_main_process:
+            for concern in concerns(output, joint[max(joint)], spec.num_classes):
+                print(concern)
+            _tell_and_push(output, data, settings.push)
 
 
 def _how_trained(weights: str | None) -> dict[str, object]:
     """Return what `pretrain` wrote beside the weights, or no more than where they came from."""
     beside = Path(weights or "").with_name("metrics.json")
-    return read_json(beside) if beside.is_file() else {"weights": weights}
+    if not beside.is_file():
+        return {"weights": weights and last_component(weights)}
+    record = read_json(beside)
+    return record | ({"command": without_folders(record["command"])} if "command" in record else {})
 
 
-def _tell_and_push(output: Path, data: DataSettings, figures: Mapping[str, Any], push: PushSettings) -> None:
-    print(f"float {accuracy_text(figures)}; indicators in {output}, their picture in curves.png")
+def _quality(figures: Mapping[str, Any]) -> str:
+    """Return how right a network is and how near to the float network."""
+    accuracy = f"top-1 {figures['top1']:.2f} %" if "top1" in figures else f"agreement {figures['agreement']:.2f} %"
+    return f"{accuracy}, KL to float {figures['kl']:.4f}"
+
+
+def _tell_and_push(output: Path, data: DataSettings, push: PushSettings) -> None:
+    print(f"indicators in {output}, their picture in curves.png")
     print(f"next: {shell_command('limpq', 'search', output / 'indicators.json', '--bitops', 'w4a4')}")
     pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
     tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", *pictures)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 
 from limpq_hub.errors import LimpqError, TrainingError
+from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.train.loop.interrupt import stop_at_once
+from limpq_hub.train.extras import advice_for
+from limpq_hub.train.loop.interrupt import handled_signals, stop_at_once, stop_without_resume
 
 _SCRIPTS = Path("training")
 # They run as one process: there is nothing for Accelerate to launch.
@@ -49,11 +52,12 @@ def command_line(name: str, argv: Sequence[str] | None) -> str:
 
 def run(main: Callable[[], None]) -> None:
     """Run a command: an error that was raised on purpose is one line on stderr, and its exit code; so is a signal."""
-    signal.signal(signal.SIGTERM, stop_at_once)
+    for number in handled_signals():
+        signal.signal(number, stop_at_once if _can_resume() else stop_without_resume)
     try:
         main()
     except (LimpqError, OSError) as error:
-        print(f"{_program()}: {error}", file=sys.stderr)
+        print(f"{_program()}: {as_typed(str(error))}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 3))
     except RuntimeError as error:
         # torch raises it in the main thread, wherever that is.
@@ -70,6 +74,26 @@ def run(main: Callable[[], None]) -> None:
 
 def _can_resume() -> bool:
     return Path(sys.argv[0]).stem in _WITH_RESUME
+
+
+def run_command(name: str) -> None:
+    """Import a command of this package and run it, as `run` does; an extra that is not installed is one line too.
+
+    Args:
+        name: "indicators", "finetune", ...: a module of `limpq_hub.train`.
+    """
+    try:
+        main = importlib.import_module(f"limpq_hub.train.{name}").main
+    except ModuleNotFoundError as error:
+        advice = advice_for(error)
+        if advice is None:
+            raise
+        print(f"{_program()}: {advice}", file=sys.stderr)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        print(f"{_program()}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    run(main)
 
 
 def _script_or_module(name: str) -> list[str]:

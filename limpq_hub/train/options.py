@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from limpq_hub.plan.budget import typed_limits
@@ -27,6 +27,7 @@ from limpq_hub.train.option_types import (
 from limpq_hub.train.recipe import add_recipe_option, with_recipe
 from limpq_hub.train.settings import Invocation
 from limpq_hub.train.settings_conversion import Settings, settings_from
+from limpq_hub.train.suggesting_parser import SuggestingParser
 from limpq_hub.zoo.network import CROP_MODES, INTERPOLATIONS
 
 BF16_HELP = (
@@ -47,7 +48,7 @@ def parser_of(description: str | None, command: str) -> argparse.ArgumentParser:
         description: docstring of the command; its first line is shown.
         command: "indicators", "finetune", ...
     """
-    return argparse.ArgumentParser(
+    return SuggestingParser(
         prog=command_of(command),
         description=(description or "").partition("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -73,6 +74,7 @@ def settings_of(
     argv: Sequence[str] | None,
     *,
     recipe: bool = False,
+    complete: Callable[[argparse.Namespace], None] | None = None,
 ) -> Settings:
     """Return the settings of a command: its options by name, its budget or policy, and how it was called.
 
@@ -80,11 +82,14 @@ def settings_of(
         command: name of the command.
         argv: what was typed after the command; the process's own if None.
         recipe: whether the command takes options from a recipe.
+        complete: fills in what was not typed and depends on other options.
     """
     for word in sys.argv[1:] if argv is None else argv:
         if word.startswith("--") and word.endswith("=--"):  # argparse takes it for an empty list
             parser.error(f"argument {word.removesuffix('=--')}: expected a value")
     options = parse(parser, command, argv) if recipe else parser.parse_args(argv)
+    if complete:
+        complete(options)
     settle_options(parser, options)
     policy = getattr(options, "policy", None)
     limits = typed_limits(vars(options))

@@ -3,12 +3,17 @@ r"""Train a float network on a data set: what timm's pretrained weights are for 
     accelerate launch -m limpq_hub.train.pretrain --model resnet18 --input-size 64 --data ~/tiny-imagenet --epochs 60 \
         --output out/resnet18-float
 
+Starts from random weights, or with `--weights pretrained` (a file, a folder, a repository) from trained features: where
+these are for other classes, they get a new head. `--epochs` is 60 then or 20, `--lr` 0.05 or 0.01, `--warmup-epochs` a
+twentieth of the epochs, for whoever does not say otherwise.
+
 Writes `model.safetensors` and timm's `config.json` beside it (for `--weights` of the other commands; timm takes the
 folder as `local-dir:`), and `metrics.json`.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +29,24 @@ from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
+from limpq_hub.train.measure.verdict import concerns
 from limpq_hub.train.method.classifier_training import train_classifier_
-from limpq_hub.train.method.networks import description_of, float_network, placed
+from limpq_hub.train.method.networks import classifier_for, description_of, placed
 from limpq_hub.train.options import add_data_options, add_network_options, parser_of, settings_of
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings
 from limpq_hub.train.settings_conversion import arguments_of
 from limpq_hub.train.training_options import add_training_options
-from limpq_hub.train.training_settings import LossSettings, TrainingSettings
+from limpq_hub.train.training_settings import LossSettings, ScheduleSettings, TrainingSettings
 from limpq_hub.zoo.model_args import typed_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import tensors_to_bytes
 from limpq_hub.zoo.timm_config import timm_config
+
+# Epochs and peak rate of what starts from random weights, and of what starts from trained ones. A rate of 0.4 without
+# warm-up, which ResNets bear in batches of 512, leaves a MobileNet at chance.
+_FROM_RANDOM = {"epochs": 60, "lr": 0.05}
+_FROM_TRAINED = {"epochs": 20, "lr": 0.01}
+_WARMUP_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,8 @@ def parse_options(argv: Sequence[str] | None) -> PretrainSettings:
     parser = parser_of(__doc__, "pretrain")
     add_network_options(parser)
     add_data_options(parser)
-    add_training_options(parser, epochs=60, lr=0.4, weight_decay=1e-4)
-    settings = settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True)
+    add_training_options(parser, epochs=None, lr=None, weight_decay=1e-4, warmup_epochs=None)
+    settings = settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True, complete=_set_schedule)
     if settings.data.unlabelled:
         parser.error(
             "--unlabelled: a float network is trained on labels, and these pictures have none; give --data alone, or "
@@ -63,15 +75,25 @@ def parse_options(argv: Sequence[str] | None) -> PretrainSettings:
     return settings
 
 
+def _set_schedule(options: argparse.Namespace) -> None:
+    """Fill in the epochs and rates that were not typed."""
+    for name, value in (_FROM_TRAINED if options.weights else _FROM_RANDOM).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.warmup_epochs is None:
+        options.warmup_epochs = _WARMUP_SHARE * options.epochs
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, save, measure."""
     settings = parse_options(argv)
     network, data, output = settings.network, settings.data, settings.training.run.output
     with training_run(settings.training) as accelerator:
         torch.manual_seed(settings.training.seed)
-        model = float_network(network, network.weights, len(class_records(data)))
+        model, new_head = classifier_for(network, len(class_records(data)))
         spec = NetworkSpec.of(model)
-        accelerator.print(description_of(model, network.weights))
+        accelerator.print(description_of(model, network.weights, new_head=new_head))
+        accelerator.print(_recipe(settings.training.schedule))
         placed(model.train(), accelerator.device, channels_last=settings.training.device.channels_last)
         validation = validation_loader(data, spec)
         check_inputs(accelerator, settings.training.run, data)
@@ -90,7 +112,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             record["data"] = data_record(data, settings.augmentation)
             write_json(output / "metrics.json", figures | record)
             print(f"top-1 {figures['top1']:.2f} %; weights in {weights}")
+            for concern in concerns(output, figures, spec.num_classes):
+                print(concern)
             print(f"next: {_next_command(network, data, weights)}")
+
+
+def _recipe(schedule: ScheduleSettings) -> str:
+    """Return in one line how long and how fast the network is trained."""
+    return (
+        f"recipe: {schedule.epochs} epochs, the first {schedule.warmup_epochs:g} of them to warm up, rate up to "
+        f"{schedule.lr:g}; --epochs, --warmup-epochs and --lr set them"
+    )
 
 
 def _next_command(network: NetworkSettings, data: DataSettings, weights: Path) -> str:

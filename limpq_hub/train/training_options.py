@@ -24,11 +24,18 @@ OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", 
 
 
 def add_training_options(
-    parser: argparse.ArgumentParser, *, epochs: int, lr: float, weight_decay: float, validates: bool = True
+    parser: argparse.ArgumentParser,
+    *,
+    epochs: int | None,
+    lr: float | None,
+    weight_decay: float,
+    warmup_epochs: float | None = 0.0,
+    validates: bool = True,
 ) -> None:
     """Add the schedule, the augmentation and the output folder, with the defaults of this command.
 
     Args:
+        epochs, lr, warmup_epochs: None where the command sets them once it knows the other options.
         validates: whether the command can validate between epochs.
     """
     schedule = parser.add_argument_group("schedule")
@@ -41,7 +48,7 @@ def add_training_options(
         "--optimizer", choices=OPTIMIZERS, default="momentum", help="timm's name; momentum is SGD without Nesterov"
     )
     schedule.add_argument("--lr", type=positive, default=lr, help="peak learning rate of the cosine")
-    schedule.add_argument("--warmup-epochs", type=at_least_zero, default=0.0, help="epochs of linear warm-up")
+    schedule.add_argument("--warmup-epochs", type=at_least_zero, default=warmup_epochs, help="epochs of linear warm-up")
     schedule.add_argument("--momentum", type=decay, default=0.9, help="SGD momentum, from 0 to below 1")
     schedule.add_argument(
         "--weight-decay", type=up_to(10), default=weight_decay, help="0..10; not on steps, BatchNorm and biases"

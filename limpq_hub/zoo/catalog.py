@@ -10,7 +10,14 @@ from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, HubError, UnknownModelError, quoted
+from limpq_hub.errors import (
+    ArtifactFormatError,
+    ArtifactVersionError,
+    HubError,
+    NotQuantizedError,
+    UnknownModelError,
+    quoted,
+)
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder import is_unfinished, open_folder, open_local_folder
 
@@ -94,7 +101,7 @@ def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str
     try:
         folder = open_folder(where, fetch, "entry", refetch=partial(fetch, anew=True), advice=advice)
     except ArtifactFormatError as error:
-        if not isinstance(error, ArtifactVersionError):
+        if not isinstance(error, ArtifactVersionError | NotQuantizedError):
             with suppress(HubError):  # if the files cannot be listed, the error at hand is raised
                 hub.refuse_pickles(repo, commit, token)
         raise
@@ -105,11 +112,25 @@ def _architecture(name: str) -> str:
     return name.split(".")[0]
 
 
+def _is_network_of_timm(name: str) -> bool:
+    """Return whether timm has this network; a tag names weights that are trained otherwise."""
+    # timm brings torch: seconds, and only somebody who gets an error pays for them.
+    import timm
+
+    return "." not in name and timm.is_model(name)
+
+
 def _nearest(name: str, bundled: Sequence[str]) -> str:
     """Return which of the bundled names may have been meant, or all of them."""
     architectures = dict.fromkeys(map(_architecture, bundled))
     near = difflib.get_close_matches(name, [*bundled, *architectures], n=3, cutoff=0.5)
+    train = "accelerate launch -m limpq_hub.train.indicators"
+    if _is_network_of_timm(name):
+        return (
+            f"it is a network of timm that is not bundled ({', '.join(bundled)} is): train it with {train} --model "
+            f"{name} --data FOLDER --output out/{name} and give local-dir:out/{name}; or turn indicators of the LIMPQ "
+            f"authors into a file with limpq import PICKLE --model {name} --output {name}.json"
+        )
     if near:
         return f"did you mean {' or '.join(near)}?"
-    train = "accelerate launch -m limpq_hub.train.indicators"
     return f"known: {', '.join(bundled)}; any timm network can be trained with {train}"

@@ -7,7 +7,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, quoted
+from limpq_hub.errors import (
+    ArtifactFormatError,
+    ArtifactIntegrityError,
+    ArtifactVersionError,
+    NotQuantizedError,
+    quoted,
+)
 from limpq_hub.plan.jsonfile import parse_json
 
 # Format 1 knew neither products of activations nor zero points, nor a weight step for each channel; format 2 neither
@@ -46,6 +52,7 @@ def unsealed(data: bytes, label: str, kind: str, advice: str) -> dict[str, Any]:
 
     Raises:
         ArtifactFormatError: the file is of another kind or format, or not sealed.
+        NotQuantizedError: the file is timm's own.
         ArtifactIntegrityError: it is no JSON, or was changed.
     """
     try:
@@ -67,6 +74,12 @@ def _check_format(content: Any, label: str, advice: str) -> None:
     version = content.get("format") if isinstance(content, dict) else None
     if type(version) is int and version in _READ_FORMATS and "kind" in content:
         return
+    architecture = content.get("architecture") if isinstance(content, dict) and "format" not in content else None
+    if isinstance(architecture, str):
+        raise NotQuantizedError(
+            f"{label}: this is timm's, of a float network {quoted(architecture)} and no entry: learn its importance "
+            "with accelerate launch -m limpq_hub.train.indicators --model ARCHITECTURE --weights THIS --data FOLDER"
+        )
     wrong = f"{label}: format {quoted(version)} is not one of the formats 1 to {FORMAT} that this version reads"
     if type(version) is not int or "kind" not in content:
         raise ArtifactFormatError(f"{wrong}; is it an artifact of limpq-hub?")

@@ -160,7 +160,7 @@ def test_what_is_no_gap_is_refused_with_examples_that_are_taken(typed):
 def test_how_a_limit_was_read_is_said_and_the_answer_is_that_of_the_plain_one(capsys):
     code, out, err = answered(["search", "resnet18", "--bitops", "3 gbitops", "--json"], capsys)
     assert code == 0
-    assert "note: bitops='3 gbitops' was read as 3G\n" in err
+    assert "note: --bitops '3 gbitops' was read as 3G\n" in err
     assert json.loads(out)["policy"] == search("resnet18", bitops="3G").policy.to_json()
 
 

@@ -45,7 +45,8 @@ def runs(data, hard_data, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     steps = [*RUN, "--data", str(data), "--max-steps", "3"]
     weights = ["--weights", str(root / "float/model.safetensors"), "--distill", "0.5"]
-    pretrain.main([*NETWORK, *steps, "--output", str(root / "float")])
+    # Within three steps it learns what the tests tell networks apart by.
+    pretrain.main([*NETWORK, *steps, "--lr", "0.4", "--warmup-epochs", "0", "--output", str(root / "float")])
     indicators.main([*NETWORK, *steps, *weights, "--output", str(root / "joint")])
     entry = ["--model", f"local-dir:{root}/joint", "--bitops", "w4a4"]
     finetune.main([*entry, *steps, *weights, "--output", str(root / "w4a4")])

@@ -6,7 +6,9 @@ import pytest
 from tiny_run import FRONT, RUN
 
 import limpq_hub
+from limpq_hub.errors import TrainingError
 from limpq_hub.train import front, validate
+from limpq_hub.train.measure import joint_front
 from limpq_hub.train.measure.joint_front import budgets
 
 RANGE = {"minimum_bitops": 100, "maximum_bitops": 8100}
@@ -33,7 +35,7 @@ def test_a_few_budgets_are_the_most_and_then_both_ends():
 
 def test_the_front_has_two_records_per_budget_in_the_order_asked_for(runs):
     content = json.loads((runs / "front.json").read_text())
-    assert (content["format"], content["model"]) == (1, f"local-dir:{runs}/joint")
+    assert (content["format"], content["model"]) == (1, "local-dir:joint")
     assert {"command", "seed", "device", "seconds", "date", "versions", "data"} <= content.keys()
     records = content["joint"]
     assert [record["calibration_images"] for record in records] == [0, 16] * len(FRONT)
@@ -73,3 +75,44 @@ def test_without_budgets_the_front_spans_the_whole_range(runs, hard_data, tmp_pa
     assert last == f"next: python -m limpq_hub.train.publish {made}"
     for line, shipped, adapted in zip(lines[-2:], records[::2], records[1::2], strict=True):
         assert line.endswith(f"BitOps: top-1 {shipped['top1']:.2f} %, recalibrated {adapted['top1']:.2f} %")
+
+
+def test_a_front_that_was_cut_off_goes_on_with_what_it_measured(runs, hard_data, tmp_path, monkeypatch, capsys):
+    command = ["--model", f"local-dir:{runs}/joint", "--bitops", *FRONT, *RUN, "--data", str(hard_data)]
+    command += ["--calibrate-images", "16", "--output", str(tmp_path / "front.json")]
+    measured, evaluate = [], joint_front.evaluate
+
+    def cut_off(*arguments):
+        measured.append(1)
+        if len(measured) == 4:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(joint_front, "evaluate", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        front.main(command)
+    assert not (tmp_path / "front.json").exists()
+    front.main(command)
+    # Of the first budget both figures were kept.
+    assert len(measured) == 4 + 2 * (len(FRONT) - 1)
+    found, whole = (json.loads((folder / "front.json").read_text())["joint"] for folder in (tmp_path, runs))
+    assert found == whole
+    assert "budget 3/3, 0.0 min left: " in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["front.json"]
+
+
+def test_a_front_that_was_cut_off_does_not_go_on_with_other_options(runs, hard_data, tmp_path, monkeypatch):
+    command = ["--model", f"local-dir:{runs}/joint", "--bitops", *FRONT, *RUN, "--data", str(hard_data)]
+    command += ["--output", str(tmp_path / "front.json"), "--calibrate-images"]
+    evaluate, calls = joint_front.evaluate, iter(range(9))
+
+    def cut_off(*arguments):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(joint_front, "evaluate", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        front.main([*command, "16"])
+    with pytest.raises(TrainingError, match="was measured with another calibrate_images; choose another --output"):
+        front.main([*command, "8"])

@@ -1,6 +1,9 @@
 """What indicators.py exports beside the steps: alpha, and the float network with its figures."""
 
+import contextlib
 import gzip
+import io
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +16,9 @@ from tiny_run import CLASSES, NETWORK, RUN
 
 from limpq_hub.errors import ArtifactIntegrityError
 from limpq_hub.plan.indicators import DEFAULT_ALPHA
-from limpq_hub.train import finetune, indicators
+from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.policy import Policy
+from limpq_hub.train import finetune, indicators, validate
 from limpq_hub.train.measure.alpha import ALPHAS
 from limpq_hub.zoo.catalog import find_entry
 
@@ -27,14 +32,31 @@ def one_step(runs, hard_data, tmp_path_factory) -> SimpleNamespace:
     command += ["--weights", f"{runs}/float/model.safetensors", "--output", str(output)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(indicators, "evaluate", lambda *given: evaluated.append(given[1]) or evaluate(*given))
-        indicators.main([*command, "--alpha", "0.5"])
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            indicators.main([*command, "--alpha", "0.5"])
     (network,) = evaluated
-    return SimpleNamespace(output=output, evaluated=network, entry=find_entry(f"local-dir:{output}"))
+    entry = find_entry(f"local-dir:{output}")
+    return SimpleNamespace(output=output, evaluated=network, entry=entry, said=said.getvalue().splitlines())
 
 
 def test_an_alpha_that_is_given_is_kept_and_none_is_measured(one_step):
     assert one_step.entry.indicators.alpha == 0.5 != DEFAULT_ALPHA
     assert "kl_by_alpha" not in one_step.entry.indicators.provenance
+
+
+def test_the_run_ends_with_what_validate_measures_of_the_joint_weights_at_most_middle_and_fewest_bits(
+    one_step, hard_data, tmp_path, capsys
+):
+    learned = one_step.entry.indicators
+    lines = [line for line in one_step.said if line.startswith("joint weights, all layers at ")]
+    assert [line.split()[5] for line in lines] == ["6", "4", "2"]
+    for line, bits in zip(lines, (6, 4, 2), strict=True):
+        policy = Policy.uniform(learned.model, learned.costs, bits, input_size=learned.input_size)
+        write_json(tmp_path / "policy.json", policy.to_json())
+        asked = ["--model", one_step.entry.name, "--policy", f"{tmp_path}/policy.json", "--weights", "joint"]
+        validate.main([*asked, "--data", str(hard_data), *RUN])
+        measured = json.loads(capsys.readouterr().out)
+        assert line.endswith(f"bits: top-1 {measured['top1']:.2f} %, KL to float {measured['kl']:.4f}")
 
 
 def test_the_measured_alpha_is_that_of_the_least_geometric_mean_on_record(runs):

@@ -50,6 +50,24 @@ def test_a_result_says_how_it_came_about(runs):
     assert json.loads((runs / "joint/options.json").read_text())["distill"] == 0.5
 
 
+def test_nothing_that_is_published_names_a_folder_of_this_machine(runs):
+    published = list((runs / "entry").rglob("*.json"))
+    assert len(published) > 6
+    for path in (*published, runs / "front.json"):
+        assert str(runs.parent) not in path.read_text(), path
+    # What a run needs to go on is not published, and keeps the whole paths.
+    assert str(runs) in (runs / "joint/options.json").read_text()
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(data, tmp_path):
+    arguments = ["--model", "resnte18", *RUN, "--data", str(data), "--output"]
+    (tmp_path / "there").mkdir()
+    for output in ("deep/out", "there"):
+        with pytest.raises(UnknownModelError, match="timm has no network 'resnte18'"):
+            pretrain.main([*arguments, str(tmp_path / output)])
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
 def test_validate_reports_what_fine_tuning_measured(runs, data, capsys):
     validate.main(["--model", f"local-dir:{runs}/entry", "--bitops", "w4a4", "--data", str(data), *RUN])
     printed = json.loads(capsys.readouterr().out)
@@ -96,8 +114,9 @@ def test_a_folder_that_holds_a_run_is_refused(runs, data):
 
 
 def test_a_changed_setting_at_resume_is_refused_by_name(runs, data):
+    again = ["--output", str(runs / "float"), "--resume", "--lr", "1", "--warmup-epochs", "0"]
     with pytest.raises(TrainingError, match="--resume with another lr, max_steps; give the options of the first run"):
-        pretrain.main([*NETWORK, *RUN, "--data", str(data), "--output", str(runs / "float"), "--resume", "--lr", "1"])
+        pretrain.main([*NETWORK, *RUN, "--data", str(data), *again])
 
 
 def test_a_data_folder_without_val_is_refused(data, tmp_path):
@@ -241,7 +260,8 @@ def test_pretrained_weights_of_other_classes_are_refused(data, tmp_path):
     assert str(caught.value) == (
         f"--data '{data}' has 4 classes ('class0', 'class1', 'class2', 'class3'), the network 1000, and nothing says "
         "which is which: give all classes of the network as a list in --class-names, or train a network for these with "
-        "accelerate launch -m limpq_hub.train.pretrain and give --weights"
+        "accelerate launch -m limpq_hub.train.pretrain and give --weights; with --weights pretrained there, it keeps "
+        "the features of timm's weights and gets a new head"
     )
 
 

@@ -102,7 +102,10 @@ def test_a_command_of_each_kind_is_told_with_the_pictures(tuned, pile, weights, 
     indicators.main([*JOINT, *weights, "--unlabelled", str(pile), "--output", f"{tmp_path}/joint"])
     said = capsys.readouterr().out
     assert "30 pictures without labels to learn from, 2 more are held out to measure by" in said
-    assert re.search(r"float agreement with the float network 100.00 %, KL -?0\.000\d; indicators in", said)
+    assert re.search(r"^float agreement with the float network 100.00 %, KL -?0\.000\d$", said, re.MULTILINE)
+    assert re.search(
+        r"^joint weights, all layers at \d bits: agreement [0-9.]+ %, KL to float [0-9.]+$", said, re.MULTILINE
+    )
     assert f"--unlabelled {pile} --output {tmp_path}/joint-w4a4" in said
 
 

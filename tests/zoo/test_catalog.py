@@ -12,6 +12,7 @@ from limpq_hub.errors import (
     ArtifactFormatError,
     ArtifactIntegrityError,
     HubNotFoundError,
+    NotQuantizedError,
     UnknownModelError,
 )
 from limpq_hub.plan.layer_bits import LayerBits
@@ -76,6 +77,30 @@ def test_a_full_name_means_its_entry_and_a_bare_one_the_default_tag(bundle):
 def test_an_unknown_name_is_answered_with_the_nearest_ones(bundle, name, advice):
     with pytest.raises(UnknownModelError, match=rf"no model is named {re.escape(repr(name))}; {advice}"):
         find_entry(name)
+
+
+def test_a_network_of_timm_that_is_not_bundled_is_answered_with_how_it_is_made(bundle):
+    with pytest.raises(UnknownModelError) as caught:
+        find_entry("test_vit")
+    assert str(caught.value) == (
+        "no model is named 'test_vit'; it is a network of timm that is not bundled (other_net.noise, "
+        "test_resnet.birds, test_resnet.noise is): train it with accelerate launch -m limpq_hub.train.indicators "
+        "--model test_vit --data FOLDER --output out/test_vit and give local-dir:out/test_vit; or turn indicators of "
+        "the LIMPQ authors into a file with limpq import PICKLE --model test_vit --output test_vit.json"
+    )
+
+
+def test_a_float_network_of_timm_is_told_from_an_entry_in_a_folder_and_on_the_hub(on_hub, tmp_path):
+    config = b'{"architecture": "resnet18", "num_classes": 1000}'
+    (tmp_path / "config.json").write_bytes(config)
+    on_hub.hub.commit("timm/resnet18.a1", {"config.json": config, "pytorch_model.bin": b"\x80\x02."})
+    for name in (f"local-dir:{tmp_path}", "hf-hub:timm/resnet18.a1"):
+        with pytest.raises(NotQuantizedError) as caught:
+            find_entry(name, cache_dir=on_hub.cache)
+        assert str(caught.value).endswith(
+            "/config.json: this is timm's, of a float network 'resnet18' and no entry: learn its importance with "
+            "accelerate launch -m limpq_hub.train.indicators --model ARCHITECTURE --weights THIS --data FOLDER"
+        )
 
 
 @pytest.mark.parametrize("name", ["owner/name", "./out/entry", "/tmp/entry", "..\\entry", "out\\entry"])

@@ -134,7 +134,8 @@ def _ids(
     raise DataError(
         f"--data {quoted(str(data.data))} has {len(of_data)} classes ({_some(of_data)}), the network {outputs}, and "
         "nothing says which is which: give all classes of the network as a list in --class-names, or train a "
-        f"network for these with {command_of('pretrain')} and give --weights"
+        f"network for these with {command_of('pretrain')} and give --weights; with --weights pretrained there, it "
+        "keeps the features of timm's weights and gets a new head"
     )
 
 

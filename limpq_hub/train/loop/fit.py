@@ -18,7 +18,7 @@ from limpq_hub.train.data.picture_loader import TrainingLoader, loader_speed
 from limpq_hub.train.loop.batch_size import check_batch_size
 from limpq_hub.train.loop.batches import RunLength, StepBatches, StepPosition
 from limpq_hub.train.loop.folder import record_options
-from limpq_hub.train.loop.interrupt import WHAT_NEXT, RunInterruptedError, sigterm_deferred
+from limpq_hub.train.loop.interrupt import stop_deferred, stopped
 from limpq_hub.train.loop.journal import SMALLER_STEPS, Journal
 from limpq_hub.train.loop.processes import reduce_gradients_, same_everywhere_
 from limpq_hub.train.loop.progress import ProgressDisplay
@@ -57,7 +57,7 @@ def fit(
 
     Raises:
         DataError: the images do not fill one batch on every process.
-        RunInterruptedError: SIGTERM came; everything is saved.
+        RunInterruptedError: SIGTERM or Ctrl-C came; everything is saved.
         TrainingError: a loss or a weight is not finite, no state can be saved or read, the run was begun with other
             pictures, or a batch normalization would see a single value.
     """
@@ -97,7 +97,7 @@ def fit(
             state.save(states)
 
     with (
-        sigterm_deferred() as stop,
+        stop_deferred() as stop,
         batch_norm_over_all_processes(accelerator, model),
         ProgressDisplay("step", length.steps, done=first, hidden=not accelerator.is_main_process) as progress,
     ):
@@ -132,9 +132,9 @@ def fit(
             if saving:
                 save()
             if stopping:
-                raise RunInterruptedError(WHAT_NEXT)
+                raise stopped(stop.signal_number)
     if stop.made:
-        raise RunInterruptedError(WHAT_NEXT)
+        raise stopped(stop.signal_number)
     if average:
         model.load_state_dict(average.module.state_dict())
     return state.seconds

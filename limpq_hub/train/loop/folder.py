@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -38,18 +38,23 @@ _MAY_CHANGE |= {
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if it is not there, against other processes.
+    """Hold a folder, made if it is not there, against other processes; one that stays empty is taken away again.
 
     Raises:
         TrainingError: another process holds it.
     """
     # The system gives the lock back when its process ends, however it ends.
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / ".lock-holder"
+    lock, holder = folder / ".lock", folder / ".lock-holder"
     try:
-        with FileLock(folder / ".lock").acquire(timeout=0):
+        with FileLock(lock).acquire(timeout=0):
             holder.write_text(f"process {os.getpid()} on {platform.node()}")
-            yield
+            try:
+                yield
+            finally:
+                if made and {*folder.iterdir()} <= {lock, holder}:
+                    _take_away(lock, holder, made)
     except Timeout:
         who = holder.read_text() if holder.exists() else "another process"
         raise TrainingError(f"{folder} is in use by {who}; wait for it, or choose another --output") from None
@@ -58,6 +63,16 @@ def locked(folder: Path) -> Iterator[None]:
 def holds_run(run: RunSettings) -> bool:
     """Return whether a run was begun in its folder."""
     return (run.output / _OPTIONS).exists()
+
+
+def _take_away(lock: Path, holder: Path, folders: Sequence[Path]) -> None:
+    """Remove the folders of a run that failed before it wrote anything, the innermost first."""
+    # Windows keeps a lock file while it is held: then the folder stays.
+    with suppress(OSError):
+        for file in (holder, lock):
+            file.unlink()
+        for folder in folders:
+            folder.rmdir()
 
 
 def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocation) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_bytes
 
-_FILE = "metrics.jsonl"
+JOURNAL = "metrics.jsonl"
 SMALLER_STEPS = "start again in another --output with a smaller --lr or more --warmup-epochs"
 
 
@@ -32,7 +32,7 @@ class Journal:
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path, step: int) -> None:
-        self.accelerator, self.path = accelerator, folder / _FILE
+        self.accelerator, self.path = accelerator, folder / JOURNAL
         self.waiting: list[tuple[int, float, Tensor]] = []
         self.flushed = time.monotonic()
         accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})

@@ -15,6 +15,7 @@ from limpq_hub.errors import DataError
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.data.unreadable import UNREADABLE
+from limpq_hub.train.loop.progress import tracked
 
 ACCURACY_LABELS = {"top1": "top-1, %", "agreement": "agreement with float, %"}
 
@@ -68,7 +69,8 @@ def _figures(
 ) -> dict[str, float | int]:
     counts = torch.zeros(6, dtype=torch.int64, device=accelerator.device)
     divergences = []
-    for index, (images, labels) in enumerate(accelerator.prepare_data_loader(loader.batches, device_placement=True)):
+    batches = accelerator.prepare_data_loader(loader.batches, device_placement=True)
+    for index, (images, labels) in enumerate(tracked(batches, "measuring", "batches", len(batches))):
         logits = model(images)
         hits = logits.topk(min(5, logits.shape[-1])).indices == labels[:, None]
         divergence, agrees = logits.new_zeros(len(logits)), torch.zeros_like(labels, dtype=torch.bool)

@@ -9,10 +9,13 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor
 
+from limpq_hub.plan.plan import Plan
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.measure.evaluate import evaluate
+from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.zoo.loading import NotFineTunedWarning, load
+from limpq_hub.zoo.planning import search
 
 
 def budgets(summary: Mapping[str, Any], points: int) -> list[int]:
@@ -31,24 +34,31 @@ def joint_records(
     images: Sequence[Tensor],
     validation: PictureLoader,
     reference: Sequence[Tensor] | None,
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    measured: MeasurementCache,
+) -> Iterator[tuple[Figures, Figures]]:
     """Yield two records per budget: with the BatchNorm statistics that the entry ships, and recalibrated ones.
 
     Args:
         model: entry as `limpq_hub.load` takes it.
         images: unlabelled training images for the second one, [batch, 3, height, width] each.
         reference: of the float network, as `evaluate` takes it.
+        measured: what an earlier run measured is not measured again.
     """
     for budget in bitops:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotFineTunedWarning)
-            network = load(model, bitops=budget, weights="joint", device=accelerator.device)
-        plan = network.limpq.plan
-        policy = {"policy_sha256": plan.policy.digest(), "bitops": plan.bitops}
-        shipped = evaluate(accelerator, network, validation, reference)
-        calibration_images = recalibrate_batch_norm_(network, images)
-        recalibrated = evaluate(accelerator, network, validation, reference)
-        yield (
-            policy | {"calibration_images": 0} | shipped,
-            policy | {"calibration_images": calibration_images} | recalibrated,
-        )
+        plan = search(model, bitops=budget)
+        digest = plan.policy.digest()
+
+        def measure(plan: Plan = plan) -> Figures:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotFineTunedWarning)
+                network = load(model, policy=plan, weights="joint", device=accelerator.device)
+            shipped = evaluate(accelerator, network, validation, reference)
+            calibration_images = recalibrate_batch_norm_(network, images)
+            recalibrated = evaluate(accelerator, network, validation, reference)
+            return {
+                "shipped": {"calibration_images": 0} | shipped,
+                "recalibrated": {"calibration_images": calibration_images} | recalibrated,
+            }
+
+        policy, figures = {"policy_sha256": digest, "bitops": plan.bitops}, measured.figures_of(digest, measure)
+        yield policy | figures["shipped"], policy | figures["recalibrated"]

@@ -16,17 +16,18 @@ FORMAT = 1
 class MeasurementCache:
     """Figures by key, in a JSON file beside the settings that all of them were measured with."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, writes: bool = True) -> None:
         """Read what was measured before.
 
         Args:
             settings: what every figure depends on, as JSON holds it.
+            writes: False on all processes but the main one, which measure and know the same.
 
         Raises:
             TrainingError: the figures were measured with other settings.
             ArtifactFormatError: the file is malformed.
         """
-        self.path, self.settings = path, dict(settings)
+        self.path, self.settings, self.writes = path, dict(settings), writes
         self.figures: dict[str, Figures] = {}
         if path.exists():
             content = read_json(path)
@@ -43,5 +44,6 @@ class MeasurementCache:
         """Return the figures of `key`; measured now, and written down, if they were not before."""
         if key not in self.figures:
             self.figures[key] = measure()
-            write_json(self.path, {"format": FORMAT, "settings": self.settings, "figures": self.figures})
+            if self.writes:
+                write_json(self.path, {"format": FORMAT, "settings": self.settings, "figures": self.figures})
         return self.figures[key]

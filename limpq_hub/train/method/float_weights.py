@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from limpq_hub.zoo.timm_config import TimmConfig, parse_timm_config
 
 _CONFIG, _TENSORS = "config.json", "model.safetensors"
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
+# What people name the files of torch.save by.
+_PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,12 @@ class FloatWeights:
             TrainingError: the file is no safetensors file; a pickle is not read.
             HubError: the Hub does not give it.
         """
+        path = self.fetch(at_most)
         try:
-            return tensors_from_bytes(read_regular(self.fetch(at_most), at_most=at_most), quoted(self.name))
+            return tensors_from_bytes(read_regular(path, at_most=at_most), quoted(self.name))
         except ArtifactFormatError as error:
+            if path.suffix in _PICKLE_SUFFIXES:
+                raise TrainingError(f"--weights {error}; {_conversion(path)}") from None
             raise TrainingError(f"--weights {error}; give a whole {_TENSORS} in timm's names") from None
 
 
@@ -62,7 +69,10 @@ def open_weights(name: str) -> FloatWeights:
         folder = Path(name.removeprefix(_LOCAL))
         for file in (_CONFIG, _TENSORS):
             if not (folder / file).exists():
-                raise TrainingError(f"--weights {quoted(name)}: there is no {file}; give a folder that timm saved")
+                pickles = sorted(path for path in folder.glob("*") if path.suffix in _PICKLE_SUFFIXES)
+                converts = pickles and file == _TENSORS
+                advice = _conversion(pickles[0], folder / file) if converts else "give a folder that timm saved"
+                raise TrainingError(f"--weights {quoted(name)}: there is no {file}; {advice}")
         return FloatWeights(name, _config(folder / _CONFIG, name), lambda at_most: folder / _TENSORS)
     path = Path(name)
     if not path.exists() or path.is_dir():
@@ -93,6 +103,19 @@ def _from_hub(name: str) -> FloatWeights:
             raise HubNotFoundError(f"{error}; weights are read from {_TENSORS} alone, never from a pickle") from None
 
     return FloatWeights(name, _config(hub.fetch_file(repo, _CONFIG, commit, None, None), name), fetch)
+
+
+def _conversion(pickled: Path, target: Path | None = None) -> str:
+    """Return the line that makes a safetensors file of a file of torch.save without executing what is in it."""
+    target = target or pickled.with_suffix(".safetensors")
+    # Clones: layers may share a weight, which a safetensors file does not say.
+    code = (
+        "import torch, safetensors.torch as s; "
+        f't = torch.load({json.dumps(str(pickled))}, map_location="cpu", weights_only=True); '
+        's.save_file({k: v.clone().contiguous() for k, v in t.get("state_dict", t).items()}, '
+        f"{json.dumps(str(target))})"
+    )
+    return f"a pickle can execute code and is not read; this converts it safely: {shlex.join(['python', '-c', code])}"
 
 
 def _config(path: Path, name: str) -> TimmConfig:

@@ -19,7 +19,7 @@ from limpq_hub.zoo.meta_network import network_on_meta, number_count
 from limpq_hub.zoo.network import PREPARATION, NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly
 from limpq_hub.zoo.timm_config import TimmConfig
-from limpq_hub.zoo.timm_names import known_config
+from limpq_hub.zoo.timm_names import architecture_of, known_config
 
 # Beside the numbers of the network: names, and the weights of many more classes than timm's own have.
 _ROOM_BYTES = 2**30
@@ -63,7 +63,7 @@ def float_network(start: NetworkSettings, weights: str | None, num_classes: int 
     if num_classes is not None and rows not in (None, num_classes):
         raise TrainingError(
             f"--weights {quoted(weights)} is for {rows} classes, the network is to have {num_classes}: give weights "
-            f"for as many, or train some with {command_of('pretrain')}"
+            f"for as many, or train some with {command_of('pretrain')}, which gives --weights a new head"
         )
     spec = _spec(start, config, num_classes or rows or config.num_classes or timms.num_classes, f"--weights {weights}")
     network = _built(spec)
@@ -94,10 +94,30 @@ def float_network_of(entry: Entry, weights: str | None) -> nn.Module:
     return float_network(start, weights, spec.num_classes)
 
 
-def description_of(network: nn.Module, weights: str | None) -> str:
-    """Return in one line which float network a training starts from, and how it takes pictures."""
+def classifier_for(start: NetworkSettings, num_classes: int) -> tuple[nn.Module, bool]:
+    """Return the network to train for so many classes, and whether it has a new head on the features of `start`.
+
+    Weights for another number of classes keep their features; their head gives way to a random one.
+
+    Raises:
+        TrainingError: as `float_network` does.
+        HubError: the Hub does not give the weights.
+    """
+    network: Any = float_network(start, start.weights, None if start.weights else num_classes)
+    new_head = network.num_classes != num_classes
+    if new_head:
+        network.reset_classifier(num_classes)
+    return network, new_head
+
+
+def description_of(network: nn.Module, weights: str | None, *, new_head: bool = False) -> str:
+    """Return in one line which float network a training starts from, and how it takes pictures.
+
+    Args:
+        new_head: whether only the features have those weights.
+    """
     spec = NetworkSpec.of(network)
-    origin = "random weights" if weights is None else f"weights {weights}"
+    origin = "random weights" if weights is None else f"weights {weights}" + (", a new head" if new_head else "")
     return f"float network: {spec.title}, {origin}; pictures: {spec.preparation}"
 
 
@@ -111,21 +131,24 @@ def _timms_config(model: str) -> PretrainedCfg:
     """Return what timm says of a network; its defaults where it says nothing."""
     if model.startswith(("hf-hub:", "local-dir:")):
         raise TrainingError(
-            f"--model {quoted(model)} is where weights are: give the timm architecture, for example resnet18, and "
-            f"--weights {model}"
+            f"--model {quoted(model)} is where weights are: give the timm architecture, for example "
+            f"{architecture_of(model)}, and --weights {model}"
         )
     return known_config(model) or PretrainedCfg()
 
 
 def _pretrained(start: NetworkSettings, timms: PretrainedCfg, num_classes: int | None) -> nn.Module:
     """Return the network with timm's own weights."""
-    advice = f"train others with {command_of('pretrain')}, and give --weights"
     if num_classes is not None and timms.num_classes != num_classes:
         raise TrainingError(
-            f"timm's weights of {start.model} are for {timms.num_classes} classes, the data has {num_classes}: {advice}"
+            f"timm's weights of {start.model} are for {timms.num_classes} classes, the data has {num_classes}: give "
+            f"them a new head with {command_of('pretrain', '--model', start.model, '--weights', 'pretrained')}, and "
+            "what that trains as --weights"
         )
     if not timms.has_weights:
-        raise TrainingError(f"timm has no weights of {start.model}: {advice}")
+        raise TrainingError(
+            f"timm has no weights of {start.model}: train others with {command_of('pretrain')}, and give --weights"
+        )
     architecture, _, tag = start.model.partition(".")
     preparation = {key: getattr(timms, key) for key in PREPARATION}
     config = TimmConfig(architecture, None, preparation, {})

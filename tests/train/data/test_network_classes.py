@@ -139,7 +139,8 @@ def test_a_folder_that_is_no_class_of_imagenet_is_named(tmp_path):
     assert str(refused.value) == (
         f"--data '{tmp_path}' has 2 classes ('lioness', '{LION}'), the network 1000, and nothing says which is which: "
         "give all classes of the network as a list in --class-names, or train a network for these with accelerate "
-        "launch -m limpq_hub.train.pretrain and give --weights"
+        "launch -m limpq_hub.train.pretrain and give --weights; with --weights pretrained there, it keeps "
+        "the features of timm's weights and gets a new head"
     )
 
 

@@ -20,7 +20,12 @@ from limpq_hub.train import indicators, pretrain
 from limpq_hub.train.launching import run
 from limpq_hub.train.loop import fit as _loop
 from limpq_hub.train.loop import state as _state
-from limpq_hub.train.loop.interrupt import RunInterruptedError, sigterm_deferred, stop_at_once
+from limpq_hub.train.loop.interrupt import (
+    RunInterruptedError,
+    stop_at_once,
+    stop_deferred,
+    stop_without_resume,
+)
 from limpq_hub.train.loop.processes import reduce_gradients_
 from limpq_hub.train.measure import evaluate as _evaluate
 from limpq_hub.zoo.folder import open_local_folder
@@ -29,10 +34,11 @@ WHAT_NEXT = "SIGTERM: stopped; run the same command with --resume to go on"
 
 
 @pytest.fixture(autouse=True)
-def _handler_restored():
-    before = signal.getsignal(signal.SIGTERM)
+def _handlers_restored():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def terminate_myself(*arguments, **options) -> None:
@@ -193,13 +199,55 @@ def test_a_second_sigterm_while_the_state_is_written_does_not_tear_it(tmp_path, 
 
 def test_the_handler_of_before_is_back_after_the_training():
     signal.signal(signal.SIGTERM, stop_at_once)
-    with sigterm_deferred() as stop:
+    with stop_deferred() as stop:
         assert not stop.made
         terminate_myself()
         assert stop.made
     assert signal.getsignal(signal.SIGTERM) is stop_at_once
     with pytest.raises(RunInterruptedError, match=f"^{WHAT_NEXT}$"):
         terminate_myself()
+
+
+def test_ctrl_c_within_a_step_saves_it_and_says_how_to_go_on(tmp_path):
+    settings = number_settings(tmp_path / "out", "--batch-size", "2", "--save-interval", "1000")
+    with pytest.raises(RunInterruptedError, match="^Ctrl-C: stopped; run the same command with --resume to go on$"):
+        fit_to_numbers(
+            settings,
+            torch.ones(8, 1),
+            OneWeight(),
+            slope_one,
+            each=lambda position: os.kill(os.getpid(), signal.SIGINT) if position.step == 1 else None,
+        )
+    assert saved_step(tmp_path / "out") == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_of_a_whole_terminal_ends_a_script_as_sigterm_does(data, tmp_path):
+    options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "400", "--save-interval", "5"]
+    with started([script("pretrain")], tmp_path / "out", *options, "--workers", "2") as running:
+        assert running.reaches(5), running.said()
+        os.killpg(running.process.pid, signal.SIGINT)
+        assert running.process.wait(timeout=20) == 75
+    assert "pretrain.py: Ctrl-C: stopped; run the same command with --resume to go on" in running.said()
+    assert "Traceback" not in running.said()
+    assert journal_steps(tmp_path / "out")[-1] == saved_step(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["front", "validate", "compare", "publish"])
+@pytest.mark.parametrize(("number", "named"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_a_command_without_resume_does_not_speak_of_it(monkeypatch, capsys, name, number, named):
+    monkeypatch.setattr("sys.argv", [str(TRAINING / f"{name}.py")])
+    assert exit_code_of(lambda: os.kill(os.getpid(), number)) == 75
+    assert capsys.readouterr().err == f"{name}.py: {named}: stopped; run the same command to go on\n"
+    assert signal.getsignal(number) is stop_without_resume
+
+
+def test_what_a_shell_starts_in_the_background_goes_on_ignoring_ctrl_c(tmp_path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stop_deferred() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not stop.made
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_one_process_stops_when_it_is_asked():

@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch import nn
 from limpq_hub.errors import HubNotFoundError, TrainingError, UnknownModelError, UnsafeFileError
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.train import indicators, pretrain
-from limpq_hub.train.method.networks import description_of, float_network
+from limpq_hub.train.method.networks import classifier_for, description_of, float_network
 from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.timm_config import timm_config
@@ -184,6 +185,20 @@ def test_pretraining_leaves_a_folder_that_timm_and_the_joint_training_take(data,
             "local-dir:x",
             "is where weights are: give the timm architecture, for example resnet18, and --weights local-dir:x",
         ),
+        (
+            "hf-hub:timm/mobilenetv3_small_100.lamb_in1k",
+            "give the timm architecture, for example mobilenetv3_small_100, and --weights "
+            "hf-hub:timm/mobilenetv3_small_100.lamb_in1k",
+        ),
+        (
+            "mobilenet_v2",
+            "timm has no network 'mobilenet_v2'; that is torchvision's name, timm's of the same architecture is "
+            "mobilenetv2_100",
+        ),
+        (
+            "squeezenet1_0",
+            "torchvision has it; quantize a network that timm has not as a module: limpq_hub.to_supernet",
+        ),
         ("resnet18.nobody", "timm has no weights 'resnet18.nobody'; give resnet18 alone, or resnet18."),
     ],
 )
@@ -255,6 +270,82 @@ def test_a_damaged_file_and_a_pickle_are_refused(folder, content, message):
             float_network(START, name, None)
 
 
+@pytest.mark.parametrize("name", ["old weights.pth", "last.ckpt", "pytorch_model.bin", "best.pth.tar"])
+@pytest.mark.parametrize("key", [None, "state_dict"])
+def test_what_torch_saved_is_refused_with_a_line_that_converts_it(network, tmp_path, images, name, key):
+    state = network.state_dict()
+    torch.save(state if key is None else {key: state, "epoch": 3}, tmp_path / name)
+    with pytest.raises(TrainingError, match="a pickle can execute code and is not read; this converts it") as caught:
+        float_network(START, str(tmp_path / name), None)
+    python, dash, code = shlex.split(str(caught.value).partition("converts it safely: ")[2])
+    assert (python, dash) == ("python", "-c")
+    assert "weights_only=True" in code
+    exec(code, {})
+    converted = (tmp_path / name).with_suffix(".safetensors")
+    assert agree(
+        float_network(NetworkSettings("test_efficientnet", 32, None, ARGUMENTS), str(converted), 7), network, images
+    )
+
+
+def test_a_folder_that_holds_a_pickle_alone_is_refused_with_a_line_that_converts_it(network, folder, images):
+    (folder / "model.safetensors").unlink()
+    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(TrainingError, match="there is no model.safetensors; a pickle can execute code") as caught:
+        float_network(START, f"local-dir:{folder}", None)
+    exec(shlex.split(str(caught.value).partition("converts it safely: ")[2])[2], {})
+    assert agree(float_network(START, f"local-dir:{folder}", None), network, images)
+
+
+@pytest.mark.parametrize(("weights", "new"), [("pretrained", 4), ("folder", 4), ("folder", 7), (None, 4)])
+def test_trained_features_get_a_new_head_where_the_classes_are_others(network, folder, online, weights, new):
+    torch.manual_seed(1)
+    theirs = timm.create_model("test_resnet") if weights == "pretrained" else network
+    online.hub.commit(
+        f"timm/test_resnet.{timm.get_pretrained_cfg('test_resnet').tag}", {"model.safetensors": _bytes_of(theirs)}
+    )
+    named = f"local-dir:{folder}" if weights == "folder" else weights
+    model = "test_resnet" if weights == "pretrained" else "test_efficientnet"
+    built, new_head = classifier_for(NetworkSettings(model, 32, named), new)
+    assert new_head == (weights is not None and new != theirs.num_classes)
+    assert NetworkSpec.of(built).num_classes == new
+    state, head = built.state_dict(), built.pretrained_cfg["classifier"]
+    assert state[f"{head}.weight"].shape[0] == new
+    kept = [name for name, value in theirs.state_dict().items() if not name.startswith(head)]
+    same = all(torch.equal(state[name], theirs.state_dict()[name]) for name in kept)
+    assert same == (weights is not None)
+    assert ("weights x, a new head; pictures" in description_of(built, "x", new_head=new_head)) == new_head
+
+
+def test_a_pretraining_from_weights_for_other_classes_says_so_and_trains_shorter(
+    network, folder, data, tmp_path, capsys
+):
+    run = ["--input-size", "32", "--batch-size", "8", "--workers", "0", "--threads", "1", "--max-steps", "1"]
+    typed = ["--model", "test_efficientnet", "--weights", f"local-dir:{folder}", "--data", str(data)]
+    pretrain.main([*typed, *run, "--output", str(tmp_path / "float")])
+    out = capsys.readouterr().out
+    assert f"with 4 classes, weights local-dir:{folder}, a new head; pictures: " in out
+    assert "recipe: 20 epochs, the first 1 of them to warm up, rate up to 0.01; --epochs, --warmup-epochs and" in out
+    assert NetworkSpec.of(float_network(START, f"local-dir:{tmp_path}/float", 4)).num_classes == 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ([], (60, 0.05, 3.0)),
+        (["--weights", "pretrained"], (20, 0.01, 1.0)),
+        (["--weights", "pretrained", "--lr", "0.2"], (20, 0.2, 1.0)),
+        (["--epochs", "10"], (10, 0.05, 0.5)),
+        (["--warmup-epochs", "0"], (60, 0.05, 0.0)),
+    ],
+    ids=str,
+)
+def test_epochs_and_rates_that_are_not_typed_suit_the_start_and_are_recorded(typed, expected):
+    settings = pretrain.parse_options(["--model", "resnet18", "--data", "x", "--output", "out", *typed])
+    schedule, options = settings.training.schedule, settings.training.invocation.options
+    assert (schedule.epochs, schedule.lr, schedule.warmup_epochs) == pytest.approx(expected)
+    assert (options["epochs"], options["lr"], options["warmup_epochs"]) == pytest.approx(expected)
+
+
 def test_a_value_that_is_not_finite_is_refused(folder):
     tensors = load_file(folder / "model.safetensors")
     tensors["conv_stem.weight"][0] = float("nan")
@@ -293,7 +384,7 @@ def test_a_configuration_that_cannot_be_is_refused(folder, change, message):
 
 
 def test_a_folder_without_either_file_is_refused_by_the_file(folder, tmp_path):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
     for name, file in ((folder, "model.safetensors"), (tmp_path, "config.json"), (tmp_path / "none", "config.json")):
         with pytest.raises(TrainingError) as caught:
             float_network(START, f"local-dir:{name}", None)

@@ -1,0 +1,90 @@
+"""The command to run where something does not work: doctor, what is installed, and what of it works here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from limpq_hub.cli.output import new_table, print_json, print_table
+from limpq_hub.errors import LimpqError
+from limpq_hub.plan.quantities import format_size
+from limpq_hub.train.extras import EXTRAS, installing, missing_modules
+from limpq_hub.version import __version__
+
+_PACKAGES = ("torch", "torchvision", "timm", "huggingface_hub", "pulp", "highspy", "numpy", "pillow", "safetensors")
+
+
+def add_doctor_command(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command of this module."""
+    command("doctor", _doctor, "Say what is installed, which devices and extras are here, and if the Hub answers.")
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    findings = {
+        "limpq-hub": f"{__version__}, Python {platform.python_version()} on {platform.system()} {platform.machine()}",
+        **{package: _version(package) for package in _PACKAGES},
+        "devices": _devices(),
+        "solver": _solver(),
+        "cache": _cache(),
+        "Hub": _hub(),
+        **{f"extra {extra!r}": _extra(extra) for extra in EXTRAS},
+    }
+    if options.json:
+        print_json(findings)
+        return
+    table = new_table("What is here", "", "")
+    for name, finding in findings.items():
+        table.add_row(name, finding)
+    print_table(table)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing; pip install limpq-hub brings it"
+
+
+def _devices() -> str:
+    import torch
+
+    devices = [f"CPU with {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch"]
+    devices += [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("MPS (Apple)")
+    return "; ".join(devices)
+
+
+def _solver() -> str:
+    """Search the bundled network, and say whether the answer is proven."""
+    from limpq_hub.zoo.planning import search
+
+    try:
+        plan = search("resnet18", bitops="3G")
+    except LimpqError as error:
+        return f"does not work: {error}"
+    return f"{'proves an optimum' if plan.optimal else 'answers without a proof'} ({plan.bitops:,} BitOps)"
+
+
+def _cache() -> str:
+    from limpq_hub.zoo.hub.reachable import cache_folder, nearest_that_exists
+
+    folder, writable = cache_folder()
+    if not writable:
+        return f"{folder} cannot be written; set HF_HOME to a folder that can"
+    return f"{folder}, {format_size(shutil.disk_usage(nearest_that_exists(folder)).free)} free"
+
+
+def _hub() -> str:
+    from limpq_hub.zoo.hub.reachable import answers
+
+    return answers()
+
+
+def _extra(extra: str) -> str:
+    missing = missing_modules(extra)
+    return f"{', '.join(missing)} missing; {installing(extra)}" if missing else "present"

@@ -1,0 +1,183 @@
+"""The command that shows pictures to a network: predict."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
+from limpq_hub.cli.output import new_table, note, print_json, print_table
+from limpq_hub.errors import ImageError, OutputError, quoted
+from limpq_hub.plan.quantities import format_bitops, format_size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from limpq_hub.pictures import Guess
+
+
+def add_predict_command(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command of this module."""
+    predict = command("predict", _predict, "Say what a quantized network sees in pictures.")
+    predict.add_argument(
+        "picture", type=_picture, nargs="+", help="JPEG, PNG, WebP or GIF files, and folders of such, nested or flat"
+    )
+    which = predict.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", help=MODEL)
+    which.add_argument("--exported", type=Path, metavar="DIR", help="folder of limpq export, run by its runtime")
+    add_search_options(predict)
+    predict.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
+    predict.add_argument(
+        "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
+    )
+    predict.add_argument(
+        "--arithmetic",
+        choices=("simulated", "integer"),
+        default="simulated",
+        help="integer: convolutions multiply integers; the same network, but for rounding ties",
+    )
+    predict.add_argument("--top", type=count, default=5, help="how many classes to show")
+
+
+@dataclass(frozen=True)
+class _Seer:
+    """A network that sees.
+
+    Attributes:
+        look: returns the most likely classes of a picture, most likely first.
+        record: what JSON says of the network.
+        name: what a title calls it.
+        caption: what stands below a table, or nothing.
+    """
+
+    look: Callable[[Image], list[Guess]]
+    record: dict[str, Any]
+    name: str
+    caption: str | None = None
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from limpq_hub.pictures import read_picture
+
+    paths = _files_of(options.picture)
+    single = read_picture(paths[0]) if len(paths) == 1 else None  # before the network, which takes longer
+    seer = _exported(options) if options.exported else _loaded(options)
+    seen = dict(_seen(seer, paths)) if single is None else {paths[0]: seer.look(single)}
+    if not seen:
+        raise ImageError(f"none of the {len(paths)} pictures can be read")
+    if options.json:
+        pictures = [{"picture": str(path), "guesses": list(map(vars, guesses))} for path, guesses in seen.items()]
+        print_json(seer.record | ({"pictures": pictures} if single is None else pictures[0]))
+        return
+    _print(seer, seen)
+
+
+def _print(seer: _Seer, seen: dict[Path, list[Guess]]) -> None:
+    from rich.markup import escape
+
+    if len(seen) == 1:
+        ((path, guesses),) = seen.items()
+        table = new_table(f"{path.name}, seen by {seer.name}", "class", "probability")
+        for guess in guesses:
+            table.add_row(escape(guess.name), f"{guess.probability:.1%}")
+    else:
+        table = new_table(f"{len(seen)} pictures, seen by {seer.name}", "picture", "class", "probability")
+        for path, guesses in seen.items():
+            table.add_row(escape(str(path)), escape(guesses[0].name), f"{guesses[0].probability:.1%}")
+    table.caption = seer.caption
+    print_table(table)
+
+
+def _picture(text: str) -> Path:
+    """Return the path of a picture or folder that was typed; an address on the web is refused."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is an address, and pictures are read from this machine: download it first"
+        )
+    return Path(text)
+
+
+def _files_of(typed: Sequence[Path]) -> list[Path]:
+    """Return the pictures that were typed, those of folders in natural order."""
+    from limpq_hub.train.data.picture_files import pictures_below
+
+    paths = []
+    for path in typed:
+        names = pictures_below(path).names if path.is_dir() else None
+        if names is not None and not names:
+            raise ImageError(
+                f"{quoted(str(path))} has no pictures in it; give a folder of JPEG, PNG, WebP or GIF files"
+            )
+        paths += [path] if names is None else [path / name for name in names]
+    return paths
+
+
+def _seen(seer: _Seer, paths: Sequence[Path]) -> Iterator[tuple[Path, list[Guess]]]:
+    """Yield what the network sees in each picture; one that cannot be read is named and left out."""
+    from limpq_hub.pictures import read_picture
+
+    for path in paths:
+        try:
+            guesses = seer.look(read_picture(path))
+        except ImageError as error:
+            note(f"note: left out: {error}")
+        else:
+            yield path, guesses
+
+
+def _loaded(options: argparse.Namespace) -> _Seer:
+    """Return the network of an entry."""
+    from limpq_hub.pictures import top_classes
+    from limpq_hub.zoo.loading import load
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = load(
+            options.model,
+            policy=options.policy,
+            weights=options.weights,
+            arithmetic=options.arithmetic,
+            **search_arguments(options),
+        )
+    for warning in caught:
+        note(f"note: {warning.message}")
+    for name, reason in model.limpq.in_float.items():
+        note(f"note: {name} is simulated: {reason}")
+    loaded = model.limpq
+    record = {
+        "model": options.model,
+        "weights": loaded.weights,
+        "arithmetic": loaded.arithmetic,
+        "bitops": loaded.plan.bitops,
+        "size_bytes": loaded.plan.size_bytes,
+        "top1": loaded.top1,
+    }
+    caption = (
+        f"{loaded.weights} weights, {format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
+        + (f", {loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
+    )
+    return _Seer(lambda picture: top_classes(model, picture, options.top), record, options.model, caption)
+
+
+def _exported(options: argparse.Namespace) -> _Seer:
+    """Return the network of a folder of `limpq export`."""
+    from limpq_hub.deploy.exported_network import open_exported
+    from limpq_hub.pictures import most_likely
+
+    if search_arguments(options) or options.policy or options.arithmetic == "integer":
+        raise OutputError(
+            "--exported has the bits that it was exported with: leave out budget, policy and --arithmetic"
+        )
+    opened = open_exported(options.exported)
+    classes = opened.classes or [{"id": str(index), "name": str(index)} for index in range(opened.spec.num_classes)]
+    runtime = opened.network.runtime.description
+    return _Seer(
+        lambda picture: most_likely(opened.network, picture, opened.spec, classes, options.top),
+        {"exported": str(options.exported), "runtime": runtime},
+        f"{options.exported} in {runtime}",
+    )

@@ -1,0 +1,55 @@
+"""Command lines that answer a word they do not know with the one that was probably meant."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+
+class SuggestingParser(argparse.ArgumentParser):
+    """An argument parser whose errors end in "did you mean ...?" where an option or a choice is nearly right."""
+
+    _typed: Sequence[str] = ()
+
+    def parse_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        """Return what was typed; an unknown option is told by the command that it was typed for."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self._command_of(parsed).error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed
+
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
+        """Return what was typed and what is not known of it, and keep the words for `error`."""
+        self._typed = tuple(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._typed, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit as argparse does, with a suggestion behind the message."""
+        super().error(message + self._suggestion(message))
+
+    def _command_of(self, parsed: argparse.Namespace) -> argparse.ArgumentParser:
+        """Return the parser of the command that was typed, or this one where there are no commands."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found = action.choices[getattr(parsed, action.dest)]
+                return found if isinstance(found, argparse.ArgumentParser) else self
+        return self
+
+    def _suggestion(self, message: str) -> str:
+        choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)$", message)
+        if choice:
+            near = difflib.get_close_matches(choice[1], re.findall(r"[\w.-]+", choice[2]), n=1)
+        else:
+            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            options = [word.partition("=")[0] for word in self._typed if word.startswith("--") and len(word) > 2]
+            near = [
+                close
+                for option in options
+                if option not in known
+                for close in difflib.get_close_matches(option, known, n=1)
+            ]
+        return f"; did you mean {' and '.join(dict.fromkeys(near))}?" if near else ""

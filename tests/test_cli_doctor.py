@@ -1,0 +1,72 @@
+"""Tests of `limpq doctor`: what is here, what is missing and how it is installed, and whether the Hub answers."""
+
+import json
+from importlib.metadata import version
+
+import pytest
+from huggingface_hub import constants
+
+from limpq_hub import search
+from limpq_hub.train import extras
+
+
+@pytest.fixture
+def findings(limpq):
+    """A function that runs the command and returns what it found."""
+
+    def found() -> dict[str, str]:
+        code, out, err = limpq("doctor", "--json")
+        assert (code, err) == (0, "")
+        return json.loads(out)
+
+    return found
+
+
+def test_versions_devices_solver_and_cache_are_told(findings):
+    found = findings()
+    assert found["torch"] == version("torch")
+    assert found["pillow"] == version("pillow")
+    assert found["devices"].startswith("CPU with ")
+    assert found["solver"] == f"proves an optimum ({search('resnet18', bitops='3G').bitops:,} BitOps)"
+    assert found["cache"].startswith(constants.HF_HUB_CACHE)
+    assert found["cache"].endswith(" free")
+
+
+def test_offline_mode_is_told_and_nothing_asked(findings, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert findings()["Hub"].startswith("offline mode is on (HF_HUB_OFFLINE)")
+
+
+def test_a_hub_that_answers_and_one_that_does_not_are_told_apart(findings, online, monkeypatch):
+    assert findings()["Hub"].startswith(f"{constants.ENDPOINT} answers (")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert findings()["Hub"] == (
+        "http://127.0.0.1:9 did not answer within 3 s (ConnectError); what is bundled or in the cache works all the "
+        "same"
+    )
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_what_to_set(findings, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert findings()["cache"].endswith(" cannot be written; set HF_HOME to a folder that can")
+
+
+def test_missing_extras_are_told_with_the_line_that_installs_them(findings, monkeypatch):
+    monkeypatch.setitem(extras.EXTRAS, "data", ("datasets", "no_such_module"))
+    monkeypatch.setitem(extras.EXTRAS, "train", ("json",))
+    found = findings()
+    assert found["extra 'train'"] == "present"
+    assert found["extra 'data'"].endswith(
+        'no_such_module missing; data sets of the Hub (hfds/...) needs it: pip install "limpq-hub[data]"'
+    )
+
+
+def test_a_missing_package_is_told(findings, monkeypatch):
+    monkeypatch.setattr("limpq_hub.cli.doctor._PACKAGES", ("no-such-package",))
+    assert findings()["no-such-package"] == "missing; pip install limpq-hub brings it"
+
+
+def test_without_json_there_is_a_table(limpq):
+    code, out, _ = limpq("doctor")
+    assert code == 0
+    assert "│ solver" in out

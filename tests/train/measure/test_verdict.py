@@ -1,0 +1,44 @@
+"""What a training says that failed: guessing, or a loss that did not fall; and that it is silent where all is well."""
+
+import json
+
+import pytest
+
+from limpq_hub.train.measure.verdict import concerns
+
+FALLING = [3.0 - 0.02 * step for step in range(100)]
+
+
+def journal(folder, losses):
+    lines = [{"step": step, "loss": loss} for step, loss in enumerate(losses, start=1)]
+    # A validation between the steps is no step.
+    lines.insert(2, {"step": 2, "validation": {"top1": 3.0}})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+# Of 10 classes guessing is right about 10 %; on 900 images one standard error is 1 point.
+@pytest.mark.parametrize(("top1", "guessing"), [(9.0, True), (10.0, True), (12.9, True), (13.1, False), (60.0, False)])
+def test_a_top1_within_three_standard_errors_of_guessing_is_told(tmp_path, top1, guessing):
+    found = list(concerns(journal(tmp_path, FALLING), {"top1": top1, "images": 900}, 10))
+    assert len(found) == guessing
+    if guessing:
+        assert found[0].startswith(
+            f"warning: a top-1 of {top1:.2f} % of 10 classes is no better than guessing (10.00 %): start again in "
+            "another --output with a smaller --lr or more --warmup-epochs"
+        )
+
+
+def test_a_loss_that_did_not_fall_is_told_with_both_means(tmp_path):
+    (line,) = concerns(journal(tmp_path, [2.0] * 10 + [1.0] * 80 + [2.5] * 10), {"top1": 60.0, "images": 900}, 10)
+    assert line.startswith(
+        "warning: the loss did not fall: 2.000 on average in the first 10 steps, 2.500 in the last 10: start again"
+    )
+
+
+def test_of_few_steps_of_few_images_and_without_labels_nothing_is_said(tmp_path):
+    assert not list(concerns(journal(tmp_path, [1.0] * 19), {"top1": 60.0, "images": 900}, 10))
+    assert not list(concerns(journal(tmp_path, FALLING), {"agreement": 0.0, "kl": 9.0, "images": 900}, 10))
+    # Of so few images no top-1 is certain.
+    assert not list(concerns(journal(tmp_path, FALLING), {"top1": 0.0, "images": 2}, 4))
+    assert not list(concerns(journal(tmp_path, FALLING), {"top1": 100.0, "images": 900}, 1))
