@@ -217,7 +217,10 @@ def _finetune(entry: Entry, options: Mapping[str, Any]) -> str:
     if words and not choices:
         which, hint = words, ""
     needs = "" if find_spec("accelerate") else ' (pip install "limpq-hub[train]" brings what that needs)'
-    rest = ["--data", "FOLDER", "--output", f"out/{entry.indicators.model}-finetuned"]
+    in_float = entry.metrics.get("float", {})
+    # Such pictures as the entry was made with.
+    pictures = "--unlabelled" if "agreement" in in_float and "top1" not in in_float else "--data"
+    rest = [pictures, "FOLDER", "--output", f"out/{entry.indicators.model}-finetuned"]
     command = shell_command(
         *("accelerate", "launch", "-m", "limpq_hub.train.finetune", "--model", entry.name, *which, *rest)
     )
