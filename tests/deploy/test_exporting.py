@@ -141,14 +141,19 @@ def test_qonnx_counts_the_bitops_and_weight_bits_of_the_plan(tiny, tmp_path):
 def test_networks_of_timm_are_written_as_they_compute(architecture, tmp_path):
     import onnxruntime
 
-    torch.manual_seed(0)
-    images = torch.randn(2, 3, 64, 64)
-    network = timm.create_model(architecture, num_classes=10).eval()
-    policy = Policy.uniform(architecture, profile_module(network, images), 8)
-    quantized = to_quantized(network, policy, example_input=images).eval()
     from limpq_hub.deploy.layer_formats import QuantizeDequantize
     from limpq_hub.deploy.network_graph import network_graph
 
+    torch.manual_seed(0)
+    images = torch.randn(8, 3, 64, 64)
+    network = timm.create_model(architecture, num_classes=10).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # Else the values of an untrained network fade away from layer to layer.
+            module.weight.data.uniform_(0.5, 1.5)
+            module.running_var.uniform_(0.5, 1.5)
+    policy = Policy.uniform(architecture, profile_module(network, images), 8)
+    quantized = to_quantized(network, policy, example_input=images).eval()
     graph = network_graph(quantized, (3, 64, 64), QuantizeDequantize(), {})
     options = onnxruntime.SessionOptions()
     # As it is written: what ONNX Runtime makes of it otherwise is another question.
@@ -156,8 +161,9 @@ def test_networks_of_timm_are_written_as_they_compute(architecture, tmp_path):
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     with torch.no_grad():
         expected = quantized(images).numpy()
-    error = np.abs(session.run(None, {"image": images.numpy()})[0] - expected).max()
-    assert error < 0.05 * np.abs(expected).max()
+    differences = np.abs(session.run(None, {"image": images.numpy()})[0] - expected).max(1)
+    # A value on the edge between two integers may be rounded to the other one, and be felt; most images have none.
+    assert np.median(differences) < 0.01 * np.abs(expected).max()
 
 
 def test_a_network_with_attention_is_refused_by_name(tmp_path):

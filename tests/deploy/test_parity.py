@@ -1,0 +1,49 @@
+"""Tests of what counts as the same network, and how logits are compared."""
+
+import numpy as np
+import pytest
+
+from limpq_hub.deploy.parity import Parity, compare_logits
+from limpq_hub.errors import OutputError
+
+
+class Shifting:
+    description = "adds a little to the second logit"
+
+    def run(self, images):
+        return images[:, :2, 0, 0] + np.array([[0.0, 1e-5]], np.float32)
+
+
+def test_rows_and_classes_are_compared_and_not_numbers_differ():
+    images = np.zeros((4, 3, 2, 2), np.float32)
+    images[:, 1] = 1
+    expected = images[:, :2, 0, 0].copy()
+    expected[1] += 0.5
+    expected[2] = [2.0, 0.0]
+    expected[3] = np.nan
+    parity = compare_logits([expected[:2], expected[2:]], [images[:3], images[3:]], Shifting())
+    assert (parity.pictures, parity.same_rows, parity.agreement) == (4, 0.25, 0.5)
+    assert np.isnan(parity.largest_difference)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "same_rows", "agreement", "passes"),
+    [
+        (1000, 0.9, 0.995, True),
+        (1000, 0.899, 1.0, False),
+        (1000, 1.0, 0.994, False),
+        (100, 0.97, 0.99, True),
+        (100, 0.97, 0.98, False),
+        (8, 0.875, 0.875, True),
+        (8, 0.75, 1.0, False),
+    ],
+)
+def test_nine_of_ten_pictures_within_a_rounding_and_all_but_one_in_two_hundred_in_class(
+    pictures, same_rows, agreement, passes
+):
+    parity = Parity(pictures, same_rows, agreement, 0.1)
+    if passes:
+        parity.check()
+        return
+    with pytest.raises(OutputError, match=f"{same_rows:.2%} of {pictures} pictures within 0.0001, agreement"):
+        parity.check()
