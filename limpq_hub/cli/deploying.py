@@ -67,7 +67,7 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
 def _export(options: argparse.Namespace) -> None:
     from limpq_hub.cli.measuring import drawn_pictures
     from limpq_hub.deploy.exporting import export
-    from limpq_hub.deploy.runtimes import check_format
+    from limpq_hub.deploy.formats import check_format
     from limpq_hub.zoo.loading import load
 
     check_format(options.format)
@@ -111,13 +111,14 @@ def _measure(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from limpq_hub.deploy.layer_latency import measure_layers
-    from limpq_hub.deploy.runtimes import check_format
+    from limpq_hub.deploy.formats import check_format
     from limpq_hub.plan.output_file import write_bytes
     from limpq_hub.zoo.catalog import find_entry
     from limpq_hub.zoo.network import NetworkSpec
 
     check_format(options.runtime)
+    from limpq_hub.deploy.layer_latency import measure_layers
+
     entry = find_entry(options.model)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring layers", total=None)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.deploy.export_folder import CONFIG, MODEL, open_export
-from limpq_hub.deploy.runtimes import Runtime, check_format, open_runtime
+from limpq_hub.deploy.formats import check_format
+from limpq_hub.deploy.runtimes import Runtime, open_runtime
 from limpq_hub.errors import ArtifactFormatError, ImageError
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.zoo.network import NetworkSpec

@@ -14,14 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.deploy.export_folder import CONFIG, MODEL, PREPROCESSOR, VERIFICATION, new_export_folder
+from limpq_hub.deploy.formats import Format, check_format
 from limpq_hub.deploy.forward_record import value_ranges
-from limpq_hub.deploy.fused_graph import fused_graph
 from limpq_hub.deploy.integer_layer import IntegerLayer, integer_layers
-from limpq_hub.deploy.layer_formats import LayerFormat, QonnxQuant, QuantizeDequantize
-from limpq_hub.deploy.network_graph import network_graph
 from limpq_hub.deploy.parity import Parity, check_integers, compare_logits
-from limpq_hub.deploy.read_back import read_layers
-from limpq_hub.deploy.runtimes import Format, check_format, open_runtime
+from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.deploy.self_description import SelfDescription
 from limpq_hub.errors import OutputError
 from limpq_hub.plan.jsonfile import write_bytes, write_json
@@ -30,12 +27,6 @@ from limpq_hub.version import __version__
 from limpq_hub.zoo.seal import sealed
 
 _NOISE_PICTURES = 64
-# By format, and whether the CPU has VNNI.
-_FORMATS: Mapping[tuple[Format, bool], LayerFormat] = {
-    ("openvino", True): QuantizeDequantize(),
-    ("openvino", False): QuantizeDequantize(without_vnni=True),
-    ("qonnx", True): QonnxQuant(),
-}
 
 
 @dataclass(frozen=True)
@@ -106,6 +97,12 @@ def export(
         UnsupportedLayerError: the network has something that cannot be exported, attention for instance.
     """
     check_format(format)
+    # Here, where it is sure that what they need is installed.
+    from limpq_hub.deploy.fused_graph import fused_graph
+    from limpq_hub.deploy.layer_formats import QonnxQuant, QuantizeDequantize
+    from limpq_hub.deploy.network_graph import network_graph
+    from limpq_hub.deploy.read_back import read_layers
+
     if not vnni and format != "openvino":
         raise OutputError(f'vnni=False is for format="openvino", not for {format!r}: leave it out')
     network = copy.deepcopy(model).to("cpu", torch.float32).eval()
@@ -121,7 +118,8 @@ def export(
         graph = fused_graph(network, shape, value_ranges(network, batches[::2]), metadata)
         batches = batches[1::2] or batches
     else:
-        graph = network_graph(network, shape, _FORMATS[format, vnni], metadata)
+        layer_format = QonnxQuant() if format == "qonnx" else QuantizeDequantize(without_vnni=not vnni)
+        graph = network_graph(network, shape, layer_format, metadata)
     with new_export_folder(Path(output)) as folder:
         file = folder / MODEL
         write_bytes(file, graph.SerializeToString())

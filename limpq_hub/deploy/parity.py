@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from limpq_hub.deploy.integer_layer import IntegerLayer
-from limpq_hub.deploy.read_back import ReadLayer
 from limpq_hub.deploy.runtimes import Runtime
 from limpq_hub.errors import OutputError
+
+if TYPE_CHECKING:
+    from limpq_hub.deploy.read_back import ReadLayer
 
 # Two logits of one network in two orders of float additions differ by less; what differs by more was rounded to
 # another integer somewhere, which happens to the simulation itself in float64.

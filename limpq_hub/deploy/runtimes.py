@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 
-from limpq_hub.deploy.network_graph import INPUT, OUTPUT
-from limpq_hub.errors import OutputError, quoted
+from limpq_hub.deploy.formats import INPUT, OUTPUT, Format
 
-Format = Literal["openvino", "onnxruntime", "qonnx"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 # OpenVINO computes in bfloat16 where the CPU does, and that is another network.
 OPENVINO_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
 _CPU = ["CPUExecutionProvider"]
@@ -37,18 +33,6 @@ class Runtime(Protocol):
 
     def integer_layers(self) -> dict[str, bool] | None:
         """Return whether each layer runs in integers, by name; None if the runtime does not tell."""
-
-
-def check_format(file_format: str) -> None:
-    """Raise `OutputError` unless there is such a format, and what it needs is installed."""
-    if file_format not in FORMATS:
-        raise OutputError(f"format={quoted(file_format)} is not known: use {', '.join(FORMATS)}")
-    missing = [package for package in ("onnx", file_format) if importlib.util.find_spec(package) is None]
-    if missing:
-        raise OutputError(
-            f'format="{file_format}" needs {" and ".join(missing)}, which is not installed: '
-            'pip install "limpq-hub[export]"'
-        )
 
 
 def open_runtime(file: Path, file_format: Format, *, threads: int | None = None) -> Runtime:

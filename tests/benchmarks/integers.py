@@ -30,13 +30,14 @@ from torch import nn
 
 import limpq_hub
 from limpq_hub.deploy.float_operations import FloatOperations
+from limpq_hub.deploy.formats import INPUT, OUTPUT, Format
 from limpq_hub.deploy.forward_record import record_forward, value_ranges
 from limpq_hub.deploy.fused_graph import fused_graph
 from limpq_hub.deploy.graph_builder import GraphBuilder
 from limpq_hub.deploy.layer_formats import QuantizeDequantize
 from limpq_hub.deploy.layer_latency import cpu_name
-from limpq_hub.deploy.network_graph import INPUT, OUTPUT, network_graph
-from limpq_hub.deploy.runtimes import Format, open_runtime
+from limpq_hub.deploy.network_graph import network_graph
+from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import to_quantized
 from limpq_hub.quant.integer_layers import has_vnni, run_in_integers_

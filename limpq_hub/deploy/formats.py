@@ -1,0 +1,25 @@
+"""The formats of exported networks, and what their files have in common; needs nothing that is not installed anyway."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Literal, get_args
+
+from limpq_hub.errors import OutputError, quoted
+
+Format = Literal["openvino", "onnxruntime", "qonnx"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+# Names of what a file takes and returns.
+INPUT, OUTPUT = "image", "logits"
+
+
+def check_format(file_format: str) -> None:
+    """Raise `OutputError` unless there is such a format, and what it needs is installed."""
+    if file_format not in FORMATS:
+        raise OutputError(f"format={quoted(file_format)} is not known: use {', '.join(FORMATS)}")
+    missing = [package for package in ("onnx", file_format) if importlib.util.find_spec(package) is None]
+    if missing:
+        raise OutputError(
+            f'format="{file_format}" needs {" and ".join(missing)}, which is not installed: '
+            'pip install "limpq-hub[export]"'
+        )
