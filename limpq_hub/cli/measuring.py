@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from limpq_hub.cli.options import MODEL, count
 from limpq_hub.cli.output import note, print_json
 from limpq_hub.errors import DataError, quoted
+from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import seed
 
@@ -34,8 +35,15 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
         "--weights",
         choices=("float", "joint"),
         default="float",
-        help="float: of the float network, all other layers in float; joint: of the jointly trained one, all others at "
-        "their most bits",
+        help="of the float network, or of the jointly trained one",
+    )
+    measure.add_argument(
+        "--others",
+        type=int,
+        choices=BIT_WIDTHS,
+        metavar="BITS",
+        help="the most bits of all other layers; if not given, they run in float, and of the jointly trained network "
+        "at their most bits",
     )
     measure.add_argument("--output", type=Path, required=True, help="the indicators.json to write")
 
@@ -51,11 +59,12 @@ def _measure(options: argparse.Namespace) -> None:
     entry = find_entry(options.model)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = drawn_pictures(options.images, options.count, options.seed, spec)
+    others = max(BIT_WIDTHS) if options.others is None and options.weights == "joint" else options.others
     progress_file = options.output.with_name(f".{options.output.name}.measured")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring layers", total=None)
         indicators = measured_indicators(
-            Measuring(entry, images, options.weights),
+            Measuring(entry, images, options.weights, others),
             progress_file,
             tell=lambda done, total: progress.update(task, completed=done, total=total),
         )

@@ -204,9 +204,7 @@ class Indicators:
                     if len(steps) < len(self.candidates):
                         layers[name][f"{kind}_candidates"] = list(steps)
             if name in self.divergences:
-                layers[name]["divergences"] = {
-                    f"{bits.weight}/{bits.activation}": value for bits, value in self.divergences[name].items()
-                }
+                layers[name]["divergences"] = {bits.text: value for bits, value in self.divergences[name].items()}
         return {
             "format": FORMAT,
             "model": self.model,
@@ -288,11 +286,10 @@ def _check_divergences(
         )
     for name, of_pairs in divergences.items():
         for bits, value in of_pairs.items():
-            pair = f"{bits.weight}/{bits.activation}"
             if not is_number(value) or not 0 <= value <= LARGEST_STEP:
                 raise ArtifactFormatError(
-                    f"layer {quoted(name)}: the divergence at {pair} bits must be a number of at least 0 and at most "
-                    f"{LARGEST_STEP:g}, found {quoted(value)}"
+                    f"layer {quoted(name)}: the divergence at {bits.text} bits must be a number of at least 0 and at "
+                    f"most {LARGEST_STEP:g}, found {quoted(value)}"
                 )
         for weight, activation in itertools.product(weight_steps[name], activation_steps[name]):
             if LayerBits(weight, activation) not in of_pairs:

@@ -29,3 +29,14 @@ class LayerBits:
         for what, bits in (("weight", self.weight), ("activation", self.activation)):
             if type(bits) is not int or bits not in BIT_WIDTHS:
                 raise PolicyError(f"{what} bits of {quoted(bits)} cannot be: use a whole number from 2 to 8")
+
+    @property
+    def text(self) -> str:
+        """Weight bits and activation bits as a file writes them: "4/3"."""
+        return f"{self.weight}/{self.activation}"
+
+    @classmethod
+    def of_text(cls, text: str) -> LayerBits:
+        """Return the bits that `text` gave."""
+        weight, activation = text.split("/")
+        return cls(int(weight), int(activation))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.certification import certify
 from limpq_hub.plan.deadline import deadline_in
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
@@ -30,8 +33,11 @@ def search(
     and where too many policies are nearly the best: it returns any one of those within 1e-9 of the largest importance,
     always the same. `limpq_hub.plan.solver` tells how.
 
+    `Plan.certificate` says how far the second best policy and the best uniform one lie behind; it searches again, once
+    for each layer, when it is asked for.
+
     Args:
-        time_limit_s: seconds after which the search gives up, up to a day.
+        time_limit_s: seconds after which the search gives up, up to a day; the certificate has as many of its own.
         allow_gap: where the proof takes long, the share of its objective by which a policy may lie above the bound:
             0.01 or "1%". Such a plan has `optimal` False, and its `bound`.
         choices: `alpha`, `importance`, `candidates`, `pin`, `exclude`, `tie` and `counting`, as in `SearchProblem.of`.
@@ -50,4 +56,5 @@ def search(
     solution = problem.programme.solve(deadline, gap)
     if solution is None:
         raise conflict(problem, deadline)
-    return problem.plan(solution, time.perf_counter() - began)
+    plan = problem.plan(solution, time.perf_counter() - began)
+    return replace(plan, certify=partial(certify, problem, solution, plan, time_limit_s))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
+from limpq_hub.plan.certificate import Certificate
 from limpq_hub.plan.costs import FLOAT, Costs, Counting, LayerCost
 from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Importance, Indicators, Outlier
@@ -61,6 +64,7 @@ class Plan:
             the budget loses less than this one does) or "HiGHS"; "" if it was not.
         notes: what the user should know about this result, a sentence each.
         importance: what the objective adds up: "learned" step sizes, or what was "measured" of each pair of bits.
+        certify: gives the certificate; None of a plan that no search has just returned.
     """
 
     policy: Policy
@@ -79,6 +83,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     way: str = ""
     importance: Importance = "learned"
+    certify: Callable[[], Certificate] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """Return the figures in one line."""
@@ -136,6 +141,18 @@ class Plan:
             seconds=0.0,
             importance=indicators.objective,
         )
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The bound, and how far the second best policy and the best uniform one lie behind; searched for once.
+
+        Raises:
+            PolicyError: no search has returned this plan: it was read from a file, or made of a policy.
+            SearchError: it took longer than the time limit of the search.
+        """
+        if self.certify is None:
+            raise PolicyError("only a plan that limpq_hub.search returned has a certificate: search for it again")
+        return self.certify()
 
     @property
     def float_bitops(self) -> int:

@@ -100,16 +100,11 @@ class SearchProblem:
 
     def plan(self, solution: Solution, seconds: float) -> Plan:
         """Return the plan of a choice, its costs counted afresh."""
-        bits: Mapping[str, LayerBits] = {
-            name: group.options[option]
-            for group, option in zip(self.groups, solution.choice, strict=True)
-            for name in group.layers
-        }
-        costs = self.indicators.costs
+        policy = self.policy(solution.choice)
         objective = self.programme.total(solution)
         return Plan.of(
-            Policy(self.indicators.model, {name: bits[name] for name in costs}, self.indicators.input_size),
-            costs,
+            policy,
+            self.indicators.costs,
             counting=self.counting,
             objective=objective,
             bound=objective if solution.bound is None else solution.bound,
@@ -118,9 +113,19 @@ class SearchProblem:
             alpha=self.alpha,
             importance=self.indicators.objective,
             seconds=seconds,
-            notes=self._notes(bits),
+            notes=self._notes(policy.layers),
             way=solution.way,
         )
+
+    def policy(self, choice: Sequence[int]) -> Policy:
+        """Return the policy of a choice: the number of the option that each group takes, [groups]."""
+        bits = {
+            name: group.options[option]
+            for group, option in zip(self.groups, choice, strict=True)
+            for name in group.layers
+        }
+        costs = self.indicators.costs
+        return Policy(self.indicators.model, {name: bits[name] for name in costs}, self.indicators.input_size)
 
     def _notes(self, bits: Mapping[str, LayerBits]) -> tuple[str, ...]:
         """Return what the user should know: how a budget was read; that one of weights alone leaves the activations."""

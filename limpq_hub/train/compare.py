@@ -20,8 +20,11 @@ from limpq_hub.train.launching import run
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish
 from limpq_hub.train.measure.comparison_pictures import save_comparison, save_correlation
+from limpq_hub.train.measure.criteria import HELP as CRITERIA_HELP
+from limpq_hub.train.measure.criteria import criterion
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 from limpq_hub.train.measure.measurement_cache import Figures
+from limpq_hub.train.measure.paired import Paired
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
@@ -57,6 +60,13 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
         default=1000,
         help="training images to recalibrate BatchNorm",
     )
+    group.add_argument("--criteria", nargs="+", default=(), metavar="CRITERION", help=CRITERIA_HELP)
+    group.add_argument(
+        "--criterion-images",
+        type=whole_number(),
+        default=100,
+        help="training images that these are measured on; no label is read",
+    )
     group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")
     group.add_argument("--output", type=Path, required=True, help="folder for the results")
     add_data_options(parser)
@@ -66,6 +76,8 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is not known yet, then write and show all of it."""
     settings = parse_options(argv)
+    for name in settings.criteria:
+        criterion(name)
     study = Study(settings)
     rows = [row for bitops in settings.bitops for row in study.at_budget(bitops)]
     correlations = study.correlations() if settings.correlated else {}
@@ -80,12 +92,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_json(settings.output / "comparison.json", result)
     save_comparison(settings.output / "comparison.png", rows)
     print(as_table(rows))
+    print()
+    print(as_verdicts(rows))
     if correlations:
         save_correlation(settings.output / "correlation.png", correlations)
         for name, ranks in correlations.items():
             key = accuracy_of(ranks)
             label = ACCURACY_LABELS[key].removesuffix(", %")
             print(f"{name}: Spearman of the objective with KL {ranks['kl']:.2f}, with {label} {ranks[key]:.2f}")
+            for rival, of_rival in ranks.get("criteria", {}).items():
+                print(f"{name}: {rival} with KL {of_rival['kl']:.2f}, with {label} {of_rival[key]:.2f}")
     print(f"figures and all numbers in {settings.output}")
     finish(study.accelerator)
 
@@ -103,6 +119,31 @@ def as_table(rows: Sequence[Figures]) -> str:
         cells = [row["budget"], row["contender"], format_bitops(row["bitops"]), bits, *figures]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def as_verdicts(rows: Sequence[Figures]) -> str:
+    """Return how each policy differs from the first of its budget on the same images, as a table in Markdown."""
+    label = ACCURACY_LABELS[accuracy_of(rows[0]["joint"])].removesuffix(", %")
+    first = rows[0]["contender"]
+    lines = [
+        f"| budget | policy | joint: KL above {first}'s, nats | {label}, points | verdict "
+        f"| fine-tuned: KL above {first}'s, nats | {label}, points | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if "paired" in row:
+            stages = [_difference(row["paired"].get(stage)) for stage in ("joint", "finetuned")]
+            lines.append(f"| {' | '.join([row['budget'], row['contender'], *stages])} |")
+    return "\n".join(lines)
+
+
+def _difference(difference: Paired | None) -> str:
+    if difference is None:
+        return "- | - | -"
+    return (
+        f"{difference['kl']:+.4f} ± {difference['kl_standard_error']:.4f} | "
+        f"{difference['right']:+.2f} ± {difference['right_standard_error']:.2f} | {difference['verdict']}"
+    )
 
 
 def _cells(figures: Figures) -> str:

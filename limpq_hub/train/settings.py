@@ -143,6 +143,8 @@ class ComparisonSettings:
         calibrate_images: training images to recalibrate BatchNorm.
         recipe: of the fine-tuning.
         weights: safetensors file of the float network; None for that of the entry.
+        criteria: other ways to choose bits, as `criteria.criterion` takes them.
+        criterion_images: training images that they are measured on.
     """
 
     model: str
@@ -158,3 +160,5 @@ class ComparisonSettings:
     invocation: Invocation
     recipe: str | None = None
     weights: str | None = None
+    criteria: Sequence[str] = ()
+    criterion_images: int = 100

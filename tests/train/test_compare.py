@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_run import RUN
 
 from limpq_hub.errors import ArtifactFormatError, TrainingError
@@ -22,7 +23,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.train import compare, finetune, validate
 from limpq_hub.train.measure import same_finetuning as _same_finetuning
 from limpq_hub.train.measure import study as _study
-from limpq_hub.train.measure.evaluate import evaluate
+from limpq_hub.train.measure.evaluate import evaluate_each
 from limpq_hub.train.measure.same_finetuning import finetuning_arguments
 from limpq_hub.train.settings import ComparisonSettings, DeviceSettings
 from limpq_hub.zoo.catalog import find_entry
@@ -76,10 +77,10 @@ def compared(command: list[str], output: Path, *, cut_at: int | None = None) -> 
         if len(evaluated) == cut_at:
             raise KeyboardInterrupt
         evaluated.append(None)
-        return evaluate(*arguments, **options)
+        return evaluate_each(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
-        patched.setattr(_study, "evaluate", counted)
+        patched.setattr(_study, "evaluate_each", counted)
         patched.setattr(_same_finetuning, "subprocess", run_here(started))
         with contextlib.suppress(*([] if cut_at is None else [KeyboardInterrupt])):
             compare.main([*command, "--output", str(output)])
@@ -228,7 +229,8 @@ def test_the_pictures_open(whole, name):
 
 
 def test_the_table_has_a_line_per_row_with_its_figures(whole):
-    lines = [line for line in whole.printed.splitlines() if line.startswith("|")]
+    table, _, _ = whole.printed[whole.printed.index("| budget |") :].partition("\n\n")
+    lines = table.splitlines()
     assert len(lines) == 2 + len(whole.result["comparison"])
     for line, row in zip(lines[2:], whole.result["comparison"], strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -238,6 +240,43 @@ def test_the_table_has_a_line_per_row_with_its_figures(whole):
             figures = row[stage]
             assert cells[place] == f"{figures['top1']:.2f} ± {figures['top1_standard_error']:.2f}"
             assert cells[place + 1] == f"{figures['kl']:.4f} ± {figures['kl_standard_error']:.4f}"
+
+
+def of_images(whole: Compared, stage: str, row: dict) -> dict:
+    name = f"{stage}-2" if stage == "finetuned" else stage
+    return load_file(whole.output / f"of-images/{name}-{row['policy_sha256'][:16]}.safetensors")
+
+
+@pytest.mark.parametrize("stage", ["joint", "finetuned"])
+def test_each_policy_is_compared_with_the_learned_one_on_the_same_images(whole, stage):
+    for budget in BUDGETS:
+        learned, *others = (row for row in whole.result["comparison"] if row["budget"] == budget)
+        assert (learned["contender"], "paired" in learned) == ("learned", False)
+        first = of_images(whole, stage, learned)
+        assert len(first["kl"]) == 48
+        assert float(100 * first["right"].double().mean()) == pytest.approx(learned[stage]["top1"], abs=1e-4)
+        for row in others:
+            own, difference = of_images(whole, stage, row), row["paired"][stage]
+            kl = (own["kl"].double() - first["kl"].double()).numpy()
+            assert difference["kl"] == pytest.approx(row[stage]["kl"] - learned[stage]["kl"], abs=2e-6)
+            assert difference["kl_standard_error"] == pytest.approx(np.std(kl, ddof=1) / 48**0.5, abs=2e-6)
+            assert difference["right"] == pytest.approx(row[stage]["top1"] - learned[stage]["top1"], abs=2e-4)
+            sure = abs(difference["kl"]) > 2 * difference["kl_standard_error"]
+            assert difference["verdict"] == (["ahead", "behind"][difference["kl"] > 0] if sure else "level")
+
+
+def test_the_second_table_has_a_verdict_for_each_but_the_first_of_a_budget(whole):
+    _, _, table = whole.printed[whole.printed.index("| budget |") :].partition("\n\n")
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    rows = [row for row in whole.result["comparison"] if "paired" in row]
+    assert "joint: KL above learned's, nats" in lines[0]
+    for line, row in zip(lines[2:], rows, strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[:2] == [row["budget"], row["contender"]]
+        for place, stage in ((2, "joint"), (5, "finetuned")):
+            difference = row["paired"][stage]
+            assert cells[place] == f"{difference['kl']:+.4f} ± {difference['kl_standard_error']:.4f}"
+            assert cells[place + 2] == difference["verdict"]
 
 
 def test_correlations_are_printed(whole):
@@ -270,7 +309,8 @@ def test_a_run_cut_off_in_the_middle_goes_on(whole, tiny_command, tmp_path):
     cut = compared(command, tmp_path / "out", cut_at=cut_at)
     assert cut.evaluated == cut_at
     assert not (tmp_path / "out/comparison.json").exists()
-    assert len(json.loads((tmp_path / "out/measured.json").read_text())["figures"]) == cut_at
+    figures = json.loads((tmp_path / "out/measured.json").read_text())["figures"]
+    assert len([key for key in figures if not key.startswith("choice ")]) == cut_at
     rest = compared(command, tmp_path / "out")
     expected = [row for row in whole.result["comparison"] if row["budget"] == "w3a3"]
     assert rest.result["comparison"] == expected
@@ -286,14 +326,15 @@ def test_a_run_cut_off_in_the_middle_goes_on(whole, tiny_command, tmp_path):
 def test_without_steps_and_correlations_only_the_joint_weights_are_measured(whole, tiny_command, tmp_path):
     command = [*tiny_command, "w3a3", "--steps", "0", "--correlated", "0"]
     found = compared(command, tmp_path / "out")
-    expected = [row for row in whole.result["comparison"] if row["budget"] == "w3a3"]
-    assert found.result["comparison"] == [
-        {key: value for key, value in row.items() if key != "finetuned"} for row in expected
-    ]
+    rows = [row for row in whole.result["comparison"] if row["budget"] == "w3a3"]
+    expected = [{key: value for key, value in row.items() if key != "finetuned"} for row in rows]
+    for row in expected[1:]:
+        row["paired"] = {"joint": row["paired"]["joint"]}
+    assert found.result["comparison"] == expected
     assert (found.result["correlation"], found.started) == ({}, [])
-    rows = [line for line in found.printed.splitlines() if line.startswith("| w3a3")]
-    assert len(rows) == len(CONTENDERS)
-    assert all(line.endswith("| - | - |") for line in rows)
+    tables = [line for line in found.printed.splitlines() if line.startswith("| w3a3")]
+    assert len(tables) == len(CONTENDERS) + len(CONTENDERS) - 1
+    assert all(line.endswith("| - | - |") for line in tables)
     assert not (tmp_path / "out/correlation.png").exists()
     with Image.open(tmp_path / "out/comparison.png") as picture:
         picture.load()
@@ -382,3 +423,50 @@ def test_a_file_of_figures_without_settings_is_refused(whole, tmp_path):
 def test_the_entry_is_not_changed(whole, runs):
     entry = find_entry(f"local-dir:{runs}/joint")
     assert all(entry.folder.read(file) for file in entry.folder.files)
+
+
+CRITERIA = ["learned", "kl-float:equal", "error+kl-joint@3", "hessian", "gradient"]
+
+
+@pytest.fixture(scope="module")
+def by_criteria(tiny_command, runs, tmp_path_factory) -> Compared:
+    # That entry holds its float network.
+    command = [*tiny_command, "w3a3", "--steps", "0", "--criteria", *CRITERIA, "--criterion-images", "8"]
+    return compared(command, tmp_path_factory.mktemp("criteria") / "out")
+
+
+def test_policies_of_other_criteria_are_compared_too_each_measured_once(by_criteria, tmp_path):
+    contenders = [row["contender"] for row in by_criteria.result["comparison"]]
+    assert contenders == ["learned", *CRITERIA[1:], *CONTENDERS[1:]]
+    rows = {row["contender"]: row for row in by_criteria.result["comparison"]}
+    assert len({row["policy_sha256"] for row in rows.values()}) > 4
+    assert {row["paired"]["joint"]["verdict"] for row in rows.values() if "paired" in row} <= {
+        "ahead",
+        "level",
+        "behind",
+    }
+    figures = json.loads((by_criteria.output / "measured.json").read_text())["figures"]
+    tables = {key for key in figures if key.startswith("criterion ")}
+    names = ("learned", "kl-float", "error", "kl-joint@3", "hessian", "gradient")
+    assert tables == {f"criterion 8 {name}" for name in names}
+    shutil.copytree(by_criteria.output, tmp_path / "out")
+    again = compared(by_criteria.command, tmp_path / "out")
+    assert (again.evaluated, again.result["comparison"]) == (0, by_criteria.result["comparison"])
+
+
+def test_each_criterion_has_its_own_correlation(by_criteria):
+    for name, found in by_criteria.result["correlation"].items():
+        assert list(found["criteria"]) == CRITERIA
+        for criterion, ranks_of in found["criteria"].items():
+            assert -1 <= ranks_of["kl"] <= 1
+            assert f"{name}: {criterion} with KL {ranks_of['kl']:.2f}" in by_criteria.printed
+        # The learned steps of this entry are no outliers, so both sums are the objective.
+        assert found["criteria"]["learned"]["kl"] == pytest.approx(found["kl"], abs=0.4)
+
+
+def test_a_criterion_that_is_not_there_is_refused_before_anything_is_read(tmp_path):
+    words = ["--model", "resnet18", "--data", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]
+    with pytest.raises(
+        TrainingError, match="criterion 'felt' is not known: use learned, coupled, kl-float, kl-joint, "
+    ):
+        compare.main([*words, "--criteria", "learned+felt"])

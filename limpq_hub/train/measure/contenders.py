@@ -1,8 +1,8 @@
-"""The policies that a comparison sets beside the learned one, all within the same budget, and random ones."""
+"""The policies that a comparison sets beside the one of a search, all within the same budget, and random ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.budget import Budget
@@ -13,21 +13,32 @@ from limpq_hub.zoo.planning import search
 
 
 def contenders(
-    indicators: Indicators, bitops: str, random_policies: int, divergence: Callable[[Policy], float]
+    indicators: Indicators,
+    bitops: str,
+    random_policies: int,
+    divergence: Callable[[Policy], float],
+    criteria: Mapping[str, Indicators],
 ) -> dict[str, Policy]:
-    """Return the policies to compare at a budget, by what they are called.
+    """Return the policies to compare at a budget, by what they are called; first the one that a search returns.
 
     Args:
         random_policies: how many of them are random.
         divergence: from the float network, in nats; chooses among the uniform splits.
+        criteria: indicators measured by other criteria, by their names; a search in each gives a policy.
     """
     limit = bitops_limit(indicators, bitops)
 
     def fits(policy: Policy) -> bool:
         return total_bitops(indicators.costs, policy) <= limit
 
+    own = {indicators.objective: search(indicators, bitops=bitops).policy}
+    if indicators.objective == "measured":
+        own["learned"] = search(indicators, bitops=bitops, importance="learned").policy
+    elif indicators.divergences:
+        own["measured"] = search(indicators, bitops=bitops, importance="measured").policy
     return {
-        "learned": search(indicators, bitops=bitops).policy,
+        **own,
+        **{name: search(measured, bitops=bitops).policy for name, measured in criteria.items() if name not in own},
         "uniform filled": uniform_filled(indicators, fits),
         "uniform, best split": min(uniform_splits(indicators, fits), key=divergence),
         **{f"random, seed {seed}": random_policy(indicators, fits, seed) for seed in range(random_policies)},

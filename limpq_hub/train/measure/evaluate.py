@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,19 @@ from limpq_hub.train.data.unreadable import UNREADABLE
 from limpq_hub.train.loop.progress import tracked
 
 ACCURACY_LABELS = {"top1": "top-1, %", "agreement": "agreement with float, %"}
+
+
+@dataclass(frozen=True)
+class OfImages:
+    """What was measured of each image, in the order of the loader; those that cannot be decoded are left out.
+
+    Attributes:
+        kl: divergence from the reference in nats, [images].
+        right: whether the class found most likely is that of the label, or of the reference without labels, [images].
+    """
+
+    kl: Tensor
+    right: Tensor
 
 
 @torch.no_grad()
@@ -36,6 +50,15 @@ def evaluate(
     Raises:
         DataError: there is no image, or too many cannot be decoded.
     """
+    figures, _ = evaluate_each(accelerator, model, loader, reference)
+    return figures
+
+
+@torch.no_grad()
+def evaluate_each(
+    accelerator: Accelerator, model: nn.Module, loader: PictureLoader, reference: Sequence[Tensor] | None
+) -> tuple[dict[str, float | int], OfImages]:
+    """Return what `evaluate` does, and what its figures are averages of."""
     model.eval()
     with full_precision():
         return _figures(accelerator, model, loader, reference)
@@ -66,9 +89,9 @@ def accuracy_text(figures: Mapping[str, Any]) -> str:
 
 def _figures(
     accelerator: Accelerator, model: nn.Module, loader: PictureLoader, reference: Sequence[Tensor] | None
-) -> dict[str, float | int]:
+) -> tuple[dict[str, float | int], OfImages]:
     counts = torch.zeros(6, dtype=torch.int64, device=accelerator.device)
-    divergences = []
+    divergences, found = [], []
     batches = accelerator.prepare_data_loader(loader.batches, device_placement=True)
     for index, (images, labels) in enumerate(tracked(batches, "measuring", "batches", len(batches))):
         logits = model(images)
@@ -80,18 +103,20 @@ def _figures(
         hits, labels, divergence, agrees = accelerator.gather_for_metrics((hits, labels, divergence, agrees))
         readable, labelled = labels != UNREADABLE, labels >= 0
         divergences.append(divergence[readable])
+        found.append(torch.stack([hits[:, 0], agrees], dim=1)[readable])
         of_batch = (hits[:, 0], hits, labelled, agrees & readable, readable, ~readable)
         counts += torch.stack([flags.sum() for flags in of_batch])
     loader.unreadable.check()
     top1, top5, labels_there, agreeing, images, unreadable = counts.tolist()
     if not images:
         raise DataError("no validation image was found; see the folder val/ of --data")
+    of_images = OfImages(torch.cat(divergences).double(), torch.cat(found)[:, 0 if labels_there else 1])
     figures: dict[str, float | int] = {}
     if labels_there:
         figures |= {"top1": round(100 * top1 / images, 4), "top5": round(100 * top5 / images, 4)}
     figures["images"] = images
     if reference is not None:
-        divergence = torch.cat(divergences).double()
+        divergence = of_images.kl
         if labels_there:
             figures["top1_standard_error"] = _percent_error(top1, images)
         figures["agreement"] = round(100 * agreeing / images, 4)
@@ -99,7 +124,7 @@ def _figures(
         figures["kl"] = max(0.0, round(float(divergence.mean()), 6))  # below 0 by rounding errors alone
         spread = float(divergence.std(correction=min(1, images - 1)))
         figures["kl_standard_error"] = round(spread / math.sqrt(images), 6)
-    return figures | ({"unreadable": unreadable} if unreadable else {})
+    return figures | ({"unreadable": unreadable} if unreadable else {}), of_images
 
 
 def _percent_error(count: int, images: int) -> float:

@@ -40,9 +40,13 @@ class MeasurementCache:
                 raise TrainingError(f"{path} was measured with another {', '.join(changed)}; choose another --output")
             self.figures = content["figures"]
 
-    def figures_of(self, key: str, measure: Callable[[], Figures]) -> Figures:
-        """Return the figures of `key`; measured now, and written down, if they were not before."""
-        if key not in self.figures:
+    def figures_of(self, key: str, measure: Callable[[], Figures], *, beside: Path | None = None) -> Figures:
+        """Return the figures of `key`; measured now, and written down, if they were not before.
+
+        Args:
+            beside: a file that `measure` writes; where it is missing, what was measured before does not count.
+        """
+        if key not in self.figures or (beside is not None and not beside.exists()):
             self.figures[key] = measure()
             if self.writes:
                 write_json(self.path, {"format": FORMAT, "settings": self.settings, "figures": self.figures})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, read_json, write_json
-from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_bits import BIT_WIDTHS, LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import start_steps_
 from limpq_hub.quant.convert import build_supernet
@@ -23,8 +23,7 @@ from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
 from limpq_hub.zoo.network import NetworkSpec
 
-# The float network with steps of least error, all other layers in float; or the jointly trained one with its learned
-# steps, all other layers at their most bits.
+# The float network with steps of least error, or the jointly trained one with its learned steps.
 MeasuredWeights: TypeAlias = Literal["float", "joint"]
 
 
@@ -36,19 +35,24 @@ class Measuring:
         entry: the network.
         images: unlabelled, [batch, 3, height, width] each, normalized.
         weights: which weights the layers have.
+        others: the most bits that all other layers may have, of weights and activations; None for float.
     """
 
     entry: Entry
     images: Sequence[Tensor]
     weights: MeasuredWeights = "float"
+    others: int | None = None
 
     def __post_init__(self) -> None:
         if self.weights not in get_args(MeasuredWeights):
             raise PolicyError(f'weights={quoted(self.weights)} cannot be measured: use "float" or "joint"')
+        if self.others is not None and self.others not in BIT_WIDTHS:
+            raise PolicyError(f"others={quoted(self.others)} cannot be: use bits from 2 to 8, or None for float")
 
     def digest(self) -> str:
-        """Return a sha256 over the files of the entry, the weights that are measured, and the images."""
-        digest = hashlib.sha256(f"{sorted(self.entry.folder.config['files'].items())} {self.weights}".encode())
+        """Return a sha256 over the files of the entry, the weights and bits that are measured, and the images."""
+        files = sorted(self.entry.folder.config["files"].items())
+        digest = hashlib.sha256(f"{files} {self.weights} {self.others}".encode())
         for images in self.images:
             digest.update(images.numpy().tobytes())
         return digest.hexdigest()
@@ -56,8 +60,9 @@ class Measuring:
     def network(self) -> tuple[nn.Module, Policy | None]:
         """Return the network whose layers are measured, and the bits of the others; None for float."""
         folder, indicators = self.entry.folder, self.entry.indicators
+        others = None if self.others is None else self._policy_of_others(self.others)
         if self.weights == "joint":
-            return load_supernet(folder, indicators), indicators.most_bits()
+            return load_supernet(folder, indicators), others
         supernet = build_supernet(
             load_float_network(folder),
             indicators.costs,
@@ -66,7 +71,21 @@ class Measuring:
             per_channel=indicators.per_channel,
         )
         start_steps_(supernet, torch.cat(list(self.images)), "least-error")
-        return supernet, None
+        return supernet, others
+
+    def _policy_of_others(self, most: int) -> Policy:
+        """Return the policy of the other layers: each at its most bits up to `most`, at its fewest if it has none."""
+        indicators = self.entry.indicators
+
+        def widest(steps: Mapping[int, float]) -> int:
+            return max((bits for bits in steps if bits <= most), default=min(steps))
+
+        layers = {
+            name: cost.fixed
+            or LayerBits(widest(indicators.weight_steps[name]), widest(indicators.activation_steps[name]))
+            for name, cost in indicators.costs.items()
+        }
+        return Policy(indicators.model, layers, indicators.input_size)
 
 
 def measured_indicators(
@@ -87,28 +106,35 @@ def measured_indicators(
     divergences = _measured_before(progress_file, digest)
     layers = list(indicators.weight_steps)
     tell(len(divergences), len(layers))
-    missing = [name for name in layers if name not in divergences]
-    if missing:
-        network = load_float_network(measuring.entry.folder)
-        with torch.no_grad():
-            references = [network(images).log_softmax(-1) for images in measuring.images]
-        supernet, background = measuring.network()
-        for name, of_pairs in pair_divergences(
-            supernet, measuring.images, references, background=background, layers=missing
-        ):
-            # Rounding leaves less than 0 of what changes nothing.
-            divergences[name] = {f"{bits.weight}/{bits.activation}": max(0.0, of_pairs[bits]) for bits in of_pairs}
-            write_json(progress_file, {"digest": digest, "divergences": divergences})
-            tell(len(divergences), len(layers))
-    pairs = {
-        name: {LayerBits(*map(int, text.split("/"))): value for text, value in divergences[name].items()}
-        for name in layers
-    }
-    how = {"weights": measuring.weights, "images": sum(map(len, measuring.images)), "sha256": digest}
+    for name, of_pairs in measured_layers(measuring, [name for name in layers if name not in divergences]):
+        divergences[name] = {bits.text: value for bits, value in of_pairs.items()}
+        write_json(progress_file, {"digest": digest, "divergences": divergences})
+        tell(len(divergences), len(layers))
+    pairs = {name: {LayerBits.of_text(text): value for text, value in divergences[name].items()} for name in layers}
+    images = sum(map(len, measuring.images))
+    how = {"weights": measuring.weights, "others": measuring.others, "images": images, "sha256": digest}
     provenance = dict(indicators.provenance) | {"divergences": how}
     measured = replace(indicators, divergences=pairs, provenance=provenance)
     progress_file.unlink(missing_ok=True)
     return measured
+
+
+def measured_layers(measuring: Measuring, layers: Sequence[str]) -> Iterator[tuple[str, dict[LayerBits, float]]]:
+    """Yield the divergence of each pair of bits of one layer after the other, in nats, at least 0.
+
+    Raises:
+        UnknownModelError: the entry holds no float network.
+        ArtifactError: a file of it is damaged.
+    """
+    if not layers:
+        return
+    network = load_float_network(measuring.entry.folder)
+    with torch.no_grad():
+        references = [network(images).log_softmax(-1) for images in measuring.images]
+    supernet, others = measuring.network()
+    for name, of_pairs in pair_divergences(supernet, measuring.images, references, background=others, layers=layers):
+        # Rounding leaves less than 0 of what changes nothing.
+        yield name, {bits: max(0.0, divergence) for bits, divergence in of_pairs.items()}
 
 
 def _measured_before(path: Path, digest: str) -> dict[str, Mapping[str, float]]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from accelerate import Accelerator
 from scipy.stats import spearmanr
-from torch import nn
+from torch import Tensor, nn
 
 from limpq_hub.errors import TrainingError
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.input_file import read_regular
+from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
@@ -22,9 +26,12 @@ from limpq_hub.train.launching import command_of
 from limpq_hub.train.loop.provenance import weights_record
 from limpq_hub.train.loop.run import new_accelerator
 from limpq_hub.train.measure.contenders import contenders, random_policies_to_correlate
+from limpq_hub.train.measure.criteria import indicators_by, table
 from limpq_hub.train.measure.divergence import Divergence
-from limpq_hub.train.measure.evaluate import accuracy_of, evaluate, log_probabilities
+from limpq_hub.train.measure.evaluate import OfImages, accuracy_of, evaluate_each, log_probabilities
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
+from limpq_hub.train.measure.paired import paired
+from limpq_hub.train.measure.rounding_errors import Table
 from limpq_hub.train.measure.same_finetuning import finetune_policy
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.recipe import path_of
@@ -37,10 +44,12 @@ from limpq_hub.zoo.float_file import FLOAT_FILE
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
+from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 
 _CHOOSING_IMAGES = 2048
 # Options that no figure depends on, or that its key names.
 _MAY_CHANGE = {"bitops", "random", "correlated", "correlate_every", "steps", "output", "workers", "threads"}
+_MAY_CHANGE |= {"criteria", "criterion_images"}
 
 
 class Study:
@@ -79,15 +88,22 @@ class Study:
         self.references = {
             every: log_probabilities(self.accelerator, network, loader) for every, loader in self.loaders.items()
         }
+        self.criteria = self._criteria(calibration_batches(data, spec, settings.criterion_images))
 
     def at_budget(self, bitops: str) -> list[Figures]:
-        """Return a row per contender: what it is, and its figures before and after fine-tuning."""
-        rows = []
-        policies = contenders(self.indicators, bitops, self.settings.random, self.divergence)
+        """Return a row per contender: what it is, its figures before and after fine-tuning, and beside the first's."""
+        rows: list[Figures] = []
+        stages = ("joint", "finetuned") if self.settings.steps else ("joint",)
+        policies = contenders(self.indicators, bitops, self.settings.random, self._choosing_divergence, self.criteria)
+        first, *_ = policies.values()
         for contender, policy in policies.items():
             row = {"budget": bitops, "contender": contender, **self.described(policy), "joint": self.joint(policy)}
             if self.settings.steps:
                 row["finetuned"] = self.finetuned(policy)
+            if rows:
+                row["paired"] = {
+                    stage: paired(self._of_images(stage, policy), self._of_images(stage, first)) for stage in stages
+                }
             print(f"{bitops} {contender}: {row}", file=sys.stderr, flush=True)
             rows.append(row)
         return rows
@@ -118,9 +134,10 @@ class Study:
         def measure() -> Figures:
             model = select_policy(self.supernet, policy).eval()
             recalibrate_batch_norm_(model, self.images)
-            return self._figures(model, every)
+            return self._figures(model, every, beside)
 
-        return self.measured.figures_of(f"joint {every} {policy.digest()}", measure)
+        beside = self._file_of_images("joint", policy) if every == 1 else None
+        return self.measured.figures_of(f"joint {every} {policy.digest()}", measure, beside=beside)
 
     def finetuned(self, policy: Policy) -> Figures:
         """Return the figures of the policy after the same fine-tuning as all others."""
@@ -128,19 +145,61 @@ class Study:
         def measure() -> Figures:
             folder = finetune_policy(self.settings, policy)
             model, _ = load_checkpoint(open_local_folder(folder, "checkpoint"))
-            return self._figures(model.to(self.accelerator.device), 1)
+            return self._figures(model.to(self.accelerator.device), 1, beside)
 
-        return self.measured.figures_of(f"finetuned {self.settings.steps} {policy.digest()}", measure)
+        beside = self._file_of_images("finetuned", policy)
+        key = f"finetuned {self.settings.steps} {policy.digest()}"
+        return self.measured.figures_of(key, measure, beside=beside)
+
+    def _criteria(self, images: Sequence[Tensor]) -> dict[str, Indicators]:
+        """Return the indicators measured by each criterion; each table is measured once."""
+        count = sum(map(len, images))
+
+        def table_of(name: str) -> Table:
+            def measure() -> Figures:
+                print(f"measuring {name} on {count} images", file=sys.stderr, flush=True)
+                return _to_text(table(name, self.entry, images))
+
+            return _of_text(self.measured.figures_of(f"criterion {count} {name}", measure))
+
+        return {name: indicators_by(name, self.entry, table_of) for name in self.settings.criteria}
+
+    def _choosing_divergence(self, policy: Policy) -> float:
+        """Return the divergence from the float network on training images, in nats; measured once."""
+        figures = self.measured.figures_of(f"choice {policy.digest()}", lambda: {"kl": self.divergence(policy)})
+        return float(figures["kl"])
 
     def _correlation(self, policies: Sequence[Policy]) -> Figures:
         """Return Spearman's rank correlation of the objective with KL and accuracy, and each policy's figures."""
         every = self.settings.correlate_every
         points = [{**self.described(policy), **self.joint(policy, every=every)} for policy in policies]
-        return {**{key: rank_correlation(points, key) for key in ("kl", accuracy_of(points[0]))}, "points": points}
+        keys = ("kl", accuracy_of(points[0]))
+        of_criteria = {}
+        for name, indicators in self.criteria.items():
+            by_criterion = [
+                {**point, "objective": Plan.of_policy(indicators, policy).objective}
+                for point, policy in zip(points, policies, strict=True)
+            ]
+            of_criteria[name] = {key: rank_correlation(by_criterion, key) for key in keys}
+        correlation = {key: rank_correlation(points, key) for key in keys}
+        return {**correlation, **({"criteria": of_criteria} if of_criteria else {}), "points": points}
 
-    def _figures(self, model: nn.Module, every: int) -> Figures:
-        """Return top-1, agreement and KL to the float network, with standard errors."""
-        return evaluate(self.accelerator, model, self.loaders[every], self.references[every])
+    def _figures(self, model: nn.Module, every: int, beside: Path | None) -> Figures:
+        """Return top-1, agreement and KL to the float network, with standard errors; write those of each image."""
+        figures, of_images = evaluate_each(self.accelerator, model, self.loaders[every], self.references[every])
+        if beside is not None:
+            write_bytes(beside, tensors_to_bytes({"kl": of_images.kl.float(), "right": of_images.right}))
+        return figures
+
+    def _file_of_images(self, stage: str, policy: Policy) -> Path:
+        """Return where the figures of each image are kept."""
+        steps = f"-{self.settings.steps}" if stage == "finetuned" else ""
+        return self.settings.output / "of-images" / f"{stage}{steps}-{policy.digest()[:16]}.safetensors"
+
+    def _of_images(self, stage: str, policy: Policy) -> OfImages:
+        path = self._file_of_images(stage, policy)
+        tensors = tensors_from_bytes(read_regular(path), str(path))
+        return OfImages(tensors["kl"].double(), tensors["right"])
 
 
 def rank_correlation(points: Sequence[Figures], key: str) -> float:
@@ -149,6 +208,14 @@ def rank_correlation(points: Sequence[Figures], key: str) -> float:
     if len(set(objectives)) < 2 or len(set(figures)) < 2:
         return 0.0
     return round(float(spearmanr(objectives, figures).statistic), 4)
+
+
+def _to_text(measured: Table) -> Figures:
+    return {name: {bits.text: value for bits, value in pairs.items()} for name, pairs in measured.items()}
+
+
+def _of_text(figures: Figures) -> Table:
+    return {name: {LayerBits.of_text(text): value for text, value in pairs.items()} for name, pairs in figures.items()}
 
 
 def _what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mapping[str, object]:

@@ -1,0 +1,77 @@
+"""How far a plan is ahead: what no policy can go below, the second best policy, and the best uniform one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from limpq_hub.plan.policy import Policy
+
+
+@dataclass(frozen=True)
+class RunnerUp:
+    """A policy within the same budget and choices that a plan is ahead of.
+
+    Attributes:
+        policy: its bits.
+        objective_behind: how much larger its objective is than that of the plan, at least 0 where that is optimal.
+        kl_behind: how much larger its expected divergence from the float network is, in nats; may be below 0 where the
+            objective is another one; None where no pairs were measured.
+    """
+
+    policy: Policy
+    objective_behind: float
+    kl_behind: float | None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proven of a plan, and how much it matters.
+
+    The expected divergence adds up what each layer alone was measured to cause. Layers that err together cause more or
+    less than that sum: it ranks policies, and is no forecast.
+
+    Attributes:
+        bound: no policy within the budget has a smaller objective.
+        gap: how much the objective is above the bound; 0 where the plan is optimal.
+        expected_kl: sum of the measured divergences of the plan's pairs of bits, in nats; None where none were
+            measured.
+        second_best: the best of all other policies; None where there is no other, or the plan is not proven optimal.
+        best_uniform: the best of the policies that give one pair of bits to all layers that have a choice; None where
+            there is none within the budget.
+    """
+
+    bound: float
+    gap: float
+    expected_kl: float | None
+    second_best: RunnerUp | None
+    best_uniform: RunnerUp | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the certificate as JSON can hold it."""
+        return {
+            "bound": self.bound,
+            "gap": self.gap,
+            "expected_kl": self.expected_kl,
+            "second_best": self.second_best and _to_json(self.second_best),
+            "best_uniform": self.best_uniform and _to_json(self.best_uniform),
+        }
+
+    def lines(self) -> list[str]:
+        """Return the certificate in words, a line each."""
+        proof = "no policy within the budget has a smaller objective" if self.gap == 0 else f"bound {self.bound:.6f}"
+        expected = "" if self.expected_kl is None else f"; expected divergence {self.expected_kl:.4f} nats"
+        lines = [f"{proof}{expected}"]
+        for what, runner_up in (("second best policy", self.second_best), ("best uniform policy", self.best_uniform)):
+            if runner_up is not None:
+                kl = "" if runner_up.kl_behind is None else f", {runner_up.kl_behind:+.6f} nats"
+                lines.append(f"{what}: objective +{runner_up.objective_behind:.6f}{kl}")
+        return lines
+
+
+def _to_json(runner_up: RunnerUp) -> dict[str, Any]:
+    return {
+        "policy": runner_up.policy.to_json(),
+        "objective_behind": runner_up.objective_behind,
+        "kl_behind": runner_up.kl_behind,
+    }

@@ -1,0 +1,116 @@
+"""Certify a search: its second best policy by searching again without the best one, and the best uniform policy.
+
+**The second best, exactly.** Any other policy differs from the best one in some group of layers; let it be the first
+such group. So all other policies fall into as many parts as there are groups: in part g the groups before g keep the
+options of the best policy, group g has all options but that one, and the groups behind it have all of theirs. Each part
+is a search of its own, the parts share no policy, and the best of their optima is the second best of all.
+
+Source: Lawler, "A procedure for computing the K best solutions to discrete optimization problems", Management Science
+18, 1972.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from limpq_hub.plan.certificate import Certificate, RunnerUp
+from limpq_hub.plan.deadline import deadline_in, until
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.plan import Plan
+from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.search_problem import SearchProblem
+from limpq_hub.plan.solver.programme import Programme, Solution
+
+
+def certify(problem: SearchProblem, solution: Solution, plan: Plan, time_limit_s: float) -> Certificate:
+    """Return what is proven of the plan of a solution.
+
+    Args:
+        time_limit_s: seconds after which it gives up.
+
+    Raises:
+        SearchError: the time is over.
+    """
+    deadline = deadline_in(time_limit_s)
+    optimal = solution.bound is None
+    return Certificate(
+        bound=plan.bound,
+        gap=plan.objective - plan.bound,
+        expected_kl=_expected_kl(problem, plan.policy),
+        second_best=_runner_up(problem, plan, _second_best(problem.programme, solution, deadline)) if optimal else None,
+        best_uniform=_runner_up(problem, plan, _best_uniform(problem, deadline)),
+    )
+
+
+def _second_best(programme: Programme, best: Solution, deadline: float) -> Sequence[int] | None:
+    """Return the choice of least cost among all others, [groups], or None if no other meets the constraints."""
+    second: Sequence[int] | None = None
+    for options in until(deadline, _parts(programme, best.choice)):
+        part = _narrowed(programme, options)
+        solution = part.solve(deadline)
+        if solution is None:
+            continue
+        choice = [of_group[place] for of_group, place in zip(options, solution.choice, strict=True)]
+        if second is None or _cost(programme, choice) < _cost(programme, second):
+            second = choice
+    return second
+
+
+def _parts(programme: Programme, best: Sequence[int]) -> Iterator[list[list[int]]]:
+    """Yield the options that each group may take in each part, [groups][options]; no group is left without one."""
+    for group, taken in enumerate(best):
+        others = [option for option in range(len(programme.costs[group])) if option != taken]
+        if others:
+            before = [[option] for option in best[:group]]
+            behind = [list(range(len(costs))) for costs in programme.costs[group + 1 :]]
+            yield [*before, others, *behind]
+
+
+def _narrowed(programme: Programme, options: Sequence[Sequence[int]]) -> Programme:
+    """Return a programme in which each group has some of its options only."""
+    costs = [[of_group[option] for option in kept] for of_group, kept in zip(programme.costs, options, strict=True)]
+    constraints = [
+        replace(
+            constraint,
+            coefficients=tuple(
+                tuple(of_group[option] for option in kept)
+                for of_group, kept in zip(constraint.coefficients, options, strict=True)
+            ),
+        )
+        for constraint in programme.constraints
+    ]
+    return Programme(costs, constraints)
+
+
+def _best_uniform(problem: SearchProblem, deadline: float) -> Sequence[int] | None:
+    """Return the choice of least cost that gives one pair of bits to all groups with several options, or None."""
+    programme, best = problem.programme, None
+    free = [group.options for group in problem.groups if len(group.options) > 1]
+    shared = set(free[0]).intersection(*free[1:]) if free else set[LayerBits]()
+    for pair in until(deadline, sorted(shared)):
+        choice = [group.options.index(pair) if len(group.options) > 1 else 0 for group in problem.groups]
+        if any(constraint.total(choice) > constraint.limit for constraint in programme.constraints):
+            continue
+        if best is None or _cost(programme, choice) < _cost(programme, best):
+            best = choice
+    return best
+
+
+def _runner_up(problem: SearchProblem, plan: Plan, choice: Sequence[int] | None) -> RunnerUp | None:
+    if choice is None:
+        return None
+    policy = problem.policy(choice)
+    ours, theirs = _expected_kl(problem, plan.policy), _expected_kl(problem, policy)
+    behind = None if ours is None or theirs is None else theirs - ours
+    return RunnerUp(policy, _cost(problem.programme, choice) - plan.objective, behind)
+
+
+def _expected_kl(problem: SearchProblem, policy: Policy) -> float | None:
+    divergences = problem.indicators.divergences
+    return math.fsum(divergences[name][policy.layers[name]] for name in divergences) if divergences else None
+
+
+def _cost(programme: Programme, choice: Sequence[int]) -> float:
+    return math.fsum(costs[option] for costs, option in zip(programme.costs, choice, strict=True))

@@ -1,0 +1,131 @@
+"""Ways to say what each pair of bits of each layer costs: ours and those of others, for one search to add up."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from limpq_hub.errors import TrainingError, quoted
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.train.measure.gradient_scores import gradient_scores
+from limpq_hub.train.measure.hessian_traces import hessian_importance
+from limpq_hub.train.measure.pair_importance import MeasuredWeights, Measuring, measured_layers
+from limpq_hub.train.measure.rounding_errors import Table, relative_errors
+from limpq_hub.zoo.entry import Entry
+
+# How far apart the bits of the weights and of the activations of a layer may be.
+_APART = {"": math.inf, ":near": 1, ":equal": 0}
+_WRITTEN = re.compile(r"(?P<sum>[^:]+)(?P<apart>:near|:equal)?")
+_MEASURED = re.compile(r"kl-(?P<weights>float|joint)(@(?P<others>[2-8]))?")
+_OF_FLOAT_NETWORK: Mapping[str, Callable[..., Table]] = {
+    "hessian": hessian_importance,
+    "gradient": gradient_scores,
+    "error": relative_errors,
+}
+HELP = (
+    "other ways to choose bits, compared as well: learned (step sizes), coupled (the root of the sum of their squares, "
+    "weights and activations of a layer), kl-float and kl-joint (KL divergence with one layer alone at each pair of "
+    "bits, in the float or in the jointly trained network, all others in float; kl-joint@3: at 3 bits), hessian "
+    "(HAWQ-V2: curvature x error), gradient (Model Optimizer: gradient^2 x change^2), error (relative squared error). "
+    "A sum such as learned+kl-float adds both on one scale; :near and :equal behind it keep the bits of weights and "
+    "activations of a layer at most 1 apart, or equal"
+)
+
+
+def criterion(text: str) -> str:
+    """Return a criterion as it was typed.
+
+    Raises:
+        TrainingError: there is no such criterion.
+    """
+    match = _WRITTEN.fullmatch(text)
+    for part in match["sum"].split("+") if match else [text]:
+        if part not in ("learned", "coupled", *_OF_FLOAT_NETWORK) and not _MEASURED.fullmatch(part):
+            known = ", ".join(("learned", "coupled", "kl-float", "kl-joint", *_OF_FLOAT_NETWORK))
+            raise TrainingError(
+                f"criterion {quoted(part)} is not known: use {known}, kl-joint@3 for all other layers at 3 bits, sums "
+                "such as learned+kl-float, and :near or :equal behind them"
+            )
+    return text
+
+
+def indicators_by(text: str, entry: Entry, table_of: Callable[[str], Table]) -> Indicators:
+    """Return the indicators of an entry, measured by a criterion: a search in them adds up what the criterion says.
+
+    Args:
+        text: as `criterion` takes it.
+        table_of: what a criterion that is no sum gives, such as `table` on some images.
+    """
+    match = _WRITTEN.fullmatch(criterion(text))
+    parts = match["sum"].split("+") if match else []
+    tables = [table_of(part) for part in parts]
+    summed = tables[0] if len(tables) == 1 else _sum_on_one_scale(tables)
+    apart = _APART[(match and match["apart"]) or ""]
+    return replace(entry.indicators, divergences=_at_most_apart(summed, apart), objective="measured")
+
+
+def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:
+    """Return what a criterion that is no sum says of each pair of bits of each searched layer, all at least 0.
+
+    Args:
+        images: unlabelled, [batch, 3, height, width] each, normalized.
+    """
+    if name in ("learned", "coupled"):
+        return _of_steps(entry.indicators, math.hypot if name == "coupled" else lambda *both: sum(both))
+    if name in _OF_FLOAT_NETWORK:
+        supernet, _ = Measuring(entry, images).network()
+        return _OF_FLOAT_NETWORK[name](supernet, images)
+    match = _MEASURED.fullmatch(name)
+    weights: MeasuredWeights = "joint" if match and match["weights"] == "joint" else "float"
+    others = int(match["others"]) if match and match["others"] else None
+    return dict(measured_layers(Measuring(entry, images, weights, others), list(entry.indicators.weight_steps)))
+
+
+def _of_steps(indicators: Indicators, together: Callable[[float, float], float]) -> Table:
+    """Return what the learned steps say of each pair; one smaller than that of more bits counts as that one."""
+
+    def rising(steps: Mapping[int, float], factor: float) -> dict[int, float]:
+        widths = sorted(steps, reverse=True)
+        return dict(zip(widths, itertools.accumulate((factor * steps[bits] for bits in widths), max), strict=True))
+
+    learned = {}
+    for name in indicators.weight_steps:
+        factor = 1.0 if indicators.costs[name].is_product else indicators.alpha
+        of_weights = rising(indicators.weight_steps[name], factor)
+        of_activations = rising(indicators.activation_steps[name], 1.0)
+        learned[name] = {
+            LayerBits(weight, activation): together(of_weights[weight], of_activations[activation])
+            for weight, activation in itertools.product(of_weights, of_activations)
+        }
+    return learned
+
+
+def _sum_on_one_scale(tables: Sequence[Table]) -> Table:
+    """Return the sum of tables, each divided by what it gives on average, over all layers, above each layer's least."""
+
+    def scale(one: Table) -> float:
+        return math.fsum(math.fsum(pairs.values()) / len(pairs) - min(pairs.values()) for pairs in one.values()) or 1.0
+
+    scales = [scale(one) for one in tables]
+    return {
+        name: {
+            pair: math.fsum(one[name][pair] / of_one for one, of_one in zip(tables, scales, strict=True))
+            for pair in pairs
+        }
+        for name, pairs in tables[0].items()
+    }
+
+
+def _at_most_apart(costs: Table, apart: float) -> Table:
+    """Return a table in which a pair of bits that are farther apart costs more than all others together."""
+    forbidden = 2 * math.fsum(max(pairs.values()) for pairs in costs.values()) + 1.0
+    return {
+        name: {pair: cost if abs(pair.weight - pair.activation) <= apart else forbidden for pair, cost in pairs.items()}
+        for name, pairs in costs.items()
+    }

@@ -1,0 +1,84 @@
+"""Squared gradient times squared change of each layer's output: the criterion of NVIDIA's Model Optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.errors import UnsupportedLayerError
+from limpq_hub.quant.pair_divergence import pairs_of
+from limpq_hub.quant.quantized import Quantized
+from limpq_hub.train.measure.rounding_errors import Table, operands_noted, searched_layers, squared_sum
+
+
+def gradient_scores(supernet: nn.Module, batches: Sequence[Tensor], *, seed: int = 0) -> Table:
+    """Return gradient^2 x change^2, summed over the outputs of a layer, per image, of each layer at each pair of bits.
+
+    The change is that of the layer alone, on the input that it has in float. The loss is the cross-entropy to labels
+    that are drawn from the network's own predictions, so that the squared gradients are the Fisher information; there,
+    labels of the data are used.
+
+    Args:
+        supernet: with the steps to round by; all other layers run in float.
+        batches: unlabelled images, [batch, 3, height, width] each, normalized.
+        seed: of the labels.
+
+    Raises:
+        UnsupportedLayerError: a layer is never called by itself, so that it has no output.
+
+    Source: NVIDIA Model Optimizer, `auto_quantize` with its gradient-based score.
+    """
+    layers = searched_layers(supernet)
+    generator = torch.Generator().manual_seed(seed)
+    scores: Table = {name: dict.fromkeys(pairs_of(layer), 0.0) for name, layer in layers.items()}
+    image_count = sum(map(len, batches))
+    for images in batches:
+        with operands_noted(supernet, layers):
+            calls = _calls(supernet, images, layers, generator)
+        for name, layer in layers.items():
+            for arguments, output, gradient in calls[name]:
+                for pair in scores[name]:
+                    scores[name][pair] += _score(layer, pair, arguments, output, gradient) / image_count
+    return scores
+
+
+def _calls(
+    network: nn.Module, images: Tensor, layers: Mapping[str, Quantized], generator: torch.Generator
+) -> dict[str, list[tuple[tuple[Any, ...], Tensor, Tensor]]]:
+    """Return of each call of each layer its arguments, its output, and the gradient with respect to that output."""
+    noted: dict[str, list[tuple[tuple[Any, ...], Tensor]]] = {name: [] for name in layers}
+    handles = []
+    for name, layer in layers.items():
+
+        def note(module: nn.Module, arguments: Any, output: Tensor, calls: list[Any] = noted[name]) -> Tensor:
+            calls.append((arguments, output))
+            return output.clone()  # what comes behind may write over it
+
+        handles.append(layer.register_forward_hook(note))
+    try:
+        with torch.enable_grad():
+            log_probabilities = network(images.detach().requires_grad_()).log_softmax(-1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, calls in noted.items():
+        if not calls:
+            raise UnsupportedLayerError(
+                f"layer {name!r} is never called by itself: it has no output to score; leave out the criterion"
+            )
+    labels = torch.multinomial(log_probabilities.detach().exp().cpu(), 1, generator=generator).to(images.device)
+    outputs = [output for calls in noted.values() for _, output in calls]
+    gradients = iter(torch.autograd.grad(-log_probabilities.gather(1, labels).sum(), outputs))
+    return {name: [(*call, next(gradients)) for call in calls] for name, calls in noted.items()}
+
+
+@torch.no_grad()
+def _score(layer: Quantized, pair: Any, arguments: tuple[Any, ...], output: Tensor, gradient: Tensor) -> float:
+    bits_before = layer.bits
+    layer.set_bits_(pair)
+    change = layer(*arguments) - output
+    layer.set_bits_(bits_before)
+    return squared_sum(change * gradient)
