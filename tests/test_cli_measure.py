@@ -41,7 +41,7 @@ def measured_directly(folder, pictures) -> dict:
 
 def test_all_pairs_are_measured_and_the_search_in_them_follows(limpq, with_float, pictures, tmp_path):
     output, name = tmp_path / "indicators.json", f"local-dir:{with_float}"
-    words = ("measure", name, "--images", pictures, "--weights", "joint", "--output", output)
+    words = ("measure", name, "--images", pictures, "--others", 8, "--output", output)
     code, out, err = limpq(*words)
     assert (code, out) == (0, "")
     assert f"measured on 6 pictures, in {output}" in err
@@ -53,7 +53,8 @@ def test_all_pairs_are_measured_and_the_search_in_them_follows(limpq, with_float
         for bits, divergence in of_pairs.items():
             assert divergence == pytest.approx(max(0.0, expected[layer][bits]), rel=1e-4, abs=1e-6), (layer, bits)
     assert indicators.objective == "learned"
-    assert indicators.provenance["divergences"]["images"] == 6
+    how = indicators.provenance["divergences"]
+    assert (how["weights"], how["others"], how["images"]) == ("joint", 8, 6)
     code, out, err = limpq("search", output, "--bitops", "w3a3", "--importance", "measured", "--json")
     assert (code, json.loads(out)["importance"]) == (0, "measured")
     code, out, err = limpq("explain", output, "--bitops", "w3a3", "--importance", "measured", "--json")
@@ -63,6 +64,22 @@ def test_all_pairs_are_measured_and_the_search_in_them_follows(limpq, with_float
     code, out, err = limpq("search", name, "--bitops", "w3a3", "--importance", "measured")
     assert code == 2
     assert "were not measured; measure them with: limpq measure" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "weights", "others"),
+    [((), "joint", 3), (("--weights", "float"), "float", None), (("--weights", "float", "--others", 2), "float", 2)],
+)
+def test_the_other_layers_are_at_what_chose_best_or_at_what_is_asked_for(
+    limpq, with_float, pictures, tmp_path, words, weights, others
+):
+    output = tmp_path / "indicators.json"
+    code, _, err = limpq(
+        "measure", f"local-dir:{with_float}", "--images", pictures, "--count", 2, *words, "--output", output
+    )
+    assert code == 0, err
+    how = Indicators.load(output).provenance["divergences"]
+    assert (how["weights"], how["others"]) == (weights, others)
 
 
 def test_a_measurement_that_was_cut_off_goes_on_and_gives_the_same_file(

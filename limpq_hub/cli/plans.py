@@ -140,12 +140,12 @@ def _compare(options: argparse.Namespace) -> None:
     arguments, entry = search_arguments(options), _entry(options.model)
     indicators = indicators_of(options.model)
     deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
-    learned = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
-    _print_notes(learned)
-    plans = {"learned": learned}
+    best = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
+    _print_notes(best)
+    plans: dict[str, Plan] = {best.importance: best}
     left = {"time_limit_s": seconds_left(deadline)}
     for name, policy in baselines(options.model, seed=options.seed, **(arguments | left)).items():
-        plans[name] = Plan.of_policy(indicators, policy, alpha=learned.alpha, counting=learned.counting)
+        plans[name] = Plan.of_policy(indicators, policy, alpha=best.alpha, counting=best.counting)
     policies = {name: plan.policy for name, plan in plans.items()}
     top1: dict[str, tuple[float | None, str]] = {
         name: (entry and entry.measured_top1(policy)) or (None, "") for name, policy in policies.items()
@@ -156,7 +156,7 @@ def _compare(options: argparse.Namespace) -> None:
         )
         return
     table = new_table(f"{options.model}: bits of weights / activations in the same budget", "layer", *plans)
-    for layer in learned.policy.layers:
+    for layer in best.policy.layers:
         bits = [policy.layers[layer] for policy in policies.values()]
         table.add_row(escape(layer), *(f"{of_policy.weight}/{of_policy.activation}" for of_policy in bits))
     table.add_section()

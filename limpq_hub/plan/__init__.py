@@ -10,9 +10,13 @@ recounted in whole numbers against its limits. `limpq_hub.Plan.way` says how it 
 what no policy within the budget can go below.
 
 With `importance="measured"` the objective adds up something else: for each layer the KL divergence from the float
-network, in nats, with that layer alone at its pair of bit-widths. `limpq measure MODEL --images FOLDER` measures it on
-pictures without labels, and writes an `indicators.json` to search in; weights and activations of a layer need not add
-up in it, and no training is needed. `limpq_hub.quant.pair_divergence` says what is run.
+network, in nats, with that layer alone at its pair of bit-widths and all others at bits of their own. `limpq measure
+MODEL --images FOLDER` measures it on pictures without labels, and writes an `indicators.json` to search in; weights and
+activations of a layer need not add up in it. `limpq_hub.quant.pair_divergence` says what is run, and
+`training/results/resnet18.tiny_imagenet/importance.md` which bits of the others choose best.
+
+`limpq_hub.Plan.certificate` says how far the second best policy and the best uniform one lie behind: in the objective,
+and in nats where pairs were measured. Both are exact: `limpq_hub.plan.certification` tells how.
 
 The proof is about the objective. How well the objective ranks policies was measured:
 `training/results/resnet18.tiny_imagenet/README.md`.

@@ -15,8 +15,9 @@ class RunnerUp:
     Attributes:
         policy: its bits.
         objective_behind: how much larger its objective is than that of the plan, at least 0 where that is optimal.
-        kl_behind: how much larger its expected divergence from the float network is, in nats; may be below 0 where the
-            objective is another one; None where no pairs were measured.
+        kl_behind: how much larger its expected divergence from the float network is, in nats: what each layer alone was
+            measured to cause, added up. Layers that err together cause more or less than that. It may be below 0 where
+            the objective is another one; None where no pairs were measured.
     """
 
     policy: Policy
@@ -28,14 +29,9 @@ class RunnerUp:
 class Certificate:
     """What is proven of a plan, and how much it matters.
 
-    The expected divergence adds up what each layer alone was measured to cause. Layers that err together cause more or
-    less than that sum: it ranks policies, and is no forecast.
-
     Attributes:
         bound: no policy within the budget has a smaller objective.
         gap: how much the objective is above the bound; 0 where the plan is optimal.
-        expected_kl: sum of the measured divergences of the plan's pairs of bits, in nats; None where none were
-            measured.
         second_best: the best of all other policies; None where there is no other, or the plan is not proven optimal.
         best_uniform: the best of the policies that give one pair of bits to all layers that have a choice; None where
             there is none within the budget.
@@ -43,7 +39,6 @@ class Certificate:
 
     bound: float
     gap: float
-    expected_kl: float | None
     second_best: RunnerUp | None
     best_uniform: RunnerUp | None
 
@@ -52,7 +47,6 @@ class Certificate:
         return {
             "bound": self.bound,
             "gap": self.gap,
-            "expected_kl": self.expected_kl,
             "second_best": self.second_best and _to_json(self.second_best),
             "best_uniform": self.best_uniform and _to_json(self.best_uniform),
         }
@@ -60,8 +54,7 @@ class Certificate:
     def lines(self) -> list[str]:
         """Return the certificate in words, a line each."""
         proof = "no policy within the budget has a smaller objective" if self.gap == 0 else f"bound {self.bound:.6f}"
-        expected = "" if self.expected_kl is None else f"; expected divergence {self.expected_kl:.4f} nats"
-        lines = [f"{proof}{expected}"]
+        lines = [proof]
         for what, runner_up in (("second best policy", self.second_best), ("best uniform policy", self.best_uniform)):
             if runner_up is not None:
                 kl = "" if runner_up.kl_behind is None else f", {runner_up.kl_behind:+.6f} nats"

@@ -19,7 +19,6 @@ from limpq_hub.plan.certificate import Certificate, RunnerUp
 from limpq_hub.plan.deadline import deadline_in, until
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.plan import Plan
-from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.programme import Programme, Solution
 
@@ -38,7 +37,6 @@ def certify(problem: SearchProblem, solution: Solution, plan: Plan, time_limit_s
     return Certificate(
         bound=plan.bound,
         gap=plan.objective - plan.bound,
-        expected_kl=_expected_kl(problem, plan.policy),
         second_best=_runner_up(problem, plan, _second_best(problem.programme, solution, deadline)) if optimal else None,
         best_uniform=_runner_up(problem, plan, _best_uniform(problem, deadline)),
     )
@@ -102,14 +100,12 @@ def _runner_up(problem: SearchProblem, plan: Plan, choice: Sequence[int] | None)
     if choice is None:
         return None
     policy = problem.policy(choice)
-    ours, theirs = _expected_kl(problem, plan.policy), _expected_kl(problem, policy)
-    behind = None if ours is None or theirs is None else theirs - ours
-    return RunnerUp(policy, _cost(problem.programme, choice) - plan.objective, behind)
-
-
-def _expected_kl(problem: SearchProblem, policy: Policy) -> float | None:
     divergences = problem.indicators.divergences
-    return math.fsum(divergences[name][policy.layers[name]] for name in divergences) if divergences else None
+    differences = [
+        of_pairs[policy.layers[name]] - of_pairs[plan.policy.layers[name]] for name, of_pairs in divergences.items()
+    ]
+    kl_behind = math.fsum(differences) if divergences else None
+    return RunnerUp(policy, _cost(problem.programme, choice) - plan.objective, kl_behind)
 
 
 def _cost(programme: Programme, choice: Sequence[int]) -> float:

@@ -53,6 +53,13 @@ any one of them, always the same.
 - *meeting in the middle* (`meet_in_the_middle.py`): the states of the first half of the groups and of the second half
   are enumerated apart, then paired: 2 x sqrt(n) states instead of n.
 
+**What it leaves out: terms between layers.** Two layers that err together may lose more, or less, than the sum of what
+each loses alone. With a cost for the options of two groups together the objective is quadratic, and no knapsack. It
+would be solved exactly with a variable of its own for each such product of two choices, at most either choice and at
+least their sum less one, by HiGHS; or, where only neighbours in one chain have such terms, by the dynamic programme
+with the option of the last group as part of its state. The ways above give a bound of it: every such term is put at the
+least that it can be. It was not built: what such terms would gain was not shown.
+
 Source: Sinha and Zoltners, "The Multiple-Choice Knapsack Problem", Operations Research 27, 1979, for the problem and
 its bound; Horowitz and Sahni, "Computing Partitions with Applications to the Knapsack Problem", Journal of the ACM 21,
 1974, for meeting in the middle and dominated states; Kellerer, Pferschy and Pisinger, "Knapsack Problems", 2004,

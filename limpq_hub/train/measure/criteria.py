@@ -79,7 +79,7 @@ def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:
     if name in ("learned", "coupled"):
         return _of_steps(entry.indicators, math.hypot if name == "coupled" else lambda *both: sum(both))
     if name in _OF_FLOAT_NETWORK:
-        supernet, _ = Measuring(entry, images).network()
+        supernet, _ = Measuring(entry, images, "float", None).network()
         return _OF_FLOAT_NETWORK[name](supernet, images)
     match = _MEASURED.fullmatch(name)
     weights: MeasuredWeights = "joint" if match and match["weights"] == "joint" else "float"

@@ -40,8 +40,8 @@ class Measuring:
 
     entry: Entry
     images: Sequence[Tensor]
-    weights: MeasuredWeights = "float"
-    others: int | None = None
+    weights: MeasuredWeights
+    others: int | None
 
     def __post_init__(self) -> None:
         if self.weights not in get_args(MeasuredWeights):

@@ -88,7 +88,8 @@ class Study:
         self.references = {
             every: log_probabilities(self.accelerator, network, loader) for every, loader in self.loaders.items()
         }
-        self.criteria = self._criteria(calibration_batches(data, spec, settings.criterion_images))
+        measured_on = settings.criterion_images if settings.criteria else 0
+        self.criteria = self._criteria(calibration_batches(data, spec, measured_on))
 
     def at_budget(self, bitops: str) -> list[Figures]:
         """Return a row per contender: what it is, its figures before and after fine-tuning, and beside the first's."""
