@@ -196,12 +196,13 @@ class Indicators:
     def to_json(self) -> dict[str, Any]:
         """Return the content of an `indicators.json`."""
         layers: dict[str, Any] = {}
+        candidates = self.candidates  # looked for in all layers: once, not for each of them
         for name, cost in self.costs.items():
             layers[name] = cost.to_json()
             if cost.fixed is None:
                 for kind, steps in (("weight", self.weight_steps[name]), ("activation", self.activation_steps[name])):
                     layers[name][f"{kind}_steps"] = {str(bits): step for bits, step in steps.items()}
-                    if len(steps) < len(self.candidates):
+                    if len(steps) < len(candidates):
                         layers[name][f"{kind}_candidates"] = list(steps)
             if name in self.divergences:
                 layers[name]["divergences"] = {bits.text: value for bits, value in self.divergences[name].items()}
@@ -210,7 +211,7 @@ class Indicators:
             "model": self.model,
             "input_size": self.input_size,
             "num_classes": self.num_classes,
-            "candidates": list(self.candidates),
+            "candidates": list(candidates),
             "alpha": self.alpha,
             **({"per_channel": True} if self.per_channel else {}),
             **({"objective": self.objective} if self.objective != "learned" else {}),

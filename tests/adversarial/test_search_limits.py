@@ -140,6 +140,12 @@ def thousands():
     return many_layers(5000)
 
 
+def test_indicators_of_thousands_of_layers_are_written_in_linear_time(thousands):
+    began = time.process_time()
+    assert len(thousands.to_json()["layers"]) == 5000
+    assert time.process_time() - began < 2  # 50 s where every layer looks at all of them
+
+
 @pytest.mark.parametrize("seconds", [0.05, 0.3])
 @pytest.mark.parametrize(
     "work",
