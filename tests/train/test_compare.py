@@ -357,16 +357,25 @@ def test_fine_tuning_runs_as_a_script_of_its_own(tiny_command, whole, tmp_path, 
     assert study.finetuned(policy) == pytest.approx(row["finetuned"], rel=1e-3)
 
 
-def test_fine_tuning_reads_the_data_that_the_comparison_reads(tiny_command, runs, hard_data, tmp_path):
+@pytest.mark.parametrize(
+    ("precision", "device"),
+    [
+        (["--float64"], DeviceSettings(1, float64=True, channels_last=True)),
+        (["--mixed-precision", "bf16"], DeviceSettings(1, "bf16", channels_last=True)),
+    ],
+)
+def test_fine_tuning_reads_the_data_that_the_comparison_reads(
+    tiny_command, runs, hard_data, tmp_path, precision, device
+):
     weights = f"{runs}/float/model.safetensors"
     given = ["--data-root", "root", "--train-split", "val", "--val-split", "train", "--cache-images", "--seed", "5"]
-    given += ["--weights", weights, "--channels-last", "--threads", "1", "--float64", "--mixed-precision", "bf16"]
+    given += ["--weights", weights, "--channels-last", "--threads", "1", *precision]
     compared, words = finetuning([*tiny_command, "w3a3", *given], tmp_path / "out")
     tuning = finetune.parse_options(words)
     assert (tuning.data, tuning.training.device) == (compared.data, compared.device)
     assert (tuning.model, tuning.weights) == (compared.model, weights)
     assert (tuning.data.data, tuning.data.data_root, tuning.data.val_split) == (str(hard_data), "root", "train")
-    assert tuning.training.device == DeviceSettings(1, "bf16", float64=True, channels_last=True)
+    assert tuning.training.device == device
 
 
 def test_fine_tuning_reads_the_usual_splits_of_the_comparison_whatever_a_recipe_says(tiny_command, tmp_path):
