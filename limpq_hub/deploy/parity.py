@@ -53,8 +53,11 @@ class Parity:
 
         Of few pictures a single one may differ: a rounding tie can fall on any.
         """
-        others = ((self.same_rows, FEWEST_SAME_ROWS), (self.agreement, FEWEST_AGREEING))
-        if any(round((1 - share) * self.pictures) > max(1, (1 - fewest) * self.pictures) for share, fewest in others):
+        shares = ((self.same_rows, FEWEST_SAME_ROWS), (self.agreement, FEWEST_AGREEING))
+        # Rounded: a share of pictures times their number is a whole number but for the last digit.
+        if any(
+            round((1 - share) * self.pictures) > max(1, round((1 - least) * self.pictures)) for share, least in shares
+        ):
             raise OutputError(
                 f"the exported network is not the one that it was made of: {self}; at least {FEWEST_SAME_ROWS:.0%} of "
                 f"the pictures must be within {SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree. Nothing was written; "
