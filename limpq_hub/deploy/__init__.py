@@ -32,7 +32,7 @@ they cannot: `--no-vnni` keeps weights of 8 bits in float.
 | a CPU, by OpenVINO, ONNX Runtime or torch | no time: 8 bits are multiplied whatever the policy says |
 | hardware made for the network, by FINN or hls4ml from *qonnx* | time, energy and area: multipliers have as many bits |
 | NPUs, microcontrollers and GPUs with arithmetic of 4 bits | time, if the search keeps to it: `--candidates 4 8` |
-| anywhere: what is stored and sent | the packed checkpoint has the bits of the policy; `model.onnx` has 8 for each |
+| anywhere: what is stored and sent | the packed checkpoint has the bits of the policy; `model.onnx` has 4 or 8 |
 
 ## What is checked
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import ml_dtypes
 import numpy as np
+from onnx import TensorProto
 
 from limpq_hub.deploy.graph_builder import GraphBuilder
 from limpq_hub.deploy.integer_layer import IntegerLayer
@@ -92,10 +94,17 @@ class QuantizeDequantize:
         return builder.add("DequantizeLinear", [integers, *grid], f"{name}/DequantizeLinear")
 
     def write_weight(self, builder: GraphBuilder, layer: IntegerLayer) -> str:
-        """Write DequantizeLinear of int8, or the weight in float."""
+        """Write DequantizeLinear of int8, or the weight in float.
+
+        Integers of up to 4 bits are stored in 4, two in an octet, and cast: what computes has 8.
+        """
         if self.without_vnni and layer.bits.weight == 8:
             return builder.constant(layer.weight(), f"{layer.name}.weight")
-        integers = builder.constant(layer.integers, f"{layer.name}.weight_integers")
+        if layer.bits.weight <= 4:
+            stored = builder.constant(layer.integers.astype(ml_dtypes.int4), f"{layer.name}.weight_integers")
+            integers = builder.add("Cast", [stored], f"{layer.name}/weight/Cast", to=TensorProto.INT8)
+        else:
+            integers = builder.constant(layer.integers, f"{layer.name}.weight_integers")
         scale = builder.constant(layer.weight_step, f"{layer.name}.weight_scale")
         axis: dict[str, Any] = {"axis": layer.channel_axis} if layer.weight_step.ndim else {}
         return builder.add("DequantizeLinear", [integers, scale], f"{layer.name}/weight", **axis)

@@ -70,12 +70,14 @@ class _Reader:
         first, *rest = node.input
         if node.op_type == "Transpose":
             return self._weight(first)
-        values, step = self._constants[first], self._constants[rest[0]]
+        cast = self._from.get(first)
+        values, step = self._constants[first if cast is None else cast.input[0]], self._constants[rest[0]]
         if node.op_type == "Quant":
             return values, np.rint(values / step), step.reshape(-1) if step.size > 1 else step
         axis = _attribute(node, "axis", 0)
         shape = [-1 if dim == axis else 1 for dim in range(values.ndim)]
-        return values.astype(np.float32) * (step.reshape(shape) if step.ndim else step), values, step
+        integers = values.astype(np.int8)
+        return integers.astype(np.float32) * (step.reshape(shape) if step.ndim else step), integers, step
 
     def _input(self, node: onnx.NodeProto) -> tuple[np.ndarray, int, int]:
         """Return step, lowest and highest integer of an input from what it is dequantized by."""

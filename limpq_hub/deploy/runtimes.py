@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,10 @@ _CPU = ["CPUExecutionProvider"]
 _WEIGHT = ".weight_integers"
 _INTEGER_OPERATORS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "MatMulInteger", "ConvInteger")
 _MULTIPLYING = ("Convolution", "FullyConnected", "MatMul")
+# What the constants and nodes of a layer are called in a file.
+_OF_LAYER = re.compile(
+    r"(.+?)(?:\.weight|\.weight_integers|/weight/Cast|/input/(?:Clip|QuantizeLinear|DequantizeLinear)(?:_[0-9]+)?)"
+)
 
 
 class Runtime(Protocol):
@@ -68,25 +73,26 @@ class OpenVino:
         """Return whether each layer runs in integers: by the type that the compiled operator computes in."""
         nodes = self._compiled.get_runtime_model().get_ops()
         multiplying = [node for node in nodes if _told(node, "layerType") in _MULTIPLYING]
-        types = {_weight_name(node): _told(node, "primitiveType") for node in multiplying}
-        return {
-            name.removesuffix(ending): computed_in.upper().endswith("_I8")
-            for name, computed_in in types.items()
-            for ending in (".weight_integers", ".weight")
-            if name.endswith(ending)
-        }
+        types = {_layer_of(node): _told(node, "primitiveType") for node in multiplying}
+        return {name: computed_in.upper().endswith("_I8") for name, computed_in in types.items() if name is not None}
 
 
 def _told(node: Any, key: str) -> str:
     return node.get_rt_info()[key].astype(str)
 
 
-def _weight_name(node: Any) -> str:
-    """Return the name of the constant that an operator multiplies by, however it is laid out anew on the way."""
-    source = node.input_value(1).get_node()
-    while source.get_input_size():
-        source = source.input_value(0).get_node()
-    return _told(source, "originalLayersNames") or source.get_friendly_name()
+def _layer_of(node: Any) -> str | None:
+    """Return the name of the layer that an operator computes, by the constant or else the input that it takes."""
+    weight, data = node.input_value(1).get_node(), node.input_value(0).get_node()
+    # However the weight is laid out anew on the way.
+    while weight.get_input_size():
+        weight = weight.input_value(0).get_node()
+    while _told(data, "layerType") == "Reorder":
+        data = data.input_value(0).get_node()
+    names = [weight.get_friendly_name(), *_told(weight, "originalLayersNames").split(",")]
+    names += _told(data, "originalLayersNames").split(",")[::-1]
+    matches = (_OF_LAYER.fullmatch(name) for name in names)
+    return next((match[1] for match in matches if match), None)
 
 
 class OnnxRuntime:

@@ -76,7 +76,9 @@ def test_ranges_are_not_measured_on_noise(tiny, tmp_path):
 
 def test_a_shortcut_that_no_activation_function_follows_is_added_for_any_number_of_images(exact_network, tmp_path):
     network, images = exact_network(nn.ReLU6(), block=InvertedResidual)
-    assert export(network, tmp_path / "out", images=[images]).parity.largest_difference == 0
+    exported = export(network, tmp_path / "out", images=[images])
+    assert exported.parity.largest_difference == 0
+    assert exported.integer_layers["depthwise"]
     assert np.array_equal(run(tmp_path / "out", "openvino", images[:1]), network(images[:1]).numpy())
 
 
