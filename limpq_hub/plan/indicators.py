@@ -264,8 +264,9 @@ def _outliers(kind: BitsKind, steps: Steps) -> Iterable[Outlier]:
 
 
 def _check_same_layers(kind: str, steps: Steps, searched: list[str]) -> None:
+    known = set(searched)  # a list of thousands is slow to look names up in
     for name in steps:
-        if name not in searched:
+        if name not in known:
             raise ArtifactFormatError(
                 f"{kind} steps for layer {quoted(name)}, which is not a searched layer; remove it"
             )
