@@ -71,7 +71,7 @@ def publishing_command(model: str, *arguments: str | PurePath) -> str:
         model: the entry as it was given; one that is not a folder yet is fetched into one first.
     """
     joint = Path(model.removeprefix("local-dir:") if model.startswith("local-dir:") else "out/joint")
-    publish = command_of("publish", "--joint", joint, *arguments, "--output", f"{joint}-entry")
+    publish = command_of("publish", "--joint", joint, *arguments, "--output", Path(f"{joint}-entry"))
     if model.startswith("local-dir:"):
         return publish
     return f"{shell_command('limpq', 'pull', model, '--output', joint)} && {publish}"
