@@ -32,9 +32,11 @@ def options_of(command: str) -> Iterator[argparse.Action]:
     """Yield the options of a command that take a value."""
     parsers: list[argparse.ArgumentParser] = []
     with pytest.MonkeyPatch.context() as patched:
-        parse_args = argparse.ArgumentParser.parse_args
+        parse = argparse.ArgumentParser.parse_known_args
         patched.setattr(
-            argparse.ArgumentParser, "parse_args", lambda self, *given: parsers.append(self) or parse_args(self, *given)
+            argparse.ArgumentParser,
+            "parse_known_args",
+            lambda self, *given, **named: parsers.append(self) or parse(self, *given, **named),
         )
         COMMANDS[f"limpq_hub.train.{command}"].parse_options(NEEDED[command])
     return (action for action in parsers[-1]._actions if action.option_strings and action.nargs != 0)
