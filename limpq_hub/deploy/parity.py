@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,10 +55,10 @@ class Parity:
         Of few pictures a single one may differ: a rounding tie can fall on any.
         """
         shares = ((self.same_rows, FEWEST_SAME_ROWS), (self.agreement, FEWEST_AGREEING))
-        # Rounded: a share of pictures times their number is a whole number but for the last digit.
-        if any(
-            round((1 - share) * self.pictures) > max(1, round((1 - least) * self.pictures)) for share, least in shares
-        ):
+        # A share of the pictures times their number is a whole number but for the last digit.
+        differing = [round((1 - share) * self.pictures) for share, _ in shares]
+        allowed = [max(1, math.floor((1 - least) * self.pictures + 1e-6)) for _, least in shares]
+        if any(count > most for count, most in zip(differing, allowed, strict=True)):
             raise OutputError(
                 f"the exported network is not the one that it was made of: {self}; at least {FEWEST_SAME_ROWS:.0%} of "
                 f"the pictures must be within {SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree. Nothing was written; "

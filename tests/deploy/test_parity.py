@@ -32,6 +32,7 @@ def test_rows_and_classes_are_compared_and_not_numbers_differ():
         (1000, 0.9, 0.995, True),
         (1000, 0.899, 1.0, False),
         (1000, 1.0, 0.994, False),
+        (300, 0.97, 298 / 300, False),
         (100, 0.97, 0.99, True),
         (100, 0.97, 0.98, False),
         (8, 0.875, 0.875, True),
