@@ -504,6 +504,7 @@ def test_an_open_comparison_follows_every_control(open_page):
     assert page.locator("#compare_layers table").count() == 0
 
 
+@pytest.mark.slow
 def test_the_answers_to_a_picture_follow_the_controls_without_a_mouse(open_page):
     page = open_page()
     page.locator("#more button").first.click()

@@ -219,7 +219,7 @@ def test_a_branch_of_a_private_repository_is_pushed_to_and_served_under_a_bare_n
     assert {"README.md", "config.json", "indicators.json"} <= set(os.listdir(story.root / "dry"))
     first, second = json.loads(first[0]), json.loads(second[0])
     references = story.hub.references(repo)
-    assert first == {"repo": repo, "commit": references["refs/heads/main"], "tag": "v1"}
+    assert first == {"repo": repo, "commit": references["refs/heads/main"], "tag": "v1", "unchanged": False}
     assert (second["commit"], second["tag"]) == (references["refs/heads/next"], "v2")
     assert second["commit"] != first["commit"]
     dry_run = {path.relative_to(story.root / "dry").as_posix() for path in (story.root / "dry").rglob("*.*")}

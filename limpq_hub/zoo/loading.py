@@ -217,9 +217,9 @@ def _finetune(entry: Entry, options: Mapping[str, Any]) -> str:
     if words and not choices:
         which, hint = words, ""
     needs = "" if find_spec("accelerate") else ' (pip install "limpq-hub[train]" brings what that needs)'
-    in_float = entry.metrics.get("float", {})
     # Such pictures as the entry was made with.
-    pictures = "--unlabelled" if "agreement" in in_float and "top1" not in in_float else "--data"
+    made_by = str(entry.indicators.provenance.get("command"))
+    pictures = "--unlabelled" if " --unlabelled " in made_by and " --data " not in made_by else "--data"
     rest = [pictures, "FOLDER", "--output", f"out/{entry.indicators.model}-finetuned"]
     command = shell_command(
         *("accelerate", "launch", "-m", "limpq_hub.train.finetune", "--model", entry.name, *which, *rest)

@@ -255,7 +255,7 @@ def test_latency_that_is_no_table_with_a_limit_is_refused(value):
         ({"a": {(2, 2): "1"}}, 1, "is '1': a time is a finite number"),
         (TIMES, 0, "latency=0 is not a budget: it must be above 0"),
         (TIMES, float("nan"), "latency=nan is not a budget: it must be finite"),
-        (TIMES, "2ms", "the unit 'ms' is not known"),
+        (TIMES, "2 parsecs", "the unit 'parsecs' is not known"),
         (TIMES, None, "latency=None is not a budget: it must be a number or text"),
     ],
 )

@@ -348,6 +348,7 @@ def finetuning(command: list[str], output: Path) -> tuple[ComparisonSettings, li
     return settings, words
 
 
+@pytest.mark.slow
 def test_fine_tuning_runs_as_a_script_of_its_own(tiny_command, whole, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     study = _study.Study(compare.parse_options([*tiny_command, "w3a3", "--output", str(tmp_path / "out")]))

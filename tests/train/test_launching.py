@@ -96,7 +96,10 @@ def test_help_and_usage_errors_begin_with_what_the_user_types(words, program):
 
 @pytest.mark.parametrize(
     ("words", "program"),
-    [(("-m", "limpq_hub.train.publish"), "limpq_hub.train.publish"), (("training/publish.py",), "publish.py")],
+    [
+        (("-m", "limpq_hub.train.publish"), "limpq_hub.train.publish"),
+        pytest.param(("training/publish.py",), "publish.py", marks=pytest.mark.slow),
+    ],
     ids=["module", "script"],
 )
 def test_an_error_on_purpose_begins_with_the_name_of_what_runs(words, program):

@@ -71,7 +71,7 @@ def test_without_labels_agreement_and_kl_are_measured_and_no_top_1(tuned, pile, 
 
 
 def test_an_entry_without_top_1_is_loaded_listed_and_described(tuned, capsys):
-    with pytest.warns(NotFineTunedWarning, match="accuracy not measured"):
+    with pytest.warns(NotFineTunedWarning, match="accuracy not measured.*--unlabelled FOLDER --output"):
         assert limpq_hub.load(f"local-dir:{tuned}/joint", bitops="w4a4").limpq.top1 is None
     assert limpq_hub.load(f"local-dir:{tuned}/entry", bitops="w4a4").limpq.weights == "finetuned"
     entry = find_entry(f"local-dir:{tuned}/entry")
@@ -109,6 +109,7 @@ def test_a_command_of_each_kind_is_told_with_the_pictures(tuned, pile, weights, 
     assert f"--unlabelled {pile} --output {tmp_path}/joint-w4a4" in said
 
 
+@pytest.mark.slow
 def test_labels_that_are_there_change_nothing_but_the_figures(data, weights, tmp_path):
     named = ["--unlabelled", str(data / "train")]
     shutil.copytree(data / "train", tmp_path / "train")
@@ -146,7 +147,7 @@ def test_the_loss_of_every_pass_is_the_kl_to_the_float_network(pile, weights, tm
     assert losses[1:] != pytest.approx(alone[1:], rel=1e-3)
 
 
-@pytest.mark.parametrize("command", ["indicators", "finetune"])
+@pytest.mark.parametrize("command", [pytest.param("indicators", marks=pytest.mark.slow), "finetune"])
 def test_a_run_cut_off_continues_to_the_same_bits(command, tuned, pile, weights, tmp_path, monkeypatch):
     run = ["--unlabelled", str(pile), "--save-interval", "2", "--max-steps", "5", "--epochs", "3"]
     if command == "indicators":

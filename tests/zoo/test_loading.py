@@ -123,12 +123,6 @@ def test_the_warning_names_the_nearest_policy_and_the_command_that_fine_tunes(ti
     assert advice in message
 
 
-def test_fine_tuning_an_entry_made_without_labels_is_advised_without_them(load_joint, monkeypatch):
-    without_labels = {"float": {"agreement": 99.5, "kl": 0.001, "images": 100}}
-    monkeypatch.setattr("limpq_hub.zoo.entry.Entry.metrics", without_labels)
-    assert " --bitops w4a3 --unlabelled FOLDER --output " in load_joint(bitops="w4a3")[1]
-
-
 @pytest.mark.parametrize("there", [True, False])
 def test_the_warning_says_what_fine_tuning_needs_where_that_is_not_installed(load_joint, monkeypatch, there):
     monkeypatch.setattr("limpq_hub.zoo.loading.find_spec", lambda name: there or None)

@@ -177,6 +177,7 @@ def test_the_record_changes_with_a_name(folders):
     assert data_record(settings)["validation_names_sha256"] != first["validation_names_sha256"]
 
 
+@pytest.mark.slow
 def test_names_that_differ_in_case_or_leading_zeros_have_one_order_whatever_the_hash_seed(tmp_path, run_python):
     for name in ("a", "A", "1", "01", "001", "b2", "B2", "B02"):
         (tmp_path / "val" / name).mkdir(parents=True)

@@ -88,6 +88,7 @@ def test_a_script_that_gets_sigterm_saves_the_step_it_is_at_and_can_be_resumed(r
     assert journal_steps(output) == list(range(1, 49))
 
 
+@pytest.mark.slow
 def test_a_long_run_ends_within_seconds_of_sigterm(data, tmp_path):
     options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "400", "--save-interval", "5"]
     with started([script("pretrain")], tmp_path / "out", *options) as running:
@@ -143,6 +144,7 @@ def test_sigterm_outside_of_the_training_stops_at_once(data, tmp_path, monkeypat
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+@pytest.mark.slow
 def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, tmp_path, monkeypatch):
     options = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "2", "--weights", f"{runs}/float/model.safetensors"]
     options += ["--anchor-gap", "99", "--calibrate-images", "16"]

@@ -101,6 +101,7 @@ def test_two_processes_validate_between_the_epochs(runs, data, tmp_path):
         assert running.ends() == 0, running.said()
 
 
+@pytest.mark.slow
 def test_a_script_option_that_accelerate_has_is_refused_by_the_script(data):
     words = [sys.executable, script("pretrain"), *NETWORK, "--data", str(data), "--output", "x", "--num_processes", "2"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=TRAINING)

@@ -139,7 +139,7 @@ def test_the_default_type_is_that_of_the_run_and_afterwards_as_before(tmp_path):
     assert torch.get_default_dtype() is torch.float32
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_second_run_is_refused_while_the_first_is_at_work_and_not_after_it_was_killed(data, tmp_path, workers):
     options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "400", "--save-interval", "1"]
     output = tmp_path / "out"
@@ -157,6 +157,7 @@ def test_a_second_run_is_refused_while_the_first_is_at_work_and_not_after_it_was
             pass
 
 
+@pytest.mark.slow
 def test_a_second_script_on_the_same_folder_ends_with_one_line(data, tmp_path):
     options = [*NETWORK, *RUN, "--data", str(data)]
     output = tmp_path / "out"
@@ -179,6 +180,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_state_and_the_resumed_run_ends_with_the_same_weights(data, tmp_path, monkeypatch):
     options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "2", "--save-interval", "3", "--ema", "0.9"]
     whole, output = tmp_path / "whole", tmp_path / "out"

@@ -33,6 +33,7 @@ def of_two_processes(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
     return [load_file(folder / f"{rank}.safetensors") for rank in range(WORLD)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", norms())
 def test_batch_normalization_over_two_processes_is_that_of_the_whole_batch(of_two_processes, name):
     whole = train_one_step(norms()[name], *batch_of(slice(None)))

@@ -79,6 +79,7 @@ NETWORKS = {
     "pre-activation": (PreActivation, 12),
     "in-place stem": (InPlaceStem, 12),
 }
+LARGE = {"mobilenetv2_100", "vit_tiny"}
 
 
 def supernet_of(name: str) -> tuple[nn.Module, Tensor, list]:
@@ -132,7 +133,9 @@ def state_of(supernet: nn.Module) -> dict[str, tuple]:
     }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in NETWORKS]
+)
 def test_two_steps_with_the_shared_stem_and_the_evaluation_after_them_equal_those_without(name):
     shared, images, policies = supernet_of(name)
     plain = copy.deepcopy(shared)

@@ -146,6 +146,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.slow
 def test_eight_processes_with_one_cold_cache_get_the_same_model_and_fetch_each_file_once(
     hub, tiny, run_python, tmp_path
 ):
