@@ -36,6 +36,8 @@ WHAT_NEXT = "SIGTERM: stopped; run the same command with --resume to go on"
 @pytest.fixture(autouse=True)
 def _handlers_restored():
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # What a shell starts in the background ignores Ctrl-C, and so would its tests and all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
