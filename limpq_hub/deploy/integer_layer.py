@@ -1,4 +1,4 @@
-"""`IntegerLayer`: a quantized layer as a file holds it, integers and steps, without torch."""
+"""`IntegerLayer`: the integers and steps of a quantized layer as a file holds them, in numpy arrays."""
 
 from __future__ import annotations
 
