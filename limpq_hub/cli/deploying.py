@@ -30,8 +30,8 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
         "--format",
         choices=FORMATS,
         default="openvino",
-        help="openvino: exact integers on a CPU; onnxruntime: faster still, approximate; qonnx: for FINN and hls4ml, "
-        "which make hardware of the bits",
+        help="openvino: exact integers on a CPU; onnxruntime: approximate, 8 bits between the layers too; "
+        "qonnx: for FINN and hls4ml, which make hardware of the bits",
     )
     export.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
     export.add_argument(

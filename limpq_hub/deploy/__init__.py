@@ -17,7 +17,7 @@ of the network, in the order of one recorded forward pass, so that nothing is es
   bits, and scales, adds residuals and normalizes in float, as the simulation does: the same network, but for rounding
   ties. Compile it with `{"INFERENCE_PRECISION_HINT": "f32"}`: on a CPU with AMX it computes in bfloat16 otherwise.
 - *onnxruntime*: batch normalizations folded, everything between the layers in 8 bits too, on ranges measured on
-  pictures, since ONNX Runtime multiplies integers only where 8 bits go in and come out. Faster, and an approximation:
+  pictures, since ONNX Runtime multiplies integers only where 8 bits go in and come out. An approximation:
   the agreement is printed and not judged.
 - *qonnx*: Quant nodes that say the bits as such, for FINN and hls4ml, which make hardware of them. Its
   `inference_cost(discount_sparsity=False)` counts the BitOps and the weight bits that a plan has.

@@ -82,7 +82,7 @@ class IntegerConv2d(QuantConv2d):
 
 
 def run_in_integers_(network: nn.Module) -> dict[str, str]:
-    """Let the convolutions of a quantized network multiply integers where that is exact and faster, in place.
+    """Let the convolutions of a quantized network multiply integers where that is exact, in place.
 
     Args:
         network: on the CPU, in eval mode, its bits as they stay.
