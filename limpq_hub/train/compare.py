@@ -3,7 +3,8 @@ r"""The proof: at the same BitOps, the learned policy beside uniform, random and
     python -m limpq_hub.train.compare --model local-dir:out/joint --data ~/tiny-imagenet --bitops w3a3 1.5G \
         --steps 200 --recipe zoo-resnet18-tiny-imagenet --output out/compare
 
-Each policy is set in the jointly trained network with BatchNorm recalibrated, then fine-tuned for the same steps.
+Each policy is set in the jointly trained network with BatchNorm recalibrated (where joint training kept the float
+network's statistics, with these), then fine-tuned for the same steps; with `--calibrated` also in the float network.
 Random policies, at one budget and at many, tell how well the objective ranks policies. Writes `comparison.json`,
 `comparison.png` and `correlation.png`. What was measured is kept: the same command goes on where it was cut off.
 """
@@ -32,6 +33,7 @@ from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.zoo.card_commands import last_component
 
 FORMAT = 1
+_STAGES = {"calibrated": "without training", "joint": "joint", "finetuned": "fine-tuned"}
 
 
 def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
@@ -44,7 +46,7 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
         "--steps", type=whole_number(0), default=200, help="fine-tuning steps of each policy; 0 leaves it out"
     )
     group.add_argument("--recipe", help="of the fine-tuning; --steps, --batch-size and --seed win over it")
-    group.add_argument("--random", type=whole_number(1, 1000), default=3, help="random policies per budget")
+    group.add_argument("--random", type=whole_number(0, 1000), default=3, help="random policies per budget")
     group.add_argument(
         "--correlated",
         type=whole_number(0, 10_000),
@@ -57,8 +59,20 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
     group.add_argument(
         "--calibrate-images",
         type=whole_number(0, MOST_CALIBRATION_IMAGES),
-        default=1000,
-        help="training images to recalibrate BatchNorm",
+        help="training images to recalibrate BatchNorm; 1000 if not given, and none of an entry whose joint training "
+        "kept the float network's statistics",
+    )
+    group.add_argument(
+        "--contenders",
+        nargs="+",
+        default=(),
+        metavar="POLICY",
+        help='of the table these alone, by their names in it: learned, "uniform filled", ...',
+    )
+    group.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="measure each policy without training too: steps and BatchNorm of the float network set on 256 images",
     )
     group.add_argument("--criteria", nargs="+", default=(), metavar="CRITERION", help=CRITERIA_HELP)
     group.add_argument(
@@ -109,13 +123,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 def as_table(rows: Sequence[Figures]) -> str:
     """Return the comparison as a table in Markdown."""
     label = ACCURACY_LABELS[accuracy_of(rows[0]["joint"])]
+    stages = _stages(rows)
+    heads = [f"{_STAGES[stage]}: {label} | KL, nats" for stage in stages]
     lines = [
-        f"| budget | policy | BitOps | bits (W / A) | joint: {label} | KL, nats | fine-tuned: {label} | KL, nats |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| budget | policy | BitOps | bits (W / A) | {' | '.join(heads)} |",
+        "|---|---|---|---|" + "---|---|" * len(stages),
     ]
     for row in rows:
         bits = f"{row['mean_weight_bits']:.1f} / {row['mean_activation_bits']:.1f}"
-        figures = [_cells(row["joint"]), _cells(row["finetuned"]) if "finetuned" in row else "- | -"]
+        figures = [_cells(row[stage]) if stage in row else "- | -" for stage in stages]
         cells = [row["budget"], row["contender"], format_bitops(row["bitops"]), bits, *figures]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -124,17 +140,19 @@ def as_table(rows: Sequence[Figures]) -> str:
 def as_verdicts(rows: Sequence[Figures]) -> str:
     """Return how each policy differs from the first of its budget on the same images, as a table in Markdown."""
     label = ACCURACY_LABELS[accuracy_of(rows[0]["joint"])].removesuffix(", %")
-    first = rows[0]["contender"]
-    lines = [
-        f"| budget | policy | joint: KL above {first}'s, nats | {label}, points | verdict "
-        f"| fine-tuned: KL above {first}'s, nats | {label}, points | verdict |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    first, stages = rows[0]["contender"], _stages(rows)
+    heads = [f"{_STAGES[stage]}: KL above {first}'s, nats | {label}, points | verdict" for stage in stages]
+    lines = [f"| budget | policy | {' | '.join(heads)} |", "|---|---|" + "---|---|---|" * len(stages)]
     for row in rows:
         if "paired" in row:
-            stages = [_difference(row["paired"].get(stage)) for stage in ("joint", "finetuned")]
-            lines.append(f"| {' | '.join([row['budget'], row['contender'], *stages])} |")
+            differences = [_difference(row["paired"].get(stage)) for stage in stages]
+            lines.append(f"| {' | '.join([row['budget'], row['contender'], *differences])} |")
     return "\n".join(lines)
+
+
+def _stages(rows: Sequence[Figures]) -> list[str]:
+    """Return what the tables have columns of."""
+    return [stage for stage in _STAGES if stage != "calibrated" or stage in rows[0]]
 
 
 def _difference(difference: Paired | None) -> str:

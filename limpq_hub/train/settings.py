@@ -140,11 +140,14 @@ class ComparisonSettings:
         random: random policies per budget.
         correlated: random policies at the first budget, and over all budgets; 0 leaves the correlations out.
         correlate_every: of so many validation images one is taken for the correlations.
-        calibrate_images: training images to recalibrate BatchNorm.
+        calibrate_images: training images to recalibrate BatchNorm; None for 1000, or none of an entry whose joint
+            training kept the statistics of the float network.
         recipe: of the fine-tuning.
         weights: safetensors file of the float network; None for that of the entry.
         criteria: other ways to choose bits, as `criteria.criterion` takes them.
         criterion_images: training images that they are measured on.
+        contenders: of these policies alone; all if empty.
+        calibrated: whether the float network is also measured at each policy, converted without training.
     """
 
     model: str
@@ -154,7 +157,7 @@ class ComparisonSettings:
     random: int
     correlated: int
     correlate_every: int
-    calibrate_images: int
+    calibrate_images: int | None
     data: DataSettings
     device: DeviceSettings
     invocation: Invocation
@@ -162,3 +165,5 @@ class ComparisonSettings:
     weights: str | None = None
     criteria: Sequence[str] = ()
     criterion_images: int = 100
+    contenders: Sequence[str] = ()
+    calibrated: bool = False

@@ -84,6 +84,11 @@ def save_anchors(folder: Path, supernet: nn.Module, policies: Iterable[Policy], 
         write_json(folder / _POLICIES, {"format": FORMAT, "policies": measured})
 
 
+def holds_anchors(folder: SealedFolder) -> bool:
+    """Return whether an entry has statistics of its own at policies; none where those of the float network are kept."""
+    return _POLICIES in folder.files
+
+
 def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFolder, feeds: Mapping[str, str]) -> None:
     """Give each BatchNorm of a network from `select_policy` the statistics of the nearest anchor.
 
@@ -98,7 +103,7 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
     Raises:
         ArtifactError: a file is damaged, or does not fit the network.
     """
-    if _POLICIES not in folder.files:
+    if not holds_anchors(folder):
         return
     name = f"{folder.name}/{_POLICIES}"
     content = folder.read_json(_POLICIES)

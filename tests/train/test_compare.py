@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_run import RUN
@@ -23,11 +24,14 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.train import compare, finetune, validate
 from limpq_hub.train.measure import same_finetuning as _same_finetuning
 from limpq_hub.train.measure import study as _study
+from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.evaluate import evaluate_each
 from limpq_hub.train.measure.same_finetuning import finetuning_arguments
+from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.settings import ComparisonSettings, DeviceSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import search
 
 BUDGETS = {"w3a3": None, "60M": 60_000_000}
@@ -480,3 +484,75 @@ def test_a_criterion_that_is_not_there_is_refused_before_anything_is_read(tmp_pa
         TrainingError, match="criterion 'felt' is not known: use learned, coupled, kl-float, kl-joint, "
     ):
         compare.main([*words, "--criteria", "learned+felt"])
+
+
+TWO = ["--contenders", "learned", "uniform filled", "--steps", "0", "--correlated", "0"]
+
+
+@pytest.fixture(scope="module")
+def without_training(tiny_command, tmp_path_factory) -> Compared:
+    command = [*tiny_command, "w3a3", "w6a6", *TWO, "--calibrated"]
+    return compared(command, tmp_path_factory.mktemp("calibrated") / "out")
+
+
+def test_only_the_contenders_that_are_named_are_measured(without_training, whole):
+    rows = without_training.result["comparison"]
+    assert [(row["budget"], row["contender"]) for row in rows] == [
+        (budget, contender) for budget in ("w3a3", "w6a6") for contender in ("learned", "uniform filled")
+    ]
+    of_whole = {row["contender"]: row["joint"] for row in whole.result["comparison"] if row["budget"] == "w3a3"}
+    assert {row["contender"]: row["joint"] for row in rows[:2]} == {name: of_whole[name] for name in TWO[1:3]}
+    choices = json.loads((without_training.output / "measured.json").read_text())["figures"]
+    assert not [key for key in choices if key.startswith("choice ")]  # of the best split, minutes
+
+
+def test_each_policy_is_measured_without_training_and_listed_first(without_training):
+    low, _, high, _ = without_training.result["comparison"]
+    # Six bits without training are nearer to the float network than three bits are.
+    assert 0 < high["calibrated"]["kl"] < low["calibrated"]["kl"]
+    assert low["calibrated"] != low["joint"]
+    header, _, *lines = without_training.printed[without_training.printed.index("| budget |") :].splitlines()
+    assert [cell.strip() for cell in header.split("|")][5:9:2] == ["without training: top-1, %", "joint: top-1, %"]
+    assert lines[0].split("|")[5].strip().startswith(f"{low['calibrated']['top1']:.2f} ±")
+    paired = without_training.result["comparison"][1]["paired"]
+    assert set(paired) == {"calibrated", "joint"}
+
+
+def test_a_network_without_training_has_the_weights_of_the_float_network(runs, hard_data):
+    entry = find_entry(f"local-dir:{runs}/joint")
+    network = float_network_of(entry, None)
+    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+    images = torch.randn(24, *spec.input_shape, generator=torch.Generator().manual_seed(0))
+    indicators = entry.indicators
+    policy = Policy.uniform(indicators.model, indicators.costs, 6, 6)
+    quantized = calibrated_network(network, policy, indicators, [images])
+    weights, own = dict(network.named_parameters()), dict(quantized.named_parameters())
+    assert all(torch.equal(own[name], weight) for name, weight in weights.items())
+    with torch.no_grad():
+        outputs, expected = quantized(images), network(images)
+    assert (outputs - expected).std() < 0.1 * expected.std()
+
+
+def test_statistics_that_joint_training_kept_are_kept(tiny_command, tmp_path, monkeypatch):
+    def settings_and_rows(name: str, *options: str) -> tuple[int, list]:
+        words = [word for word in tiny_command if word not in ("--calibrate-images", "16")]
+        ran = compared([*words, "w3a3", *TWO, *options], tmp_path / name)
+        content = json.loads((tmp_path / name / "measured.json").read_text())
+        return content["settings"]["calibrate_images"], ran.result["comparison"]
+
+    count, recalibrated = settings_and_rows("recalibrated")
+    assert count == 1000
+    monkeypatch.setattr(_study, "holds_anchors", lambda folder: False)
+    count, kept = settings_and_rows("kept")
+    assert count == 0
+    assert kept[0]["joint"] != recalibrated[0]["joint"]
+    assert settings_and_rows("none", "--calibrate-images", "0") == (0, kept)
+
+
+def test_a_contender_that_is_not_there_is_refused_before_anything_is_measured(tiny_command, tmp_path):
+    with pytest.raises(TrainingError) as caught:
+        compared([*tiny_command, "w3a3", "--contenders", "learned", "uniform"], tmp_path / "out")
+    assert str(caught.value) == (
+        "--contenders 'uniform' is none of 'learned', 'uniform filled', 'uniform, best split', 'random, seed 0', "
+        "'reversed'"
+    )

@@ -13,14 +13,19 @@ from matplotlib.figure import Figure
 from limpq_hub.plots import save_figure
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 
-_STAGES = {"joint": "as jointly trained", "finetuned": "after the same fine-tuning"}
+_STAGES = {
+    "calibrated": "without training",
+    "joint": "as jointly trained",
+    "finetuned": "after the same fine-tuning",
+}
 
 
 def save_comparison(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a PNG with a chart per budget and stage: top-1 of each policy, or agreement, with two standard errors.
 
     Args:
-        rows: the rows of a comparison: "budget", "contender", and figures under "joint" and perhaps "finetuned".
+        rows: the rows of a comparison: "budget", "contender", and figures under "joint", and perhaps
+            "calibrated" and "finetuned".
     """
     budgets = list(dict.fromkeys(row["budget"] for row in rows))
     stages = [stage for stage in _STAGES if stage in rows[0]]

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import get_args
 
+from limpq_hub.errors import TrainingError, quoted
 from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.indicators import Indicators
+from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.zoo.planning import search
+
+_FILLED, _BEST_SPLIT, _REVERSED = "uniform filled", "uniform, best split", "reversed"
+
+
+def check_contenders(
+    only: Sequence[str], indicators: Indicators, random_policies: int, criteria: Iterable[str]
+) -> None:
+    """Raise `TrainingError` where `contenders` would have no policy of one of the names `only`."""
+    importances = [name for name in get_args(Importance) if name == indicators.objective or indicators.divergences]
+    names = dict.fromkeys([*importances, *criteria, _FILLED, _BEST_SPLIT])
+    names |= dict.fromkeys([*map(_random_name, range(random_policies)), _REVERSED])
+    for name in only:
+        if name not in names:
+            raise TrainingError(f"--contenders {quoted(name)} is none of {', '.join(map(quoted, names))}")
 
 
 def contenders(
@@ -18,6 +35,7 @@ def contenders(
     random_policies: int,
     divergence: Callable[[Policy], float],
     criteria: Mapping[str, Indicators],
+    only: Sequence[str] = (),
 ) -> dict[str, Policy]:
     """Return the policies to compare at a budget, by what they are called; first the one that a search returns.
 
@@ -25,25 +43,30 @@ def contenders(
         random_policies: how many of them are random.
         divergence: from the float network, in nats; chooses among the uniform splits.
         criteria: indicators measured by other criteria, by their names; a search in each gives a policy.
+        only: names of those to return, see `check_contenders`; all if empty.
     """
     limit = bitops_limit(indicators, bitops)
 
     def fits(policy: Policy) -> bool:
         return total_bitops(indicators.costs, policy) <= limit
 
-    own = {indicators.objective: search(indicators, bitops=bitops).policy}
-    if indicators.objective == "measured":
-        own["learned"] = search(indicators, bitops=bitops, importance="learned").policy
-    elif indicators.divergences:
-        own["measured"] = search(indicators, bitops=bitops, importance="measured").policy
-    return {
-        **own,
-        **{name: search(measured, bitops=bitops).policy for name, measured in criteria.items() if name not in own},
-        "uniform filled": uniform_filled(indicators, fits),
-        "uniform, best split": min(uniform_splits(indicators, fits), key=divergence),
-        **{f"random, seed {seed}": random_policy(indicators, fits, seed) for seed in range(random_policies)},
-        "reversed": search(reversed_importance(indicators), bitops=bitops).policy,
-    }
+    def found(of: Indicators, importance: Importance | None = None) -> Policy:
+        return search(of, bitops=bitops, importance=importance).policy
+
+    choices: dict[str, Callable[[], Policy]] = {indicators.objective: partial(found, indicators)}
+    if indicators.divergences:
+        choices |= {name: partial(found, indicators, name) for name in get_args(Importance) if name not in choices}
+    choices |= {name: partial(found, measured) for name, measured in criteria.items() if name not in choices}
+    choices[_FILLED] = lambda: uniform_filled(indicators, fits)
+    choices[_BEST_SPLIT] = lambda: min(uniform_splits(indicators, fits), key=divergence)
+    for seed in range(random_policies):
+        choices[_random_name(seed)] = partial(random_policy, indicators, fits, seed)
+    choices[_REVERSED] = lambda: found(reversed_importance(indicators))
+    return {name: choose() for name, choose in choices.items() if not only or name in only}
+
+
+def _random_name(seed: int) -> str:
+    return f"random, seed {seed}"
 
 
 def bitops_limit(indicators: Indicators, bitops: str) -> int:

@@ -1,10 +1,11 @@
-"""What `compare` measures: policies of one entry before and after the same fine-tuning, each measured once."""
+"""What `compare` measures: policies of one entry without training, jointly trained and fine-tuned, each once."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -25,7 +26,8 @@ from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.launching import command_of
 from limpq_hub.train.loop.provenance import weights_record
 from limpq_hub.train.loop.run import new_accelerator
-from limpq_hub.train.measure.contenders import contenders, random_policies_to_correlate
+from limpq_hub.train.measure.calibrated_network import calibrated_network
+from limpq_hub.train.measure.contenders import check_contenders, contenders, random_policies_to_correlate
 from limpq_hub.train.measure.criteria import indicators_by, table
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import OfImages, accuracy_of, evaluate_each, log_probabilities
@@ -36,6 +38,7 @@ from limpq_hub.train.measure.same_finetuning import finetune_policy
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.recipe import path_of
 from limpq_hub.train.settings import ComparisonSettings
+from limpq_hub.zoo.anchors import holds_anchors
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry
@@ -47,9 +50,12 @@ from limpq_hub.zoo.policy_request import plan_for
 from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 
 _CHOOSING_IMAGES = 2048
+_RECALIBRATION_IMAGES = 1000
+# Of a network that is converted without training.
+_CONVERSION_IMAGES = 256
 # Options that no figure depends on, or that its key names.
 _MAY_CHANGE = {"bitops", "random", "correlated", "correlate_every", "steps", "output", "workers", "threads"}
-_MAY_CHANGE |= {"criteria", "criterion_images"}
+_MAY_CHANGE |= {"criteria", "criterion_images", "contenders", "calibrated"}
 
 
 class Study:
@@ -59,7 +65,8 @@ class Study:
         """Load the networks and the images.
 
         Raises:
-            TrainingError: what was measured before was measured with other options, or there are several processes.
+            TrainingError: what was measured before was measured with other options, there are several processes, or
+                no contender is called so.
             InfeasibleBudgetError: no policy meets one of the budgets.
         """
         self.settings = settings
@@ -70,37 +77,49 @@ class Study:
         self.entry = find_entry(settings.model)
         for bitops in settings.bitops:
             plan_for(self.entry, bitops=bitops)  # one that cannot be is told before hours of measuring
-        ids = classes_of_entry(self.entry, data)
-        self.measured = MeasurementCache(
-            settings.output / "measured.json", _what_figures_depend_on(settings, self.entry)
-        )
         self.indicators = self.entry.indicators
-        spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
+        check_contenders(settings.contenders, self.indicators, settings.random, settings.criteria)
+        ids = classes_of_entry(self.entry, data)
+        # Where joint training kept the statistics of the float network there are no anchors: they are kept here too.
+        self.adapts = holds_anchors(self.entry.folder)
+        count = settings.calibrate_images
+        self.calibrate_images = (_RECALIBRATION_IMAGES if self.adapts else 0) if count is None else count
+        depends_on = {**_what_figures_depend_on(settings, self.entry), "calibrate_images": self.calibrate_images}
+        self.measured = MeasurementCache(settings.output / "measured.json", depends_on)
+        self.spec = spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
         device = self.accelerator.device
         self.supernet = load_supernet(self.entry.folder, self.indicators).to(device)
-        network = float_network_of(self.entry, settings.weights).to(device)
-        choosing = calibration_batches(data, spec, _CHOOSING_IMAGES, device)
-        self.divergence = Divergence(self.supernet, network, choosing)
-        self.images = calibration_batches(data, spec, settings.calibrate_images, device)
+        self.network = float_network_of(self.entry, settings.weights).to(device)
+        self.images = calibration_batches(data, spec, self.calibrate_images, device)
         self.loaders = {
             every: validation_loader(data, spec, every=every, classes=ids) for every in (1, settings.correlate_every)
         }
         self.references = {
-            every: log_probabilities(self.accelerator, network, loader) for every, loader in self.loaders.items()
+            every: log_probabilities(self.accelerator, self.network, loader) for every, loader in self.loaders.items()
         }
         measured_on = settings.criterion_images if settings.criteria else 0
         self.criteria = self._criteria(calibration_batches(data, spec, measured_on))
 
     def at_budget(self, bitops: str) -> list[Figures]:
-        """Return a row per contender: what it is, its figures before and after fine-tuning, and beside the first's."""
+        """Return a row per contender: what it is, its figures at each stage, and beside the first's."""
         rows: list[Figures] = []
-        stages = ("joint", "finetuned") if self.settings.steps else ("joint",)
-        policies = contenders(self.indicators, bitops, self.settings.random, self._choosing_divergence, self.criteria)
+        stages = {
+            **({"calibrated": self.calibrated} if self.settings.calibrated else {}),
+            "joint": self.joint,
+            **({"finetuned": self.finetuned} if self.settings.steps else {}),
+        }
+        policies = contenders(
+            self.indicators,
+            bitops,
+            self.settings.random,
+            self._choosing_divergence,
+            self.criteria,
+            only=self.settings.contenders,
+        )
         first, *_ = policies.values()
         for contender, policy in policies.items():
-            row = {"budget": bitops, "contender": contender, **self.described(policy), "joint": self.joint(policy)}
-            if self.settings.steps:
-                row["finetuned"] = self.finetuned(policy)
+            row = {"budget": bitops, "contender": contender, **self.described(policy)}
+            row |= {stage: measure(policy) for stage, measure in stages.items()}
             if rows:
                 row["paired"] = {
                     stage: paired(self._of_images(stage, policy), self._of_images(stage, first)) for stage in stages
@@ -129,8 +148,18 @@ class Study:
             "mean_activation_bits": round(mean_activation_bits, 3),
         }
 
+    def calibrated(self, policy: Policy) -> Figures:
+        """Return the figures of the float network converted to a policy without any training."""
+
+        def measure() -> Figures:
+            model = calibrated_network(self.network, policy, self.indicators, self._conversion_images)
+            return self._figures(model.to(self.accelerator.device), 1, beside)
+
+        beside = self._file_of_images("calibrated", policy)
+        return self.measured.figures_of(f"calibrated {policy.digest()}", measure, beside=beside)
+
     def joint(self, policy: Policy, *, every: int = 1) -> Figures:
-        """Return the figures of the jointly trained network at a policy, BatchNorm recalibrated."""
+        """Return the figures of the jointly trained network at a policy, BatchNorm recalibrated where images are."""
 
         def measure() -> Figures:
             model = select_policy(self.supernet, policy).eval()
@@ -165,9 +194,18 @@ class Study:
 
         return {name: indicators_by(name, self.entry, table_of) for name in self.settings.criteria}
 
+    @cached_property
+    def _conversion_images(self) -> Sequence[Tensor]:
+        return calibration_batches(self.settings.data, self.spec, _CONVERSION_IMAGES, self.accelerator.device)
+
+    @cached_property
+    def _divergence(self) -> Divergence:
+        images = calibration_batches(self.settings.data, self.spec, _CHOOSING_IMAGES, self.accelerator.device)
+        return Divergence(self.supernet, self.network, images, adapts=self.adapts)
+
     def _choosing_divergence(self, policy: Policy) -> float:
         """Return the divergence from the float network on training images, in nats; measured once."""
-        figures = self.measured.figures_of(f"choice {policy.digest()}", lambda: {"kl": self.divergence(policy)})
+        figures = self.measured.figures_of(f"choice {policy.digest()}", lambda: {"kl": self._divergence(policy)})
         return float(figures["kl"])
 
     def _correlation(self, policies: Sequence[Policy]) -> Figures:
