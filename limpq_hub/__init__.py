@@ -11,6 +11,22 @@ The pipeline, each arrow one public function:
 `limpq_hub.plan` decides the bits, `limpq_hub.quant` runs them, `limpq_hub.zoo` shares them (on a Hub:
 `limpq_hub.zoo.hub`), `limpq_hub.train` learns them, `limpq_hub.deploy` writes them for other runtimes,
 `limpq_hub.interop` reads and writes the files of other tools.
+
+## Words
+
+- *Policy*: a weight and an activation bit-width for each layer. *Budget*: what a policy may cost.
+- *Importance* of a layer at some bits: the step size that a quantizer learned there; large where these bits hurt.
+- *Objective*: the sum of the importance of all layers at the bits of a policy, which a search makes as small as the
+  budget allows. It compares policies of one network, and is neither an error nor an accuracy.
+- *Alpha*: how much the importance of weights counts in that sum, where that of activations counts 1.
+- *Joint* weights: one set of weights, trained at all bit-widths at once. They serve any policy; weights *fine-tuned*
+  for a policy serve that one better.
+- *Recalibrated*: with BatchNorm statistics that were measured anew for the policy, on pictures.
+- *Anchors*: the policies whose BatchNorm statistics an entry holds, so that joint weights need no pictures: `load`
+  takes those of the nearest anchor.
+- *Sensitivity*, in a comparison: a policy that was searched with the relative rounding error of the weights in place of
+  what was learned.
+- *Entry*: the folder or repository of one network: its importance, joint weights, float weights, fine-tuned policies.
 """
 
 from __future__ import annotations

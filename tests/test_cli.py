@@ -4,6 +4,7 @@ import importlib
 import json
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 
@@ -67,6 +68,14 @@ def test_help_lists_every_command(limpq):
         code, out, err = limpq(command, "--help")
         assert (code, err) == (0, "")
         assert out.startswith(f"usage: limpq {command} ")
+
+
+def test_help_says_where_the_words_of_the_tables_are_explained(limpq, run_python):
+    for command in ((), ("list",), ("search",), ("frontier",), ("compare",), ("explain",)):
+        assert "python -m pydoc limpq_hub" in " ".join(limpq(*command, "--help")[1].split())
+    guide = run_python("import pydoc; print(pydoc.plain(pydoc.render_doc('limpq_hub')))").stdout
+    for word in ("Objective", "Joint", "Recalibrated", "Sensitivity", "Alpha", "Anchors"):
+        assert f"- *{word}*" in guide
 
 
 def test_the_version_is_printed(limpq):
@@ -229,7 +238,7 @@ def test_frontier_of_a_file_has_no_figures(limpq, tiny):
 
 def test_search_prints_a_line_for_each_layer(limpq, tiny):
     code, out, err = limpq("search", tiny.name, "--bitops", "w3a3")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"next: limpq explain {tiny.name} --bitops w3a3\n")
     plan = search(tiny.name, bitops="w3a3")
     for name, bits in plan.policy.layers.items():
         fixed = r" \(fixed\)" if tiny.costs[name].fixed else ""
@@ -267,6 +276,60 @@ def test_search_passes_every_option_on(limpq, tiny):
     )
     assert json.loads(out)["policy"] == expected.policy.to_json()
     assert json.loads(out)["counting"] == "limpq"
+
+
+def next_of(err: str) -> list[str]:
+    """Return the arguments of the command that a message advises, as a shell hands them over."""
+    (line,) = [line for line in err.splitlines() if line.startswith("next: limpq ")]
+    return shlex.split(line.removeprefix("next: limpq "))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--bitops w3a3 --candidates 2 4 layer4.*=2,3,4 --importance learned --time-limit 9.5",
+        "--size 160kB --alpha 1.5 --counting limpq --pin layer4.*.conv2=2,4 --pin conv1.3=3,3 --allow-gap 1%",
+        "--bitops w3a3 --compression 8x --exclude layer2.0.* --exclude layer3.0.conv1 "
+        "--tie layer4.0.conv1 layer4.0.conv2 --tie layer1.*",
+    ],
+)
+def test_what_a_command_advises_next_asks_for_the_same_bits_whatever_the_options(
+    limpq, tiny, tmp_path, monkeypatch, options
+):
+    monkeypatch.chdir(tmp_path)
+    typed = options.split()
+    wanted = json.loads(limpq("search", tiny.name, *typed, "--json")[1])["policy"]
+    explain_it = next_of(limpq("search", tiny.name, *typed)[2])
+    assert explain_it[0] == "explain"
+    code, _, err = limpq(*explain_it)
+    keep_it = next_of(err)
+    assert (code, keep_it[0], keep_it[-2:]) == (0, "search", ["--output", "policy.json"])
+    code, _, err = limpq(*keep_it)
+    assert (code, json.loads((tmp_path / "policy.json").read_text())) == (0, wanted)
+    assert next_of(err) == ["export", tiny.name, "--policy", "policy.json", "--output", "out/test_resnet.noise"]
+
+
+def test_after_a_picture_the_bits_are_explained_or_the_policy_that_was_given_exported(limpq, tiny, picture):
+    policy = tiny.folder / "policies/small/policy.json"
+    err = limpq("predict", picture, "--model", tiny.name, "--policy", policy)[2]
+    assert next_of(err) == ["export", tiny.name, "--policy", str(policy), "--output", "out/test_resnet.noise"]
+
+
+def test_indicators_alone_are_explained_since_nothing_can_be_exported_of_them(limpq, tiny, tmp_path):
+    file, policy = tiny.folder / "indicators.json", tmp_path / "policy.json"
+    err = limpq("search", file, "--bitops", "w3a3", "--output", policy)[2]
+    assert next_of(err) == ["explain", str(file), "--bitops", "w3a3"]
+
+
+@pytest.mark.parametrize("command", ["search", "explain", "frontier"])
+def test_a_policy_in_the_place_of_a_model_is_told_as_one(limpq, tiny, command):
+    policy = tiny.folder / "policies/small/policy.json"
+    code, out, err = limpq(command, policy, *([] if command == "frontier" else ["--bitops", "w3a3"]))
+    assert (code, out) == (5, "")
+    assert err == (
+        f"limpq {command}: {policy}: this is a policy (the bits of each layer), and a model such as resnet18, or an "
+        "indicators.json, is expected here; limpq predict and limpq export take it as --policy\n"
+    )
 
 
 def test_notes_of_a_search_go_to_stderr(limpq, tiny):
@@ -317,7 +380,9 @@ def test_a_policy_is_written_in_the_format_of_another_tool_and_what_that_cannot_
     content, notes = (policy.to_json(), ()) if tool == "limpq" else write_policy_as(policy, tool)
     assert code == 0
     assert json.loads(path.read_text()) == content
-    assert err == "".join(f"note: {text}\n" for text in notes) + f"wrote {path}\n"
+    exports = f"limpq export {tiny.name} --policy {path} --output out/test_resnet.noise"
+    after = exports if tool == "limpq" else f"limpq explain {tiny.name} --bitops w3a3"
+    assert err == "".join(f"note: {text}\n" for text in notes) + f"wrote {path}\nnext: {after}\n"
     assert "proven optimal" in out
 
 
@@ -576,7 +641,7 @@ def test_compare_of_the_bundled_model_shows_its_published_policy(limpq):
 
 def test_explain_shows_the_plan_beside_a_uniform_policy_and_what_more_bits_would_cost(limpq, tiny):
     code, out, err = limpq("explain", tiny.name, "--bitops", "w4a3")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"next: limpq search {tiny.name} --bitops w4a3 --output policy.json\n")
     plan = search(tiny.name, bitops="w4a3")
     uniform = {
         bits: sum(cost.macs * (64 if cost.fixed else bits * bits) for cost in tiny.costs.values()) for bits in (2, 3, 4)
@@ -687,7 +752,7 @@ def test_info_of_a_bundled_model_needs_no_prefix(limpq):
 
 def test_predict_shows_the_most_likely_classes(limpq, tiny, picture):
     code, out, err = limpq("predict", picture, "--model", tiny.name, "--bitops", "w3a3", "--top", 3)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"next: limpq explain {tiny.name} --bitops w3a3\n")
     assert len(re.findall(r"│ noise \d +│ +\d+\.\d% ", out)) == 3
     assert "finetuned weights" in out
     assert "61.50 % top-1 on its validation images" in re.sub(r"\s+", " ", out)

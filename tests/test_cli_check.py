@@ -87,6 +87,9 @@ def test_the_input_size_and_the_classes_can_be_set(check):
     assert content["input_shape"] == [3, 32, 32]
     assert content["operations"]["fc"]["weights"] == timm.create_model("test_resnet", num_classes=10).fc.weight.numel()
     assert "--input-size 32" in check("test_resnet", "--input-size", 32)[2]
+    timms = "classifier: 1000 classes, as timm has it; --num-classes gives the figures of another head"
+    assert timms in check("test_resnet")[1].splitlines()
+    assert "classifier: 10 classes" in check("test_resnet", "--num-classes", 10)[1].splitlines()
 
 
 def test_what_is_excluded_stays_in_float_and_what_is_fixed_is_named(check):
@@ -111,7 +114,7 @@ def test_heads_that_are_never_called_and_shared_weights_are_named(check, monkeyp
     class TwoHeads(nn.Module):
         def __init__(self):
             super().__init__()
-            self.pretrained_cfg = {"input_size": (3, 8, 8)}
+            self.pretrained_cfg, self.num_classes = {"input_size": (3, 8, 8)}, 2
             self.stem, self.body = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
             self.again, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 2, 1)
             self.auxiliary = nn.Conv2d(3, 2, 1)
@@ -155,7 +158,7 @@ def test_a_layer_that_is_refused_is_named_with_what_to_do(check, monkeypatch):
     class Recurrent(nn.Module):
         def __init__(self):
             super().__init__()
-            self.pretrained_cfg = {"input_size": (3, 8, 8)}
+            self.pretrained_cfg, self.num_classes = {"input_size": (3, 8, 8)}, 2
             self.stem, self.memory = nn.Conv2d(3, 3, 3), nn.GRU(3, 3)
 
     monkeypatch.setattr("limpq_hub.zoo.meta_network.network_on_meta", lambda *arguments, **options: Recurrent())

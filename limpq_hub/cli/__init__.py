@@ -49,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     about = "The `limpq` command: search, inspect and run mixed-precision networks from a shell."
-    guides = "guides: python -m pydoc limpq_hub.plan (the search), or .zoo.hub, .interop, .deploy"
+    guides = (
+        "guides: python -m pydoc limpq_hub (what objective, joint, anchors and other words mean), limpq_hub.plan (the "
+        "search), or .zoo.hub, .interop, .deploy"
+    )
     parser = SuggestingParser(prog="limpq", description=about, epilog=guides, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"limpq-hub {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from limpq_hub.cli.options import count
 from limpq_hub.cli.output import new_table, note, print_json, print_table
@@ -60,9 +60,16 @@ def _check(options: argparse.Namespace) -> None:
     _print_kinds(" ".join([options.name, *typed_text(options.model_args or {})]), check)
     if options.layers:
         _print_layers(check)
+    print(_classes(network, options.num_classes))
     for line in _lines(check):
         print(line)
     _advise(options, check)
+
+
+def _classes(network: Any, typed: int | None) -> str:
+    """Return for how many classes the figures are: the last layer is as wide."""
+    told = "" if typed else ", as timm has it; --num-classes gives the figures of another head"
+    return f"classifier: {network.num_classes} classes{told}"
 
 
 def _print_kinds(name: str, check: NetworkCheck) -> None:

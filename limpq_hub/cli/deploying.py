@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.plan.quantities import format_bitops, format_size
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import seed
 
 FORMATS = ("openvino", "onnxruntime", "qonnx")
@@ -105,6 +105,8 @@ def _export(options: argparse.Namespace) -> None:
             bits = plan.policy.layers[name]
             layers.add_row(name, f"{bits.weight}/{bits.activation}", "integers" if in_integers else "float")
         print_table(layers)
+    if exported.format != "qonnx":  # which is for tools that make hardware
+        note(f"next: {shell_command('limpq', 'predict', options.images or 'FOLDER', '--exported', options.output)}")
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -144,4 +146,4 @@ def _measure(options: argparse.Namespace) -> None:
         )
     note(f"{len(table.milliseconds)} layers by {table.runtime} on {table.cpu}: {least:.3g} to {most:.3g} ms in all")
     middle = f"{(least + most) / 2:.3g}ms"
-    note(f"next: {shlex.join(['limpq', 'search', options.model, '--latency', str(options.output), middle])}")
+    note(f"next: {shell_command('limpq', 'search', Path(options.model), '--latency', options.output, middle)}")

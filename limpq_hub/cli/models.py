@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from limpq_hub.cli.options import MODEL, count
+from limpq_hub.cli.options import MODEL, WORDS, count
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
@@ -19,6 +19,8 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     listing = command("list", _list, "List the models, and what was measured of each.")
     listing.add_argument("pattern", nargs="?", default="*", help="shell pattern, for example 'resnet*'")
     listing.add_argument("--hub", metavar="OWNER", help="list what this owner has published on the Hub instead")
+
+    listing.epilog = WORDS
 
     info = command("info", _info, "Show one model: its layers, budgets, policies, files and provenance.")
     info.add_argument("model", help=MODEL)

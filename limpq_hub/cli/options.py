@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from limpq_hub.plan.budget import typed_limits
+from limpq_hub.plan.budget import limit_words, split_limits, typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.deadline import LONGEST_TIME_LIMIT_S
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import whole_number
 
 # Pixels, classes, or lines to show.
 count = whole_number(1, 1_000_000)
 MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
 MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
+WORDS = "what objective, joint, alpha and other words mean: python -m pydoc limpq_hub"
 
 _CHOICES = ("alpha", "counting", "importance", "candidates", "pin", "exclude", "tie", "time_limit_s", "allow_gap")
 
@@ -80,6 +85,42 @@ def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     if "candidates" in choices:
         choices["candidates"] = _by_pattern(choices["candidates"])
     return typed_limits(vars(options)) | choices
+
+
+def typed_arguments(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the options that `search_arguments` reads as these arguments, word by word."""
+    limits, choices = split_limits(arguments)
+    return (limit_words(limits) or []) + [
+        word for name, value in choices.items() for word in _typed_choice(name, value)
+    ]
+
+
+def next_command(model: str, arguments: Mapping[str, Any], policy: str | os.PathLike[str] | None = None) -> str:
+    """Return what to type after bits were chosen: why they are as they are; of a policy in a file, what runs it.
+
+    Args:
+        model: as it was typed.
+        arguments: of `search`, that chose the bits.
+        policy: file that holds them, instead.
+    """
+    if policy is None:
+        return shell_command("limpq", "explain", Path(model), *typed_arguments(arguments))
+    folder = Path("out", Path(model.rpartition(":")[2].partition("@")[0]).name)
+    return shell_command("limpq", "export", Path(model), "--policy", Path(policy), "--output", folder)
+
+
+def _typed_choice(name: str, value: Any) -> Iterator[str]:
+    flag = {"time_limit_s": "--time-limit", "allow_gap": "--allow-gap"}.get(name, f"--{name}")
+    if name == "pin":
+        for pattern, bits in value.items():
+            yield from (flag, f"{pattern}={bits[0]},{bits[1]}")
+    elif name == "candidates":
+        yield from (flag, *(f"{pattern}={','.join(map(str, widths))}" for pattern, widths in value.items()))
+    elif name in ("exclude", "tie"):
+        for patterns in value:
+            yield from (flag, *([patterns] if name == "exclude" else patterns))
+    else:
+        yield from (flag, str(value))
 
 
 def _pin(text: str) -> tuple[str, tuple[int, int]]:

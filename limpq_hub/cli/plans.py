@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from limpq_hub.cli.options import (
     MODEL_OR_FILE,
+    WORDS,
     add_budget_options,
     add_objective_options,
     add_search_options,
     add_time_limit,
+    next_command,
     search_arguments,
+    typed_arguments,
 )
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
 from limpq_hub.errors import OutputError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
-from limpq_hub.plan.budget import limit_words, split_limits
 from limpq_hub.plan.deadline import deadline_in, seconds_left
 from limpq_hub.plan.frontier_search import MOST_POINTS
 from limpq_hub.plan.jsonfile import write_json
@@ -42,7 +44,7 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands of this module."""
     search = command("search", _search, "Find the best bit-widths for a budget; needs no images and no GPU.")
     search.add_argument("model", help=MODEL_OR_FILE)
-    search.epilog = "what may be asked, and how costs are counted: python -m pydoc limpq_hub.plan"
+    search.epilog = f"what may be asked, and how costs are counted: python -m pydoc limpq_hub.plan; {WORDS}"
     add_search_options(search)
     search.add_argument("--output", type=Path, help="write the policy to this file")
     search.add_argument(
@@ -52,6 +54,7 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     frontier = command("frontier", _frontier, "Show the best policies over the whole range of budgets.")
     frontier.add_argument("model", help=MODEL_OR_FILE)
+    frontier.epilog = WORDS
     frontier.add_argument(
         "--points",
         type=whole_number(1, MOST_POINTS),
@@ -65,6 +68,7 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     compare = command("compare", _compare, "Show the best policy beside uniform, random and others of the same budget.")
     compare.add_argument("model", help=MODEL_OR_FILE)
+    compare.epilog = WORDS
     add_budget_options(compare)
     add_objective_options(compare)
     add_time_limit(compare)
@@ -72,6 +76,7 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     explain = command("explain", _explain, "Say which layers got more or fewer bits, and what one more would cost.")
     explain.add_argument("model", help=MODEL_OR_FILE)
+    explain.epilog = WORDS
     add_search_options(explain)
 
 
@@ -92,8 +97,11 @@ def _search(options: argparse.Namespace) -> None:
         note(f"wrote {options.plot}")
     if options.json:
         print_json(plan.to_json())
-    else:
-        print_table(plan.table())
+        return
+    print_table(plan.table())
+    # An entry runs a policy; indicators alone have no weights.
+    kept = options.output if options.format == "limpq" and not options.model.endswith(".json") else None
+    note(f"next: {next_command(options.model, search_arguments(options), kept)}")
 
 
 def _frontier(options: argparse.Namespace) -> None:
@@ -165,7 +173,7 @@ def _compare(options: argparse.Namespace) -> None:
     table.add_row("objective", *(f"{plan.objective:.4f}" for plan in plans.values()))
     table.add_row("top-1", *(f"{percent(value)} {weights}".strip() for value, weights in top1.values()))
     print_table(table)
-    note(f"next: {shell_command('limpq', 'explain', Path(options.model), *_typed(arguments))}")
+    note(f"next: {next_command(options.model, arguments)}")
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -187,6 +195,8 @@ def _explain(options: argparse.Namespace) -> None:
         return
     for table in explanation.tables():
         print_table(table)
+    again = ["limpq", "search", Path(options.model), *typed_arguments(search_arguments(options))]
+    note(f"next: {shell_command(*again, '--output', 'policy.json')}")
 
 
 def _entry(model: str) -> Entry | None:
@@ -207,13 +217,6 @@ def _print_notes(plan: Plan) -> None:
         note(f"note: {outlier.layer}: {what}, so they are left out")
     for text in plan.notes:
         note(f"note: {as_typed(text)}")
-
-
-def _typed(arguments: dict[str, Any]) -> list[str]:
-    """Return the limits, alpha and counting of a comparison as they are typed."""
-    limits, choices = split_limits(arguments)
-    words = limit_words(limits) or []
-    return words + [word for name, value in choices.items() for word in (f"--{name}", str(value))]
 
 
 def _write_policy(policy: Policy, products: Sequence[str], path: Path, tool: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
+from limpq_hub.cli.options import MODEL, add_search_options, count, next_command, search_arguments
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.errors import ImageError, OutputError, quoted
 from limpq_hub.plan.quantities import format_bitops, format_size
@@ -75,6 +75,8 @@ def _predict(options: argparse.Namespace) -> None:
         print_json(seer.record | ({"pictures": pictures} if single is None else pictures[0]))
         return
     _print(seer, seen)
+    if options.model:
+        note(f"next: {next_command(options.model, search_arguments(options), options.policy)}")
 
 
 def _print(seer: _Seer, seen: dict[Path, list[Guess]]) -> None:

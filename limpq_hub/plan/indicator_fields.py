@@ -8,6 +8,7 @@ from typing import Any, get_args
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, LayerCost, LayerRole
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.mistaken_file import mistaken_for
 from limpq_hub.plan.quantities import is_number
 
 FORMAT = 2
@@ -33,6 +34,9 @@ def fields_of(content: Any) -> dict[str, Any]:
     """
     if not isinstance(content, dict):
         raise ArtifactFormatError(f"indicators are a JSON object, found {quoted(content)}")
+    other = mistaken_for("indicators", content)
+    if other:
+        raise ArtifactFormatError(other)
     if type(content.get("format")) is not int or content["format"] not in _READ_FORMATS:
         raise ArtifactVersionError(
             f"format {quoted(content.get('format'))} is not one of the formats 1 and {FORMAT} that this version of "

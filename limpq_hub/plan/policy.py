@@ -12,6 +12,7 @@ from limpq_hub.errors import ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.mistaken_file import mistaken_for
 
 FORMAT = 1
 
@@ -80,6 +81,9 @@ class Policy:
             PolicyError: the content is not a policy, or its bits cannot be.
             ArtifactVersionError: it is a policy of another format.
         """
+        other = mistaken_for("policy", content) if isinstance(content, dict) else None
+        if other:
+            raise PolicyError(other)
         version = content.get("format") if isinstance(content, dict) else content
         wrong = f"not a policy of format {FORMAT}: found format {quoted(version)}"
         if not isinstance(content, dict) or type(version) is not int:

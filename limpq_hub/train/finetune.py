@@ -31,7 +31,7 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate
 from limpq_hub.train.measure.reference import reference_of
-from limpq_hub.train.measure.verdict import concerns
+from limpq_hub.train.measure.verdict import concerns, sameness
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.networks import float_network_of, placed
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
@@ -116,6 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         validation = validation_loader(data, spec, classes=ids)
         check_inputs(accelerator, training.run, data, _contents(entry, plan))
         reference = reference_of(accelerator, entry, settings.weights, validation, needed=data.data is None)
+        for concern in sameness(reference or ()):
+            accelerator.print(concern)
 
         def validate(trained: nn.Module) -> dict[str, float | int]:
             recalibrate_batch_norm_(trained, images)

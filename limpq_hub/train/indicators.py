@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
+from torch import Tensor, nn
 
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.shell_command import shell_command
@@ -33,7 +35,7 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
 from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
-from limpq_hub.train.measure.verdict import concerns
+from limpq_hub.train.measure.verdict import concerns, sameness
 from limpq_hub.train.method.joint_training import train_jointly_
 from limpq_hub.train.method.networks import description_of, float_network, placed
 from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
@@ -126,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The step sizes start from the images of the first step: the same ones for any number of processes.
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)
+        for concern in sameness([_scores(network, first)]):
+            accelerator.print(concern)
         quantization = settings.quantization
         costs = profile_module(network, first, exclude=quantization.exclude, fix=quantization.fix)
         supernet = to_supernet(network, settings.joint.candidates, example_input=first, **vars(quantization)).train()
@@ -159,6 +163,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             for concern in concerns(output, joint[max(joint)], spec.num_classes):
                 print(concern)
             _tell_and_push(output, data, settings.push)
+
+
+@torch.no_grad()
+def _scores(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the logits of images, [images, classes]."""
+    scores: Tensor = network(images)
+    return scores
 
 
 def _how_trained(weights: str | None) -> dict[str, object]:

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load, load_file, save_file
 from tiny_run import NETWORK, RUN
 
-from limpq_hub.errors import TrainingError, UnknownModelError
-from limpq_hub.train import finetune, pretrain, validate
+from limpq_hub.errors import HubOfflineError, TrainingError, UnknownModelError
+from limpq_hub.train import finetune, indicators, pretrain, validate
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
@@ -124,3 +124,35 @@ def test_pretraining_from_a_file_that_is_not_there_is_refused(data, tmp_path):
     command = [*NETWORK, *RUN, "--data", str(data), "--output", str(tmp_path / "out")]
     with pytest.raises(TrainingError, match=r"--weights 'nowhere.safetensors': there is no such file"):
         pretrain.main([*command, "--weights", "nowhere.safetensors"])
+
+
+def test_timms_weights_that_cannot_be_fetched_are_told_by_file_and_repository(data, tmp_path):
+    with pytest.raises(HubOfflineError) as caught:
+        indicators.main(
+            ["--model", "resnet18", *RUN, "--unlabelled", str(data / "train"), "--output", str(tmp_path / "out")]
+        )
+    assert str(caught.value) == (
+        "timm/resnet18.a1_in1k@main is not in the cache and the Hub was not reached; go online once, or unset "
+        "HF_HUB_OFFLINE; or without the Hub: take model.safetensors and config.json of hf-hub:timm/resnet18.a1_in1k "
+        "from a machine that has them, and give --weights FILE.safetensors, the other file beside it"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["indicators", "finetune"])
+def test_a_float_network_that_sees_one_class_everywhere_is_told_before_the_training(
+    runs, hard_data, tmp_path, capsys, command
+):
+    weights = load_file(runs / "float/model.safetensors")
+    weights["fc.bias"][2] = 1e4
+    save_file(weights, tmp_path / "constant.safetensors")
+    typed = ["--weights", str(tmp_path / "constant.safetensors"), "--data", str(hard_data), "--workers", "0"]
+    typed += ["--threads", "1", "--batch-size", "32", "--max-steps", "1", "--output", str(tmp_path / "out")]
+    if command == "indicators":
+        indicators.main([*NETWORK, *typed])
+    else:
+        finetune.main(["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", *typed])
+    warning, step = "warning: the float network finds class 2 of 4 in ", "loader alone:"
+    out = capsys.readouterr().out
+    assert warning in out
+    assert out.index(warning) < out.index(step)

@@ -1,19 +1,25 @@
-"""What a training says of itself at its end that looks like a failure: no better than guessing, or nothing learned."""
+"""What a training says that looks like a failure: guessing, nothing learned, or a start that sees one class alone."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from limpq_hub.train.loop.journal import JOURNAL
 
 # Of fewer steps a mean says little.
 _FEWEST_STEPS = 20
 _COMPARED_SHARE = 0.1
+# Of fewer pictures, or with less of them in one class, it may be chance.
+_FEWEST_PICTURES = 20
+_SAME_SHARE = 0.95
 # So many standard errors above guessing a top-1 is no accident.
 _CERTAIN = 3
 _ADVICE = "start again in another --output with a smaller --lr or more --warmup-epochs, and look at metrics.jsonl"
@@ -44,6 +50,27 @@ def concerns(output: Path, figures: Mapping[str, Any], num_classes: int) -> Iter
                 f"warning: the loss did not fall: {first:.3f} on average in the first {count} steps, {last:.3f} in the "
                 f"last {count}: {_ADVICE}"
             )
+
+
+def sameness(reference: Sequence[Tensor]) -> Iterator[str]:
+    """Yield what to know before a training, where the float network finds one class in nearly all pictures.
+
+    Such a network is of little use as a start or a teacher: what is quantized becomes no better.
+
+    Args:
+        reference: logits or log-probabilities of batches of pictures, [batch, classes] each.
+    """
+    if not reference:
+        return
+    found, classes = torch.cat([scores.argmax(-1) for scores in reference]), reference[0].shape[-1]
+    most = int(found.mode().values)
+    pictures = int((found == most).sum())
+    if len(found) >= _FEWEST_PICTURES and classes > 1 and pictures >= _SAME_SHARE * len(found):
+        yield (
+            f"warning: the float network finds class {most} of {classes} in {pictures} of {len(found)} pictures: "
+            "unless they show one thing, it is no start and no teacher; check --weights, and that pictures are "
+            "prepared as they need it (--mean, --std, --input-size)"
+        )
 
 
 def _losses(journal: Path) -> list[float]:

@@ -15,6 +15,7 @@ from limpq_hub.train.method.float_weights import open_weights
 from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
+from limpq_hub.zoo.hub.timm_weights import fetch_timm_weights
 from limpq_hub.zoo.meta_network import network_on_meta, number_count
 from limpq_hub.zoo.network import PREPARATION, NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly
@@ -153,6 +154,7 @@ def _pretrained(start: NetworkSettings, timms: PretrainedCfg, num_classes: int |
     preparation = {key: getattr(timms, key) for key in PREPARATION}
     config = TimmConfig(architecture, None, preparation, {})
     spec = _spec(start, config, timms.num_classes, "--weights pretrained")
+    fetch_timm_weights(timms)
     return _built(spec, pretrained=True, pretrained_cfg=tag or None)
 
 

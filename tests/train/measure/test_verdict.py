@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import torch
 
-from limpq_hub.train.measure.verdict import concerns
+from limpq_hub.train.measure.verdict import concerns, sameness
 
 FALLING = [3.0 - 0.02 * step for step in range(100)]
 
@@ -42,3 +43,29 @@ def test_of_few_steps_of_few_images_and_without_labels_nothing_is_said(tmp_path)
     # Of so few images no top-1 is certain.
     assert not list(concerns(journal(tmp_path, FALLING), {"top1": 0.0, "images": 2}, 4))
     assert not list(concerns(journal(tmp_path, FALLING), {"top1": 100.0, "images": 900}, 1))
+
+
+def scores(*found, classes=10):
+    """Return batches of scores whose largest are in these classes."""
+    return list(torch.eye(classes)[list(found)].split(7))
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ([3] * 100, "class 3 of 10 in 100 of 100 pictures"),
+        ([3] * 95 + [1, 2, 4, 5, 6], "class 3 of 10 in 95 of 100 pictures"),
+        ([3] * 94 + [1, 2, 4, 5, 6, 7], None),
+        ([3] * 19, None),
+    ],
+)
+def test_a_float_network_that_finds_one_class_in_nearly_all_pictures_is_told(found, told):
+    lines = list(sameness(scores(*found)))
+    assert len(lines) == (told is not None)
+    if told:
+        assert lines[0].startswith(f"warning: the float network finds {told}: unless they show one thing, it is no ")
+
+
+def test_a_network_of_one_class_and_none_at_all_have_nothing_to_be_told():
+    assert not list(sameness(scores(*[0] * 50, classes=1)))
+    assert not list(sameness([]))
