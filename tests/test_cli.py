@@ -255,6 +255,19 @@ def test_search_as_json_is_the_plan_and_nothing_else(limpq, tiny):
     assert content | {"seconds": 0} == expected | {"seconds": 0}
 
 
+def test_search_tells_how_far_the_second_best_and_the_best_uniform_policy_lie_behind(limpq, tiny):
+    words = ("search", tiny.name, "--bitops", "w3a3")
+    certificate = search(tiny.name, bitops="w3a3").certificate
+    code, out, _ = limpq(*words, "--certificate")
+    assert code == 0
+    lines = [line.removeprefix("- ") for line in out.splitlines() if line.startswith("- ")]
+    assert lines == certificate.lines()
+    assert len(lines) == 3
+    code, out, _ = limpq(*words, "--certificate", "--json")
+    assert json.loads(out)["certificate"] == certificate.to_json()
+    assert "certificate" not in json.loads(limpq(*words, "--json")[1])
+
+
 def test_search_passes_every_option_on(limpq, tiny):
     options = "--bitops w3a3 --size 160kB --compression 8x --activation-memory 64kB --alpha 1.5 --candidates 2 3 4"
     options += " --pin layer4.*.conv2=2,4 --pin conv1.3=3,3 --exclude layer2.0.downsample.* --counting limpq"

@@ -51,6 +51,11 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--format", choices=("limpq", *FORMATS), default="limpq", help="of --output: ours, or that of another tool"
     )
     search.add_argument("--plot", type=Path, metavar="FIGURE.png", help="draw the bits of each layer")
+    search.add_argument(
+        "--certificate",
+        action="store_true",
+        help="how far the second best and the best uniform policy lie behind; searches as often again",
+    )
 
     frontier = command("frontier", _frontier, "Show the best policies over the whole range of budgets.")
     frontier.add_argument("model", help=MODEL_OR_FILE)
@@ -88,6 +93,7 @@ def _search(options: argparse.Namespace) -> None:
     if options.plot:
         check_figure_path(options.plot)
     plan = search(options.model, **search_arguments(options))
+    certificate = plan.certificate if options.certificate else None
     _print_notes(plan)
     if options.output:
         products = [name for name, cost in plan.costs.items() if cost.is_product]
@@ -96,9 +102,11 @@ def _search(options: argparse.Namespace) -> None:
         plot_policy(plan, options.plot)
         note(f"wrote {options.plot}")
     if options.json:
-        print_json(plan.to_json())
+        print_json(plan.to_json() | ({"certificate": certificate.to_json()} if certificate else {}))
         return
     print_table(plan.table())
+    for line in certificate.lines() if certificate else ():
+        print(f"- {line}")
     # An entry runs a policy; indicators alone have no weights.
     kept = options.output if options.format == "limpq" and not options.model.endswith(".json") else None
     note(f"next: {next_command(options.model, search_arguments(options), kept)}")
