@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from huggingface_hub import close_session, constants
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
 from limpq_hub.zoo.hub import publishing
 
@@ -103,12 +104,23 @@ def test_push_prints_the_commit_and_the_tag(online, limpq, tiny):
     assert said == {"repo": "you/net", "commit": commit, "tag": "paper", "unchanged": True}
 
 
+def test_a_push_of_files_that_the_hub_has_already_draws_no_bar_of_nothing(online, limpq, tiny):
+    enable_progress_bars()
+    after = "next: limpq search hf-hub:you/net --bitops w4a4\n"
+    assert limpq("push", tiny.name, "you/net")[2] == after
+    code, _, err = limpq("push", tiny.name, "you/net", "--license", "mit")  # of which the card alone changes
+    assert (code, err) == (0, after)
+    assert not are_progress_bars_disabled()  # they are not ours to switch off for others
+
+
 def test_push_proposes_creates_privately_and_takes_a_branch(online, limpq, tiny, entry_copy, reseal):
     assert limpq("push", tiny.name, "you/net", "--private", "--revision", "next", "--tag", "a")[0] == 0
     references = online.hub.references("you/net")
     assert references["refs/tags/a"] == references["refs/heads/next"] != references["refs/heads/main"]
     assert limpq("push", tiny.name, "you/net", "--create-pr")[0] == 0
-    assert "refs/pr/1" in online.hub.references("you/net")
+    err = limpq("push", tiny.name, "you/net", "--create-pr", "--license", "mit")[2]
+    proposed = online.hub.references("you/net")["refs/pr/2"]
+    assert err.endswith(f"next: limpq search hf-hub:you/net@{proposed} --bitops w4a4\n")
     assert set(online.hub.files("you/net")) == {".gitattributes"}
 
 

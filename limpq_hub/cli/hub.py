@@ -78,7 +78,9 @@ def _push(options: argparse.Namespace) -> None:
         print(f"{pushed.repo}@{pushed.commit}" + (f", tag {pushed.tag}" if pushed.tag else ""))
     if pushed.unchanged:
         note(f"nothing changed: {pushed.repo} holds exactly this already")
-    note(f"next: {_search_of(f'hf-hub:{pushed.repo}')}")
+    # Beside the main branch the commit alone is sure to be found.
+    elsewhere = f"@{pushed.commit}" if options.revision or options.create_pr else ""
+    note(f"next: {_search_of(f'hf-hub:{pushed.repo}{elsewhere}')}")
 
 
 def _search_of(model: str) -> str:

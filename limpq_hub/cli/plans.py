@@ -203,8 +203,9 @@ def _explain(options: argparse.Namespace) -> None:
         return
     for table in explanation.tables():
         print_table(table)
-    again = ["limpq", "search", Path(options.model), *typed_arguments(search_arguments(options))]
-    note(f"next: {shell_command(*again, '--output', 'policy.json')}")
+    same_search = typed_arguments(search_arguments(options))
+    search_again = shell_command("limpq", "search", Path(options.model), *same_search, "--output", "policy.json")
+    note(f"next: {search_again}")
 
 
 def _entry(model: str) -> Entry | None:

@@ -17,7 +17,7 @@ from torch import nn
 
 import limpq_hub
 from limpq_hub import export
-from limpq_hub.errors import DataError, TrainingError, UnknownModelError
+from limpq_hub.errors import DataError, LimpqError, TrainingError, UnknownModelError
 from limpq_hub.pictures import read_picture, top_classes
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
@@ -59,13 +59,23 @@ def test_nothing_that_is_published_names_a_folder_of_this_machine(runs):
     assert str(runs) in (runs / "joint/options.json").read_text()
 
 
-def test_a_run_that_fails_before_its_first_step_leaves_no_folder(data, tmp_path):
-    arguments = ["--model", "resnte18", *RUN, "--data", str(data), "--output"]
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--model", "resnte18"], "timm has no network 'resnte18'"),
+        (["--model", "test_resnet", "--batch-size", "1000"], "less than one batch of 1000"),
+        # Told after the validation pictures were noted in inputs.json.
+        (["--model", "test_resnet", "--batch-size", "1"], "leaves batch normalization .* one value per channel"),
+    ],
+)
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(data, tmp_path, options, error):
+    arguments = ["--input-size", "32", *RUN, *options, "--data", str(data), "--output"]
     (tmp_path / "there").mkdir()
     for output in ("deep/out", "there"):
-        with pytest.raises(UnknownModelError, match="timm has no network 'resnte18'"):
+        with pytest.raises(LimpqError, match=error):
             pretrain.main([*arguments, str(tmp_path / output)])
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert not (tmp_path / "there/inputs.json").exists()
 
 
 def test_validate_reports_what_fine_tuning_measured(runs, data, capsys):

@@ -22,6 +22,8 @@ from limpq_hub.train.settings import Invocation, PushSettings
 from limpq_hub.train.training_settings import RunSettings
 
 _OPTIONS = "options.json"
+# Of what is read beside options and training pictures: `limpq_hub.train.loop.inputs`.
+INPUTS = "inputs.json"
 _DATA = "training_data"
 # What does not change the training: how it runs, and what is done with its result.
 _MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
@@ -38,7 +40,7 @@ _MAY_CHANGE |= {
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if it is not there, against other processes; one that stays empty is taken away again.
+    """Hold a folder, made if it is not there, against other processes; without a run begun in it, it goes again.
 
     Raises:
         TrainingError: another process holds it.
@@ -53,6 +55,8 @@ def locked(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
+                if not (folder / _OPTIONS).exists():  # what was noted of a start that was refused is of no run
+                    (folder / INPUTS).unlink(missing_ok=True)
                 if made and {*folder.iterdir()} <= {lock, holder}:
                     _take_away(lock, holder, made)
     except Timeout:

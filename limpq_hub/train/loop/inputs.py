@@ -11,12 +11,11 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.splits import open_split
-from limpq_hub.train.loop.folder import holds_run
+from limpq_hub.train.loop.folder import INPUTS, holds_run
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.train.training_settings import RunSettings
 
 FORMAT = 1
-_FILE = "inputs.json"
 
 
 def check_inputs(
@@ -33,7 +32,7 @@ def check_inputs(
     """
     if not accelerator.is_main_process:
         return
-    path = run.output / _FILE
+    path = run.output / INPUTS
     validated = None if data.data is None else open_split(data, training=False)
     identity, digests = {} if validated is None else identity_of(validated), dict(contents or {})
     inputs: dict[str, Any] = {"format": FORMAT, "validation_data": identity, "contents": digests}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, constants
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from limpq_hub.errors import HubRefusedError, quoted
 from limpq_hub.zoo.hub.answers import ask_hub, changed_meanwhile
@@ -51,7 +53,7 @@ def upload_folder(
 
     parent, files_before = ask_hub(repo, branch, prepare)
     gone = [file for file in files_before if file not in files and file != ".gitattributes"]
-    with ExitStack() as opened:
+    with _without_bars(), ExitStack() as opened:
         # The client sends an open file by HTTP; one that it opens itself may go by Xet, which no limit reaches.
         added = [CommitOperationAdd(file, opened.enter_context((folder / file).open("rb"))) for file in files]
 
@@ -74,6 +76,20 @@ def upload_folder(
             ask_hub(repo, branch, partial(send, addition), upload_bytes=addition.upload_info.size)
         sent_bytes = sum(addition.upload_info.size for addition in added)
         return checked_commit(repo, branch, ask_hub(repo, branch, commit, upload_bytes=sent_bytes))
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Draw no progress bar of the client: of an open file there is none but "Upload 0 LFS files"."""
+    # Whoever sets the variable has decided; to switch against it is a warning.
+    switch = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
+    if switch:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if switch:
+            enable_progress_bars()
 
 
 def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> None:
