@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.modes import in_eval_mode
+from limpq_hub.quant.module_calls import watched_module_calls
 from limpq_hub.quant.quantizer import LsqQuantizer
 
 
@@ -151,16 +151,8 @@ class _Recorder(TorchFunctionMode):
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Note what runs inside."""
-        handles = [
-            register_module_forward_pre_hook(self._enter),
-            register_module_forward_hook(self._leave, always_call=True),
-        ]
-        try:
-            with self:
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        with watched_module_calls(self._running.append, self._leave), self:
+            yield
 
     def value_of(self, x: object) -> Value | None:
         """Return the value that a tensor is; None of whatever does not depend on the image."""
@@ -179,9 +171,6 @@ class _Recorder(TorchFunctionMode):
         if any(_leaves((arguments, tuple(options.values())), Value)):
             self._note(function, arguments, options, result)
         return result
-
-    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._running.append(module)
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._running.pop()

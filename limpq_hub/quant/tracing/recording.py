@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from threading import get_ident
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from limpq_hub.quant.bounds.value_bounds import ValueBounds
+from limpq_hub.quant.module_calls import watched_module_calls
 from limpq_hub.quant.tracing.mac_counter import MacCounter, parameter_behind
 from limpq_hub.quant.tracing.operations import (
     ATTENTION,
@@ -106,23 +105,14 @@ class Recorder(TorchFunctionMode):
             if first != name:
                 self.ties[name] = first
         self._counter, self._bounds = MacCounter(self._unclaimed), ValueBounds()
-        self._thread = get_ident()
         self._running: list[ModuleCall] = []
         self._last_convolution = ""
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record what runs inside."""
-        handles = [
-            register_module_forward_pre_hook(self._enter),
-            register_module_forward_hook(self._leave, always_call=True),
-        ]
-        try:
-            with self._bounds, self._counter, self:
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        with watched_module_calls(self._enter, self._leave), self._bounds, self._counter, self:
+            yield
 
     def __torch_function__(
         self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -135,18 +125,14 @@ class Recorder(TorchFunctionMode):
         multiplication = product(function, args, options)
         return function(*args, **options) if multiplication is None else self._product(multiplication)
 
-    def _enter(self, module: nn.Module, inputs: object) -> None:
-        # These hooks are those of the whole process: another thread may run another network.
-        if get_ident() != self._thread:
-            return
+    def _enter(self, module: nn.Module) -> None:
         name = self._names.get(id(module))
         self._running.append(ModuleCall(module, name))
         if isinstance(module, nn.BatchNorm2d) and name is not None and self._last_convolution:
             self.norm_feeds.setdefault(name, self._last_convolution)
 
     def _leave(self, module: nn.Module, inputs: object, output: object) -> None:
-        if get_ident() == self._thread:
-            self._running.pop()
+        self._running.pop()
 
     def _weighted(self, function: Callable[..., Any], multiplication: Multiplication) -> Tensor:
         running, weight = self._running[-1], multiplication.second
