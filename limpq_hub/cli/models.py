@@ -100,7 +100,8 @@ def _info(options: argparse.Namespace) -> None:
         "source": " ".join(filter(None, (record["source"], record["revision"]))),
     }
     for policy in record["policies"]:
-        costs = f"{format_bitops(policy['bitops'])} BitOps, {format_size(policy['size_bytes'])}"
+        size, on_disk = format_size(policy["size_bytes"]), format_size(policy["disk_bytes"])
+        costs = f"{format_bitops(policy['bitops'])} BitOps, {size} of weights, {on_disk} on disk"
         rows[f"policy {policy['name']}"] = f"{costs}, top-1 {accuracy_cell(policy)}"
         rows[f"policy {policy['name']} from"] = policy["command"] or "an unknown command"
     rows |= {f"file {name}": format_size(size) for name, size in record["files"].items()}

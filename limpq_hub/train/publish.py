@@ -38,6 +38,7 @@ class PublishSettings:
         checkpoint: NAME=DIR of each fine-tuned policy.
         front: output of `front`.
         output: folder of the entry.
+        recode: whether the weights of policies are written in fewer bytes.
         repo_id: owner/name of the Hub repository; None to send nothing.
         revision: branch that the commit goes to; the others are for the Hub as well.
     """
@@ -46,6 +47,7 @@ class PublishSettings:
     checkpoint: Sequence[str]
     front: Path | None
     output: Path
+    recode: bool
     repo_id: str | None
     private: bool
     license: str | None
@@ -62,6 +64,9 @@ def parse_options(argv: Sequence[str] | None) -> PublishSettings:
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=DIR", help="output of finetune")
     parser.add_argument("--front", type=Path, help="output of front for --joint")
     parser.add_argument("--output", type=Path, required=True, help="folder of the entry; an entry there is replaced")
+    parser.add_argument(
+        "--recode", action="store_true", help="write policies of earlier versions in fewer bytes; the same integers"
+    )
     add_push_options(parser, name="--repo-id")
     parser.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")
     parser.add_argument("--revision", help="branch that the commit goes to; the main branch if not given")
@@ -84,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {name: open_local_folder(folder, "checkpoint") for name, folder in checkpoints.items()},
         settings.output,
         read_json(settings.front) if settings.front else None,
+        recode=settings.recode,
     )
     entry = find_entry(f"local-dir:{settings.output}")
     size_bytes = sum(listed["bytes"] for listed in entry.folder.config["files"].values())

@@ -17,6 +17,7 @@ from limpq_hub.zoo.figure_check import check_figures
 from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.recoding import recode_checkpoint
 
 _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
@@ -26,6 +27,8 @@ def assemble_entry(
     checkpoints: Mapping[str, SealedFolder],
     target: Path,
     front: Mapping[str, Any] | None = None,
+    *,
+    recode: bool = False,
 ) -> None:
     """Write an entry that holds everything of `joint` and the checkpoints as its policies.
 
@@ -34,6 +37,7 @@ def assemble_entry(
         checkpoints: fine-tuned policies by the name they are published under.
         target: the folder; an entry there is replaced, unless the folder holds anything else.
         front: what `limpq_hub.train.front` measured of `joint`.
+        recode: whether policies that an earlier version packed are written in fewer bytes, the same integers.
 
     Raises:
         ArtifactError: a file is damaged, `front` is of another supernet, or `target` holds something else, the entry of
@@ -72,6 +76,9 @@ def assemble_entry(
         for name, checkpoint in checkpoints.items():
             shutil.rmtree(building / "policies" / name, ignore_errors=True)
             copy_verified(checkpoint, building / "policies" / name)
+        if recode:
+            for policy in sorted((building / "policies").glob("*")):
+                recode_checkpoint(open_local_folder(policy, "checkpoint"), policy)
         write_json(building / "metrics.json", metrics)
         seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
 

@@ -1,4 +1,4 @@
-"""A checkpoint folder: one fine-tuned policy as `config.json`, `policy.json` and bit-packed `model.safetensors`."""
+"""A checkpoint folder: one fine-tuned policy as `config.json`, `policy.json` and integers in `model.safetensors`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from typing import Any
 
 from torch import nn
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, PolicyError, quoted
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers, total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, has_channel_steps, read_policy
+from limpq_hub.quant.entropy_coding import LEAST_BITS_EACH
 from limpq_hub.zoo.folder import SealedFolder, seal_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
+from limpq_hub.zoo.seal import WEIGHT_CODING
 from limpq_hub.zoo.size_check import tensors_of_network
 from limpq_hub.zoo.tensors import load_strictly, tensors_to_bytes
 
 KIND = "checkpoint"
-_WEIGHTS = "model.safetensors"
-FILES = ("policy.json", _WEIGHTS, "metrics.json")
+WEIGHTS = "model.safetensors"
+FILES = ("policy.json", WEIGHTS, "metrics.json")
+# How weights that are not bit-packed are coded.
+CODING = "deflate"
 
 
 def save_checkpoint(
@@ -35,7 +39,7 @@ def save_checkpoint(
     provenance: Mapping[str, Any] | None = None,
     unfinished: bool = False,
 ) -> None:
-    """Write a quantized network: what the weights are on their grids, packed, and nothing that is not needed to run.
+    """Write a quantized network: what the weights are on their grids, coded, and nothing that is not needed to run.
 
     Args:
         model: timm network with one bit-width per layer, from `to_quantized` or `select_policy`.
@@ -50,7 +54,7 @@ def save_checkpoint(
     bits = read_policy(model)
     policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
     write_json(folder / "policy.json", policy.to_json())
-    write_bytes(folder / _WEIGHTS, tensors_to_bytes(packed_tensors(model, policy)))
+    write_bytes(folder / WEIGHTS, tensors_to_bytes(packed_tensors(model, policy)))
     if metrics is not None:
         write_json(folder / "metrics.json", metrics)
     config = spec.to_config() | {
@@ -58,6 +62,7 @@ def save_checkpoint(
         "signed_inputs": [name for name, cost in costs.items() if cost.signed],
         "offset_inputs": [name for name, cost in costs.items() if cost.offset],
         "per_channel": has_channel_steps(model),
+        WEIGHT_CODING: CODING,
         "provenance": dict(provenance or {}),
     }
     seal_folder(folder, KIND, config, FILES, unfinished=unfinished)
@@ -85,8 +90,8 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     check_shape(
         config, {"signed_inputs": [str], "offset_inputs": [str], "per_channel": bool}, f"{folder.name}/config.json"
     )
-    name = f"{folder.name}/{_WEIGHTS}"
-    packed = tensors_of_network(folder, _WEIGHTS, spec, bits=min(BIT_WIDTHS))
+    name = f"{folder.name}/{WEIGHTS}"
+    packed = tensors_of_network(folder, WEIGHTS, spec, bits=_least_bits_each(folder))
     module, policy = spec.build(), read_checkpoint_policy(folder)
     signed, offset = config["signed_inputs"], config["offset_inputs"]
     with errors_naming(f"{folder.name}/policy.json"):
@@ -107,6 +112,19 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
             )
     load_strictly(quantized, unpacked_tensors(quantized, policy, packed, name), name)
     return quantized.eval(), policy
+
+
+def _least_bits_each(folder: SealedFolder) -> float:
+    """Return how few bits a weight takes in a checkpoint, on average; formats 1 to 3 pack all of them."""
+    coding = folder.config.get(WEIGHT_CODING)
+    if coding is None:
+        return min(BIT_WIDTHS)
+    if coding != CODING:
+        raise ArtifactVersionError(
+            f"{folder.name}/config.json: {WEIGHT_CODING} {quoted(coding)} is not {CODING!r}, the one that this version "
+            f"reads; upgrade limpq-hub, or {folder.advice}"
+        )
+    return LEAST_BITS_EACH
 
 
 def _counted(policy: Policy, costs: Costs) -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""The tensors of a checkpoint: the weights of each layer as integers, bit-packed, and the step sizes of its grids."""
+"""The tensors of a checkpoint: the weights of each layer as integers, in few bytes, and the step sizes of its grids."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.entropy_coding import decode, encode
 from limpq_hub.quant.fake_quantization import spread_over
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.packing import pack, unpack
@@ -20,9 +22,9 @@ from limpq_hub.zoo.tensors import own_state
 def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint.
 
-    Of each layer: `weight_packed`, the integers of its weight; `weight_shape`; `weight_scale`, its step, or one for
-    each output channel; `input_scale`; and `input_zero_point` where its input has one. Of a product `weight_scale` is
-    the step of the second operand. All else as it is.
+    Of each layer: `weight_coded` or `weight_packed`, the integers of its weight, see `stored_integers`; `weight_shape`;
+    `weight_scale`, its step, or one for each output channel; `input_scale`; and `input_zero_point` where its input has
+    one. Of a product `weight_scale` is the step of the second operand. All else as it is.
     """
     tensors = own_state(model)
     for name, layer in quantized_layers(model):
@@ -38,9 +40,24 @@ def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
         if isinstance(layer, QuantLayer):
             del tensors[f"{name}.weight"]
             integers = layer.weight_integers(bits.weight)
-            tensors[f"{name}.weight_packed"] = torch.from_numpy(pack(integers.cpu().numpy(), bits.weight))
+            key, stored = stored_integers(integers.cpu().numpy(), bits.weight)
+            tensors[f"{name}.{key}"] = torch.from_numpy(stored)
             tensors[f"{name}.weight_shape"] = torch.tensor(integers.shape)
     return tensors
+
+
+def stored_integers(integers: np.ndarray, bits: int) -> tuple[str, np.ndarray]:
+    """Return the integers of a weight as a checkpoint stores them, whichever takes fewer bytes, with the name of it.
+
+    "weight_coded" is what `limpq_hub.quant.entropy_coding` makes of them, "weight_packed" what
+    `limpq_hub.quant.packing` does: less for the smallest layers, as a code is described in front of what it codes.
+
+    Args:
+        integers: whole numbers in -2^(b-1) .. 2^(b-1)-1, of any shape.
+        bits: 2..8.
+    """
+    packed, coded = pack(integers, bits), encode(integers, bits)
+    return ("weight_coded", coded) if coded.size < packed.size else ("weight_packed", packed)
 
 
 def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tensor], file: str) -> dict[str, Tensor]:
@@ -86,10 +103,12 @@ def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tens
                     f"{file}: layer {name} has weights of shape {list(shape)}, the network needs "
                     f"{list(layer.weight.shape)}"
                 )
+            key = f"{name}.weight_packed" if f"{name}.weight_packed" in tensors else f"{name}.weight_coded"
+            restored = unpack if key.endswith("packed") else decode
             try:
-                integers = unpack(take(f"{name}.weight_packed", torch.uint8).numpy(), policy.layers[name].weight, shape)
+                integers = restored(take(key, torch.uint8).numpy(), policy.layers[name].weight, shape)
             except ArtifactFormatError as error:
-                raise ArtifactFormatError(f"{file}: tensor {name}.weight_packed: {error}") from None
+                raise ArtifactFormatError(f"{file}: tensor {key}: {error}") from None
             scale = spread_over(layer.weight, scales["weight_scale"], layer.weight_quantizer.channel_dim)
             tensors[f"{name}.weight"] = torch.from_numpy(integers).to(scale.dtype) * scale
             _keep_weight_(model, layer)

@@ -35,12 +35,12 @@ def parameter_count(spec: NetworkSpec, name: str) -> int:
     return number_count(network)
 
 
-def tensors_of_network(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: int) -> dict[str, Tensor]:
+def tensors_of_network(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: float) -> dict[str, Tensor]:
     """Return the tensors of a file, once its size says that it can hold the network; nothing is built for that.
 
     Args:
         spec: the network that `config.json` names.
-        bits: the fewest that a number takes in this file.
+        bits: the fewest that a number takes in this file, on average.
 
     Raises:
         ArtifactError: the file is damaged, no safetensors file, or too small or too large for the network.
@@ -55,7 +55,7 @@ def tensors_of_network(folder: SealedFolder, file: str, spec: NetworkSpec, *, bi
     return tensors
 
 
-def check_listed_size(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: int) -> None:
+def check_listed_size(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: float) -> None:
     """Raise `ArtifactFormatError` if the file, which is not read, is listed with too few bytes for the network."""
     count = parameter_count(spec, folder.name)
     if 8 * folder.listed_bytes(file) < bits * count:

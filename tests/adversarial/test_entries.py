@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 import torch
@@ -233,6 +234,20 @@ def test_a_float_file_that_unpacks_to_a_thousand_times_its_size_is_not_unpacked(
     ):
         float_weights(open_local_folder(with_float, "entry"), costs)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+
+
+def test_a_weight_whose_code_grows_a_thousandfold_is_not_decoded(entry_copy, reseal):
+    """The checksum of such a stream is right."""
+    path = entry_copy / ANCHOR / "model.safetensors"
+    tensors = load_tensors(path.read_bytes())
+    key = next(name for name in tensors if name.endswith(".weight_coded"))
+    tensors[key] = torch.frombuffer(bytearray(zlib.compress(bytes(2**27), 1)), dtype=torch.uint8)
+    path.write_bytes(save(tensors))
+    reseal(entry_copy / ANCHOR)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ArtifactFormatError, match=rf"tensor {key}: its stream holds more than \d+ integers of \d bits"):
+        READS["policy"](entry_at(entry_copy))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
 # Half precision

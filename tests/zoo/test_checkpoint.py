@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, quoted
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import read_policy
@@ -16,6 +16,7 @@ from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.folder import open_local_folder
 
 LAYER = "layer1.0.conv1"
+PACKED = "conv1.0"  # so small that a code would not pay
 NAMES = ["small", "large"]
 
 
@@ -101,13 +102,18 @@ def test_a_weight_of_b_bits_takes_at_most_two_to_the_b_levels(tiny, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_packed_weights_take_the_bytes_that_the_config_claims(tiny, name):
+def test_no_weight_takes_more_bytes_than_its_bits_and_the_config_claims_those(tiny, name):
     tensors = load_file(tiny.folder / "policies" / name / "model.safetensors")
-    packed = {key: value for key, value in tensors.items() if key.endswith("weight_packed")}
-    assert all(value.dtype is torch.uint8 for value in packed.values())
     config = json.loads((tiny.folder / "policies" / name / "config.json").read_text())
-    layers = tiny.policies[name].layers
-    assert sum(map(len, packed.values())) == config["size_bytes"]
+    layers, stored = tiny.policies[name].layers, {}
+    for key in ("weight_packed", "weight_coded"):
+        stored |= {f.removesuffix(f".{key}"): (key, value) for f, value in tensors.items() if f.endswith(f".{key}")}
+    assert stored.keys() == layers.keys()
+    assert {key for key, _ in stored.values()} == {"weight_packed", "weight_coded"}
+    for layer, (key, value) in stored.items():
+        packed_bytes = tiny.costs[layer].weights * layers[layer].weight / 8
+        assert value.dtype is torch.uint8
+        assert len(value) == packed_bytes if key == "weight_packed" else len(value) < packed_bytes
     assert config["size_bytes"] * 8 == sum(tiny.costs[layer].weights * bits.weight for layer, bits in layers.items())
     assert config["bitops"] == sum(
         tiny.costs[layer].macs * bits.weight * bits.activation for layer, bits in layers.items()
@@ -128,7 +134,7 @@ def test_a_checkpoint_without_metrics_has_no_metrics_file(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     "key",
-    ["fc.bias", "bn1.running_var", *(f"{LAYER}.{part}" for part in ("weight_packed", "weight_scale"))]
+    ["fc.bias", "bn1.running_var", *(f"{LAYER}.{part}" for part in ("weight_coded", "weight_scale"))]
     + [f"{LAYER}.{part}" for part in ("weight_shape", "input_scale")],
 )
 def test_a_missing_tensor_is_named(check_refused, edit_tensors, key):
@@ -136,7 +142,7 @@ def test_a_missing_tensor_is_named(check_refused, edit_tensors, key):
     check_refused(ArtifactFormatError, rf"model\.safetensors: tensor {re.escape(key)} is missing")
 
 
-@pytest.mark.parametrize("key", ["extra", f"{LAYER}.weight_packed.more", "fc.weight_offset"])
+@pytest.mark.parametrize("key", ["extra", f"{LAYER}.weight_packed.more", f"{PACKED}.weight_coded", "fc.weight_offset"])
 def test_a_foreign_tensor_is_named(check_refused, edit_tensors, key):
     edit_tensors(**{key: torch.ones(1)})
     check_refused(ArtifactFormatError, rf"model\.safetensors: tensor {re.escape(key)} is not part of the network")
@@ -169,11 +175,37 @@ def test_another_weight_shape_is_refused(check_refused, edit_tensors, tiny):
     ids=["shorter", "longer", "two-dimensional", "int8", "float"],
 )
 def test_packed_weights_of_another_size_or_kind_are_refused(check_refused, edit_tensors, tiny, change):
-    packed = load_file(tiny.folder / "policies/small/model.safetensors")[f"{LAYER}.weight_packed"]
-    edit_tensors(**{f"{LAYER}.weight_packed": change(packed).contiguous()})
+    packed = load_file(tiny.folder / "policies/small/model.safetensors")[f"{PACKED}.weight_packed"]
+    edit_tensors(**{f"{PACKED}.weight_packed": change(packed).contiguous()})
     size = rf": \d+ integers of \d bits take {len(packed)} bytes, found \w+ \["
-    message = rf"tensor {re.escape(LAYER)}\.weight_packed({size}| is torch\.\w+, it must be torch\.uint8)"
+    message = rf"tensor {re.escape(PACKED)}\.weight_packed({size}| is torch\.\w+, it must be torch\.uint8)"
     check_refused(ArtifactFormatError, message)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda coded: coded[:-1], r": its stream ends before it has given \d+ integers of \d bits"),
+        (lambda coded: torch.cat([coded, coded[:1]]), ": 1 bytes follow the end of its stream"),
+        (lambda coded: coded.flip(0), ": its bytes are no zlib stream, or a damaged one"),
+        (lambda coded: coded[None], r": a stream is of uint8 in one dimension, found uint8 \[1, \d+\]"),
+        (lambda coded: coded.to(torch.int8), r" is torch\.int8, it must be torch\.uint8"),
+        (lambda coded: coded.float(), r" is torch\.float32, it must be torch\.uint8"),
+    ],
+    ids=["shorter", "longer", "reversed", "two-dimensional", "int8", "float"],
+)
+def test_coded_weights_of_another_size_or_kind_are_refused(check_refused, edit_tensors, tiny, change, told):
+    coded = load_file(tiny.folder / "policies/small/model.safetensors")[f"{LAYER}.weight_coded"]
+    edit_tensors(**{f"{LAYER}.weight_coded": change(coded).contiguous()})
+    check_refused(ArtifactFormatError, rf"tensor {re.escape(LAYER)}\.weight_coded{told}")
+
+
+@pytest.mark.parametrize("coding", ["zstd", "", 3, ["deflate"], {}, True], ids=str)
+def test_a_coding_that_this_version_does_not_know_is_refused(check_refused, coding):
+    message = rf"config\.json: weight_coding {re.escape(quoted(coding))} is not 'deflate', the one that this version "
+    check_refused(
+        ArtifactVersionError, message + "reads; upgrade limpq-hub, or fetch the artifact again", weight_coding=coding
+    )
 
 
 @pytest.mark.parametrize("key", ["weight_scale", "input_scale"])
@@ -246,7 +278,8 @@ def test_a_policy_with_other_bits_fails_the_recount_however_much_is_forged(check
     size = config["size_bytes"] + cost.weights * more // 8
     says = f"config.json says size_bytes {config['size_bytes']}, a recount gives {size}"
     check_refused(ArtifactIntegrityError, re.escape(says), bitops=bitops)
-    check_refused(ArtifactFormatError, rf"{re.escape(LAYER)}\.weight_packed: .* of 8 bits take", size_bytes=size)
+    fewer = rf"{re.escape(LAYER)}\.weight_coded: its stream holds fewer than \d+ integers of 8 bits"
+    check_refused(ArtifactFormatError, fewer, size_bytes=size)
 
 
 @pytest.mark.parametrize("key", ["policy_sha256", "bitops", "size_bytes"])

@@ -117,16 +117,17 @@ def test_an_entry_and_its_checkpoint_come_back_as_the_network_with_its_arguments
 def test_a_version_that_knows_no_arguments_refuses_the_folder(saved, kind, monkeypatch):
     path = saved[0] / kind
     config = json.loads((path / "config.json").read_text())
-    assert (config["format"], config["model_args"], config["crop_mode"]) == (3, ARGUMENTS, "squash")
+    number = {"entry": 3, "checkpoint": 4}[kind]
+    assert (config["format"], config["model_args"], config["crop_mode"]) == (number, ARGUMENTS, "squash")
     monkeypatch.setattr(seal, "_READ_FORMATS", (1, 2))
-    with pytest.raises(ArtifactVersionError, match=r"format 3 is not one of .*; upgrade limpq-hub"):
+    with pytest.raises(ArtifactVersionError, match=rf"format {number} is not one of .*; upgrade limpq-hub"):
         open_local_folder(path, kind)
 
 
-def test_a_folder_without_arguments_stays_as_older_versions_read_it(tiny):
-    for path in (tiny.folder, tiny.folder / "policies/small"):
+def test_a_folder_without_arguments_names_none(tiny):
+    for path, number in ((tiny.folder, 2), (tiny.folder / "policies/small", 4)):
         config = json.loads((path / "config.json").read_text())
-        assert config["format"] == 2
+        assert config["format"] == number
         assert not {"model_args", "crop_mode"} & config.keys()
     spec = NetworkSpec.from_config(CONFIG, "x")
     assert (spec.model_args, spec.crop_mode) == ({}, "center")

@@ -1,0 +1,82 @@
+"""2..8-bit integers <-> fewer bytes: the Huffman code of deflate, over bytes of several integers each.
+
+Trained weights crowd around zero, so that frequent integers can have short codes. One code for several neighbours at
+once uses besides that the weights of a kernel are alike. Every reader of zlib decodes it, within the memory asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import numpy as np
+
+from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.plan.layer_bits import BIT_WIDTHS
+from limpq_hub.quant.fake_quantization import quantization_range
+
+# Huffman codes are at least one bit for each byte, and a byte holds at most four integers.
+LEAST_BITS_EACH = 1 / (8 // min(BIT_WIDTHS))
+# Searching for repeated strings as well makes the weights of trained networks larger, not smaller.
+_LEVEL, _MEMORY_LEVEL = 9, 9
+
+
+def encode(integers: np.ndarray, bits: int) -> np.ndarray:
+    """Return integers as a zlib stream of bytes with `8 // bits` of them each, the first in the lowest bits.
+
+    Args:
+        integers: int8 in -2^(b-1) .. 2^(b-1)-1, of any shape.
+        bits: 2..8.
+
+    Returns:
+        uint8, [bytes of the stream]; what a last byte lacks in integers is filled up with zeros.
+
+    Raises:
+        ValueError: an integer is out of range.
+    """
+    low, high = quantization_range(bits, signed=True)
+    flat = integers.reshape(-1)
+    if flat.size and (flat.min() < low or flat.max() > high):
+        raise ValueError(f"{bits}-bit integers reach from {low} to {high}, found {flat.min()} to {flat.max()}")
+    each = 8 // bits
+    fields = np.zeros((-(-flat.size // each), each), np.uint8)
+    fields.reshape(-1)[: flat.size] = flat.astype(np.int8).view(np.uint8) & (2**bits - 1)
+    grouped = np.bitwise_or.reduce(fields << _places(bits), axis=1)
+    coder = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY_LEVEL, zlib.Z_HUFFMAN_ONLY)
+    return np.frombuffer(bytearray(coder.compress(grouped.tobytes()) + coder.flush()), np.uint8)
+
+
+def decode(coded: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the integers that `encode` was given, int8 in `shape`; a stream of more of them is not read to its end.
+
+    Raises:
+        ArtifactFormatError: the bytes are not a stream of this many integers.
+    """
+    count, each = math.prod(shape), 8 // bits
+    expected = -(-count // each)
+    if coded.dtype != np.uint8 or coded.ndim != 1:
+        raise ArtifactFormatError(f"a stream is of uint8 in one dimension, found {coded.dtype} {list(coded.shape)}")
+    coder = zlib.decompressobj()
+    try:
+        content = coder.decompress(coded.tobytes(), expected + 1)
+    except zlib.error:
+        raise ArtifactFormatError("its bytes are no zlib stream, or a damaged one") from None
+    if len(content) > expected:
+        raise ArtifactFormatError(f"its stream holds more than {count} integers of {bits} bits")
+    if not coder.eof:
+        raise ArtifactFormatError(f"its stream ends before it has given {count} integers of {bits} bits")
+    if len(content) < expected:
+        raise ArtifactFormatError(f"its stream holds fewer than {count} integers of {bits} bits")
+    if coder.unused_data:
+        raise ArtifactFormatError(f"{len(coder.unused_data)} bytes follow the end of its stream")
+    grouped = np.frombuffer(content, np.uint8)
+    fields = ((grouped[:, None] >> _places(bits)) & (2**bits - 1)).astype(np.uint8).reshape(-1)
+    if fields[count:].any() or (grouped >> (each * bits - 1) >> 1).any():
+        raise ArtifactFormatError("the bits beside its integers are not zero")
+    sign = np.uint8(2 ** (bits - 1))
+    return ((fields[:count] ^ sign) - sign).view(np.int8).reshape(shape)
+
+
+def _places(bits: int) -> np.ndarray:
+    """Return where in a byte each of its integers begins, uint8, [8 // bits]."""
+    return (bits * np.arange(8 // bits)).astype(np.uint8)
