@@ -26,6 +26,7 @@ from limpq_hub.train.measure.criteria import criterion
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.paired import Paired
+from limpq_hub.train.measure.recalibration_images import HELP as RECALIBRATION_HELP
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
@@ -59,8 +60,7 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
     group.add_argument(
         "--calibrate-images",
         type=whole_number(0, MOST_CALIBRATION_IMAGES),
-        help="training images to recalibrate BatchNorm; 1000 if not given, and none of an entry whose joint training "
-        "kept the float network's statistics",
+        help=RECALIBRATION_HELP,
     )
     group.add_argument(
         "--contenders",

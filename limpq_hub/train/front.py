@@ -4,8 +4,8 @@ r"""Top-1, or agreement with float, without training: the jointly trained weight
         --output out/front.json
 
 Each budget is measured twice: with the BatchNorm statistics that the entry ships, and after recalibration on unlabelled
-training images. `publish --front out/front.json` puts the figures into the entry. Each is kept as it is measured: the
-same command goes on where it was cut off.
+training images; only once where joint training kept the float network's statistics. `publish --front out/front.json`
+puts the figures into the entry. Each is kept as it is measured: the same command goes on where it was cut off.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.evaluate import accuracy_of, accuracy_text
 from limpq_hub.train.measure.joint_front import budgets, joint_records
 from limpq_hub.train.measure.measurement_cache import MeasurementCache
+from limpq_hub.train.measure.recalibration_images import HELP as RECALIBRATION_HELP
+from limpq_hub.train.measure.recalibration_images import recalibration_images
 from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
@@ -49,14 +51,14 @@ class FrontSettings:
     Attributes:
         model: entry as `limpq_hub.load` takes it.
         bitops: budgets; None for `points` of them over the whole range.
-        calibrate_images: unlabelled images of the second measurement.
+        calibrate_images: unlabelled images of the second measurement; 0 for none, None for what suits the entry.
         output: JSON file for the figures.
     """
 
     model: str
     bitops: Sequence[str] | None
     points: int
-    calibrate_images: int
+    calibrate_images: int | None
     output: Path
     data: DataSettings
     device: DeviceSettings
@@ -75,9 +77,8 @@ def parse_options(argv: Sequence[str] | None) -> FrontSettings:
     parser.add_argument("--points", type=whole_number(1, 1000), default=14, help="how many budgets, at most 1000")
     parser.add_argument(
         "--calibrate-images",
-        type=whole_number(1, MOST_CALIBRATION_IMAGES),
-        default=1000,
-        help="unlabelled images of the second measurement",
+        type=whole_number(0, MOST_CALIBRATION_IMAGES),
+        help=RECALIBRATION_HELP,
     )
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures")
     add_data_options(parser)
@@ -85,7 +86,7 @@ def parse_options(argv: Sequence[str] | None) -> FrontSettings:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure every budget, twice."""
+    """Measure every budget."""
     settings = parse_options(argv)
     data = settings.data
     accelerator = new_accelerator(settings.device)
@@ -95,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         plan_for(entry, bitops=budget)  # one that cannot be is told before hours of measuring
     ids = classes_of_entry(entry, data)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
+    calibrate_images = recalibration_images(entry.folder, settings.calibrate_images)
+    images = calibration_batches(data, spec, calibrate_images, accelerator.device)
     validation = validation_loader(data, spec, classes=ids)
     reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)
     began, records = time.monotonic(), []
@@ -103,16 +105,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
     measured = MeasurementCache(
         settings.output.with_name(f".{settings.output.name}.measured"),
-        options | {"supernet_sha256": supernet_sha256},
+        options | {"supernet_sha256": supernet_sha256, "calibrate_images": calibrate_images},
         writes=accelerator.is_main_process,
     )
-    pairs = joint_records(accelerator, settings.model, bitops, images, validation, reference, measured)
-    for done, (shipped, recalibrated) in enumerate(pairs, start=1):
-        records += [shipped, recalibrated]
+    measurements = joint_records(accelerator, settings.model, bitops, images, validation, reference, measured)
+    for done, (shipped, *recalibrated) in enumerate(measurements, start=1):
+        records += [shipped, *recalibrated]
+        also = "".join(f", recalibrated {figures[accuracy_of(figures)]:.2f} %" for figures in recalibrated)
         minutes = (time.monotonic() - began) / done * (len(bitops) - done) / 60
         accelerator.print(
             f"budget {done}/{len(bitops)}, {minutes:.1f} min left: {format_bitops(shipped['bitops'])} BitOps: "
-            f"{accuracy_text(shipped)}, recalibrated {recalibrated[accuracy_of(recalibrated)]:.2f} %",
+            f"{accuracy_text(shipped)}{also}",
             flush=True,
         )
     if accelerator.is_main_process:

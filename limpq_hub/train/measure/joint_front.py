@@ -35,12 +35,12 @@ def joint_records(
     validation: PictureLoader,
     reference: Sequence[Tensor] | None,
     measured: MeasurementCache,
-) -> Iterator[tuple[Figures, Figures]]:
-    """Yield two records per budget: with the BatchNorm statistics that the entry ships, and recalibrated ones.
+) -> Iterator[list[Figures]]:
+    """Yield the records of each budget: with the BatchNorm statistics that the entry ships, and recalibrated ones.
 
     Args:
         model: entry as `limpq_hub.load` takes it.
-        images: unlabelled training images for the second one, [batch, 3, height, width] each.
+        images: unlabelled training images for the second, [batch, 3, height, width] each; none for no second one.
         reference: of the float network, as `evaluate` takes it.
         measured: what an earlier run measured is not measured again.
     """
@@ -52,13 +52,12 @@ def joint_records(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotFineTunedWarning)
                 network = load(model, policy=plan, weights="joint", device=accelerator.device)
-            shipped = evaluate(accelerator, network, validation, reference)
-            calibration_images = recalibrate_batch_norm_(network, images)
-            recalibrated = evaluate(accelerator, network, validation, reference)
-            return {
-                "shipped": {"calibration_images": 0} | shipped,
-                "recalibrated": {"calibration_images": calibration_images} | recalibrated,
-            }
+            figures = {"shipped": {"calibration_images": 0} | evaluate(accelerator, network, validation, reference)}
+            if images:
+                count = recalibrate_batch_norm_(network, images)
+                recalibrated = evaluate(accelerator, network, validation, reference)
+                figures["recalibrated"] = {"calibration_images": count} | recalibrated
+            return figures
 
         policy, figures = {"policy_sha256": digest, "bitops": plan.bitops}, measured.figures_of(digest, measure)
-        yield policy | figures["shipped"], policy | figures["recalibrated"]
+        yield [policy | figures[name] for name in ("shipped", "recalibrated") if name in figures]

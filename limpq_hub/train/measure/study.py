@@ -33,6 +33,7 @@ from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import OfImages, accuracy_of, evaluate_each, log_probabilities
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.paired import paired
+from limpq_hub.train.measure.recalibration_images import recalibration_images
 from limpq_hub.train.measure.rounding_errors import Table
 from limpq_hub.train.measure.same_finetuning import finetune_policy
 from limpq_hub.train.method.networks import float_network_of
@@ -50,7 +51,6 @@ from limpq_hub.zoo.policy_request import plan_for
 from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 
 _CHOOSING_IMAGES = 2048
-_RECALIBRATION_IMAGES = 1000
 # Of a network that is converted without training.
 _CONVERSION_IMAGES = 256
 # Options that no figure depends on, or that its key names.
@@ -80,10 +80,7 @@ class Study:
         self.indicators = self.entry.indicators
         check_contenders(settings.contenders, self.indicators, settings.random, settings.criteria)
         ids = classes_of_entry(self.entry, data)
-        # Where joint training kept the statistics of the float network there are no anchors: they are kept here too.
-        self.adapts = holds_anchors(self.entry.folder)
-        count = settings.calibrate_images
-        self.calibrate_images = (_RECALIBRATION_IMAGES if self.adapts else 0) if count is None else count
+        self.calibrate_images = recalibration_images(self.entry.folder, settings.calibrate_images)
         depends_on = {**_what_figures_depend_on(settings, self.entry), "calibrate_images": self.calibrate_images}
         self.measured = MeasurementCache(settings.output / "measured.json", depends_on)
         self.spec = spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
@@ -201,7 +198,7 @@ class Study:
     @cached_property
     def _divergence(self) -> Divergence:
         images = calibration_batches(self.settings.data, self.spec, _CHOOSING_IMAGES, self.accelerator.device)
-        return Divergence(self.supernet, self.network, images, adapts=self.adapts)
+        return Divergence(self.supernet, self.network, images, adapts=holds_anchors(self.entry.folder))
 
     def _choosing_divergence(self, policy: Policy) -> float:
         """Return the divergence from the float network on training images, in nats; measured once."""
