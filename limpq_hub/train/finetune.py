@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         image_count = 0 if training.freeze_batch_norm else settings.calibrate_images
         images = calibration_batches(data, spec, image_count, accelerator.device)
         validation = validation_loader(data, spec, classes=ids)
-        check_inputs(accelerator, training.run, data, _contents(entry, plan))
+        check_inputs(accelerator, training.run, data, spec, _contents(entry, plan))
         reference = reference_of(accelerator, entry, settings.weights, validation, needed=data.data is None)
         for concern in sameness(reference or ()):
             accelerator.print(concern)

@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             training_loader(data, settings.augmentation, spec, ids),
             validation_loader(data, spec, classes=ids),
         )
-        check_inputs(accelerator, training.run, data)
+        check_inputs(accelerator, training.run, data, spec)
         if folded_batch_norms(network):
             restore_batch_norm_(network, calibration_batches(data, spec, _FIRST_IMAGES, accelerator.device))
         # The step sizes start from the images of the first step: the same ones for any number of processes.

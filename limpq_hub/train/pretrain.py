@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         accelerator.print(_recipe(settings.training.schedule))
         placed(model.train(), accelerator.device, channels_last=settings.training.device.channels_last)
         validation = validation_loader(data, spec)
-        check_inputs(accelerator, settings.training.run, data)
+        check_inputs(accelerator, settings.training.run, data, spec)
 
         def validate(trained: nn.Module) -> dict[str, float | int]:
             return evaluate(accelerator, trained, validation)

@@ -18,6 +18,7 @@ from limpq_hub.train.option_types import (
     up_to,
     whole_number,
 )
+from limpq_hub.train.training_settings import CONSTANT, COSINE
 
 # Those of timm that a saved state holds entirely; others keep figures where a state does not look.
 OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", "rmsproptf", "lion", "madgrad")
@@ -47,7 +48,13 @@ def add_training_options(
     schedule.add_argument(
         "--optimizer", choices=OPTIMIZERS, default="momentum", help="timm's name; momentum is SGD without Nesterov"
     )
-    schedule.add_argument("--lr", type=positive, default=lr, help="peak learning rate of the cosine")
+    schedule.add_argument("--lr", type=positive, default=lr, help="peak learning rate")
+    schedule.add_argument(
+        "--lr-schedule",
+        choices=(COSINE, CONSTANT),
+        default=COSINE,
+        help="how the rate goes on after the warm-up; of a constant one --resume can make the run longer",
+    )
     schedule.add_argument("--warmup-epochs", type=at_least_zero, default=warmup_epochs, help="epochs of linear warm-up")
     schedule.add_argument("--momentum", type=decay, default=0.9, help="SGD momentum, from 0 to below 1")
     schedule.add_argument(

@@ -9,6 +9,8 @@ from pathlib import Path
 from limpq_hub.quant.calibrate import StepStart
 from limpq_hub.train.settings import DeviceSettings, Invocation
 
+COSINE, CONSTANT = "cosine", "constant"
+
 
 @dataclass(frozen=True)
 class LossSettings:
@@ -34,13 +36,14 @@ class ScheduleSettings:
         max_steps: optimizer steps after which the training ends, if that comes first.
         gradient_accumulation: batches per process and optimizer step.
         optimizer: timm's name.
-        lr: peak learning rate of the cosine.
+        lr: peak learning rate.
         warmup_epochs: epochs of linear warm-up before it.
         momentum: of SGD.
         weight_decay: not on step sizes, BatchNorm and biases.
         clip_value: largest gradient entry.
         ema: decay of a moving average of the weights, which is then what is kept; None for none.
         step_optimizer, step_lr: an optimizer and a peak learning rate of their own for the step sizes.
+        lr_schedule: "cosine" down to 1e-5 at the last step, or "constant", of a run that may be prolonged.
     """
 
     epochs: int
@@ -55,6 +58,7 @@ class ScheduleSettings:
     ema: float | None
     step_optimizer: str | None
     step_lr: float | None
+    lr_schedule: str = COSINE
 
 
 @dataclass(frozen=True)

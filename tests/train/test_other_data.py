@@ -213,3 +213,39 @@ def test_a_batch_of_one_image_is_refused_where_a_normalization_would_see_one_val
     )
     large = [*small, "--input-size", "64", "--batch-size", "1"]
     pretrain.main([*large, "--output", f"{tmp_path}/out"])
+
+
+def test_a_run_goes_on_where_pictures_and_weights_have_moved_to_and_only_with_the_same_ones(
+    runs, copied, tmp_path, monkeypatch
+):
+    shutil.copytree(runs / "float", tmp_path / "float")
+
+    def options(data: Path, weights: str) -> list[str]:
+        names = ["--data", str(data), "--weights", weights, "--save-interval", "1", "--max-steps", "2"]
+        return [*NETWORK, *RUN, *names, "--output", f"{tmp_path}/out"]
+
+    die_after_a_save(monkeypatch, pretrain.main, options(copied, f"local-dir:{tmp_path}/float"))
+    moved = shutil.move(copied, tmp_path / "elsewhere")
+    weights = shutil.move(tmp_path / "float", tmp_path / "start")
+    alone = shutil.copy(tmp_path / "start/model.safetensors", tmp_path / "alone.safetensors")
+    # Without the config.json beside it, pictures would be prepared otherwise.
+    config = json.loads((weights / "config.json").read_text())
+    config["pretrained_cfg"]["crop_pct"] = 0.5
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TrainingError, match="^--resume with another network than the run began with; bring that back"):
+        pretrain.main([*options(moved, str(alone)), "--resume"])
+    (moved / "train/class0/0.png").rename(moved / "train/class0/other.png")
+    with pytest.raises(TrainingError, match="elsewhere/train is with other pictures in class class0"):
+        pretrain.main([*options(moved, f"local-dir:{weights}"), "--resume"])
+    (moved / "train/class0/other.png").rename(moved / "train/class0/0.png")
+    pretrain.main([*options(moved, f"local-dir:{weights}"), "--resume"])
+    assert json.loads((tmp_path / "out/options.json").read_text())["data"] == str(moved)
+
+
+def test_a_fine_tuning_goes_on_where_its_entry_has_moved_to(tuning, tmp_path, monkeypatch):
+    die_after_a_save(monkeypatch, finetune.main, tuning)
+    shutil.move(tmp_path / "entry", tmp_path / "moved")
+    moved = [word.replace(f"{tmp_path}/entry", f"{tmp_path}/moved") for word in tuning]
+    assert moved != tuning
+    finetune.main([*moved, "--resume"])
+    assert (tmp_path / "out/config.json").is_file()

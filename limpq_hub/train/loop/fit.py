@@ -23,7 +23,7 @@ from limpq_hub.train.loop.journal import SMALLER_STEPS, Journal
 from limpq_hub.train.loop.processes import reduce_gradients_, same_everywhere_
 from limpq_hub.train.loop.progress import ProgressDisplay
 from limpq_hub.train.loop.schedule import learning_rate_of, optimizers_of
-from limpq_hub.train.loop.state import TrainingState
+from limpq_hub.train.loop.state import TrainingState, newest_step
 from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
 from limpq_hub.train.training_settings import TrainingSettings
 
@@ -59,20 +59,21 @@ def fit(
         DataError: the images do not fill one batch on every process.
         RunInterruptedError: SIGTERM or Ctrl-C came; everything is saved.
         TrainingError: a loss or a weight is not finite, no state can be saved or read, the run was begun with other
-            pictures, or a batch normalization would see a single value.
+            pictures or for other steps, or a batch normalization would see a single value.
     """
     schedule, run = settings.schedule, settings.run
     length = RunLength.of(loader, schedule, accelerator.num_processes)
     check_batch_size(model, loader.batch_size, accelerator.num_processes)
-    record_options(accelerator, run, settings.invocation, loader.source)
+    states = run.output / "states"
+    done = newest_step(states)
+    record_options(accelerator, run, settings.invocation, loader.source, steps=length.steps, done=done)
     optimizers = optimizers_of(model, schedule)
     rates = [
-        learning_rate_of(optimizer, length.steps, length.steps_per_epoch, schedule.warmup_epochs)
+        learning_rate_of(optimizer, length.steps, length.steps_per_epoch, schedule.warmup_epochs, schedule.lr_schedule)
         for optimizer in optimizers
     ]
     average = ModelEmaV3(model, decay=schedule.ema, use_warmup=True) if schedule.ema else None
     state = TrainingState(model, optimizers, average, {} if memory is None else memory)
-    states = run.output / "states"
     state.restore(states)
     same_everywhere_(accelerator, model)
     if average:

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,22 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.sources import Source
-from limpq_hub.train.loop.provenance import weights_record
-from limpq_hub.train.settings import Invocation, PushSettings
+from limpq_hub.train.loop.provenance import device_name, weights_record
+from limpq_hub.train.loop.resumption import (
+    DATA,
+    MACHINE,
+    STEPS,
+    check_length,
+    check_settings,
+    machine_note,
+    machine_record,
+)
+from limpq_hub.train.settings import Invocation
 from limpq_hub.train.training_settings import RunSettings
 
 _OPTIONS = "options.json"
 # Of what is read beside options and training pictures: `limpq_hub.train.loop.inputs`.
-INPUTS = "inputs.json"
-_DATA = "training_data"
-# What does not change the training: how it runs, and what is done with its result.
-_MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
-# `compile` is no option any more: a run that recorded it can be resumed all the same.
-_MAY_CHANGE |= {
-    "compile",
-    "alpha",
-    _DATA,
-    "anchor_gap",
-    "calibrate_images",
-    *(field.name for field in fields(PushSettings)),
-}
+INPUTS, NETWORK = "inputs.json", "network"
 
 
 @contextmanager
@@ -85,37 +81,49 @@ def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocat
         return
     if not run.resume:
         raise TrainingError(f"{run.output} holds a run already; add --resume, or choose another --output")
-    options, first_options = _options_record(accelerator, invocation), read_json(run.output / _OPTIONS)
-    changed = [key for key, value in first_options.items() if key not in _MAY_CHANGE and options.get(key) != value]
-    if changed:
-        names = ", ".join(sorted(changed))
-        raise TrainingError(f"--resume with another {names}; give the options of the first run")
+    inputs = run.output / INPUTS
+    noted = inputs.exists() and NETWORK in read_json(inputs)["contents"]
+    check_settings(read_json(run.output / _OPTIONS), _options_record(accelerator, invocation), noted=noted)
 
 
 def record_options(
-    accelerator: Accelerator, run: RunSettings, invocation: Invocation, source: Source | None = None
+    accelerator: Accelerator,
+    run: RunSettings,
+    invocation: Invocation,
+    source: Source | None = None,
+    *,
+    steps: int | None = None,
+    done: int = 0,
 ) -> None:
     """Write what the run was asked for and reads, so that it is the same at every resume; the main process does.
 
     Args:
         source: the training pictures; None where there are none.
+        steps: of the whole run, where they are known.
+        done: steps of the newest saved state.
 
     Raises:
-        TrainingError: the run was begun with other pictures.
+        TrainingError: the run was begun with other pictures, or with other steps in mind.
     """
     if not accelerator.is_main_process:
         return
     path, record = run.output / _OPTIONS, _options_record(accelerator, invocation)
+    record[MACHINE] = machine_record(device_name(accelerator))
+    first = read_json(path) if path.exists() else {}
     if source is not None:
-        record[_DATA] = identity_of(source)
+        record[DATA] = identity_of(source)
         # Where an earlier version began the run, it did not note them.
-        first = read_json(path).get(_DATA) if path.exists() else None
-        other = None if first is None else difference(first, record[_DATA])
+        other = difference(first[DATA], record[DATA]) if DATA in first else None
         if other:
             raise TrainingError(
                 f"--resume on other data: {source.where} is {other}; bring back what the run began with, or choose "
                 "another --output"
             )
+    if steps is not None:
+        record[STEPS] = steps
+        check_length(first, record, done)
+    for line in machine_note(first, record):
+        print(line, flush=True)
     write_json(path, record)
 
 

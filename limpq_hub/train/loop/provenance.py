@@ -26,7 +26,7 @@ def provenance(accelerator: Accelerator, invocation: Invocation, seconds: float 
     Args:
         seconds: time it took, or None where only that of its last part is known.
     """
-    device = torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"{platform.machine()} CPU"
+    device = device_name(accelerator)
     return {
         "command": without_folders(invocation.command),
         "seed": invocation.options["seed"],
@@ -36,6 +36,11 @@ def provenance(accelerator: Accelerator, invocation: Invocation, seconds: float 
         "versions": {"limpq-hub": __version__, "torch": torch.__version__, "timm": timm.__version__},
         **weights_record(invocation),
     }
+
+
+def device_name(accelerator: Accelerator) -> str:
+    """Return what this process computes on."""
+    return torch.cuda.get_device_name() if accelerator.device.type == "cuda" else f"{platform.machine()} CPU"
 
 
 def weights_record(invocation: Invocation) -> dict[str, str]:

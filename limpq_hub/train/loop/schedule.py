@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.optim import create_optimizer_v2, param_groups_weight_decay
-from timm.scheduler import CosineLRScheduler
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
+from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
-from limpq_hub.train.training_settings import ScheduleSettings
+from limpq_hub.train.training_settings import CONSTANT, COSINE, ScheduleSettings
 
 MINIMUM_LR = 1e-5
 
@@ -38,17 +41,12 @@ def optimizers_of(model: nn.Module, schedule: ScheduleSettings) -> list[torch.op
 
 
 def learning_rate_of(
-    optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int, warmup_epochs: float
-) -> CosineLRScheduler:
-    """Return linear warm-up, then a cosine down to 1e-5 at the last step."""
+    optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int, warmup_epochs: float, lr_schedule: str = COSINE
+) -> Scheduler:
+    """Return linear warm-up, then a cosine down to 1e-5 at the last step, or the peak rate as long as the run is."""
     warmup = round(warmup_epochs * steps_per_epoch)
     lowest = min(MINIMUM_LR, *(group["lr"] for group in optimizer.param_groups))
-    return CosineLRScheduler(
-        optimizer,
-        t_initial=max(1, steps - warmup),
-        lr_min=lowest,
-        warmup_t=warmup,
-        warmup_lr_init=lowest,
-        warmup_prefix=True,
-        t_in_epochs=False,
-    )
+    rises: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": lowest, "warmup_prefix": True, "t_in_epochs": False}
+    if lr_schedule == CONSTANT:
+        return StepLRScheduler(optimizer, decay_t=1, decay_rate=1.0, **rises)
+    return CosineLRScheduler(optimizer, t_initial=max(1, steps - warmup), lr_min=lowest, **rises)

@@ -120,6 +120,11 @@ class TrainingState:
         return tensors
 
 
+def newest_step(folder: Path) -> int:
+    """Return the step of the newest saved state in `folder`, whether or not it verifies; 0 where there is none."""
+    return max((int(path.name.removeprefix("step-")) for path in _saved(folder)), default=0)
+
+
 def _saved(folder: Path) -> list[Path]:
     """Return the saved states, the newest first."""
     return sorted(folder.glob("step-*"), reverse=True)

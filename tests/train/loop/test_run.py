@@ -14,6 +14,7 @@ from number_runs import OneWeight, fit_to_numbers, number_settings, slope_one
 from safetensors.torch import load_file
 from script_runs import saved_step, script, started
 from tiny_run import NETWORK, RUN
+from torch import nn
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.train import pretrain
@@ -54,6 +55,7 @@ OTHER_VALUES = {
     "ema": 0.5,
     "step_optimizer": "adam",
     "step_lr": 0.3,
+    "lr_schedule": "constant",
     "step_start": "lsq",
     "freeze_batch_norm": True,
     "crop_scale": [0.5, 1.0],
@@ -80,7 +82,7 @@ def test_every_option_is_either_free_to_change_or_refused(folder):
     }
 
 
-@pytest.mark.parametrize(("name", "value"), [*OTHER_VALUES.items(), ("processes", 2)])
+@pytest.mark.parametrize(("name", "value"), OTHER_VALUES.items())
 def test_a_changed_setting_at_resume_is_refused_by_name(folder, name, value):
     first = json.loads((folder / "options.json").read_text())
     assert first[name] != value
@@ -88,6 +90,101 @@ def test_a_changed_setting_at_resume_is_refused_by_name(folder, name, value):
     message = f"^--resume with another {name}; give the options of the first run$"
     with pytest.raises(TrainingError, match=message), training_run(number_settings(folder, "--resume")):
         pass
+
+
+def test_another_number_of_processes_is_refused_with_what_would_change_and_how_many_to_start(folder):
+    first = json.loads((folder / "options.json").read_text())
+    (folder / "options.json").write_text(json.dumps(first | {"processes": 2}))
+    with pytest.raises(TrainingError) as refused, training_run(number_settings(folder, "--resume")):
+        pass
+    assert str(refused.value) == (
+        "--resume with another processes: 1 in place of the 2 that the run began with, so that a step would take 1 x "
+        "128 pictures in place of 2 x 128, and sums be rounded in another order; start 2 again (accelerate launch "
+        "--num_processes 2, or torchrun --nproc_per_node 2), or choose another --output"
+    )
+
+
+ROWS = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
+CONSTANT = ("--lr-schedule", "constant", "--batch-size", "4", "--warmup-epochs", "0.5", "--momentum", "0.9")
+
+
+def trained(output, *words) -> nn.Module:
+    """Return a network after a run on the rows, with noise that is drawn in each step and a moving average."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    settings = number_settings(output, *words, "--ema", "0.9")
+    fit_to_numbers(settings, ROWS, model, lambda net, rows: (net(rows) + torch.randn(len(rows), 1)).square().mean())
+    return model
+
+
+@pytest.mark.parametrize(
+    ("first", "longer"),
+    [
+        (("--epochs", "1"), ("--epochs", "3")),
+        (("--epochs", "9", "--max-steps", "8"), ("--epochs", "9", "--max-steps", "14")),
+        (("--max-steps", "2"), ("--epochs", "2")),
+    ],
+)
+def test_a_run_at_a_constant_rate_is_prolonged_to_the_bits_of_a_run_that_was_as_long_from_the_start(
+    tmp_path, first, longer
+):
+    whole = trained(tmp_path / "whole", *CONSTANT, *longer)
+    ended = trained(tmp_path / "out", *CONSTANT, *first)
+    prolonged = trained(tmp_path / "out", *CONSTANT, *longer, "--resume")
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in prolonged.state_dict().items())
+    assert not torch.equal(ended.weight, prolonged.weight)
+    lines = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "out")]
+    assert lines[0] == lines[1]
+
+
+def test_a_run_at_a_constant_rate_is_not_asked_to_end_before_where_it_is(tmp_path):
+    trained(tmp_path / "out", *CONSTANT, "--epochs", "2")
+    before = (tmp_path / "out/options.json").read_bytes()
+    message = "^--resume up to step 6, and 12 are done: ask for as many at least, or choose another --output$"
+    with pytest.raises(TrainingError, match=message):
+        trained(tmp_path / "out", *CONSTANT, "--epochs", "1", "--resume")
+    assert (tmp_path / "out/options.json").read_bytes() == before
+
+
+def test_a_run_along_a_cosine_cannot_be_prolonged_and_says_what_would_change_and_what_to_type(tmp_path):
+    words = ("--batch-size", "4", "--epochs", "2", "--max-steps", "7")
+    trained(tmp_path / "out", *words)
+    for longer, steps in ((("--max-steps", "10"), 10), (("--epochs", "1"), 6)):
+        with pytest.raises(TrainingError) as refused:
+            trained(tmp_path / "out", *words, *longer, "--resume")
+        assert str(refused.value) == (
+            f"--resume up to step {steps}, and the run began with 7 in mind: its learning rate falls along a cosine to "
+            "the last step, so that every step would have had another rate. End it as it began, with --epochs 2 "
+            f"--max-steps 7, or train {steps} steps in another --output; what is to be prolonged is trained with "
+            "--lr-schedule constant"
+        )
+    # Other words for the same steps are the same run.
+    trained(tmp_path / "out", "--batch-size", "4", "--epochs", "9", "--max-steps", "7", "--resume")
+
+
+def test_a_warm_up_that_followed_the_epochs_is_to_be_given_when_the_run_is_prolonged(tmp_path):
+    trained(tmp_path / "out", *CONSTANT, "--epochs", "1")
+    message = (
+        "^--resume with another warmup_epochs, which follows --epochs where it is not given; give it as the run began: "
+        "--warmup-epochs 0.5$"
+    )
+    with pytest.raises(TrainingError, match=message):
+        trained(tmp_path / "out", *CONSTANT, "--epochs", "2", "--warmup-epochs", "1", "--resume")
+
+
+def test_going_on_with_another_device_or_torch_is_told_and_with_the_same_nothing_is(tmp_path, capsys):
+    trained(tmp_path / "out", *CONSTANT, "--epochs", "1")
+    path = tmp_path / "out/options.json"
+    trained(tmp_path / "out", *CONSTANT, "--epochs", "2", "--resume")
+    assert "note: the run began with" not in capsys.readouterr().out
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"machine": record["machine"] | {"device": "Z80", "torch": "0.1"}}))
+    trained(tmp_path / "out", *CONSTANT, "--epochs", "2", "--resume")
+    assert (
+        f"note: the run began with device Z80, torch 0.1, and goes on with device {platform.machine()} CPU, torch "
+        f"{torch.__version__}: sums may be rounded otherwise, so that it is the same training and not the same to the "
+        "last bit\n"
+    ) in capsys.readouterr().out
 
 
 def test_all_changed_settings_are_named(folder):

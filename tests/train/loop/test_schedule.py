@@ -80,9 +80,9 @@ def test_momentum_is_plain_and_not_nesterovs(supernet):
     assert {(group["momentum"], group["nesterov"]) for group in optimizer.param_groups} == {(0.9, False)}
 
 
-def rates(lr: float, steps: int, steps_per_epoch: int, warmup_epochs: float) -> list[float]:
+def rates(lr: float, steps: int, steps_per_epoch: int, warmup_epochs: float, *lr_schedule: str) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
-    schedule = learning_rate_of(optimizer, steps, steps_per_epoch, warmup_epochs)
+    schedule = learning_rate_of(optimizer, steps, steps_per_epoch, warmup_epochs, *lr_schedule)
     found = []
     for step in range(steps):
         schedule.step_update(step)
@@ -101,6 +101,13 @@ def test_rate_rises_linearly_in_the_warm_up_and_the_cosine_follows():
     expected = [1e-5 + (0.1 - 1e-5) * step / 15 for step in range(15)]
     expected += [1e-5 + (0.1 - 1e-5) * (1 + math.cos(math.pi * step / 35)) / 2 for step in range(35)]
     assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_constant_rate_rises_in_the_warm_up_and_stays_at_the_peak_however_long_the_run_is():
+    found = rates(0.1, 50, 10, 1.5, "constant")
+    assert found[:15] == pytest.approx([1e-5 + (0.1 - 1e-5) * step / 15 for step in range(15)], rel=1e-9)
+    assert found[15:] == [0.1] * 35
+    assert rates(0.1, 20, 10, 1.5, "constant") == found[:20]
 
 
 def test_a_rate_below_the_smallest_stays_as_it_is():

@@ -1,0 +1,123 @@
+"""Whether a run can go on as it is asked to: exactly as if it had never been cut off, or not, and what would change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limpq_hub.errors import TrainingError
+from limpq_hub.plan.quantities import is_number
+from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.train.settings import PushSettings
+from limpq_hub.train.training_settings import CONSTANT
+
+DATA, STEPS, MACHINE = "training_data", "steps", "machine"
+# What does not change the training: how it runs, and what is done with its result.
+_MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
+# `compile` is no option any more: a run that recorded it can be resumed all the same.
+_MAY_CHANGE |= {"compile", "alpha", "anchor_gap", "calibrate_images", *(field.name for field in fields(PushSettings))}
+# Compared by themselves, with words of their own.
+_MAY_CHANGE |= {DATA, STEPS, MACHINE}
+_LENGTH = {"epochs", "max_steps"}
+# Where pictures are, which are told apart by what they are as well.
+_PLACES = {"data", "data_root", "unlabelled"}
+
+
+def check_settings(first: Mapping[str, Any], now: Mapping[str, Any], *, noted: bool) -> None:
+    """Raise `TrainingError` where a run that began with other options would not give what a whole run gives.
+
+    How long the run is, is left to `check_length`, which knows the steps.
+
+    Args:
+        first: options and records of the start.
+        now: the same of the resumption.
+        noted: whether the start noted by their content which validation pictures and other files it reads.
+    """
+    changed = {key for key, value in first.items() if key not in _MAY_CHANGE and now.get(key) != value}
+    changed -= {key for key in changed if _is_moved(key, first, now, noted=noted)}
+    if changed == {"processes"}:
+        raise TrainingError(_other_processes(first, now))
+    if changed - _LENGTH == {"warmup_epochs"} and first.get("lr_schedule") == CONSTANT:
+        raise TrainingError(
+            "--resume with another warmup_epochs, which follows --epochs where it is not given; give it as the run "
+            f"began: --warmup-epochs {first['warmup_epochs']:g}"
+        )
+    if changed - _LENGTH or (changed and STEPS not in first):
+        raise TrainingError(f"--resume with another {', '.join(sorted(changed))}; give the options of the first run")
+
+
+def check_length(first: Mapping[str, Any], now: Mapping[str, Any], done: int) -> None:
+    """Raise `TrainingError` where a run of another number of steps would have had other steps from its beginning on.
+
+    Args:
+        first: options and records of the start.
+        now: the same of the resumption.
+        done: steps of the newest saved state.
+    """
+    steps, before = now[STEPS], first.get(STEPS)
+    if before is None or steps == before:
+        return
+    if now.get("lr_schedule") != CONSTANT:
+        typed = [
+            word for key in sorted(_LENGTH) if first.get(key) is not None for word in (_flag(key), str(first[key]))
+        ]
+        raise TrainingError(
+            f"--resume up to step {steps}, and the run began with {before} in mind: its learning rate falls along a "
+            "cosine to the last step, so that every step would have had another rate. End it as it began, with "
+            f"{shell_command(*typed)}, or train {steps} steps in another --output; what is to be prolonged is trained "
+            "with --lr-schedule constant"
+        )
+    if steps < done:
+        raise TrainingError(
+            f"--resume up to step {steps}, and {done} are done: ask for as many at least, or choose another --output"
+        )
+
+
+def machine_record(device: str) -> dict[str, str | int]:
+    """Return what decides how sums are rounded here: the device, by its name, threads and the version of torch."""
+    return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def machine_note(first: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in one line what of the machine is another than at the start: the result may differ in the last bits."""
+    before, here = first.get(MACHINE) or {}, now[MACHINE]
+    changed = [key for key, value in before.items() if here.get(key) != value]
+    if changed:
+        then, since = (", ".join(f"{key} {record.get(key)}" for key in changed) for record in (before, here))
+        yield (
+            f"note: the run began with {then}, and goes on with {since}: sums may be rounded otherwise, so that it is "
+            "the same training and not the same to the last bit"
+        )
+
+
+def _is_moved(key: str, first: Mapping[str, Any], now: Mapping[str, Any], *, noted: bool) -> bool:
+    """Return whether an option only says where something is now that was noted by its content, and is compared so."""
+    value = now.get(key)
+    if key in _PLACES:
+        folders = value if isinstance(value, list) else [value]
+        there = all(isinstance(folder, str) and Path(folder).is_dir() for folder in folders)
+        return noted and DATA in first and bool(folders) and there
+    if key in ("weights", "teacher"):  # the digests are compared as options are
+        return f"{key}_sha256" in first and f"{key}_sha256" in now
+    contents_noted = noted and isinstance(value, str) and isinstance(first[key], str)
+    if key == "model":
+        return contents_noted and all(str(place).startswith("local-dir:") for place in (first[key], value))
+    return key == "policy" and contents_noted
+
+
+def _other_processes(first: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    before, here, batch = first["processes"], now["processes"], now.get("batch_size")
+    pictures = f"{here} x {batch} pictures in place of {before} x {batch}" if is_number(batch) else "other pictures"
+    return (
+        f"--resume with another processes: {here} in place of the {before} that the run began with, so that a step "
+        f"would take {pictures}, and sums be rounded in another order; start {before} again (accelerate launch "
+        f"--num_processes {before}, or torchrun --nproc_per_node {before}), or choose another --output"
+    )
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
