@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from _figures import bits_figure, compare_figure, frontier_figure
+from _headline import headline
+from _integers import IntegerNetworks, IntegerRun
+from _measured import measured_of
 from _model_cache import Networks
+from _photographs import photographs
+from _picture_tables import many_pictures_table
 from _pictures_in import picture_from
 from _policies import LEARNED, chosen_plan, rival_plan
+from _prediction import Prediction
 from _request import Request
 from _tables import download_link, layers_table, proof_text, totals_table
 from _texts import term
 from _zoo import (
-    Accuracy,
+    accuracy_data,
     accuracy_of,
     entry_of,
     float_accuracy,
@@ -25,6 +32,7 @@ from _zoo import (
     rival_policies,
 )
 
+from limpq_hub.errors import LimpqError
 from limpq_hub.plan.plan import Plan
 
 TOP = 5
@@ -38,12 +46,15 @@ class SearchResult:
     """What the page shows of a search.
 
     Attributes:
+        headline: HTML.
         bits, frontier: figures, as plotly's JSON.
         totals, proof, download: HTML.
         policy: content of the `policy.json`.
         python, shell: what finds the same policy.
+        many: HTML, what was measured over many pictures.
     """
 
+    headline: str
     bits: str
     frontier: str
     totals: str
@@ -52,29 +63,7 @@ class SearchResult:
     policy: str
     python: str
     shell: str
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one network makes of a picture, and what the network is.
-
-    Attributes:
-        title: what the page calls the network.
-        classes: probability, 0..1, by name of the class, most likely first.
-        size_bytes: of the weights, four bytes each for the float network.
-        file_bytes: of the files on disk, where a policy is published.
-        bitops: of one image, None for the float network.
-        accuracy: top-1 of the network, None where it is not known.
-        weights: "float", "joint" or "fine-tuned".
-    """
-
-    title: str
-    classes: Mapping[str, float]
-    size_bytes: int
-    file_bytes: int | None
-    bitops: int | None
-    accuracy: Accuracy | None
-    weights: str
+    many: str
 
 
 @dataclass(frozen=True)
@@ -95,13 +84,13 @@ def find_bits(request: Request) -> SearchResult:
     plan, entry = learned_plan(request), entry_of(request.model)
     rivals = {name: plan_of(request, policy) for name, policy in rival_policies(request).items()}
     accuracy = accuracy_of(request, plan.policy, searched=True)
+    measured = measured_of(request.model)
     columns = {"<b>This " + term("policy") + "</b>": (plan, accuracy)}
     for name, heading in (("uniform", "Uniform"), ("uniform filled", "Filled up")):
         if name in rivals:
             explained = term("uniform, filled up" if name == "uniform filled" else name, heading)
             columns[explained] = (rivals[name], accuracy_of(request, rivals[name].policy, searched=False))
-    reference = float_accuracy(request.model)
-    filled = rivals.get("uniform filled")
+    reference, filled = float_accuracy(request.model), rivals.get("uniform filled")
     figure = frontier_figure(
         [(point.bitops / 1e9, point.objective) for point in frontier_of(request.model, request.alpha)],
         (plan.bitops / 1e9, plan.objective),
@@ -116,6 +105,7 @@ def find_bits(request: Request) -> SearchResult:
         float_top1=None if reference is None else reference.top1,
     )
     return SearchResult(
+        headline=headline(plan, accuracy, reference, accuracy_data(request.model), request.model, measured, filled),
         bits=bits_figure(plan.policy, plan.costs),
         frontier=figure,
         totals=totals_table(columns, reference),
@@ -124,11 +114,14 @@ def find_bits(request: Request) -> SearchResult:
         policy=json.dumps(plan.policy.to_json(), indent=1),
         python=request.python(),
         shell=request.shell(),
+        many="" if measured is None else many_pictures_table(measured, plan.bitops / 1e9),
     )
 
 
 def classify(picture: str | None, request: Request, rival: str, networks: Networks, report: Report) -> list[Prediction]:
     """Return what the float network, the best policy of the request and a rival make of a picture.
+
+    Both policies have the joint weights, whether or not the first was fine-tuned as well: a contrast of bits alone.
 
     Args:
         picture: path of an upload.
@@ -147,7 +140,7 @@ def classify(picture: str | None, request: Request, rival: str, networks: Networ
     image = picture_from(picture)
     plan = learned_plan(request)
     entry = entry_of(request.model)
-    plans = {"Float": None, _LEARNED_TITLE: plan, _short(rival): rival_plan(request, rival)}
+    plans = {"Float": None, _LEARNED_TITLE: plan, rival_title(rival): rival_plan(request, rival)}
     names, spec = short_names(entry.classes), NetworkSpec.from_config(entry.folder.config, entry.name)
     predictions = []
     for index, (title, network_plan) in enumerate(plans.items()):
@@ -159,6 +152,30 @@ def classify(picture: str | None, request: Request, rival: str, networks: Networ
         classes = {names[guess.id]: guess.probability for guess in guesses}
         predictions.append(_prediction(request, title, network_plan, classes))
     return predictions
+
+
+def run_in_integers(picture: str | None, request: Request, integers: IntegerNetworks, report: Report) -> IntegerRun:
+    """Return what the best policy of the request sees in a picture in integers, beside the float network, timed.
+
+    Args:
+        picture: path of an upload.
+        report: as `classify` takes it.
+
+    Raises:
+        LimpqError: the picture is none, or the request cannot be met.
+    """
+    return integers.look(picture_from(picture), request.model, learned_plan(request), report)
+
+
+def preload(request: Request, rival: str, networks: Networks, integers: IntegerNetworks) -> None:
+    """Load what the first visitor will ask for: the networks of a request and its rival, and the integers.
+
+    What cannot be is told to the visitor who asks for it.
+    """
+    picture = str(photographs()[0].path)
+    with suppress(LimpqError):
+        classify(picture, request, rival, networks, lambda share, text: None)
+        run_in_integers(picture, request, integers, lambda share, text: None)
 
 
 def compare(request: Request, first: str, second: str, upload: str | None) -> Comparison:
@@ -196,29 +213,17 @@ def short_names(classes: Sequence[Mapping[str, str]]) -> dict[str, str]:
     }
 
 
-def agreement(reference: Prediction, quantized: Prediction) -> tuple[bool, int]:
-    """Return whether the most likely classes agree, and how many of the first five both networks name."""
-    same = next(iter(reference.classes)) == next(iter(quantized.classes))
-    return same, len(set(reference.classes) & set(quantized.classes))
-
-
-def _short(rival: str) -> str:
-    return rival.partition(",")[0].capitalize()
+def rival_title(rival: str) -> str:
+    """Return what the page calls a policy of `RIVALS`."""
+    return rival.removesuffix(", at this budget").removesuffix(" to this budget").capitalize()
 
 
 def _prediction(request: Request, title: str, plan: Plan | None, classes: Mapping[str, float]) -> Prediction:
     if plan is None:
         float_bytes = entry_of(request.model).summary()["float_bytes"]
-        return Prediction(title, classes, float_bytes, None, None, float_accuracy(request.model), "float")
-    searched = title == _LEARNED_TITLE
-    digest = plan.policy.digest()
-    file_bytes = {published.policy_sha256: published.disk_bytes for published in entry_of(request.model).published}
-    return Prediction(
-        title,
-        classes,
-        plan.size_bytes,
-        file_bytes.get(digest),
-        plan.bitops,
-        accuracy_of(request, plan.policy, searched=searched),
-        "fine-tuned" if digest in file_bytes else "joint",
-    )
+        return Prediction(title, classes, float_bytes, None, float_accuracy(request.model), "float", None)
+    accuracy = accuracy_of(request, plan.policy, searched=title == _LEARNED_TITLE, fine_tuned=False)
+    measured = measured_of(request.model)
+    figures = None if measured is None else measured.of_policy(plan.policy)
+    agreement = None if figures is None else figures.agreement
+    return Prediction(title, classes, plan.size_bytes, plan.bitops, accuracy, "joint", agreement)

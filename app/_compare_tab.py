@@ -52,6 +52,7 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab) -> None:
     inputs, outputs = [one, other, upload, *controls.inputs], [figure, totals, layers]
     answer_events(
         [one.change, other.change, upload.upload, upload.clear, tab.select, *controls.events],
+        controls.model_changed,
         limiter.answered(compare_policies, refused),
         inputs,
         outputs,

@@ -7,26 +7,38 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from _hub_fetch import MOST_BYTES
+from _hub_models import FETCH_LIMIT_S, fetch_entry, short_name
+from _limits import Limiter
 from _request import LONGEST_PINS, Request
 from _texts import TERMS, term
 from _zoo import entry_of, published_budgets, slider_range
+from gradio.events import Dependency
 
 from limpq_hub import list_models
 
-_START_G = 3.0
+# Share of the way from the fewest to the most BitOps, for a model without fine-tuned policies.
+_START_SHARE = 0.3
 _LARGEST_ALPHA = 50
+# Buttons for fine-tuned policies; a model with more shows those of the fewest BitOps.
+_MOST_PUBLISHED = 6
 OUT_OF_RANGE = "A number is outside its range: use the sliders for BitOps and alpha, and a size of at least 0."
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The components of the controls, in the order in which they are handed to `request_of`."""
+    """The components of the controls, in the order in which they are handed to `request_of`.
+
+    Attributes:
+        model_changed: is done once the other controls are those of a newly chosen model.
+    """
 
     model: gr.Dropdown
     bitops: gr.Slider
     size: gr.Number
     alpha: gr.Slider
     pins: gr.Textbox
+    model_changed: Dependency
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -35,12 +47,16 @@ class Controls:
 
     @property
     def events(self) -> list[Callable[..., Any]]:
-        """The events of a visitor changing the request."""
+        """The events of a visitor changing the request, but for another model, which may leave all of these alone."""
         return [self.bitops.change, self.alpha.change, self.size.change, self.pins.submit, self.pins.blur]
 
 
-def add_controls() -> Controls:
-    """Add the controls to the page that is being built."""
+def add_controls(fetches: Limiter) -> Controls:
+    """Add the controls to the page that is being built.
+
+    Args:
+        fetches: what an entry of the Hub is fetched in.
+    """
     models = list_models()
     model = models[0]
     low, high = slider_range(model)
@@ -55,15 +71,23 @@ def add_controls() -> Controls:
             info="Multiplications times their weight and activation bits",
             elem_id="bitops",
         )
-    gr.HTML(
-        f"<p class='note'>Budgets with {term('fine-tuned')} weights. w3a3: the {term('BitOps')} of 3 bits in every "
-        "layer but the first and the last.</p>",
-        elem_id="published_note",
-    )
+    with gr.Accordion("A model of the Hugging Face Hub", open=False, elem_id="hub"):
+        repository = gr.Textbox(
+            "",
+            label="Repository",
+            info=f"An entry of limpq-hub: at most {MOST_BYTES // 10**6} MB, fetched within {FETCH_LIMIT_S} s.",
+            placeholder="hf-hub:owner/name",
+            max_length=300,
+            elem_id="repository",
+        )
+        fetch = gr.Button("Fetch it", size="sm", elem_id="fetch")
+    note = gr.HTML(_published_note(model), elem_id="published_note")
     with gr.Row(elem_id="published"):
-        for name, budget in published_budgets(model).items():
-            button = gr.Button(f"{name}", size="sm", min_width=60, elem_id=f"budget_{name.replace('.', '_')}")
-            button.click(lambda budget=budget: budget, None, bitops, queue=False, api_visibility="private")
+        buttons = [
+            gr.Button(name or "", visible=name is not None, size="sm", min_width=60) for name in _published_names(model)
+        ]
+        for button in buttons:
+            button.click(published_budget, [model_field, button], bitops, queue=False, api_visibility="private")
     with gr.Accordion("More limits and choices", open=False, elem_id="more"):
         size = gr.Number(
             # 0 for no limit: the page turns an empty number into 0 when it is first shown.
@@ -91,12 +115,25 @@ def add_controls() -> Controls:
             max_length=LONGEST_PINS,
             elem_id="pins",
         )
-    model_field.change(_of_model, model_field, [model_field, bitops, alpha], queue=False, api_visibility="private")
-    return Controls(model_field, bitops, size, alpha, pins)
+    changed = model_field.change(
+        _of_model, model_field, [model_field, bitops, alpha, note, *buttons], queue=False, api_visibility="private"
+    )
+    gr.on(
+        [fetch.click, repository.submit],
+        fetches.guarded(lambda text: _fetched(models, text)),
+        repository,
+        model_field,
+        concurrency_limit=1,
+        show_progress="full",
+        show_progress_on=[repository],
+        api_visibility="private",
+    )
+    return Controls(model_field, bitops, size, alpha, pins, changed)
 
 
 def answer_events(
     events: Sequence[Callable[..., Any]],
+    model_changed: Dependency,
     work: Callable[..., Any],
     inputs: Sequence[gr.components.Component],
     outputs: Sequence[gr.components.Component],
@@ -105,11 +142,15 @@ def answer_events(
     """Show the answer of `work` after each of `events`, without gradio's queue, which takes longer than a search.
 
     Args:
+        model_changed: of the controls; after it too.
         out_of_range: what to show where gradio itself refuses a number, before `work` is called.
     """
     silent: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    answer = gr.on(events, work, inputs, outputs, trigger_mode="always_last", **silent)
-    answer.failure(lambda: out_of_range, None, outputs, **silent)
+    for answer in (
+        gr.on(events, work, inputs, outputs, trigger_mode="always_last", **silent),
+        model_changed.then(work, inputs, outputs, **silent),
+    ):
+        answer.failure(lambda: out_of_range, None, outputs, **silent)
 
 
 def request_of(model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None) -> Request:
@@ -118,18 +159,58 @@ def request_of(model: str, bitops: float, size: float | None, alpha: float | Non
     return Request(model, bitops, size or None, None if alpha == default_alpha else alpha, pins or "")
 
 
+def start_request() -> Request:
+    """Return what the page opens with."""
+    model = list_models()[0]
+    return Request(model, start_of(model))
+
+
 def start_of(model: str) -> float:
-    """Return the budget that the page opens with, in 1e9 BitOps."""
+    """Return the budget that the page opens with, in 1e9 BitOps: of the most accurate fine-tuned policy, if any."""
+    published = [policy for policy in entry_of(model).published if policy.top1 is not None]
+    if published:
+        best = max(published, key=lambda policy: policy.top1 or 0)
+        return published_budgets(model)[best.name]
     low, high = slider_range(model)
-    return min(max(_START_G, low), high)
+    return round(low + _START_SHARE * (high - low), 2)
 
 
-def _of_model(model: str) -> tuple[gr.Dropdown, gr.Slider, gr.Slider]:
+def published_budget(model: str, name: str) -> float:
+    """Return the budget, in 1e9 BitOps, that leads to a fine-tuned policy; where the page opens if there is none."""
+    return published_budgets(model).get(name, start_of(model))
+
+
+def _fetched(models: Sequence[str], text: str) -> gr.Dropdown:
+    """Return the field of the models with an entry of the Hub, once it was fetched."""
+    name = fetch_entry(text)
+    return gr.Dropdown([*models, (short_name(name), name)], value=name)
+
+
+def _published_names(model: str) -> list[str | None]:
+    """Return what stands on the buttons, None on those that are hidden."""
+    names = list(published_budgets(model))[:_MOST_PUBLISHED]
+    return [*names, *[None] * (_MOST_PUBLISHED - len(names))]
+
+
+def _published_note(model: str) -> str:
+    if not published_budgets(model):
+        return (
+            f"<p class='note'>No budget has {term('fine-tuned')} weights yet; the {term('joint')} ones serve all.</p>"
+        )
+    return (
+        f"<p class='note'>Budgets with {term('fine-tuned')} weights. w3a3: the {term('BitOps')} of 3 bits in every "
+        "layer but the first and the last.</p>"
+    )
+
+
+def _of_model(model: str) -> tuple[gr.components.Component, ...]:
     low, high = slider_range(model)
     return (
         gr.Dropdown(info=_described(model)),
         gr.Slider(low, high, value=start_of(model)),
         gr.Slider(value=entry_of(model).indicators.alpha),
+        gr.HTML(_published_note(model)),
+        *(gr.Button(name or "", visible=name is not None) for name in _published_names(model)),
     )
 
 

@@ -1,31 +1,33 @@
-"""The tab where a picture is looked at by the float network, the chosen policy, and a rival."""
+"""The tab where a picture is looked at by the float network, the chosen policy, and a rival; and in integers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from _actions import Prediction, agreement
 from _actions import classify as classify_picture
+from _actions import rival_title, run_in_integers
 from _controls import Controls, request_of
+from _integers import IntegerNetworks
 from _limits import Limiter, stop_if_given_up
 from _model_cache import Networks
+from _photographs import credits_text, photographs
+from _picture_tables import integers_table, networks_table
 from _pictures_in import MOST_BYTES, MOST_PIXELS
-from _policies import RIVALS
-from _tables import NONE, accuracy_text, facts_list
+from _policies import FILLED, RIVALS
+from _prediction import Prediction
 from _texts import term
 from _upload_fields import PictureField
+from _zoo import is_published, learned_plan
 
-from limpq_hub.plan.quantities import format_size
-
-_IMAGES = Path(gr.__file__).parent / "media_assets" / "images"
-# Photographs that come with gradio. Not all of what they show is a class of the model.
-_EXAMPLES = {"Lion": "lion.jpg", "Cheetah, not one of the classes": "cheetah1.jpg", "Tower at night": "tower.jpg"}
 _PLACEHOLDER = f"Drop a picture or click: up to {MOST_PIXELS // 10**6} megapixels, {MOST_BYTES // 10**6} MB"
-_ASK = "<p class='note'>Upload a picture or take an example.</p>"
-_NO_PREDICTIONS = (_ASK, None, None, None, "", "", "")
+_ASK = "<p class='note'>Upload a picture or take one of the photographs.</p>"
+_NO_PREDICTIONS = (_ASK, None, None, None, "")
+_ASK_INTEGERS = (
+    "<p class='note'>Writes the network as a file of integers, checks it, and lets it take turns with the float "
+    "network: some seconds for a policy that nobody has asked for yet.</p>"
+)
 # JavaScript of the page: classify again 400 ms after the last move of a control, if a picture is in sight.
 _LOOK_AGAIN = """() => {
   const look = document.querySelector('#look');
@@ -35,8 +37,14 @@ _LOOK_AGAIN = """() => {
 }"""
 
 
-def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter, tab: gr.Tab) -> None:
-    """Add the tab's content to the page that is being built."""
+def add_inference_tab(
+    controls: Controls, networks: Networks, integers: IntegerNetworks, limiter: Limiter, tab: gr.Tab, many: gr.HTML
+) -> None:
+    """Add the tab's content to the page that is being built.
+
+    Args:
+        many: what was measured over many pictures; it gets its place here.
+    """
 
     def classify(
         picture: str | None,
@@ -51,54 +59,78 @@ def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter, 
         if picture is None:
             return _NO_PREDICTIONS
         request = request_of(model, bitops, size, alpha, pins)
-
-        def report(share: float, text: str) -> None:
-            stop_if_given_up()
-            progress(share, desc=text)
-
-        predictions = classify_picture(picture, request, rival, networks, report)
+        predictions = classify_picture(picture, request, rival, networks, _reporting(progress))
         classes = [dict(prediction.classes) for prediction in predictions]
-        return _agreement(predictions), *classes, *[facts_list(_facts(prediction)) for prediction in predictions]
+        return _agreement(predictions), *classes, networks_table(predictions)
 
-    with gr.Row():
-        with gr.Column(scale=1, min_width=240):
+    def look_in_integers(
+        picture: str | None,
+        model: str,
+        bitops: float,
+        size: float | None,
+        alpha: float | None,
+        pins: str | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+    ) -> str:
+        request = request_of(model, bitops, size, alpha, pins)
+        return integers_table(run_in_integers(picture, request, integers, _reporting(progress)))
+
+    def look_if_ready(
+        picture: str | None, model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None
+    ) -> str:
+        request = request_of(model, bitops, size, alpha, pins)
+        plan = learned_plan(request)
+        # Those that were fine-tuned are few: they are worth the seconds of an export unasked.
+        if picture is None or not (integers.has(model, plan) or is_published(model, plan.policy)):
+            return _ASK_INTEGERS
+        return integers_table(run_in_integers(picture, request, integers, lambda share, text: stop_if_given_up()))
+
+    with gr.Row(elem_id="look_row"):
+        with gr.Column(scale=1, min_width=240, elem_id="look_controls"):
             picture = PictureField(
+                str(photographs()[0].path),
                 type="filepath",
                 sources=["upload", "clipboard"],
                 label="Picture",
-                height=340,
+                height=300,
                 placeholder=_PLACEHOLDER,
                 buttons=["fullscreen"],
                 elem_id="picture",
             )
             gr.Examples(
-                [[str(_IMAGES / file)] for file in _EXAMPLES.values()],
+                [[str(photograph.path)] for photograph in photographs()],
                 picture,
-                example_labels=list(_EXAMPLES),
-                label="Or an example",
+                example_labels=[photograph.title for photograph in photographs()],
+                label="Photographs",
                 elem_id="examples",
                 api_visibility="private",
             )
-            rival = gr.Radio(
+            rival = gr.Dropdown(
                 list(RIVALS),
-                value=next(iter(RIVALS)),
+                value=FILLED,
                 label="To contrast with",
-                info="A policy of the same budget that was not learned.",
+                info="A policy of the same budget that was not learned, with weights trained alike.",
                 elem_id="rival",
             )
             again = gr.Button("Look at the picture", variant="primary", elem_id="look")
-        with gr.Column(scale=3, min_width=320):
+            gr.HTML(credits_text(), elem_id="photograph_credits")
+        with gr.Column(scale=3, min_width=320, elem_id="seen"):
             summary = gr.HTML(_ASK, label="agreement", elem_id="agreement")
-            labels, facts = [], []
+            labels = []
             with gr.Row():
-                for name, title in (("float", "Float"), ("learned", "Your policy"), ("rival", "To contrast")):
+                for name, title in (("float", "Float"), ("learned", "Your policy"), ("rival", rival_title(FILLED))):
                     with gr.Column(min_width=200):
                         labels.append(gr.Label(label=title, num_top_classes=5, elem_id=f"seen_{name}"))
-                        facts.append(gr.HTML("", label=f"facts {name}", elem_id=f"facts_{name}"))
-    guarded, inputs, outputs = limiter.guarded(classify), [picture, rival, *controls.inputs], [summary, *labels, *facts]
+            facts = gr.HTML("", label="networks", elem_id="networks")
+            gr.Markdown("### In integers, on this machine")
+            in_integers = gr.HTML(_ASK_INTEGERS, label="integers", elem_id="integers")
+            run = gr.Button("Run it in integers", elem_id="run_integers")
+            gr.Markdown("### Over many pictures")
+            many.render()
+    inputs, outputs = [picture, rival, *controls.inputs], [summary, *labels, facts]
     looking = gr.on(
         [picture.change, rival.change, again.click, tab.select],
-        guarded,
+        limiter.guarded(classify),
         inputs,
         outputs,
         trigger_mode="always_last",
@@ -109,10 +141,41 @@ def add_inference_tab(controls: Controls, networks: Networks, limiter: Limiter, 
         api_description="What the float network, the best policy and a rival see in a picture.",
     )
     gr.on(controls.events, None, js=_LOOK_AGAIN, api_visibility="private")
+    controls.model_changed.then(None, js=_LOOK_AGAIN, api_visibility="private")
+    rival.change(
+        lambda name: gr.Label(label=rival_title(name)), rival, labels[2], queue=False, api_visibility="private"
+    )
     # The predictions of an earlier picture must not stand beside one that was refused.
     looking.failure(
-        lambda: _NO_PREDICTIONS, None, outputs, queue=False, show_progress="hidden", api_visibility="private"
+        lambda: (*_NO_PREDICTIONS, _ASK_INTEGERS),
+        None,
+        [*outputs, in_integers],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
     )
+    to_run, silent = [picture, *controls.inputs], {"show_progress": "hidden", "api_visibility": "private"}
+    looking.success(limiter.guarded(look_if_ready), to_run, in_integers, concurrency_limit=1, **silent)
+    run.click(
+        limiter.guarded(look_in_integers),
+        to_run,
+        in_integers,
+        trigger_mode="once",
+        concurrency_limit=1,
+        show_progress="full",
+        api_name="integers",
+        api_description="The best policy in integers beside the float network: answers and times, as HTML.",
+    )
+
+
+def _reporting(progress: gr.Progress) -> Any:
+    """Return what shows how far the work is, and ends it where nobody waits any more."""
+
+    def report(share: float, text: str) -> None:
+        stop_if_given_up()
+        progress(share, desc=text)
+
+    return report
 
 
 def _agreement(predictions: Sequence[Prediction]) -> str:
@@ -120,22 +183,13 @@ def _agreement(predictions: Sequence[Prediction]) -> str:
     sentences = []
     reference, *quantized = predictions
     for prediction in quantized:
-        same, shared = agreement(reference, prediction)
+        same, shared = prediction.agrees(reference)
         answer = "the same first answer as" if same else "<b>another first answer</b> than"
         sentences.append(
             f"<b>{prediction.title}</b> gives {answer} the float network; they share {shared} of the first "
             f"{len(prediction.classes)}."
         )
-    return f"<div class='agreement' role='status'>{' '.join(sentences)}</div>"
-
-
-def _facts(prediction: Prediction) -> dict[str, str]:
-    file = {} if prediction.file_bytes is None else {"Files on disk": format_size(prediction.file_bytes)}
-    return {
-        term("policy", "Policy"): prediction.title,
-        term("size", "Size"): format_size(prediction.size_bytes),
-        **file,
-        term("BitOps"): NONE if prediction.bitops is None else f"{prediction.bitops / 1e9:.2f} G",
-        "Weights": term(prediction.weights),
-        term("top-1", "Top-1") + ", %": accuracy_text(prediction.accuracy),
-    }
+    return (
+        f"<div class='agreement' role='status'>{' '.join(sentences)} <span class='note'>Both policies with the "
+        f"{term('joint')} weights.</span></div>"
+    )

@@ -12,12 +12,23 @@ CSS = """
 .gradio-container .main.fillable { min-width: 0 !important; width: 100%; }
 #heading h1 { font-size: 1.6rem; font-weight: 650; margin: 0 0 .3rem; line-height: 1.25; }
 #heading p { max-width: 60rem; margin: 0; color: var(--body-text-color-subdued); }
+.headline .big { font-size: 1.45rem; line-height: 1.35; margin: 0; font-variant-numeric: tabular-nums; }
+.headline .beside { margin: .35rem 0 0; max-width: 72rem; }
+.headline .note { margin: .15rem 0 0; }
+.headline code, .note code { overflow-wrap: anywhere; white-space: normal; font-size: .95em; }
+#examples button > div { width: 100%; margin: 0; text-align: center; }
+#photograph_credits a, #credits a, #links a { margin: 0; padding: 0; }
+#examples button { background-size: 88px 88px; background-position: center top; background-repeat: no-repeat;
+  width: 92px; padding: 90px 2px 2px; font-size: .75rem; line-height: 1.2; align-items: start;
+  justify-content: center; text-align: center; white-space: normal; overflow: hidden; }
+#examples > .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(92px, 1fr)); gap: .4rem; }
 .facts { width: 100%; border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 .facts caption { text-align: left; font-weight: 600; padding: .2rem 0; }
 .facts th, .facts td { padding: .3rem .5rem !important; border: none !important; text-align: right !important;
   border-bottom: 1px solid var(--border-color-primary) !important; vertical-align: top; background: none !important; }
 .facts tbody th, .facts thead tr:first-child th:first-child { text-align: left !important; font-weight: 500; }
 .facts thead th { font-weight: 600; vertical-align: bottom; }
+.facts td { white-space: nowrap; }
 .facts td.changed { font-weight: 650; }
 .facts .note, .note { color: var(--body-text-color-subdued); font-size: .85em; }
 .facts, .facts thead, .facts tbody, .facts tr { border: none !important; background: none !important; }
@@ -40,9 +51,12 @@ a.download:hover { background: var(--button-primary-background-fill-hover); }
 #published_note { margin-bottom: -.6rem; }
 #seen_float *, #seen_learned *, #seen_rival * { font-family: inherit !important; }
 #seen_float h2, #seen_learned h2, #seen_rival h2 { font-size: 1.25rem; padding: 1.6rem .5rem .4rem; }
+/* Room for what is still being drawn, and none for what cannot be. */
 #bits_figure { min-height: 480px; }
 #frontier_figure { min-height: 520px; }
 #compare_figure { min-height: 520px; }
+body:has(#headline .refused) :is(#bits_figure, #frontier_figure, #compare_figure, .of_answer, #reproduce) {
+  display: none !important; }
 .js-plotly-plot .xtick text, .js-plotly-plot .ytick text, .js-plotly-plot .legendtext, .js-plotly-plot .xtitle,
 .js-plotly-plot .x2title, .js-plotly-plot .ytitle, .js-plotly-plot .y2title, .js-plotly-plot .annotation-text,
 .js-plotly-plot .x2tick text, .js-plotly-plot .y2tick text, .js-plotly-plot .textpoint text {
@@ -58,6 +72,19 @@ a.download:hover { background: var(--button-primary-background-fill-hover); }
   #controls, #controls :has(#bitops) { display: contents !important; }
   #bitops { position: sticky; top: 0; z-index: 100; border: 1px solid var(--border-color-primary) !important;
     border-radius: var(--block-radius) !important; box-shadow: 0 2px 6px rgba(0, 0, 0, .15) !important; }
+  /* Where a picture is looked at, the slider goes its way, and the answers stand right under the picture. */
+  .gradio-container:has(#tab_search[style*="none"]):has(#tab_compare[style*="none"]) #bitops { position: static; }
+  #look_row > #look_controls { display: contents !important; }
+  #examples { order: -2; }
+  #picture { order: -1; height: 230px !important; }
+  #look_controls > :has(#rival), #look_row #look { order: 1; }
+  #hub, #more { order: 1; }
+  #photograph_credits { order: 2; }
+  #examples > .gallery { grid-template-columns: none; grid-auto-flow: column; overflow-x: auto; }
+  #seen .row:has(#seen_float) { gap: .5rem; }
+  #seen .confidence-set:nth-of-type(n + 4) { display: none; }
+  .headline .big { font-size: 1.2rem; }
+  #heading p { font-size: .9rem; }
   .facts { font-size: .8rem; }
   .facts .wide { display: none; }
   .facts th, .facts td { padding: .25rem .3rem !important; }

@@ -14,10 +14,11 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.policy_request import plan_for
 
 LEARNED, UPLOADED = "learned, at this budget", "a policy.json of yours"
+FILLED = "uniform, filled up to this budget"
 # What the page calls the policies that `limpq_hub.baselines` returns.
 RIVALS = {
     "uniform, at this budget": "uniform",
-    "uniform, filled up to this budget": "uniform filled",
+    FILLED: "uniform filled",
     "reversed importance, at this budget": "reversed",
     "random, at this budget": "random",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple
 
 import gradio as gr
-from _actions import find_bits
+from _actions import SearchResult, find_bits
 from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
 from _limits import Limiter
 from _tables import refusal_text
@@ -19,30 +19,34 @@ def plot(figure: str) -> PlotData:
 
 def search(
     model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None
-) -> tuple[PlotData, PlotData, str, str, str, str, str, str]:
+) -> tuple[str | PlotData, ...]:
     """Return what the tab shows for the controls as they are, in the order of the fields of `SearchResult`."""
-    bits, frontier, *texts = astuple(find_bits(request_of(model, bitops, size, alpha, pins)))
-    return (plot(bits), plot(frontier), *texts)
+    headline, bits, frontier, *texts = astuple(find_bits(request_of(model, bitops, size, alpha, pins)))
+    return (headline, plot(bits), plot(frontier), *texts)
 
 
 def refused(sentence: str) -> tuple[PlotData | str | None, ...]:
     """Return what the tab shows where a search has no answer: the sentence, and nothing of an earlier one."""
-    return None, None, "", refusal_text(sentence), "", "", "", ""
+    return refusal_text(sentence), None, None, "", "", "", "", "", "", ""
 
 
-def add_search_tab(controls: Controls, limiter: Limiter) -> None:
-    """Add the tab's content to the page that is being built."""
-    start = find_bits(request_of(*(component.value for component in controls.inputs)))
-    proof = gr.HTML(start.proof, label="proof", elem_id="proof")
+def add_search_tab(controls: Controls, limiter: Limiter, start: SearchResult, headline: gr.HTML, many: gr.HTML) -> None:
+    """Add the tab's content to the page that is being built.
+
+    Args:
+        start: what the page opens with.
+        headline, many: of the page and of another tab; they follow the controls too.
+    """
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            gr.Markdown("### Bits of each layer")
+            gr.Markdown("### Bits of each layer", elem_classes="of_answer")
             bits = gr.Plot(plot(start.bits), label="bits", show_label=False, elem_id="bits_figure", container=False)
         with gr.Column(scale=2, min_width=320):
-            gr.Markdown("### What it costs")
+            gr.Markdown("### What it costs", elem_classes="of_answer")
             totals = gr.HTML(start.totals, label="totals", elem_id="totals")
             download = gr.HTML(start.download, label="download", elem_id="download")
-    gr.Markdown("### Every budget: the best objective, and what was measured")
+    proof = gr.HTML(start.proof, label="proof", elem_id="proof")
+    gr.Markdown("### Every budget: the best objective, and what was measured", elem_classes="of_answer")
     frontier = gr.Plot(
         plot(start.frontier), label="frontier", show_label=False, elem_id="frontier_figure", container=False
     )
@@ -57,7 +61,7 @@ def add_search_tab(controls: Controls, limiter: Limiter) -> None:
             start.policy, language="json", label="policy.json", max_lines=16, interactive=False, elem_id="policy"
         )
     # In the order of the fields of `SearchResult`.
-    outputs = [bits, frontier, totals, proof, download, policy, python, shell]
+    outputs = [headline, bits, frontier, totals, proof, download, policy, python, shell, many]
     # For clients alone: they get errors as errors. First, as the name goes to the first endpoint of this function.
     gr.Button(visible=False).click(
         limiter.guarded(search),
@@ -67,4 +71,11 @@ def add_search_tab(controls: Controls, limiter: Limiter) -> None:
         api_name="search",
         api_description="The best bits of each layer within a budget: figures as plotly JSON, texts as HTML.",
     )
-    answer_events(controls.events, limiter.answered(search, refused), controls.inputs, outputs, refused(OUT_OF_RANGE))
+    answer_events(
+        controls.events,
+        controls.model_changed,
+        limiter.answered(search, refused),
+        controls.inputs,
+        outputs,
+        refused(OUT_OF_RANGE),
+    )

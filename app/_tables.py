@@ -1,4 +1,4 @@
-"""Tables and sentences as HTML: totals, proof, what a network is, and two policies layer by layer."""
+"""Tables and sentences as HTML: totals, proof, and two policies layer by layer."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def totals_table(columns: Mapping[str, tuple[Plan, Accuracy | None]], float_accu
         ],
     }
     head = "".join(f"<th scope='col'>{name}</th>" for name in ["", *columns, term("float", "Float")])
-    body = "".join(_row(name, cells) for name, cells in rows.items())
-    return f"<div class='scroll'><table class='facts'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    body = "".join(row_of(name, cells) for name, cells in rows.items())
+    return table(f"<tr>{head}</tr>", [body])
 
 
 def proof_text(plan: Plan) -> str:
@@ -76,12 +76,6 @@ def download_link(policy: Policy) -> str:
     return f"<a class='download' id='policy_download' download='policy.json' href='{link}'>Download policy.json</a>"
 
 
-def facts_list(facts: Mapping[str, str]) -> str:
-    """Return facts below each other; names and values are HTML."""
-    body = "".join(_row(name, [value]) for name, value in facts.items())
-    return f"<table class='facts'><tbody>{body}</tbody></table>"
-
-
 def layers_table(policies: Mapping[str, Policy], costs: Costs) -> str:
     """Return the bits of two policies layer by layer; those that differ are bold."""
     first, second = policies.values()
@@ -96,11 +90,8 @@ def layers_table(policies: Mapping[str, Policy], costs: Costs) -> str:
         macs = f"<td class='wide'>{cost.macs / 1e6:.2f}</td>"
         layer = html.escape(name)
         rows.append(f"<tr><th scope='row'>{layer}{fixed}</th>{macs}{bits}</tr>")
-    return (
-        "<div class='scroll'><table class='facts'><thead>"
-        f"<tr><th scope='col'>Layer</th><th scope='col' class='wide'>{term('MACs')}, millions</th>{heads}</tr>"
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    macs = f"<th scope='col' class='wide'>{term('MACs')}, millions</th>"
+    return table(f"<tr><th scope='col'>Layer</th>{macs}{heads}</tr>", rows)
 
 
 def accuracy_text(accuracy: Accuracy | None) -> str:
@@ -110,9 +101,16 @@ def accuracy_text(accuracy: Accuracy | None) -> str:
     return f"{accuracy.top1:.2f}" if accuracy.measured else f"about {accuracy.top1:.1f}"
 
 
+def table(head: str, rows: Sequence[str]) -> str:
+    """Return a table, which scrolls where it is wider than the page."""
+    body = f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody>"
+    return f"<div class='scroll'><table class='facts'>{body}</table></div>"
+
+
 def _kind(accuracy: Accuracy | None) -> str:
     return "" if accuracy is None else f"<span class='note'>{term(accuracy.weights)}</span>"
 
 
-def _row(name: str, cells: Sequence[str]) -> str:
+def row_of(name: str, cells: Sequence[str]) -> str:
+    """Return a row of a table; name and cells are HTML."""
     return f"<tr><th scope='row'>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -9,6 +9,26 @@ INTRODUCTION = (
     "A network computes with numbers, and numbers can be short. Move the slider: an exact search gives each layer of "
     "the network as many bits as it needs within your budget. Then see what the shorter numbers do to a picture."
 )
+PAPER = "Mixed-Precision Neural Network Quantization via Learned Layer-wise Importance"
+AUTHORS = ("Chen Tang", "Kai Ouyang", "Zhi Wang", "Yifei Zhu", "Wen Ji", "Yaowei Wang", "Wenwu Zhu")
+YEAR = 2022
+_PAPER_PAGE, _CODE_PAGE = "https://arxiv.org/abs/2203.08368", "https://github.com/1hunters/LIMPQ"
+LINKS = (
+    f"<p id='links'>The method is LIMPQ, ECCV {YEAR}: "
+    f"<a href='{_PAPER_PAGE}' target='_blank' rel='noopener'>paper</a>, "
+    f"<a href='{_CODE_PAGE}' target='_blank' rel='noopener'>its authors' code</a>; how to cite is under About.</p>"
+)
+CITATION = f"""
+### To cite
+```bibtex
+@inproceedings{{limpq,
+  title     = {{{PAPER}}},
+  author    = {{{" and ".join(AUTHORS)}}},
+  booktitle = {{European Conference on Computer Vision (ECCV)}},
+  year      = {{{YEAR}}}
+}}
+```
+"""
 
 # Terms by what the page calls them; shown when the pointer rests on one or it is tapped, and listed in the last tab.
 TERMS = {
@@ -26,6 +46,9 @@ TERMS = {
     "random": "Bits drawn at random, then raised until the budget is full.",
     "float": "The network before quantization: 32-bit floating-point numbers.",
     "top-1": "Share of the validation images whose first answer is right, in percent.",
+    "agreement": "Share of the pictures in which a network finds the class most likely that the float network does.",
+    "KL": "Kullback-Leibler divergence: how far the probabilities of a network are from those of the float one, in "
+    "nats, as a mean over pictures. 0 is the same.",
     "joint": "Weights trained once for all policies together; not fine-tuned for this one.",
     "fine-tuned": "Weights trained further for exactly this policy.",
     "objective": "What the search makes small: the learned step sizes of all layers, added up. Lower is better.",
@@ -46,15 +69,19 @@ WHAT_IS_REAL = """
   lower objective. The objective adds up how sensitive the layers turned out to be; it stands in for accuracy, and the
   policy with the lowest is not always the most accurate one.
 - **The size.** Published policies are stored with 2 to 8 bits per weight; the sizes of their files are those on disk.
-- **The accuracy.** Top-1 was measured on validation images; those of `resnet18.tiny_imagenet` are the 10,000 of Tiny
-  ImageNet, 200 classes, at 64 x 64 pixels, with weights of one training run each (seed 0). Where it says "about", it
-  lies on a line between two measured budgets; where nothing was measured, it says so. Quantized networks can be above
-  the float one: they were trained on from its weights.
+- **The accuracy.** Top-1 is that of the entry: measured on the validation images of its data set, of one training run
+  each. Where it says "about", it lies on a line between two measured budgets; where nothing was measured, it says so.
+  Quantized networks can be above the float one: they were trained on from its weights.
+- **The contrast.** Two policies are always compared with weights that were trained alike, the joint ones; the weights
+  that were fine-tuned for a policy stand in the headline, and are what runs in integers.
+- **The integers.** The network is written as a file, its integers are read back and compared bit for bit, and it is
+  timed here, on this machine, beside the float network in the same runtime. A CPU multiplies 8 bits whatever the
+  policy says: fewer bits make the file smaller, and pay in time on hardware that is made for them.
 
 ### Simulated
-- **The arithmetic.** Networks run by *fake quantization*: floating-point arithmetic on values that lie exactly on
-  their integer grids. The predictions are those of the quantized network. Its speed on integer hardware is not shown:
-  BitOps count work, not milliseconds.
+- **The arithmetic of the three predictions.** They are made by *fake quantization*: floating-point arithmetic on values
+  that lie exactly on their integer grids. The predictions are those of the quantized network. BitOps count work, not
+  milliseconds.
 
 ### Your picture
 It is looked at on this server, at the input size of the network, and deleted within 70 minutes. Nothing is sent

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from _hub_models import fetched_folder
 from _request import Request
 
-from limpq_hub import baselines, frontier, search
+from limpq_hub import baselines, frontier, list_models, search
+from limpq_hub.errors import UnknownModelError, quoted
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.quantities import enough_bitops
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
+from limpq_hub.zoo.measurement import float_measurement
 
 SEARCH_LIMIT_S = 5
 FRONTIER_POINTS = 100
@@ -36,8 +39,18 @@ class Accuracy:
 
 @lru_cache(maxsize=16)
 def entry_of(model: str) -> Entry:
-    """Return the entry of a model; its files are verified when they are read."""
-    return find_entry(model)
+    """Return the entry of a model; its files are verified when they are read.
+
+    Args:
+        model: name of a bundled entry, or of one that `_hub_models` has fetched.
+
+    Raises:
+        UnknownModelError: it is neither; nothing is fetched here.
+    """
+    folder = fetched_folder(model)
+    if folder is None and model not in list_models():
+        raise UnknownModelError(f"there is no model {quoted(model)} here; fetch it again, or take {list_models()[0]}")
+    return find_entry(model, cache_dir=folder)
 
 
 def slider_range(model: str) -> tuple[float, float]:
@@ -82,16 +95,25 @@ def published_policy(model: str, name: str) -> Policy:
     return Policy.from_json(entry_of(model).checkpoint(name).read_json("policy.json"))
 
 
-def accuracy_of(request: Request, policy: Policy, *, searched: bool) -> Accuracy | None:
+def is_published(model: str, policy: Policy) -> bool:
+    """Return whether the entry has weights that were fine-tuned for exactly this policy."""
+    return policy.digest() in {published.policy_sha256 for published in entry_of(model).published}
+
+
+def accuracy_of(request: Request, policy: Policy, *, searched: bool, fine_tuned: bool = True) -> Accuracy | None:
     """Return the top-1 of a policy, or None where it was neither measured nor lies between measured budgets.
 
     Args:
         searched: whether the policy is what the search answers to `request`.
+        fine_tuned: whether weights that were fine-tuned for the policy count; those of joint training always do.
     """
     entry = entry_of(request.model)
     measured = entry.measured_top1(policy)
-    if measured is not None:
+    if measured is not None and (fine_tuned or measured[1] == "joint"):
         return Accuracy(*measured)
+    joint = entry.joint_top1(policy.digest())
+    if joint is not None:
+        return Accuracy(joint, "joint")
     if searched and request.bitops_alone:
         expected = entry.expected_top1(plan_of(request, policy).bitops)
         return None if expected is None else Accuracy(expected, "joint", measured=False)
@@ -102,6 +124,13 @@ def float_accuracy(model: str) -> Accuracy | None:
     """Return the measured top-1 of the float network, or None."""
     top1 = entry_of(model).metrics.get("float", {}).get("top1")
     return None if top1 is None else Accuracy(top1, "float")
+
+
+def accuracy_data(model: str) -> str | None:
+    """Return on what the top-1 of the float network was measured, in words; None if the entry does not say."""
+    measurement = float_measurement(entry_of(model))
+    images = None if measurement.images is None else f"{measurement.images:,} {measurement.split} images"
+    return ", ".join(filter(None, (measurement.data, images))) or None
 
 
 def _hundredths(bitops: int) -> float:

@@ -21,16 +21,21 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_RUN_HISTORY", "False")
 
 import gradio as gr
+from _actions import find_bits, preload
 from _boundary import bounded, hide_folders
 from _compare_tab import add_compare_tab
-from _controls import add_controls
+from _controls import add_controls, start_request
+from _hub_models import FETCH_LIMIT_S
 from _inference_tab import add_inference_tab
+from _integers import IntegerNetworks
 from _limits import Limiter
 from _looks import CSS, theme
 from _model_cache import Networks
+from _photographs import credits_text, thumbnails_css
 from _pictures_in import MOST_BYTES
+from _policies import FILLED
 from _search_tab import add_search_tab
-from _texts import INTRODUCTION, TITLE, WHAT_IS_REAL, glossary
+from _texts import CITATION, INTRODUCTION, LINKS, TITLE, WHAT_IS_REAL, glossary
 from _uploads import UploadsOnly
 from gradio.utils import get_upload_folder
 
@@ -42,26 +47,34 @@ MOST_WAITING = 64
 MOST_SESSIONS = 128
 
 
-def build_demo(networks: Networks | None = None) -> gr.Blocks:
+def build_demo(networks: Networks | None = None, integers: IntegerNetworks | None = None) -> gr.Blocks:
     """Return the page, its endpoints bounded in time, number and memory; `launch` it with `launch_options()`."""
     networks = Networks() if networks is None else networks
+    integers = IntegerNetworks(networks) if integers is None else integers
     # The search answers a moving slider: it does without gradio's queue, which takes longer than the search.
     searches = Limiter(SEARCH_LIMIT_S, workers=4, most_waiting=MOST_WAITING)
     limiter = Limiter(LIMIT_S, workers=4, most_waiting=MOST_WAITING)
+    # A fetch ends itself a little before; one at a time bounds what is on the disk.
+    fetches = Limiter(FETCH_LIMIT_S + 5, workers=1, most_waiting=4)
     with UploadsOnly(title="limpq-hub", analytics_enabled=False, delete_cache=DELETE_CACHE, fill_width=True) as demo:
-        gr.HTML(f"<h1>{TITLE}</h1><p>{INTRODUCTION}</p>", elem_id="heading")
+        start = find_bits(start_request())
+        gr.HTML(f"<h1>{TITLE}</h1><p>{INTRODUCTION}</p>{LINKS}", elem_id="heading")
+        headline = gr.HTML(start.headline, label="headline", elem_id="headline")
+        many = gr.HTML(start.many, label="many pictures", elem_id="many", render=False)
         with gr.Row():
             with gr.Column(scale=1, min_width=300, elem_id="controls"):
-                controls = add_controls()
+                controls = add_controls(fetches)
             with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Search", id="search", elem_id="tab_search"):
-                    add_search_tab(controls, searches)
+                    add_search_tab(controls, searches, start, headline, many)
                 with gr.Tab("Picture", id="picture", elem_id="tab_picture") as picture:
-                    add_inference_tab(controls, networks, limiter, picture)
+                    add_inference_tab(controls, networks, integers, limiter, picture, many)
                 with gr.Tab("Compare", id="compare", elem_id="tab_compare") as compare:
                     add_compare_tab(controls, searches, compare)
                 with gr.Tab("About", id="about", elem_id="tab_about"):
                     gr.Markdown(WHAT_IS_REAL)
+                    gr.Markdown(CITATION)
+                    gr.HTML(credits_text(), elem_id="credits")
                     gr.Markdown("### Words")
                     gr.HTML(glossary())
     return demo.queue(max_size=MOST_WAITING, default_concurrency_limit=2)
@@ -72,7 +85,7 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": theme(),
         # As it is: `css` would put every rule under a part of the page.
-        "head": f"<style>{CSS}</style>",
+        "head": f"<style>{CSS}{thumbnails_css()}</style>",
         "max_file_size": MOST_BYTES,
         "state_session_capacity": MOST_SESSIONS,
         "app_kwargs": {"lifespan": bounded},
@@ -92,7 +105,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, help="port; GRADIO_SERVER_PORT or the first free one from 7860")
     options = parser.parse_args(argv)
     hide_folders(Path(get_upload_folder()))
-    build_demo().launch(server_name=options.host, server_port=options.port, **launch_options())
+    networks = Networks()
+    integers = IntegerNetworks(networks)
+    demo = build_demo(networks, integers)
+    demo.launch(server_name=options.host, server_port=options.port, prevent_thread_lock=True, **launch_options())
+    # The page is up by now; who looks at the first picture does not wait for torch.
+    preload(start_request(), FILLED, networks, integers)
+    demo.block_thread()
 
 
 if __name__ == "__main__":

@@ -65,13 +65,15 @@ def test_the_first_page_is_there_within_15_seconds(server):
     assert server.first_page_s < FIRST_PAGE_S
 
 
-def test_the_named_endpoints_are_these_three(client):
+def test_the_named_endpoints_are_these_four(client):
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(named) == {"/search", "/classify", "/compare"}
+    assert set(named) == {"/search", "/classify", "/integers", "/compare"}
 
 
 def test_the_search_endpoint_gives_the_policy_of_the_package(client):
-    bits, frontier, totals, proof, download, policy, python, shell = client.predict(*controls(2.2), api_name="/search")
+    headline, bits, frontier, totals, proof, download, policy, python, shell, many = client.predict(
+        *controls(2.2), api_name="/search"
+    )
     plan = limpq_hub.search(MODEL, bitops="2.2G")
     assert json.loads(policy) == plan.policy.to_json()
     drawn = json.loads(bits["plot"])["data"]
@@ -82,9 +84,32 @@ def test_the_search_endpoint_gives_the_policy_of_the_package(client):
     assert base64.b64encode(policy.encode())[:40].decode() in download
     assert "bitops='2.20G'" in python
     assert "--bitops 2.20G" in shell
+    assert f"{plan.compression:.1f}× smaller" in headline
+    assert many.count("class='changed") > 0
 
 
-def test_the_search_endpoint_answers_within_50_ms(server):
+@pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
+def test_the_integers_answer_as_those_of_the_package_beside_the_float_network_with_times_and_bytes(client):
+    told = client.predict(handle_file(LION), *controls(3.0), api_name="/integers")
+    model = limpq_hub.load(MODEL, bitops="3G", arithmetic="integer")
+    guess = top_classes(model, read_picture(LION), 1)[0]
+    answer = f"{guess.name.split(',')[0]} {guess.probability:.0%}"
+    rows = re.findall(r"<tr><th scope='row'>(.*?)</th><td>([\d.]+)</td><td>(.*?)</td><td>(.*?)<br>", told)
+    assert [name.split()[0] for name, *_ in rows] == ["Float,", "Integers,", "Float,", "Integers,"]
+    assert [name.split()[1] for name, *_ in rows] == ["torch", "torch", "OpenVINO", "OpenVINO"]
+    assert [seen for *_, seen in rows[1::2]] == [answer, answer]
+    assert [file for *_, file, _ in rows[:2]] == ["–", "–"]
+    # 8 bits a weight at most, beside 32.
+    smallest, largest = (float(file.removesuffix("MB")) for *_, file, _ in rows[:1:-1])
+    assert smallest < largest / 3.9
+    assert f"{model.limpq.plan.size_bytes / 1e6:.2f}MB" in told
+    assert "the same bit for bit" in told
+    assert "threads: 1;" in told
+
+
+def test_the_search_endpoint_answers_within_50_ms(server, client):
+    # What is loaded at the start is loaded once this has an answer.
+    client.predict(handle_file(LION), *controls(3.0), api_name="/integers")
     times = search_times_ms(server.url, 20)
     assert statistics.median(times) <= SERVER_TIME_MS, times
 
@@ -105,19 +130,18 @@ def search_times_ms(url: str, turns: int) -> list[float]:
 
 
 @pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
-def test_the_classify_endpoint_gives_what_the_networks_of_the_package_see(client):
+def test_the_classify_endpoint_gives_what_the_networks_of_the_package_see_with_weights_trained_alike(client):
     agreement, *outputs = client.predict(handle_file(LION), UNIFORM, *controls(3.0), api_name="/classify")
     assert "the same first answer" in agreement
     uniform = limpq_hub.baselines(MODEL, bitops="3G")["uniform"]
     for label, policy in zip(outputs[1:3], (limpq_hub.search(MODEL, bitops="3G").policy, uniform), strict=True):
-        guesses = top_classes(limpq_hub.load(MODEL, policy=policy), read_picture(LION))
+        guesses = top_classes(limpq_hub.load(MODEL, policy=policy, weights="joint"), read_picture(LION))
         classes = probabilities(label)
         assert list(classes) == [guess.name.split(",")[0] for guess in guesses]
         assert list(classes.values()) == pytest.approx([guess.probability for guess in guesses], abs=1e-5)
     assert len(probabilities(outputs[0])) == 5
     assert "45.08MB" in outputs[3]
-    assert "fine-tuned" in outputs[4]
-    assert "joint" in outputs[5]
+    assert outputs[3].count(">joint<") == 2
 
 
 def test_the_compare_endpoint_takes_a_policy_of_the_visitor(client, tmp_path):
@@ -340,7 +364,7 @@ def open_tab(page, tab: str) -> None:
 
 
 def wait_for_answers(page) -> None:
-    page.wait_for_function("document.querySelector('#facts_rival').innerText.includes('Top-1')", timeout=30_000)
+    page.wait_for_function("document.querySelector('#networks').innerText.includes('Top-1')", timeout=30_000)
 
 
 def test_moving_the_slider_changes_bars_and_totals_within_a_second(page):
@@ -378,6 +402,7 @@ def test_a_picture_is_uploaded_and_both_lists_of_five_are_there(open_page, tmp_p
     open_tab(page, "Picture")
     page.locator("#picture input[type=file]").first.set_input_files(tmp_path / "mine.png")
     wait_for_answers(page)
+    page.wait_for_function("document.querySelector('#seen_float').innerText.includes('lion')")
     for network in ("float", "learned", "rival"):
         assert page.locator(f"#seen_{network} .confidence-set").count() == 5, network
     assert "lion" in page.inner_text("#seen_float")
@@ -388,15 +413,16 @@ def test_a_picture_is_uploaded_and_both_lists_of_five_are_there(open_page, tmp_p
 def test_an_example_is_seen_with_one_click_and_again_at_another_budget(open_page):
     page = open_page()
     open_tab(page, "Picture")
-    page.locator("#examples").get_by_text("Lion").click()
+    page.locator("#examples").get_by_text("Pizza").click()
     wait_for_answers(page)
-    assert "2.99 G" in page.inner_text("#facts_learned")
+    shows = "told => document.querySelector('#networks').innerText.includes(told)"
+    assert page.evaluate(shows, "2.99")
     page.get_by_role("button", name="1.5G").click()
-    page.wait_for_function("document.querySelector('#facts_learned').innerText.includes('1.50 G')", timeout=60_000)
+    page.wait_for_function(shows, arg="1.50", timeout=60_000)
     page.locator("#bitops input[type=number]").fill("2.5")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Look at the picture").click()
-    page.wait_for_function("document.querySelector('#facts_learned').innerText.includes('2.50 G')", timeout=60_000)
+    page.wait_for_function(shows, arg="2.50", timeout=60_000)
 
 
 @pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
@@ -416,10 +442,9 @@ def test_a_bad_picture_gets_a_clean_message_and_the_page_goes_on(open_page, tmp_
     (tmp_path / "bad.png").write_bytes(b"this is no picture")
     page = open_page()
     open_tab(page, "Picture")
-    page.locator("#examples").get_by_text("Lion").click()
     wait_for_answers(page)
     page.locator("#picture").get_by_label("Remove Image").click()
-    page.wait_for_function("!document.querySelector('#facts_rival').innerText.includes('Top-1')")
+    page.wait_for_function("!document.querySelector('#networks').innerText.includes('Top-1')")
     page.locator("#picture input[type=file]").first.set_input_files(tmp_path / "bad.png")
     toast = page.locator(".toast-body")
     toast.wait_for(timeout=30_000)
@@ -427,7 +452,7 @@ def test_a_bad_picture_gets_a_clean_message_and_the_page_goes_on(open_page, tmp_
     assert "The picture is not a picture that can be read; give a JPEG, PNG, WebP or GIF file" in told
     assert str(tmp_path) not in told
     assert "Traceback" not in told
-    page.locator("#examples").get_by_text("Tower").click()
+    page.locator("#examples").get_by_text("Mountain").click()
     wait_for_answers(page)
 
 
@@ -472,10 +497,13 @@ def test_what_cannot_be_is_told_on_the_page_and_nothing_of_an_earlier_answer_sta
     ):
         page.locator(field).fill(wrong)
         page.locator(field).press("Enter")
-        page.wait_for_function("told => document.querySelector('#proof').innerText.includes(told)", arg=told)
+        page.wait_for_function("told => document.querySelector('#headline').innerText.includes(told)", arg=told)
         page.wait_for_function("!document.querySelector('#bits_figure .bars path')")
         assert page.locator("#totals table, #policy_download").count() == 0, wrong
         assert "Proven" not in page.inner_text("#proof")
+        assert "smaller" not in page.inner_text("#headline")
+        # Nothing is left of the room where the figures were.
+        assert page.locator("#tab_search").bounding_box()["height"] < 200, wrong
         page.locator(field).fill(right)
         page.locator(field).press("Enter")
         page.wait_for_function(f"before => {TOTALS} === before", arg=totals)
@@ -509,15 +537,14 @@ def test_the_answers_to_a_picture_follow_the_controls_without_a_mouse(open_page)
     page = open_page()
     page.locator("#more button").first.click()
     open_tab(page, "Picture")
-    page.locator("#examples").get_by_text("Lion").click()
     wait_for_answers(page)
     slider = page.locator("#bitops input[type=range]")
     slider.focus()
     for _ in range(25):
         slider.press("ArrowRight")
     plan = limpq_hub.search(MODEL, bitops="3.25G")
-    shows = "told => document.querySelector('#facts_learned').innerText.includes(told)"
-    page.wait_for_function(shows, arg=f"{plan.bitops / 1e9:.2f} G", timeout=60_000)
+    shows = "told => document.querySelector('#networks').innerText.includes(told)"
+    page.wait_for_function(shows, arg=f"{plan.bitops / 1e9:.2f}", timeout=60_000)
     page.locator("#size input").fill("3.0")
     page.wait_for_function(shows, arg=f"{limpq_hub.search(MODEL, bitops='3.25G', size='3.0MB').size_bytes / 1e6:.2f}MB")
 
@@ -574,7 +601,6 @@ def test_every_tab_fits_the_window_and_is_photographed(open_page, tmp_path, widt
     for tab in TABS:
         open_tab(page, tab)
         if tab == "Picture":
-            page.locator("#examples").get_by_text("Lion").click()
             wait_for_answers(page)
         page.screenshot(path=folder / f"{width}-{scheme}-{tab.lower()}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab

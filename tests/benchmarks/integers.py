@@ -29,11 +29,10 @@ from rich.table import Table
 from torch import nn
 
 import limpq_hub
-from limpq_hub.deploy.float_operations import FloatOperations
+from limpq_hub.deploy.float_graph import float_graph
 from limpq_hub.deploy.formats import INPUT, OUTPUT, Format
-from limpq_hub.deploy.forward_record import record_forward, value_ranges
+from limpq_hub.deploy.forward_record import value_ranges
 from limpq_hub.deploy.fused_graph import fused_graph
-from limpq_hub.deploy.graph_builder import GraphBuilder
 from limpq_hub.deploy.layer_formats import QuantizeDequantize
 from limpq_hub.deploy.layer_latency import cpu_name
 from limpq_hub.deploy.network_graph import network_graph
@@ -66,28 +65,6 @@ def networks(options: argparse.Namespace) -> tuple[nn.Module, nn.Module, int]:
     return network, to_quantized(network, policy, example_input=example, step_start="lsq").eval(), options.input_size
 
 
-def float_file(network: nn.Module, shape: tuple[int, ...], folder: Path) -> Path:
-    """Write a float network as ONNX, call by call, and return the file; ONNX Runtime folds its normalizations."""
-    record, builder = record_forward(network, shape), GraphBuilder()
-    names = {record.image.name: INPUT}
-    operations = FloatOperations(builder, names)
-    for call in record.calls:
-        names[call.output.name] = operations.write(call)
-    model = builder.model(
-        name="float",
-        batch=None,
-        input_name=INPUT,
-        input_shape=shape,
-        output=names[record.logits.name],
-        output_name=OUTPUT,
-        output_shape=record.logits.shape[1:],
-        metadata={},
-    )
-    file = folder / "float.onnx"
-    file.write_bytes(model.SerializeToString())
-    return file
-
-
 def rows(options: argparse.Namespace, batch: int, folder: Path) -> dict[str, Run]:
     """Return what is to be timed, by name."""
     float_network, quantized, size = networks(options)
@@ -95,8 +72,8 @@ def rows(options: argparse.Namespace, batch: int, folder: Path) -> dict[str, Run
     array, shape = images.numpy(), (3, size, size)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
-    file = float_file(float_network, shape, folder)
-    session = onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
+    content = float_graph(float_network, shape).SerializeToString()
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     integer = copy.deepcopy(quantized)
     run_in_integers_(integer)
     exact = network_graph(quantized, shape, QuantizeDequantize(without_vnni=options.no_vnni), {})

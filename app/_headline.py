@@ -1,0 +1,86 @@
+"""What a policy comes to, in one line; under it what uniform bits come to. All figures are the entry's own."""
+
+from __future__ import annotations
+
+import html
+
+from _measured import Budget, Measured
+from _texts import term
+from _zoo import Accuracy
+
+from limpq_hub.plan.plan import Plan
+
+_WEIGHTS = {
+    "fine-tuned": "with weights {term} for exactly this policy",
+    "joint": "with the {term} weights, which serve every policy",
+}
+
+
+def headline(
+    plan: Plan,
+    accuracy: Accuracy | None,
+    reference: Accuracy | None,
+    where: str | None,
+    model: str,
+    measured: Measured | None,
+    uniform: Plan | None,
+) -> str:
+    """Return the headline of a policy as HTML.
+
+    Args:
+        accuracy: of the policy, if it is known.
+        reference: of the float network, if it is known.
+        where: on what these were measured, in words.
+        model: name of the entry.
+        measured: what learned and uniform bits reach over many pictures, if that was measured.
+        uniform: the same budget spent on uniform bits, filled up; None where only uneven bits fit.
+    """
+    return (
+        f"<div class='headline' role='status'><p class='big'><b>{plan.compression:.1f}× smaller</b>, "
+        f"<b>{plan.bitops / 1e9:.2f} G</b> {term('BitOps')}, {_accuracy(accuracy, reference)}</p>"
+        f"<p class='beside'>{_uniform(uniform, measured, plan.bitops / 1e9, model)}</p>"
+        f"<p class='note'>{_weights(accuracy, where)}</p></div>"
+    )
+
+
+def versus(budget: Budget, measured: Measured) -> str:
+    """Return in a sentence how learned and uniform bits did at one budget, as HTML."""
+    learned, uniform = budget.learned, budget.uniform
+    return (
+        f"at {budget.gigabitops:.2f} G the learned bits answer as float does on <b>{learned.agreement:.1f} %</b> of "
+        f"{measured.images:,} pictures, {term('uniform, filled up', 'uniform bits')} on "
+        f"<b>{uniform.agreement:.1f} %</b>; {term('KL')} {learned.kl:.3f} and {uniform.kl:.3f}, both with the "
+        f"{term('joint')} weights"
+    )
+
+
+def _accuracy(accuracy: Accuracy | None, reference: Accuracy | None) -> str:
+    beside = "" if reference is None else f" beside {reference.top1:.1f} % in {term('float')}"
+    if accuracy is None:
+        return f"{term('top-1')} not measured{beside}"
+    about = "" if accuracy.measured else "about "
+    return f"{term('top-1')} {about}<b>{accuracy.top1:.1f} %</b>{beside}"
+
+
+def _weights(accuracy: Accuracy | None, where: str | None) -> str:
+    if accuracy is None:
+        return "Accuracy was measured for budgets of BitOps alone."
+    kind = _WEIGHTS[accuracy.weights].format(term=term(accuracy.weights))
+    on = f" ({html.escape(where)})" if where else ""
+    estimated = "" if accuracy.measured else ", on a line between two measured budgets"
+    return f"Top-1 {kind}{estimated}{on}."
+
+
+def _uniform(uniform: Plan | None, measured: Measured | None, gigabitops: float, model: str) -> str:
+    """Return what uniform bits come to, as HTML."""
+    if uniform is None:
+        bits = "No uniform bits fit this budget."
+    else:
+        bits = (
+            f"{term('uniform, filled up', 'Uniform bits')} of the same budget: "
+            f"<b>{uniform.compression:.1f}× smaller</b>, {uniform.bitops / 1e9:.2f} G."
+        )
+    if measured is None:
+        command = f"python app/measure.py --model {html.escape(model)} --data FOLDER"
+        return f"{bits} How near they stay to the float network was not measured: <code>{command}</code>."
+    return f"{bits} Measured {versus(measured.nearest(gigabitops), measured)}."

@@ -1,0 +1,65 @@
+"""Fetch one entry of the Hub, within bounds: a process of its own, so that it can be ended whatever it waits for.
+
+    python app/_hub_fetch.py hf-hub:owner/name FOLDER
+
+It prints one line of JSON: {"name": ...} with the commit that was fetched, or {"error": ...}.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from limpq_hub.errors import ArtifactError, LimpqError
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.hub.repository import resolve_commit
+
+# The ResNet-18 that ships with the package has 56 MB and 0.15 G; an EfficientNet-Lite4 2.6 G.
+MOST_BYTES, MOST_MACS = 150_000_000, 5_000_000_000
+PREFIX, COMPLETE = "hf-hub:", "complete"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Fetch, and print what became of it."""
+    name, folder = sys.argv[1:] if argv is None else argv
+    try:
+        print(json.dumps({"name": fetch(name, Path(folder))}))
+    except LimpqError as error:
+        print(json.dumps({"error": str(error)}))
+
+
+def fetch(name: str, folder: Path) -> str:
+    """Fetch every file of an entry into `folder`/commit, and return its name with the commit.
+
+    Args:
+        name: hf-hub:owner/name, perhaps with @revision.
+
+    Raises:
+        HubError: the Hub does not give it.
+        ArtifactError: it is no entry, is damaged, or is too large for the demo.
+    """
+    repo, _, revision = name.removeprefix(PREFIX).partition("@")
+    commit = resolve_commit(repo, revision or None, str(folder), None)
+    pinned = f"{PREFIX}{repo}@{commit}"
+    entry = find_entry(pinned, cache_dir=str(folder / commit))
+    size, most = sum(map(entry.folder.listed_bytes, entry.folder.files)), MOST_BYTES
+    if size > most:
+        raise ArtifactError(
+            f"{pinned} has {size / 1e6:.0f} MB, the demo takes {most / 1e6:.0f}; run it on your machine"
+        )
+    macs = entry.summary()["macs"]
+    if macs > MOST_MACS:
+        raise ArtifactError(
+            f"{pinned} multiplies {macs / 1e9:.1f} billion times for one picture, the demo takes "
+            f"{MOST_MACS / 1e9:.0f} billion; run it on your machine"
+        )
+    for file in entry.folder.files:
+        entry.folder.read(file)
+    (folder / commit / COMPLETE).touch()
+    return pinned
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Entries of the Hub that visitors name: each is fetched once, by a process that is ended where it takes too long."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from _hub_fetch import COMPLETE, PREFIX
+
+from limpq_hub.errors import HubError, HubUnavailableError, UnknownModelError, quoted
+
+FETCH_LIMIT_S = 60
+# Folders of fetched entries, 150 MB each at most.
+MOST_FETCHED = 4
+_NAME = re.compile(r"(?:hf-hub:)?([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?:@[\w./-]{1,100})?)", re.ASCII)
+_PINNED = re.compile(r"hf-hub:[\w.-]+/[\w.-]+@([0-9a-f]{40})", re.ASCII)
+# What the client of the Hub would send for the one who runs the demo: visitors see what everybody sees.
+_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
+
+
+def fetch_entry(text: str) -> str:
+    """Fetch an entry of the Hub, and return its name with the commit that was fetched.
+
+    Args:
+        text: owner/name as a visitor writes it, with or without hf-hub: in front and @revision behind.
+
+    Raises:
+        UnknownModelError: that is no such name.
+        HubError: the Hub does not give it, it is no entry, or it is too large for the demo.
+    """
+    match = _NAME.fullmatch(text.strip())
+    if match is None:
+        raise UnknownModelError(f"{quoted(text)} is not the name of a Hub repository: write hf-hub:owner/name")
+    name = PREFIX + match[1]
+    environment = {key: value for key, value in os.environ.items() if key not in _TOKENS}
+    environment |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+    command = [sys.executable, str(Path(__file__).with_name("_hub_fetch.py")), name, str(_folder())]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, env=environment)
+    except subprocess.TimeoutExpired:
+        raise HubUnavailableError(f"{name} took more than {FETCH_LIMIT_S} s to fetch; try again later") from None
+    finally:
+        _tidy()
+    if done.returncode:
+        raise HubUnavailableError(f"{name} could not be fetched; try again later")
+    answer = json.loads(done.stdout)
+    if "error" in answer:
+        raise HubError(answer["error"])
+    return answer["name"]
+
+
+def fetched_folder(name: str) -> str | None:
+    """Return the folder of an entry that was fetched; None if this is no name of one."""
+    match = _PINNED.fullmatch(name)
+    return str(_folder() / match[1]) if match and (_folder() / match[1] / COMPLETE).exists() else None
+
+
+def short_name(name: str) -> str:
+    """Return the name of a fetched entry without its commit."""
+    return name.partition("@")[0]
+
+
+@lru_cache(maxsize=1)
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="limpq-demo-hub-")
+
+
+def _folder() -> Path:
+    return Path(_temporary().name)
+
+
+def _tidy() -> None:
+    """Remove what was not fetched whole, and all but the last few entries."""
+    complete = sorted(_folder().glob(f"*/{COMPLETE}"), key=lambda file: file.stat().st_mtime)
+    kept = {file.parent for file in complete[-MOST_FETCHED:]}
+    for folder in set(_folder().iterdir()) - kept:
+        shutil.rmtree(folder, ignore_errors=True)

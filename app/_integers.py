@@ -1,0 +1,150 @@
+"""The chosen policy in integers beside the float network: what each answers, and how long it takes on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from _model_cache import Networks, Weights
+from _zoo import entry_of
+
+from limpq_hub.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from _ways import Ways
+    from PIL.Image import Image
+
+    from limpq_hub.zoo.network import NetworkSpec
+
+ROUNDS, WARM_UP = 11, 2
+# Of a ResNet-18 about 150 MB each, in torch and in OpenVINO.
+MOST_EXPORTS = 6
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What one way to compute a network makes of a picture, and how long it takes.
+
+    Attributes:
+        runtime: what computes it, with its version.
+        integers: whether it is the policy, in integers; else the float network.
+        milliseconds: for one picture, the median of the rounds.
+        file_bytes: of the file that it runs from; None where there is none.
+        answer: the most likely class.
+        probability: of it, 0..1.
+    """
+
+    runtime: str
+    integers: bool
+    milliseconds: float
+    file_bytes: int | None
+    answer: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class IntegerRun:
+    """A picture as the float network and the integers see it.
+
+    Attributes:
+        rows: the ways to compute, which took turns; the float network in torch first.
+        weights: of the policy, "finetuned" where there are such.
+        size_bytes: of the weights, stored in the bits of the policy.
+        in_float, checked, missing: as `Ways` has them.
+        threads: of each runtime.
+        cpu: name of the processor.
+    """
+
+    rows: tuple[Timed, ...]
+    weights: Weights
+    size_bytes: int
+    in_float: tuple[int, int]
+    checked: str | None
+    missing: str | None
+    threads: int
+    cpu: str
+
+
+class IntegerNetworks:
+    """Policies in integers, each exported once; a bounded number is cached."""
+
+    def __init__(self, networks: Networks, most: int = MOST_EXPORTS) -> None:
+        self._networks, self._most = networks, most
+        self._ways: OrderedDict[tuple[str, str], Ways] = OrderedDict()
+        # One at a time: two that are timed at once would slow each other down.
+        self._lock = threading.Lock()
+
+    def has(self, model: str, plan: Plan) -> bool:
+        """Return whether a policy is exported already."""
+        return (model, plan.policy.digest()) in self._ways
+
+    def look(self, picture: Image, model: str, plan: Plan, report: Report) -> IntegerRun:
+        """Return what the float network and the integers of a policy see in a picture, and how long they take.
+
+        Args:
+            picture: RGB, of any size.
+            report: called with the share that is done, 0..1, and what comes next; what it raises ends the work.
+
+        Raises:
+            LimpqError: a file of the entry is damaged, or the picture is too long and narrow.
+        """
+        # Here, so that the page is up before torch is needed.
+        import torch
+
+        from limpq_hub.deploy.layer_latency import cpu_name
+        from limpq_hub.pictures.preparation import preparation_of
+        from limpq_hub.zoo.network import NetworkSpec
+
+        entry = entry_of(model)
+        spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+        image = preparation_of(spec)(picture)[None]
+        with self._lock:
+            ways = self._get(model, plan, spec, report)
+            report(0.8, "Taking turns")
+            times: list[list[float]] = [[] for _ in ways.each]
+            with torch.inference_mode():
+                for _ in range(WARM_UP + ROUNDS):
+                    for way, of_way in zip(ways.each, times, strict=True):
+                        began = time.perf_counter()
+                        way.run(image)
+                        of_way.append(1000 * (time.perf_counter() - began))
+                best = [way.run(image)[0].softmax(-1).max(-1) for way in ways.each]
+        rows = tuple(
+            Timed(
+                way.runtime,
+                way.integers,
+                statistics.median(of_way[WARM_UP:]),
+                way.file_bytes,
+                entry.classes[int(answer.indices)]["name"].partition(",")[0],
+                float(answer.values),
+            )
+            for way, of_way, answer in zip(ways.each, times, best, strict=True)
+        )
+        return IntegerRun(
+            rows=rows,
+            weights=ways.weights,
+            size_bytes=plan.size_bytes,
+            in_float=ways.in_float,
+            checked=ways.checked,
+            missing=ways.missing,
+            threads=torch.get_num_threads(),
+            cpu=cpu_name(),
+        )
+
+    def _get(self, model: str, plan: Plan, spec: NetworkSpec, report: Report) -> Ways:
+        from _ways import ways_of
+
+        key = (model, plan.policy.digest())
+        if key not in self._ways:
+            self._ways[key] = ways_of(model, plan.policy, spec, self._networks, report)
+            while len(self._ways) > self._most:
+                self._ways.popitem(last=False)
+        self._ways.move_to_end(key)
+        return self._ways[key]

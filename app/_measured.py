@@ -1,0 +1,111 @@
+"""What learned and uniform bits did to many pictures with the joint weights on both sides, stored by `measure.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from _zoo import entry_of
+
+from limpq_hub.plan.policy import Policy
+
+FILE = Path(__file__).parent / "measured.json"
+FORMAT = 1
+SUPERNET = "supernet.safetensors"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How near a policy stays to the float network over many pictures, with the joint weights.
+
+    Attributes:
+        policy_sha256: of the policy, see `Policy.digest`.
+        bitops: of one image.
+        agreement: share of the pictures in which both networks find the same class most likely, in percent.
+        kl: divergence of the predictions from those of the float network, mean in nats.
+        top1: percent; None where the folders of the pictures are no classes of the network.
+    """
+
+    policy_sha256: str
+    bitops: int
+    agreement: float
+    kl: float
+    top1: float | None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What both ways of choosing bits reach within one budget.
+
+    Attributes:
+        gigabitops: the budget, in 1e9 BitOps of one image.
+        kl_difference: of learned less uniform, mean over the pictures in nats; below zero where learned is nearer.
+        kl_difference_error: its standard error.
+    """
+
+    gigabitops: float
+    learned: Figures
+    uniform: Figures
+    kl_difference: float
+    kl_difference_error: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one entry.
+
+    Attributes:
+        images: how many pictures.
+        data: which.
+        command: what gave the figures, and gives them again.
+        device: what ran it.
+        float_top1: of the float network on the same pictures, in percent; None as in `Figures`.
+        budgets: fewest BitOps first.
+    """
+
+    images: int
+    data: str
+    command: str
+    device: str
+    float_top1: float | None
+    budgets: tuple[Budget, ...]
+
+    def nearest(self, gigabitops: float) -> Budget:
+        """Return the budget that is nearest to another one."""
+        return min(self.budgets, key=lambda budget: abs(budget.gigabitops - gigabitops))
+
+    def of_policy(self, policy: Policy) -> Figures | None:
+        """Return the figures of a policy, if it was measured."""
+        digest = policy.digest()
+        every = (figures for budget in self.budgets for figures in (budget.learned, budget.uniform))
+        return next((figures for figures in every if figures.policy_sha256 == digest), None)
+
+
+@lru_cache(maxsize=16)
+def measured_of(model: str) -> Measured | None:
+    """Return what was measured of an entry; None if nothing was, or with other weights than it has now."""
+    record = stored().get(model)
+    return None if record is None or record["supernet_sha256"] != supernet_sha256(model) else _measured(record)
+
+
+def supernet_sha256(model: str) -> str:
+    """Return the sha256 of the joint weights of an entry."""
+    return entry_of(model).folder.config["files"][SUPERNET]["sha256"]
+
+
+def stored() -> dict[str, Any]:
+    """Return the record of each entry by its name, as the file holds it."""
+    return json.loads(FILE.read_text(encoding="utf-8"))["models"] if FILE.exists() else {}
+
+
+def _measured(record: Mapping[str, Any]) -> Measured:
+    budgets = tuple(
+        Budget(**{**budget, "learned": Figures(**budget["learned"]), "uniform": Figures(**budget["uniform"])})
+        for budget in record["budgets"]
+    )
+    kept = {key: record[key] for key in ("images", "data", "command", "device", "float_top1")}
+    return Measured(**kept, budgets=budgets)
