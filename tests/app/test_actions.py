@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from _actions import agreement, classify, compare, find_bits, short_names
+from _actions import classify, compare, find_bits, short_names
 from _policies import LEARNED, MOST_POLICY_BYTES, RIVALS, UPLOADED, choices_of, chosen_plan
 from _request import Request
 from _zoo import accuracy_of, entry_of, learned_plan, published_budgets, rival_policies, slider_range
@@ -99,21 +99,24 @@ def test_accuracy_between_measured_budgets_says_that_it_is_not_measured():
 
 
 @pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
-def test_a_picture_is_classified_as_by_the_networks_of_the_package(request_3g, networks, lion):
+def test_a_picture_is_classified_as_by_the_networks_of_the_package_both_policies_with_joint_weights(
+    request_3g, networks, lion
+):
     predictions = classify(str(lion), request_3g, UNIFORM, networks, silent)
     assert [prediction.title for prediction in predictions] == ["Float", "Your policy", "Uniform"]
-    assert [prediction.weights for prediction in predictions] == ["float", "fine-tuned", "joint"]
+    assert [prediction.weights for prediction in predictions] == ["float", "joint", "joint"]
     policies = [None, search(MODEL, bitops="3G").policy, rival_policies(request_3g)["uniform"]]
     for prediction, policy in zip(predictions[1:], policies[1:], strict=True):
-        guesses = top_classes(load(MODEL, policy=policy), read_picture(lion))
+        guesses = top_classes(load(MODEL, policy=policy, weights="joint"), read_picture(lion))
         assert list(prediction.classes.values()) == [guess.probability for guess in guesses]
         assert list(prediction.classes) == [guess.name.split(",")[0] for guess in guesses]
     assert next(iter(predictions[0].classes)) == "lion"
     assert predictions[0].size_bytes == 4 * sum(cost.weights for cost in entry_of(MODEL).indicators.costs.values())
-    assert predictions[1].file_bytes == next(
-        published.disk_bytes for published in entry_of(MODEL).published if published.name == "3G"
+    joint = next(
+        record for record in entry_of(MODEL).front(calibrated=False) if record["policy_sha256"] == policies[1].digest()
     )
-    same, shared = agreement(predictions[0], predictions[1])
+    assert predictions[1].accuracy.top1 == joint["top1"]
+    same, shared = predictions[1].agrees(predictions[0])
     assert same
     assert shared == len(set(predictions[0].classes) & set(predictions[1].classes))
 

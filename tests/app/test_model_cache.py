@@ -22,7 +22,7 @@ def loads(monkeypatch) -> list:
     """Each load, as the digest of its policy; loading gives an empty network at once."""
     digests = []
 
-    def load(model, policy):
+    def load(model, policy, weights):
         digests.append(policy and policy.digest())
         return nn.Identity()
 
@@ -64,7 +64,7 @@ def test_the_float_network_has_a_place_of_its_own(loads):
 def test_a_load_that_fails_is_tried_again(monkeypatch):
     answers = iter([OSError("no room"), nn.Identity()])
 
-    def load(model, policy):
+    def load(model, policy, weights):
         answer = next(answers)
         if isinstance(answer, OSError):
             raise answer

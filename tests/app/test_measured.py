@@ -1,0 +1,108 @@
+"""Tests of what many pictures say: the stored figures are of these weights and policies, and the command gives them."""
+
+import json
+import shutil
+
+import _measured
+import measure
+import pytest
+import torch
+from _actions import find_bits
+from _measured import measured_of
+from _request import Request
+from _zoo import entry_of, learned_plan, rival_policies
+from PIL import Image
+
+from limpq_hub import list_models, load
+from limpq_hub.errors import DataError
+from limpq_hub.pictures import read_picture
+from limpq_hub.pictures.preparation import preparation_of
+from limpq_hub.zoo import catalog
+from limpq_hub.zoo.entry_folder import load_float_network
+
+MEASURED = [model for model in list_models() if measured_of(model) is not None]
+
+
+def test_the_figures_of_the_first_entry_are_of_the_weights_that_it_has():
+    assert list_models()[0] in MEASURED
+
+
+@pytest.mark.parametrize("model", MEASURED)
+def test_each_figure_is_of_the_policy_that_the_page_shows_at_its_budget(model):
+    measured = measured_of(model)
+    assert measured.images >= 300
+    for budget in measured.budgets:
+        request = Request(model, budget.gigabitops)
+        assert budget.learned.policy_sha256 == learned_plan(request).policy.digest()
+        assert budget.uniform.policy_sha256 == rival_policies(request)["uniform filled"].digest()
+        assert max(budget.learned.bitops, budget.uniform.bitops) <= budget.gigabitops * 1e9
+        assert budget.kl_difference == pytest.approx(budget.learned.kl - budget.uniform.kl, abs=2e-5)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, with_float) -> str:
+    """The tiny entry with its float network as the only bundled one, and nothing measured of it."""
+    shutil.copytree(with_float, tmp_path / "bundled" / "tiny.noise")
+    monkeypatch.setattr(catalog, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(_measured, "FILE", tmp_path / "measured.json")
+    monkeypatch.setattr(measure, "FILE", tmp_path / "measured.json")
+    for cache in (entry_of, measured_of):
+        cache.cache_clear()
+    yield "tiny.noise"
+    for cache in (entry_of, measured_of):
+        cache.cache_clear()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Twelve pictures in the folders of three classes."""
+    draw = torch.Generator().manual_seed(0)
+    for place in range(12):
+        folder = tmp_path / "DATA" / "val" / f"n000{place % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 256, (40, 40, 3), dtype=torch.uint8, generator=draw)
+        Image.fromarray(pixels.numpy()).save(folder / f"{place}.png")
+    return tmp_path / "DATA" / "val"
+
+
+def test_an_entry_without_figures_says_the_command_that_measures_it(small):
+    request = Request(small, 0.05)
+    assert f"python app/measure.py --model {small} --data FOLDER" in find_bits(request).headline
+    assert find_bits(request).many == ""
+
+
+@pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
+def test_the_command_measures_agreement_and_divergence_as_two_softmaxes_give_them(small, pictures, tmp_path):
+    measure.main(["--model", small, "--data", str(pictures), "--images", "9"])
+    record = json.loads((tmp_path / "measured.json").read_text())["models"][small]
+    assert record["command"] == f"python app/measure.py --model {small} --data DATA/val --images 9"
+    measured = measured_of(small)
+    assert measured.images == 9
+    policy = learned_plan(Request(small, measured.budgets[0].gigabitops)).policy
+    network, entry = load(small, policy=policy, weights="joint"), entry_of(small)
+    paths = sorted(pictures.glob("*/*"))
+    prepare = preparation_of(network.limpq.network)
+    images = torch.stack([prepare(read_picture(paths[place * 12 // 9])) for place in range(9)])
+    with torch.inference_mode():
+        ours = network(images).softmax(-1).double()
+        reference = load_float_network(entry.folder)(images).softmax(-1).double()
+    figures = measured.budgets[0].learned
+    assert figures.agreement == pytest.approx(
+        100 * (ours.argmax(1) == reference.argmax(1)).double().mean().item(), abs=0.01
+    )
+    assert figures.kl == pytest.approx((reference * (reference / ours).log()).sum(1).mean().item(), abs=1e-4)
+    assert "9 (val" in find_bits(Request(small, 0.05)).many.replace("DATA, ", "")
+
+
+def test_a_folder_without_pictures_is_refused(small, tmp_path):
+    with pytest.raises(DataError, match="holds no folders of pictures, or none are asked for: give --data FOLDER"):
+        measure.main(["--model", small, "--data", str(tmp_path)])
+
+
+def test_figures_of_other_weights_are_not_shown(small, pictures, tmp_path):
+    measure.main(["--model", small, "--data", str(pictures), "--images", "3"])
+    content = json.loads((tmp_path / "measured.json").read_text())
+    content["models"][small]["supernet_sha256"] = "0" * 64
+    (tmp_path / "measured.json").write_text(json.dumps(content))
+    measured_of.cache_clear()
+    assert measured_of(small) is None
