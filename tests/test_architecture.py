@@ -41,6 +41,7 @@ OWNERS = {
     "onnxruntime": ("limpq_hub/deploy/",),
     "openvino": ("limpq_hub/deploy/",),
     "qonnx": ("limpq_hub/deploy/",),
+    "pillow_heif": ("limpq_hub/pictures/",),
 }
 # The one place that may take any error: what nobody foresaw is told in one line there.
 FRONT_DOOR = Path("limpq_hub/cli/faults.py")

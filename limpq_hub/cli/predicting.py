@@ -25,7 +25,10 @@ def add_predict_command(command: Callable[..., argparse.ArgumentParser]) -> None
     """Add the command of this module."""
     predict = command("predict", _predict, "Say what a quantized network sees in pictures.")
     predict.add_argument(
-        "picture", type=_picture, nargs="+", help="JPEG, PNG, WebP or GIF files, and folders of such, nested or flat"
+        "picture",
+        type=_picture,
+        nargs="+",
+        help="JPEG, PNG, WebP, GIF or AVIF files, HEIC with limpq-hub[heic], and folders of such, nested or flat",
     )
     which = predict.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help=MODEL)

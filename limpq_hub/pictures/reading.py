@@ -14,6 +14,7 @@ from typing import BinaryIO
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from limpq_hub.errors import ImageError, InputFileError, quoted
+from limpq_hub.pictures.formats import advice_for_content, picture_formats
 from limpq_hub.plan.input_file import open_regular
 
 MOST_PIXELS = 50_000_000
@@ -21,8 +22,6 @@ MOST_PIXELS = 50_000_000
 MOST_SCANS = 100
 # A picture smaller than its tiles is decoded a whole tile at a time.
 MOST_TILE_PIXELS = 2**22
-# No PostScript: Pillow reads it by executing it.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _START_OF_SCAN = b"\xff\xda"
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
 
@@ -35,6 +34,7 @@ DAMAGED = (
     AttributeError,
     ArithmeticError,
     LookupError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -48,7 +48,7 @@ def read_picture(
     """Return the picture in a file as upright RGB; transparency shows white, of an animation the first frame.
 
     Args:
-        path: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+        path: a JPEG, PNG, WebP, GIF, BMP or TIFF file; AVIF where Pillow reads it, HEIC where pillow-heif is there.
         name: what to call the file in an error; its path if None.
         most_pixels: a larger picture is refused from its header.
 
@@ -58,12 +58,10 @@ def read_picture(
     """
     name = quoted(os.fspath(path)) if name is None else name
     try:
-        with _opened(path, name) as file, open_picture(file) as picture:
+        with _opened(path, name) as file, _identified(file, name) as picture:
             return upright_rgb(picture, name=name, most_pixels=most_pixels)
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+ pixels", str(error))
         raise ImageError(
@@ -91,12 +89,23 @@ def _opened(path: str | os.PathLike[str], name: str) -> Iterator[BinaryIO]:
         yield file
 
 
+def _identified(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        return open_picture(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        other = advice_for_content(file.read(12))
+        if other:
+            raise ImageError(f"{name} is a picture in {other}; or convert it to JPEG") from None
+        raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
+
+
 def open_picture(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     """Open a picture of one of the formats that `read_picture` reads; its header is read, its pixels are not."""
     with warnings.catch_warnings():
         # `upright_rgb` refuses what is too large; odd metadata does not change what the picture shows.
         warnings.simplefilter("ignore")
-        return Image.open(file, formats=_FORMATS)
+        return Image.open(file, formats=picture_formats())
 
 
 def upright_rgb(picture: Image.Image, *, name: str = "the picture", most_pixels: int = MOST_PIXELS) -> Image.Image:

@@ -10,12 +10,14 @@ EXTRAS = {
     "data": ("datasets",),
     "app": ("gradio",),
     "export": ("onnx", "onnxruntime", "openvino", "qonnx"),
+    "heic": ("pillow_heif",),
 }
 _USES = {
     "train": "training and measuring",
     "data": "data sets of the Hub (hfds/...)",
     "app": "the demo",
     "export": "limpq export",
+    "heic": "reading pictures in HEIC",
 }
 
 

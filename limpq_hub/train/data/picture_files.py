@@ -16,15 +16,12 @@ from pathlib import Path, PurePath
 from PIL import Image
 
 from limpq_hub.errors import DataError
+from limpq_hub.pictures.formats import advice_for_suffix, picture_formats, picture_suffixes
 
 # fmt: off
-PICTURE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
-    ".ppm", ".pgm", ".pbm", ".pnm",
-})
-# They show something, but are not read here: leaving them out would be training on a part of the data.
+# They show something, and some are not read here: leaving them out would be training on a part of the data.
 _OTHER_PICTURES = frozenset({
-    ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".svg", ".tga", ".exr", ".hdr",
+    ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".svg", ".tga", ".exr", ".hdr",
     ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2",
 })
 # What stands beside pictures so often that it need not be opened.
@@ -34,7 +31,6 @@ _NO_PICTURES = frozenset({
 })
 # fmt: on
 _NOT_OPENED = _OTHER_PICTURES | _NO_PICTURES
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 
 
 @dataclass(frozen=True)
@@ -63,20 +59,21 @@ def pictures_below(folder: str | Path) -> PictureFiles:
         DataError: there are pictures of a kind that is not read.
         OSError: a folder cannot be opened.
     """
-    names, left_out = [], Counter[str]()
+    names, left_out, suffixes = [], Counter[str](), picture_suffixes()
     for path, name in _files_below(str(folder), ""):
         suffix = PurePath(name).suffix.lower()
         if os.path.exists(path) and not os.path.isfile(path):
             left_out["pipe or device"] += 1
-        elif suffix in PICTURE_SUFFIXES or (suffix not in _NOT_OPENED and _begins_as_picture(path)):
+        elif suffix in suffixes or (suffix not in _NOT_OPENED and _begins_as_picture(path)):
             names.append(name)
         else:
             left_out[suffix or "without a suffix"] += 1
     unread = {suffix: count for suffix, count in sorted(left_out.items()) if suffix in _OTHER_PICTURES}
     if unread:
+        advice = dict.fromkeys(filter(None, map(advice_for_suffix, unread)))
         raise DataError(
             f"{folder} has pictures of kinds that are not read ({_counted(unread)}); convert them to JPEG or PNG, or "
-            "take them out"
+            f"take them out{''.join(f'; {text}' for text in advice)}"
         )
     return PictureFiles(tuple(sorted(names, key=natural_order)), dict(sorted(left_out.items())))
 
@@ -108,7 +105,7 @@ def _files_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...] = 
 
 def _begins_as_picture(path: str) -> bool:
     try:
-        with Image.open(path, formats=_FORMATS):
+        with Image.open(path, formats=picture_formats()):
             return True
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return isinstance(error, Image.DecompressionBombError)

@@ -222,12 +222,12 @@ def test_a_pipe_among_the_pictures_is_not_waited_for(folders, capsys):
 
 
 def test_pictures_of_a_kind_that_is_not_read_are_refused_not_left_out(folders):
-    for name in ("a.heic", "b.HEIC", "c.psd"):
+    for name in ("a.jxl", "b.JXL", "c.psd"):
         (folders / "train/n2" / name).write_bytes(b"something")
     with pytest.raises(DataError) as refused:
         open_split(data_settings(folders), training=True)
     assert str(refused.value) == (
-        f"{folders}/train has pictures of kinds that are not read (2 .heic, 1 .psd); convert them to JPEG or PNG, or "
+        f"{folders}/train has pictures of kinds that are not read (2 .jxl, 1 .psd); convert them to JPEG or PNG, or "
         "take them out"
     )
 
