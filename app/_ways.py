@@ -57,7 +57,6 @@ class Ways:
         in_float: how many layers torch leaves in float, and of how many.
         checked: what the export was checked for, in words; None where nothing was exported.
         missing: why nothing was exported; None where it was.
-        folder: of the files.
     """
 
     each: tuple[Way, ...]
@@ -65,7 +64,6 @@ class Ways:
     in_float: tuple[int, int]
     checked: str | None
     missing: str | None
-    folder: tempfile.TemporaryDirectory[str]
 
 
 def ways_of(
@@ -88,15 +86,16 @@ def ways_of(
     torch_name = f"torch {torch.__version__.partition('+')[0]}"
     ways = [Way(torch_name, False, float_network), Way(torch_name, True, integer)]
     report(0.3, "Writing the integers as a file, and checking it")
-    folder = tempfile.TemporaryDirectory(prefix="limpq-demo-")
     checked = missing = None
     try:
-        exported, checked = _exported(float_network, quantized, spec, Path(folder.name))
+        # The runtime has read the files once they are open.
+        with tempfile.TemporaryDirectory(prefix="limpq-demo-") as folder:
+            exported, checked = _exported(float_network, quantized, spec, Path(folder))
         ways += exported
     except (OutputError, UnsupportedLayerError) as error:
         missing = str(error)
     layers = len(list(quantized_layers(integer)))
-    return Ways(tuple(ways), weights, (len(in_float), layers), checked, missing, folder)
+    return Ways(tuple(ways), weights, (len(in_float), layers), checked, missing)
 
 
 def _exported(float_network: nn.Module, quantized: nn.Module, spec: NetworkSpec, folder: Path) -> tuple[list[Way], str]:

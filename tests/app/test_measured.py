@@ -86,12 +86,10 @@ def test_the_command_measures_agreement_and_divergence_as_two_softmaxes_give_the
     with torch.inference_mode():
         ours = network(images).softmax(-1).double()
         reference = load_float_network(entry.folder)(images).softmax(-1).double()
-    figures = measured.budgets[0].learned
-    assert figures.agreement == pytest.approx(
-        100 * (ours.argmax(1) == reference.argmax(1)).double().mean().item(), abs=0.01
-    )
+    figures, same = measured.budgets[0].learned, ours.argmax(1) == reference.argmax(1)
+    assert figures.agreement == pytest.approx(100 * same.double().mean().item(), abs=0.01)
     assert figures.kl == pytest.approx((reference * (reference / ours).log()).sum(1).mean().item(), abs=1e-4)
-    assert "9 (val" in find_bits(Request(small, 0.05)).many.replace("DATA, ", "")
+    assert "Here are 9 (DATA, val)" in find_bits(Request(small, 0.05)).many
 
 
 def test_a_folder_without_pictures_is_refused(small, tmp_path):
