@@ -1,5 +1,6 @@
 """The bundled ResNet-18: what is written of it, recounted with hooks and checked on real photographs."""
 
+import copy
 import io
 import tarfile
 import warnings
@@ -16,6 +17,7 @@ from torch import nn
 import limpq_hub
 from limpq_hub.errors import InfeasibleBudgetError
 from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.zoo.catalog import BUNDLED, find_entry
 from limpq_hub.zoo.entry_folder import load_float_network
@@ -92,7 +94,6 @@ def test_the_bitops_are_what_hooks_on_the_running_network_count(model):
 
 def test_every_weight_and_every_layer_input_has_at_most_its_levels(model, monkeypatch):
     policy = model.limpq.plan.policy.layers
-    layer_of = {id(layer): name for name, layer in model.named_modules() if isinstance(layer, QuantLayer)}
     seen = {}
     convolve, multiply = nn.Conv2d._conv_forward, nn.functional.linear
 
@@ -109,7 +110,9 @@ def test_every_weight_and_every_layer_input_has_at_most_its_levels(model, monkey
 
     monkeypatch.setattr(nn.Conv2d, "_conv_forward", watched_convolution)
     monkeypatch.setattr(nn.functional, "linear", watched_linear)
-    model(torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    as_trained = thaw_(copy.deepcopy(model))
+    layer_of = {id(layer): name for name, layer in as_trained.named_modules() if isinstance(layer, QuantLayer)}
+    as_trained(torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     assert seen.keys() == policy.keys()
     for name, (inputs, weights) in seen.items():
         assert inputs <= 2 ** policy[name].activation, name

@@ -56,6 +56,11 @@ points from unlabelled images, at the least squared rounding error. `limpq_hub.q
 BatchNorm statistics; where nothing is trained, `correct_batch_norm_` undoes what quantization shifted
 (`tests/benchmarks/README.md` has figures).
 
+## How fast it runs
+
+A network from `load` computes once what never changes, batch normalizations included, for about the time of the float
+network; `torch.compile` makes one graph of it. `limpq_hub.quant.frozen_layers` says when it computes as in training.
+
 ## What does not show
 
 - A converted layer, and a module that multiplies by itself, has its class swapped for one made at run time in front of

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.layers import QuantConv2d
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 
@@ -90,6 +91,7 @@ def run_in_integers_(network: nn.Module) -> dict[str, str]:
     Returns:
         The reason for each quantized layer that is simulated as before, by name.
     """
+    run_simulated_(network)
     reasons, vnni = {}, has_vnni()
     for name, layer in quantized_layers(network):
         reason = _why_simulated(layer, vnni)
@@ -101,7 +103,8 @@ def run_in_integers_(network: nn.Module) -> dict[str, str]:
 
 
 def run_simulated_(network: nn.Module) -> None:
-    """Undo `run_in_integers_`."""
+    """Undo `run_in_integers_` and `limpq_hub.quant.frozen_layers.freeze_`: every layer computes as in training."""
+    thaw_(network)
     for module in network.modules():
         if type(module) is IntegerConv2d:
             cast(Any, module).__class__ = QuantConv2d

@@ -27,6 +27,7 @@ from limpq_hub.quant.batch_norm_calibration import (
     recalibrate_if_better_,
 )
 from limpq_hub.quant.convert import select_policy, to_quantized
+from limpq_hub.quant.frozen_layers import freeze_
 from limpq_hub.quant.integer_layers import run_in_integers_
 from limpq_hub.quant.switchable_batch_norm import switching_norms
 from limpq_hub.zoo.anchors import apply_nearest_anchors_
@@ -81,9 +82,10 @@ def load(
         device: where the network goes.
         calibrate: unlabelled image batches, [batch, 3, height, width], normalized; BatchNorm is recalibrated on them.
             Where the entry has its float network, only if that brings the predictions closer to it: `.limpq` says.
-        arithmetic: "integer" multiplies the integers of convolutions as such, on a CPU: the same network, but for
-            rounding ties. Layers where that is slower or could overflow are simulated, and `.limpq.in_float` says
-            which and why.
+        arithmetic: "simulated" multiplies floats that lie on the grids of the integers, batch normalizations folded
+            into them (`limpq_hub.quant.frozen_layers`). "integer" multiplies the integers of convolutions as such, on a
+            CPU: the same network, but for rounding ties. Layers where that is slower or could overflow are simulated,
+            and `.limpq.in_float` says which and why.
         build: makes a network that timm does not have (`limpq_hub.zoo.own_network`); no entry makes one be imported.
         options: every keyword of `limpq_hub.search`: a limit such as bitops="3G", and choices such as pin=.
 
@@ -133,7 +135,11 @@ def load(
     as_shipped = recalibration is None or not recalibration.accepted
     if not as_shipped:
         top1 = None
-    in_float = run_in_integers_(network) if arithmetic == "integer" else {}
+    in_float = {}
+    if arithmetic == "integer":
+        in_float = run_in_integers_(network)
+    else:
+        freeze_(network, spec.input_shape)
     only_bitops = {key for key, value in options.items() if value is not None} == {"bitops"}
     on_front = source == "joint" and as_shipped and only_bitops
     loaded = cast(LimpqModel, network)

@@ -23,6 +23,7 @@ from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import Recalibration
 from limpq_hub.quant.convert import read_policy, select_policy, to_quantized
+from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
@@ -46,8 +47,9 @@ def load_joint(tiny):
 
 
 def logits(model, images: torch.Tensor) -> torch.Tensor:
+    """What a network computes as it was trained: frozen, values on the edge between two integers may fall otherwise."""
     with torch.inference_mode():
-        return model(images)
+        return thaw_(copy.deepcopy(model))(images)
 
 
 @pytest.mark.parametrize("weights", ["auto", "finetuned"])
@@ -331,7 +333,7 @@ def test_calibration_changes_the_batch_norm_statistics_only_and_clears_the_figur
     assert changed == statistics
     # The first statistic, by hand: the mean over both batches of the first convolution's output.
     with torch.no_grad():
-        outputs = [plain.conv1[0](batch).mean((0, 2, 3)) for batch in (tiny.images[:4], tiny.images[4:])]
+        outputs = [thaw_(plain).conv1[0](batch).mean((0, 2, 3)) for batch in (tiny.images[:4], tiny.images[4:])]
     torch.testing.assert_close(after["conv1.1.running_mean"], torch.stack(outputs).mean(0))
     assert not any(module.training for module in calibrated.modules())
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import limpq_hub
 from limpq_hub.errors import ArtifactFormatError, UnknownModelError
+from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.zoo import own_network as guide
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.network import NetworkSpec
@@ -49,7 +50,7 @@ def test_the_example_of_the_guide_ends_in_a_network_that_computes_what_was_fine_
     assert type(model).__name__ == "Net"
     assert (model.limpq.weights, model.limpq.plan.policy) == ("finetuned", example["plan"].policy)
     with torch.no_grad():
-        assert torch.equal(model(images), tuned(images))
+        assert torch.equal(thaw_(model)(images), tuned(images))
     assert NetworkSpec.of(model).architecture == "my_networks__small__Net"
 
 
@@ -73,7 +74,7 @@ def test_an_own_network_is_published_and_loaded_from_the_hub(example, online):
     push_entry(find_entry(f"local-dir:{example['folder']}"), "you/net")
     model = limpq_hub.load("hf-hub:you/net", bitops="w3a3", build=example["Net"], cache_dir=online.cache)
     with torch.no_grad():
-        assert torch.equal(model(example["images"]), example["tuned"](example["images"]))
+        assert torch.equal(thaw_(model)(example["images"]), example["tuned"](example["images"]))
 
 
 def test_without_its_factory_an_own_network_is_refused_with_what_to_give_and_nothing_is_imported(example, run_python):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from limpq_hub.plan.plan import Plan
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
+from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
@@ -51,7 +52,7 @@ def joint_records(
         def measure(plan: Plan = plan) -> Figures:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotFineTunedWarning)
-                network = load(model, policy=plan, weights="joint", device=accelerator.device)
+                network = thaw_(load(model, policy=plan, weights="joint", device=accelerator.device))
             figures = {"shipped": {"calibration_images": 0} | evaluate(accelerator, network, validation, reference)}
             if images:
                 count = recalibrate_batch_norm_(network, images)

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.zoo.catalog import find_entry
@@ -33,5 +34,5 @@ def figures_at_uniform_bits(
         policy = Policy.uniform(indicators.model, indicators.costs, bits, input_size=indicators.input_size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotFineTunedWarning)
-            network = load(f"local-dir:{folder}", policy=policy, weights="joint", device=accelerator.device)
+            network = thaw_(load(f"local-dir:{folder}", policy=policy, weights="joint", device=accelerator.device))
         yield bits, evaluate(accelerator, network, validation, reference)

@@ -11,6 +11,7 @@ from torch import nn
 
 from limpq_hub.deploy.exported_network import open_exported
 from limpq_hub.errors import TrainingError
+from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.train.data.network_classes import classes_known, classes_of_entry, classes_of_network
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.zoo.catalog import find_entry
@@ -114,6 +115,8 @@ def network_of_entry(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotFineTunedWarning)
         model = load(name, weights=weights, arithmetic=arithmetic, **constraints)
+    if arithmetic == "simulated":
+        thaw_(model)  # what was measured in training, to the last picture
     loaded = model.limpq
     description = _description(entry.name, loaded.weights, loaded.plan.policy.digest(), loaded.plan.bitops)
     if arithmetic == "integer":
