@@ -15,6 +15,7 @@ from script_runs import TORCHRUN, TRAINING, journal_steps, saved_step, script, s
 from tiny_run import NETWORK, RUN
 
 from limpq_hub.errors import LimpqError
+from limpq_hub.train import entry_export as _export
 from limpq_hub.train import indicators, pretrain
 from limpq_hub.train.launching import run
 from limpq_hub.train.loop import fit as _loop
@@ -145,24 +146,13 @@ def test_sigterm_outside_of_the_training_stops_at_once(data, tmp_path, monkeypat
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-# Run by a process of its own, which the signal may end.
-TERMINATED_IN_THE_EXPORT = """
-import os, signal, sys
-from limpq_hub.train import entry_export, indicators
-from limpq_hub.train.launching import run
-sys.argv[0] = "training/indicators.py"
-entry_export.save_anchors = lambda *arguments: os.kill(os.getpid(), signal.SIGTERM)
-run(indicators.main)
-"""
-
-
 @pytest.mark.slow
-def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, tmp_path):
+def test_sigterm_during_the_export_of_the_indicators_can_be_resumed(runs, data, tmp_path, monkeypatch):
     options = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "2", "--weights", f"{runs}/float/model.safetensors"]
     options += ["--anchor-gap", "99", "--calibrate-images", "16"]
-    with started(["-c", TERMINATED_IN_THE_EXPORT], tmp_path / "out", *options) as running:
-        assert running.ends() == 75, running.said()
-    assert_ends_with_the_message(running.said(), "indicators.py")
+    monkeypatch.setattr(_export, "save_anchors", terminate_myself)
+    assert exit_code_of(lambda: indicators.main([*options, "--output", str(tmp_path / "out")])) == 75
+    monkeypatch.undo()
     indicators.main([*options, "--output", str(tmp_path / "out"), "--resume"])
     indicators.main([*options, "--output", str(tmp_path / "whole")])
     for file in ("supernet.safetensors", "curves.png"):
