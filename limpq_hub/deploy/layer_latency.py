@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from limpq_hub.deploy.layer_formats import QuantizeDequantize
 from limpq_hub.deploy.network_graph import network_graph
+from limpq_hub.deploy.openvino_core import openvino_core
 from limpq_hub.deploy.runtimes import OPENVINO_SETTINGS
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.costs import FLOAT
@@ -149,7 +150,7 @@ def _request(file: Path, layer: nn.Module, shape: tuple[int, ...], threads: int 
     import openvino
 
     file.write_bytes(network_graph(nn.Sequential(layer), shape, QuantizeDequantize(), {}).SerializeToString())
-    core = openvino.Core()
+    core = openvino_core()
     # The time that each operator takes: what Python needs to start them is no part of a network.
     settings: dict[str, Any] = {**OPENVINO_SETTINGS, "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
     if threads is not None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from limpq_hub.deploy.formats import INPUT, OUTPUT, Format
+from limpq_hub.deploy.openvino_core import openvino_core
 
 # OpenVINO computes in bfloat16 where the CPU does, and that is another network.
 OPENVINO_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -58,7 +59,7 @@ class OpenVino:
     def __init__(self, file: Path, threads: int | None = None) -> None:
         import openvino
 
-        core = openvino.Core()
+        core = openvino_core()
         settings: dict[str, Any] = {**OPENVINO_SETTINGS, "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads

@@ -1,6 +1,8 @@
 """Tests of `export`: the same integers, the same logits, and nothing half-written."""
 
 import json
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -241,3 +243,23 @@ def test_an_edited_file_is_told_when_the_folder_is_opened(exact_network, tmp_pat
         open_export(tmp_path / "out")
     with pytest.raises(ArtifactError, match=r"is no exported network: verify\.json cannot be read"):
         open_export(tmp_path)
+
+
+SIGNAL_AFTER_RUNTIMES = """
+import os, signal, sys
+from limpq_hub.deploy.runtimes import open_runtime
+opened = [open_runtime(sys.argv[1], "openvino", threads=1) for _ in range(3)]
+while opened:
+    del opened[0]
+def handle(number, frame):
+    raise SystemExit(75)
+signal.signal(signal.SIGTERM, handle)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_is_handled_after_networks_were_run_and_freed(exact_network, tmp_path):
+    network, images = exact_network()
+    export(network, tmp_path / "out", images=[images])
+    command = [sys.executable, "-c", SIGNAL_AFTER_RUNTIMES, str(tmp_path / "out" / "model.onnx")]
+    assert subprocess.run(command, check=False).returncode == 75
