@@ -64,3 +64,15 @@ def test_the_search_for_links_sees_pictures_anchors_and_two_on_a_line(tmp_path):
     document.write_text("# The `one` page\n![a\nb](c.png) [d](e/f.md#the-one-page)\n```\n[g](h)\n```\n")
     assert LINK.findall(prose_of(document)) == ["c.png", "e/f.md#the-one-page"]
     assert anchors_of(document) == {"the-one-page"}
+
+
+def test_each_cell_about_another_tool_has_its_source_or_is_a_dash():
+    rows = [line for line in (ROOT / ".github/COMPARISON.md").read_text().splitlines() if line.startswith("| ")]
+    heading, *tools = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert len(tools) == 8
+    for tool, *cells in tools:
+        assert len(cells) == len(heading) - 1, tool
+        assert all(cell == "-" or LINK.search(cell) for cell in cells), tool
+    # What is linked stays as it was read.
+    branches = re.compile(r"github\.com/[^/]+/[^/]+/(?:blob|tree)/(?![0-9a-f]{40}/)")
+    assert not [cell for tool in tools for cell in tool if branches.search(cell)]

@@ -10,6 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from limpq_hub import __version__
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -117,3 +120,49 @@ def test_only_the_agreed_names_stand_at_the_top():
     top = {name.split("/")[0] for name in tracked}
     agreed = {"limpq_hub", "training", "app", "tests", "pyproject.toml", "README.md", "LICENSE"}
     assert {name for name in top if not name.startswith(".")} <= agreed
+
+
+def test_version_citation_and_changes_name_the_same_version():
+    changes = (ROOT / ".github/CHANGELOG.md").read_text()
+    assert re.search(r"^## (.+?), ", changes, re.MULTILINE)[1] == __version__
+    assert f"\nversion: {__version__}\n" in (ROOT / ".github/CITATION.cff").read_text()
+    wheel = f"limpq_hub-{__version__}-py3-none-any.whl"
+    assert all(wheel in (ROOT / name).read_text() for name in ("training/README.md", "app/requirements.txt"))
+
+
+def test_a_release_is_built_and_checked_then_tagged_then_published_and_only_publishing_may_sign():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    assert [(name, job.get("needs")) for name, job in jobs.items()] == [
+        ("build", None),
+        ("tag", "build"),
+        ("publish", "tag"),
+    ]
+    assert {name: job.get("permissions") for name, job in jobs.items()} == {
+        "build": None,
+        "tag": {"contents": "write"},
+        "publish": {"id-token": "write"},
+    }
+    commands = [step["run"] for step in jobs["build"]["steps"] if "run" in step]
+    assert ["bash .ci/run" in command for command in commands].index(True) < [
+        "twine check --strict" in command for command in commands
+    ].index(True)
+    assert jobs["publish"]["steps"][-1]["uses"].startswith("pypa/gh-action-pypi-publish@")
+
+
+def test_the_check_of_a_release_refuses_a_version_without_a_date_and_takes_one_with_it(tmp_path):
+    steps = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]["build"]["steps"]
+    (check,) = [step["run"] for step in steps if step.get("id") == "version"]
+    for name in (".github/CHANGELOG.md", ".github/CITATION.cff", "limpq_hub/version.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run("git init -q . && git remote add origin .", shell=True, cwd=tmp_path, check=True)
+    environment = os.environ | {"GITHUB_OUTPUT": str(tmp_path / "output"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    (tmp_path / "python").symlink_to(sys.executable)
+    found = []
+    for heading in ("not released", "2026-12-01"):
+        changes = tmp_path / ".github/CHANGELOG.md"
+        changes.write_text(re.sub(r"^## .*", f"## {__version__}, {heading}", changes.read_text(), count=1, flags=re.M))
+        command = ["bash", "-e", "-c", check]
+        found.append(subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True))
+    assert (found[0].returncode, found[0].stdout) == (1, f"no date for {__version__} in CHANGELOG\n")
+    assert (found[1].returncode, (tmp_path / "output").read_text()) == (0, f"version={__version__}\n")
