@@ -8,7 +8,7 @@ import itertools
 import platform
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -137,19 +137,27 @@ def _times(
         requests = {}
         for index, bits in enumerate(pairs):
             layer.set_bits_(bits)
-            requests[bits] = _request(Path(folder, f"{index}.onnx"), layer, shape, threads)
+            requests[bits] = profiled_request(Path(folder, f"{index}.onnx"), nn.Sequential(layer), shape, threads)
         for index in range(_WARM_UP + rounds):
             for bits, request in requests.items():
                 request.infer()
                 if index >= _WARM_UP:
-                    times[bits].append(sum(_milliseconds(request.profiling_info)))
+                    times[bits].append(sum(milliseconds_by_operator(request).values()))
     return {bits: statistics.median(of_bits) for bits, of_bits in times.items()}
 
 
-def _request(file: Path, layer: nn.Module, shape: tuple[int, ...], threads: int | None) -> Any:
+def profiled_request(file: Path, network: nn.Module, shape: tuple[int, ...], threads: int | None) -> Any:
+    """Return OpenVINO's request for one image of zeros, which tells how long each operator took.
+
+    Args:
+        file: where the exported network is written.
+        network: on the CPU, in eval mode; not frozen.
+        shape: (channels, height, width) of the image.
+        threads: how many to use; as many as OpenVINO takes if None.
+    """
     import openvino
 
-    file.write_bytes(network_graph(nn.Sequential(layer), shape, QuantizeDequantize(), {}).SerializeToString())
+    file.write_bytes(network_graph(network, shape, QuantizeDequantize(), {}).SerializeToString())
     core = openvino_core()
     # The time that each operator takes: what Python needs to start them is no part of a network.
     settings: dict[str, Any] = {**OPENVINO_SETTINGS, "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}
@@ -160,7 +168,10 @@ def _request(file: Path, layer: nn.Module, shape: tuple[int, ...], threads: int 
     return request
 
 
-def _milliseconds(profiled: Sequence[Any]) -> Iterator[float]:
-    for operator in profiled:
-        if operator.node_type not in _ENDS:
-            yield operator.real_time.total_seconds() * 1000
+def milliseconds_by_operator(request: Any) -> dict[str, float]:
+    """Return how long each operator of a request took when it ran last, by its name; not those of the two ends."""
+    return {
+        operator.node_name: operator.real_time.total_seconds() * 1000
+        for operator in request.profiling_info
+        if operator.node_type not in _ENDS
+    }
