@@ -105,6 +105,7 @@ def add_inference_tab(
                 elem_id="examples",
                 api_visibility="private",
             )
+            gr.HTML(credits_text(), elem_id="photograph_credits")
             rival = gr.Dropdown(
                 list(RIVALS),
                 value=FILLED,
@@ -113,7 +114,6 @@ def add_inference_tab(
                 elem_id="rival",
             )
             again = gr.Button("Look at the picture", variant="primary", elem_id="look")
-            gr.HTML(credits_text(), elem_id="photograph_credits")
         with gr.Column(scale=3, min_width=320, elem_id="seen"):
             summary = gr.HTML(_ASK, label="agreement", elem_id="agreement")
             labels = []

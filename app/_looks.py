@@ -73,13 +73,14 @@ body:has(#headline .refused) :is(#bits_figure, #frontier_figure, #compare_figure
   #bitops { position: sticky; top: 0; z-index: 100; border: 1px solid var(--border-color-primary) !important;
     border-radius: var(--block-radius) !important; box-shadow: 0 2px 6px rgba(0, 0, 0, .15) !important; }
   /* Where a picture is looked at, the slider goes its way, and the answers stand right under the picture. */
-  .gradio-container:has(#tab_search[style*="none"]):has(#tab_compare[style*="none"]) #bitops { position: static; }
+  .gradio-container:has(#tab_search[style*="none"]):not(:has(#tab_compare:not([style*="none"]))) #bitops {
+    position: static; }
   #look_row > #look_controls { display: contents !important; }
   #examples { order: -2; }
   #picture { order: -1; height: 230px !important; }
   #look_controls > :has(#rival), #look_row #look { order: 1; }
   #hub, #more { order: 1; }
-  #photograph_credits { order: 2; }
+  #photograph_credits { order: 1; }
   #examples > .gallery { grid-template-columns: none; grid-auto-flow: column; overflow-x: auto; }
   #seen .row:has(#seen_float) { gap: .5rem; }
   #seen .confidence-set:nth-of-type(n + 4) { display: none; }

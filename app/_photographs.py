@@ -59,7 +59,7 @@ def photographs() -> tuple[Photograph, ...]:
 
 
 def credits_text() -> str:
-    """Return whom each photograph is of, as HTML, and how they were chosen."""
+    """Return whom each photograph is of, as HTML."""
     links = ", ".join(
         f"{html.escape(photograph.title.lower())} by {_link(photograph.source, photograph.author)}"
         for photograph in photographs()
@@ -68,8 +68,13 @@ def credits_text() -> str:
     changes = dict.fromkeys(photograph.changes for photograph in photographs())
     return (
         f"<p class='note'>Photographs: {links}; {', '.join(_link(*licence) for licence in licences)}; "
-        f"{html.escape(', '.join(changes))}. {html.escape(_credits()['chosen'])}</p>"
+        f"{html.escape(', '.join(changes))}.</p>"
     )
+
+
+def choice_text() -> str:
+    """Return how the photographs were chosen."""
+    return _credits()["chosen"]
 
 
 def thumbnails_css() -> str:

@@ -31,7 +31,7 @@ from _integers import IntegerNetworks
 from _limits import Limiter
 from _looks import CSS, theme
 from _model_cache import Networks
-from _photographs import credits_text, thumbnails_css
+from _photographs import choice_text, credits_text, thumbnails_css
 from _pictures_in import MOST_BYTES
 from _policies import FILLED
 from _search_tab import add_search_tab
@@ -74,6 +74,7 @@ def build_demo(networks: Networks | None = None, integers: IntegerNetworks | Non
                 with gr.Tab("About", id="about", elem_id="tab_about"):
                     gr.Markdown(WHAT_IS_REAL)
                     gr.Markdown(CITATION)
+                    gr.Markdown(f"### Photographs\n{choice_text()}")
                     gr.HTML(credits_text(), elem_id="credits")
                     gr.Markdown("### Words")
                     gr.HTML(glossary())

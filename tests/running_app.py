@@ -50,14 +50,25 @@ class Server:
 
 
 @contextmanager
-def started_app(folder: Path) -> Iterator[Server]:
-    """Run the demo; whatever it asked of another machine would fail."""
+def started_app(folder: Path, bundled: Path | None = None) -> Iterator[Server]:
+    """Run the demo; whatever it asked of another machine would fail.
+
+    Args:
+        bundled: the folder of the entries that ship with the package, in place of its own.
+    """
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     dead, files = "http://127.0.0.1:9", folder / "files"
     environment = os.environ | {"GRADIO_TEMP_DIR": str(files), "NO_PROXY": "127.0.0.1,localhost"}
     environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), dead) | {"OMP_NUM_THREADS": "1"}
+    if bundled is not None:
+        # Python imports it when it starts.
+        (folder / "sitecustomize.py").write_text(
+            f"import pathlib, limpq_hub.zoo.catalog\nlimpq_hub.zoo.catalog.BUNDLED = pathlib.Path({str(bundled)!r})\n"
+        )
+        paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH", "")])]
+        environment |= {"PYTHONPATH": os.pathsep.join(paths)}
     url, log, began = f"http://127.0.0.1:{port}", folder / "log.txt", time.monotonic()
     with log.open("w") as file:
         process = subprocess.Popen(
