@@ -7,6 +7,7 @@ import copy
 import pytest
 import timm
 import torch
+from taken_weight import TakesAWeight
 from torch import Tensor, nn
 
 from limpq_hub.plan.layer_bits import LayerBits
@@ -34,18 +35,6 @@ class SharedRelu(nn.Module):
         x = self.relu(self.norm(self.first(x)))
         x = x + self.relu(self.second(x))
         return self.head(self.third(x).mean((2, 3)))
-
-
-class TakesAWeight(nn.Module):
-    """A linear map by the weight of a layer that is never called, between two that are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.middle, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 6), nn.Linear(6, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x).relu().mean((2, 3))
-        return self.head(nn.functional.linear(x, self.middle.weight).relu())
 
 
 NETWORKS = {

@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 import torch
+from taken_weight import TakesAWeight
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -34,18 +35,6 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.tanh(self.inner(self.first(x).relu())).mean((2, 3))
         return self.head(x + torch.tanh(self.outer(x)))
-
-
-class TakesAWeight(nn.Module):
-    """A linear map by the weight of a layer that is never called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.middle, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 6), nn.Linear(6, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x).relu().mean((2, 3))
-        return self.head(nn.functional.linear(x, self.middle.weight).relu())
 
 
 @pytest.fixture
