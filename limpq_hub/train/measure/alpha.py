@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from limpq_hub.plan.budget import Budget
@@ -14,16 +14,18 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 
 ALPHAS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+# How far it goes on doubling where the largest is the best: networks of depthwise convolutions need hundreds.
+_LARGEST = 4096.0
 _LEAST_DIVERGENCE = 1e-9  # in nats
 
 
 def with_measured_alpha(
     indicators: Indicators, divergence_of: Callable[[Policy], float]
 ) -> tuple[Indicators, dict[str, list[float]]]:
-    """Return the indicators with the best of `ALPHAS`, and what each was measured to give.
+    """Return the indicators with the best alpha, and what each was measured to give.
 
-    The budgets lie halfway between neighbouring uniform policies, the largest pair left out. The best alpha has the
-    least geometric mean over the budgets.
+    Measured are those of `ALPHAS`, and twice the largest as long as that is the best. The budgets lie halfway between
+    neighbouring uniform policies, the largest pair left out. The best alpha has the least geometric mean over them.
 
     Args:
         divergence_of: KL divergence of a policy from the float network in nats, such as `Divergence`.
@@ -32,17 +34,24 @@ def with_measured_alpha(
         Indicators, and {alpha: [KL divergence from the float network at each budget, in nats]}.
     """
     budgets = [Budget(bitops=bitops) for bitops in _budgets(indicators)]
-    measured = {
-        alpha: [divergence_of(search(indicators, budget, alpha=alpha).policy) for budget in budgets] for alpha in ALPHAS
-    }
-    # Rounding leaves 0, or less, of the divergence of a policy that is as good as float.
-    best = min(
-        ALPHAS, key=lambda alpha: sum(math.log(max(divergence, _LEAST_DIVERGENCE)) for divergence in measured[alpha])
-    )
+
+    def divergences_at(alpha: float) -> list[float]:
+        return [divergence_of(search(indicators, budget, alpha=alpha).policy) for budget in budgets]
+
+    measured = {alpha: divergences_at(alpha) for alpha in ALPHAS}
+    while (best := _best(measured)) == max(measured) < _LARGEST:
+        measured[2 * best] = divergences_at(2 * best)
     record = {
         f"{alpha:g}": [round(divergence, 5) for divergence in divergences] for alpha, divergences in measured.items()
     }
     return replace(indicators, alpha=best), record
+
+
+def _best(measured: Mapping[float, Sequence[float]]) -> float:
+    # Rounding leaves 0, or less, of the divergence of a policy that is as good as float.
+    return min(
+        measured, key=lambda alpha: sum(math.log(max(divergence, _LEAST_DIVERGENCE)) for divergence in measured[alpha])
+    )
 
 
 def _budgets(indicators: Indicators) -> list[int]:

@@ -80,6 +80,19 @@ def test_the_alpha_of_the_least_geometric_mean_is_taken_not_that_of_the_least_su
     assert found.to_json() == indicators.to_json() | {"alpha": 4.0}
 
 
+@pytest.mark.parametrize(("best", "measured_to"), [(16.0, 32.0), (32.0, 64.0), (200.0, 512.0), (1e9, 4096.0)])
+def test_beyond_the_largest_alpha_it_is_doubled_while_that_helps(plans_name_alpha_and_budget, best, measured_to):
+    divergence = Noted(lambda policy: 1 + abs(np.log(policy[0] / best)))
+    found, record = with_measured_alpha(indicators_of(4, 3, 2), divergence)
+    alphas = [float(alpha) for alpha in record]
+    assert alphas[: len(ALPHAS)] == list(ALPHAS)
+    assert all(
+        alpha == 2 * before for before, alpha in zip(alphas[len(ALPHAS) - 1 :], alphas[len(ALPHAS) :], strict=False)
+    )
+    assert alphas[-1] == measured_to
+    assert found.alpha == min(alphas, key=lambda alpha: abs(np.log(alpha / best)))
+
+
 def test_the_first_of_equal_alphas_is_taken(plans_name_alpha_and_budget):
     found, _ = with_measured_alpha(indicators_of(4, 3, 2), Noted(lambda policy: 0.5))
     assert found.alpha == ALPHAS[0] == min(ALPHAS)
@@ -110,5 +123,5 @@ def test_policies_that_the_search_finds_are_measured_at_each_alpha():
     assert all(isinstance(policy, Policy) for policy in divergence.policies)
     given = [weight_bits(policy) for policy in divergence.policies]
     assert len(set(given)) > 1
-    assert found.alpha == ALPHAS[int(np.argmax(given))]
+    assert found.alpha == float(list(record)[int(np.argmax(given))])
     assert [float(values[0]) for values in record.values()] == pytest.approx([1 / bits for bits in given], abs=1e-5)
