@@ -2,7 +2,8 @@
 
 New statistics cure what quantization shifted, and bring in how the images differ from those of the training: other
 crops, other classes, few of them. Where quantization shifted little, the second outweighs the first. Against that there
-are two remedies: `recalibrate_if_better_` compares on images held out, and `correct_batch_norm_` leaves the second out.
+are two remedies: `recalibrate_if_better_` compares on images held out, and `limpq_hub.quant.batch_norm_correction`
+leaves the second out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import PolicyError
 from limpq_hub.quant.batch_norm_moments import measure_moments, none_alone
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import in_eval_mode
@@ -95,44 +95,6 @@ def average_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         statistics = {"running_mean": moments.mean, "running_var": moments.variance}
         set_statistics_(norms[name], {**statistics, "num_batches_tracked": moments.batches})
     return measured.images
-
-
-def correct_batch_norm_(model: nn.Module, batches: Iterable[Tensor], float_network: nn.Module) -> int:
-    """Set the statistics of a network that was converted without training to those of its float network, corrected.
-
-    The correction is what quantization did to the input of each BatchNorm, measured by running both networks on the
-    same images: afterwards the output has the mean and the variance that it has in the float network. How the images
-    differ from those of the training falls out, so that a network which quantization hardly changed stays as it is.
-
-    Args:
-        model: a quantized network with the weights of `float_network`.
-        batches: unlabelled image batches, [batch, 3, height, width], normalized; all are held in memory.
-        float_network: what `model` was converted from.
-
-    Returns:
-        The number of images; with none, the statistics are those of the float network.
-
-    Raises:
-        PolicyError: the networks have other BatchNorms.
-    """
-    norms, float_norms = active_batch_norms(model), active_batch_norms(float_network)
-    if norms.keys() != float_norms.keys():
-        different = ", ".join(sorted(norms.keys() ^ float_norms.keys())[:3])
-        raise PolicyError(
-            f"the quantized and the float network differ in BatchNorm {different}; give the one it was converted from"
-        )
-    batches = list(batches)
-    quantized, original = measure_moments(model, batches), measure_moments(float_network, batches)
-    for name, norm in norms.items():
-        statistics = statistics_of(float_norms[name])
-        if name in quantized.by_norm and name in original.by_norm:
-            of_quantized, of_float, epsilon = quantized.by_norm[name], original.by_norm[name], norm.eps
-            mean, variance = (statistics[key].to(of_quantized.mean) for key in ("running_mean", "running_var"))
-            stretch = (of_quantized.variance + epsilon) / (of_float.variance + epsilon)
-            statistics["running_mean"] = of_quantized.mean - (of_float.mean - mean) * stretch.sqrt()
-            statistics["running_var"] = ((variance + epsilon) * stretch - epsilon).clamp_min(0)
-        set_statistics_(norm, statistics)
-    return quantized.images
 
 
 @torch.no_grad()

@@ -58,18 +58,17 @@ def export_entry(
     )
     if settings.alpha is None:
         print("trained; now measuring which alpha is best (minutes; a run with --alpha leaves it out)", flush=True)
-        divergence = Divergence(supernet, network, images, adapts=not settings.freeze_batch_norm)
+        divergence = Divergence(supernet, network, images, "corrected" if settings.freeze_batch_norm else "measured")
         indicators, measured = with_measured_alpha(indicators, divergence)
         indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
     save_float_network(settings.output, network)
     save_entry(settings.output, supernet, indicators, classes, unfinished=True)
-    if not settings.freeze_batch_norm:
-        policies = anchor_policies(indicators, settings.anchor_gap)
-        print(f"now the BatchNorm statistics at {len(policies)} policies over the range of budgets", flush=True)
-        shown = tracked(policies, "BatchNorm statistics", "policies", len(policies), each_takes_long=True)
-        # What is shipped is in half precision: its statistics are measured on what is shipped.
-        folder = open_local_folder(settings.output, "entry", unfinished=True)
-        shipped = load_supernet(folder, indicators).to(images[0].device)
-        save_anchors(settings.output, shipped, shown, images)
+    policies = anchor_policies(indicators, settings.anchor_gap)
+    print(f"now the BatchNorm statistics at {len(policies)} policies over the range of budgets", flush=True)
+    shown = tracked(policies, "BatchNorm statistics", "policies", len(policies), each_takes_long=True)
+    # What is shipped is in half precision: its statistics are measured on what is shipped.
+    folder = open_local_folder(settings.output, "entry", unfinished=True)
+    shipped = load_supernet(folder, indicators).to(images[0].device)
+    save_anchors(settings.output, shipped, shown, images, network if settings.freeze_batch_norm else None)
     seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
     save_curves(settings.output / "curves.png", indicators)

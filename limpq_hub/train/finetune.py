@@ -20,6 +20,7 @@ from torch import nn
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.convert import build_quantized, select_policy
 from limpq_hub.train.data.description import data_record
@@ -111,8 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ids = classes_of_entry(entry, data)
         loader = training_loader(data, settings.augmentation, spec, ids)
         # Random crops shift the statistics of BatchNorm: pictures are validated whole.
-        image_count = 0 if training.freeze_batch_norm else settings.calibrate_images
-        images = calibration_batches(data, spec, image_count, accelerator.device)
+        calibration = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
+        images = [] if training.freeze_batch_norm else calibration
         validation = validation_loader(data, spec, classes=ids)
         check_inputs(accelerator, training.run, data, spec, _contents(entry, plan))
         reference = reference_of(accelerator, entry, settings.weights, validation, needed=data.data is None)
@@ -126,6 +127,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         loss, channels_last = settings.loss, training.device.channels_last
         model = _starting_network(entry, plan, spec, settings).train()
         model = placed(model, accelerator.device, channels_last=channels_last)
+        if training.freeze_batch_norm:
+            original = float_network_of(entry, settings.weights).to(accelerator.device)
+            correct_batch_norm_(model, calibration, original)
         teacher = None
         if loss.distill:
             teacher = float_network_of(entry, loss.teacher or settings.weights)

@@ -33,6 +33,7 @@ from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
 from limpq_hub.train.push import publishing_command
 from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
+from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.card_commands import last_component
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import SUPERNET
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         plan_for(entry, bitops=budget)  # one that cannot be is told before hours of measuring
     ids = classes_of_entry(entry, data)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    calibrate_images = recalibration_images(entry.folder, settings.calibrate_images)
+    calibrate_images = recalibration_images(statistics_of_entry(entry.folder), settings.calibrate_images)
     images = calibration_batches(data, spec, calibrate_images, accelerator.device)
     validation = validation_loader(data, spec, classes=ids)
     reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)

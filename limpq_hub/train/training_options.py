@@ -116,7 +116,8 @@ def add_quantizer_options(parser: argparse.ArgumentParser) -> None:
         "--freeze-batch-norm",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="keep the statistics of the float network: for few pictures, or others than it was trained on",
+        help="keep the statistics of the float network, corrected for what quantization changes: for few pictures, or "
+        "others than it was trained on",
     )
 
 

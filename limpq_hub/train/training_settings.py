@@ -151,7 +151,8 @@ class ExportSettings:
         candidates: bit-widths of the supernet.
         alpha: default factor of the weight importance in a search; None to measure it.
         anchor_gap: bits by which neighbouring policies differ whose BatchNorm statistics are kept.
-        freeze_batch_norm: whether every policy has the statistics of the float network, so that none are measured.
+        freeze_batch_norm: whether policies have the statistics of the float network, corrected for what quantization
+            changes, instead of those of the images.
     """
 
     output: Path

@@ -2,24 +2,26 @@
 
 The statistics that joint training leaves behind are mostly those of uniform bit-widths; a mixed policy needs its
 own. An entry therefore holds statistics measured under anchor policies over the whole range of budgets, and `load`
-takes for each batch normalization those of the nearest anchor.
+takes for each batch normalization those of the nearest anchor. They are measured on images, or, where joint training
+kept the statistics of the float network, these, corrected for what quantization changed on the images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
+from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.half_precision import halved_statistics
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
@@ -59,20 +61,30 @@ def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
     return list({policy.digest(): policy for policy in policies}.values())
 
 
-def save_anchors(folder: Path, supernet: nn.Module, policies: Iterable[Policy], batches: Sequence[Tensor]) -> None:
+def save_anchors(
+    folder: Path,
+    supernet: nn.Module,
+    policies: Iterable[Policy],
+    batches: Sequence[Tensor],
+    corrected_from: nn.Module | None = None,
+) -> None:
     """Write the BatchNorm statistics of `supernet` under each policy; nothing without BatchNorm.
 
     In half precision, where that is exact enough.
 
     Args:
         batches: unlabelled images, [batch, 3, height, width], normalized.
+        corrected_from: the float network whose statistics, corrected for the policy, are written; if None, those of
+            the images are.
     """
     tensors: dict[str, Tensor] = {}
     measured = []
+    statistics_of: Statistics = "corrected" if corrected_from is not None else "measured"
+    set_statistics_ = statistics_setter(statistics_of, batches, corrected_from or supernet)
     for index, policy in enumerate(policies):
         measured.append(policy.to_json())
         network = select_policy(supernet, policy)
-        recalibrate_batch_norm_(network, batches)
+        set_statistics_(network)
         statistics = _statistics(network)
         for name, mean in statistics.items():
             if name.endswith(_MEAN):
@@ -81,12 +93,26 @@ def save_anchors(folder: Path, supernet: nn.Module, policies: Iterable[Policy], 
                 tensors |= {f"{index}.{name}": half_mean, f"{index}.{variance_name}": half_variance}
     if tensors:
         write_bytes(folder / _STATISTICS, tensors_to_bytes(tensors))
-        write_json(folder / _POLICIES, {"format": FORMAT, "policies": measured})
+        how = {} if corrected_from is None else {"statistics": statistics_of}
+        write_json(folder / _POLICIES, {"format": FORMAT, **how, "policies": measured})
 
 
-def holds_anchors(folder: SealedFolder) -> bool:
-    """Return whether an entry has statistics of its own at policies; none where those of the float network are kept."""
-    return _POLICIES in folder.files
+def statistics_of_entry(folder: SealedFolder) -> Statistics:
+    """Return which BatchNorm statistics an entry serves its joint weights with.
+
+    Raises:
+        ArtifactError: its anchors are damaged.
+    """
+    if _POLICIES not in folder.files:
+        return "kept"
+    how = folder.read_json(_POLICIES).get("statistics", "measured")
+    if how not in get_args(Statistics):
+        known = " or ".join(map(repr, get_args(Statistics)))
+        raise ArtifactFormatError(
+            f"{folder.name}/{_POLICIES}: statistics {quoted(how)} is not {known}; {folder.advice}"
+        )
+    known_how: Statistics = how
+    return known_how
 
 
 def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFolder, feeds: Mapping[str, str]) -> None:
@@ -103,7 +129,7 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
     Raises:
         ArtifactError: a file is damaged, or does not fit the network.
     """
-    if not holds_anchors(folder):
+    if _POLICIES not in folder.files:
         return
     name = f"{folder.name}/{_POLICIES}"
     content = folder.read_json(_POLICIES)

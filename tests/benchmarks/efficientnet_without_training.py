@@ -33,10 +33,10 @@ from torch import Tensor, nn
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import (
-    correct_batch_norm_,
     recalibrate_batch_norm_,
     recalibrate_if_better_,
 )
+from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.convert import build_quantized
 from limpq_hub.quant.kl_divergence import kl_divergence

@@ -25,7 +25,7 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.batch_norm_calibration import correct_batch_norm_
+from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.convert import to_quantized
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import freeze_batch_norms_

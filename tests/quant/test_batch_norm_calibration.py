@@ -16,10 +16,10 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import (
     FEWEST_IMAGES,
     average_batch_norm_,
-    correct_batch_norm_,
     recalibrate_batch_norm_,
     recalibrate_if_better_,
 )
+from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.convert import set_policy_, to_quantized
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 

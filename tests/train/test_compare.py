@@ -22,7 +22,6 @@ from tiny_run import RUN
 from limpq_hub.errors import ArtifactFormatError, TrainingError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train import compare, finetune, validate
-from limpq_hub.train.measure import recalibration_images
 from limpq_hub.train.measure import same_finetuning as _same_finetuning
 from limpq_hub.train.measure import study as _study
 from limpq_hub.train.measure.calibrated_network import calibrated_network
@@ -543,7 +542,7 @@ def test_statistics_that_joint_training_kept_are_kept(tiny_command, tmp_path, mo
 
     count, recalibrated = settings_and_rows("recalibrated")
     assert count == 1000
-    monkeypatch.setattr(recalibration_images, "holds_anchors", lambda folder: False)
+    monkeypatch.setattr(_study, "statistics_of_entry", lambda folder: "kept")
     count, kept = settings_and_rows("kept")
     assert count == 0
     assert kept[0]["joint"] != recalibrated[0]["joint"]

@@ -8,7 +8,7 @@ from tiny_run import FRONT, RUN
 import limpq_hub
 from limpq_hub.errors import TrainingError
 from limpq_hub.train import front, validate
-from limpq_hub.train.measure import joint_front, recalibration_images
+from limpq_hub.train.measure import joint_front
 from limpq_hub.train.measure.joint_front import budgets
 
 RANGE = {"minimum_bitops": 100, "maximum_bitops": 8100}
@@ -104,7 +104,7 @@ def test_a_front_that_was_cut_off_goes_on_with_what_it_measured(runs, hard_data,
 def test_statistics_that_joint_training_kept_are_measured_once(runs, hard_data, tmp_path, monkeypatch, capsys):
     command = ["--model", f"local-dir:{runs}/joint", "--bitops", *FRONT, *RUN, "--data", str(hard_data)]
     command += ["--output", str(tmp_path / "front.json")]
-    monkeypatch.setattr(recalibration_images, "holds_anchors", lambda folder: False)
+    monkeypatch.setattr(front, "statistics_of_entry", lambda folder: "corrected")
     front.main(command)
     records, of_both = (json.loads((folder / "front.json").read_text())["joint"] for folder in (tmp_path, runs))
     assert records == of_both[::2]

@@ -10,9 +10,10 @@ from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.switchable_batch_norm import switching_norms
-from limpq_hub.zoo.anchors import anchor_policies, apply_nearest_anchors_, save_anchors
+from limpq_hub.zoo.anchors import anchor_policies, apply_nearest_anchors_, save_anchors, statistics_of_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.loading import load
 
@@ -114,3 +115,32 @@ def test_malformed_anchors_are_refused(tiny, anchored, reseal):
     reseal(anchored)
     with pytest.raises(ArtifactFormatError, match=r"anchors\.json: policies must be a list, found 3"):
         load(f"local-dir:{anchored}", policy=tiny.joint)
+
+
+def test_anchors_can_hold_the_corrected_statistics_of_the_float_network(tiny, entry_copy, float_network, reseal):
+    network = float_network.eval()
+    save_anchors(entry_copy, tiny.supernet, [tiny.joint], [tiny.images], network)
+    reseal(entry_copy)
+    folder = find_entry(f"local-dir:{entry_copy}").folder
+    assert statistics_of_entry(folder) == "corrected"
+    quantized = select_policy(tiny.supernet, tiny.joint).eval()
+    apply_nearest_anchors_(quantized, tiny.joint, folder, switching_norms(tiny.supernet))
+    expected = select_policy(tiny.supernet, tiny.joint).eval()
+    correct_batch_norm_(expected, [tiny.images], network)
+    assert all(
+        torch.equal(value, statistics(expected)[key].half().float()) for key, value in statistics(quantized).items()
+    )
+
+
+def test_what_statistics_an_entry_has_is_read_from_its_anchors(tiny, anchored, entry_copy, reseal):
+    assert statistics_of_entry(find_entry(f"local-dir:{anchored}").folder) == "measured"
+    assert statistics_of_entry(find_entry(tiny.name).folder) == "kept"
+    content = json.loads((entry_copy / "anchors.json").read_text())
+    (entry_copy / "anchors.json").write_text(json.dumps(content | {"statistics": "guessed"}))
+    reseal(entry_copy)
+    folder = find_entry(f"local-dir:{entry_copy}").folder
+    with pytest.raises(ArtifactFormatError) as caught:
+        statistics_of_entry(folder)
+    assert f"{folder.name}/anchors.json: statistics 'guessed' is not 'measured' or 'corrected' or 'kept'; " in str(
+        caught.value
+    )

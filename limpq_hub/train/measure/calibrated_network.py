@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.batch_norm_calibration import correct_batch_norm_
+from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.calibrate import start_steps_
 from limpq_hub.quant.convert import build_quantized
 

@@ -8,29 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.kl_divergence import kl_divergence
+from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
 
 
 class Divergence:
     """KL divergence of the supernet at a policy from the float network, in nats; each policy is measured once.
 
-    Half of the images recalibrate BatchNorm for the policy, the other half are measured.
+    Half of the images set the BatchNorm statistics of the policy, the other half are measured.
     """
 
     def __init__(
-        self, supernet: nn.Module, network: nn.Module, images: Sequence[Tensor], *, adapts: bool = True
+        self, supernet: nn.Module, network: nn.Module, images: Sequence[Tensor], statistics: Statistics = "measured"
     ) -> None:
         """Take the images, not augmented, at least two, [batch, 3, height, width] each batch.
 
         Args:
-            adapts: whether BatchNorm is recalibrated; if not, all policies have the statistics of the supernet.
+            statistics: where those of a policy come from.
         """
         if len(images) == 1:  # of a small data set, or few images
             images = images[0].chunk(2)
         half = len(images) // 2
-        self.supernet, self.adapt, self.held_out = supernet, images[:half] if adapts else (), images[half:]
+        self.supernet, self.held_out = supernet, images[half:]
+        self._set_statistics_ = statistics_setter(statistics, images[:half], network)
         self._measured: dict[str, float] = {}
         with torch.no_grad():
             self.reference = torch.cat([network(batch) for batch in self.held_out]).log_softmax(-1)
@@ -41,7 +42,7 @@ class Divergence:
         digest = policy.digest()
         if digest not in self._measured:
             quantized = select_policy(self.supernet, policy).eval()
-            recalibrate_batch_norm_(quantized, self.adapt)
+            self._set_statistics_(quantized)
             logits = torch.cat([quantized(batch) for batch in self.held_out])
             self._measured[digest] = float(kl_divergence(logits, self.reference))
         return self._measured[digest]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from limpq_hub.zoo.anchors import holds_anchors
-from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.quant.policy_statistics import Statistics
 
 HELP = (
     "training images to recalibrate BatchNorm; 1000 if not given, and none of an entry whose joint training kept the "
@@ -12,8 +11,8 @@ HELP = (
 _IMAGES = 1000
 
 
-def recalibration_images(entry: SealedFolder, typed: int | None) -> int:
-    """Return what was typed; else 1000, and none where joint training kept the statistics of the float network."""
+def recalibration_images(statistics: Statistics, typed: int | None) -> int:
+    """Return what was typed; else 1000, and none where an entry has other statistics than those of images."""
     if typed is not None:
         return typed
-    return _IMAGES if holds_anchors(entry) else 0
+    return _IMAGES if statistics == "measured" else 0

@@ -19,8 +19,8 @@ from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.convert import select_policy
+from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
 from limpq_hub.train.data.loaders import calibration_batches, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.launching import command_of
@@ -39,7 +39,7 @@ from limpq_hub.train.measure.same_finetuning import finetune_policy
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.recipe import path_of
 from limpq_hub.train.settings import ComparisonSettings
-from limpq_hub.zoo.anchors import holds_anchors
+from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry
@@ -80,14 +80,20 @@ class Study:
         self.indicators = self.entry.indicators
         check_contenders(settings.contenders, self.indicators, settings.random, settings.criteria)
         ids = classes_of_entry(self.entry, data)
-        self.calibrate_images = recalibration_images(self.entry.folder, settings.calibrate_images)
+        self.statistics = statistics_of_entry(self.entry.folder)
+        typed = settings.calibrate_images
+        if typed is None and self.statistics == "corrected":
+            typed = _CONVERSION_IMAGES
+        self.calibrate_images = recalibration_images(self.statistics, typed)
         depends_on = {**_what_figures_depend_on(settings, self.entry), "calibrate_images": self.calibrate_images}
         self.measured = MeasurementCache(settings.output / "measured.json", depends_on)
         self.spec = spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
         device = self.accelerator.device
         self.supernet = load_supernet(self.entry.folder, self.indicators).to(device)
         self.network = float_network_of(self.entry, settings.weights).to(device)
-        self.images = calibration_batches(data, spec, self.calibrate_images, device)
+        images = calibration_batches(data, spec, self.calibrate_images, device)
+        how: Statistics = "corrected" if self.statistics == "corrected" else "measured"
+        self._set_statistics_ = statistics_setter(how, images, self.network)
         self.loaders = {
             every: validation_loader(data, spec, every=every, classes=ids) for every in (1, settings.correlate_every)
         }
@@ -156,11 +162,11 @@ class Study:
         return self.measured.figures_of(f"calibrated {policy.digest()}", measure, beside=beside)
 
     def joint(self, policy: Policy, *, every: int = 1) -> Figures:
-        """Return the figures of the jointly trained network at a policy, BatchNorm recalibrated where images are."""
+        """Return the figures of the jointly trained network at a policy, its statistics set by images if there are."""
 
         def measure() -> Figures:
             model = select_policy(self.supernet, policy).eval()
-            recalibrate_batch_norm_(model, self.images)
+            self._set_statistics_(model)
             return self._figures(model, every, beside)
 
         beside = self._file_of_images("joint", policy) if every == 1 else None
@@ -198,7 +204,7 @@ class Study:
     @cached_property
     def _divergence(self) -> Divergence:
         images = calibration_batches(self.settings.data, self.spec, _CHOOSING_IMAGES, self.accelerator.device)
-        return Divergence(self.supernet, self.network, images, adapts=holds_anchors(self.entry.folder))
+        return Divergence(self.supernet, self.network, images, self.statistics)
 
     def _choosing_divergence(self, policy: Policy) -> float:
         """Return the divergence from the float network on training images, in nats; measured once."""

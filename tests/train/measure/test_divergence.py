@@ -59,6 +59,26 @@ def test_half_of_the_batches_set_the_statistics_and_the_other_half_is_measured(m
     assert found != pytest.approx(made.by_hand(bits, [], torch.cat([three, four, five])), rel=1e-2)
 
 
+@pytest.mark.parametrize("bits", [2, 4])
+def test_statistics_that_are_kept_or_corrected_are_those_of_the_float_network_alone_or_moved(made, bits):
+    adapt, held_out = made.images[:12], made.images[12:]
+    kept = Divergence(made.supernet, made.network, [adapt, held_out], "kept")(made.policy(bits))
+    assert kept == pytest.approx(made.by_hand(bits, [], held_out), rel=1e-4)
+    quantized, norm = select_policy(made.supernet, made.policy(bits)).eval(), made.network[2]
+    with torch.no_grad():
+        before, of_float = (network[:2](adapt) for network in (quantized, made.network))
+        # Where the float network sees its own mean and variance, the quantized one must see these.
+        mean, variance = before.mean((0, 2, 3)), before.var((0, 2, 3))
+        stretch = (variance + norm.eps) / (of_float.var((0, 2, 3)) + norm.eps)
+        quantized[2].running_mean.copy_(mean - (of_float.mean((0, 2, 3)) - norm.running_mean) * stretch.sqrt())
+        quantized[2].running_var.copy_((norm.running_var + norm.eps) * stretch - norm.eps)
+        logits, reference = quantized(held_out).double(), made.network(held_out).double()
+    expected = float(rel_entr(softmax(reference, 1), softmax(logits, 1)).sum(1).mean())
+    found = Divergence(made.supernet, made.network, [adapt, held_out], "corrected")(made.policy(bits))
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found != pytest.approx(kept, rel=1e-3)
+
+
 def test_fewer_bits_are_further_away(made):
     divergence = Divergence(made.supernet, made.network, made.images.split(12))
     assert divergence(made.policy(2)) > divergence(made.policy(4)) > 0
@@ -95,8 +115,7 @@ def test_networks_stay_as_they_are(made):
 
 def test_the_float_network_itself_is_at_no_distance(made, monkeypatch):
     monkeypatch.setattr(divergence_module, "select_policy", lambda supernet, policy: copy.deepcopy(made.network))
-    monkeypatch.setattr(divergence_module, "recalibrate_batch_norm_", lambda model, images: 0)
-    divergence = Divergence(made.supernet, made.network, made.images.split(12))
+    divergence = Divergence(made.supernet, made.network, made.images.split(12), "kept")
     assert divergence(made.policy(2)) == pytest.approx(0, abs=1e-7)
     with torch.no_grad():
         expected = log_softmax(made.network(made.images[12:]), 1)

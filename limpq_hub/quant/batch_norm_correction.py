@@ -1,0 +1,66 @@
+"""BatchNorm statistics of the float network, moved by what quantization changed: what pictures show falls out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.errors import PolicyError
+from limpq_hub.quant.batch_norm_moments import measure_moments
+from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
+
+
+class BatchNormCorrection:
+    """Corrects the statistics of any number of quantized networks by one float network and the same images.
+
+    The correction is what quantization, and training after it, did to the input of each BatchNorm, measured by running
+    both networks on the same images: afterwards the output has the mean and the variance that it has in the float
+    network. How the images differ from those of the training falls out, so that a network which quantization hardly
+    changed stays as it is.
+    """
+
+    def __init__(self, float_network: nn.Module, batches: Iterable[Tensor]) -> None:
+        """Measure the float network.
+
+        Args:
+            float_network: what the quantized networks come from.
+            batches: unlabelled image batches, [batch, 3, height, width], normalized; all are held in memory.
+        """
+        self._batches = list(batches)
+        self._norms = active_batch_norms(float_network)
+        self._moments = measure_moments(float_network, self._batches)
+
+    @torch.no_grad()
+    def apply_(self, model: nn.Module) -> int:
+        """Set the statistics of a quantized network; return the number of images.
+
+        Without images they are those of the float network.
+
+        Raises:
+            PolicyError: the networks have other BatchNorms.
+        """
+        norms = active_batch_norms(model)
+        if norms.keys() != self._norms.keys():
+            different = ", ".join(sorted(norms.keys() ^ self._norms.keys())[:3])
+            raise PolicyError(
+                f"the quantized and the float network differ in BatchNorm {different}; give the one it was converted "
+                "from"
+            )
+        quantized, original = measure_moments(model, self._batches), self._moments
+        for name, norm in norms.items():
+            statistics = statistics_of(self._norms[name])
+            if name in quantized.by_norm and name in original.by_norm:
+                of_quantized, of_float, epsilon = quantized.by_norm[name], original.by_norm[name], norm.eps
+                mean, variance = (statistics[key].to(of_quantized.mean) for key in ("running_mean", "running_var"))
+                stretch = (of_quantized.variance + epsilon) / (of_float.variance + epsilon)
+                statistics["running_mean"] = of_quantized.mean - (of_float.mean - mean) * stretch.sqrt()
+                statistics["running_var"] = ((variance + epsilon) * stretch - epsilon).clamp_min(0)
+            set_statistics_(norm, statistics)
+        return quantized.images
+
+
+def correct_batch_norm_(model: nn.Module, batches: Iterable[Tensor], float_network: nn.Module) -> int:
+    """Correct the statistics of one quantized network, as `BatchNormCorrection` does; return the number of images."""
+    return BatchNormCorrection(float_network, batches).apply_(model)

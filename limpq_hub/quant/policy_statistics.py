@@ -1,0 +1,30 @@
+"""Where a policy of jointly trained weights has its BatchNorm statistics from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+from torch import Tensor, nn
+
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_correction import BatchNormCorrection
+
+# Measured anew, those of the float network corrected for the policy, or those that the weights came with.
+Statistics: TypeAlias = Literal["measured", "corrected", "kept"]
+
+
+def statistics_setter(
+    statistics: Statistics, batches: Sequence[Tensor], float_network: nn.Module
+) -> Callable[[nn.Module], int]:
+    """Return what sets the statistics of a network at a policy, in place, and returns how many images it took.
+
+    Args:
+        batches: unlabelled image batches, [batch, 3, height, width], normalized; with none, they are kept.
+        float_network: what joint training started from.
+    """
+    if statistics == "kept" or not batches:
+        return lambda model: 0
+    if statistics == "corrected":
+        return BatchNormCorrection(float_network, batches).apply_
+    return lambda model: recalibrate_batch_norm_(model, batches)

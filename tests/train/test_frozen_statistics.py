@@ -1,0 +1,62 @@
+"""Trainings that keep the float network's BatchNorm statistics: corrected for each policy, and not trained further."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_run import NETWORK, RUN
+
+from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
+from limpq_hub.quant.convert import select_policy
+from limpq_hub.quant.running_statistics import active_batch_norms
+from limpq_hub.train import finetune, indicators
+from limpq_hub.train.data.loaders import calibration_batches
+from limpq_hub.train.method.networks import float_network_of
+from limpq_hub.train.settings import DataSettings
+from limpq_hub.zoo.anchors import statistics_of_entry
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.entry_folder import load_supernet
+from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.planning import search
+
+IMAGES = 16
+
+
+@pytest.fixture(scope="module")
+def entry(runs, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("frozen") / "joint"
+    options = ["--weights", f"{runs}/float/model.safetensors", "--distill", "0.5", "--max-steps", "1", "--alpha", "8"]
+    options += ["--anchor-gap", "99", "--calibrate-images", str(IMAGES), "--freeze-batch-norm"]
+    indicators.main([*NETWORK, *RUN, "--data", str(data), *options, "--output", str(folder)])
+    return find_entry(f"local-dir:{folder}")
+
+
+def corrected_at_the_start(entry, data):
+    policy = search(entry.indicators, bitops="w3a3").policy
+    network = select_policy(load_supernet(entry.folder, entry.indicators), policy).eval()
+    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+    images = calibration_batches(DataSettings(str(data), batch_size=8, workers=0, seed=0), spec, IMAGES)
+    correct_batch_norm_(network, images, float_network_of(entry, None))
+    return network
+
+
+def means(network) -> torch.Tensor:
+    return torch.cat([norm.running_mean for norm in active_batch_norms(network).values()])
+
+
+def test_an_entry_serves_corrected_statistics(entry):
+    assert statistics_of_entry(entry.folder) == "corrected"
+
+
+def test_a_policy_is_fine_tuned_with_the_statistics_that_are_corrected_for_it(entry, data, tmp_path):
+    options = ["--model", entry.name, "--bitops", "w3a3", "--data", str(data), *RUN, "--max-steps", "2"]
+    options += ["--freeze-batch-norm", "--calibrate-images", str(IMAGES), "--output", str(tmp_path / "out")]
+    finetune.main(options)
+    tuned, _ = load_checkpoint(open_local_folder(tmp_path / "out", "checkpoint"))
+    expected = corrected_at_the_start(entry, data)
+    torch.testing.assert_close(means(tuned), means(expected), rtol=2e-3, atol=2e-4)
+    assert not torch.allclose(means(tuned), means(float_network_of(entry, None)), rtol=2e-3, atol=2e-4)
+    trained, before = (torch.cat([norm.weight for norm in active_batch_norms(of).values()]) for of in (tuned, expected))
+    assert not torch.equal(trained, before)
