@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from _hub_models import fetched_folder
 from _model_cache import Networks, Weights
 from _photographs import photographs
 from _zoo import is_published
@@ -22,8 +22,8 @@ from limpq_hub.errors import OutputError, UnsupportedLayerError
 from limpq_hub.pictures import read_picture
 from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.integer_layers import has_vnni, run_in_integers_
-from limpq_hub.quant.quantized import quantized_layers
+from limpq_hub.quant.integer_layers import has_vnni
+from limpq_hub.zoo.loading import load
 from limpq_hub.zoo.network import NetworkSpec
 
 _FORMAT: Format = "openvino"
@@ -81,8 +81,7 @@ def ways_of(
     report(0.1, "Loading the networks")
     weights: Weights = "finetuned" if is_published(model, policy) else "joint"
     float_network, quantized = networks.get(model, None), networks.get(model, policy, weights)
-    integer = copy.deepcopy(quantized)
-    in_float = run_in_integers_(integer)
+    integer = load(model, policy=policy, weights=weights, arithmetic="integer", cache_dir=fetched_folder(model))
     torch_name = f"torch {torch.__version__.partition('+')[0]}"
     ways = [Way(torch_name, False, float_network), Way(torch_name, True, integer)]
     report(0.3, "Writing the integers as a file, and checking it")
@@ -94,8 +93,7 @@ def ways_of(
         ways += exported
     except (OutputError, UnsupportedLayerError) as error:
         missing = str(error)
-    layers = len(list(quantized_layers(integer)))
-    return Ways(tuple(ways), weights, (len(in_float), layers), checked, missing)
+    return Ways(tuple(ways), weights, (len(integer.limpq.in_float), len(policy.layers)), checked, missing)
 
 
 def _exported(float_network: nn.Module, quantized: nn.Module, spec: NetworkSpec, folder: Path) -> tuple[list[Way], str]:

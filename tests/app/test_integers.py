@@ -60,7 +60,10 @@ def test_weights_that_were_fine_tuned_for_a_policy_are_what_runs(small, picture)
     plan = Plan.of_policy(entry_of(small).indicators, published_policy(small, "small"))
     with Image.open(picture) as opened:
         run = IntegerNetworks(Networks()).look(opened.convert("RGB"), small, plan, silent)
-    guess = top_classes(load(small, policy=plan.policy, weights="finetuned"), read_picture(picture), 1)[0]
+    model = load(small, policy=plan.policy, weights="finetuned", arithmetic="integer")
+    guess = top_classes(model, read_picture(picture), 1)[0]
+    assert run.in_float == (len(model.limpq.in_float), len(plan.policy.layers))
+    assert run.in_float[0] < run.in_float[1], "some layers multiply integers"
     assert (run.weights, run.rows[1].answer) == ("finetuned", guess.name)
     assert run.rows[1].probability == pytest.approx(guess.probability, abs=1e-3)
 
