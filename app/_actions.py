@@ -19,14 +19,16 @@ from _pictures_in import picture_from
 from _policies import LEARNED, chosen_plan, rival_plan
 from _prediction import Prediction
 from _request import Request
-from _tables import download_link, layers_table, proof_text, totals_table
+from _tables import Column, download_link, layers_table, proof_text, totals_table
 from _texts import term
 from _zoo import (
     accuracy_data,
     accuracy_of,
     entry_of,
+    fine_tuned_accuracy,
     float_accuracy,
     frontier_of,
+    joint_accuracy,
     learned_plan,
     plan_of,
     rival_policies,
@@ -85,11 +87,11 @@ def find_bits(request: Request) -> SearchResult:
     rivals = {name: plan_of(request, policy) for name, policy in rival_policies(request).items()}
     accuracy = accuracy_of(request, plan.policy, searched=True)
     measured = measured_of(request.model)
-    columns = {"<b>This " + term("policy") + "</b>": (plan, accuracy)}
+    columns = {"<b>This " + term("policy") + "</b>": _column(request, plan, searched=True)}
     for name, heading in (("uniform", "Uniform"), ("uniform filled", "Filled up")):
         if name in rivals:
             explained = term("uniform, filled up" if name == "uniform filled" else name, heading)
-            columns[explained] = (rivals[name], accuracy_of(request, rivals[name].policy, searched=False))
+            columns[explained] = _column(request, rivals[name], searched=False)
     reference, filled = float_accuracy(request.model), rivals.get("uniform filled")
     figure = frontier_figure(
         [(point.bitops / 1e9, point.objective) for point in frontier_of(request.model, request.alpha)],
@@ -192,7 +194,7 @@ def compare(request: Request, first: str, second: str, upload: str | None) -> Co
     names = (f"A: {first}", f"B: {second}")
     policies = {name: plan.policy for name, plan in zip(names, plans, strict=True)}
     columns = {
-        name: (plan, accuracy_of(request, plan.policy, searched=choice == LEARNED))
+        name: _column(request, plan, searched=choice == LEARNED)
         for name, plan, choice in zip(names, plans, (first, second), strict=True)
     }
     costs = entry_of(request.model).indicators.costs
@@ -218,11 +220,16 @@ def rival_title(rival: str) -> str:
     return rival.removesuffix(", at this budget").removesuffix(" to this budget").capitalize()
 
 
+def _column(request: Request, plan: Plan, *, searched: bool) -> Column:
+    joint = joint_accuracy(request, plan.policy, searched=searched)
+    return Column(plan, joint, fine_tuned_accuracy(request.model, plan.policy))
+
+
 def _prediction(request: Request, title: str, plan: Plan | None, classes: Mapping[str, float]) -> Prediction:
     if plan is None:
         float_bytes = entry_of(request.model).summary()["float_bytes"]
         return Prediction(title, classes, float_bytes, None, float_accuracy(request.model), "float", None)
-    accuracy = accuracy_of(request, plan.policy, searched=title == _LEARNED_TITLE, fine_tuned=False)
+    accuracy = joint_accuracy(request, plan.policy, searched=title == _LEARNED_TITLE)
     measured = measured_of(request.model)
     figures = None if measured is None else measured.of_policy(plan.policy)
     agreement = None if figures is None else figures.agreement

@@ -28,7 +28,7 @@ CSS = """
   border-bottom: 1px solid var(--border-color-primary) !important; vertical-align: top; background: none !important; }
 .facts tbody th, .facts thead tr:first-child th:first-child { text-align: left !important; font-weight: 500; }
 .facts thead th { font-weight: 600; vertical-align: bottom; }
-.facts td { white-space: nowrap; }
+#many .facts td { white-space: nowrap; }
 .facts td.changed { font-weight: 650; }
 .facts .note, .note { color: var(--body-text-color-subdued); font-size: .85em; }
 .facts, .facts thead, .facts tbody, .facts tr { border: none !important; background: none !important; }

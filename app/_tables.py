@@ -6,6 +6,7 @@ import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from _texts import term
 from _zoo import Accuracy
@@ -18,13 +19,22 @@ from limpq_hub.plan.policy import Policy
 NONE = "–"
 
 
-def totals_table(columns: Mapping[str, tuple[Plan, Accuracy | None]], float_accuracy: Accuracy | None) -> str:
+@dataclass(frozen=True)
+class Column:
+    """A policy in a table of totals: its costs, and its top-1 with weights of either kind, each with its like."""
+
+    plan: Plan
+    joint: Accuracy | None
+    fine_tuned: Accuracy | None
+
+
+def totals_table(columns: Mapping[str, Column], float_accuracy: Accuracy | None) -> str:
     """Return the totals of policies side by side, and of the float network.
 
     Args:
         columns: by heading, which is HTML.
     """
-    plans = [plan for plan, _ in columns.values()]
+    plans = [column.plan for column in columns.values()]
     costs, means = plans[0].costs, [plan.mean_bits() for plan in plans]
     float_size = FLOAT_BITS // 8 * sum(cost.weights for cost in costs.values())
     rows = {
@@ -34,11 +44,16 @@ def totals_table(columns: Mapping[str, tuple[Plan, Accuracy | None]], float_accu
         "Mean " + term("bits") + ": " + term("weights"): [*(f"{bits:.1f}" for bits, _ in means), str(FLOAT_BITS)],
         "Mean bits: " + term("activations"): [*(f"{bits:.1f}" for _, bits in means), str(FLOAT_BITS)],
         term("objective", "Objective"): [*(f"{plan.objective:.4f}" for plan in plans), NONE],
-        term("top-1", "Top-1") + ", %": [
-            *(f"{accuracy_text(accuracy)} {_kind(accuracy)}" for _, accuracy in columns.values()),
+        f"{term('top-1', 'Top-1')}, %, {term('joint')}": [
+            *(accuracy_text(column.joint) for column in columns.values()),
             accuracy_text(float_accuracy),
         ],
     }
+    if any(column.fine_tuned for column in columns.values()):
+        rows[f"Top-1, %, {term('fine-tuned')}"] = [
+            *(accuracy_text(column.fine_tuned) for column in columns.values()),
+            accuracy_text(float_accuracy),
+        ]
     head = "".join(f"<th scope='col'>{name}</th>" for name in ["", *columns, term("float", "Float")])
     body = "".join(row_of(name, cells) for name, cells in rows.items())
     return table(f"<tr>{head}</tr>", [body])
@@ -95,9 +110,9 @@ def layers_table(policies: Mapping[str, Policy], costs: Costs) -> str:
 
 
 def accuracy_text(accuracy: Accuracy | None) -> str:
-    """Return top-1 in percent as HTML; a dash where it was not measured."""
+    """Return top-1 in percent as HTML, or that it was not measured."""
     if accuracy is None:
-        return f"{NONE} <span class='note'>not measured</span>"
+        return "<span class='note'>not measured</span>"
     return f"{accuracy.top1:.2f}" if accuracy.measured else f"about {accuracy.top1:.1f}"
 
 
@@ -105,10 +120,6 @@ def table(head: str, rows: Sequence[str]) -> str:
     """Return a table, which scrolls where it is wider than the page."""
     body = f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody>"
     return f"<div class='scroll'><table class='facts'>{body}</table></div>"
-
-
-def _kind(accuracy: Accuracy | None) -> str:
-    return "" if accuracy is None else f"<span class='note'>{term(accuracy.weights)}</span>"
 
 
 def row_of(name: str, cells: Sequence[str]) -> str:

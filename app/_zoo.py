@@ -100,20 +100,27 @@ def is_published(model: str, policy: Policy) -> bool:
     return policy.digest() in {published.policy_sha256 for published in entry_of(model).published}
 
 
-def accuracy_of(request: Request, policy: Policy, *, searched: bool, fine_tuned: bool = True) -> Accuracy | None:
-    """Return the top-1 of a policy, or None where it was neither measured nor lies between measured budgets.
+def accuracy_of(request: Request, policy: Policy, *, searched: bool) -> Accuracy | None:
+    """Return the top-1 of the weights that `limpq_hub.load` hands out for a policy, or None; `searched` as below."""
+    return fine_tuned_accuracy(request.model, policy) or joint_accuracy(request, policy, searched=searched)
+
+
+def fine_tuned_accuracy(model: str, policy: Policy) -> Accuracy | None:
+    """Return the top-1 of the weights that were fine-tuned for exactly a policy; None where it was not measured."""
+    measured = entry_of(model).measured_top1(policy)
+    return None if measured is None or measured[1] != "fine-tuned" else Accuracy(*measured)
+
+
+def joint_accuracy(request: Request, policy: Policy, *, searched: bool) -> Accuracy | None:
+    """Return the top-1 of the joint weights at a policy; None where it was not measured, nor budgets on both sides.
 
     Args:
         searched: whether the policy is what the search answers to `request`.
-        fine_tuned: whether weights that were fine-tuned for the policy count; those of joint training always do.
     """
     entry = entry_of(request.model)
-    measured = entry.measured_top1(policy)
-    if measured is not None and (fine_tuned or measured[1] == "joint"):
-        return Accuracy(*measured)
-    joint = entry.joint_top1(policy.digest())
-    if joint is not None:
-        return Accuracy(joint, "joint")
+    measured = entry.joint_top1(policy.digest())
+    if measured is not None:
+        return Accuracy(measured, "joint")
     if searched and request.bitops_alone:
         expected = entry.expected_top1(plan_of(request, policy).bitops)
         return None if expected is None else Accuracy(expected, "joint", measured=False)
