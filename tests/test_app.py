@@ -376,7 +376,7 @@ def phone(used_phone, visit):
 
 
 def set_as_at_the_start(page) -> None:
-    open_tab(page, "Search")
+    page.get_by_role("tab", name="Search").first.click()
     if page.input_value("#model input") != MODEL:
         choose_model(page, MODEL)
     open_more(page)
