@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from limpq_hub.cli.options import MODEL, add_search_options, count, search_arguments
+from limpq_hub.cli.options import MODEL, add_load_options, count, search_arguments
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
@@ -21,11 +21,7 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
     export = command("export", _export, "Write a quantized network as ONNX, its integers and its logits checked.")
     export.epilog = "what is written and checked, and what each format is for: python -m pydoc limpq_hub.deploy"
     export.add_argument("model", help=MODEL)
-    add_search_options(export)
-    export.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
-    export.add_argument(
-        "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
-    )
+    add_load_options(export)
     export.add_argument(
         "--format",
         choices=FORMATS,

@@ -38,6 +38,15 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--counting", choices=("exact", "limpq"), help="how MACs are counted; exact if not given")
 
 
+def add_load_options(parser: argparse.ArgumentParser) -> None:
+    """Add every argument of `load` that says which network is meant: a search or a policy, and whose weights."""
+    add_search_options(parser)
+    parser.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
+    parser.add_argument(
+        "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
+    )
+
+
 def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
     """Add every argument of `search`, BitOps among them or not."""
     add_budget_options(parser, bitops=bitops)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limpq_hub.cli.options import MODEL, add_search_options, count, next_command, search_arguments
+from limpq_hub.cli.options import MODEL, add_load_options, count, next_command, search_arguments
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.errors import ImageError, OutputError, quoted
 from limpq_hub.plan.quantities import format_bitops, format_size
@@ -33,11 +33,7 @@ def add_predict_command(command: Callable[..., argparse.ArgumentParser]) -> None
     which = predict.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", help=MODEL)
     which.add_argument("--exported", type=Path, metavar="DIR", help="folder of limpq export, run by its runtime")
-    add_search_options(predict)
-    predict.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
-    predict.add_argument(
-        "--weights", choices=("auto", "finetuned", "joint"), default="auto", help="which weights to load"
-    )
+    add_load_options(predict)
     predict.add_argument(
         "--arithmetic",
         choices=("simulated", "integer"),
