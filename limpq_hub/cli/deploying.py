@@ -80,13 +80,14 @@ def _export(options: argparse.Namespace) -> None:
     if options.json:
         print_json(exported.to_json() | {"output": str(options.output), "bitops": plan.bitops})
         return
-    told = exported.integer_layers
+    told, itself = exported.integer_layers, exported.parity_of_simulation
     approximate = " (an approximation)" if exported.format == "onnxruntime" else ""
     rows = {
         "policy": f"{format_bitops(plan.bitops)} BitOps, {model.limpq.weights} weights",
         "model.onnx": format_size(exported.size_bytes),
         "integers": f"{exported.integers:,} weights read back, equal bit for bit",
         "logits": f"{exported.parity}, by {exported.runtime}, on {pictures}{approximate}",
+        **({"simulation beside itself": f"{itself}, added up in another order"} if itself else {}),
         "layers": "in float here; the bits are for hardware that is made of the file"
         if told is None
         else f"{sum(told.values())} of {len(told)} run in integers in {exported.runtime} on this CPU",

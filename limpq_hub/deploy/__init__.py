@@ -27,12 +27,24 @@ they cannot: `--no-vnni` keeps weights of 8 bits in float.
 
 ## What low bits buy
 
-| where the network runs | what fewer than 8 bits buy |
-|---|---|
-| a CPU, by OpenVINO, ONNX Runtime or torch | no time: 8 bits are multiplied whatever the policy says |
-| hardware made for the network, by FINN or hls4ml from *qonnx* | time, energy and area: multipliers have as many bits |
-| NPUs, microcontrollers and GPUs with arithmetic of 4 bits | time, if the search keeps to it: `--candidates 4 8` |
-| anywhere: what is stored and sent | the packed checkpoint has the bits of the policy; `model.onnx` has 4 or 8 |
+| who runs it | what fewer than 8 bits buy | source |
+|---|---|---|
+| CPUs, by OpenVINO, ONNX Runtime or torch | no time: all multiply 8 bits whatever the policy says | 1 |
+| CPUs without VNNI | 7 bits or fewer cannot overflow there, and run in integers | 2 |
+| hardware made of the network, by FINN or hls4ml | time, energy, area: a multiplier has its layer's bits | 3 |
+| GPUs with tensor cores for INT4 | time at 4/4 bits; search with `--candidates 4 8`; no kernels here | 4 |
+| microcontrollers, with kernels for 2, 4 and 8 bits | memory; time, with instructions for them | 5 |
+| NPUs | what the tool of its maker takes: ask its data sheet | - |
+| everyone: what is stored and sent | ResNet-18 at 3G: 2.49 MB of 45.08; `model.onnx` has 4 or 8 bits | 6 |
+
+1. `tests/benchmarks/latency_budget.py`: milliseconds of policies of fewer and more bits, side by side.
+2. `limpq_hub.quant.integer_layers`; shown by `ONEDNN_MAX_CPU_ISA=AVX2` with `tests/benchmarks/integer_agreement.py`.
+3. Umuroglu et al., "FINN", FPGA 2017; Coelho et al., "Automatic heterogeneous quantization of deep neural networks",
+   Nature Machine Intelligence 2021 (hls4ml). The file is that of `--format qonnx`.
+4. Yao et al., "HAWQ-V3", ICML 2021: ResNet-50 at 4 bits 1.45 times as fast as at 8 on a T4.
+5. Rusci et al., "Memory-Driven Mixed Low Precision Quantization", MLSys 2020; Bruschi et al., "Enabling Mixed-Precision
+   Quantized Neural Networks in Extreme-Edge Devices", Computing Frontiers 2020.
+6. `limpq list`: on disk and in float32; an entropy code takes fewer bits than the policy has.
 
 ## What is checked
 
@@ -40,8 +52,10 @@ Before anything is written to the folder: the integers and steps are read back f
 with those of the network; and the logits of pictures are compared. Two orders of the same float additions differ in the
 last digits, and where such a value lies on the edge between two integers it is rounded to the other one: so no bound on
 the difference of logits holds. What must hold, but for *onnxruntime*, is that 90 % of the pictures are within 1e-4, and
-that 99.5 % have the same class; the figures are in `verify.json`. `--explain` lists which layers run in integers in the
-runtime at hand.
+that 99.5 % have the same class. At 8 bits of large pictures there may be such an edge in every picture, and the
+simulation differs from itself once its normalizations are folded: then the file may differ on as many pictures more,
+and by no more than twice as much. All figures are in `verify.json`. `--explain` lists which layers run in integers in
+the runtime at hand.
 
 ## What can be exported
 

@@ -48,3 +48,29 @@ def test_nine_of_ten_pictures_within_a_rounding_and_all_but_one_in_two_hundred_i
         return
     with pytest.raises(OutputError, match=f"{same_rows:.2%} of {pictures} pictures within 0.0001, agreement"):
         parity.check()
+
+
+@pytest.mark.parametrize(
+    ("found", "of_simulation", "passes"),
+    [
+        (Parity(300, 0.0, 1.0, 0.17), Parity(300, 0.0, 1.0, 0.16), True),
+        (Parity(300, 0.0, 1.0, 0.33), Parity(300, 0.0, 1.0, 0.16), False),
+        (Parity(300, 0.0, 0.99, 0.17), Parity(300, 0.0, 1.0, 0.16), False),
+        (Parity(300, 0.0, 0.98, 0.17), Parity(300, 0.0, 0.985, 0.16), True),
+        (Parity(300, 0.6, 1.0, 0.1), Parity(300, 0.7, 1.0, 0.1), True),
+        (Parity(300, 0.5, 1.0, 0.1), Parity(300, 0.7, 1.0, 0.1), False),
+        (Parity(300, 0.5, 1.0, 1e-3), Parity(300, 1.0, 1.0, 1e-6), False),
+        (Parity(300, 0.0, 1.0, float("nan")), Parity(300, 0.0, 1.0, 0.16), False),
+    ],
+)
+def test_where_the_simulation_differs_from_itself_the_file_may_do_so_too_and_no_more(found, of_simulation, passes):
+    if passes:
+        assert found.check(lambda: of_simulation) == of_simulation
+        return
+    told = rf"and 99\.5% agree \(the simulation beside itself, added up otherwise: {of_simulation.same_rows:.2%} of 300"
+    with pytest.raises(OutputError, match=told):
+        found.check(lambda: of_simulation)
+
+
+def test_the_simulation_is_not_asked_where_the_file_is_near_enough():
+    assert Parity(100, 0.95, 1.0, 0.1).check(lambda: pytest.fail("asked")) is None
