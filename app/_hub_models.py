@@ -52,7 +52,7 @@ def fetch_entry(text: str) -> str:
         raise HubUnavailableError(f"{name} could not be fetched; try again later")
     answer = json.loads(done.stdout)
     if "error" in answer:
-        raise HubError(answer["error"])
+        raise HubError(f"not fetched: {answer['error']}")
     return answer["name"]
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,17 +50,18 @@ class Server:
 
 
 @contextmanager
-def started_app(folder: Path, bundled: Path | None = None) -> Iterator[Server]:
+def started_app(folder: Path, bundled: Path | None = None, hub: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Run the demo; whatever it asked of another machine would fail.
 
     Args:
         bundled: the folder of the entries that ship with the package, in place of its own.
+        hub: the environment of a process that talks to a Hub on this machine.
     """
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     dead, files = "http://127.0.0.1:9", folder / "files"
-    environment = os.environ | {"GRADIO_TEMP_DIR": str(files), "NO_PROXY": "127.0.0.1,localhost"}
+    environment = dict(hub or os.environ) | {"GRADIO_TEMP_DIR": str(files), "NO_PROXY": "127.0.0.1,localhost"}
     environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), dead) | {"OMP_NUM_THREADS": "1"}
     if bundled is not None:
         # Python imports it when it starts.

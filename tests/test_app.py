@@ -20,6 +20,7 @@ import httpx
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from loopback_hub import LoopbackHub
 from PIL import Image
 from running_app import LION, MODEL, ROOT, UNIFORM, Server, classify, controls, event_stream, started_app, upload
 
@@ -43,7 +44,7 @@ TABS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, tiny) -> Iterator[Server]:
-    """The demo in a process of its own, with a second entry beside the bundled ones."""
+    """The demo in a process of its own, with a second entry beside the bundled ones, and with it on a Hub as well."""
     from limpq_hub.zoo.catalog import BUNDLED
     from limpq_hub.zoo.entry_folder import save_float_network, seal_entry
     from limpq_hub.zoo.network import NetworkSpec
@@ -54,8 +55,12 @@ def server(tmp_path_factory, tiny) -> Iterator[Server]:
     shutil.copytree(tiny.folder, bundled / SECOND)
     save_float_network(bundled / SECOND, spec.build())
     seal_entry(bundled / SECOND, spec)
-    with started_app(tmp_path_factory.mktemp("app"), bundled) as running:
-        yield running
+    files = [path for path in (bundled / SECOND).rglob("*") if path.is_file()]
+    with LoopbackHub() as hub:
+        hub.commit("you/tiny", {str(path.relative_to(bundled / SECOND)): path.read_bytes() for path in files})
+        folder = tmp_path_factory.mktemp("app")
+        with started_app(folder, bundled, hub.environment(folder / "hub")) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
@@ -379,6 +384,7 @@ def set_as_at_the_start(page) -> None:
     page.get_by_role("tab", name="Search").first.click()
     if page.input_value("#model input") != MODEL:
         choose_model(page, MODEL)
+        page.get_by_role("button", name="3G").wait_for()
     open_more(page)
     for field, value in (("#size input", "0"), ("#alpha input[type=number]", "8"), ("#pins textarea, #pins input", "")):
         if page.input_value(field) != value:
@@ -493,6 +499,21 @@ def test_every_bundled_entry_can_be_chosen_with_its_own_budgets_headline_picture
     page.locator("#policy_one input").click()
     assert "published: large" in page.get_by_role("option").all_inner_texts()[-2]
     page.keyboard.press("Escape")
+
+
+def test_an_entry_of_the_hub_is_fetched_by_its_name_and_used_like_a_bundled_one(page):
+    page.locator("#hub button").first.click()
+    page.locator("#repository input, #repository textarea").fill("you/nothing")
+    page.get_by_role("button", name="Fetch it").click()
+    toast = page.locator(".toast-body")
+    toast.wait_for(timeout=60_000)
+    assert "Not fetched: you/nothing@main: the Hub shows no such repository" in toast.inner_text()
+    page.locator("#repository input, #repository textarea").fill("hf-hub:you/tiny")
+    page.get_by_role("button", name="Fetch it").click()
+    page.get_by_role("button", name="large").wait_for(timeout=60_000)
+    assert page.input_value("#model input") == "hf-hub:you/tiny"
+    page.wait_for_function("document.querySelector('#headline').innerText.includes('beside 80.0 % in float')")
+    assert "hf-hub:you/tiny@" in page.inner_text("#headline")
 
 
 def test_on_a_phone_the_answers_stand_right_under_the_picture_and_nothing_covers_them(phone):

@@ -51,7 +51,7 @@ def test_an_entry_is_fetched_whole_once_and_without_the_token_of_the_host(there,
 
 def test_a_private_repository_of_the_host_is_not_shown(there):
     there.restrict("you/tiny", private=True)
-    with pytest.raises(HubError, match=r"you/tiny@main: the Hub shows no such repository or revision"):
+    with pytest.raises(HubError, match=r"not fetched: you/tiny@main: the Hub shows no such repository or revision"):
         fetch_entry("you/tiny")
     assert folders() == []
 
