@@ -228,11 +228,13 @@ def test_a_run_goes_on_where_pictures_and_weights_have_moved_to_and_only_with_th
     moved = shutil.move(copied, tmp_path / "elsewhere")
     weights = shutil.move(tmp_path / "float", tmp_path / "start")
     alone = shutil.copy(tmp_path / "start/model.safetensors", tmp_path / "alone.safetensors")
-    # Without the config.json beside it, pictures would be prepared otherwise.
+    # Without a config.json beside them, or with another one, pictures would be prepared otherwise.
+    with pytest.raises(TrainingError, match="^--resume with another weights, weights_config_sha256; give the options"):
+        pretrain.main([*options(moved, str(alone)), "--resume"])
     config = json.loads((weights / "config.json").read_text())
     config["pretrained_cfg"]["crop_pct"] = 0.5
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(TrainingError, match="^--resume with another network than the run began with; bring that back"):
+    with pytest.raises(TrainingError, match="^--resume with another weights, weights_config_sha256; give the options"):
         pretrain.main([*options(moved, str(alone)), "--resume"])
     (moved / "train/class0/0.png").rename(moved / "train/class0/other.png")
     with pytest.raises(TrainingError, match="elsewhere/train is with other pictures in class class0"):

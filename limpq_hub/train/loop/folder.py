@@ -16,7 +16,7 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.sources import Source
-from limpq_hub.train.loop.provenance import device_name, weights_record
+from limpq_hub.train.loop.provenance import device_name, weight_configs_record, weights_record
 from limpq_hub.train.loop.resumption import (
     DATA,
     MACHINE,
@@ -128,4 +128,5 @@ def record_options(
 
 
 def _options_record(accelerator: Accelerator, invocation: Invocation) -> dict[str, Any]:
-    return {**invocation.options, **weights_record(invocation), "processes": accelerator.num_processes}
+    weights = weights_record(invocation) | weight_configs_record(invocation)
+    return {**invocation.options, **weights, "processes": accelerator.num_processes}

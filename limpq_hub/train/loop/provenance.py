@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import timm
@@ -45,13 +46,22 @@ def device_name(accelerator: Accelerator) -> str:
 
 def weights_record(invocation: Invocation) -> dict[str, str]:
     """Return the sha256 of each file of weights that the options name, by itself or by its folder."""
-    record = {}
+    return {f"{name}_sha256": _sha256(path) for name, path in _files_of_weights(invocation)}
+
+
+def weight_configs_record(invocation: Invocation) -> dict[str, str]:
+    """Return the sha256 of the `config.json` beside each of these files: it says which network they are of."""
+    beside = ((name, path.with_name("config.json")) for name, path in _files_of_weights(invocation))
+    return {f"{name}_config_sha256": _sha256(config) for name, config in beside if config.is_file()}
+
+
+def _files_of_weights(invocation: Invocation) -> Iterator[tuple[str, Path]]:
+    """Yield the option and the file of each weights that are on this machine."""
     for name in ("weights", "teacher"):
         named = invocation.options.get(name)
         path = local_file(named) if isinstance(named, str) else None
         if path and path.is_file():
-            record[f"{name}_sha256"] = _sha256(path)
-    return record
+            yield name, path
 
 
 def _sha256(path: Path) -> str:

@@ -102,7 +102,8 @@ def _is_moved(key: str, first: Mapping[str, Any], now: Mapping[str, Any], *, not
         there = all(isinstance(folder, str) and Path(folder).is_dir() for folder in folders)
         return noted and DATA in first and bool(folders) and there
     if key in ("weights", "teacher"):  # the digests are compared as options are
-        return f"{key}_sha256" in first and f"{key}_sha256" in now
+        configs = (record.get(f"{key}_config_sha256") for record in (first, now))
+        return f"{key}_sha256" in first and f"{key}_sha256" in now and len(set(configs)) == 1
     contents_noted = noted and isinstance(value, str) and isinstance(first[key], str)
     if key == "model":
         return contents_noted and all(str(place).startswith("local-dir:") for place in (first[key], value))
