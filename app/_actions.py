@@ -1,23 +1,15 @@
-"""What the buttons do, as plain functions without gradio: find the bits, classify a picture, compare two policies."""
+"""What the buttons do, as plain functions without gradio: find the bits, compare two policies."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from _figures import bits_figure, compare_figure, frontier_figure
 from _headline import headline
-from _integers import IntegerNetworks, IntegerRun
 from _measured import measured_of
-from _model_cache import Networks
-from _photographs import photographs
 from _picture_tables import many_pictures_table
-from _pictures_in import picture_from
-from _policies import LEARNED, chosen_plan, rival_plan
-from _prediction import Prediction
+from _policies import LEARNED, chosen_plan
 from _request import Request
 from _tables import Column, download_link, layers_table, proof_text, totals_table
 from _texts import term
@@ -34,13 +26,7 @@ from _zoo import (
     rival_policies,
 )
 
-from limpq_hub.errors import LimpqError
 from limpq_hub.plan.plan import Plan
-
-TOP = 5
-_LEARNED_TITLE = "Your policy"
-
-Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -120,66 +106,6 @@ def find_bits(request: Request) -> SearchResult:
     )
 
 
-def classify(picture: str | None, request: Request, rival: str, networks: Networks, report: Report) -> list[Prediction]:
-    """Return what the float network, the best policy of the request and a rival make of a picture.
-
-    Both policies have the joint weights, whether or not the first was fine-tuned as well: a contrast of bits alone.
-
-    Args:
-        picture: path of an upload.
-        rival: one of `RIVALS`.
-        report: called with the share that is done, 0..1, and what comes next; what it raises ends the work.
-
-    Raises:
-        LimpqError: the picture is none, or the request cannot be met.
-    """
-    report(0.02, "Starting torch, for the first picture only")
-    # Here, so that the page is up before it is needed.
-    from limpq_hub.pictures import most_likely
-    from limpq_hub.zoo.network import NetworkSpec
-
-    report(0.1, "Reading the picture")
-    image = picture_from(picture)
-    plan = learned_plan(request)
-    entry = entry_of(request.model)
-    plans = {"Float": None, _LEARNED_TITLE: plan, rival_title(rival): rival_plan(request, rival)}
-    names, spec = short_names(entry.classes), NetworkSpec.from_config(entry.folder.config, entry.name)
-    predictions = []
-    for index, (title, network_plan) in enumerate(plans.items()):
-        policy = None if network_plan is None else network_plan.policy
-        cached = networks.has(request.model, policy)
-        report(0.25 + 0.25 * index, f"{title}: {'looking' if cached else 'loading the network'}")
-        network = networks.get(request.model, policy)
-        guesses = most_likely(network, image, spec, entry.classes, TOP)
-        classes = {names[guess.id]: guess.probability for guess in guesses}
-        predictions.append(_prediction(request, title, network_plan, classes))
-    return predictions
-
-
-def run_in_integers(picture: str | None, request: Request, integers: IntegerNetworks, report: Report) -> IntegerRun:
-    """Return what the best policy of the request sees in a picture in integers, beside the float network, timed.
-
-    Args:
-        picture: path of an upload.
-        report: as `classify` takes it.
-
-    Raises:
-        LimpqError: the picture is none, or the request cannot be met.
-    """
-    return integers.look(picture_from(picture), request.model, learned_plan(request), report)
-
-
-def preload(request: Request, rival: str, networks: Networks, integers: IntegerNetworks) -> None:
-    """Load what the first visitor will ask for: the networks of a request and its rival, and the integers.
-
-    What cannot be is told to the visitor who asks for it.
-    """
-    picture = str(photographs()[0].path)
-    with suppress(LimpqError):
-        classify(picture, request, rival, networks, lambda share, text: None)
-        run_in_integers(picture, request, integers, lambda share, text: None)
-
-
 def compare(request: Request, first: str, second: str, upload: str | None) -> Comparison:
     """Return two policies layer by layer.
 
@@ -205,32 +131,6 @@ def compare(request: Request, first: str, second: str, upload: str | None) -> Co
     )
 
 
-def short_names(classes: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return by id the first of the names of each class, or all of them where two classes share the first."""
-    first_names = {label["id"]: label["name"].partition(",")[0] for label in classes}
-    counts = Counter(first_names.values())
-    return {
-        label["id"]: first_names[label["id"]] if counts[first_names[label["id"]]] == 1 else label["name"]
-        for label in classes
-    }
-
-
-def rival_title(rival: str) -> str:
-    """Return what the page calls a policy of `RIVALS`."""
-    return rival.removesuffix(", at this budget").removesuffix(" to this budget").capitalize()
-
-
 def _column(request: Request, plan: Plan, *, searched: bool) -> Column:
     joint = joint_accuracy(request, plan.policy, searched=searched)
     return Column(plan, joint, fine_tuned_accuracy(request.model, plan.policy))
-
-
-def _prediction(request: Request, title: str, plan: Plan | None, classes: Mapping[str, float]) -> Prediction:
-    if plan is None:
-        float_bytes = entry_of(request.model).summary()["float_bytes"]
-        return Prediction(title, classes, float_bytes, None, float_accuracy(request.model), "float", None)
-    accuracy = joint_accuracy(request, plan.policy, searched=title == _LEARNED_TITLE)
-    measured = measured_of(request.model)
-    figures = None if measured is None else measured.of_policy(plan.policy)
-    agreement = None if figures is None else figures.agreement
-    return Prediction(title, classes, plan.size_bytes, plan.bitops, accuracy, "joint", agreement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from limpq_hub import list_models
 
 # Share of the way from the fewest to the most BitOps, for a model without fine-tuned policies.
 _START_SHARE = 0.3
+# The slider of alpha goes so far at least, and to twice what a model has.
 _LARGEST_ALPHA = 50
 # Buttons for fine-tuned policies; a model with more shows those of the fewest BitOps.
 _MOST_PUBLISHED = 6
@@ -100,9 +102,9 @@ def add_controls(fetches: Limiter) -> Controls:
         )
         alpha = gr.Slider(
             0,
-            _LARGEST_ALPHA,
+            _largest_alpha(model),
             value=entry_of(model).indicators.alpha,
-            step=0.5,
+            step=0.1,
             label="Alpha: importance of weights",
             info=TERMS["alpha"],
             elem_id="alpha",
@@ -186,6 +188,10 @@ def _fetched(models: Sequence[str], text: str) -> gr.Dropdown:
     return gr.Dropdown([*models, (short_name(name), name)], value=name)
 
 
+def _largest_alpha(model: str) -> float:
+    return max(_LARGEST_ALPHA, 2 * entry_of(model).indicators.alpha)
+
+
 def _published_names(model: str) -> list[str | None]:
     """Return what stands on the buttons, None on those that are hidden."""
     names = list(published_budgets(model))[:_MOST_PUBLISHED]
@@ -197,10 +203,9 @@ def _published_note(model: str) -> str:
         return (
             f"<p class='note'>No budget has {term('fine-tuned')} weights yet; the {term('joint')} ones serve all.</p>"
         )
-    return (
-        f"<p class='note'>Budgets with {term('fine-tuned')} weights. w3a3: the {term('BitOps')} of 3 bits in every "
-        "layer but the first and the last.</p>"
-    )
+    uniform = next((name for name in published_budgets(model) if re.fullmatch("w[2-8]a[2-8]", name)), None)
+    explained = f" {uniform}: as many {term('BitOps')} as these uniform bits." if uniform else ""
+    return f"<p class='note'>Budgets with {term('fine-tuned')} weights.{explained}</p>"
 
 
 def _of_model(model: str) -> tuple[gr.components.Component, ...]:
@@ -208,7 +213,7 @@ def _of_model(model: str) -> tuple[gr.components.Component, ...]:
     return (
         gr.Dropdown(info=_described(model)),
         gr.Slider(low, high, value=start_of(model)),
-        gr.Slider(value=entry_of(model).indicators.alpha),
+        gr.Slider(0, _largest_alpha(model), value=entry_of(model).indicators.alpha),
         gr.HTML(_published_note(model)),
         *(gr.Button(name or "", visible=name is not None) for name in _published_names(model)),
     )

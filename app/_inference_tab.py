@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
-from _actions import classify as classify_picture
-from _actions import rival_title, run_in_integers
 from _controls import Controls, request_of
 from _integers import IntegerNetworks
 from _limits import Limiter, stop_if_given_up
 from _model_cache import Networks
 from _photographs import credits_text, photographs
+from _picture_actions import classify as classify_picture
+from _picture_actions import rival_title, run_in_integers
 from _picture_tables import integers_table, networks_table
 from _pictures_in import MOST_BYTES, MOST_PIXELS
 from _policies import FILLED, RIVALS

@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_RUN_HISTORY", "False")
 
 import gradio as gr
-from _actions import find_bits, preload
+from _actions import find_bits
 from _boundary import bounded, hide_folders
 from _compare_tab import add_compare_tab
 from _controls import add_controls, start_request
@@ -32,6 +32,7 @@ from _limits import Limiter
 from _looks import CSS, theme
 from _model_cache import Networks
 from _photographs import choice_text, credits_text, thumbnails_css
+from _picture_actions import preload
 from _pictures_in import MOST_BYTES
 from _policies import FILLED
 from _search_tab import add_search_tab

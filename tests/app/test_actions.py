@@ -5,7 +5,8 @@ import json
 import re
 
 import pytest
-from _actions import classify, compare, find_bits, short_names
+from _actions import compare, find_bits
+from _picture_actions import classify, short_names
 from _policies import LEARNED, MOST_POLICY_BYTES, RIVALS, UPLOADED, choices_of, chosen_plan
 from _request import Request
 from _zoo import accuracy_of, entry_of, learned_plan, published_budgets, rival_policies, slider_range

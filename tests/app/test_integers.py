@@ -4,9 +4,9 @@ import html
 import importlib.util
 
 import pytest
-from _actions import run_in_integers
 from _integers import IntegerNetworks
 from _model_cache import Networks
+from _picture_actions import run_in_integers
 from _picture_tables import integers_table
 from _request import Request
 from _zoo import entry_of, learned_plan, published_policy
