@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +10,14 @@ import gradio as gr
 from _hub_fetch import MOST_BYTES
 from _hub_models import FETCH_LIMIT_S, fetch_entry, short_name
 from _limits import Limiter
+from _model_settings import described, largest_alpha, published_budget, published_names, published_note, start_of
 from _request import LONGEST_PINS, Request
-from _texts import TERMS, term
-from _zoo import entry_of, published_budgets, slider_range
+from _texts import TERMS
+from _zoo import entry_of, slider_range
 from gradio.events import Dependency
 
 from limpq_hub import list_models
 
-# Share of the way from the fewest to the most BitOps, for a model without fine-tuned policies.
-_START_SHARE = 0.3
-# The slider of alpha goes so far at least, and to twice what a model has.
-_LARGEST_ALPHA = 50
-# Buttons for fine-tuned policies; a model with more shows those of the fewest BitOps.
-_MOST_PUBLISHED = 6
 OUT_OF_RANGE = "A number is outside its range: use the sliders for BitOps and alpha, and a size of at least 0."
 
 
@@ -63,7 +57,7 @@ def add_controls(fetches: Limiter) -> Controls:
     model = models[0]
     low, high = slider_range(model)
     with gr.Group():
-        model_field = gr.Dropdown(models, value=model, label="Model", elem_id="model", info=_described(model))
+        model_field = gr.Dropdown(models, value=model, label="Model", elem_id="model", info=described(model))
         bitops = gr.Slider(
             low,
             high,
@@ -83,10 +77,10 @@ def add_controls(fetches: Limiter) -> Controls:
             elem_id="repository",
         )
         fetch = gr.Button("Fetch it", size="sm", elem_id="fetch")
-    note = gr.HTML(_published_note(model), elem_id="published_note")
+    note = gr.HTML(published_note(model), elem_id="published_note")
     with gr.Row(elem_id="published"):
         buttons = [
-            gr.Button(name or "", visible=name is not None, size="sm", min_width=60) for name in _published_names(model)
+            gr.Button(name or "", visible=name is not None, size="sm", min_width=60) for name in published_names(model)
         ]
         for button in buttons:
             button.click(published_budget, [model_field, button], bitops, queue=False, api_visibility="private")
@@ -102,7 +96,7 @@ def add_controls(fetches: Limiter) -> Controls:
         )
         alpha = gr.Slider(
             0,
-            _largest_alpha(model),
+            largest_alpha(model),
             value=entry_of(model).indicators.alpha,
             step=0.1,
             label="Alpha: importance of weights",
@@ -161,67 +155,18 @@ def request_of(model: str, bitops: float, size: float | None, alpha: float | Non
     return Request(model, bitops, size or None, None if alpha == default_alpha else alpha, pins or "")
 
 
-def start_request() -> Request:
-    """Return what the page opens with."""
-    model = list_models()[0]
-    return Request(model, start_of(model))
-
-
-def start_of(model: str) -> float:
-    """Return the budget that the page opens with, in 1e9 BitOps: of the most accurate fine-tuned policy, if any."""
-    published = [policy for policy in entry_of(model).published if policy.top1 is not None]
-    if published:
-        best = max(published, key=lambda policy: policy.top1 or 0)
-        return published_budgets(model)[best.name]
-    low, high = slider_range(model)
-    return round(low + _START_SHARE * (high - low), 2)
-
-
-def published_budget(model: str, name: str) -> float:
-    """Return the budget, in 1e9 BitOps, that leads to a fine-tuned policy; where the page opens if there is none."""
-    return published_budgets(model).get(name, start_of(model))
-
-
 def _fetched(models: Sequence[str], text: str) -> gr.Dropdown:
     """Return the field of the models with an entry of the Hub, once it was fetched."""
     name = fetch_entry(text)
     return gr.Dropdown([*models, (short_name(name), name)], value=name)
 
 
-def _largest_alpha(model: str) -> float:
-    return max(_LARGEST_ALPHA, 2 * entry_of(model).indicators.alpha)
-
-
-def _published_names(model: str) -> list[str | None]:
-    """Return what stands on the buttons, None on those that are hidden."""
-    names = list(published_budgets(model))[:_MOST_PUBLISHED]
-    return [*names, *[None] * (_MOST_PUBLISHED - len(names))]
-
-
-def _published_note(model: str) -> str:
-    if not published_budgets(model):
-        return (
-            f"<p class='note'>No budget has {term('fine-tuned')} weights yet; the {term('joint')} ones serve all.</p>"
-        )
-    uniform = next((name for name in published_budgets(model) if re.fullmatch("w[2-8]a[2-8]", name)), None)
-    explained = f" {uniform}: as many {term('BitOps')} as these uniform bits." if uniform else ""
-    return f"<p class='note'>Budgets with {term('fine-tuned')} weights.{explained}</p>"
-
-
 def _of_model(model: str) -> tuple[gr.components.Component, ...]:
     low, high = slider_range(model)
     return (
-        gr.Dropdown(info=_described(model)),
+        gr.Dropdown(info=described(model)),
         gr.Slider(low, high, value=start_of(model)),
-        gr.Slider(0, _largest_alpha(model), value=entry_of(model).indicators.alpha),
-        gr.HTML(_published_note(model)),
-        *(gr.Button(name or "", visible=name is not None) for name in _published_names(model)),
-    )
-
-
-def _described(model: str) -> str:
-    summary = entry_of(model).summary()
-    return (
-        f"{summary['architecture']}, pictures of {summary['input_size']} x {summary['input_size']} pixels, "
-        f"{summary['num_classes']} classes, {summary['searched_layers']} layers to choose bits for"
+        gr.Slider(0, largest_alpha(model), value=entry_of(model).indicators.alpha),
+        gr.HTML(published_note(model)),
+        *(gr.Button(name or "", visible=name is not None) for name in published_names(model)),
     )

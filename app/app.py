@@ -24,13 +24,14 @@ import gradio as gr
 from _actions import find_bits
 from _boundary import bounded, hide_folders
 from _compare_tab import add_compare_tab
-from _controls import add_controls, start_request
+from _controls import add_controls
 from _hub_models import FETCH_LIMIT_S
 from _inference_tab import add_inference_tab
 from _integers import IntegerNetworks
 from _limits import Limiter
 from _looks import CSS, theme
 from _model_cache import Networks
+from _model_settings import start_request
 from _photographs import choice_text, credits_text, thumbnails_css
 from _picture_actions import preload
 from _pictures_in import MOST_BYTES
