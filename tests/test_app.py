@@ -107,6 +107,7 @@ def test_the_search_endpoint_gives_the_policy_of_the_package(client):
 
 @pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
 def test_the_integers_answer_as_those_of_the_package_beside_the_float_network_with_times_and_bytes(client):
+    pytest.importorskip("openvino")
     told = client.predict(handle_file(LION), *controls(3.0), api_name="/integers")
     model = limpq_hub.load(MODEL, bitops="3G", arithmetic="integer")
     guess = top_classes(model, read_picture(LION), 1)[0]

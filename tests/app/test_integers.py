@@ -42,6 +42,7 @@ def silent(share: float, text: str) -> None:
 
 
 def test_the_integers_of_any_bundled_entry_answer_as_their_simulation_whichever_runtime_computes_them(small, picture):
+    pytest.importorskip("openvino")
     networks = Networks()
     run = run_in_integers(picture, Request(small, 0.05), IntegerNetworks(networks), silent)
     float_torch, integers_torch, float_file, integers_file = run.rows
