@@ -78,7 +78,7 @@ REFUSED = [
         "argument --calibrate-images: '99999999' is not a whole number of at least 1 and at most 65536",
     ),
     (front, "--points 5000", "argument --points: '5000' is not a whole number of at least 1 and at most 1000"),
-    (compare, "--random 5000", "argument --random: '5000' is not a whole number of at least 1 and at most 1000"),
+    (compare, "--random 5000", "argument --random: '5000' is not a whole number of at least 0 and at most 1000"),
 ]
 
 
