@@ -5,8 +5,8 @@
 
 Each way is compared with the simulation as it was trained: what `load` returns (batch normalizations folded), integers
 in torch, and the file for OpenVINO. Shown are top-1 in percent, the share of pictures with the same class, and that of
-the pictures whose logits are all within 1e-4. What must hold (top-1 within 0.05 points, 99.5 % of the classes, 90 % of
-the logits) makes the command fail where it does not; `--count` takes fewer pictures, for a trial.
+the pictures whose logits are all within 1e-4. What must hold (top-1 within 0.05 points, 99.5 % of the classes, of
+integers 90 % of the logits) makes the command fail where it does not; `--count` takes fewer pictures, for a trial.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def main() -> None:
             if (
                 abs(row["top1"] - simulated) > MOST_POINTS
                 or row["agreement"] < FEWEST_AGREEING
-                or row["same_rows"] < FEWEST_SAME_ROWS
+                or (name.startswith("integers") and row["same_rows"] < FEWEST_SAME_ROWS)
             ):
                 failed.append(f"{name} at {bitops}")
         Console().print(table)

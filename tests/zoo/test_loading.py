@@ -64,6 +64,14 @@ def test_a_policy_that_was_fine_tuned_comes_with_its_own_weights_and_no_warning(
     assert facts.plan.policy == tiny.policies[name]
 
 
+@pytest.mark.parametrize("arithmetic", ["simulated", "integer"])
+def test_a_network_is_loaded_in_inference_mode_too(tiny, arithmetic):
+    with torch.inference_mode():
+        model = load(tiny.name, policy=tiny.policies["small"], arithmetic=arithmetic)
+        found = model(tiny.images)
+    torch.testing.assert_close(found, logits(tiny.checkpoints["small"], tiny.images), rtol=0.3, atol=0.3)
+
+
 def test_integers_give_the_same_logits_and_tell_what_is_simulated(tiny):
     simulated, model = load(tiny.name, bitops="w3a3"), load(tiny.name, bitops="w3a3", arithmetic="integer")
     assert (simulated.limpq.arithmetic, model.limpq.arithmetic) == ("simulated", "integer")

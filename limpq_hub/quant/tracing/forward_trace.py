@@ -69,7 +69,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
     recorder = Recorder(twin)
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
     try:
-        with torch.no_grad(), recorder.recording():
+        # In inference mode a convolution is not taken apart into the operation that is counted.
+        with torch.inference_mode(False), torch.no_grad(), recorder.recording():
             twin(torch.empty(1, *input_shape, device="meta", dtype=dtype))
     except LimpqError:
         raise
