@@ -55,6 +55,8 @@ class NotRecalibratedWarning(UserWarning):
     """The images that were given to calibrate would have made a network worse, or were too few to tell."""
 
 
+# What is made in inference mode could take part in no later pass with gradients.
+@torch.inference_mode(mode=False)
 def load(
     model: str,
     *,

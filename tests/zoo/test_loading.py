@@ -596,3 +596,15 @@ def test_nothing_is_expected_of_fine_tuned_weights_but_of_the_joint_ones_at_thei
     assert "(joint weights, about 45.0 % top-1 expected)" in message
     assert "next below is small" in message
     assert "measured 61.50 % top-1)" in message
+
+
+def test_what_is_loaded_in_inference_mode_is_a_network_like_any_other(tiny):
+    with torch.inference_mode():
+        model = load(tiny.name, policy=tiny.policies["small"])
+        inside = model(tiny.images)
+    assert not any(parameter.is_inference() for parameter in model.parameters())
+    x = tiny.images.clone().requires_grad_()
+    model(x).sum().backward()
+    assert x.grad is not None
+    with torch.no_grad():
+        torch.testing.assert_close(inside, load(tiny.name, policy=tiny.policies["small"])(tiny.images))
