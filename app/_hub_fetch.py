@@ -14,6 +14,7 @@ from pathlib import Path
 
 from limpq_hub.errors import ArtifactError, LimpqError
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry_folder import load_supernet
 from limpq_hub.zoo.hub.repository import resolve_commit
 
 # The ResNet-18 that ships with the package has 56 MB and 0.15 G; an EfficientNet-Lite4 2.6 G.
@@ -38,7 +39,7 @@ def fetch(name: str, folder: Path) -> str:
 
     Raises:
         HubError: the Hub does not give it.
-        ArtifactError: it is no entry, is damaged, or is too large for the demo.
+        ArtifactError: it is no entry, is damaged, does not fit its network, or is too large for the demo.
     """
     repo, _, revision = name.removeprefix(PREFIX).partition("@")
     commit = resolve_commit(repo, revision or None, str(folder), None)
@@ -57,6 +58,8 @@ def fetch(name: str, folder: Path) -> str:
         )
     for file in entry.folder.files:
         entry.folder.read(file)
+    # The multiplications so far are those that it claims: here they are counted in the network that will run.
+    load_supernet(entry.folder, entry.indicators)
     (folder / commit / COMPLETE).touch()
     return pinned
 

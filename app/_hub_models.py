@@ -57,9 +57,17 @@ def fetch_entry(text: str) -> str:
 
 
 def fetched_folder(name: str) -> str | None:
-    """Return the folder of an entry that was fetched; None if this is no name of one."""
+    """Return the folder of an entry that was fetched; None of a name that is not of the Hub.
+
+    Raises:
+        UnknownModelError: it is of the Hub, and its folder is not there, or no more: nothing is fetched by the server.
+    """
+    if not name.startswith(PREFIX):
+        return None
     match = _PINNED.fullmatch(name)
-    return str(_folder() / match[1]) if match and (_folder() / match[1] / COMPLETE).exists() else None
+    if match is None or not (_folder() / match[1] / COMPLETE).exists():
+        raise UnknownModelError(f"there is no model {quoted(name)} here; fetch it again, or take another one")
+    return str(_folder() / match[1])
 
 
 def short_name(name: str) -> str:

@@ -37,7 +37,6 @@ class Accuracy:
     measured: bool = True
 
 
-@lru_cache(maxsize=16)
 def entry_of(model: str) -> Entry:
     """Return the entry of a model; its files are verified when they are read.
 
@@ -45,11 +44,16 @@ def entry_of(model: str) -> Entry:
         model: name of a bundled entry, or of one that `_hub_models` has fetched.
 
     Raises:
-        UnknownModelError: it is neither; nothing is fetched here.
+        UnknownModelError: it is neither, or no more; nothing is fetched here.
     """
-    folder = fetched_folder(model)
+    # Looked up at every call: an open entry whose folder is gone would be fetched again, by this process.
+    return _opened(model, fetched_folder(model))
+
+
+@lru_cache(maxsize=16)
+def _opened(model: str, folder: str | None) -> Entry:
     if folder is None and model not in list_models():
-        raise UnknownModelError(f"there is no model {quoted(model)} here; fetch it again, or take {list_models()[0]}")
+        raise UnknownModelError(f"there is no model {quoted(model)} here; take {list_models()[0]}")
     return find_entry(model, cache_dir=folder)
 
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import time
 
 import _hub_fetch
 import _hub_models
+import _zoo
 import pytest
 from _actions import find_bits
 from _hub_models import fetch_entry, fetched_folder, short_name
@@ -26,7 +28,7 @@ def there(hub, tiny, tmp_path, monkeypatch):
     yield hub
     _hub_models._temporary().cleanup()
     _hub_models._temporary.cache_clear()
-    entry_of.cache_clear()
+    _zoo._opened.cache_clear()
 
 
 def folders() -> list[str]:
@@ -47,6 +49,29 @@ def test_an_entry_is_fetched_whole_once_and_without_the_token_of_the_host(there,
     assert Networks().get(name, learned_plan(request).policy) is not None
     assert len(there.requests) == came, "all that is needed was fetched"
     assert folders() == [commit]
+    # Others were fetched since: the server itself fetches nothing, though the entry was open.
+    shutil.rmtree(_hub_models._folder() / commit)
+    for use in (lambda: entry_of(name), lambda: find_bits(request), lambda: Networks().get(name, None)):
+        with pytest.raises(UnknownModelError, match="there is no model .* here; fetch it again, or take another one"):
+            use()
+    assert len(there.requests) == came
+
+
+def test_an_entry_that_claims_fewer_multiplications_than_its_network_has_is_refused(
+    on_hub, entry_copy, reseal, tmp_path
+):
+    indicators = json.loads((entry_copy / "indicators.json").read_text())
+    for layer in indicators["layers"].values():
+        layer["macs"] = 1
+    (entry_copy / "indicators.json").write_text(json.dumps(indicators))
+    reseal(entry_copy)
+    files = [path for path in entry_copy.rglob("*") if path.is_file()]
+    on_hub.hub.commit("you/liar", {path.relative_to(entry_copy).as_posix(): path.read_bytes() for path in files})
+    with pytest.raises(
+        ArtifactError, match="indicators.json does not fit test_resnet at 32 pixels: layer .*, a recount gives"
+    ):
+        _hub_fetch.fetch("hf-hub:you/liar", tmp_path / "fetched")
+    assert not list((tmp_path / "fetched").glob(f"*/{_hub_fetch.COMPLETE}"))
 
 
 def test_a_private_repository_of_the_host_is_not_shown(there):
@@ -98,8 +123,7 @@ def test_only_the_last_few_are_kept_and_an_older_one_is_asked_for_again(tmp_path
     _hub_models._tidy()
     assert folders() == names[2:]
     assert fetched_folder(f"hf-hub:you/tiny@{names[2]}") == str(tmp_path / names[2])
-    assert fetched_folder(f"hf-hub:you/tiny@{names[0]}") is None
-    with pytest.raises(UnknownModelError, match="there is no model .* here; fetch it again, or take resnet18"):
+    with pytest.raises(UnknownModelError, match="there is no model .* here; fetch it again, or take another one"):
         entry_of(f"hf-hub:you/tiny@{names[0]}")
 
 

@@ -3,6 +3,7 @@
 import html
 import importlib.util
 
+import _zoo
 import pytest
 from _integers import IntegerNetworks
 from _model_cache import Networks
@@ -26,9 +27,9 @@ def small(tmp_path, monkeypatch, with_float) -> str:
     (tmp_path / "bundled").mkdir()
     (tmp_path / "bundled" / "tiny.noise").symlink_to(with_float)
     monkeypatch.setattr(catalog, "BUNDLED", tmp_path / "bundled")
-    entry_of.cache_clear()
+    _zoo._opened.cache_clear()
     yield "tiny.noise"
-    entry_of.cache_clear()
+    _zoo._opened.cache_clear()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import _measured
+import _zoo
 import measure
 import pytest
 import torch
@@ -46,10 +47,10 @@ def small(tmp_path, monkeypatch, with_float) -> str:
     monkeypatch.setattr(catalog, "BUNDLED", tmp_path / "bundled")
     monkeypatch.setattr(_measured, "FILE", tmp_path / "measured.json")
     monkeypatch.setattr(measure, "FILE", tmp_path / "measured.json")
-    for cache in (entry_of, measured_of):
+    for cache in (_zoo._opened, measured_of):
         cache.cache_clear()
     yield "tiny.noise"
-    for cache in (entry_of, measured_of):
+    for cache in (_zoo._opened, measured_of):
         cache.cache_clear()
 
 
