@@ -173,11 +173,16 @@ def _random_network(spec: NetworkSpec, policy: Policy) -> nn.Module:
 def _published_network(entry: Entry, spec: NetworkSpec, published: Published) -> nn.Module:
     """Return the fine-tuned network, after checking that entry and checkpoint speak of the same one."""
     folder = entry.checkpoint(published.name)
+    other = ArtifactIntegrityError(
+        f"{folder.name} is a checkpoint of another network than {entry.name}; {folder.advice}"
+    )
+    # Before memory is taken: in an entropy code a small file can be a huge network, which the supernet cannot.
+    if NetworkSpec.from_config(folder.config, folder.name) != spec:
+        raise other
+    check_listed_size(entry.folder, SUPERNET, spec, bits=16)
     network, policy = load_checkpoint(folder)
-    if NetworkSpec.of(network) != spec or total_bitops(entry.indicators.costs, policy) != published.bitops:
-        raise ArtifactIntegrityError(
-            f"{folder.name} is a checkpoint of another network than {entry.name}; {folder.advice}"
-        )
+    if total_bitops(entry.indicators.costs, policy) != published.bitops:
+        raise other
     return network
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 
 from limpq_hub import load
-from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.zoo.anchors import apply_nearest_anchors_, save_anchors
 from limpq_hub.zoo.checkpoint import load_checkpoint
@@ -86,6 +86,19 @@ def test_a_small_network_that_its_arguments_make_a_giant_is_refused_before_memor
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ArtifactFormatError, match=r"(cannot be|too few for the .* numbers of) test_vit"):
         READS[what](entry_at(with_float))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
+
+
+def test_a_checkpoint_of_a_giant_in_the_entry_of_a_small_network_takes_no_memory(entry_copy, reseal):
+    """In an entropy code an integer takes a quarter of a bit at least: the file alone does not tell."""
+    path = entry_copy / ANCHOR / "model.safetensors"
+    path.write_bytes(save({"zeros": torch.zeros(12 * 2**20, dtype=torch.uint8)}))
+    reseal(path.parent, architecture="vit_large_patch16_224", input_size=224, num_classes=10)
+    reseal(entry_copy)
+    entry = entry_at(entry_copy)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ArtifactIntegrityError, match="is a checkpoint of another network than local-dir:"):
+        load(entry.name, policy=json.loads((path.parent / "policy.json").read_text()), weights="finetuned")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB
 
 
