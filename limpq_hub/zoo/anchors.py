@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
@@ -79,8 +79,9 @@ def save_anchors(
     """
     tensors: dict[str, Tensor] = {}
     measured = []
-    statistics_of: Statistics = "corrected" if corrected_from is not None else "measured"
-    set_statistics_ = statistics_setter(statistics_of, batches, corrected_from or supernet)
+    kind: Statistics = "measured" if corrected_from is None else "corrected"
+    # Measured ones need no float network.
+    set_statistics_ = statistics_setter(kind, batches, supernet if corrected_from is None else corrected_from)
     for index, policy in enumerate(policies):
         measured.append(policy.to_json())
         network = select_policy(supernet, policy)
@@ -93,8 +94,9 @@ def save_anchors(
                 tensors |= {f"{index}.{name}": half_mean, f"{index}.{variance_name}": half_variance}
     if tensors:
         write_bytes(folder / _STATISTICS, tensors_to_bytes(tensors))
-        how = {} if corrected_from is None else {"statistics": statistics_of}
-        write_json(folder / _POLICIES, {"format": FORMAT, **how, "policies": measured})
+        # Versions before this one know measured ones alone, and no such key.
+        described = {} if corrected_from is None else {"statistics": kind}
+        write_json(folder / _POLICIES, {"format": FORMAT, **described, "policies": measured})
 
 
 def statistics_of_entry(folder: SealedFolder) -> Statistics:
@@ -105,14 +107,15 @@ def statistics_of_entry(folder: SealedFolder) -> Statistics:
     """
     if _POLICIES not in folder.files:
         return "kept"
-    how = folder.read_json(_POLICIES).get("statistics", "measured")
-    if how not in get_args(Statistics):
-        known = " or ".join(map(repr, get_args(Statistics)))
-        raise ArtifactFormatError(
-            f"{folder.name}/{_POLICIES}: statistics {quoted(how)} is not {known}; {folder.advice}"
-        )
-    known_how: Statistics = how
-    return known_how
+    stored = _content(folder).get("statistics", "measured")
+    kinds: tuple[Statistics, ...] = get_args(Statistics)
+    for kind in kinds:
+        if kind == stored:
+            return kind
+    raise ArtifactFormatError(
+        f"{folder.name}/{_POLICIES}: statistics {quoted(stored)} is not {' or '.join(map(repr, kinds))}; "
+        f"{folder.advice}"
+    )
 
 
 def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFolder, feeds: Mapping[str, str]) -> None:
@@ -131,14 +134,7 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
     """
     if _POLICIES not in folder.files:
         return
-    name = f"{folder.name}/{_POLICIES}"
-    content = folder.read_json(_POLICIES)
-    check_shape(content, {"format": int, "policies": [dict]}, name)
-    if content["format"] != FORMAT:
-        raise ArtifactVersionError(
-            f"{name}: format {content['format']} is not the format {FORMAT} that this version reads; upgrade "
-            f"limpq-hub, or {folder.advice}"
-        )
+    name, content = f"{folder.name}/{_POLICIES}", _content(folder)
     with errors_naming(name):
         anchors = [Policy.from_json(anchor) for anchor in content["policies"]]
     if not anchors or any(set(anchor.layers) != set(policy.layers) for anchor in anchors):
@@ -166,6 +162,19 @@ def _nearest(anchors: Sequence[Policy], policy: Policy, layer: str | None) -> in
         return at_layer, _distance(anchor, policy)
 
     return min(range(len(anchors)), key=distance)
+
+
+def _content(folder: SealedFolder) -> dict[str, Any]:
+    """Return what `anchors.json` holds, its policies not yet read."""
+    name, content = f"{folder.name}/{_POLICIES}", folder.read_json(_POLICIES)
+    check_shape(content, {"format": int, "policies": [dict]}, name)
+    if content["format"] != FORMAT:
+        raise ArtifactVersionError(
+            f"{name}: format {content['format']} is not the format {FORMAT} that this version reads; upgrade "
+            f"limpq-hub, or {folder.advice}"
+        )
+    fields: dict[str, Any] = content
+    return fields
 
 
 def _statistics(network: nn.Module) -> dict[str, Tensor]:

@@ -110,11 +110,20 @@ def test_an_anchor_of_another_format_is_told_with_its_file_and_what_to_do(tiny, 
         load(f"local-dir:{anchored}", policy=tiny.joint)
 
 
-def test_malformed_anchors_are_refused(tiny, anchored, reseal):
-    (anchored / "anchors.json").write_text('{"format": 1, "policies": 3}')
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"format": 1, "policies": 3}', r"anchors\.json: policies must be a list, found 3"),
+        ("[]", r"anchors\.json.* found \[\]"),
+    ],
+)
+def test_malformed_anchors_are_refused(tiny, anchored, reseal, content, told):
+    (anchored / "anchors.json").write_text(content)
     reseal(anchored)
-    with pytest.raises(ArtifactFormatError, match=r"anchors\.json: policies must be a list, found 3"):
+    with pytest.raises(ArtifactFormatError, match=told):
         load(f"local-dir:{anchored}", policy=tiny.joint)
+    with pytest.raises(ArtifactFormatError, match=told):
+        statistics_of_entry(find_entry(f"local-dir:{anchored}").folder)
 
 
 def test_anchors_can_hold_the_corrected_statistics_of_the_float_network(tiny, entry_copy, float_network, reseal):
