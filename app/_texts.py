@@ -68,7 +68,8 @@ WHAT_IS_REAL = """
 - **The search.** It runs here, while you move the slider, and each answer is proven: no policy within the budget has a
   lower objective. The objective adds up how sensitive the layers turned out to be; it stands in for accuracy, and the
   policy with the lowest is not always the most accurate one.
-- **The size.** Published policies are stored with 2 to 8 bits per weight; the sizes of their files are those on disk.
+- **The size.** It is what the weights take at 2 to 8 bits each. The files of published policies are smaller still: an
+  entropy code takes fewer bits than the policy has.
 - **The accuracy.** Top-1 is that of the entry: measured on the validation images of its data set, of one training run
   each. Where it says "about", it lies on a line between two measured budgets; where nothing was measured, it says so.
   Quantized networks can be above the float one: they were trained on from its weights.

@@ -4,7 +4,8 @@ r"""The proof: at the same BitOps, the learned policy beside uniform, random and
         --steps 200 --recipe zoo-resnet18-tiny-imagenet --output out/compare
 
 Each policy is set in the jointly trained network with BatchNorm recalibrated (where joint training kept the float
-network's statistics, with these), then fine-tuned for the same steps; with `--calibrated` also in the float network.
+network's statistics, with these corrected), then fine-tuned for the same steps; with `--calibrated` also in the float
+network.
 Random policies, at one budget and at many, tell how well the objective ranks policies. Writes `comparison.json`,
 `comparison.png` and `correlation.png`. What was measured is kept: the same command goes on where it was cut off.
 """
@@ -26,7 +27,6 @@ from limpq_hub.train.measure.criteria import criterion
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.paired import Paired
-from limpq_hub.train.measure.recalibration_images import HELP as RECALIBRATION_HELP
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
@@ -60,7 +60,8 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
     group.add_argument(
         "--calibrate-images",
         type=whole_number(0, MOST_CALIBRATION_IMAGES),
-        help=RECALIBRATION_HELP,
+        help="training images for the BatchNorm statistics of the joint weights; if not given, 1000 that recalibrate, "
+        "or 256 that correct the float network's where joint training kept these",
     )
     group.add_argument(
         "--contenders",

@@ -140,8 +140,8 @@ class ComparisonSettings:
         random: random policies per budget.
         correlated: random policies at the first budget, and over all budgets; 0 leaves the correlations out.
         correlate_every: of so many validation images one is taken for the correlations.
-        calibrate_images: training images to recalibrate BatchNorm; None for 1000, or none of an entry whose joint
-            training kept the statistics of the float network.
+        calibrate_images: training images that set the BatchNorm statistics of the joint weights; None for 1000 that
+            recalibrate, or 256 that correct those of the float network where joint training kept them.
         recipe: of the fine-tuning.
         weights: safetensors file of the float network; None for that of the entry.
         criteria: other ways to choose bits, as `criteria.criterion` takes them.

@@ -51,7 +51,7 @@ from limpq_hub.zoo.policy_request import plan_for
 from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 
 _CHOOSING_IMAGES = 2048
-# Of a network that is converted without training.
+# They correct the BatchNorm of a network that is converted without training, or whose joint training kept it.
 _CONVERSION_IMAGES = 256
 # Options that no figure depends on, or that its key names.
 _MAY_CHANGE = {"bitops", "random", "correlated", "correlate_every", "steps", "output", "workers", "threads"}
@@ -81,10 +81,10 @@ class Study:
         check_contenders(settings.contenders, self.indicators, settings.random, settings.criteria)
         ids = classes_of_entry(self.entry, data)
         self.statistics = statistics_of_entry(self.entry.folder)
-        typed = settings.calibrate_images
-        if typed is None and self.statistics == "corrected":
-            typed = _CONVERSION_IMAGES
-        self.calibrate_images = recalibration_images(self.statistics, typed)
+        image_count = settings.calibrate_images
+        if image_count is None and self.statistics == "corrected":
+            image_count = _CONVERSION_IMAGES
+        self.calibrate_images = recalibration_images(self.statistics, image_count)
         depends_on = {**_what_figures_depend_on(settings, self.entry), "calibrate_images": self.calibrate_images}
         self.measured = MeasurementCache(settings.output / "measured.json", depends_on)
         self.spec = spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
@@ -92,8 +92,9 @@ class Study:
         self.supernet = load_supernet(self.entry.folder, self.indicators).to(device)
         self.network = float_network_of(self.entry, settings.weights).to(device)
         images = calibration_batches(data, spec, self.calibrate_images, device)
-        how: Statistics = "corrected" if self.statistics == "corrected" else "measured"
-        self._set_statistics_ = statistics_setter(how, images, self.network)
+        # Images that were asked for recalibrate an entry without statistics of its own, too.
+        set_by_images: Statistics = "corrected" if self.statistics == "corrected" else "measured"
+        self._set_statistics_ = statistics_setter(set_by_images, images, self.network)
         self.loaders = {
             every: validation_loader(data, spec, every=every, classes=ids) for every in (1, settings.correlate_every)
         }
