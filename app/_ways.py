@@ -112,8 +112,8 @@ def _exported(float_network: nn.Module, quantized: nn.Module, spec: NetworkSpec,
     files = {folder / _FLOAT: False, folder / _INTEGERS / MODEL: True}
     ways = [_from_file(file, integers) for file, integers in files.items()]
     layers: Mapping[str, bool] = exported.integer_layers or {}
-    told = f"; {sum(layers.values())} of {len(layers)} layers run in integers there" if layers else ""
-    return ways, f"{exported.integers:,} weights were read back, the same bit for bit; {exported.parity}{told}"
+    in_integers = f"; {sum(layers.values())} of {len(layers)} layers run in integers there" if layers else ""
+    return ways, f"{exported.integers:,} weights were read back, the same bit for bit; {exported.parity}{in_integers}"
 
 
 def _from_file(file: Path, integers: bool) -> Way:

@@ -73,8 +73,8 @@ def measure(model: str, data: Path, images: int) -> dict[str, Any]:
         for start in track(range(0, len(paths), _BATCH), "pictures", console=Console(stderr=True))
     ]
     places = {label["id"]: place for place, label in enumerate(entry.classes)}
-    known = all(path.parent.name in places for path in paths)
-    labels = torch.tensor([places[path.parent.name] for path in paths]) if known else None
+    are_classes = all(path.parent.name in places for path in paths)
+    labels = torch.tensor([places[path.parent.name] for path in paths]) if are_classes else None
     reference = _logits(networks.get(model, None), batches).log_softmax(-1)
 
     def figures(policy: Policy) -> tuple[dict[str, Any], torch.Tensor]:

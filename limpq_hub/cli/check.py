@@ -68,8 +68,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _classes(network: Any, typed: int | None) -> str:
     """Return for how many classes the figures are: the last layer is as wide."""
-    told = "" if typed else ", as timm has it; --num-classes gives the figures of another head"
-    return f"classifier: {network.num_classes} classes{told}"
+    hint = "" if typed else ", as timm has it; --num-classes gives the figures of another head"
+    return f"classifier: {network.num_classes} classes{hint}"
 
 
 def _print_kinds(name: str, check: NetworkCheck) -> None:

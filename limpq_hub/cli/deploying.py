@@ -80,25 +80,26 @@ def _export(options: argparse.Namespace) -> None:
     if options.json:
         print_json(exported.to_json() | {"output": str(options.output), "bitops": plan.bitops})
         return
-    told, itself = exported.integer_layers, exported.parity_of_simulation
+    integer_layers, of_simulation = exported.integer_layers, exported.parity_of_simulation
     approximate = " (an approximation)" if exported.format == "onnxruntime" else ""
     rows = {
         "policy": f"{format_bitops(plan.bitops)} BitOps, {model.limpq.weights} weights",
         "model.onnx": format_size(exported.size_bytes),
         "integers": f"{exported.integers:,} weights read back, equal bit for bit",
         "logits": f"{exported.parity}, by {exported.runtime}, on {pictures}{approximate}",
-        **({"simulation beside itself": f"{itself}, added up in another order"} if itself else {}),
+        **({"simulation beside itself": f"{of_simulation}, added up in another order"} if of_simulation else {}),
         "layers": "in float here; the bits are for hardware that is made of the file"
-        if told is None
-        else f"{sum(told.values())} of {len(told)} run in integers in {exported.runtime} on this CPU",
+        if integer_layers is None
+        else f"{sum(integer_layers.values())} of {len(integer_layers)} run in integers in {exported.runtime} on this "
+        "CPU",
     }
     table = new_table(f"{options.model} for {options.format}, in {options.output}", "", "")
     for key, value in rows.items():
         table.add_row(key, value)
     print_table(table)
-    if options.explain and told is not None:
+    if options.explain and integer_layers is not None:
         layers = new_table("What the runtime does here", "layer", "bits", "runs in")
-        for name, in_integers in told.items():
+        for name, in_integers in integer_layers.items():
             bits = plan.policy.layers[name]
             layers.add_row(name, f"{bits.weight}/{bits.activation}", "integers" if in_integers else "float")
         print_table(layers)

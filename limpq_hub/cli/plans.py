@@ -108,8 +108,8 @@ def _search(options: argparse.Namespace) -> None:
     for line in certificate.lines() if certificate else ():
         print(f"- {line}")
     # An entry runs a policy; indicators alone have no weights.
-    kept = options.output if options.format == "limpq" and not options.model.endswith(".json") else None
-    note(f"next: {next_command(options.model, search_arguments(options), kept)}")
+    policy_file = options.output if options.format == "limpq" and not options.model.endswith(".json") else None
+    note(f"next: {next_command(options.model, search_arguments(options), policy_file)}")
 
 
 def _frontier(options: argparse.Namespace) -> None:

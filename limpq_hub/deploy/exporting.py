@@ -134,14 +134,14 @@ def export(
         with torch.inference_mode():
             expected = [network(batch).numpy() for batch in batches]
         parity = compare_logits(expected, [batch.numpy() for batch in batches], runtime)
-        itself = None if fused else parity.check(lambda: _parity_of_simulation(network, batches, expected))
+        of_simulation = None if fused else parity.check(lambda: _parity_of_simulation(network, batches, expected))
         exported = Exported(
             folder=Path(output),
             format=format,
             size_bytes=file.stat().st_size,
             integers=integers,
             parity=parity,
-            parity_of_simulation=itself,
+            parity_of_simulation=of_simulation,
             noise=noise,
             runtime=runtime.description,
             integer_layers=_in_order(layers, runtime.integer_layers()),
@@ -175,9 +175,9 @@ def _parity_of_simulation(network: nn.Module, batches: list[Tensor], expected: l
         return parity_of([frozen(batch).numpy() for batch in batches], expected)
 
 
-def _in_order(layers: list[IntegerLayer], told: Mapping[str, bool] | None) -> dict[str, bool] | None:
-    # What the runtime does not name it made something else of, which is no integer layer.
-    return None if told is None else {layer.name: told.get(layer.name, False) for layer in layers}
+def _in_order(layers: list[IntegerLayer], in_integers: Mapping[str, bool] | None) -> dict[str, bool] | None:
+    # A layer that the runtime does not list has become part of another operation, and is no integer layer there.
+    return None if in_integers is None else {layer.name: in_integers.get(layer.name, False) for layer in layers}
 
 
 def _verification(folder: Path, described: SelfDescription, exported: Exported) -> dict[str, Any]:

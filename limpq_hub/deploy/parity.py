@@ -67,12 +67,15 @@ class Parity:
         ]
         if _within(self._differing(), allowed):
             return None
-        itself = None if of_simulation is None else of_simulation()
-        if itself is not None:
-            more = [most + count for most, count in zip(allowed, itself._differing(), strict=True)]
-            if _within(self._differing(), more) and self.largest_difference <= 2 * itself.largest_difference:
-                return itself
-        compared = "" if itself is None else f" (the simulation beside itself, added up otherwise: {itself})"
+        simulation = None if of_simulation is None else of_simulation()
+        if simulation is not None:
+            allowed_beside = [most + count for most, count in zip(allowed, simulation._differing(), strict=True)]
+            if (
+                _within(self._differing(), allowed_beside)
+                and self.largest_difference <= 2 * simulation.largest_difference
+            ):
+                return simulation
+        compared = "" if simulation is None else f" (the simulation beside itself, added up otherwise: {simulation})"
         raise OutputError(
             f"the exported network is not the one that it was made of: {self}; at least {FEWEST_SAME_ROWS:.0%} of "
             f"the pictures must be within {SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree{compared}. Nothing was "

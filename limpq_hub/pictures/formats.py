@@ -22,7 +22,7 @@ _ALWAYS_SUFFIXES = frozenset({
 
 
 @dataclass(frozen=True)
-class _SomeHaveIt:
+class _OptionalKind:
     """A kind of pictures that is read where something is installed.
 
     Attributes:
@@ -58,7 +58,7 @@ def _heif_is_registered() -> bool:
 
 
 _KINDS = (
-    _SomeHaveIt(
+    _OptionalKind(
         "AVIF",
         "AVIF",
         frozenset({".avif"}),
@@ -66,7 +66,7 @@ _KINDS = (
         _pillow_reads_avif,
         "pip install -U pillow, whose wheels read it since version 11.3",
     ),
-    _SomeHaveIt(
+    _OptionalKind(
         "HEIC",
         "HEIF",
         frozenset({".heic", ".heif", ".hif"}),

@@ -94,9 +94,9 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
         return open_picture(file)
     except UnidentifiedImageError:
         file.seek(0)
-        other = advice_for_content(file.read(12))
-        if other:
-            raise ImageError(f"{name} is a picture in {other}; or convert it to JPEG") from None
+        kind_and_advice = advice_for_content(file.read(12))
+        if kind_and_advice:
+            raise ImageError(f"{name} is a picture in {kind_and_advice}; or convert it to JPEG") from None
         raise ImageError(f"{name} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file") from None
 
 

@@ -34,9 +34,9 @@ def fields_of(content: Any) -> dict[str, Any]:
     """
     if not isinstance(content, dict):
         raise ArtifactFormatError(f"indicators are a JSON object, found {quoted(content)}")
-    other = mistaken_for("indicators", content)
-    if other:
-        raise ArtifactFormatError(other)
+    mistake = mistaken_for("indicators", content)
+    if mistake:
+        raise ArtifactFormatError(mistake)
     if type(content.get("format")) is not int or content["format"] not in _READ_FORMATS:
         raise ArtifactVersionError(
             f"format {quoted(content.get('format'))} is not one of the formats 1 and {FORMAT} that this version of "

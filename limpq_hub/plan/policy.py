@@ -81,9 +81,9 @@ class Policy:
             PolicyError: the content is not a policy, or its bits cannot be.
             ArtifactVersionError: it is a policy of another format.
         """
-        other = mistaken_for("policy", content) if isinstance(content, dict) else None
-        if other:
-            raise PolicyError(other)
+        mistake = mistaken_for("policy", content) if isinstance(content, dict) else None
+        if mistake:
+            raise PolicyError(mistake)
         version = content.get("format") if isinstance(content, dict) else content
         wrong = f"not a policy of format {FORMAT}: found format {quoted(version)}"
         if not isinstance(content, dict) or type(version) is not int:

@@ -50,18 +50,18 @@ def contenders(
     def fits(policy: Policy) -> bool:
         return total_bitops(indicators.costs, policy) <= limit
 
-    def found(of: Indicators, importance: Importance | None = None) -> Policy:
+    def searched(of: Indicators, importance: Importance | None = None) -> Policy:
         return search(of, bitops=bitops, importance=importance).policy
 
-    choices: dict[str, Callable[[], Policy]] = {indicators.objective: partial(found, indicators)}
+    choices: dict[str, Callable[[], Policy]] = {indicators.objective: partial(searched, indicators)}
     if indicators.divergences:
-        choices |= {name: partial(found, indicators, name) for name in get_args(Importance) if name not in choices}
-    choices |= {name: partial(found, measured) for name, measured in criteria.items() if name not in choices}
+        choices |= {name: partial(searched, indicators, name) for name in get_args(Importance) if name not in choices}
+    choices |= {name: partial(searched, measured) for name, measured in criteria.items() if name not in choices}
     choices[_FILLED] = lambda: uniform_filled(indicators, fits)
     choices[_BEST_SPLIT] = lambda: min(uniform_splits(indicators, fits), key=divergence)
     for seed in range(random_policies):
         choices[_random_name(seed)] = partial(random_policy, indicators, fits, seed)
-    choices[_REVERSED] = lambda: found(reversed_importance(indicators))
+    choices[_REVERSED] = lambda: searched(reversed_importance(indicators))
     return {name: choose() for name, choose in choices.items() if not only or name in only}
 
 

@@ -12,7 +12,7 @@ _FILE = "pytorch_model.bin"
 _SHOWN = "model.safetensors"
 
 
-def fetch_timm_weights(known: PretrainedCfg) -> None:
+def fetch_timm_weights(config: PretrainedCfg) -> None:
     """Fetch what timm loads for `pretrained=True`, unless the cache has it.
 
     Weights that timm has from elsewhere than the Hub, or in a format of their own, are left to timm.
@@ -20,9 +20,9 @@ def fetch_timm_weights(known: PretrainedCfg) -> None:
     Raises:
         HubError: the Hub does not give them; names the file, and what needs no Hub.
     """
-    if not known.hf_hub_id or known.custom_load:
+    if not config.hf_hub_id or config.custom_load:
         return
-    repo, file = known.hf_hub_id, known.hf_hub_filename
+    repo, file = config.hf_hub_id, config.hf_hub_filename
     try:
         ask_hub(repo, None, lambda: load_state_dict_from_hf(repo, file or _FILE), file=file or _SHOWN)
     except HubError as error:
