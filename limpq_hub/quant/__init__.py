@@ -58,8 +58,9 @@ BatchNorm statistics; where nothing is trained, `correct_batch_norm_` undoes wha
 
 ## How fast it runs
 
-A network from `load` computes once what never changes, batch normalizations included, for about the time of the float
-network; `torch.compile` makes one graph of it. `limpq_hub.quant.frozen_layers` says when it computes as in training.
+A network from `load` computes once what never changes, batch normalizations included; `torch.compile` makes one graph
+of it. `tests/benchmarks/integers.py` times it beside the float network, and `limpq_hub.quant.frozen_layers` says when
+it computes as in training.
 
 ## What does not show
 
