@@ -43,7 +43,10 @@ class Controls:
 
     @property
     def events(self) -> list[Callable[..., Any]]:
-        """The events of a visitor changing the request, but for another model, which may leave all of these alone."""
+        """The events of a visitor changing the request; a newly chosen model is told by `model_changed`.
+
+        None of these need follow it: the values of the new model may be those of the last one.
+        """
         return [self.bitops.change, self.alpha.change, self.size.change, self.pins.submit, self.pins.blur]
 
 

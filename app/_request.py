@@ -18,7 +18,7 @@ class Request:
     """A budget and choices as the controls hold them.
 
     Attributes:
-        model: name of a bundled entry.
+        model: name of a bundled entry, or of one of the Hub that was fetched.
         gigabitops: at most so many 1e9 BitOps per image; two decimals count.
         megabytes: at most so many 1e6 bytes of weights, or None; two decimals count.
         alpha: factor of the weight importance, or None for the entry's own.

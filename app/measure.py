@@ -27,6 +27,7 @@ from rich.progress import track
 from limpq_hub.deploy.layer_latency import cpu_name
 from limpq_hub.errors import DataError
 from limpq_hub.pictures import read_picture
+from limpq_hub.pictures.formats import picture_suffixes
 from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
@@ -39,7 +40,6 @@ _BATCH = 64
 _IN_BETWEEN = (0.05, 0.1, 0.2, 0.4)
 # Of two budgets nearer than this share of one, the one of a fine-tuned policy is measured.
 _APART = 0.05
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -126,7 +126,7 @@ def budgets_of(model: str) -> list[float]:
 
 def _spread(data: Path, images: int) -> list[Path]:
     """Return so many pictures, evenly spread over all of a folder in the order of their names."""
-    paths = sorted(path for path in data.glob("*/*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in data.glob("*/*") if path.suffix.lower() in picture_suffixes())
     if not paths or images < 1:
         raise DataError(f"{data} holds no folders of pictures, or none are asked for: give --data FOLDER --images 500")
     count = min(images, len(paths))

@@ -81,7 +81,7 @@ def upload_folder(
 @contextmanager
 def _without_bars() -> Iterator[None]:
     """Draw no progress bar of the client: of an open file there is none but "Upload 0 LFS files"."""
-    # Whoever sets the variable has decided; to switch against it is a warning.
+    # Where the variable HF_HUB_DISABLE_PROGRESS_BARS is set, it decides, and the client warns of any other switch.
     switch = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
     if switch:
         disable_progress_bars()
