@@ -76,7 +76,8 @@ def _export(options: argparse.Namespace) -> None:
     if options.images:
         images = drawn_pictures(options.images, options.count, options.seed, model.limpq.network)
     exported = export(model, options.output, format=options.format, images=images, vnni=options.vnni)
-    plan, pictures = model.limpq.plan, "noise" if exported.noise else options.images
+    judged = "noise, of which only the class is judged: --images FOLDER judges the logits"
+    plan, pictures = model.limpq.plan, judged if exported.noise else options.images
     if options.json:
         print_json(exported.to_json() | {"output": str(options.output), "bitops": plan.bitops})
         return

@@ -54,8 +54,9 @@ last digits, and where such a value lies on the edge between two integers it is 
 the difference of logits holds. What must hold, but for *onnxruntime*, is that 90 % of the pictures are within 1e-4, and
 that 99.5 % have the same class. At 8 bits of large pictures there may be such an edge in every picture, and the
 simulation differs from itself once its normalizations are folded: then the file may differ on as many pictures more,
-and by no more than twice as much. All figures are in `verify.json`. `--explain` lists which layers run in integers in
-the runtime at hand.
+and by no more than twice as much. Where no pictures are given, noise takes their place: it falls on such edges far more
+often than pictures do, so that of noise only the class is judged. All figures are in `verify.json`. `--explain` lists
+which layers run in integers in the runtime at hand.
 
 ## What can be exported
 

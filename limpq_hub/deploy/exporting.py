@@ -134,7 +134,9 @@ def export(
         with torch.inference_mode():
             expected = [network(batch).numpy() for batch in batches]
         parity = compare_logits(expected, [batch.numpy() for batch in batches], runtime)
-        of_simulation = None if fused else parity.check(lambda: _parity_of_simulation(network, batches, expected))
+        of_simulation = (
+            None if fused else parity.check(lambda: _parity_of_simulation(network, batches, expected), noise=noise)
+        )
         exported = Exported(
             folder=Path(output),
             format=format,

@@ -74,3 +74,23 @@ def test_where_the_simulation_differs_from_itself_the_file_may_do_so_too_and_no_
 
 def test_the_simulation_is_not_asked_where_the_file_is_near_enough():
     assert Parity(100, 0.95, 1.0, 0.1).check(lambda: pytest.fail("asked")) is None
+
+
+def test_of_noise_the_class_alone_is_judged():
+    assert Parity(64, 0.2, 1.0, 0.3).check(noise=True) is None
+    with pytest.raises(OutputError, match=r"agreement 95\.31%"):
+        Parity(64, 1.0, 61 / 64, 1e-6).check(noise=True)
+
+
+@pytest.mark.parametrize(
+    ("vnni", "advice"),
+    [
+        (True, "give pictures that the network is for, by --images FOLDER (images=)"),
+        (False, "this CPU has no VNNI, where 8-bit weights can overflow: add --no-vnni (vnni=False)"),
+    ],
+)
+def test_a_file_that_is_too_far_off_is_told_with_what_can_help_on_this_cpu(monkeypatch, vnni, advice):
+    monkeypatch.setattr("limpq_hub.deploy.parity.has_vnni", lambda: vnni)
+    with pytest.raises(OutputError) as caught:
+        Parity(100, 0.5, 1.0, 0.1).check()
+    assert str(caught.value).endswith(f"Nothing was written; {advice}")
