@@ -10,8 +10,8 @@
 # val/ in both), and timm's tf_efficientnet_lite0 as safetensors. TRIAL=1 takes few pictures and rounds, to see it run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-part=$1 out=$2 python=${PYTHON:-python} threads=${THREADS:-2} rounds=30 pictures=10000 photographs=300
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=$threads
+part=$1 out=$2 python=${PYTHON:-python} threads=${THREADS:-2} rounds=40 pictures=10000 photographs=300
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=$threads OMP_WAIT_POLICY=passive
 if [ -n "${TRIAL:-}" ]; then rounds=2 pictures=40 photographs=10; fi
 mkdir -p "$out"
 
