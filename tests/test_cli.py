@@ -70,6 +70,31 @@ def test_help_lists_every_command(limpq):
         assert out.startswith(f"usage: limpq {command} ")
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "default"),
+    [
+        ("measure", "--count", "100"),
+        ("measure", "--seed", "0"),
+        ("measure", "--weights", "joint"),
+        ("export", "--format", "openvino"),
+        ("measure-latency", "--rounds", "30"),
+        ("predict", "--top", "5"),
+        ("frontier", "--points", "20"),
+        ("import", "--input-size", "224"),
+        ("search", "--format", "limpq"),
+    ],
+)
+def test_help_names_the_default_of_an_option(limpq, command, option, default):
+    out = limpq(command, "--help")[1]
+    (described,) = re.findall(rf"^  {option} .*(?:\n {{3,}}.*)*", out, re.MULTILINE)
+    assert " ".join(described.split()).endswith(f"(default: {default})")
+
+
+def test_help_names_no_default_where_there_is_none(limpq):
+    for command in COMMANDS:
+        assert not re.search(r"default:\s+(None|True|False|\[\])", limpq(command, "--help")[1])
+
+
 def test_help_says_where_the_words_of_the_tables_are_explained(limpq, run_python):
     for command in ((), ("list",), ("search",), ("frontier",), ("compare",), ("explain",)):
         assert "python -m pydoc limpq_hub" in " ".join(limpq(*command, "--help")[1].split())
@@ -103,6 +128,19 @@ def test_list_as_json_holds_the_summaries_and_nothing_else(limpq):
     assert found["num_classes"] == 200
     assert [policy["bitops"] <= 3e9 for policy in found["policies"] if policy["name"] == "3G"] == [True]
     assert limpq("list", "no_such_*", "--json") == (0, "[]\n", "")
+
+
+def test_a_pattern_that_matches_nothing_has_no_table_and_says_how_a_folder_is_shown(limpq):
+    message = "no bundled model matches 'no_such_*'; limpq info local-dir:FOLDER shows what you have trained\n"
+    assert limpq("list", "no_such_*") == (0, "", message)
+
+
+@pytest.mark.parametrize("name", ["local-dir:out/my net", "hf-hub:you/net"])
+@pytest.mark.parametrize("options", [(), ("--json",), ("--hub", "you")])
+def test_list_answers_the_name_of_one_model_with_the_command_that_shows_it(limpq, name, options):
+    advice = f"limpq info {shlex.quote(name)} shows it"
+    message = f"limpq list: {name!r} names one model, and a pattern is expected here: {advice}\n"
+    assert limpq("list", name, *options) == (2, "", message)
 
 
 def cells(out: str) -> list[list[str]]:
@@ -872,7 +910,7 @@ def test_an_extra_that_is_not_installed_is_named_in_one_line(limpq, monkeypatch)
     monkeypatch.setattr("limpq_hub.zoo.catalog.list_models", lambda pattern: importlib.import_module("accelerate"))
     code, out, err = limpq("list")
     assert (code, out) == (3, "")
-    line = 'limpq: accelerate is not installed; training and measuring needs it: pip install "limpq-hub[train]"\n'
+    line = 'limpq: accelerate is not installed; training and measuring need it: pip install "limpq-hub[train]"\n'
     assert err == line
 
 
@@ -891,7 +929,7 @@ def test_predict_refuses_a_count_of_classes_that_cannot_be(limpq, tiny, picture,
     assert "--top" in err
 
 
-@pytest.mark.parametrize("name", ["[red]noise.png", "[x].png", "[bold]", "noise [1].png"])
+@pytest.mark.parametrize("name", ["[red]noise.png", "[x].png", "[bold]", "noise [1].png", "noise:dog:.png"])
 def test_a_name_in_brackets_is_shown_as_it_is(limpq, tiny, tmp_path, picture, name):
     picture = picture.rename(tmp_path / name)
     code, out, _ = limpq("predict", picture, "--model", tiny.name, "--bitops", "w3a3")

@@ -43,6 +43,17 @@ def test_an_export_is_told_with_its_figures_and_runs_in_predict(tiny, limpq, pic
     simulated = json.loads(printed)["guesses"]
     assert [guess["id"] for guess in exported] == [guess["id"] for guess in simulated]
     assert exported[0]["probability"] == pytest.approx(simulated[0]["probability"], abs=1e-3)
+    code, printed, told = limpq("predict", picture, "--model", f"local-dir:{tmp_path / 'out'}", "--bitops", "w3a3")
+    assert (code, printed) == (5, "")
+    assert (
+        f"this is an exported network, and no entry: limpq predict PICTURE --exported {tmp_path / 'out'} runs" in told
+    )
+
+
+def test_an_entry_in_the_place_of_an_export_is_told_as_one(tiny, limpq, pictures):
+    code, _, told = limpq("predict", pictures / "0.png", "--exported", tiny.folder)
+    assert code == 5
+    assert f"it is an entry; give it as --model local-dir:{tiny.folder}\n" in told
 
 
 def test_a_prediction_in_integers_is_the_simulated_one_and_says_what_is_simulated(tiny, limpq, pictures):
@@ -61,6 +72,28 @@ def test_bits_are_not_asked_of_an_exported_network(limpq, pictures, tmp_path):
     code, _, told = limpq("predict", pictures / "0.png", "--exported", tmp_path, "--bitops", "3G")
     assert code == 2
     assert "--exported has the bits that it was exported with: leave out budget, policy and --arithmetic" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needing"),
+    [
+        ("export resnet18 --bitops 3G --output out", "--format openvino"),
+        ("measure-latency resnet18 --output out.csv", "--runtime openvino"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [(["openvino"], "openvino, which is"), (["onnx", "openvino"], "onnx and openvino, which are")],
+)
+def test_what_is_not_installed_is_told_in_the_words_that_were_typed(
+    limpq, monkeypatch, arguments, needing, missing, told
+):
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *package: None if name in missing else find_spec(name, *package)
+    )
+    code, out, err = limpq(*arguments.split())
+    message = f'{needing} needs {told} not installed: pip install "limpq-hub[export]"\n'
+    assert (code, out, err) == (2, "", f"limpq {arguments.split()[0]}: {message}")
 
 
 def test_a_damaged_export_is_an_error_of_its_own(tiny, limpq, pictures, tmp_path):

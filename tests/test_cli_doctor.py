@@ -57,7 +57,7 @@ def test_missing_extras_are_told_with_the_line_that_installs_them(findings, monk
     found = findings()
     assert found["extra 'train'"] == "present"
     assert found["extra 'data'"].endswith(
-        'no_such_module missing; data sets of the Hub (hfds/...) needs it: pip install "limpq-hub[data]"'
+        'no_such_module missing; data sets of the Hub (hfds/...) need it: pip install "limpq-hub[data]"'
     )
 
 
@@ -70,3 +70,17 @@ def test_without_json_there_is_a_table(limpq):
     code, out, _ = limpq("doctor")
     assert code == 0
     assert "│ solver" in out
+
+
+def test_the_table_shows_the_name_of_a_missing_extra_in_its_brackets(limpq, monkeypatch):
+    monkeypatch.setattr(extras, "EXTRAS", dict.fromkeys(extras.EXTRAS, ("no_such_module",)))
+    code, out, _ = limpq("doctor")
+    assert code == 0
+    for extra in extras.EXTRAS:
+        assert f'it: pip install "limpq-hub[{extra}]"' in " ".join(out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(("threads", "told"), [(1, ", 1 thread of torch"), (3, ", 3 threads of torch")])
+def test_threads_are_counted_in_the_right_number(findings, monkeypatch, threads, told):
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    assert told in findings()["devices"]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from limpq_hub.cli.check import add_check_command
 from limpq_hub.cli.completion import add_completion_command
+from limpq_hub.cli.defaults_formatter import DefaultsFormatter
 from limpq_hub.cli.deploying import add_deploy_commands
 from limpq_hub.cli.doctor import add_doctor_command
 from limpq_hub.cli.ending import ended_by_signals, tell_system_error
@@ -58,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        added = commands.add_parser(
+            name, help=help, description=help, allow_abbrev=False, formatter_class=DefaultsFormatter
+        )
         added.set_defaults(run=run)
         added.add_argument("--json", action="store_true", help="print JSON instead of tables")
         added.add_argument("--debug", action="store_true", help="show where an error that nobody foresaw comes from")

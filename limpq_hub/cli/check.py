@@ -98,8 +98,6 @@ def _sums(costs: list[LayerCost], every: list[LayerCost]) -> Iterator[str]:
 
 
 def _print_layers(check: NetworkCheck) -> None:
-    from rich.markup import escape
-
     table = new_table("In the order of execution", "name", "kind", "MACs", "weights", "input", "bits")
     lowest, highest = check.candidates[0], check.candidates[-1]
     for name, operation in check.operations.items():
@@ -107,7 +105,7 @@ def _print_layers(check: NetworkCheck) -> None:
         values = "bounded below" if cost.offset else "any sign" if cost.signed else "not negative"
         searched = f"{lowest} to {highest}"
         bits = operation.reason or (f"{cost.fixed.weight}/{cost.fixed.activation}" if cost.fixed else searched)
-        table.add_row(escape(name), operation.kind, format_bitops(cost.macs), format_bitops(cost.weights), values, bits)
+        table.add_row(name, operation.kind, format_bitops(cost.macs), format_bitops(cost.weights), values, bits)
     print_table(table)
 
 

@@ -117,7 +117,7 @@ def _measure(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
     from limpq_hub.zoo.network import NetworkSpec
 
-    check_format(options.runtime)
+    check_format(options.runtime, f"--runtime {options.runtime}")
     from limpq_hub.deploy.layer_latency import measure_layers
 
     entry = find_entry(options.model)

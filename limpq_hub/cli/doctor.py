@@ -52,11 +52,15 @@ def _version(package: str) -> str:
 def _devices() -> str:
     import torch
 
-    devices = [f"CPU with {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch"]
+    devices = [f"CPU with {_counted(os.cpu_count(), 'core')}, {_counted(torch.get_num_threads(), 'thread')} of torch"]
     devices += [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append("MPS (Apple)")
     return "; ".join(devices)
+
+
+def _counted(number: int | None, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _solver() -> str:

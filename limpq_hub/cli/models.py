@@ -9,7 +9,7 @@ from pathlib import Path
 
 from limpq_hub.cli.options import MODEL, WORDS, count
 from limpq_hub.cli.output import new_table, note, print_json, print_table
-from limpq_hub.errors import ArtifactError, HubError
+from limpq_hub.errors import ArtifactError, HubError, UnknownModelError, quoted
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 
@@ -17,7 +17,7 @@ from limpq_hub.plan.shell_command import shell_command
 def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands of this module."""
     listing = command("list", _list, "List the models, and what was measured of each.")
-    listing.add_argument("pattern", nargs="?", default="*", help="shell pattern, for example 'resnet*'")
+    listing.add_argument("pattern", nargs="?", default="*", help="shell pattern of names, for example 'resnet*'")
     listing.add_argument("--hub", metavar="OWNER", help="list what this owner has published on the Hub instead")
 
     listing.epilog = WORDS
@@ -37,6 +37,11 @@ def _list(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry, list_models
     from limpq_hub.zoo.measurement import accuracy_cell, float_label, float_size
 
+    if options.pattern.startswith(("local-dir:", "hf-hub:")):
+        raise UnknownModelError(
+            f"{quoted(options.pattern)} names one model, and a pattern is expected here: "
+            f"{shell_command('limpq', 'info', options.pattern)} shows it"
+        )
     if options.hub:
         from limpq_hub.zoo.hub.repository import list_repositories
 
@@ -55,6 +60,11 @@ def _list(options: argparse.Namespace) -> None:
     if options.json:
         print_json([record for _, record in entries])
         return
+    if not entries:
+        where = f"no model of {options.hub} on the Hub" if options.hub else "no bundled model"
+        folder = "" if options.hub else "; limpq info local-dir:FOLDER shows what you have trained"
+        note(f"{where} matches {quoted(options.pattern)}{folder}")
+        return
     table = new_table("Models", "model", "input", "weights", "BitOps", "size", "on disk", "top-1")
     for entry, record in entries:
         size = str(entry.indicators.input_size)
@@ -71,16 +81,10 @@ def _list(options: argparse.Namespace) -> None:
                 top1 += f", recalibrated {adapted[joint['policy_sha256']]}"
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
     print_table(table)
-    if entries:
-        note(f"next: {shell_command('limpq', 'search', entries[0][0].name, '--bitops', 'w4a4')}")
-    else:
-        where = f"no model of {options.hub} on the Hub" if options.hub else "no bundled model"
-        note(f"{where} matches {options.pattern!r}")
+    note(f"next: {shell_command('limpq', 'search', entries[0][0].name, '--bitops', 'w4a4')}")
 
 
 def _info(options: argparse.Namespace) -> None:
-    from rich.markup import escape
-
     from limpq_hub.zoo.catalog import find_entry
     from limpq_hub.zoo.measurement import accuracy_cell, float_label
 
@@ -108,7 +112,7 @@ def _info(options: argparse.Namespace) -> None:
     rows |= {key: _in_words(value) for key, value in record["provenance"].items()}
     table = new_table(entry.name, "", "")
     for key, value in rows.items():
-        table.add_row(escape(key), escape(value))
+        table.add_row(key, value)
     print_table(table)
 
 
@@ -123,7 +127,6 @@ def _import(options: argparse.Namespace) -> None:
     import timm
     import torch
 
-    from limpq_hub.errors import UnknownModelError, quoted
     from limpq_hub.interop import import_limpq_indicators
     from limpq_hub.quant.profile import profile_module
     from limpq_hub.zoo.timm_names import known_config

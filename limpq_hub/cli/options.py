@@ -34,7 +34,11 @@ def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
 
 def add_objective_options(parser: argparse.ArgumentParser) -> None:
     """Add what changes objective and counting."""
-    parser.add_argument("--alpha", type=float, help="factor of the weight importance in the objective, at least 0")
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        help="factor of the weight importance in the objective, at least 0; the entry's own if not given",
+    )
     parser.add_argument("--counting", choices=("exact", "limpq"), help="how MACs are counted; exact if not given")
 
 
@@ -62,7 +66,7 @@ def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
         type=_candidates,
         nargs="+",
         metavar="BITS",
-        help="bit-widths that may be used: 2 4 6; or by layers, 'layer4.*=4,6'",
+        help="bit-widths that may be used: 2 4 6; or by layers, 'layer4.*=4,6'; all that were learned if not given",
     )
     choice.add_argument("--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'")
     choice.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits")

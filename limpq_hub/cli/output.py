@@ -21,13 +21,19 @@ def percent(value: float | None) -> str:
 
 
 def new_table(title: str, *headings: str) -> Table:
-    """Return an empty table; without any heading that says something it has no header."""
+    """Return an empty table, whose cells are shown as they are; without a heading that says something, no header."""
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=escape(title), show_header=any(headings), min_width=min(len(title) + 4, 76))
+    class PlainTable(Table):
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            # Of a plain string rich would take limpq-hub[train] for a style and :dog: for an emoji.
+            super().add_row(*(Text(visible(cell, keep="\n")) for cell in cells), **options)
+
+    table = PlainTable(title=escape(title), show_header=any(headings), min_width=min(len(title) + 4, 76))
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(escape(heading), overflow="fold")
     return table
 
 
@@ -60,9 +66,9 @@ def print_table(table: Table) -> None:
         def on_broken_pipe(self) -> None:
             raise  # rich calls this where it caught the error, and would end the programme
 
-    console = PlainConsole()
+    console = PlainConsole(emoji=False)
     # Where there is no terminal there is no width to wrap at.
-    console.print(table) if console.is_terminal else PlainConsole(width=160).print(table)
+    console.print(table) if console.is_terminal else PlainConsole(width=160, emoji=False).print(table)
 
 
 def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -148,8 +148,6 @@ def _frontier(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from rich.markup import escape
-
     from limpq_hub.plan.plan import Plan
     from limpq_hub.zoo.planning import baselines, indicators_of, search
 
@@ -174,7 +172,7 @@ def _compare(options: argparse.Namespace) -> None:
     table = new_table(f"{options.model}: bits of weights / activations in the same budget", "layer", *plans)
     for layer in best.policy.layers:
         bits = [policy.layers[layer] for policy in policies.values()]
-        table.add_row(escape(layer), *(f"{of_policy.weight}/{of_policy.activation}" for of_policy in bits))
+        table.add_row(layer, *(f"{of_policy.weight}/{of_policy.activation}" for of_policy in bits))
     table.add_section()
     table.add_row("BitOps", *(format_bitops(plan.bitops) for plan in plans.values()))
     table.add_row("weights", *(format_size(plan.size_bytes) for plan in plans.values()))

@@ -79,17 +79,15 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _print(seer: _Seer, seen: dict[Path, list[Guess]]) -> None:
-    from rich.markup import escape
-
     if len(seen) == 1:
         ((path, guesses),) = seen.items()
         table = new_table(f"{path.name}, seen by {seer.name}", "class", "probability")
         for guess in guesses:
-            table.add_row(escape(guess.name), f"{guess.probability:.1%}")
+            table.add_row(guess.name, f"{guess.probability:.1%}")
     else:
         table = new_table(f"{len(seen)} pictures, seen by {seer.name}", "picture", "class", "probability")
         for path, guesses in seen.items():
-            table.add_row(escape(str(path)), escape(guesses[0].name), f"{guesses[0].probability:.1%}")
+            table.add_row(str(path), guesses[0].name, f"{guesses[0].probability:.1%}")
     table.caption = seer.caption
     print_table(table)
 

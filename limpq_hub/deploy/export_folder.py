@@ -9,11 +9,12 @@ from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, OutputError, quoted
 from limpq_hub.plan.input_file import read_regular
-from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.zoo.folder import EXPORT_SEAL, SealedFolder
 from limpq_hub.zoo.folder_copy import replaced_folder
 from limpq_hub.zoo.seal import unsealed
 
-MODEL, CONFIG, PREPROCESSOR, VERIFICATION = "model.onnx", "config.json", "preprocessor_config.json", "verify.json"
+MODEL, CONFIG, PREPROCESSOR, VERIFICATION = "model.onnx", "config.json", "preprocessor_config.json", EXPORT_SEAL
 _FILES = {MODEL, CONFIG, PREPROCESSOR, VERIFICATION}
 _ADVICE = "export it again"
 
@@ -46,6 +47,11 @@ def open_export(path: Path) -> SealedFolder:
     try:
         data = read_regular(file)
     except OSError as error:
+        if (path / "indicators.json").is_file():
+            model = shell_command(f"local-dir:{path}")
+            raise ArtifactFormatError(
+                f"{path} is no exported network: it is an entry; give it as --model {model}"
+            ) from None
         raise ArtifactFormatError(
             f"{path} is no exported network: {VERIFICATION} cannot be read ({error.strerror or error}); give a folder "
             "that limpq export wrote"

@@ -70,7 +70,7 @@ def open_exported(path: Path) -> OpenedExport:
     """
     folder = open_export(path)
     check_shape(folder.config, {"file_format": str}, f"{path}/verify.json")
-    check_format(folder.config["file_format"])
+    check_format(folder.config["file_format"], f"what was exported to {path}")
     config, where = folder.read_json(CONFIG), f"{path}/{CONFIG}"
     timm = parse_timm_config(config, where)
     if timm is None or timm.num_classes is None:

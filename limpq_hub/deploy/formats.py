@@ -13,13 +13,17 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 INPUT, OUTPUT = "image", "logits"
 
 
-def check_format(file_format: str) -> None:
-    """Raise `OutputError` unless there is such a format, and what it needs is installed."""
+def check_format(file_format: str, needing: str | None = None) -> None:
+    """Raise `OutputError` unless there is such a format, and what it needs is installed.
+
+    Args:
+        needing: what a message says needs it; the argument `format` if None.
+    """
     if file_format not in FORMATS:
         raise OutputError(f"format={quoted(file_format)} is not known: use {', '.join(FORMATS)}")
     missing = [package for package in ("onnx", file_format) if importlib.util.find_spec(package) is None]
     if missing:
+        needs, are = needing or f'format="{file_format}"', "is" if len(missing) == 1 else "are"
         raise OutputError(
-            f'format="{file_format}" needs {" and ".join(missing)}, which is not installed: '
-            'pip install "limpq-hub[export]"'
+            f'{needs} needs {" and ".join(missing)}, which {are} not installed: pip install "limpq-hub[export]"'
         )

@@ -14,10 +14,13 @@ _FLAGS = {
     "counting": "--counting",
     "exclude": "--exclude",
     "fix": "--fix",
+    "format": "--format",
     "importance": "--importance",
     "time_limit_s": "--time-limit",
     "weights": "--weights",
 } | {kind.name: kind.flag for kind in KINDS}
+# Those whose option takes no value.
+_SWITCHES = {"vnni=False": "--no-vnni"}
 _QUOTED = r"'[^']*'|\"[^\"]*\""
 # A number or a word, but not what goes on in brackets.
 _PLAIN = r"(?:[\w.+%-]*\w%?)?(?![\w{(\[])"
@@ -32,6 +35,8 @@ def as_typed(message: str) -> str:
 
     Dictionaries stay: an option has them in a form of its own.
     """
+    for keyword, switch in _SWITCHES.items():
+        message = message.replace(keyword, switch)
     return _KEYWORD.sub(_option, message)
 
 

@@ -246,7 +246,8 @@ class Plan:
         proof = "proven optimal" if self.optimal else f"bound {self.bound:.6f}"
         in_float = f", {self.float_bitops / self.bitops:.1%} of the BitOps in float" if self.float_bitops else ""
         table = Table(
-            title=f"{self.policy.model}{size}: {format_bitops(self.bitops)} BitOps, {format_size(self.size_bytes)}",
+            title=f"{escape(self.policy.model)}{size}: {format_bitops(self.bitops)} BitOps, "
+            f"{format_size(self.size_bytes)}",
             caption=f"{self.compression:.2f}x smaller than float32, objective {self.objective:.6f}, {proof}, "
             f"{self.seconds * 1000:.0f} ms{' by ' + self.way if self.way else ''}{in_float}",
         )

@@ -13,11 +13,11 @@ EXTRAS = {
     "heic": ("pillow_heif",),
 }
 _USES = {
-    "train": "training and measuring",
-    "data": "data sets of the Hub (hfds/...)",
-    "app": "the demo",
-    "export": "limpq export",
-    "heic": "reading pictures in HEIC",
+    "train": "training and measuring need",
+    "data": "data sets of the Hub (hfds/...) need",
+    "app": "the demo needs",
+    "export": "limpq export needs",
+    "heic": "reading pictures in HEIC needs",
 }
 
 
@@ -28,7 +28,7 @@ def missing_modules(extra: str) -> list[str]:
 
 def installing(extra: str) -> str:
     """Return what an extra is for and how it is installed."""
-    return f'{_USES[extra]} needs it: pip install "limpq-hub[{extra}]"'
+    return f'{_USES[extra]} it: pip install "limpq-hub[{extra}]"'
 
 
 def advice_for(error: ModuleNotFoundError) -> str | None:

@@ -101,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         _push(entry, settings.repo_id, settings)
     else:
         repository = f"you/{entry.indicators.model}-limpq"
-        print(f"next: {shell_command('limpq', 'push', f'local-dir:{settings.output}', repository)}")
+        model = f"local-dir:{settings.output}"
+        print(f"next: {shell_command('limpq', 'predict', 'PICTURE', '--model', model, '--bitops', 'w4a4')}")
+        print(f"to publish it for everyone, or with --private: {shell_command('limpq', 'push', model, repository)}")
 
 
 def _push(entry: Entry, repo: str, settings: PublishSettings) -> None:

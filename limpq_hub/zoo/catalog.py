@@ -18,8 +18,9 @@ from limpq_hub.errors import (
     UnknownModelError,
     quoted,
 )
+from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.folder import is_unfinished, open_folder, open_local_folder
+from limpq_hub.zoo.folder import CONFIG, EXPORT_SEAL, is_unfinished, open_folder, open_local_folder
 
 BUNDLED = Path(__file__).parent / "bundled"
 # The environment variable with the owner on the Hub in whose repositories names are looked up that are not bundled.
@@ -48,7 +49,7 @@ def find_entry(
 
     Raises:
         UnknownModelError: no entry has this name; names the nearest ones.
-        ArtifactError: the entry is damaged.
+        ArtifactError: the entry is damaged, or an exported network.
         HubError: the Hub does not give it.
     """
     if not isinstance(name, str):
@@ -61,13 +62,16 @@ def find_entry(
         path = Path(name.removeprefix("local-dir:"))
         if not path.is_dir():
             raise UnknownModelError(f"{quoted(name)}: there is no such folder; give the output folder of a training")
-        if not (path / "config.json").is_file() and not is_unfinished(path):
+        _refuse_exported(path)
+        if not (path / CONFIG).is_file() and not is_unfinished(path):
             raise UnknownModelError(
                 f"{quoted(name)}: no config.json there; give the output folder of limpq_hub.train.indicators or "
                 ".publish"
             )
         return Entry(name, open_local_folder(path, "entry"), "local")
     if "/" in name or "\\" in name:
+        if os.path.isdir(name):
+            raise _unprefixed(name)
         raise UnknownModelError(
             f"{quoted(name)} could be a folder or a Hub repository: write {quoted('local-dir:' + name)} or "
             f"{quoted('hf-hub:' + name)}"
@@ -81,8 +85,26 @@ def find_entry(
     if revision is not None:
         raise UnknownModelError(f"revision={quoted(revision)} is for models on the Hub: write hf-hub:owner/name")
     if match is None or match not in bundled:
+        if name and os.path.isfile(os.path.join(name, CONFIG)):
+            raise _unprefixed(name)
         raise UnknownModelError(f"no model is named {quoted(name)}; {_nearest(name, bundled)}")
     return Entry(match, open_local_folder(BUNDLED / match, "entry", name=match), "bundled")
+
+
+def _unprefixed(folder: str) -> UnknownModelError:
+    """Return what to raise for a folder that was given without what tells it from a Hub repository."""
+    _refuse_exported(Path(folder))
+    return UnknownModelError(f"{quoted(folder)} is a folder: write {shell_command('local-dir:' + folder)}")
+
+
+def _refuse_exported(folder: Path) -> None:
+    """Raise `ArtifactFormatError` where a folder is what `limpq export` wrote: its config.json is timm's."""
+    if (folder / EXPORT_SEAL).is_file():
+        advice = shell_command("limpq", "predict", "PICTURE", "--exported", folder)
+        raise ArtifactFormatError(
+            f"{quoted(str(folder))}: this is an exported network, and no entry: {advice} runs it, as does "
+            "limpq_hub.deploy.exported_network.open_exported; for other bits give the entry that it was made of"
+        )
 
 
 def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str | None) -> Entry:

@@ -23,6 +23,8 @@ from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
 from limpq_hub.zoo.seal import format_of, sealed, unsealed
 
 CONFIG = "config.json"
+# The seal of an exported network, beside a `config.json` that is timm's.
+EXPORT_SEAL = "verify.json"
 ADVICE = "fetch the artifact again"
 # Room for thousands of files; and the most that any one of them has.
 CONFIG_BYTES = 2**22

@@ -209,7 +209,9 @@ def test_a_network_in_float_and_a_format_that_is_none_are_refused(exact_network,
 def test_what_is_missing_is_named_with_the_command_that_brings_it(exact_network, tmp_path, monkeypatch):
     network, images = exact_network()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(OutputError, match=r'needs onnx and openvino, which is not installed: pip install "limpq-hub\['):
+    with pytest.raises(
+        OutputError, match=r'needs onnx and openvino, which are not installed: pip install "limpq-hub\['
+    ):
         export(network, tmp_path / "out", images=[images])
 
 

@@ -21,5 +21,5 @@ def test_everything_imports_and_an_export_says_what_to_install(run_python):
     result = run_python(CODE)
     assert result.stderr == ""
     assert result.stdout == (
-        'format="openvino" needs onnx and openvino, which is not installed: pip install "limpq-hub[export]"\n'
+        'format="openvino" needs onnx and openvino, which are not installed: pip install "limpq-hub[export]"\n'
     )

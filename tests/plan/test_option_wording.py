@@ -15,6 +15,11 @@ from limpq_hub.plan.option_wording import as_typed
         ("alpha=nan cannot be: use", "--alpha nan cannot be: use"),
         ("raise time_limit_s=20.5, please", "raise --time-limit 20.5, please"),
         ('0.01 or "1%": allow_gap=1% is', '0.01 or "1%": --allow-gap 1% is'),
+        ('format="openvino" needs onnx', "--format openvino needs onnx"),
+        (
+            "vnni=False is for format=\"openvino\", not for 'qonnx'",
+            "--no-vnni is for --format openvino, not for 'qonnx'",
+        ),
         ("bitops='3 gbitops' was read as 3G", "--bitops '3 gbitops' was read as 3G"),
         ('leave it in float with exclude=["*rnn_v", "b"]', "leave it in float with --exclude '*rnn_v' b"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import random
 from dataclasses import replace
@@ -75,6 +76,14 @@ def test_the_table_names_every_layer_with_its_bits_and_share(indicators):
         assert any(all(cell in line for cell in row) for line in text.splitlines())
     assert "6.40x smaller than float32, objective 0.500000, proven optimal" in " ".join(text.split())
     assert "ms by enumeration" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", ["[red]net", "net[/x]"])
+def test_the_table_shows_the_name_of_a_model_in_brackets_as_it_is(indicators, name):
+    policy = search(indicators, Budget(bitops=8640)).policy
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(Plan.of_policy(replace(indicators, model=name), replace(policy, model=name)).table())
+    assert f"{name} at 32x32: 8.64K BitOps" in console.export_text()
 
 
 def test_the_plan_of_a_policy_that_was_not_searched_claims_no_proof(indicators):

@@ -103,7 +103,9 @@ def test_without_a_repository_nothing_is_sent_and_the_next_command_is_told(onlin
     publish.main(["--joint", f"{runs}/joint", "--output", str(tmp_path / "entry")])
     said = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"{tmp_path}/entry: 0 policies, [0-9.]+ MB in all", said[0])
-    assert said[1] == f"next: limpq push local-dir:{tmp_path}/entry you/test_resnet-limpq"
+    model = f"local-dir:{tmp_path}/entry"
+    assert said[1] == f"next: limpq predict PICTURE --model {model} --bitops w4a4"
+    assert said[2] == f"to publish it for everyone, or with --private: limpq push {model} you/test_resnet-limpq"
     assert online.hub.requests == []
 
 

@@ -110,6 +110,36 @@ def test_an_unprefixed_path_is_answered_with_both_fixes_filled_in(name):
         find_entry(name)
 
 
+@pytest.mark.parametrize("name", ["out/entry", "entry", "./out"])
+def test_a_folder_without_its_prefix_is_answered_with_that_alone(entry_copy, tmp_path, monkeypatch, name):
+    (tmp_path / "work" / "out").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    for place in ("out/entry", "entry"):
+        (tmp_path / "work" / place).symlink_to(entry_copy)
+    with pytest.raises(UnknownModelError, match=f"^{re.escape(repr(name))} is a folder: write local-dir:{name}$"):
+        find_entry(name)
+
+
+def test_a_folder_of_the_name_of_a_bundled_entry_does_not_hide_it(bundle, tiny, tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "work" / "test_resnet").symlink_to(tiny.folder)
+    assert find_entry("test_resnet").source == "bundled"
+
+
+@pytest.mark.parametrize("prefix", ["local-dir:", ""])
+def test_an_exported_network_is_told_with_what_runs_it(tmp_path, prefix):
+    (tmp_path / "config.json").write_text('{"architecture": "resnet18", "num_classes": 1000}')
+    for file in ("model.onnx", "verify.json"):
+        (tmp_path / file).write_text("{}")
+    with pytest.raises(ArtifactFormatError) as caught:
+        find_entry(f"{prefix}{tmp_path}")
+    assert (
+        f": this is an exported network, and no entry: limpq predict PICTURE --exported {tmp_path} runs it, as "
+        in str(caught.value)
+    )
+
+
 @pytest.mark.parametrize("name", [None, 3, ["resnet18"], b"resnet18"])
 def test_a_name_that_is_no_text_is_refused(name):
     with pytest.raises(UnknownModelError, match=rf"a model is named by text, found {re.escape(repr(name))}; known: "):

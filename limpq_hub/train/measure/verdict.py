@@ -22,7 +22,10 @@ _FEWEST_PICTURES = 20
 _SAME_SHARE = 0.95
 # So many standard errors above guessing a top-1 is no accident.
 _CERTAIN = 3
+# In fewer the rate is still warming up, and guessing says nothing of it.
+_FEW_STEPS = 100
 _ADVICE = "start again in another --output with a smaller --lr or more --warmup-epochs, and look at metrics.jsonl"
+_LONGER = "train longer in another --output, with more --epochs or --max-steps"
 
 
 def concerns(output: Path, figures: Mapping[str, Any], num_classes: int) -> Iterator[str]:
@@ -33,22 +36,25 @@ def concerns(output: Path, figures: Mapping[str, Any], num_classes: int) -> Iter
         figures: of the trained network, as `evaluate` gives them.
         num_classes: outputs of the network.
     """
+    losses = _losses(output / JOURNAL)
+    advice = _ADVICE
+    if len(losses) < _FEW_STEPS:
+        advice = f"so few steps ({len(losses)}) cannot have learned much: {_LONGER}"
     top1, images = figures.get("top1"), figures["images"]
     chance = 1 / num_classes
     certain = chance + _CERTAIN * math.sqrt(chance * (1 - chance) / images)
     if top1 is not None and num_classes > 1 and top1 / 100 <= certain < 1:
         yield (
             f"warning: a top-1 of {top1:.2f} % of {num_classes} classes is no better than guessing "
-            f"({100 * chance:.2f} %): {_ADVICE}"
+            f"({100 * chance:.2f} %): {advice}"
         )
-    losses = _losses(output / JOURNAL)
     count = int(_COMPARED_SHARE * len(losses))
     if len(losses) >= _FEWEST_STEPS:
         first, last = fmean(losses[:count]), fmean(losses[-count:])
         if last >= first:
             yield (
                 f"warning: the loss did not fall: {first:.3f} on average in the first {count} steps, {last:.3f} in the "
-                f"last {count}: {_ADVICE}"
+                f"last {count}: {advice}"
             )
 
 

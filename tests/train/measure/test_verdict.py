@@ -37,6 +37,22 @@ def test_a_loss_that_did_not_fall_is_told_with_both_means(tmp_path):
     )
 
 
+@pytest.mark.parametrize("steps", [1, 10, 99])
+def test_guessing_after_few_steps_is_answered_with_more_of_them_and_not_with_a_smaller_rate(tmp_path, steps):
+    (line,) = concerns(journal(tmp_path, FALLING[:steps]), {"top1": 10.0, "images": 900}, 10)
+    assert f"(10.00 %): so few steps ({steps}) cannot have learned much: train longer in another --output, with" in line
+    assert "--max-steps" in line
+    assert "--lr" not in line
+
+
+def test_a_loss_that_did_not_fall_in_few_steps_is_answered_with_more_of_them(tmp_path):
+    (line,) = concerns(journal(tmp_path, [1.0] * 50), {"top1": 60.0, "images": 900}, 10)
+    assert line.startswith(
+        "warning: the loss did not fall: 1.000 on average in the first 5 steps, 1.000 in the last 5: so"
+    )
+    assert "--lr" not in line
+
+
 def test_of_few_steps_of_few_images_and_without_labels_nothing_is_said(tmp_path):
     assert not list(concerns(journal(tmp_path, [1.0] * 19), {"top1": 60.0, "images": 900}, 10))
     assert not list(concerns(journal(tmp_path, FALLING), {"agreement": 0.0, "kl": 9.0, "images": 900}, 10))
