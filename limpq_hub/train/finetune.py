@@ -51,6 +51,8 @@ from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
 
 _FIRST_IMAGES = 256
+# Of whole pictures: for statistics that are measured anew, and to correct those that are kept.
+_MEASURING_IMAGES, _CORRECTION_IMAGES = 6000, 256
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class FinetuneSettings:
         weights: safetensors file of the float network; None for those of the entry.
         start_from: "joint" or "float": the weights to start from.
         step_start: "lsq" or "least-error": what the step sizes start from with `start_from` "float".
-        calibrate_images: training images for the BatchNorm statistics.
+        calibrate_images: training images for the BatchNorm statistics; None for 6000, or 256 to correct frozen ones.
     """
 
     model: str
@@ -76,7 +78,7 @@ class FinetuneSettings:
     push: PushSettings
     start_from: str
     step_start: StepStart
-    calibrate_images: int
+    calibrate_images: int | None
 
 
 def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
@@ -89,8 +91,7 @@ def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
     parser.add_argument(
         "--calibrate-images",
         type=whole_number(1, MOST_CALIBRATION_IMAGES),
-        default=6000,
-        help="training images for the BatchNorm statistics",
+        help="training images for the BatchNorm statistics; 6000 if not given, 256 to correct frozen ones",
     )
     add_data_options(parser)
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
@@ -112,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ids = classes_of_entry(entry, data)
         loader = training_loader(data, settings.augmentation, spec, ids)
         # Random crops shift the statistics of BatchNorm: pictures are validated whole.
-        calibration = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
+        usual = _CORRECTION_IMAGES if training.freeze_batch_norm else _MEASURING_IMAGES
+        calibration = calibration_batches(data, spec, settings.calibrate_images or usual, accelerator.device)
         images = [] if training.freeze_batch_norm else calibration
         validation = validation_loader(data, spec, classes=ids)
         check_inputs(accelerator, training.run, data, spec, _contents(entry, plan))
