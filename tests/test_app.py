@@ -627,6 +627,7 @@ def test_an_open_comparison_follows_every_control(page):
         shows = "objective => document.querySelector('#compare_totals table').innerText.includes(objective)"
         page.wait_for_function(shows, arg=f"{plan.objective:.4f}")
     page.locator("#size input").fill("1")
+    page.locator("#size input").press("Enter")
     page.wait_for_function("document.querySelector('#compare_totals').innerText.startsWith('Not possible. Size=')")
     assert page.locator("#compare_layers table").count() == 0
 

@@ -55,8 +55,6 @@ class NotRecalibratedWarning(UserWarning):
     """The images that were given to calibrate would have made a network worse, or were too few to tell."""
 
 
-# What is made in inference mode could take part in no later pass with gradients.
-@torch.inference_mode(mode=False)
 def load(
     model: str,
     *,
@@ -121,27 +119,29 @@ def load(
         )
     top1: float | None
     source: Weights
-    if not pretrained:
-        check_listed_size(entry.folder, SUPERNET, spec, bits=16)
-        source, top1, network = "random", None, _random_network(spec, plan.policy)
-    elif exact is not None and weights != "joint":
-        source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact)
-    else:
-        source, top1, network = "joint", entry.joint_top1(digest), _joint_network(entry, plan.policy)
-    network.requires_grad_(False).to(device)
-    recalibration = None
-    if calibrate is not None:
-        guard = FLOAT_FILE in entry.folder.files and pretrained
-        reference = load_float_network(entry.folder).to(device) if guard else None
-        recalibration = _recalibrate_(network, _image_batches(calibrate, device), reference)
-    as_shipped = recalibration is None or not recalibration.accepted
-    if not as_shipped:
-        top1 = None
-    in_float = {}
-    if arithmetic == "integer":
-        in_float = run_in_integers_(network)
-    else:
-        freeze_(network, spec.input_shape)
+    # What is made in inference mode could take part in no later pass with gradients.
+    with torch.inference_mode(mode=False):
+        if not pretrained:
+            check_listed_size(entry.folder, SUPERNET, spec, bits=16)
+            source, top1, network = "random", None, _random_network(spec, plan.policy)
+        elif exact is not None and weights != "joint":
+            source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact)
+        else:
+            source, top1, network = "joint", entry.joint_top1(digest), _joint_network(entry, plan.policy)
+        network.requires_grad_(False).to(device)
+        recalibration = None
+        if calibrate is not None:
+            guard = FLOAT_FILE in entry.folder.files and pretrained
+            reference = load_float_network(entry.folder).to(device) if guard else None
+            recalibration = _recalibrate_(network, _image_batches(calibrate, device), reference)
+        as_shipped = recalibration is None or not recalibration.accepted
+        if not as_shipped:
+            top1 = None
+        in_float = {}
+        if arithmetic == "integer":
+            in_float = run_in_integers_(network)
+        else:
+            freeze_(network, spec.input_shape)
     only_bitops = {key for key, value in options.items() if value is not None} == {"bitops"}
     on_front = source == "joint" and as_shipped and only_bitops
     loaded = cast(LimpqModel, network)

@@ -53,8 +53,8 @@ def tuned(runs, data, output, *options: str) -> dict[str, torch.Tensor]:
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    assert one.keys() == other.keys()
-    return all(torch.equal(one[name], other[name]) for name in one)
+    # A layer is coded or packed, whichever takes fewer bytes.
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("options", [("--distill", "1.0"), ("--from", "float")], ids=["teacher", "start"])
