@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gradio as gr
 from _actions import compare
 from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
@@ -11,6 +13,7 @@ from _search_tab import plot
 from _tables import refusal_text
 from _upload_fields import PolicyField
 from gradio.components.plot import PlotData
+from gradio.events import Dependency
 
 
 def refused(sentence: str) -> tuple[PlotData | str | None, ...]:
@@ -18,8 +21,8 @@ def refused(sentence: str) -> tuple[PlotData | str | None, ...]:
     return None, refusal_text(sentence), ""
 
 
-def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab) -> None:
-    """Add the tab's content to the page that is being built."""
+def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab, answers: Sequence[Dependency]) -> None:
+    """Add the tab's content to the page that is being built; it follows the answers of a search to the controls."""
 
     def compare_policies(
         one: str,
@@ -51,8 +54,8 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab) -> None:
     layers = gr.HTML(start[2], label="layers", elem_id="compare_layers")
     inputs, outputs = [one, other, upload, *controls.inputs], [figure, totals, layers]
     answer_events(
-        [one.change, other.change, upload.upload, upload.clear, tab.select, *controls.events],
-        controls.model_changed,
+        [one.change, other.change, upload.upload, upload.clear, tab.select],
+        answers,
         limiter.answered(compare_policies, refused),
         inputs,
         outputs,

@@ -132,24 +132,32 @@ def add_controls(fetches: Limiter) -> Controls:
 
 def answer_events(
     events: Sequence[Callable[..., Any]],
-    model_changed: Dependency,
+    after: Sequence[Dependency],
     work: Callable[..., Any],
     inputs: Sequence[gr.components.Component],
     outputs: Sequence[gr.components.Component],
     out_of_range: Any,
-) -> None:
+) -> list[Dependency]:
     """Show the answer of `work` after each of `events`, without gradio's queue, which takes longer than a search.
 
     Args:
-        model_changed: of the controls; after it too.
+        events: of nothing else that keeps the last of several: where two such answers wait for one event, gradio 6
+            gives it to both again after each of them, without end.
+        after: what it follows as well, once that is done.
         out_of_range: what to show where gradio itself refuses a number, before `work` is called.
+
+    Returns:
+        The answers, for others to follow.
     """
     silent: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    for answer in (
-        gr.on(events, work, inputs, outputs, trigger_mode="always_last", **silent),
-        model_changed.then(work, inputs, outputs, **silent),
-    ):
+    last: dict[str, Any] = silent | {"trigger_mode": "always_last"}
+    answers = [
+        gr.on(events, work, inputs, outputs, **last),
+        *(before.then(work, inputs, outputs, **last) for before in after),
+    ]
+    for answer in answers:
         answer.failure(lambda: out_of_range, None, outputs, **silent)
+    return answers
 
 
 def request_of(model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None) -> Request:

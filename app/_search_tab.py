@@ -10,6 +10,7 @@ from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
 from _limits import Limiter
 from _tables import refusal_text
 from gradio.components.plot import PlotData
+from gradio.events import Dependency
 
 
 def plot(figure: str) -> PlotData:
@@ -30,8 +31,10 @@ def refused(sentence: str) -> tuple[PlotData | str | None, ...]:
     return refusal_text(sentence), None, None, "", "", "", "", "", "", ""
 
 
-def add_search_tab(controls: Controls, limiter: Limiter, start: SearchResult, headline: gr.HTML, many: gr.HTML) -> None:
-    """Add the tab's content to the page that is being built.
+def add_search_tab(
+    controls: Controls, limiter: Limiter, start: SearchResult, headline: gr.HTML, many: gr.HTML
+) -> list[Dependency]:
+    """Add the tab's content to the page that is being built; return its answers to the controls.
 
     Args:
         start: what the page opens with.
@@ -71,9 +74,9 @@ def add_search_tab(controls: Controls, limiter: Limiter, start: SearchResult, he
         api_name="search",
         api_description="The best bits of each layer within a budget: figures as plotly JSON, texts as HTML.",
     )
-    answer_events(
+    return answer_events(
         controls.events,
-        controls.model_changed,
+        [controls.model_changed],
         limiter.answered(search, refused),
         controls.inputs,
         outputs,

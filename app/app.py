@@ -68,11 +68,11 @@ def build_demo(networks: Networks | None = None, integers: IntegerNetworks | Non
                 controls = add_controls(fetches)
             with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Search", id="search", elem_id="tab_search"):
-                    add_search_tab(controls, searches, start, headline, many)
+                    answers = add_search_tab(controls, searches, start, headline, many)
                 with gr.Tab("Picture", id="picture", elem_id="tab_picture") as picture:
                     add_inference_tab(controls, networks, integers, limiter, picture, many)
                 with gr.Tab("Compare", id="compare", elem_id="tab_compare") as compare:
-                    add_compare_tab(controls, searches, compare)
+                    add_compare_tab(controls, searches, compare, answers)
                 with gr.Tab("About", id="about", elem_id="tab_about"):
                     gr.Markdown(WHAT_IS_REAL)
                     gr.Markdown(CITATION)

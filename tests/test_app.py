@@ -630,6 +630,11 @@ def test_an_open_comparison_follows_every_control(page):
     page.locator("#size input").press("Enter")
     page.wait_for_function("document.querySelector('#compare_totals').innerText.startsWith('Not possible. Size=')")
     assert page.locator("#compare_layers table").count() == 0
+    # Two changes at once, which both tabs follow, must not keep each other going.
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(1000)
+    assert len([url for url in asked if url.endswith("/run/predict")]) <= 2
 
 
 @pytest.mark.slow
