@@ -26,7 +26,6 @@ from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.evaluate import accuracy_of, accuracy_text
 from limpq_hub.train.measure.joint_front import budgets, joint_records
 from limpq_hub.train.measure.measurement_cache import MeasurementCache
-from limpq_hub.train.measure.recalibration_images import HELP as RECALIBRATION_HELP
 from limpq_hub.train.measure.recalibration_images import recalibration_images
 from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
@@ -79,7 +78,8 @@ def parse_options(argv: Sequence[str] | None) -> FrontSettings:
     parser.add_argument(
         "--calibrate-images",
         type=whole_number(0, MOST_CALIBRATION_IMAGES),
-        help=RECALIBRATION_HELP,
+        help="training images to recalibrate BatchNorm; 1000 if not given, and none of an entry whose joint training "
+        "kept the float network's statistics",
     )
     parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures")
     add_data_options(parser)

@@ -16,13 +16,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
-from efficientnet_without_training import BITS, MODEL, WAYS, Converter, Photographs
+from efficientnet_without_training import BITS, MODEL, WAYS, Converter, Photographs, float_network
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import load_file
-from timm.data import resolve_data_config
 
 import limpq_hub
 from limpq_hub.deploy.export_folder import MODEL as FILE
@@ -53,10 +50,7 @@ def main() -> None:
     parser.add_argument("--no-vnni", action="store_true", help="keep weights of 8 bits in float in the OpenVINO file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    network = timm.create_model(MODEL).eval()
-    network.load_state_dict(load_file(options.weights))
-    settings = {**resolve_data_config({}, model=network), "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    settings = {name: settings[name] for name in ("input_size", "crop_pct", "interpolation", "mean", "std")}
+    network, settings = float_network(options.weights)
     photographs = Photographs.read(options.data / "val", options.pictures, settings)
     batches, labels = photographs.batches(options.batch_size), photographs.labels.numpy()
     images = Photographs.read(options.data / "train", options.calibrate_images, settings).batches(options.batch_size)

@@ -126,14 +126,19 @@ class Photographs:
         return torch.cat(answers)
 
 
+def float_network(weights: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network with its weights, in eval mode, and how its pictures are prepared."""
+    network = timm.create_model(MODEL).eval()
+    network.load_state_dict(load_file(weights))
+    settings = {**resolve_data_config({}, model=network), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    return network, {name: settings[name] for name in ("input_size", "crop_pct", "interpolation", "mean", "std")}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure what was not measured before, and print the table."""
     options = parse_options(argv)
     torch.set_num_threads(options.threads)
-    network = timm.create_model(MODEL).eval()
-    network.load_state_dict(load_file(options.weights))
-    settings = {**resolve_data_config({}, model=network), "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    settings = {name: settings[name] for name in ("input_size", "crop_pct", "interpolation", "mean", "std")}
+    network, settings = float_network(options.weights)
     measured = Photographs.read(options.data / "val", options.pictures, settings)
     images = Photographs.read(options.data / "train", options.calibrate_images, settings).batches(options.batch_size)
     cache = MeasurementCache(

@@ -14,16 +14,12 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.zoo.planning import search
 
-_FILLED, _BEST_SPLIT, _REVERSED = "uniform filled", "uniform, best split", "reversed"
-
 
 def check_contenders(
-    only: Sequence[str], indicators: Indicators, random_policies: int, criteria: Iterable[str]
+    only: Sequence[str], indicators: Indicators, bitops: str, random_policies: int, criteria: Iterable[str]
 ) -> None:
-    """Raise `TrainingError` where `contenders` would have no policy of one of the names `only`."""
-    importances = [name for name in get_args(Importance) if name == indicators.objective or indicators.divergences]
-    names = dict.fromkeys([*importances, *criteria, _FILLED, _BEST_SPLIT])
-    names |= dict.fromkeys([*map(_random_name, range(random_policies)), _REVERSED])
+    """Raise `TrainingError` where `contenders` would have no policy of one of the names `only`; nothing is searched."""
+    names = _choices(indicators, bitops, random_policies, lambda policy: 0.0, dict.fromkeys(criteria, indicators))
     for name in only:
         if name not in names:
             raise TrainingError(f"--contenders {quoted(name)} is none of {', '.join(map(quoted, names))}")
@@ -45,6 +41,18 @@ def contenders(
         criteria: indicators measured by other criteria, by their names; a search in each gives a policy.
         only: names of those to return, see `check_contenders`; all if empty.
     """
+    choices = _choices(indicators, bitops, random_policies, divergence, criteria)
+    return {name: choose() for name, choose in choices.items() if not only or name in only}
+
+
+def _choices(
+    indicators: Indicators,
+    bitops: str,
+    random_policies: int,
+    divergence: Callable[[Policy], float],
+    criteria: Mapping[str, Indicators],
+) -> dict[str, Callable[[], Policy]]:
+    """Return what makes each policy, by its name; the first one searches by the objective of the entry."""
     limit = bitops_limit(indicators, bitops)
 
     def fits(policy: Policy) -> bool:
@@ -57,16 +65,12 @@ def contenders(
     if indicators.divergences:
         choices |= {name: partial(searched, indicators, name) for name in get_args(Importance) if name not in choices}
     choices |= {name: partial(searched, measured) for name, measured in criteria.items() if name not in choices}
-    choices[_FILLED] = lambda: uniform_filled(indicators, fits)
-    choices[_BEST_SPLIT] = lambda: min(uniform_splits(indicators, fits), key=divergence)
+    choices["uniform filled"] = lambda: uniform_filled(indicators, fits)
+    choices["uniform, best split"] = lambda: min(uniform_splits(indicators, fits), key=divergence)
     for seed in range(random_policies):
-        choices[_random_name(seed)] = partial(random_policy, indicators, fits, seed)
-    choices[_REVERSED] = lambda: searched(reversed_importance(indicators))
-    return {name: choose() for name, choose in choices.items() if not only or name in only}
-
-
-def _random_name(seed: int) -> str:
-    return f"random, seed {seed}"
+        choices[f"random, seed {seed}"] = partial(random_policy, indicators, fits, seed)
+    choices["reversed"] = lambda: searched(reversed_importance(indicators))
+    return choices
 
 
 def bitops_limit(indicators: Indicators, bitops: str) -> int:

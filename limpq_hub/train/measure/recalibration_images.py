@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from limpq_hub.quant.policy_statistics import Statistics
 
-HELP = (
-    "training images to recalibrate BatchNorm; 1000 if not given, and none of an entry whose joint training kept the "
-    "float network's statistics"
-)
 _IMAGES = 1000
 
 

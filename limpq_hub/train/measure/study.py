@@ -78,7 +78,7 @@ class Study:
         for bitops in settings.bitops:
             plan_for(self.entry, bitops=bitops)  # one that cannot be is told before hours of measuring
         self.indicators = self.entry.indicators
-        check_contenders(settings.contenders, self.indicators, settings.random, settings.criteria)
+        check_contenders(settings.contenders, self.indicators, settings.bitops[0], settings.random, settings.criteria)
         ids = classes_of_entry(self.entry, data)
         self.statistics = statistics_of_entry(self.entry.folder)
         image_count = settings.calibrate_images
