@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError
-from limpq_hub.quant.batch_norm_moments import measure_moments
+from limpq_hub.quant.batch_norm_moments import Moments, measure_moments
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
 
 
@@ -42,23 +42,48 @@ class BatchNormCorrection:
             PolicyError: the networks have other BatchNorms.
         """
         norms = active_batch_norms(model)
-        if norms.keys() != self._norms.keys():
-            different = ", ".join(sorted(norms.keys() ^ self._norms.keys())[:3])
-            raise PolicyError(
-                f"the quantized and the float network differ in BatchNorm {different}; give the one it was converted "
-                "from"
-            )
+        check_same_norms(norms, self._norms)
         quantized, original = measure_moments(model, self._batches), self._moments
         for name, norm in norms.items():
             statistics = statistics_of(self._norms[name])
             if name in quantized.by_norm and name in original.by_norm:
-                of_quantized, of_float, epsilon = quantized.by_norm[name], original.by_norm[name], norm.eps
-                mean, variance = (statistics[key].to(of_quantized.mean) for key in ("running_mean", "running_var"))
-                stretch = (of_quantized.variance + epsilon) / (of_float.variance + epsilon)
-                statistics["running_mean"] = of_quantized.mean - (of_float.mean - mean) * stretch.sqrt()
-                statistics["running_var"] = ((variance + epsilon) * stretch - epsilon).clamp_min(0)
+                statistics |= corrected_statistics(
+                    statistics, quantized.by_norm[name], original.by_norm[name], norm.eps
+                )
             set_statistics_(norm, statistics)
         return quantized.images
+
+
+def corrected_statistics(
+    statistics: Mapping[str, Tensor], of_quantized: Moments, of_float: Moments, epsilon: float
+) -> dict[str, Tensor]:
+    """Return statistics with which a BatchNorm has the same mean and variance behind it as in the float network.
+
+    Args:
+        statistics: running mean and variance of the float network, [channels] each.
+        of_quantized: of what the BatchNorm takes in, in the quantized network.
+        of_float: of the same in the float network, on the same images.
+        epsilon: what the BatchNorm adds to the variance.
+    """
+    mean, variance = (statistics[key].to(of_quantized.mean) for key in ("running_mean", "running_var"))
+    stretch = (of_quantized.variance + epsilon) / (of_float.variance + epsilon)
+    return {
+        "running_mean": of_quantized.mean - (of_float.mean - mean) * stretch.sqrt(),
+        "running_var": ((variance + epsilon) * stretch - epsilon).clamp_min(0),
+    }
+
+
+def check_same_norms(of_quantized: Collection[str], of_float: Collection[str]) -> None:
+    """Raise an error if the BatchNorms of a quantized network and those of a float one have other names.
+
+    Raises:
+        PolicyError: names three of those that one of them alone has.
+    """
+    different = ", ".join(sorted(set(of_quantized) ^ set(of_float))[:3])
+    if different:
+        raise PolicyError(
+            f"the quantized and the float network differ in BatchNorm {different}; give the one it was converted from"
+        )
 
 
 def correct_batch_norm_(model: nn.Module, batches: Iterable[Tensor], float_network: nn.Module) -> int:

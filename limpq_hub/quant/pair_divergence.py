@@ -12,6 +12,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.kl_divergence import kl_divergence
+from limpq_hub.quant.matched_batch_norm import MatchedBatchNorm
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.prefix import PrefixOutput, computing_once, out_of_place, prefix_of
 from limpq_hub.quant.products import Routed
@@ -27,6 +28,7 @@ def pair_divergences(
     *,
     background: Policy | None = None,
     layers: Collection[str] | None = None,
+    matched_to: nn.Module | None = None,
 ) -> Iterator[tuple[str, Mapping[LayerBits, float]]]:
     """Yield, layer by layer, the divergence of the network from its reference with that layer alone at each pair.
 
@@ -38,13 +40,16 @@ def pair_divergences(
         references: log-probabilities of the float network on each batch, [batch, classes].
         background: the bits of all other layers; None for float.
         layers: which ones to measure; those with several candidates if None.
+        matched_to: the float network whose BatchNorm statistics a policy gets, moved by what it changes: they are moved
+            in each pass too. None leaves those of `supernet` as they are.
 
     Yields:
         Name of the layer, and by (weight bits, activation bits) the KL divergence in nats, averaged over the images.
 
     Raises:
-        PolicyError: `background` is no policy of the network.
+        PolicyError: `background` is no policy of the network, or `matched_to` has other BatchNorms.
     """
+    matched = [None if matched_to is None else MatchedBatchNorm(matched_to, images) for images in batches]
     quantized = dict(quantized_layers(supernet))
     switching = [name for name, layer in quantized.items() if len(pairs_of(layer)) > 1]
     for name in switching if layers is None else layers:
@@ -54,7 +59,7 @@ def pair_divergences(
                     layer.set_bits_(None)
             else:
                 set_policy_(supernet, background)
-            divergences = _divergences(supernet, name, quantized[name], batches, references)
+            divergences = _divergences(supernet, name, quantized[name], batches, references, matched)
         yield name, divergences
 
 
@@ -65,14 +70,21 @@ def pairs_of(layer: Quantized) -> list[LayerBits]:
 
 
 def _divergences(
-    supernet: nn.Module, name: str, layer: Quantized, batches: Sequence[Tensor], references: Sequence[Tensor]
+    supernet: nn.Module,
+    name: str,
+    layer: Quantized,
+    batches: Sequence[Tensor],
+    references: Sequence[Tensor],
+    matched: Sequence[MatchedBatchNorm | None],
 ) -> Mapping[LayerBits, float]:
     norms = [norm for norm in supernet.modules() if isinstance(norm, SwitchableBatchNorm2d) and norm.layer == name]
     prefix = prefix_of(supernet, batches[0], lambda module: module is layer or _multiplies_by(module, layer))
     sums, image_count = dict.fromkeys(pairs_of(layer), 0.0), 0
-    for images, reference in zip(batches, references, strict=True):
+    for images, reference, norms_matched in zip(batches, references, matched, strict=True):
         outputs: list[PrefixOutput] = []
         with ExitStack() as changes:
+            if norms_matched is not None:
+                changes.enter_context(norms_matched.matching(supernet))
             for started in prefix.started:
                 changes.enter_context(out_of_place(supernet.get_submodule(started)))
             for finished in prefix.finished:

@@ -18,6 +18,17 @@ def active_batch_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
     return {name: norm for name, norm in norms.items() if norm not in idle and norm.track_running_stats}
 
 
+def placed_batch_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d | SwitchableBatchNorm2d]:
+    """Return those with running statistics by the name that they have in the float network.
+
+    Where the weight bits of a layer choose a copy, that is the module which holds the copies.
+    """
+    switches = {name: module for name, module in model.named_modules() if isinstance(module, SwitchableBatchNorm2d)}
+    copies = {norm for switch in switches.values() for norm in switch.copies.values()}
+    plain = {name: norm for name, norm in model.named_modules() if isinstance(norm, nn.BatchNorm2d)}
+    return switches | {name: norm for name, norm in plain.items() if norm not in copies and norm.track_running_stats}
+
+
 def statistics_of(norm: nn.BatchNorm2d) -> dict[str, Tensor]:
     """Return a copy of the running statistics of a BatchNorm, by the name of the buffer."""
     return {name: value.clone() for name, value in norm.named_buffers(recurse=False)}

@@ -8,9 +8,11 @@ from tiny_run import NETWORK, RUN
 
 from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.convert import select_policy
+from limpq_hub.quant.pair_divergence import pair_divergences
 from limpq_hub.quant.running_statistics import active_batch_norms
 from limpq_hub.train import finetune, indicators
 from limpq_hub.train.data.loaders import calibration_batches
+from limpq_hub.train.measure.pair_importance import Measuring, measured_layers
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.zoo.anchors import statistics_of_entry
@@ -60,3 +62,17 @@ def test_a_policy_is_fine_tuned_with_the_statistics_that_are_corrected_for_it(en
     assert not torch.allclose(means(tuned), means(float_network_of(entry, None)), rtol=2e-3, atol=2e-4)
     trained, before = (torch.cat([norm.weight for norm in active_batch_norms(of).values()]) for of in (tuned, expected))
     assert not torch.equal(trained, before)
+
+
+def test_pairs_of_bits_are_measured_with_statistics_that_are_corrected_for_each(entry, data):
+    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+    images = calibration_batches(DataSettings(str(data), batch_size=8, workers=0, seed=0), spec, IMAGES)
+    network = float_network_of(entry, None)
+    with torch.no_grad():
+        references = [network(batch).log_softmax(-1) for batch in images]
+    layer = next(iter(entry.indicators.weight_steps))
+    measured = dict(measured_layers(Measuring(entry, images, "joint", None), [layer]))[layer]
+    supernet = load_supernet(entry.folder, entry.indicators)
+    for matched_to, same in ((network, True), (None, False)):
+        expected = dict(pair_divergences(supernet, images, references, layers=[layer], matched_to=matched_to))[layer]
+        assert (measured == pytest.approx({bits: max(0.0, value) for bits, value in expected.items()})) is same

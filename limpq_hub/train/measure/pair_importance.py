@@ -19,6 +19,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import start_steps_
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.pair_divergence import pair_divergences
+from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
 from limpq_hub.zoo.network import NetworkSpec
@@ -52,10 +53,16 @@ class Measuring:
     def digest(self) -> str:
         """Return a sha256 over the files of the entry, the weights and bits that are measured, and the images."""
         files = sorted(self.entry.folder.config["files"].items())
-        digest = hashlib.sha256(f"{files} {self.weights} {self.others}".encode())
+        matched = " corrected" if self.corrected else ""
+        digest = hashlib.sha256(f"{files} {self.weights} {self.others}{matched}".encode())
         for images in self.images:
             digest.update(images.numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def corrected(self) -> bool:
+        """Whether policies of the entry have the float network's BatchNorm statistics, moved by what they change."""
+        return statistics_of_entry(self.entry.folder) == "corrected"
 
     def network(self) -> tuple[nn.Module, Policy | None]:
         """Return the network whose layers are measured, and the bits of the others; None for float."""
@@ -132,7 +139,15 @@ def measured_layers(measuring: Measuring, layers: Sequence[str]) -> Iterator[tup
     with torch.no_grad():
         references = [network(images).log_softmax(-1) for images in measuring.images]
     supernet, others = measuring.network()
-    for name, of_pairs in pair_divergences(supernet, measuring.images, references, background=others, layers=layers):
+    measured = pair_divergences(
+        supernet,
+        measuring.images,
+        references,
+        background=others,
+        layers=layers,
+        matched_to=network if measuring.corrected else None,
+    )
+    for name, of_pairs in measured:
         # Rounding leaves less than 0 of what changes nothing.
         yield name, {bits: max(0.0, divergence) for bits, divergence in of_pairs.items()}
 

@@ -1,0 +1,75 @@
+"""BatchNorm that follows the bits of each pass: behind it are the mean and variance of the float network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.quant.batch_norm_correction import check_same_norms, corrected_statistics
+from limpq_hub.quant.batch_norm_moments import Moments
+from limpq_hub.quant.modes import in_eval_mode
+from limpq_hub.quant.running_statistics import active_batch_norms, placed_batch_norms, set_statistics_, statistics_of
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
+from limpq_hub.quant.watched_inputs import watched_inputs
+
+
+class MatchedBatchNorm:
+    """What the BatchNorms of a float network take in on some images, for passes of quantized ones over the same.
+
+    `BatchNormCorrection` measures a network first and corrects it then; here each pass is corrected while it runs, so
+    that one that is run once for each of many bit-widths needs no pass before it.
+    """
+
+    @torch.no_grad()
+    def __init__(self, float_network: nn.Module, images: Tensor) -> None:
+        """Measure the float network in eval mode.
+
+        Args:
+            float_network: what the quantized networks come from.
+            images: at least two, [batch, 3, height, width], normalized.
+        """
+        self._norms = active_batch_norms(float_network)
+        self._moments: dict[str, Moments] = {}
+
+        def measure(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
+            self._moments[name] = _moments_of(x)
+
+        with watched_inputs(self._norms, measure), in_eval_mode(float_network):
+            float_network(images)
+
+    @contextmanager
+    def matching(self, model: nn.Module) -> Iterator[None]:
+        """Inside the block, correct each BatchNorm of `model` by what it takes in; afterwards all are as before.
+
+        Args:
+            model: in eval mode, run on the images of this object.
+
+        Raises:
+            PolicyError: the networks have other BatchNorms.
+        """
+        norms = placed_batch_norms(model)
+        check_same_norms(norms, self._norms)
+        before = {name: copy.deepcopy(norm.state_dict()) for name, norm in norms.items()}
+
+        def correct_(name: str, norm: nn.BatchNorm2d | SwitchableBatchNorm2d, x: Tensor) -> None:
+            running = norm.active if isinstance(norm, SwitchableBatchNorm2d) else norm
+            of_pass, of_float = _moments_of(x), self._moments[name]
+            statistics = corrected_statistics(statistics_of(self._norms[name]), of_pass, of_float, running.eps)
+            set_statistics_(running, statistics)
+
+        try:
+            with watched_inputs(norms, correct_):
+                yield
+        finally:
+            for name, state in before.items():
+                norms[name].load_state_dict(state)
+
+
+def _moments_of(x: Tensor) -> Moments:
+    moments = Moments()
+    moments.add_(x)
+    return moments
