@@ -51,7 +51,7 @@ def export_entry(
     indicators = read_indicators(
         supernet,
         costs,
-        input_size=settings.input_size,
+        input_size=NetworkSpec.of(network).input_size,
         num_classes=len(classes),
         alpha=DEFAULT_ALPHA if settings.alpha is None else settings.alpha,
         provenance=record,

@@ -34,6 +34,7 @@ from limpq_hub.train.measure.evaluate import accuracy_text, evaluate
 from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.measure.verdict import concerns, sameness
 from limpq_hub.train.method.classifier_training import train_classifier_
+from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
 from limpq_hub.train.method.networks import float_network_of, placed
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_policy_options, add_push_options, parser_of, settings_of
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         calibration = calibration_batches(data, spec, settings.calibrate_images or usual, accelerator.device)
         images = [] if training.freeze_batch_norm else calibration
         validation = validation_loader(data, spec, classes=ids)
-        check_inputs(accelerator, training.run, data, spec, _contents(entry, plan))
+        check_inputs(accelerator, training.run, data, spec, _contents(entry, plan, settings))
         reference = reference_of(accelerator, entry, settings.weights, validation, needed=data.data is None)
         for concern in sameness(reference or ()):
             accelerator.print(concern)
@@ -153,10 +154,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             _push_or_tell(entry, policy_name, settings)
 
 
-def _contents(entry: Entry, plan: Plan) -> dict[str, str]:
-    """Return a sha256 of the policy, and of each file of the entry that the training reads."""
+def _contents(entry: Entry, plan: Plan, settings: FinetuneSettings) -> dict[str, str]:
+    """Return a sha256 of the policy, of each file of the entry that the training reads, and of weights of the Hub."""
     files = entry.folder.config["files"]
     read = {f"{entry.name}/{file}": files[file]["sha256"] for file in (SUPERNET, FLOAT_FILE) if file in files}
+    for option, name in (("weights", settings.weights), ("teacher", settings.loss.teacher)):
+        if is_fetched(name):
+            read |= fetched_content(option, name, float_network_of(entry, name))
     return {"policy": plan.policy.digest(), **read}
 
 

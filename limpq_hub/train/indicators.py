@@ -12,7 +12,7 @@ the float network is the teacher.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
 from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
 from limpq_hub.train.measure.verdict import concerns, sameness
+from limpq_hub.train.method.fetched_weights import fetched_content
 from limpq_hub.train.method.joint_training import train_jointly_
 from limpq_hub.train.method.networks import description_of, float_network, placed
 from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
@@ -115,14 +116,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         network = float_network(start, start.weights, None).to(accelerator.device)
         spec = NetworkSpec.of(network)
         accelerator.print(description_of(network, start.weights))
-        teacher = float_network(start, settings.loss.teacher or start.weights, spec.num_classes)
+        same_size = replace(start, input_size=spec.input_size)
+        teacher = float_network(same_size, settings.loss.teacher or start.weights, spec.num_classes)
         classes = classes_of_network(spec.num_classes, data, settings.class_names)
         ids = [record["id"] for record in classes]
         loader, validation = (
             training_loader(data, settings.augmentation, spec, ids),
             validation_loader(data, spec, classes=ids),
         )
-        check_inputs(accelerator, training.run, data, spec)
+        content = fetched_content("weights", start.weights, network)
+        content |= fetched_content("teacher", settings.loss.teacher, teacher)
+        check_inputs(accelerator, training.run, data, spec, content)
         if folded_batch_norms(network):
             restore_batch_norm_(network, calibration_batches(data, spec, _FIRST_IMAGES, accelerator.device))
         # The step sizes start from the images of the first step: the same ones for any number of processes.

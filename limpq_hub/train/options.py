@@ -108,7 +108,9 @@ def add_network_options(parser: argparse.ArgumentParser, *, teacher: bool = Fals
     group.add_argument("--model", required=True, help="timm architecture, for example resnet18")
     add_model_arguments(group)
     group.add_argument(
-        "--input-size", type=whole_number(1, LARGEST_INPUT), default=224, help="height and width in pixels"
+        "--input-size",
+        type=whole_number(1, LARGEST_INPUT),
+        help="height and width in pixels; what belongs to the weights if not given: their config.json says, or timm",
     )
     group.add_argument("--weights", default="pretrained" if teacher else None, help=WEIGHTS_HELP)
     if teacher:

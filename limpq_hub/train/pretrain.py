@@ -31,6 +31,7 @@ from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.measure.verdict import concerns
 from limpq_hub.train.method.classifier_training import train_classifier_
+from limpq_hub.train.method.fetched_weights import fetched_content
 from limpq_hub.train.method.networks import classifier_for, description_of, placed
 from limpq_hub.train.options import add_data_options, add_network_options, parser_of, settings_of
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings
@@ -96,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         accelerator.print(_recipe(settings.training.schedule))
         placed(model.train(), accelerator.device, channels_last=settings.training.device.channels_last)
         validation = validation_loader(data, spec)
-        check_inputs(accelerator, settings.training.run, data, spec)
+        content = fetched_content("weights", network.weights, model, new_head=new_head)
+        check_inputs(accelerator, settings.training.run, data, spec, content)
 
         def validate(trained: nn.Module) -> dict[str, float | int]:
             return evaluate(accelerator, trained, validation)
@@ -114,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"top-1 {figures['top1']:.2f} %; weights in {weights}")
             for concern in concerns(output, figures, spec.num_classes):
                 print(concern)
-            print(f"next: {_next_command(network, data, weights)}")
+            print(f"next: {_next_command(network, data, weights, spec.input_size)}")
 
 
 def _recipe(schedule: ScheduleSettings) -> str:
@@ -125,9 +127,9 @@ def _recipe(schedule: ScheduleSettings) -> str:
     )
 
 
-def _next_command(network: NetworkSettings, data: DataSettings, weights: Path) -> str:
+def _next_command(network: NetworkSettings, data: DataSettings, weights: Path, input_size: int) -> str:
     pictures = arguments_of(data, "data", "data_root", "train_split", "val_split")
-    start: list[str | Path] = ["--model", network.model, "--input-size", str(network.input_size)]
+    start: list[str | Path] = ["--model", network.model, "--input-size", str(input_size)]
     start += ["--weights", weights]
     if network.model_args:
         start += ["--model-args", *typed_text(network.model_args)]

@@ -92,7 +92,7 @@ class NetworkSettings:
 
     Attributes:
         model: timm architecture, perhaps with a tag.
-        input_size: height and width in pixels.
+        input_size: height and width in pixels; as belongs to the weights if None.
         weights: "pretrained" for timm's own, safetensors file, "local-dir:FOLDER", "hf-hub:OWNER/NAME", or None for
             random ones.
         model_args: arguments of `timm.create_model`, in place of those that the weights came with.
@@ -103,7 +103,7 @@ class NetworkSettings:
     """
 
     model: str
-    input_size: int
+    input_size: int | None
     weights: str | None
     model_args: Mapping[str, ModelArgument] | None = None
     mean: Sequence[float] | None = None

@@ -147,7 +147,6 @@ class ExportSettings:
     Attributes:
         output: folder of the entry.
         model: timm name that the indicators carry.
-        input_size: height and width in pixels.
         candidates: bit-widths of the supernet.
         alpha: default factor of the weight importance in a search; None to measure it.
         anchor_gap: bits by which neighbouring policies differ whose BatchNorm statistics are kept.
@@ -157,7 +156,6 @@ class ExportSettings:
 
     output: Path
     model: str
-    input_size: int
     candidates: Sequence[int]
     alpha: float | None
     anchor_gap: int

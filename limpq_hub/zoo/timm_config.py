@@ -24,12 +24,14 @@ class TimmConfig:
     Attributes:
         architecture: timm name without a tag.
         num_classes: None if it does not say.
-        preparation: mean, std, interpolation, crop_pct and crop_mode; timm's defaults where it does not say.
+        input_size: height and width in pixels; timm's default where it does not say, as of all below.
+        preparation: mean, std, interpolation, crop_pct and crop_mode.
         model_args: arguments of `timm.create_model`, as they are written there.
     """
 
     architecture: str
     num_classes: int | None
+    input_size: int
     preparation: Mapping[str, Any]
     model_args: Mapping[str, Any]
 
@@ -56,9 +58,12 @@ def parse_timm_config(content: Any, name: str) -> TimmConfig | None:
         check_shape(num_classes, int, f"{name}: num_classes")
     defaults = PretrainedCfg()
     stated = {key: pretrained.get(key) for key in PREPARATION}
+    input_shape = pretrained.get("input_size") or defaults.input_size
+    check_shape(list(input_shape) if isinstance(input_shape, tuple) else input_shape, [int], f"{name}: input_size")
     return TimmConfig(
         architecture=content["architecture"],
         num_classes=num_classes,
+        input_size=input_shape[-1],
         preparation={key: getattr(defaults, key) if value is None else value for key, value in stated.items()},
         model_args=kept_arguments(model_args),
     )

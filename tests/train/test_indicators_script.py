@@ -25,10 +25,13 @@ from limpq_hub.zoo.catalog import find_entry
 
 @pytest.fixture(scope="module")
 def one_step(runs, hard_data, tmp_path_factory) -> SimpleNamespace:
-    """A run of one step on the hard pictures with --alpha 0.5, and the network whose top-1 it recorded."""
+    """A run of one step on the hard pictures with --alpha 0.5, and the network whose top-1 it recorded.
+
+    Its input size is that of the weights.
+    """
     output, evaluated = tmp_path_factory.mktemp("one_step") / "joint", []
     evaluate = indicators.evaluate
-    command = [*NETWORK, *RUN, "--data", str(hard_data), "--max-steps", "1", "--anchor-gap", "99"]
+    command = ["--model", "test_resnet", *RUN, "--data", str(hard_data), "--max-steps", "1", "--anchor-gap", "99"]
     command += ["--weights", f"{runs}/float/model.safetensors", "--output", str(output)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(indicators, "evaluate", lambda *given: evaluated.append(given[1]) or evaluate(*given))
@@ -48,6 +51,7 @@ def test_the_run_ends_with_what_validate_measures_of_the_joint_weights_at_most_m
     one_step, hard_data, tmp_path, capsys
 ):
     learned = one_step.entry.indicators
+    assert learned.input_size == 32
     lines = [line for line in one_step.said if line.startswith("joint weights, all layers at ")]
     assert [line.split()[5] for line in lines] == ["6", "4", "2"]
     for line, bits in zip(lines, (6, 4, 2), strict=True):

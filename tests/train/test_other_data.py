@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
+from safetensors.torch import load, save
 from tiny_run import NETWORK, RUN
 
 import limpq_hub
@@ -145,6 +147,59 @@ def test_a_run_is_not_resumed_with_other_weights_in_the_same_folder(runs, data, 
     flip_the_last_bit(weights / "model.safetensors")
     with pytest.raises(TrainingError, match="--resume with another weights_sha256; give the options of the first run"):
         indicators.main([*options, "--resume"])
+
+
+@pytest.mark.parametrize(
+    ("main", "option"),
+    [(pretrain.main, "weights"), (indicators.main, "teacher"), (finetune.main, "weights"), (finetune.main, "teacher")],
+    ids=["pretrain", "indicators", "finetune", "finetune's teacher"],
+)
+def test_a_run_goes_on_with_the_weights_that_a_repository_held_at_its_start_and_with_no_other(
+    runs, data, tmp_path, monkeypatch, online, main, option
+):
+    files = {name: (runs / "float" / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    began = online.hub.commit("you/float", files)
+    network = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4"] if main is finetune.main else NETWORK
+    options = [*network, *RUN, "--data", str(data), "--save-interval", "1", "--output", f"{tmp_path}/out"]
+    if option == "teacher":
+        options += ["--distill", "0.5", "--weights", f"{runs}/float/model.safetensors"]
+    die_after_a_save(monkeypatch, main, [*options, f"--{option}", "hf-hub:you/float"])
+    renewed = {
+        name: value * 2 if name == "fc.weight" else value for name, value in load(files["model.safetensors"]).items()
+    }
+    online.hub.commit("you/float", {**files, "model.safetensors": save(renewed)})
+    with pytest.raises(TrainingError) as refused:
+        main([*options, f"--{option}", "hf-hub:you/float", "--resume"])
+    assert str(refused.value) == (
+        f"--resume with another content of --{option} than the run began with; bring that back, or choose another "
+        "--output"
+    )
+    die_after_a_save(monkeypatch, main, [*options, f"--{option}", f"hf-hub:you/float@{began}", "--resume"])
+
+
+def test_a_run_is_not_resumed_with_other_weights_of_timm_than_it_began_with(data, tmp_path, monkeypatch, online):
+    repository = f"timm/test_resnet.{timm.get_pretrained_cfg('test_resnet').tag}"
+    options = [*NETWORK, *RUN, "--data", str(data), "--weights", "pretrained", "--save-interval", "1"]
+    options += ["--output", f"{tmp_path}/out"]
+    theirs = timm.create_model("test_resnet").state_dict()
+    online.hub.commit(repository, {"model.safetensors": save(theirs)})
+    die_after_a_save(monkeypatch, pretrain.main, options)
+    die_after_a_save(monkeypatch, pretrain.main, [*options, "--resume"])
+    online.hub.commit(repository, {"model.safetensors": save({**theirs, "bn1.bias": theirs["bn1.bias"] + 1})})
+    with pytest.raises(TrainingError, match="^--resume with another content of --weights than the run began with"):
+        pretrain.main([*options, "--resume"])
+
+
+def test_a_run_goes_on_whether_its_input_size_is_typed_or_is_that_of_the_weights_but_with_no_other(
+    runs, data, tmp_path, monkeypatch
+):
+    options = ["--model", "test_resnet", *RUN, "--data", str(data), "--weights", f"local-dir:{runs}/float"]
+    options += ["--max-steps", "2", "--save-interval", "1", "--output", f"{tmp_path}/out"]
+    die_after_a_save(monkeypatch, pretrain.main, [*options, "--input-size", "32"])
+    with pytest.raises(TrainingError, match="^--resume with another input_size; give the options of the first run$"):
+        pretrain.main([*options, "--input-size", "48", "--resume"])
+    pretrain.main([*options, "--resume"])
+    assert json.loads((tmp_path / "out/config.json").read_text())["pretrained_cfg"]["input_size"] == [3, 32, 32]
 
 
 @pytest.mark.parametrize("main", [pretrain.main, indicators.main], ids=["pretrain", "indicators"])

@@ -82,7 +82,8 @@ def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocat
     if not run.resume:
         raise TrainingError(f"{run.output} holds a run already; add --resume, or choose another --output")
     inputs = run.output / INPUTS
-    noted = inputs.exists() and NETWORK in read_json(inputs)["contents"]
+    contents = read_json(inputs)["contents"] if inputs.exists() else {}
+    noted = contents if NETWORK in contents else ()
     check_settings(read_json(run.output / _OPTIONS), _options_record(accelerator, invocation), noted=noted)
 
 

@@ -15,6 +15,7 @@ from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.splits import open_split
 from limpq_hub.train.loop.folder import INPUTS, NETWORK, holds_run
+from limpq_hub.train.method.fetched_weights import content_name
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.train.training_settings import RunSettings
 from limpq_hub.zoo.network import NetworkSpec
@@ -57,7 +58,10 @@ def check_inputs(
         )
     # By the file alone: its folder may have moved, to another machine for instance.
     noted = {PurePath(name).name: digest for name, digest in first["contents"].items()}
-    noted.setdefault(NETWORK, network)  # which an earlier version did not note
+    # What an earlier version did not note.
+    for name in (NETWORK, content_name("weights"), content_name("teacher")):
+        if name in digests:
+            noted.setdefault(name, digests[name])
     changed = [name for name, digest in digests.items() if noted.get(PurePath(name).name) != digest]
     if changed:
         raise TrainingError(

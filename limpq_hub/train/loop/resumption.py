@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.quantities import is_number
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.train.method.fetched_weights import content_name, is_fetched
 from limpq_hub.train.settings import PushSettings
 from limpq_hub.train.training_settings import CONSTANT
 
@@ -27,7 +28,7 @@ _LENGTH = {"epochs", "max_steps"}
 _PLACES = {"data", "data_root", "unlabelled"}
 
 
-def check_settings(first: Mapping[str, Any], now: Mapping[str, Any], *, noted: bool) -> None:
+def check_settings(first: Mapping[str, Any], now: Mapping[str, Any], *, noted: Collection[str]) -> None:
     """Raise `TrainingError` where a run that began with other options would not give what a whole run gives.
 
     How long the run is, is left to `check_length`, which knows the steps.
@@ -35,7 +36,8 @@ def check_settings(first: Mapping[str, Any], now: Mapping[str, Any], *, noted: b
     Args:
         first: options and records of the start.
         now: the same of the resumption.
-        noted: whether the start noted by their content which validation pictures and other files it reads.
+        noted: what of it the start noted by its content, beside which validation pictures and network; empty where an
+            earlier version did not note them.
     """
     changed = {key for key, value in first.items() if key not in _MAY_CHANGE and now.get(key) != value}
     changed -= {key for key in changed if _is_moved(key, first, now, noted=noted)}
@@ -94,17 +96,21 @@ def machine_note(first: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
         )
 
 
-def _is_moved(key: str, first: Mapping[str, Any], now: Mapping[str, Any], *, noted: bool) -> bool:
+def _is_moved(key: str, first: Mapping[str, Any], now: Mapping[str, Any], *, noted: Collection[str]) -> bool:
     """Return whether an option only says where something is now that was noted by its content, and is compared so."""
     value = now.get(key)
     if key in _PLACES:
         folders = value if isinstance(value, list) else [value]
         there = all(isinstance(folder, str) and Path(folder).is_dir() for folder in folders)
-        return noted and DATA in first and bool(folders) and there
+        return bool(noted) and DATA in first and bool(folders) and there
+    if key in ("weights", "teacher") and is_fetched(value):
+        return is_fetched(first[key]) and content_name(key) in noted
     if key in ("weights", "teacher"):  # the digests are compared as options are
         configs = (record.get(f"{key}_config_sha256") for record in (first, now))
         return f"{key}_sha256" in first and f"{key}_sha256" in now and len(set(configs)) == 1
-    contents_noted = noted and isinstance(value, str) and isinstance(first[key], str)
+    if key == "input_size":  # that of the network is noted; an earlier version had a default here
+        return bool(noted) and None in (first[key], value)
+    contents_noted = bool(noted) and isinstance(value, str) and isinstance(first[key], str)
     if key == "model":
         return contents_noted and all(str(place).startswith("local-dir:") for place in (first[key], value))
     return key == "policy" and contents_noted

@@ -29,9 +29,9 @@ _ROOM_BYTES = 2**30
 def float_network(start: NetworkSettings, weights: str | None, num_classes: int | None) -> nn.Module:
     """Return the timm network in eval mode.
 
-    How it takes pictures belongs to the weights: timm's configuration for "pretrained", the `config.json` of a folder
-    or repository, or beside a file. Where there is none, pictures are scaled whole, with timm's mean and standard
-    deviation for the architecture. What `start` says comes before all of them.
+    How it takes pictures, and of which size, belongs to the weights: timm's configuration for "pretrained", the
+    `config.json` of a folder or repository, or beside a file. Where there is none, pictures are scaled whole, to timm's
+    size and with timm's mean and standard deviation for the architecture. What `start` says comes before all of them.
 
     Args:
         start: which network, its arguments, and how it takes pictures; its `weights` do not count.
@@ -49,7 +49,7 @@ def float_network(start: NetworkSettings, weights: str | None, num_classes: int 
         return _pretrained(start, timms, num_classes)
     architecture = start.model.partition(".")[0]
     whole = {"mean": timms.mean, "std": timms.std, "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
-    config = TimmConfig(architecture, None, whole, {})
+    config = TimmConfig(architecture, None, timms.input_size[-1], whole, {})
     if weights is None:
         return _built(_spec(start, config, num_classes or timms.num_classes, "--model"))
     source = open_weights(weights)
@@ -152,7 +152,7 @@ def _pretrained(start: NetworkSettings, timms: PretrainedCfg, num_classes: int |
         )
     architecture, _, tag = start.model.partition(".")
     preparation = {key: getattr(timms, key) for key in PREPARATION}
-    config = TimmConfig(architecture, None, preparation, {})
+    config = TimmConfig(architecture, None, timms.input_size[-1], preparation, {})
     spec = _spec(start, config, timms.num_classes, "--weights pretrained")
     fetch_timm_weights(timms)
     return _built(spec, pretrained=True, pretrained_cfg=tag or None)
@@ -169,7 +169,7 @@ def _spec(start: NetworkSettings, config: TimmConfig, num_classes: int, label: s
     content = {
         "architecture": config.architecture,
         "num_classes": num_classes,
-        "input_size": start.input_size,
+        "input_size": start.input_size or config.input_size,
         **{key: list(value) if isinstance(value, tuple) else value for key, value in preparation.items()},
         "model_args": {**config.model_args, **(start.model_args or {})},
     }
@@ -183,7 +183,8 @@ def _most_bytes(start: NetworkSettings, config: TimmConfig) -> int:
     """Return how large a file of weights may be: in float64, and with many more classes than timm's own have."""
     try:
         model_args = {**config.model_args, **(start.model_args or {})}
-        network = network_on_meta(config.architecture, input_size=start.input_size, model_args=model_args)
+        input_size = start.input_size or config.input_size
+        network = network_on_meta(config.architecture, input_size=input_size, model_args=model_args)
     except UnsupportedLayerError:  # that it cannot be built is told later
         return _ROOM_BYTES
     return 8 * number_count(network) + _ROOM_BYTES

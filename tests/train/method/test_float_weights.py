@@ -118,6 +118,28 @@ def test_what_is_asked_for_comes_before_what_the_weights_say(folder):
     assert (spec.input_size, spec.model_args["pad_type"]) == (48, "")
 
 
+@pytest.mark.parametrize("source", ["folder", "repository", "file"])
+def test_the_input_size_is_that_of_the_weights_unless_one_is_asked_for(network, folder, online, source):
+    (folder / "config.json").write_text((folder / "config.json").read_text().replace("32", "48"))
+    if source == "repository":
+        online.hub.commit("timm/mine", {path.name: path.read_bytes() for path in folder.iterdir()})
+    file = str(folder / "model.safetensors")
+    name = {"folder": f"local-dir:{folder}", "repository": "hf-hub:timm/mine", "file": file}[source]
+    for asked, expected in ((None, 48), (64, 64)):
+        built = float_network(NetworkSettings("test_efficientnet", asked, None), name, None)
+        assert NetworkSpec.of(built).input_size == expected
+
+
+@pytest.mark.parametrize("beside", [None, {"architecture": "test_efficientnet"}], ids=["nothing", "no size"])
+def test_where_the_weights_say_no_size_it_is_timms(network, tmp_path, beside):
+    save_file(network.state_dict(), tmp_path / "mine.safetensors")
+    if beside is not None:
+        write_json(tmp_path / "config.json", beside)
+    built = float_network(NetworkSettings("test_efficientnet", None, None), str(tmp_path / "mine.safetensors"), None)
+    expected = 224 if beside else timm.get_pretrained_cfg("test_efficientnet").input_size[-1]
+    assert NetworkSpec.of(built).input_size == expected
+
+
 def test_timms_own_weights_come_with_its_configuration_and_by_their_tag(online, images):
     torch.manual_seed(1)
     theirs = timm.create_model("test_resnet").eval()
@@ -131,6 +153,8 @@ def test_timms_own_weights_come_with_its_configuration_and_by_their_tag(online, 
         for key in OWN:
             assert getattr(spec, key) == getattr(known, key)
         assert (spec.num_classes, spec.input_size) == (1000, 64)
+        unasked = float_network(NetworkSettings(name, None, None), "pretrained", None)
+        assert NetworkSpec.of(unasked).input_size == known.input_size[-1]
 
 
 def _bytes_of(network: nn.Module) -> bytes:
@@ -367,6 +391,8 @@ def test_a_value_that_is_not_finite_is_refused(folder):
         ({"model_args": {"in_chans": 1}}, "model_args: 'in_chans' is not an argument that can be kept"),
         ({"model_args": {"pad_type": "x"}}, "model_args: pad_type must be one of"),
         ({"num_classes": "all"}, "num_classes must be a whole number, found 'all'"),
+        ({"pretrained_cfg": {"input_size": 64}}, "input_size must be a list, found 64"),
+        ({"pretrained_cfg": {"input_size": [3, 64, "64"]}}, "input_size must be a whole number, found '64'"),
         ({"pretrained_cfg": {"mean": 0.5}}, "mean must be a list, found 0.5"),
         ({"pretrained_cfg": {"std": [0, 1, 1]}}, "mean, std, interpolation or crop_mode is not how pictures can be"),
         ({"pretrained_cfg": {"crop_mode": "fit"}}, "mean, std, interpolation or crop_mode is not how pictures can be"),
