@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from limpq_hub.errors import TrainingError, quoted
+from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.launching import run
@@ -37,6 +39,8 @@ class PublishSettings:
         joint: output folder of `indicators`.
         checkpoint: NAME=DIR of each fine-tuned policy.
         front: output of `front`.
+        indicators: output of `limpq measure` for `joint`; None to publish its own.
+        importance: what a search adds up unless it is told otherwise; None for what the indicators say.
         output: folder of the entry.
         recode: whether the weights of policies are written in fewer bytes.
         repo_id: owner/name of the Hub repository; None to send nothing.
@@ -46,6 +50,8 @@ class PublishSettings:
     joint: Path
     checkpoint: Sequence[str]
     front: Path | None
+    indicators: Path | None
+    importance: Importance | None
     output: Path
     recode: bool
     repo_id: str | None
@@ -63,6 +69,12 @@ def parse_options(argv: Sequence[str] | None) -> PublishSettings:
     parser.add_argument("--joint", type=Path, required=True, help="output folder of indicators")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=DIR", help="output of finetune")
     parser.add_argument("--front", type=Path, help="output of front for --joint")
+    parser.add_argument("--indicators", type=Path, help="output of limpq measure for --joint, in place of its own")
+    parser.add_argument(
+        "--importance",
+        choices=get_args(Importance),
+        help="what a search adds up unless it is told otherwise; what the indicators say if not given",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the entry; an entry there is replaced")
     parser.add_argument(
         "--recode", action="store_true", help="write policies of earlier versions in fewer bytes; the same integers"
@@ -89,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         {name: open_local_folder(folder, "checkpoint") for name, folder in checkpoints.items()},
         settings.output,
         read_json(settings.front) if settings.front else None,
+        indicators=Indicators.load(settings.indicators) if settings.indicators else None,
+        importance=settings.importance,
         recode=settings.recode,
     )
     entry = find_entry(f"local-dir:{settings.output}")

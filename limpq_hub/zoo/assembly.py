@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, quoted
+from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.entry import JOINT_RECORD
@@ -28,6 +30,8 @@ def assemble_entry(
     target: Path,
     front: Mapping[str, Any] | None = None,
     *,
+    indicators: Indicators | None = None,
+    importance: Importance | None = None,
     recode: bool = False,
 ) -> None:
     """Write an entry that holds everything of `joint` and the checkpoints as its policies.
@@ -37,11 +41,14 @@ def assemble_entry(
         checkpoints: fine-tuned policies by the name they are published under.
         target: the folder; an entry there is replaced, unless the folder holds anything else.
         front: what `limpq_hub.train.front` measured of `joint`.
+        indicators: those of `joint` with the divergence of each pair of bits; its own if None.
+        importance: what a search adds up unless it is told otherwise; what the indicators say if None.
         recode: whether policies that an earlier version packed are written in fewer bytes, the same integers.
 
     Raises:
-        ArtifactError: a file is damaged, `front` is of another supernet, or `target` holds something else, the entry of
-            another network among it.
+        PolicyError: `importance` is "measured", and the pairs of bits were not.
+        ArtifactError: a file is damaged, `front` is of another supernet, `indicators` are of another training, or
+            `target` holds something else, the entry of another network among it.
     """
     network = NetworkSpec.from_config(joint.config, joint.name)
     for name, checkpoint in checkpoints.items():
@@ -70,17 +77,37 @@ def assemble_entry(
                 f"{shell_command(*front_of)}"
             )
         metrics |= {"joint": front["joint"], "joint_provenance": {k: v for k, v in front.items() if k != "joint"}}
+    trained = Indicators.from_json(joint.read_json("indicators.json"), f"{joint.name}/indicators.json")
+    if indicators is not None:
+        _check_same_training(indicators, trained)
+    published = (indicators or trained).using(importance)
     _check_same_network(target, network)
     with replaced_folder(target) as building:
         copy_verified(joint, building)
         for name, checkpoint in checkpoints.items():
             shutil.rmtree(building / "policies" / name, ignore_errors=True)
             copy_verified(checkpoint, building / "policies" / name)
+        if published != trained:
+            published.save(building / "indicators.json")
         if recode:
             for policy in sorted((building / "policies").glob("*")):
                 recode_checkpoint(open_local_folder(policy, "checkpoint"), policy)
         write_json(building / "metrics.json", metrics)
         seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
+
+
+def _check_same_training(measured: Indicators, trained: Indicators) -> None:
+    """Raise `ArtifactFormatError` if indicators differ from others in more than the pairs that were measured."""
+    if _as_learned(measured) != _as_learned(trained):
+        raise ArtifactFormatError(
+            f"the measured indicators are of another training of {measured.title} than the entry; measure those of the "
+            "entry with: limpq measure local-dir:JOINT --images FOLDER --output indicators.json"
+        )
+
+
+def _as_learned(indicators: Indicators) -> Indicators:
+    provenance = {key: value for key, value in indicators.provenance.items() if key != "divergences"}
+    return replace(indicators, divergences={}, objective="learned", provenance=provenance)
 
 
 def _check_same_network(target: Path, network: NetworkSpec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
 from limpq_hub.zoo.entry import Entry, Published
@@ -82,6 +83,7 @@ def _body(entry: Entry, repo: str) -> str:
         "arithmetic is not shown.",
         f'```python\nimport limpq_hub\n\nmodel = limpq_hub.load("hf-hub:{repo}", bitops={most})\n'
         "print(model.limpq)\n```",
+        _importance(entry.indicators),
         _policies(entry),
         *(f"![Bits per layer of policy {name}]({figure_of(name)})" for name in names),
         _joint(entry),
@@ -93,6 +95,15 @@ def _body(entry: Entry, repo: str) -> str:
 def figure_of(policy_name: str) -> str:
     """Return the file of the picture of a policy's bits, inside the repository."""
     return f"figures/bits-{policy_name}.png"
+
+
+def _importance(indicators: Indicators) -> str:
+    """Return which importance the bits are chosen by, and whether there is another to ask for."""
+    if indicators.objective == "measured":
+        chosen = "the divergence from the float network that was measured with each layer alone at each pair of bits"
+        return f'Bits are chosen by {chosen}; by the learned step sizes with `importance="learned"`.'
+    other = '; by measured pairs of bits with `importance="measured"`' if indicators.divergences else ""
+    return f"Bits are chosen by the learned step sizes{other}."
 
 
 def _policies(entry: Entry) -> str:

@@ -1,5 +1,6 @@
 """What publish.py makes of the front: the figures of an entry, and what it refuses."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -8,7 +9,9 @@ import pytest
 from tiny_run import FRONT
 
 import limpq_hub
-from limpq_hub.errors import ArtifactFormatError, HubNotFoundError, TrainingError
+from limpq_hub import Indicators
+from limpq_hub.errors import ArtifactFormatError, HubNotFoundError, PolicyError, TrainingError
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.train import publish
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.loading import NotFineTunedWarning
@@ -141,3 +144,47 @@ def test_with_a_repository_the_entry_is_published_as_the_options_say(online, run
     publish.main([*made, "--repo-id", "you/net", "--create-pr"])
     assert "refs/pr/1" in online.hub.references("you/net")
     assert ", tag" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def measured(runs, tmp_path):
+    """The indicators of the joint training with a divergence for each pair of bits, as `limpq measure` writes them."""
+    trained = Indicators.load(runs / "joint/indicators.json")
+    pairs = {
+        name: {
+            LayerBits(weight, activation): 1.0 / (weight * activation)
+            for weight in steps
+            for activation in trained.activation_steps[name]
+        }
+        for name, steps in trained.weight_steps.items()
+    }
+    provenance = dict(trained.provenance) | {"divergences": {"images": 6}}
+    indicators = dataclasses.replace(trained, divergences=pairs, provenance=provenance)
+    indicators.save(tmp_path / "measured.json")
+    return indicators
+
+
+@pytest.mark.parametrize("importance", [None, "learned", "measured"])
+def test_measured_pairs_are_published_and_what_a_search_adds_up_is_chosen(runs, tmp_path, measured, importance):
+    words = ["--joint", f"{runs}/joint", "--indicators", f"{tmp_path}/measured.json", "--output", f"{tmp_path}/entry"]
+    publish.main([*words, *(["--importance", importance] if importance else [])])
+    published = find_entry(f"local-dir:{tmp_path}/entry").indicators
+    assert published == measured.using(importance)
+    found = limpq_hub.search(f"local-dir:{tmp_path}/entry", bitops="w3a3").policy
+    expected = limpq_hub.search(measured, bitops="w3a3", importance=importance or "learned").policy
+    assert found == expected
+
+
+def test_indicators_of_another_training_are_not_published(runs, tmp_path, measured):
+    dataclasses.replace(measured, alpha=measured.alpha + 1).save(tmp_path / "measured.json")
+    with pytest.raises(ArtifactFormatError, match="are of another training of .* than the entry; measure those of the"):
+        publish.main(
+            ["--joint", f"{runs}/joint", "--indicators", f"{tmp_path}/measured.json", "--output", f"{tmp_path}/entry"]
+        )
+    assert not (tmp_path / "entry").exists()
+
+
+def test_what_was_not_measured_cannot_be_what_a_search_adds_up(runs, tmp_path):
+    with pytest.raises(PolicyError, match="were not measured; measure them with: limpq measure"):
+        publish.main(["--joint", f"{runs}/joint", "--importance", "measured", "--output", f"{tmp_path}/entry"])
+    assert not (tmp_path / "entry").exists()

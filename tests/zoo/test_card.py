@@ -1,5 +1,6 @@
 """Tests of the model card: what it says parses back to what was measured, and nothing else stands in it."""
 
+import itertools
 import json
 import re
 import shutil
@@ -61,6 +62,23 @@ def test_a_card_written_out_and_read_again_is_the_same(tiny, tmp_path):
     again = ModelCard.load(tmp_path / "README.md")
     assert again.data.to_dict() == card.data.to_dict()
     assert again.text == card.text
+
+
+def test_the_card_says_which_importance_chooses_the_bits(change):
+    learned = "Bits are chosen by the learned step sizes"
+    assert f"{learned}.\n" in card_of("resnet18").content
+
+    def with_pairs(content: dict) -> dict:
+        for layer in content["layers"].values():
+            if "weight_steps" in layer:
+                pairs = itertools.product(layer["weight_steps"], layer["activation_steps"])
+                layer["divergences"] = {f"{weight}/{activation}": 0.1 for weight, activation in pairs}
+        return content
+
+    both = card_of(change("indicators.json", with_pairs)).content
+    assert f'{learned}; by measured pairs of bits with `importance="measured"`.\n' in both
+    measured = card_of(change("indicators.json", lambda content: content | {"objective": "measured"})).content
+    assert 'alone at each pair of bits; by the learned step sizes with `importance="learned"`.\n' in measured
 
 
 def test_a_base_model_is_named_with_its_relation(tiny):
