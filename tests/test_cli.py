@@ -5,20 +5,22 @@ import json
 import pickle
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 import torch
 from PIL import Image
 
 from limpq_hub import Indicators, Plan, Policy, __version__, baselines, frontier, load, search
-from limpq_hub.errors import quoted
+from limpq_hub.errors import SearchError, quoted
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.explanation import explain
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.quant.frozen_layers import thaw_
-from limpq_hub.zoo import catalog
+from limpq_hub.zoo import catalog, planning
 
 COMMANDS = (
     "check",
@@ -254,15 +256,22 @@ def test_frontier_says_about_what_to_expect_between_measured_budgets_unless_alph
         assert all(row[-1] in ("20.00 %", "not measured") for row in rows)
 
 
-def test_the_budget_that_frontier_advises_is_exactly_that_of_the_last_plan(limpq, tiny, tmp_path):
+def test_the_budget_that_frontier_advises_has_two_decimals_and_gives_the_last_plan(limpq, tiny, tmp_path):
     content = tiny.indicators.to_json()
     layer = content["layers"]["layer1.0.conv1"]
     path = tmp_path / "one_layer.json"
     path.write_text(json.dumps(content | {"layers": {"layer1.0.conv1": layer | {"macs": 62_750}}}))
     code, out, err = limpq("frontier", path, "--points", 2)
     assert (code, cells(out)[-1][0]) == (0, "1.00M")
-    assert err == f"next: limpq search {path} --bitops 1004000\n"
+    assert err == f"next: limpq search {path} --bitops 1.01M\n"
     assert search(path, bitops="1.01M").bitops == 16 * 62_750 == 1_004_000
+
+
+def test_the_budget_that_frontier_advises_is_exact_where_a_rounded_one_gives_another_policy(limpq, tiny, monkeypatch):
+    path, most = tiny.folder / "indicators.json", frontier(tiny.folder / "indicators.json", points=2)[-1].bitops
+    for other in (search(path, bitops="w2a2"), SearchError("no proven optimum within 10 s")):
+        monkeypatch.setattr(planning, "search", Mock(side_effect=[other]))
+        assert limpq("frontier", path, "--points", 2)[2] == f"next: limpq search {path} --bitops {most}\n"
 
 
 def test_frontier_of_a_file_has_no_figures(limpq, tiny):
@@ -783,6 +792,20 @@ def test_info_shows_layers_budgets_policies_files_and_provenance(limpq, tiny):
     for text in ("policy small", "top-1 61.50 %", "policy large", "file policies/small/model.safetensors"):
         assert text in out
     assert "tests/conftest.py" in out
+
+
+def test_info_prints_paths_and_commands_whole_however_long_they_are(limpq, tiny, tmp_path):
+    folder = tmp_path / ("long " * 40).strip() / "entry"
+    shutil.copytree(tiny.folder, folder)
+    lines = limpq("info", f"local-dir:{folder}")[1].splitlines()
+    assert lines[0] == f"local-dir:{folder}"
+    entry = catalog.find_entry(f"local-dir:{folder}")
+    for name, value in (
+        ("command", entry.indicators.provenance["command"]),
+        ("source", str(entry.summary()["source"])),
+    ):
+        (line,) = [line for line in lines if line.split()[0] == name]
+        assert line.split(maxsplit=1)[1] == value
 
 
 def test_info_as_json_holds_the_layers(limpq, tiny):

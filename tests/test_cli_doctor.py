@@ -69,7 +69,7 @@ def test_a_missing_package_is_told(findings, monkeypatch):
 def test_without_json_there_is_a_table(limpq):
     code, out, _ = limpq("doctor")
     assert code == 0
-    assert "│ solver" in out
+    assert "\n  solver" in out
 
 
 def test_the_table_shows_the_name_of_a_missing_extra_in_its_brackets(limpq, monkeypatch):
@@ -77,7 +77,7 @@ def test_the_table_shows_the_name_of_a_missing_extra_in_its_brackets(limpq, monk
     code, out, _ = limpq("doctor")
     assert code == 0
     for extra in extras.EXTRAS:
-        assert f'it: pip install "limpq-hub[{extra}]"' in " ".join(out.replace("│", " ").split())
+        assert f'it: pip install "limpq-hub[{extra}]"' in out
 
 
 @pytest.mark.parametrize(("threads", "told"), [(1, ", 1 thread of torch"), (3, ", 3 threads of torch")])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from limpq_hub.cli.options import MODEL, add_load_options, count, search_arguments
-from limpq_hub.cli.output import new_table, note, print_json, print_table
+from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_table
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import seed
@@ -94,10 +94,7 @@ def _export(options: argparse.Namespace) -> None:
         else f"{sum(integer_layers.values())} of {len(integer_layers)} run in integers in {exported.runtime} on this "
         "CPU",
     }
-    table = new_table(f"{options.model} for {options.format}, in {options.output}", "", "")
-    for key, value in rows.items():
-        table.add_row(key, value)
-    print_table(table)
+    print_facts(f"{options.model} for {options.format}, in {options.output}", rows)
     if options.explain and integer_layers is not None:
         layers = new_table("What the runtime does here", "layer", "bits", "runs in")
         for name, in_integers in integer_layers.items():

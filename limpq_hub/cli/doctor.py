@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
-from limpq_hub.cli.output import new_table, print_json, print_table
+from limpq_hub.cli.output import print_facts, print_json
 from limpq_hub.errors import LimpqError
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.train.extras import EXTRAS, installing, missing_modules
@@ -36,10 +36,7 @@ def _doctor(options: argparse.Namespace) -> None:
     if options.json:
         print_json(findings)
         return
-    table = new_table("What is here", "", "")
-    for name, finding in findings.items():
-        table.add_row(name, finding)
-    print_table(table)
+    print_facts("What is here", findings)
 
 
 def _version(package: str) -> str:

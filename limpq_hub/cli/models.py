@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from limpq_hub.cli.options import MODEL, WORDS, count
-from limpq_hub.cli.output import new_table, note, print_json, print_table
+from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError, UnknownModelError, quoted
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
@@ -110,10 +110,7 @@ def _info(options: argparse.Namespace) -> None:
         rows[f"policy {policy['name']} from"] = policy["command"] or "an unknown command"
     rows |= {f"file {name}": format_size(size) for name, size in record["files"].items()}
     rows |= {key: _in_words(value) for key, value in record["provenance"].items()}
-    table = new_table(entry.name, "", "")
-    for key, value in rows.items():
-        table.add_row(key, value)
-    print_table(table)
+    print_facts(entry.name, rows)
 
 
 def _in_words(value: object) -> str:

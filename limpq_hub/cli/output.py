@@ -71,6 +71,14 @@ def print_table(table: Table) -> None:
     console.print(table) if console.is_terminal else PlainConsole(width=160, emoji=False).print(table)
 
 
+def print_facts(title: str, facts: Mapping[str, str]) -> None:
+    """Print what is known of one thing, a line for each fact, however long: paths and commands are copied whole."""
+    print(visible(title))
+    width = max(map(len, map(visible, facts)))
+    for name, value in facts.items():
+        print(f"  {visible(name):<{width}}  {visible(value)}".rstrip())
+
+
 def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print JSON to stdout."""
     print(json.dumps(content, indent=1))

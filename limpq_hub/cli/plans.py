@@ -19,18 +19,19 @@ from limpq_hub.cli.options import (
     typed_arguments,
 )
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
-from limpq_hub.errors import OutputError
+from limpq_hub.errors import OutputError, SearchError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.deadline import deadline_in, seconds_left
 from limpq_hub.plan.frontier_search import MOST_POINTS
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.option_wording import as_typed
-from limpq_hub.plan.quantities import format_bitops, format_size
+from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
 from limpq_hub.train.option_types import LARGEST_SEED, seed, whole_number
 
 if TYPE_CHECKING:
+    from limpq_hub.plan.indicators import Indicators
     from limpq_hub.plan.plan import Plan
     from limpq_hub.plan.policy import Policy
     from limpq_hub.zoo.entry import Entry
@@ -113,7 +114,7 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _frontier(options: argparse.Namespace) -> None:
-    from limpq_hub.zoo.planning import frontier
+    from limpq_hub.zoo.planning import frontier, indicators_of
 
     entry, arguments = _entry(options.model), search_arguments(options)
     if options.plot:
@@ -143,8 +144,20 @@ def _frontier(options: argparse.Namespace) -> None:
     others = ", with the other options as here" if arguments else ""
     for text in plans[0].notes:
         note(f"note: {as_typed(text)}")
-    search = shell_command("limpq", "search", Path(options.model), "--bitops", str(plans[-1].bitops))
-    note(f"next: {search}{others}")
+    bitops = _budget_to_type(entry.indicators if entry else indicators_of(options.model), plans[-1], arguments)
+    note(f"next: {shell_command('limpq', 'search', Path(options.model), '--bitops', bitops)}{others}")
+
+
+def _budget_to_type(indicators: Indicators, plan: Plan, arguments: dict[str, Any]) -> str:
+    """Return a budget of two decimals that gives the policy of a plan; its exact BitOps where that gives another."""
+    from limpq_hub.zoo.planning import search
+
+    budget = enough_bitops(plan.bitops)
+    try:
+        same = search(indicators, **arguments, bitops=budget).policy == plan.policy
+    except SearchError:  # not within the time of one search
+        same = False
+    return budget if same else str(plan.bitops)
 
 
 def _compare(options: argparse.Namespace) -> None:
