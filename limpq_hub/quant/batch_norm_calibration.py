@@ -44,12 +44,12 @@ class Recalibration:
 
 @torch.no_grad()
 def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm by their plain average over `batches`, as torch computes it.
+    """Replace the statistics of every active BatchNorm by their average over `batches`, each image counting alike.
 
-    Everything else runs in eval mode. While this runs, the normalizations have no momentum, which is how torch averages
-    all batches alike, a short one as much as a whole one. The figures that ship were measured with statistics of this
-    arithmetic; in `average_batch_norm_`, which `limpq_hub.load` uses, every image counts alike. An image alone is taken
-    together with a batch beside it: late layers may have a single value of it, and so no variance.
+    Everything else runs in eval mode. The momentum of each batch is its share of the images so far: of batches of one
+    size this is, to the last digit, how torch averages them without a momentum. `average_batch_norm_` does the same in
+    float64. An image alone is taken together with a batch beside it: late layers may have a single value of it, and so
+    no variance.
 
     Args:
         batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
@@ -70,10 +70,11 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
                     _check_not_alone(model, images)
                     for norm in norms:
                         norm.reset_running_stats()
-                        norm.momentum = None
                         norm.train()
-                model(images)
                 image_count += len(images)
+                for norm in norms:
+                    norm.momentum = len(images) / image_count
+                model(images)
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
