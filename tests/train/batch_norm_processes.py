@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
+from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
 
 WORLD = 2
@@ -57,6 +58,13 @@ def train_one_step(norm: nn.Module, images: Tensor, gradients: Tensor) -> dict[s
     }
 
 
+def recalibrated(network: nn.Module) -> dict[str, Tensor]:
+    """Return the statistics of a network of one norm, measured anew on 6 images in two batches."""
+    images, _ = batch_of(slice(None))
+    recalibrate_batch_norm_(network, images[0].split([4, 2]))
+    return {f"recalibrated {name.split('.')[-1]}": value.clone() for name, value in network.named_buffers()}
+
+
 def save_results_of_one_process(rank: int, folder: str, port: int) -> None:
     """Save what one of two processes computes for each norm on its half of the batch."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD), "LOCAL_WORLD_SIZE": str(WORLD)}
@@ -71,6 +79,7 @@ def save_results_of_one_process(rank: int, folder: str, port: int) -> None:
         with batch_norm_over_all_processes(accelerator, holder):
             assert holder[0] is not own
             results = train_one_step(holder[0], *batch_of(slice(rank * 3, rank * 3 + 3)))
+            results |= recalibrated(holder)
         results["own module restored"] = torch.tensor(holder[0] is own)
         found |= {f"{name}: {key}": value for key, value in results.items()}
     save_file(found, Path(folder) / f"{rank}.safetensors")

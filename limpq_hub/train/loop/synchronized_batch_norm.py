@@ -88,8 +88,8 @@ class SynchronizedBatchNormAct2d(BatchNormAct2d):
 
 
 def _spans_all_processes(norm: nn.BatchNorm2d) -> bool:
-    # Without momentum a plain average is being taken, of images that are the same on every process.
-    return norm.training and norm.momentum is not None
+    # Without gradients statistics are being measured, on images that are the same on every process.
+    return norm.training and torch.is_grad_enabled()
 
 
 def _normalized_over_all_processes(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 
 import pytest
 import timm
 import torch
 from accelerate import Accelerator
-from batch_norm_processes import WORLD, batch_of, norms, save_results_of_one_process, train_one_step
+from batch_norm_processes import WORLD, batch_of, norms, recalibrated, save_results_of_one_process, train_one_step
 from safetensors.torch import load_file
 from torch import nn
 
@@ -35,7 +36,9 @@ def of_two_processes(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", norms())
-def test_batch_normalization_over_two_processes_is_that_of_the_whole_batch(of_two_processes, name):
+def test_batch_normalization_over_two_processes_is_that_of_the_whole_batch_and_measured_anew_that_of_each(
+    of_two_processes, name
+):
     whole = train_one_step(norms()[name], *batch_of(slice(None)))
     found = [
         {key.removeprefix(f"{name}: "): value for key, value in results.items() if key.startswith(f"{name}: ")}
@@ -50,6 +53,9 @@ def test_batch_normalization_over_two_processes_is_that_of_the_whole_batch(of_tw
             torch.testing.assert_close(half[key], whole[key], rtol=1e-12, atol=1e-12)
         assert half["num_batches_tracked"] == whole["num_batches_tracked"] == 2
         assert half["own module restored"]
+    expected = recalibrated(nn.Sequential(norms()[name]))
+    for half, (key, statistics) in itertools.product(found, expected.items()):
+        torch.testing.assert_close(half[key], statistics, rtol=1e-12, atol=1e-12)
     # The halves are different enough to tell one process's statistics from those of both.
     alone = train_one_step(norms()[name], *batch_of(slice(0, 3)))
     assert (alone["running_mean"] - whole["running_mean"]).abs().max() > 1e-2
