@@ -24,6 +24,10 @@ LEFT_OUT = ("limpq_hub.cli", "limpq_hub.__main__")
 DEAD_REFERENCE = re.compile(r"(?<!>)<code>(limpq_hub(?:\.\w+)+)(?:\(\))?</code>")
 
 
+# A relative link or picture: neither an address nor a place on the same page, nor text that a script fills in.
+RELATIVE_LINK = re.compile(r'(?:href|src)="(?!\w+:)([^"#$]+)')
+
+
 def main() -> int:
     """Build the reference, print what is wrong with it, and return 1 if anything is."""
     sys.path.insert(0, str(ROOT))  # the checkout is documented, not a version that is installed beside it
@@ -54,8 +58,19 @@ def main() -> int:
         for page in pages
         for name in sorted(set(DEAD_REFERENCE.findall(page.read_text(encoding="utf-8"))))
     ]
+    wrong += dead_links(folder)
     print(*wrong, f"{folder}: {len(pages)} pages", sep="\n")
     return 1 if wrong else 0
+
+
+def dead_links(folder: Path) -> list[str]:
+    """Return the relative links of the pages in a folder that lead to no file of it, with the page."""
+    return [
+        f"{page.relative_to(folder)}: the link {link} leads nowhere"
+        for page in sorted(folder.rglob("*.html"))
+        for link in sorted(set(RELATIVE_LINK.findall(page.read_text(encoding="utf-8"))))
+        if not (page.parent / link).exists()
+    ]
 
 
 def module_names() -> list[str]:
