@@ -13,7 +13,7 @@ import numpy as np
 
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
-from limpq_hub.quant.fake_quantization import quantization_range
+from limpq_hub.quant.packing import octets_of
 
 # Huffman codes are at least one bit for each byte, and a byte holds at most four integers.
 LEAST_BITS_EACH = 1 / (8 // min(BIT_WIDTHS))
@@ -34,13 +34,9 @@ def encode(integers: np.ndarray, bits: int) -> np.ndarray:
     Raises:
         ValueError: an integer is out of range.
     """
-    low, high = quantization_range(bits, signed=True)
-    flat = integers.reshape(-1)
-    if flat.size and (flat.min() < low or flat.max() > high):
-        raise ValueError(f"{bits}-bit integers reach from {low} to {high}, found {flat.min()} to {flat.max()}")
-    each = 8 // bits
-    fields = np.zeros((-(-flat.size // each), each), np.uint8)
-    fields.reshape(-1)[: flat.size] = flat.astype(np.int8).view(np.uint8) & (2**bits - 1)
+    octets, each = octets_of(integers, bits), 8 // bits
+    fields = np.zeros((-(-octets.size // each), each), np.uint8)
+    fields.reshape(-1)[: octets.size] = octets & (2**bits - 1)
     grouped = np.bitwise_or.reduce(fields << _places(bits), axis=1)
     coder = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY_LEVEL, zlib.Z_HUFFMAN_ONLY)
     return np.frombuffer(bytearray(coder.compress(grouped.tobytes()) + coder.flush()), np.uint8)

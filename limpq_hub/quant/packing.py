@@ -29,13 +29,22 @@ def pack(integers: np.ndarray, bits: int) -> np.ndarray:
         raise TypeError(f"only integers can be packed, found {integers.dtype}; round the weights first")
     if bits not in BIT_WIDTHS:
         raise ValueError(f"{bits}-bit integers cannot be packed: use 2 to 8 bits")
+    octets = octets_of(integers, bits)[:, None]
+    planes = np.unpackbits(octets, axis=1, count=bits, bitorder="little")
+    return np.packbits(planes, bitorder="little")
+
+
+def octets_of(integers: np.ndarray, bits: int) -> np.ndarray:
+    """Return integers of at most 8 bits as two's complement, uint8, [integers.size].
+
+    Raises:
+        ValueError: an integer is not in -2^(b-1) .. 2^(b-1)-1.
+    """
     low, high = quantization_range(bits, signed=True)
     flat = integers.reshape(-1)
     if flat.size and (flat.min() < low or flat.max() > high):
         raise ValueError(f"{bits}-bit integers reach from {low} to {high}, found {flat.min()} to {flat.max()}")
-    octets = flat.astype(np.int8).view(np.uint8)[:, None]
-    planes = np.unpackbits(octets, axis=1, count=bits, bitorder="little")
-    return np.packbits(planes, bitorder="little")
+    return flat.astype(np.int8).view(np.uint8)
 
 
 def unpack(packed: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -59,15 +59,6 @@ def test_no_stream_takes_fewer_bits_than_the_least(bits):
     assert 8 * encode(np.zeros(100_000, np.int8), bits).size >= LEAST_BITS_EACH * 100_000
 
 
-@pytest.mark.parametrize("bits", WIDTHS)
-def test_integers_out_of_range_are_refused(bits):
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    for found, (smallest, largest) in (([low - 1, 0], (low - 1, 0)), ([0, high + 1], (0, high + 1))):
-        expected = f"^{bits}-bit integers reach from {low} to {high}, found {smallest} to {largest}$"
-        with pytest.raises(ValueError, match=expected):
-            encode(np.array(found), bits)
-
-
 def test_each_cut_of_a_stream_is_refused():
     coded = encode(crowded(1000, 3), 3)
     for length in range(len(coded)):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.quant.entropy_coding import encode
 from limpq_hub.quant.fake_quantization import fake_quantize, quantization_range, quantize_to_integers
 from limpq_hub.quant.packing import pack, unpack
 
@@ -60,13 +61,14 @@ def test_integer_dtype_does_not_matter(dtype):
     assert pack(np.array([-8, 7, 0], dtype), 4).tolist() == [0x78, 0x00]
 
 
+@pytest.mark.parametrize("write", [pack, encode])
 @pytest.mark.parametrize("bits", WIDTHS)
-def test_integers_out_of_range_are_refused(bits):
+def test_integers_out_of_range_are_refused_however_they_are_written(bits, write):
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     for found, (smallest, largest) in (([low - 1, 0], (low - 1, 0)), ([0, high + 1], (0, high + 1))):
         expected = f"^{bits}-bit integers reach from {low} to {high}, found {smallest} to {largest}$"
         with pytest.raises(ValueError, match=expected):
-            pack(np.array(found), bits)
+            write(np.array(found), bits)
 
 
 def test_numbers_that_are_not_whole_are_refused():
