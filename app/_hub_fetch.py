@@ -1,7 +1,8 @@
 """Fetch one entry of the Hub, within bounds: a process of its own, so that it can be ended whatever it waits for.
 
-    python app/_hub_fetch.py hf-hub:owner/name FOLDER
+    python app/_hub_fetch.py hf-hub:owner/name FOLDER KEPT
 
+What lies in KEPT already is not fetched again.
 It prints one line of JSON: {"name": ...} with the commit that was fetched, or {"error": ...}.
 """
 
@@ -24,15 +25,15 @@ PREFIX, COMPLETE = "hf-hub:", "complete"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Fetch, and print what became of it."""
-    name, folder = sys.argv[1:] if argv is None else argv
+    name, folder, kept = sys.argv[1:] if argv is None else argv
     try:
-        print(json.dumps({"name": fetch(name, Path(folder))}))
+        print(json.dumps({"name": fetch(name, Path(folder), Path(kept))}))
     except LimpqError as error:
         print(json.dumps({"error": str(error)}))
 
 
-def fetch(name: str, folder: Path) -> str:
-    """Fetch every file of an entry into `folder`/commit, and return its name with the commit.
+def fetch(name: str, folder: Path, kept: Path) -> str:
+    """Fetch every file of an entry into `folder`/commit, unless `kept`/commit has them; return its name and commit.
 
     Args:
         name: hf-hub:owner/name, perhaps with @revision.
@@ -44,6 +45,8 @@ def fetch(name: str, folder: Path) -> str:
     repo, _, revision = name.removeprefix(PREFIX).partition("@")
     commit = resolve_commit(repo, revision or None, str(folder), None)
     pinned = f"{PREFIX}{repo}@{commit}"
+    if (kept / commit / COMPLETE).exists():
+        return pinned
     entry = find_entry(pinned, cache_dir=str(folder / commit))
     size, most = sum(map(entry.folder.listed_bytes, entry.folder.files)), MOST_BYTES
     if size > most:

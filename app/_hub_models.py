@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from limpq_hub.errors import HubError, HubUnavailableError, UnknownModelError, q
 FETCH_LIMIT_S = 60
 # Folders of fetched entries, 150 MB each at most.
 MOST_FETCHED = 4
+# Begins the name of a folder that one call fetches into.
+_UNFINISHED = ".unfinished-"
+# One call at a time decides which entries stay.
+_TIDYING = threading.Lock()
 _NAME = re.compile(r"(?:hf-hub:)?([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?:@[\w./-]{1,100})?)", re.ASCII)
 _PINNED = re.compile(r"hf-hub:[\w.-]+/[\w.-]+@([0-9a-f]{40})", re.ASCII)
 # What the client of the Hub would send for the one who runs the demo: visitors see what everybody sees.
@@ -41,18 +46,21 @@ def fetch_entry(text: str) -> str:
     name = PREFIX + match[1]
     environment = {key: value for key, value in os.environ.items() if key not in _TOKENS}
     environment |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
-    command = [sys.executable, str(Path(__file__).with_name("_hub_fetch.py")), name, str(_folder())]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, env=environment)
-    except subprocess.TimeoutExpired:
-        raise HubUnavailableError(f"{name} took more than {FETCH_LIMIT_S} s to fetch; try again later") from None
-    finally:
-        _tidy()
-    if done.returncode:
-        raise HubUnavailableError(f"{name} could not be fetched; try again later")
-    answer = json.loads(done.stdout)
-    if "error" in answer:
-        raise HubError(f"not fetched: {answer['error']}")
+    # Of this call alone: another one that ends meanwhile does not take it for a rest to be removed.
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=_folder(), ignore_cleanup_errors=True) as unfinished:
+        script = str(Path(__file__).with_name("_hub_fetch.py"))
+        command = [sys.executable, script, name, unfinished, str(_folder())]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, env=environment)
+        except subprocess.TimeoutExpired:
+            raise HubUnavailableError(f"{name} took more than {FETCH_LIMIT_S} s to fetch; try again later") from None
+        if done.returncode:
+            raise HubUnavailableError(f"{name} could not be fetched; try again later")
+        answer = json.loads(done.stdout)
+        if "error" in answer:
+            raise HubError(f"not fetched: {answer['error']}")
+        with _TIDYING:
+            _keep(Path(unfinished), commit=answer["name"].rpartition("@")[2])
     return answer["name"]
 
 
@@ -84,9 +92,18 @@ def _folder() -> Path:
     return Path(_temporary().name)
 
 
-def _tidy() -> None:
-    """Remove what was not fetched whole, and all but the last few entries."""
-    complete = sorted(_folder().glob(f"*/{COMPLETE}"), key=lambda file: file.stat().st_mtime)
-    kept = {file.parent for file in complete[-MOST_FETCHED:]}
-    for folder in set(_folder().iterdir()) - kept:
-        shutil.rmtree(folder, ignore_errors=True)
+def _keep(unfinished: Path, commit: str) -> None:
+    """Keep what a call has fetched beside the last few entries; one that is there already counts as the newest.
+
+    Raises:
+        HubUnavailableError: it was there when the call began, and has gone since.
+    """
+    folder = _folder() / commit
+    if not (folder / COMPLETE).exists():
+        if not (unfinished / commit / COMPLETE).exists():
+            raise HubUnavailableError("others were fetched meanwhile, and it has gone; fetch it again")
+        (unfinished / commit).rename(folder)
+    (folder / COMPLETE).touch()
+    complete = sorted(_folder().glob(f"[!.]*/{COMPLETE}"), key=lambda file: file.stat().st_mtime)
+    for file in complete[:-MOST_FETCHED]:
+        shutil.rmtree(file.parent, ignore_errors=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from _held import Held
 from _model_cache import Networks, Weights
 from _zoo import entry_of
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from limpq_hub.zoo.network import NetworkSpec
 
 ROUNDS, WARM_UP = 11, 2
-# Of a ResNet-18 about 150 MB each, in torch and in OpenVINO.
-MOST_EXPORTS = 6
+# As `Ways.held_bytes` counts them.
+MOST_EXPORT_BYTES = 900_000_000
 
 Report = Callable[[float, str], None]
 
@@ -73,11 +73,11 @@ class IntegerRun:
 
 
 class IntegerNetworks:
-    """Policies in integers, each exported once; a bounded number is cached."""
+    """Policies in integers, each exported once; a bounded number of bytes is held."""
 
-    def __init__(self, networks: Networks, most: int = MOST_EXPORTS) -> None:
-        self._networks, self._most = networks, most
-        self._ways: OrderedDict[tuple[str, str], Ways] = OrderedDict()
+    def __init__(self, networks: Networks, most_bytes: int = MOST_EXPORT_BYTES) -> None:
+        self._networks = networks
+        self._ways: Held[tuple[str, str], Ways] = Held(most_bytes, lambda ways: ways.held_bytes)
         # One at a time: two that are timed at once would slow each other down.
         self._lock = threading.Lock()
 
@@ -142,9 +142,8 @@ class IntegerNetworks:
         from _ways import ways_of
 
         key = (model, plan.policy.digest())
-        if key not in self._ways:
-            self._ways[key] = ways_of(model, plan.policy, spec, self._networks, report)
-            while len(self._ways) > self._most:
-                self._ways.popitem(last=False)
-        self._ways.move_to_end(key)
-        return self._ways[key]
+        ways = self._ways.get(key)
+        if ways is None:
+            ways = ways_of(model, plan.policy, spec, self._networks, report)
+            self._ways.put(key, ways)
+        return ways

@@ -1,12 +1,12 @@
-"""Networks that visitors share: each is loaded once, never changed, and a bounded number is cached."""
+"""Networks that visitors share: each is loaded once, never changed, and a bounded number of bytes is held."""
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Literal
 
+from _held import Held, network_bytes
 from _hub_models import fetched_folder
 from _zoo import entry_of
 
@@ -15,8 +15,9 @@ from limpq_hub.plan.policy import Policy
 if TYPE_CHECKING:
     from torch import nn
 
-# Of a ResNet-18 about 100 MB each; with twelve of them, and torch, the process took 2.3 GB.
-MOST_NETWORKS = 12
+# Of parameters and buffers, 45 MB of a ResNet-18; the folded weights of a quantized one take as much again. With twelve
+# of them, and torch, the process took 2.3 GB.
+MOST_NETWORK_BYTES = 600_000_000
 _FLOAT = "float"
 
 Weights = Literal["joint", "finetuned"]
@@ -25,18 +26,21 @@ Weights = Literal["joint", "finetuned"]
 class Networks:
     """Float and quantized networks by model and policy, each a module of its own in eval mode, without gradients."""
 
-    def __init__(self, most: int = MOST_NETWORKS) -> None:
-        self._most = most
-        self._networks: OrderedDict[tuple[str, str, Weights], nn.Module] = OrderedDict()
+    def __init__(self, most_bytes: int = MOST_NETWORK_BYTES) -> None:
+        self._networks: Held[tuple[str, str, Weights], nn.Module] = Held(most_bytes, network_bytes)
         self._lock = threading.Lock()
         self._load_lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._networks)
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the parameters and buffers of all that are held."""
+        with self._lock:
+            return self._networks.held_bytes
 
     def has(self, model: str, policy: Policy | None, weights: Weights = "joint") -> bool:
         """Return whether a network is loaded already."""
-        return _key(model, policy, weights) in self._networks
+        with self._lock:
+            return _key(model, policy, weights) in self._networks
 
     def get(self, model: str, policy: Policy | None, weights: Weights = "joint") -> nn.Module:
         """Return the network of a policy, or the float network for None; to be used, never changed.
@@ -58,15 +62,11 @@ class Networks:
             if network is None:
                 network = _load(model, policy, weights)
                 with self._lock:
-                    self._networks[key] = network
-                    while len(self._networks) > self._most:
-                        self._networks.popitem(last=False)
+                    self._networks.put(key, network)
         return network
 
     def _cached(self, key: tuple[str, str, Weights]) -> nn.Module | None:
         with self._lock:
-            if key in self._networks:
-                self._networks.move_to_end(key)
             return self._networks.get(key)
 
 

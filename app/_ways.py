@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from _held import network_bytes
 from _hub_models import fetched_folder
 from _model_cache import Networks, Weights
 from _photographs import photographs
@@ -64,6 +65,12 @@ class Ways:
     in_float: tuple[int, int]
     checked: str | None
     missing: str | None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the parameters and buffers of networks, and of the files that OpenVINO has read."""
+        runs = (network_bytes(way.run) if isinstance(way.run, nn.Module) else way.file_bytes or 0 for way in self.each)
+        return sum(runs)
 
 
 def ways_of(

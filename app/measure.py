@@ -65,7 +65,7 @@ def measure(model: str, data: Path, images: int) -> dict[str, Any]:
         DataError: there are no pictures.
     """
     entry = entry_of(model)
-    spec, networks = NetworkSpec.from_config(entry.folder.config, entry.name), Networks(most=1)
+    spec, networks = NetworkSpec.from_config(entry.folder.config, entry.name), Networks(most_bytes=0)
     paths = _spread(data, images)
     prepare = preparation_of(spec)
     batches = [

@@ -3,7 +3,11 @@
 import json
 import os
 import shutil
+import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import _hub_fetch
 import _hub_models
@@ -70,7 +74,7 @@ def test_an_entry_that_claims_fewer_multiplications_than_its_network_has_is_refu
     with pytest.raises(
         ArtifactError, match="indicators.json does not fit test_resnet at 32 pixels: layer .*, a recount gives"
     ):
-        _hub_fetch.fetch("hf-hub:you/liar", tmp_path / "fetched")
+        _hub_fetch.fetch("hf-hub:you/liar", tmp_path / "fetched", tmp_path / "kept")
     assert not list((tmp_path / "fetched").glob(f"*/{_hub_fetch.COMPLETE}"))
 
 
@@ -108,23 +112,84 @@ def test_an_entry_that_is_too_large_is_refused_before_its_weights_are_fetched(on
         with monkeypatch.context() as changed:
             changed.setattr(_hub_fetch, bound, value)
             with pytest.raises(ArtifactError, match=message):
-                _hub_fetch.fetch("hf-hub:you/tiny", tmp_path)
+                _hub_fetch.fetch("hf-hub:you/tiny", tmp_path, tmp_path / "kept")
     assert not on_hub.hub.fetched("*.safetensors")
 
 
-def test_only_the_last_few_are_kept_and_an_older_one_is_asked_for_again(tmp_path, monkeypatch):
+def commit_of(name: str) -> str:
+    """The commit that the fetches of `fetching` find: forty times the last character of the name."""
+    return 40 * name[-1]
+
+
+@pytest.fixture
+def fetching(tmp_path, monkeypatch) -> dict[str, threading.Event]:
+    """Fetches without a Hub: each leaves a whole entry, one that has an event here once that is set."""
+    waits: dict[str, threading.Event] = {}
+
+    def run(command, **options):
+        name, folder, kept = command[2:]
+        commit = commit_of(name)
+        if not (Path(kept) / commit).exists():
+            Path(folder, commit).mkdir()
+            if name in waits:
+                assert waits[name].wait(20)
+            Path(folder, commit, _hub_fetch.COMPLETE).touch()
+        return subprocess.CompletedProcess(command, 0, json.dumps({"name": f"{name}@{commit}"}), "")
+
     monkeypatch.setattr(_hub_models, "_folder", lambda: tmp_path)
-    names = [f"{digit}" * 40 for digit in range(_hub_models.MOST_FETCHED + 2)]
+    monkeypatch.setattr(_hub_models.subprocess, "run", run)
+    return waits
+
+
+def test_only_the_last_few_are_kept_and_an_older_one_is_asked_for_again(fetching, tmp_path):
+    names = [f"hf-hub:you/net-{digit}" for digit in range(_hub_models.MOST_FETCHED + 2)]
     for age, name in enumerate(names):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / _hub_fetch.COMPLETE).touch()
-        os.utime(tmp_path / name / _hub_fetch.COMPLETE, (1_000 + age, 1_000 + age))
-    (tmp_path / "unfinished").mkdir()
-    _hub_models._tidy()
-    assert folders() == names[2:]
-    assert fetched_folder(f"hf-hub:you/tiny@{names[2]}") == str(tmp_path / names[2])
+        fetch_entry(name)
+        os.utime(tmp_path / commit_of(name) / _hub_fetch.COMPLETE, (1_000 + age, 1_000 + age))
+    assert folders() == [commit_of(name) for name in names[2:]]
+    assert fetched_folder(f"hf-hub:you/net@{commit_of(names[2])}") == str(tmp_path / commit_of(names[2]))
     with pytest.raises(UnknownModelError, match="there is no model .* here; fetch it again, or take another one"):
-        entry_of(f"hf-hub:you/tiny@{names[0]}")
+        entry_of(f"hf-hub:you/net@{commit_of(names[0])}")
+    # One that is asked for again is the newest.
+    fetch_entry(names[2])
+    fetch_entry("hf-hub:you/net-a")
+    assert folders() == sorted(map(commit_of, [*names[4:], names[2], "a"]))
+
+
+def test_a_fetch_that_ends_leaves_alone_what_another_one_is_fetching(fetching):
+    slow = "hf-hub:you/slow"
+    fetching[slow] = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(fetch_entry, slow)
+        while not list(_hub_models._folder().glob(f".unfinished-*/{commit_of(slow)}")):
+            time.sleep(0.01)
+        fetch_entry("hf-hub:you/net-1")
+        fetching[slow].set()
+        assert answer.result(20) == f"{slow}@{commit_of(slow)}"
+    assert folders() == sorted(map(commit_of, ("1", slow)))
+
+
+def test_many_fetches_at_once_keep_the_last_few_whole(fetching):
+    gate = threading.Barrier(16)
+
+    def visit(number: int) -> str:
+        gate.wait()
+        return fetch_entry(f"hf-hub:you/net-{number:x}")
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(visit, range(16)))
+    assert answers == [f"hf-hub:you/net-{number:x}@{commit_of(f'{number:x}')}" for number in range(16)]
+    kept = folders()
+    assert len(kept) == _hub_models.MOST_FETCHED
+    assert all((_hub_models._folder() / name / _hub_fetch.COMPLETE).exists() for name in kept)
+
+
+def test_an_entry_that_went_while_it_was_asked_for_again_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(_hub_models, "_folder", lambda: tmp_path)
+    done = subprocess.CompletedProcess([], 0, json.dumps({"name": f"hf-hub:you/net@{commit_of('a')}"}), "")
+    monkeypatch.setattr(_hub_models.subprocess, "run", lambda *command, **options: done)
+    with pytest.raises(HubUnavailableError, match="^others were fetched meanwhile, and it has gone; fetch it again$"):
+        fetch_entry("you/net")
 
 
 @pytest.mark.parametrize("model", ["local-dir:/tmp", "hf-hub:you/tiny", "hf-hub:you/tiny@main", "../x", "resnet18"])
@@ -134,5 +199,5 @@ def test_no_entry_is_opened_but_bundled_and_fetched_ones(model):
 
 
 def test_the_process_prints_a_refusal_as_json(on_hub, tmp_path, capsys):
-    _hub_fetch.main(["hf-hub:you/nothing", str(tmp_path)])
+    _hub_fetch.main(["hf-hub:you/nothing", str(tmp_path), str(tmp_path / "kept")])
     assert "you/nothing@main: the Hub shows no such repository" in json.loads(capsys.readouterr().out)["error"]

@@ -1,4 +1,4 @@
-"""Tests of the networks that visitors share: loaded once, never changed, a bounded number kept."""
+"""Tests of the networks that visitors share: loaded once, never changed, a bounded number of bytes held."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +17,20 @@ MODEL = "resnet18.tiny_imagenet"
 POLICIES = [search(MODEL, bitops=f"{budget}G").policy for budget in (2, 2.5, 3, 3.5)]
 
 
+def hundred_bytes() -> nn.Module:
+    network = nn.Linear(4, 5, bias=False)  # 80 bytes
+    network.register_buffer("scale", torch.ones(5))
+    return network
+
+
 @pytest.fixture
 def loads(monkeypatch) -> list:
-    """Each load, as the digest of its policy; loading gives an empty network at once."""
+    """Each load, as the digest of its policy; loading gives a network of 100 bytes at once."""
     digests = []
 
     def load(model, policy, weights):
         digests.append(policy and policy.digest())
-        return nn.Identity()
+        return hundred_bytes()
 
     monkeypatch.setattr(_model_cache, "_load", load)
     return digests
@@ -45,13 +51,26 @@ def test_a_network_is_loaded_once_for_all_visitors(loads):
 
 
 def test_the_network_that_was_not_used_for_longest_goes_first(loads):
-    networks = Networks(most=2)
+    networks = Networks(most_bytes=250)
     for place in (0, 1, 0, 2, 0, 1):
         networks.get(MODEL, POLICIES[place])
-        assert len(networks) <= 2
+        assert networks.held_bytes <= 200
     digests = [policy.digest() for policy in POLICIES]
     assert loads == [digests[0], digests[1], digests[2], digests[1]]
     assert not networks.has(MODEL, POLICIES[2])
+
+
+def test_large_networks_leave_room_for_fewer_and_the_last_one_stays_whatever_its_size(monkeypatch):
+    sizes = {policy.digest(): size for policy, size in zip(POLICIES, (100, 100, 200, 1000), strict=True)}
+    monkeypatch.setattr(
+        _model_cache, "_load", lambda model, policy, weights: nn.Linear(sizes[policy.digest()] // 4, 1, bias=False)
+    )
+    networks, held = Networks(most_bytes=300), []
+    for policy in POLICIES:
+        networks.get(MODEL, policy)
+        held.append([networks.has(MODEL, other) for other in POLICIES].count(True))
+    assert held == [1, 2, 2, 1]
+    assert networks.held_bytes == 1000
 
 
 def test_the_float_network_has_a_place_of_its_own(loads):

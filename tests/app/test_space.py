@@ -9,8 +9,8 @@ import yaml
 from _hub_fetch import MOST_BYTES as MOST_HUB_BYTES
 from _hub_fetch import MOST_MACS
 from _hub_models import FETCH_LIMIT_S, MOST_FETCHED
-from _integers import MOST_EXPORTS
-from _model_cache import MOST_NETWORKS
+from _integers import MOST_EXPORT_BYTES
+from _model_cache import MOST_NETWORK_BYTES
 from _pictures_in import MOST_BYTES, MOST_PIXELS
 
 import app
@@ -35,9 +35,9 @@ def test_the_bounds_in_the_text_are_those_of_the_code():
     assert f"{MOST_PIXELS // 10**6} megapixels, {MOST_BYTES // 10**6} MB" in text
     assert f"{app.LIMIT_S} s; a search {app.SEARCH_LIMIT_S} s" in text
     assert f"{app.MOST_WAITING} in line" in text
-    assert f"| {MOST_NETWORKS}, each" in text
+    assert f"| networks in memory | {MOST_NETWORK_BYTES // 10**6} MB of parameters" in text
     assert f"within {sum(app.DELETE_CACHE) // 60} minutes" in text
-    assert f"| networks in integers | {MOST_EXPORTS}, one" in text
+    assert f"| networks in integers | {MOST_EXPORT_BYTES // 10**6} MB, one" in text
     fetched = f"{MOST_HUB_BYTES // 10**6} MB, {MOST_MACS // 10**9} billion MACs, {FETCH_LIMIT_S} s to fetch"
     assert f"{fetched}, after which its process is ended; one at a time, {MOST_FETCHED} are kept" in text
 
