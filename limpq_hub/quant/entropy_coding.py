@@ -1,24 +1,22 @@
 """2..8-bit integers <-> fewer bytes: the Huffman code of deflate, over bytes of several integers each.
 
 Trained weights crowd around zero, so that frequent integers can have short codes. One code for several neighbours at
-once uses besides that the weights of a kernel are alike. Every reader of zlib decodes it, within the memory asked for.
+once uses besides that the weights of a kernel are alike.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
 
 import numpy as np
 
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
+from limpq_hub.quant.huffman_coding import decode_bytes, encode_bytes
 from limpq_hub.quant.packing import octets_of
 
 # Huffman codes are at least one bit for each byte, and a byte holds at most four integers.
 LEAST_BITS_EACH = 1 / (8 // min(BIT_WIDTHS))
-# Searching for repeated strings as well makes the weights of trained networks larger, not smaller.
-_LEVEL, _MEMORY_LEVEL = 9, 9
 
 
 def encode(integers: np.ndarray, bits: int) -> np.ndarray:
@@ -38,8 +36,7 @@ def encode(integers: np.ndarray, bits: int) -> np.ndarray:
     fields = np.zeros((-(-octets.size // each), each), np.uint8)
     fields.reshape(-1)[: octets.size] = octets & (2**bits - 1)
     grouped = np.bitwise_or.reduce(fields << _places(bits), axis=1)
-    coder = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, _MEMORY_LEVEL, zlib.Z_HUFFMAN_ONLY)
-    return np.frombuffer(bytearray(coder.compress(grouped.tobytes()) + coder.flush()), np.uint8)
+    return encode_bytes(grouped.tobytes())
 
 
 def decode(coded: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -50,22 +47,7 @@ def decode(coded: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
     """
     count, each = math.prod(shape), 8 // bits
     expected = -(-count // each)
-    if coded.dtype != np.uint8 or coded.ndim != 1:
-        raise ArtifactFormatError(f"a stream is of uint8 in one dimension, found {coded.dtype} {list(coded.shape)}")
-    coder = zlib.decompressobj()
-    try:
-        content = coder.decompress(coded.tobytes(), expected + 1)
-    except zlib.error:
-        raise ArtifactFormatError("its bytes are no zlib stream, or a damaged one") from None
-    if len(content) > expected:
-        raise ArtifactFormatError(f"its stream holds more than {count} integers of {bits} bits")
-    if not coder.eof:
-        raise ArtifactFormatError(f"its stream ends before it has given {count} integers of {bits} bits")
-    if len(content) < expected:
-        raise ArtifactFormatError(f"its stream holds fewer than {count} integers of {bits} bits")
-    if coder.unused_data:
-        raise ArtifactFormatError(f"{len(coder.unused_data)} bytes follow the end of its stream")
-    grouped = np.frombuffer(content, np.uint8)
+    grouped = decode_bytes(coded, expected, f"{count} integers of {bits} bits")
     fields = ((grouped[:, None] >> _places(bits)) & (2**bits - 1)).astype(np.uint8).reshape(-1)
     if fields[count:].any() or (grouped >> (each * bits - 1) >> 1).any():
         raise ArtifactFormatError("the bits beside its integers are not zero")

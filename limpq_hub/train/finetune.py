@@ -45,8 +45,9 @@ from limpq_hub.train.training_settings import LossSettings, TrainingSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.entry_folder import SUPERNET, load_supernet
-from limpq_hub.zoo.float_file import FLOAT_FILE
+from limpq_hub.zoo.entry_folder import load_supernet
+from limpq_hub.zoo.entry_tensors import SUPERNET
+from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
@@ -157,7 +158,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _contents(entry: Entry, plan: Plan, settings: FinetuneSettings) -> dict[str, str]:
     """Return a sha256 of the policy, of each file of the entry that the training reads, and of weights of the Hub."""
     files = entry.folder.config["files"]
-    read = {f"{entry.name}/{file}": files[file]["sha256"] for file in (SUPERNET, FLOAT_FILE) if file in files}
+    read = {
+        f"{entry.name}/{file}": files[file]["sha256"]
+        for file in (SUPERNET, float_file_of(entry.folder))
+        if file in files
+    }
     for option, name in (("weights", settings.weights), ("teacher", settings.loss.teacher)):
         if is_fetched(name):
             read |= fetched_content(option, name, float_network_of(entry, name))

@@ -35,7 +35,7 @@ from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.card_commands import last_component
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry_folder import SUPERNET
+from limpq_hub.zoo.entry_tensors import SUPERNET
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
 

@@ -4,7 +4,7 @@ r"""Joint training: learn every layer's step size at every candidate bit-width, 
         --weights resnet18_tiny_imagenet.safetensors --distill 0.5 --output out/resnet18-joint
 
 Writes an entry folder: `indicators.json` (what the search reads), `supernet.safetensors` (what any policy can be
-served from), `float.safetensors.gz` (what it started from), `anchors.*`, `classes.json`, `metrics.json`, and
+served from), `float.safetensors` (what it started from), `anchors.*`, `classes.json`, `metrics.json`, and
 `config.json` with the sha256 of each, last; and `curves.png`. With `--unlabelled FOLDER` the pictures need no labels:
 the float network is the teacher.
 """

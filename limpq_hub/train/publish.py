@@ -42,7 +42,7 @@ class PublishSettings:
         indicators: output of `limpq measure` for `joint`; None to publish its own.
         importance: what a search adds up unless it is told otherwise; None for what the indicators say.
         output: folder of the entry.
-        recode: whether the weights of policies are written in fewer bytes.
+        recode: whether what earlier versions wrote is written in fewer bytes.
         repo_id: owner/name of the Hub repository; None to send nothing.
         revision: branch that the commit goes to; the others are for the Hub as well.
     """
@@ -77,7 +77,7 @@ def parse_options(argv: Sequence[str] | None) -> PublishSettings:
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the entry; an entry there is replaced")
     parser.add_argument(
-        "--recode", action="store_true", help="write policies of earlier versions in fewer bytes; the same integers"
+        "--recode", action="store_true", help="write what earlier versions wrote in fewer bytes; the same numbers"
     )
     add_push_options(parser, name="--repo-id")
     parser.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")

@@ -19,7 +19,7 @@ from limpq_hub.train.settings import PushSettings
 from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.entry_folder import SUPERNET
+from limpq_hub.zoo.entry_tensors import have_same_supernet
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.hub.names import check_repository
 from limpq_hub.zoo.hub.publishing import Pushed, push_entry
@@ -115,7 +115,7 @@ def _push_beside(
         expected = published.revision
     except HubNotFoundError:
         published, expected = entry, None
-    if published.folder.config["files"][SUPERNET] != entry.folder.config["files"][SUPERNET]:
+    if not have_same_supernet(published.folder, entry.folder):
         raise HubRefusedError(f"{repo} holds another network than {entry.name}; publish in another repository")
     with tempfile.TemporaryDirectory(prefix="limpq-") as temporary:
         folder = Path(temporary) / "entry"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Mapping
@@ -13,13 +14,14 @@ from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.zoo.entry import JOINT_RECORD
-from limpq_hub.zoo.entry_folder import SUPERNET, seal_entry
+from limpq_hub.zoo.entry import JOINT_RECORD, Entry
+from limpq_hub.zoo.entry_folder import seal_entry
+from limpq_hub.zoo.entry_tensors import SUPERNET
 from limpq_hub.zoo.figure_check import check_figures
 from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 from limpq_hub.zoo.network import NetworkSpec
-from limpq_hub.zoo.recoding import recode_checkpoint
+from limpq_hub.zoo.recoding import recode_checkpoint, recode_networks
 
 _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
@@ -43,7 +45,7 @@ def assemble_entry(
         front: what `limpq_hub.train.front` measured of `joint`.
         indicators: those of `joint` with the divergence of each pair of bits; its own if None.
         importance: what a search adds up unless it is told otherwise; what the indicators say if None.
-        recode: whether policies that an earlier version packed are written in fewer bytes, the same integers.
+        recode: whether networks and policies of an earlier version are written in fewer bytes, the same numbers.
 
     Raises:
         PolicyError: `importance` is "measured", and the pairs of bits were not.
@@ -90,6 +92,12 @@ def assemble_entry(
         if published != trained:
             published.save(building / "indicators.json")
         if recode:
+            recode_networks(Entry(joint.name, joint, "local"), building)
+            before, provenance = joint.config["files"][SUPERNET]["sha256"], metrics.get("joint_provenance")
+            # The front stays that of the same weights, in another file.
+            if isinstance(provenance, dict) and provenance.get("supernet_sha256") == before:
+                recoded = hashlib.sha256((building / SUPERNET).read_bytes()).hexdigest()
+                metrics["joint_provenance"] = provenance | {"supernet_sha256": recoded}
             for policy in sorted((building / "policies").glob("*")):
                 recode_checkpoint(open_local_folder(policy, "checkpoint"), policy)
         write_json(building / "metrics.json", metrics)

@@ -9,7 +9,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
 from limpq_hub.zoo.entry import Entry, Published
-from limpq_hub.zoo.float_file import FLOAT_FILE
+from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.hub import repository as hub
 from limpq_hub.zoo.measurement import (
     accuracy_cell,
@@ -136,7 +136,7 @@ def _joint(entry: Entry) -> str:
 def _provenance(entry: Entry, repo: str) -> str:
     commands = {"indicators and joint weights": entry.indicators.provenance.get("command")}
     trained, joint = float_measurement(entry).command, joint_measurement(entry, {}).command
-    if FLOAT_FILE in entry.folder.files:
+    if float_file_of(entry.folder):
         # What trained the float network measured it before it was rounded to half precision.
         measures = f"accelerate launch -m limpq_hub.train.validate --model hf-hub:{repo} --weights float --data FOLDER"
         commands |= {f"{float_label(entry)}, top-1": measures}

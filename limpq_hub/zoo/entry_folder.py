@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR
 from limpq_hub.zoo import checkpoint
-from limpq_hub.zoo.float_file import FLOAT_FILE, unpacked_float
+from limpq_hub.zoo.entry_tensors import (
+    SUPERNET,
+    float_tensors,
+    supernet_tensors,
+    write_float_network,
+    write_supernet,
+)
+from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE, float_file_of
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.half_precision import halved_weight
 from limpq_hub.zoo.network import NetworkSpec
-from limpq_hub.zoo.size_check import parameter_count, tensors_of_network
-from limpq_hub.zoo.tensors import load_strictly, own_state, tensors_from_bytes, tensors_to_bytes
+from limpq_hub.zoo.plane_tensors import CODING, has_planes
+from limpq_hub.zoo.seal import HALF_CODING
+from limpq_hub.zoo.tensors import load_strictly, own_state
 
 KIND = "entry"
-SUPERNET = "supernet.safetensors"
 FILES = (
     "indicators.json",
     SUPERNET,
     FLOAT_FILE,
+    GZIPPED_FLOAT_FILE,
     "classes.json",
     "metrics.json",
     "anchors.*",
@@ -53,7 +61,7 @@ def save_entry(
     """
     state = _halved(supernet)
     state |= {name: value.clamp_min(STEP_FLOOR) for name, value in state.items() if name.endswith(".step")}
-    write_bytes(folder / SUPERNET, tensors_to_bytes(state))
+    write_supernet(folder, state)
     indicators.save(folder / "indicators.json")
     write_json(folder / "classes.json", list(classes))
     seal_entry(folder, NetworkSpec.of(supernet), unfinished=unfinished)
@@ -61,7 +69,7 @@ def save_entry(
 
 def save_float_network(folder: Path, network: nn.Module) -> None:
     """Write the float network that an entry came from, not sealed; weights in half precision, as `save_entry` does."""
-    write_bytes(folder / FLOAT_FILE, gzip.compress(tensors_to_bytes(_halved(network)), mtime=0))
+    write_float_network(folder, _halved(network))
 
 
 def seal_entry(folder: Path, spec: NetworkSpec, *, unfinished: bool = False) -> None:
@@ -72,7 +80,8 @@ def seal_entry(folder: Path, spec: NetworkSpec, *, unfinished: bool = False) -> 
     """
     data = Indicators.load(folder / "indicators.json").provenance.get("data")
     dataset = {"dataset": data["name"]} if isinstance(data, Mapping) and "name" in data else {}
-    seal_folder(folder, KIND, spec.to_config() | dataset, FILES, unfinished=unfinished)
+    coding = {HALF_CODING: CODING} if _has_planes(folder) else {}
+    seal_folder(folder, KIND, spec.to_config() | dataset | coding, FILES, unfinished=unfinished)
 
 
 def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
@@ -85,7 +94,7 @@ def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
         ArtifactError: a file is damaged, or does not fit the network; nothing is half-loaded.
     """
     spec, name = NetworkSpec.from_config(folder.config, folder.name), f"{folder.name}/{SUPERNET}"
-    tensors = tensors_of_network(folder, SUPERNET, spec, bits=16)
+    tensors = supernet_tensors(folder)
     module = spec.build()
     check_costs(indicators, spec, module, folder.name)
     supernet = build_supernet(
@@ -110,17 +119,9 @@ def load_float_network(folder: SealedFolder) -> nn.Module:
         UnknownModelError: the entry holds none.
         ArtifactError: the file is damaged, or does not fit the network.
     """
-    spec, name = NetworkSpec.from_config(folder.config, folder.name), f"{folder.name}/{FLOAT_FILE}"
-    count = parameter_count(spec, folder.name)
-    content = unpacked_float(folder, at_most=4 * count)
-    tensors = tensors_from_bytes(content, name)
-    if len(content) < 2 * count:
-        raise ArtifactFormatError(
-            f"{name} unpacks to {len(content):,} bytes, too few for the {count:,} numbers of {spec.architecture}; "
-            f"{folder.advice}"
-        )
-    network = spec.build()
-    load_strictly(network, tensors, name)
+    tensors = float_tensors(folder)
+    network = NetworkSpec.from_config(folder.config, folder.name).build()
+    load_strictly(network, tensors, f"{folder.name}/{float_file_of(folder)}")
     return network.eval()
 
 
@@ -146,6 +147,14 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
                 f"{name}/indicators.json does not fit {spec.architecture} at {spec.input_size} pixels: layer {layer} "
                 f"is {indicators.costs.get(layer)} there, a recount gives {counted.get(layer)}"
             )
+
+
+def _has_planes(folder: Path) -> bool:
+    """Return whether versions before format 5 lack what reads the files of an entry: their names or their tensors."""
+    if (folder / FLOAT_FILE).exists():
+        return True
+    with safe_open(folder / SUPERNET, "numpy") as file:
+        return has_planes(file.keys())
 
 
 def _halved(network: nn.Module) -> dict[str, Tensor]:

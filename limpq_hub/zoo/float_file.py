@@ -1,4 +1,4 @@
-"""The float network that an entry came from, as the file it ships in: gzipped safetensors. No torch."""
+"""The float network that an entry came from, as a file: safetensors, which earlier versions gzipped. No torch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 from limpq_hub.errors import ArtifactFormatError, UnknownModelError
 from limpq_hub.plan.costs import Costs
 from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.zoo.plane_tensors import take_planes
 
-FLOAT_FILE = "float.safetensors.gz"
+FLOAT_FILE = "float.safetensors"
+# What versions before format 5 wrote.
+GZIPPED_FLOAT_FILE = "float.safetensors.gz"
 _LONGEST_HEADER = 2**20
 # Trained weights hardly shrink; a file that unpacks to a thousand times its size was made to fill memory.
 _MOST_RATIO = 16
+
+
+def float_file_of(folder: SealedFolder) -> str | None:
+    """Return the name of the file of the float network, None of an entry that holds none."""
+    return next((file for file in (FLOAT_FILE, GZIPPED_FLOAT_FILE) if file in folder.files), None)
 
 
 def unpacked_float(folder: SealedFolder, at_most: int) -> bytes:
@@ -27,19 +35,23 @@ def unpacked_float(folder: SealedFolder, at_most: int) -> bytes:
         UnknownModelError: the entry holds none.
         ArtifactError: the file is damaged, or larger.
     """
-    if FLOAT_FILE not in folder.files:
+    file = float_file_of(folder)
+    if file is None:
         raise UnknownModelError(f"{folder.name} holds no {FLOAT_FILE}; give the float network as --weights FILE")
-    packed = folder.read(FLOAT_FILE)
-    at_most = min(at_most, _MOST_RATIO * len(packed)) + _LONGEST_HEADER
+    too_much = ArtifactFormatError(f"{folder.name}/{file} holds more than the weights of the network; {folder.advice}")
+    if folder.listed_bytes(file) > at_most + _LONGEST_HEADER:
+        raise too_much
+    content = folder.read(file)
+    if file == FLOAT_FILE:
+        return content
+    at_most = min(at_most, _MOST_RATIO * len(content)) + _LONGEST_HEADER
     try:
-        with gzip.open(io.BytesIO(packed)) as file:
-            content = file.read(at_most + 1)
+        with gzip.open(io.BytesIO(content)) as packed:
+            content = packed.read(at_most + 1)
     except (OSError, EOFError, zlib.error):
-        raise ArtifactFormatError(f"{folder.name}/{FLOAT_FILE} is not a gzip file; {folder.advice}") from None
+        raise ArtifactFormatError(f"{folder.name}/{file} is not a gzip file; {folder.advice}") from None
     if len(content) > at_most:
-        raise ArtifactFormatError(
-            f"{folder.name}/{FLOAT_FILE} holds more than the weights of the network; {folder.advice}"
-        )
+        raise too_much
     return content
 
 
@@ -53,12 +65,13 @@ def float_weights(folder: SealedFolder, costs: Costs) -> dict[str, NDArray[Any]]
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    name = f"{folder.name}/{FLOAT_FILE}"
+    name = f"{folder.name}/{float_file_of(folder)}"
     content = unpacked_float(folder, at_most=4 * sum(cost.weights for cost in costs.values()))
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtifactFormatError(f"{name} is not a safetensors file: {str(error)[:100]}") from None
+    tensors |= take_planes(tensors, name)
     weights = {}
     for layer, cost in costs.items():
         tensor = tensors.get(f"{layer}.weight")

@@ -34,14 +34,14 @@ from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_policy
 from limpq_hub.zoo.entry import Entry, Published
-from limpq_hub.zoo.entry_folder import SUPERNET, load_float_network, load_supernet
-from limpq_hub.zoo.float_file import FLOAT_FILE
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
+from limpq_hub.zoo.entry_tensors import check_supernet_size
+from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.limpq_model import Arithmetic, LimpqModel, Loaded, Weights, accuracy_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.own_network import use_factory
 from limpq_hub.zoo.planning import SearchOptions
 from limpq_hub.zoo.policy_request import plan_for
-from limpq_hub.zoo.size_check import check_listed_size
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -122,7 +122,7 @@ def load(
     # What is made in inference mode could take part in no later pass with gradients.
     with torch.inference_mode(mode=False):
         if not pretrained:
-            check_listed_size(entry.folder, SUPERNET, spec, bits=16)
+            check_supernet_size(entry.folder, spec)
             source, top1, network = "random", None, _random_network(spec, plan.policy)
         elif exact is not None and weights != "joint":
             source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact)
@@ -131,7 +131,7 @@ def load(
         network.requires_grad_(False).to(device)
         recalibration = None
         if calibrate is not None:
-            guard = FLOAT_FILE in entry.folder.files and pretrained
+            guard = float_file_of(entry.folder) is not None and pretrained
             reference = load_float_network(entry.folder).to(device) if guard else None
             recalibration = _recalibrate_(network, _image_batches(calibrate, device), reference)
         as_shipped = recalibration is None or not recalibration.accepted
@@ -179,7 +179,7 @@ def _published_network(entry: Entry, spec: NetworkSpec, published: Published) ->
     # Before memory is taken: in an entropy code a small file can be a huge network, which the supernet cannot.
     if NetworkSpec.from_config(folder.config, folder.name) != spec:
         raise other
-    check_listed_size(entry.folder, SUPERNET, spec, bits=16)
+    check_supernet_size(entry.folder, spec)
     network, policy = load_checkpoint(folder)
     if total_bitops(entry.indicators.costs, policy) != published.bitops:
         raise other

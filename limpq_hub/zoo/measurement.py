@@ -8,7 +8,7 @@ from typing import Any
 
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.float_file import FLOAT_FILE
+from limpq_hub.zoo.float_file import float_file_of
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ def measurement_of(entry: Entry, figures: Mapping[str, Any], provenance: object)
 
 def float_label(entry: Entry) -> str:
     """Return what the float network of an entry is called beside its figures: with the precision of its weights."""
-    return "float, stored in half precision" if FLOAT_FILE in entry.folder.files else "float32"
+    return "float, stored in half precision" if float_file_of(entry.folder) else "float32"
 
 
 def float_size(entry: Entry) -> str:
     """Return how large the weights of the float network are in float32, for a table."""
     size = format_size(entry.summary()["float_bytes"])
-    return f"{size} in float32" if FLOAT_FILE in entry.folder.files else size
+    return f"{size} in float32" if float_file_of(entry.folder) else size
 
 
 def float_measurement(entry: Entry) -> Measurement:

@@ -18,7 +18,7 @@ from limpq_hub.plan.layer_groups import Candidates, Pins
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.float_file import FLOAT_FILE, float_weights
+from limpq_hub.zoo.float_file import float_file_of, float_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -153,7 +153,7 @@ def baselines(
     if not isinstance(model, Indicators) and not str(model).endswith(".json"):
         folder = find_entry(model).folder
         # A product of activations has no weights whose rounding could be measured.
-        has_weights = FLOAT_FILE in folder.files and all(cost.weights for cost in indicators.costs.values())
+        has_weights = float_file_of(folder) is not None and all(cost.weights for cost in indicators.costs.values())
         weights = float_weights(folder, indicators.costs) if has_weights else None
     return policies_to_compare(indicators, budget, seed=seed, weights=weights, **objective)
 

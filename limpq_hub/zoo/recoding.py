@@ -1,4 +1,4 @@
-"""Checkpoints of earlier versions, whose weights are bit-packed, in as few bytes as this version writes."""
+"""Entries and checkpoints of earlier versions, in as few bytes as this version writes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,36 @@ import torch
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.quant.packing import unpack
 from limpq_hub.zoo.checkpoint import CODING, FILES, KIND, WEIGHTS, load_checkpoint
+from limpq_hub.zoo.entry import Entry
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
+from limpq_hub.zoo.entry_tensors import float_tensors, supernet_tensors, write_float_network, write_supernet
+from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.packed_tensors import stored_integers
 from limpq_hub.zoo.seal import WEIGHT_CODING
 from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 
 _PACKED = ".weight_packed"
+
+
+def recode_networks(entry: Entry, target: Path) -> None:
+    """Write the supernet and the float network of an entry anew, the same tensors in fewer bytes; not sealed.
+
+    Args:
+        entry: of any format that this version reads.
+        target: a copy of its files.
+
+    Raises:
+        ArtifactError: a file is damaged, or does not fit the network; nothing is written.
+    """
+    load_supernet(entry.folder, entry.indicators)
+    in_float = None
+    if float_file_of(entry.folder):
+        load_float_network(entry.folder)
+        in_float = float_tensors(entry.folder)
+    write_supernet(target, supernet_tensors(entry.folder))
+    if in_float is not None:
+        write_float_network(target, in_float)
 
 
 def recode_checkpoint(source: SealedFolder, target: Path) -> None:

@@ -23,7 +23,7 @@ from limpq_hub.zoo.anchors import apply_nearest_anchors_, save_anchors
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry
-from limpq_hub.zoo.float_file import FLOAT_FILE, float_weights
+from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE, float_weights
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.half_precision import halved_statistics, halved_weight
 from limpq_hub.zoo.network import NetworkSpec
@@ -236,7 +236,8 @@ def test_a_float_file_that_unpacks_to_a_thousand_times_its_size_is_not_unpacked(
     with_float, reseal, unpacked_bytes, tiny
 ):
     """The indicators of whoever made the entry may claim as many weights as they like."""
-    (with_float / FLOAT_FILE).write_bytes(gzip.compress(bytes(unpacked_bytes), compresslevel=1))
+    (with_float / FLOAT_FILE).unlink()
+    (with_float / GZIPPED_FLOAT_FILE).write_bytes(gzip.compress(bytes(unpacked_bytes), compresslevel=1))
     reseal(with_float)
     costs = dict(tiny.costs)
     first = next(iter(costs))
@@ -260,6 +261,20 @@ def test_a_weight_whose_code_grows_a_thousandfold_is_not_decoded(entry_copy, res
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ArtifactFormatError, match=rf"tensor {key}: its stream holds more than \d+ integers of \d bits"):
         READS["policy"](entry_at(entry_copy))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+@pytest.mark.parametrize("file", ["supernet.safetensors", FLOAT_FILE])
+def test_high_bytes_that_grow_a_thousandfold_are_not_decoded(with_float, reseal, file):
+    tensors = load_tensors((with_float / file).read_bytes())
+    key = next(name for name in tensors if name.endswith(".high_coded"))
+    tensors[key] = torch.frombuffer(bytearray(zlib.compress(bytes(2**27), 1)), dtype=torch.uint8)
+    (with_float / file).write_bytes(save(tensors))
+    reseal(with_float)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = rf"{file}: tensor {key}: its stream holds more than the high bytes of \d+ numbers$"
+    with pytest.raises(ArtifactFormatError, match=message):
+        READS["float" if file == FLOAT_FILE else "supernet"](entry_at(with_float))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 

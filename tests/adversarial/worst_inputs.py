@@ -20,7 +20,7 @@ import sys
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def layers_of(count: int) -> bytes:
     return json.dumps(many_layers(count).to_json()).encode()
 
 
-def entry(root: Path, files: dict[str, bytes], **changes: object) -> str:
+def entry(root: Path, files: dict[str, bytes], *, without: Sequence[str] = (), **changes: object) -> str:
     """Return the name of a copy of the bundled entry with other files and another config.json, sealed."""
     folder = root / "entry"
     with replaced_folder(folder) as building:
@@ -94,6 +94,8 @@ def entry(root: Path, files: dict[str, bytes], **changes: object) -> str:
         (folder / name).write_bytes(content)
     config = json.loads((folder / "config.json").read_text()) | changes
     config["files"] |= {name: {"sha256": sha256(content), "bytes": len(content)} for name, content in files.items()}
+    for name in without:
+        config["files"].pop(name, None)
     (folder / "config.json").write_bytes(
         sealed({key: value for key, value in config.items() if key != "config_sha256"})
     )
@@ -125,9 +127,11 @@ def many_tensors(root: Path) -> list[str]:
 def with_float(content: Callable[[], bytes] | None) -> Callable[[Path], list[str]]:
     def command(root: Path) -> list[str]:
         files = {} if content is None else {"float.safetensors.gz": content()}
+        # A gzipped float network is read where no other one is.
+        without = () if content is None else ("float.safetensors",)
         code = "import sys; from limpq_hub.zoo.catalog import find_entry; from limpq_hub.zoo.entry_folder import *\n"
         code += "load_float_network(find_entry(sys.argv[1]).folder)"
-        return [sys.executable, "-c", code, entry(root, files)]
+        return [sys.executable, "-c", code, entry(root, files, without=without)]
 
     return command
 

@@ -1,12 +1,11 @@
 """The float network of an entry: measured, a start and a teacher without --weights; and where training starts."""
 
-import gzip
 import json
 import shutil
 
 import pytest
 import torch
-from safetensors.torch import load, load_file, save_file
+from safetensors.torch import load_file, save_file
 from tiny_run import NETWORK, RUN
 
 from limpq_hub.errors import HubOfflineError, TrainingError, UnknownModelError
@@ -14,6 +13,8 @@ from limpq_hub.train import finetune, indicators, pretrain, validate
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
+from limpq_hub.zoo.entry_tensors import float_tensors
+from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 
 
@@ -23,7 +24,7 @@ def without_float(runs, tmp_path) -> str:
     folder = tmp_path / "older"
     entry = find_entry(f"local-dir:{runs}/joint")
     shutil.copytree(runs / "joint", folder)
-    (folder / "float.safetensors.gz").unlink()
+    (folder / "float.safetensors").unlink()
     seal_entry(folder, NetworkSpec.from_config(entry.folder.config, entry.name))
     return f"local-dir:{folder}"
 
@@ -59,7 +60,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("options", [("--distill", "1.0"), ("--from", "float")], ids=["teacher", "start"])
 def test_fine_tuning_without_weights_takes_the_float_network_of_the_entry(runs, data, tmp_path, options):
-    other = load(gzip.decompress((runs / "joint/float.safetensors.gz").read_bytes()))
+    other = float_tensors(open_local_folder(runs / "joint", "entry"))
     save_file(other | {"fc.bias": other["fc.bias"] + torch.arange(4.0)}, tmp_path / "other.safetensors")
     save_file(other, tmp_path / "same.safetensors")
     found = tuned(runs, data, tmp_path / "entry", *options)
@@ -76,14 +77,12 @@ def test_fine_tuning_from_an_entry_without_a_float_network_says_what_to_give(wit
         finetune.main([*command, *options, "--output", str(tmp_path / "out")])
     name = without_float.removeprefix("local-dir:")
     assert str(caught.value).removeprefix("local-dir:") == (
-        f"{name} holds no float.safetensors.gz; give the float network as --weights FILE"
+        f"{name} holds no float.safetensors; give the float network as --weights FILE"
     )
 
 
 def test_validate_of_an_entry_without_a_float_network_says_so(without_float, data):
-    with pytest.raises(
-        UnknownModelError, match="holds no float.safetensors.gz; give the float network as --weights FILE"
-    ):
+    with pytest.raises(UnknownModelError, match="holds no float.safetensors; give the float network as --weights FILE"):
         validate.main(["--model", without_float, "--weights", "float", "--data", str(data), *RUN])
 
 
@@ -104,8 +103,14 @@ def test_weights_that_are_given_replace_those_of_the_entry(runs):
         float_network_of(entry, "nowhere.safetensors")
 
 
+def test_the_file_of_the_float_network_of_an_entry_can_be_given_as_weights(runs):
+    entry = find_entry(f"local-dir:{runs}/joint")
+    found = float_network_of(entry, f"{runs}/joint/float.safetensors")
+    assert equal(found.state_dict(), float_network_of(entry, None).state_dict())
+
+
 def test_pretraining_starts_from_the_weights_that_are_given(runs, data, tmp_path):
-    start = load(gzip.decompress((runs / "joint/float.safetensors.gz").read_bytes()))
+    start = float_tensors(open_local_folder(runs / "joint", "entry"))
     save_file(start, tmp_path / "start.safetensors")
     command = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "1", "--lr", "1e-9"]
     pretrain.main([*command, "--weights", f"{tmp_path}/start.safetensors", "--output", str(tmp_path / "on")])

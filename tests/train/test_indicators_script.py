@@ -1,7 +1,6 @@
 """What indicators.py exports beside the steps: alpha, and the float network with its figures."""
 
 import contextlib
-import gzip
 import io
 import json
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import load, load_file
+from safetensors.torch import load_file
 from tiny_run import CLASSES, NETWORK, RUN
 
 from limpq_hub.errors import ArtifactIntegrityError
@@ -21,6 +20,8 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.train import finetune, indicators, validate
 from limpq_hub.train.measure.alpha import ALPHAS
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry_tensors import float_tensors, supernet_tensors
+from limpq_hub.zoo.folder import open_local_folder
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_the_measured_alpha_is_that_of_the_least_geometric_mean_on_record(runs):
 
 def test_the_entry_ships_the_float_network_with_large_weights_in_half_precision(runs):
     given = load_file(runs / "float/model.safetensors")
-    shipped = load(gzip.decompress((runs / "joint/float.safetensors.gz").read_bytes()))
+    shipped = float_tensors(open_local_folder(runs / "joint", "entry"))
     assert shipped.keys() == given.keys()
     for name, value in given.items():
         assert torch.equal(shipped[name], value.half() if value.ndim > 1 else value), name
@@ -93,7 +94,7 @@ def pictures(folder) -> torch.Tensor:
 
 def test_the_float_top_1_is_that_of_the_network_that_is_shipped(one_step, runs, hard_data):
     network = timm.create_model("test_resnet", num_classes=CLASSES).eval()
-    shipped = load(gzip.decompress((one_step.output / "float.safetensors.gz").read_bytes()))
+    shipped = float_tensors(open_local_folder(one_step.output, "entry"))
     network.load_state_dict(shipped)
     found = one_step.evaluated.state_dict()
     assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
@@ -112,7 +113,7 @@ def test_the_figures_are_sealed_in_the_entry(one_step):
     metrics = one_step.entry.folder.read_json("metrics.json")
     assert metrics.keys() == {"float", "joint"}
     assert (metrics["joint"], metrics["float"].keys()) == ([], {"top1", "top5", "images", "provenance"})
-    assert {"float.safetensors.gz", "metrics.json", "indicators.json"} <= set(one_step.entry.folder.files)
+    assert {"float.safetensors", "metrics.json", "indicators.json"} <= set(one_step.entry.folder.files)
     path = one_step.output / "metrics.json"
     text = path.read_text()
     path.write_text(text.replace('"images": 48', '"images": 49'))
@@ -129,7 +130,7 @@ def test_a_step_per_channel_is_trained_recorded_and_fine_tuned(runs, data, tmp_p
     entry = find_entry(f"local-dir:{tmp_path}/joint")
     assert entry.indicators.per_channel
     assert not find_entry(f"local-dir:{runs}/joint").indicators.per_channel
-    steps = load_file(tmp_path / "joint/supernet.safetensors")
+    steps = supernet_tensors(open_local_folder(tmp_path / "joint", "entry"))
     candidates = len(entry.indicators.candidates)
     for name, read in entry.indicators.weight_steps.items():
         of_channels = steps[f"{name}.weight_quantizer.step"].double()

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from huggingface_hub import HfApi
+from safetensors.torch import load_file, save_file
 
 from limpq_hub.errors import (
     HubMovedError,
@@ -19,6 +20,7 @@ from limpq_hub.train import push as _push
 from limpq_hub.train.push import check_push, publishing_command, push_with_policy
 from limpq_hub.train.settings import PushSettings
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry_tensors import supernet_tensors
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.hub import publishing
 
@@ -189,8 +191,25 @@ def test_a_repository_that_keeps_changing_is_tried_twice_and_left_to_the_others(
     assert policies_of(on_hub) == {"small", "large", "second", "third"}
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_policy_is_published_beside_the_same_joint_weights_in_the_file_of_another_version(
+    on_hub, beside, entry_copy, reseal
+):
+    path = entry_copy / "supernet.safetensors"
+    save_file(supernet_tensors(open_local_folder(entry_copy, "entry")), path)
+    reseal(entry_copy, format=2, half_coding=None)
+    published = on_hub.hub.files("you/tiny")["supernet.safetensors"]
+    assert published != path.read_bytes()
+    beside("first", entry=find_entry(f"local-dir:{entry_copy}"))
+    assert policies_of(on_hub) == {"small", "large", "first"}
+    assert on_hub.hub.files("you/tiny")["supernet.safetensors"] == published
+
+
 def test_a_policy_of_another_network_is_not_published_beside(on_hub, beside, entry_copy, reseal):
-    (entry_copy / "supernet.safetensors").write_bytes(b"another")
+    path = entry_copy / "supernet.safetensors"
+    tensors = load_file(path)
+    tensors["fc.bias"][0] += 1
+    save_file(tensors, path)
     reseal(entry_copy)
     before = on_hub.hub.references("you/tiny")
     with pytest.raises(HubRefusedError, match=r"^you/tiny holds another network than .*; publish in another repos"):

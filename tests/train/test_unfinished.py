@@ -54,7 +54,7 @@ def test_an_entry_that_was_cut_off_is_not_served_and_a_resumed_run_completes_it(
     assert limpq(["push", model, "you/x", "--dry-run", f"{tmp_path}/dry"]) == 5
     assert not (tmp_path / "dry").exists()
     indicators.main([*joint_options, "--resume"])
-    assert {"anchors.json", "metrics.json", "float.safetensors.gz"} <= set(find_entry(model).folder.files)
+    assert {"anchors.json", "metrics.json", "float.safetensors"} <= set(find_entry(model).folder.files)
     assert not list((tmp_path / "joint").glob(".config*"))
 
 

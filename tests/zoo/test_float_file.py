@@ -12,10 +12,11 @@ from safetensors.torch import save
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, UnknownModelError, UnsafeFileError
 from limpq_hub.zoo.entry_folder import load_float_network, save_float_network
-from limpq_hub.zoo.float_file import FLOAT_FILE, float_weights, unpacked_float
+from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE, float_weights, unpacked_float
 from limpq_hub.zoo.folder import open_local_folder
 
 LAYER = "layer2.0.conv1"
+CONTENTS = [b"weights", b"", b"\xff" * 100, (2).to_bytes(8, "little") + b"[]", (2).to_bytes(8, "little") + b"{}more"]
 PACKED = gzip.compress(b"weights" * 99)
 MEBIBYTE = 2**20  # what a header may come to, on top of the weights
 
@@ -41,9 +42,26 @@ def written(with_float, reseal):
 
     def write(changes: dict[str, torch.Tensor | None] | bytes) -> None:
         if isinstance(changes, dict):
-            tensors = load_tensors(gzip.decompress(path.read_bytes())) | changes
-            changes = gzip.compress(save({name: value for name, value in tensors.items() if value is not None}))
+            tensors = load_tensors(path.read_bytes())
+            for name, value in changes.items():
+                for key in (name, f"{name}.high_coded", f"{name}.low"):
+                    tensors.pop(key, None)
+                if value is not None:
+                    tensors[name] = value
+            changes = save(tensors)
         path.write_bytes(changes)
+        reseal(with_float)
+
+    return write
+
+
+@pytest.fixture
+def gzipped(with_float, reseal):
+    """A function that puts bytes in the place of the file under the name that a gzipped one has."""
+
+    def write(data: bytes) -> None:
+        (with_float / FLOAT_FILE).unlink(missing_ok=True)
+        (with_float / GZIPPED_FLOAT_FILE).write_bytes(data)
         reseal(with_float)
 
     return write
@@ -54,7 +72,7 @@ def written(with_float, reseal):
 
 @BOTH
 def test_an_entry_without_a_float_network_says_what_to_give_instead(tiny, read):
-    message = f"{tiny.folder} holds no float.safetensors.gz; give the float network as --weights FILE"
+    message = f"{tiny.folder} holds no float.safetensors; give the float network as --weights FILE"
     with pytest.raises(UnknownModelError, match=f"^{re.escape(message)}$"):
         read(tiny.folder, tiny.costs)
 
@@ -64,7 +82,7 @@ def test_a_float_network_that_is_not_sealed_is_none_of_the_entry(entry_copy, flo
     before = (entry_copy / "config.json").read_bytes()
     save_float_network(entry_copy, float_network)
     assert (entry_copy / "config.json").read_bytes() == before
-    with pytest.raises(UnknownModelError, match="holds no float.safetensors.gz"):
+    with pytest.raises(UnknownModelError, match="holds no float.safetensors"):
         read(entry_copy, tiny.costs)
 
 
@@ -76,19 +94,23 @@ def test_a_damaged_float_network_is_refused_by_name(with_float, tiny, read, dama
     path.unlink()
     if damage != "missing":
         path.write_bytes(data[:-100] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
-    message = r"/float\.safetensors\.gz is (damaged: its \d+ bytes are not|missing; fetch the artifact again)"
+    message = r"/float\.safetensors is (damaged: its \d+ bytes are not|missing; fetch the artifact again)"
     with pytest.raises(ArtifactIntegrityError, match=message):
         read(with_float, tiny.costs)
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "content",
-    [b"weights", b"", b"\xff" * 100, (2).to_bytes(8, "little") + b"[]", (2).to_bytes(8, "little") + b"{}more"],
-    ids=str,
-)
-def test_a_float_network_that_unpacks_to_no_safetensors_file_is_refused(with_float, written, tiny, read, content):
-    written(gzip.compress(content))
+@pytest.mark.parametrize("content", CONTENTS, ids=str)
+def test_a_float_network_that_is_no_safetensors_file_is_refused(with_float, written, tiny, read, content):
+    written(content)
+    with pytest.raises(ArtifactFormatError, match=r"/float\.safetensors is not a safetensors file: "):
+        read(with_float, tiny.costs)
+
+
+@BOTH
+@pytest.mark.parametrize("content", CONTENTS, ids=str)
+def test_a_float_network_that_unpacks_to_no_safetensors_file_is_refused(with_float, gzipped, tiny, read, content):
+    gzipped(gzip.compress(content))
     with pytest.raises(ArtifactFormatError, match=r"/float\.safetensors\.gz is not a safetensors file: "):
         read(with_float, tiny.costs)
 
@@ -105,8 +127,8 @@ def test_a_float_network_that_unpacks_to_no_safetensors_file_is_refused(with_flo
     ],
     ids=["not packed", "cut", "of another length", "with more behind it", "of another content"],
 )
-def test_a_float_network_that_is_no_gzip_file_is_refused(with_float, written, tiny, read, data):
-    written(data)
+def test_a_float_network_that_is_no_gzip_file_is_refused(with_float, gzipped, tiny, read, data):
+    gzipped(data)
     with pytest.raises(
         ArtifactFormatError, match=r"/float\.safetensors\.gz is not a gzip file; fetch the artifact again$"
     ):
@@ -117,38 +139,73 @@ def test_a_float_network_that_is_no_gzip_file_is_refused(with_float, written, ti
 @pytest.mark.parametrize(
     "data", [gzip.compress(bytes(2**24)), gzip.compress(bytes(2**23)) * 2], ids=["one", "in two parts"]
 )
-def test_a_float_network_that_unpacks_to_more_than_its_weights_is_refused(with_float, written, tiny, read, data):
-    written(data)
+def test_a_float_network_that_unpacks_to_more_than_its_weights_is_refused(with_float, gzipped, tiny, read, data):
+    gzipped(data)
     message = r"/float\.safetensors\.gz holds more than the weights of the network; fetch the artifact again$"
     with pytest.raises(ArtifactFormatError, match=message):
         read(with_float, tiny.costs)
 
 
 @BOTH
-def test_a_pickle_in_its_place_is_not_read(with_float, written, tiny, read):
-    written(b"\x80\x04\x8c\x01a.")
-    with pytest.raises(UnsafeFileError, match=r"float\.safetensors\.gz is a pickle, which can execute code"):
+@pytest.mark.parametrize("form", ["written", "gzipped"])
+def test_a_pickle_in_its_place_is_not_read(with_float, request, tiny, read, form):
+    request.getfixturevalue(form)(b"\x80\x04\x8c\x01a.")
+    with pytest.raises(UnsafeFileError, match=r"float\.safetensors(\.gz)? is a pickle, which can execute code"):
         read(with_float, tiny.costs)
 
 
 @pytest.mark.parametrize("at_most", [0, 1, 1000])
-def test_what_is_unpacked_has_a_limit_that_holds_to_the_byte(with_float, written, at_most):
+def test_what_is_unpacked_has_a_limit_that_holds_to_the_byte(with_float, gzipped, at_most):
     content = bytes(at_most + MEBIBYTE)
-    written(gzip.compress(content))
+    gzipped(gzip.compress(content))
     assert unpacked_float(open_local_folder(with_float, "entry"), at_most) == content
-    written(gzip.compress(content + b"\0"))
+    gzipped(gzip.compress(content + b"\0"))
     with pytest.raises(ArtifactFormatError, match="holds more than the weights of the network; fetch the artifact"):
         unpacked_float(open_local_folder(with_float, "entry"), at_most)
 
 
-def test_little_of_a_file_that_unpacks_to_far_too_much_is_unpacked(with_float, written, monkeypatch):
+def test_little_of_a_file_that_unpacks_to_far_too_much_is_unpacked(with_float, gzipped, monkeypatch):
     asked = []
     unpack = gzip.GzipFile.read
     monkeypatch.setattr(gzip.GzipFile, "read", lambda file, size=-1: asked.append(size) or unpack(file, size))
-    written(gzip.compress(bytes(2**26)))
+    gzipped(gzip.compress(bytes(2**26)))
     with pytest.raises(ArtifactFormatError, match="holds more than the weights of the network"):
         unpacked_float(open_local_folder(with_float, "entry"), 1000)
     assert asked == [1000 + MEBIBYTE + 1]
+
+
+@BOTH
+def test_a_file_that_is_listed_larger_than_its_weights_is_not_read(with_float, reseal, tiny, read):
+    with (with_float / FLOAT_FILE).open("r+b") as file:
+        file.truncate(2**27)
+    reseal(with_float)
+    (with_float / FLOAT_FILE).unlink()
+    message = r"/float\.safetensors holds more than the weights of the network; fetch the artifact again$"
+    with pytest.raises(ArtifactFormatError, match=message):
+        read(with_float, tiny.costs)
+
+
+# What versions before format 5 wrote
+
+
+def test_a_gzipped_float_network_is_read_as_the_same_network(with_float, gzipped, tiny, reseal):
+    folder = open_local_folder(with_float, "entry")
+    state, weights = load_float_network(folder).state_dict(), float_weights(folder, tiny.costs)
+    halved = {name: value.half() if value.ndim > 1 else value for name, value in state.items()}
+    gzipped(gzip.compress(save(halved)))
+    older = open_local_folder(with_float, "entry")
+    found = load_float_network(older).state_dict()
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    for name, weight in float_weights(older, tiny.costs).items():
+        assert np.array_equal(weight, weights[name]), name
+
+
+def test_saving_takes_a_gzipped_float_network_away(with_float, gzipped, float_network):
+    gzipped(b"older")
+    save_float_network(with_float, float_network)
+    assert (with_float / FLOAT_FILE).exists()
+    assert not (with_float / GZIPPED_FLOAT_FILE).exists()
 
 
 # The weights by layer
@@ -183,7 +240,7 @@ def test_only_the_layers_that_are_asked_for_are_given_and_other_tensors_do_not_m
 @pytest.mark.parametrize("tensor", [None, torch.ones(7), torch.ones(0)], ids=["missing", "too small", "empty"])
 def test_a_layer_without_its_weights_is_named(with_float, written, tiny, tensor):
     written({f"{LAYER}.weight": tensor})
-    message = rf"/float\.safetensors\.gz: tensor {LAYER}\.weight should hold {tiny.costs[LAYER].weights} numbers$"
+    message = rf"/float\.safetensors: tensor {LAYER}\.weight should hold {tiny.costs[LAYER].weights} numbers$"
     with pytest.raises(ArtifactFormatError, match=message):
         float_weights(open_local_folder(with_float, "entry"), tiny.costs)
 
@@ -191,7 +248,7 @@ def test_a_layer_without_its_weights_is_named(with_float, written, tiny, tensor)
 def test_a_kind_of_number_that_numpy_lacks_is_refused(with_float, written, tiny):
     weight = torch.ones(tiny.costs[LAYER].weights, dtype=torch.bfloat16)
     written({f"{LAYER}.weight": weight})
-    with pytest.raises(ArtifactFormatError, match=r"/float\.safetensors\.gz is not a safetensors file: .*BF16"):
+    with pytest.raises(ArtifactFormatError, match=r"/float\.safetensors is not a safetensors file: .*BF16"):
         float_weights(open_local_folder(with_float, "entry"), tiny.costs)
 
 
@@ -200,7 +257,7 @@ def test_a_weight_that_is_no_finite_number_is_refused_by_its_tensor(with_float, 
     weight = torch.ones(tiny.costs[LAYER].weights)
     weight[3] = value
     written({f"{LAYER}.weight": weight})
-    with pytest.raises(ArtifactFormatError, match=rf"/float\.safetensors\.gz: tensor {LAYER}\.weight"):
+    with pytest.raises(ArtifactFormatError, match=rf"/float\.safetensors: tensor {LAYER}\.weight"):
         float_weights(open_local_folder(with_float, "entry"), tiny.costs)
 
 

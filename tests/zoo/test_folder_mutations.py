@@ -12,7 +12,7 @@ from limpq_hub.zoo.network import NetworkSpec
 
 FLIPS = 5_000
 FILES = [
-    *("config.json", "indicators.json", "metrics.json", "classes.json", "supernet.safetensors", "float.safetensors.gz"),
+    *("config.json", "indicators.json", "metrics.json", "classes.json", "supernet.safetensors", "float.safetensors"),
     *("anchors.json", "anchors.safetensors"),
     *("policies/small/config.json", "policies/small/policy.json", "policies/small/metrics.json"),
     "policies/small/model.safetensors",

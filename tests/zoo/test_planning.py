@@ -1,13 +1,11 @@
 """Tests of search(), frontier() and baselines(), and of what they take as a model; none of it imports torch."""
 
-import gzip
 import json
 import re
 from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from safetensors.numpy import load as load_arrays
 
 import limpq_hub
 from limpq_hub.errors import (
@@ -22,6 +20,8 @@ from limpq_hub.plan.budget import Budget, Limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.frontier_search import ANY_BITOPS
 from limpq_hub.plan.indicators import Indicators
+from limpq_hub.zoo.entry_tensors import float_tensors
+from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.planning import BaselineOptions, FrontierOptions, SearchOptions, indicators_of
 
 BASELINES = ["uniform", "uniform filled", "random", "reversed"]
@@ -426,8 +426,8 @@ def test_no_baseline_is_better_than_the_search(tiny, with_float):
 
 def test_the_sensitivity_is_that_of_the_float_weights_that_ship_with_the_entry(tiny, with_float):
     policies = limpq_hub.baselines(f"local-dir:{with_float}", bitops="w3a3")
-    tensors = load_arrays(gzip.decompress((with_float / "float.safetensors.gz").read_bytes()))
-    weights = {name: tensors[f"{name}.weight"].astype("float32").ravel() for name in tiny.costs}
+    tensors = float_tensors(open_local_folder(with_float, "entry"))
+    weights = {name: tensors[f"{name}.weight"].float().ravel().numpy() for name in tiny.costs}
     expected = policies_to_compare(tiny.indicators, Budget(bitops="w3a3"), weights=weights)
     assert policies == expected
     assert len({bits.weight for bits in policies["sensitivity"].layers.values()}) > 2
@@ -435,9 +435,9 @@ def test_the_sensitivity_is_that_of_the_float_weights_that_ship_with_the_entry(t
 
 
 def test_a_damaged_float_network_is_not_passed_over(with_float):
-    path = with_float / "float.safetensors.gz"
+    path = with_float / "float.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ArtifactError, match=r"float\.safetensors\.gz is "):
+    with pytest.raises(ArtifactError, match=r"float\.safetensors is "):
         limpq_hub.baselines(f"local-dir:{with_float}", bitops="w3a3")
 
 

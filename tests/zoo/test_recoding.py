@@ -1,16 +1,21 @@
-"""Tests of checkpoints of earlier versions: they are read, and written anew in fewer bytes with the same integers."""
+"""Tests of entries and checkpoints of earlier versions: read, and written anew in fewer bytes with the same numbers."""
 
+import gzip
+import hashlib
 import json
+import re
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 
-from limpq_hub.errors import ArtifactError
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactVersionError, quoted
 from limpq_hub.quant.packing import pack
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.train import publish
+from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.recoding import recode_checkpoint
 from limpq_hub.zoo.tensors import own_state
@@ -30,6 +35,35 @@ def of_format_2(entry_copy, tiny, reseal):
         save_file(tensors, path)
         reseal(path.parent, format=2, weight_coding=None)
     return entry_copy
+
+
+@pytest.fixture
+def older(with_float, of_format_2, float_network, tiny, reseal):
+    """The same with a float network, both networks as formats 1 to 4 had them: plain halves, the float file gzipped."""
+    halves = {"supernet.safetensors": own_state(tiny.supernet), "float.safetensors.gz": own_state(float_network)}
+    for file, state in halves.items():
+        data = save({
+            name: value.half() if value.ndim > 1 and not name.endswith(".step") else value
+            for name, value in state.items()
+        })  # fmt: skip
+        (of_format_2 / file).write_bytes(gzip.compress(data) if file.endswith(".gz") else data)
+    (of_format_2 / "float.safetensors").unlink()
+    reseal(of_format_2, format=2, half_coding=None)
+    return of_format_2
+
+
+def networks(folder) -> list[dict[str, torch.Tensor]]:
+    """Return the state of the supernet and of the float network of an entry."""
+    entry = find_entry(f"local-dir:{folder}")
+    return [own_state(load_supernet(entry.folder, entry.indicators)), own_state(load_float_network(entry.folder))]
+
+
+def same(states: list[dict[str, torch.Tensor]], others: list[dict[str, torch.Tensor]]) -> bool:
+    """Return whether networks have the same tensors, to the bit."""
+    return all(
+        one.keys() == other.keys() and all(one[name].numpy().tobytes() == other[name].numpy().tobytes() for name in one)
+        for one, other in zip(states, others, strict=True)
+    )
 
 
 def read(folder):
@@ -78,3 +112,108 @@ def test_what_does_not_fit_its_network_is_not_recoded(of_format_2, reseal):
     with pytest.raises(ArtifactError, match=r"tensor fc\.bias is missing"):
         recode_checkpoint(open_local_folder(folder, "checkpoint"), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+# The networks of an entry
+
+
+def test_an_entry_of_an_earlier_format_is_read_as_the_same_networks(older, tiny, float_network):
+    states = [own_state(tiny.supernet), own_state(float_network.eval())]
+    expected = [
+        {name: value.half().float() if value.ndim > 1 and not name.endswith(".step") else value for name, value in
+         state.items()} for state in states
+    ]  # fmt: skip
+    assert json.loads((older / "config.json").read_text())["format"] == 2
+    assert same(networks(older), expected)
+
+
+def test_publishing_recodes_the_networks_to_the_same_tensors_in_fewer_bytes(older, tiny, tmp_path):
+    publish.main(["--joint", str(older), "--output", str(tmp_path / "entry"), "--recode"])
+    folder = tmp_path / "entry"
+    assert same(networks(folder), networks(older))
+    assert (folder / "supernet.safetensors").read_bytes() == (tiny.folder / "supernet.safetensors").read_bytes()
+    assert (folder / "supernet.safetensors").stat().st_size < (older / "supernet.safetensors").stat().st_size
+    assert (folder / "float.safetensors").stat().st_size < (older / "float.safetensors.gz").stat().st_size
+    assert not (folder / "float.safetensors.gz").exists()
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["format"], config["half_coding"]) == (5, "byte-planes")
+    assert "float.safetensors.gz" not in config["files"]
+
+
+def test_what_is_published_without_recoding_keeps_its_files_and_its_format(older, tmp_path):
+    publish.main(["--joint", str(older), "--output", str(tmp_path / "entry")])
+    for file in ("supernet.safetensors", "float.safetensors.gz"):
+        assert (tmp_path / "entry" / file).read_bytes() == (older / file).read_bytes()
+    config = json.loads((tmp_path / "entry/config.json").read_text())
+    assert config["format"] == 2
+    assert "half_coding" not in config
+
+
+def test_recoding_again_changes_nothing(older, tmp_path):
+    publish.main(["--joint", str(older), "--output", str(tmp_path / "once"), "--recode"])
+    publish.main(["--joint", str(tmp_path / "once"), "--output", str(tmp_path / "twice"), "--recode"])
+    for path in (tmp_path / "once").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "twice" / path.relative_to(tmp_path / "once")).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("is_of_this_supernet", [True, False])
+def test_a_front_stays_that_of_the_recoded_weights(older, tmp_path, reseal, is_of_this_supernet):
+    def sha256_of(folder) -> str:
+        return hashlib.sha256((folder / "supernet.safetensors").read_bytes()).hexdigest()
+
+    metrics = json.loads((older / "metrics.json").read_text())
+    measured = sha256_of(older) if is_of_this_supernet else "0" * 64
+    metrics["joint_provenance"] = {"supernet_sha256": measured, "seed": 3}
+    (older / "metrics.json").write_text(json.dumps(metrics))
+    reseal(older)
+    publish.main(["--joint", str(older), "--output", str(tmp_path / "entry"), "--recode"])
+    provenance = json.loads((tmp_path / "entry/metrics.json").read_text())["joint_provenance"]
+    expected = sha256_of(tmp_path / "entry") if is_of_this_supernet else measured
+    assert provenance == {"supernet_sha256": expected, "seed": 3}
+
+
+@pytest.mark.parametrize("file", ["supernet.safetensors", "float.safetensors.gz"])
+def test_networks_that_do_not_fit_are_not_recoded(older, tmp_path, reseal, file):
+    packed = file.endswith(".gz")
+    data = (older / file).read_bytes()
+    tensors = load(gzip.decompress(data) if packed else data)
+    del tensors["fc.bias"]
+    (older / file).write_bytes(gzip.compress(save(tensors)) if packed else save(tensors))
+    reseal(older)
+    with pytest.raises(ArtifactError, match=r"tensor fc\.bias is missing"):
+        publish.main(["--joint", str(older), "--output", str(tmp_path / "entry"), "--recode"])
+    assert not (tmp_path / "entry").exists()
+
+
+@pytest.mark.parametrize("coding", ["zstd", "", 3, ["byte-planes"], {}, True], ids=str)
+@pytest.mark.parametrize("which", [0, 1], ids=["supernet", "float"])
+def test_a_coding_that_this_version_does_not_know_is_refused(with_float, reseal, coding, which):
+    reseal(with_float, half_coding=coding)
+    entry = find_entry(f"local-dir:{with_float}")
+    message = rf"config\.json: half_coding {re.escape(quoted(coding))} is not 'byte-planes', the one that this version "
+    with pytest.raises(ArtifactVersionError, match=message + "reads; upgrade limpq-hub, or fetch the artifact again$"):
+        [lambda: load_supernet(entry.folder, entry.indicators), lambda: load_float_network(entry.folder)][which]()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({".low": None}, r"tensor {name}\.low is missing"),
+        ({".high_coded": None}, r"tensor {name} is missing"),
+        ({"": torch.ones(3)}, r"tensor {name} is there twice, as such and as {name}\.high_coded"),
+        ({".low": torch.zeros(3, dtype=torch.uint8)}, r"tensor {name}\.high_coded: its stream holds more than the"),
+        ({".low": torch.zeros(3)}, r"tensor {name}\.high_coded: low bytes are of uint8, found float32"),
+        ({".high_coded": torch.zeros(3)}, r"tensor {name}\.high_coded: a stream is of uint8 in one dimension, found f"),
+        ({".high_coded": torch.zeros(9, dtype=torch.uint8)}, r"tensor {name}\.high_coded: its bytes are no zlib"),
+    ],
+    ids=lambda value: "".join(value) if isinstance(value, dict) else "",
+)  # fmt: skip
+@pytest.mark.parametrize(("which", "file"), [(0, "supernet.safetensors"), (1, "float.safetensors")])
+def test_damaged_planes_are_refused_by_tensor(with_float, reseal, changes, message, which, file):
+    name = "layer2.0.conv1.weight"
+    tensors = load_file(with_float / file) | {name + plane: value for plane, value in changes.items()}
+    save_file({key: value for key, value in tensors.items() if value is not None}, with_float / file)
+    reseal(with_float)
+    entry = find_entry(f"local-dir:{with_float}")
+    with pytest.raises(ArtifactFormatError, match=rf"/{re.escape(file)}: " + message.format(name=re.escape(name))):
+        [lambda: load_supernet(entry.folder, entry.indicators), lambda: load_float_network(entry.folder)][which]()

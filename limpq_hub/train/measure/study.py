@@ -43,8 +43,9 @@ from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.entry_folder import SUPERNET, load_supernet
-from limpq_hub.zoo.float_file import FLOAT_FILE
+from limpq_hub.zoo.entry_folder import load_supernet
+from limpq_hub.zoo.entry_tensors import SUPERNET
+from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
@@ -267,7 +268,7 @@ def _what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mappi
         record.pop("unlabelled", None)  # as in what was measured before there was this option
     record |= weights_record(settings.invocation)
     files = entry.folder.config["files"]
-    record |= {name: files[name]["sha256"] for name in (SUPERNET, FLOAT_FILE) if name in files}
+    record |= {name: files[name]["sha256"] for name in (SUPERNET, float_file_of(entry.folder)) if name in files}
     if settings.recipe:
         record["recipe_sha256"] = hashlib.sha256(read_regular(path_of(settings.recipe))).hexdigest()
     return record

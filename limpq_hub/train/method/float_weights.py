@@ -13,6 +13,7 @@ from torch import Tensor
 from limpq_hub.errors import ArtifactFormatError, HubNotFoundError, TrainingError, quoted
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.zoo.entry_tensors import with_numbers
 from limpq_hub.zoo.tensors import tensors_from_bytes
 from limpq_hub.zoo.timm_config import TimmConfig, parse_timm_config
 
@@ -47,9 +48,9 @@ class FloatWeights:
             TrainingError: the file is no safetensors file; a pickle is not read.
             HubError: the Hub does not give it.
         """
-        path = self.fetch(at_most)
+        path, name = self.fetch(at_most), quoted(self.name)
         try:
-            return tensors_from_bytes(read_regular(path, at_most=at_most), quoted(self.name))
+            return with_numbers(tensors_from_bytes(read_regular(path, at_most=at_most), name), name)
         except ArtifactFormatError as error:
             if path.suffix in _PICKLE_SUFFIXES:
                 raise TrainingError(f"--weights {error}; {_conversion(path)}") from None

@@ -98,7 +98,7 @@ DISGUISES = {
 }
 PLACES = [
     *("policies/small/model.safetensors", "policies/small/policy.json", "supernet.safetensors", "indicators.json"),
-    *("float.safetensors.gz", "classes.json", "metrics.json"),
+    *("float.safetensors", "float.safetensors.gz", "classes.json", "metrics.json"),
 ]
 PATHS = [
     *(
@@ -139,7 +139,10 @@ def hostile(hub, with_float, reseal, seal, tmp_path):
     commit("you/good")
     for place in PLACES:
         path = with_float / place
-        whole = path.read_bytes()
+        # A gzipped float network is read where no other one is.
+        replaced = path.with_name(path.name.removesuffix(".gz"))
+        whole = replaced.read_bytes()
+        replaced.unlink()
         for index, (disguise, wrap) in enumerate(DISGUISES.items()):
             name = f"you/pickle-{PLACES.index(place)}-{index}"
             data = wrap(RunsCommand(marker))
@@ -149,7 +152,8 @@ def hostile(hub, with_float, reseal, seal, tmp_path):
             reseal(path.parent)
             commit(name)
             expected[name] = (place, disguise)
-        path.write_bytes(whole)
+        path.unlink()
+        replaced.write_bytes(whole)
         reseal(path.parent)
     config = json.loads((with_float / "config.json").read_text())
     for index, unsafe in enumerate(PATHS):
