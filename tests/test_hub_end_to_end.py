@@ -14,6 +14,9 @@ import pytest
 from loopback_hub import LoopbackHub
 from PIL import Image
 
+import limpq_hub
+from limpq_hub.zoo.loading import NotFineTunedWarning
+
 ROOT = Path(__file__).parent.parent
 REPO = "you/resnet-limpq"
 RUN = ["--batch-size", "8", "--workers", "0", "--threads", "1", "--max-steps", "2"]
@@ -128,6 +131,14 @@ def test_fine_tuning_adds_its_policy_to_what_is_published(story):
     assert story.hub.references(REPO)["refs/heads/main"] == commit
 
 
+def test_what_fine_tuning_fetched_loads_offline(story, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.warns(NotFineTunedWarning, match="was not fine-tuned"):
+        model = limpq_hub.load(f"hf-hub:{REPO}@v1", bitops="w4a4", cache_dir=str(story.root / "cache/hub"))
+    assert (model.limpq.revision, model.limpq.weights, model.limpq.source) == (commit_of(story, "v1"), "joint", "hub")
+
+
+@pytest.mark.slow
 def test_both_revisions_load_online_and_offline(story):
     first, second = (commit_of(story, tag) for tag in ("v1", "v2"))
     names = [f"hf-hub:{REPO}{revision}" for revision in ("", "@v1", f"@{first}")]

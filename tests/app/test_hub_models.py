@@ -78,6 +78,7 @@ def test_an_entry_that_claims_fewer_multiplications_than_its_network_has_is_refu
     assert not list((tmp_path / "fetched").glob(f"*/{_hub_fetch.COMPLETE}"))
 
 
+@pytest.mark.slow
 def test_a_private_repository_of_the_host_is_not_shown(there):
     there.restrict("you/tiny", private=True)
     with pytest.raises(HubError, match=r"not fetched: you/tiny@main: the Hub shows no such repository or revision"):

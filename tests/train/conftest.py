@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from tiny_run import CLASSES, FRONT, NETWORK, RUN
 
 from limpq_hub.train import finetune, front, indicators, pretrain, publish
+from limpq_hub.train.data.picture_loader import loader_speed
+from limpq_hub.train.loop import fit as _loop
 
 
 def draw(root: Path, counts: dict[str, int], brightness: Callable[[int, int], int]) -> Path:
@@ -24,6 +27,14 @@ def draw(root: Path, counts: dict[str, int], brightness: Callable[[int, int], in
                 pixels = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8) // 2 + brightness(label, index)
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loaders_measured_by_a_batch() -> Iterator[None]:
+    """Runs of a few steps measure their loader by one batch: the seconds of a real run would be a whole epoch here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_loop, "loader_speed", partial(loader_speed, seconds=0))
+        yield
 
 
 @pytest.fixture(scope="session")

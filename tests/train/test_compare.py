@@ -308,15 +308,19 @@ def test_the_same_command_again_measures_nothing_and_gives_the_same(whole, tmp_p
     assert again.printed == shown.replace(str(whole.output), str(again.output))
 
 
-def test_a_run_cut_off_in_the_middle_goes_on(whole, tiny_command, tmp_path):
-    command, cut_at = [*tiny_command, "w3a3"], 3
+@pytest.mark.parametrize(
+    "contenders", [["learned", "uniform filled"], pytest.param(CONTENDERS, marks=pytest.mark.slow)]
+)
+def test_a_run_cut_off_in_the_middle_goes_on(whole, tiny_command, tmp_path, contenders):
+    command, cut_at = [*tiny_command, "w3a3", "--contenders", *contenders], 3
     cut = compared(command, tmp_path / "out", cut_at=cut_at)
     assert cut.evaluated == cut_at
     assert not (tmp_path / "out/comparison.json").exists()
     figures = json.loads((tmp_path / "out/measured.json").read_text())["figures"]
     assert len([key for key in figures if not key.startswith("choice ")]) == cut_at
     rest = compared(command, tmp_path / "out")
-    expected = [row for row in whole.result["comparison"] if row["budget"] == "w3a3"]
+    rows = [row for row in whole.result["comparison"] if row["budget"] == "w3a3"]
+    expected = [row for row in rows if row["contender"] in contenders]
     assert rest.result["comparison"] == expected
     assert rest.result["correlation"] == whole.result["correlation"]
     policies = {row["policy_sha256"] for row in expected}

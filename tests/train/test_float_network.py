@@ -10,6 +10,7 @@ from tiny_run import NETWORK, RUN
 
 from limpq_hub.errors import HubOfflineError, TrainingError, UnknownModelError
 from limpq_hub.train import finetune, indicators, pretrain, validate
+from limpq_hub.train.loop import fit as _loop
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
@@ -146,17 +147,23 @@ def test_timms_weights_that_cannot_be_fetched_are_told_by_file_and_repository(da
 
 @pytest.mark.parametrize("command", ["indicators", "finetune"])
 def test_a_float_network_that_sees_one_class_everywhere_is_told_before_the_training(
-    runs, hard_data, tmp_path, capsys, command
+    runs, hard_data, tmp_path, monkeypatch, capsys, command
 ):
     weights = load_file(runs / "float/model.safetensors")
     weights["fc.bias"][2] = 1e4
     save_file(weights, tmp_path / "constant.safetensors")
     typed = ["--weights", str(tmp_path / "constant.safetensors"), "--data", str(hard_data), "--workers", "0"]
     typed += ["--threads", "1", "--batch-size", "32", "--max-steps", "1", "--output", str(tmp_path / "out")]
-    if command == "indicators":
-        indicators.main([*NETWORK, *typed])
-    else:
-        finetune.main(["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", *typed])
+    main, network = indicators.main, NETWORK
+    if command == "finetune":
+        main, network = finetune.main, ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4"]
+
+    def die(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_loop, "StepBatches", die)  # the training would begin here
+    with pytest.raises(KeyboardInterrupt):
+        main([*network, *typed])
     warning, step = "warning: the float network finds class 2 of 4 in ", "loader alone:"
     out = capsys.readouterr().out
     assert warning in out

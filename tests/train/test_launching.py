@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
 import shlex
+import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,21 +80,47 @@ def started(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=120, cwd=ROOT)
 
 
+@pytest.fixture
+def started_here(monkeypatch, capsys) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """A function that runs what `started` runs, as the main module of this process, without the start of Python."""
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(ROOT)
+        main = partial(runpy.run_path, words[0])
+        if words[0] == "-m":
+            words = words[1:]
+            main = partial(runpy.run_module, words[0], alter_sys=True)
+        monkeypatch.setattr("sys.argv", list(words))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'limpq_hub.train.* found in sys.modules", RuntimeWarning)
+            with pytest.raises(SystemExit) as left:
+                main(run_name="__main__")
+        return subprocess.CompletedProcess(words, left.value.code, *capsys.readouterr())
+
+    yield run
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(params=["started_here", pytest.param("started", marks=pytest.mark.slow)])
+def started_either_way(request) -> Callable[..., subprocess.CompletedProcess[str]]:
+    return started if request.param == "started" else request.getfixturevalue("started_here")
+
+
 @pytest.mark.parametrize(
     ("words", "program"),
     [
-        pytest.param(
-            ("-m", "limpq_hub.train.indicators"),
-            "accelerate launch -m limpq_hub.train.indicators",
-            marks=pytest.mark.slow,
-        ),
+        (("-m", "limpq_hub.train.indicators"), "accelerate launch -m limpq_hub.train.indicators"),
         (("training/publish.py",), "python training/publish.py"),
     ],
     ids=["module", "script"],
 )
-def test_help_and_usage_errors_begin_with_what_the_user_types(words, program):
-    assert started(*words, "--help").stdout.startswith(f"usage: {program} [-h]")
-    wrong = started(*words, "--no-such-option")
+def test_help_and_usage_errors_begin_with_what_the_user_types(started_either_way, words, program):
+    asked = started_either_way(*words, "--help")
+    assert (asked.returncode or 0, asked.stdout.startswith(f"usage: {program} [-h]")) == (0, True)
+    wrong = started_either_way(*words, "--no-such-option")
     assert wrong.returncode == 2
     assert wrong.stderr.splitlines()[-1].startswith(f"{program}: error: the following arguments are required: ")
 
@@ -98,12 +129,12 @@ def test_help_and_usage_errors_begin_with_what_the_user_types(words, program):
     ("words", "program"),
     [
         (("-m", "limpq_hub.train.publish"), "limpq_hub.train.publish"),
-        pytest.param(("training/publish.py",), "publish.py", marks=pytest.mark.slow),
+        (("training/publish.py",), "publish.py"),
     ],
     ids=["module", "script"],
 )
-def test_an_error_on_purpose_begins_with_the_name_of_what_runs(words, program):
-    same = started(*words, "--joint", "here", "--output", "here")
+def test_an_error_on_purpose_begins_with_the_name_of_what_runs(started_either_way, words, program):
+    same = started_either_way(*words, "--joint", "here", "--output", "here")
     assert same.returncode == 3
     assert same.stderr == f"{program}: --output would replace --joint; choose another --output\n"
 

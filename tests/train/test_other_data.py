@@ -225,7 +225,8 @@ def tuning(runs, data, tmp_path) -> list[str]:
     plan = limpq_hub.search(f"local-dir:{entry}", bitops="w4a4")
     (tmp_path / "policy.json").write_text(json.dumps(plan.policy.to_json()))
     named = ["--model", f"local-dir:{entry}", "--policy", f"{tmp_path}/policy.json", "--data", str(data)]
-    return [*named, *RUN, "--save-interval", "1", "--output", f"{tmp_path}/out"]
+    steps = ["--max-steps", "2", "--calibrate-images", "8", "--save-interval", "1"]
+    return [*named, *RUN, *steps, "--output", f"{tmp_path}/out"]
 
 
 def test_a_run_is_not_resumed_with_another_supernet_in_the_same_entry(tuning, tmp_path, monkeypatch):
@@ -254,7 +255,7 @@ def test_what_was_noted_of_a_start_that_was_refused_does_not_count(tuning, tmp_p
         finetune.main([*tuning, "--gradient-accumulation", "99"])
     other = limpq_hub.search(f"local-dir:{tmp_path}/entry", bitops="w3a3")
     (tmp_path / "policy.json").write_text(json.dumps(other.policy.to_json()))
-    finetune.main([*tuning, "--max-steps", "1", "--calibrate-images", "8"])
+    finetune.main([*tuning, "--max-steps", "1"])
 
 
 def test_a_batch_of_one_image_is_refused_where_a_normalization_would_see_one_value(data, tmp_path):

@@ -35,10 +35,10 @@ def joint_options(runs, data, tmp_path) -> list[str]:
     ("module", "name"),
     [
         (entry_export, "save_entry"),
-        (entry_export, "load_supernet"),
-        (entry_export, "save_anchors"),
-        (entry_export, "save_curves"),
-        (indicators, "evaluate"),
+        pytest.param(entry_export, "load_supernet", marks=pytest.mark.slow),
+        pytest.param(entry_export, "save_anchors", marks=pytest.mark.slow),
+        pytest.param(entry_export, "save_curves", marks=pytest.mark.slow),
+        pytest.param(indicators, "evaluate", marks=pytest.mark.slow),
         (indicators, "seal_entry"),
     ],
 )

@@ -108,7 +108,8 @@ class AugmentedPictures(DecodedPictures):
         drawn = random.Random(f"{self.seed} {wanted.epoch * len(self) + wanted.picture}").getrandbits(32)
         outer, outer_numpy = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(drawn)
+            # That of the CPU, which transforms draw from: `torch.manual_seed` would leave those of devices changed.
+            torch.default_generator.manual_seed(drawn)
             random.seed(drawn)
             np.random.seed(drawn)
             image = self.transform(picture)

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import time
 
 import pytest
 from huggingface_hub import close_session, constants, errors, set_client_factory
@@ -34,6 +35,7 @@ from limpq_hub.zoo.hub import upload as hub_upload
 from limpq_hub.zoo.loading import load
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OFFLINE_MISS = "nobody/nothing@main is not in the cache and HF_HUB_OFFLINE is set; go online once, or unset it"
 
 
 @pytest.fixture
@@ -52,7 +54,19 @@ def snapshot(cache):
     return cache / "models--nobody--tiny" / "snapshots" / COMMIT
 
 
-def test_an_offline_miss_fails_within_a_second_and_says_what_to_do(run_python, tmp_path):
+def test_an_offline_miss_fails_within_a_second_and_says_what_to_do(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    began = time.perf_counter()
+    with pytest.raises(HubOfflineError) as caught:
+        load("hf-hub:nobody/nothing", bitops="3G", cache_dir=str(tmp_path / "empty"))
+    assert time.perf_counter() - began < 1
+    assert isinstance(caught.value, OSError)
+    assert str(caught.value) == OFFLINE_MISS
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_an_offline_miss_in_a_process_of_its_own_fails_within_a_second_and_says_what_to_do(run_python, tmp_path):
     code = (
         "import json, time\n"
         "import limpq_hub, limpq_hub.zoo.loading, limpq_hub.zoo.hub.repository\n"
@@ -68,7 +82,7 @@ def test_an_offline_miss_fails_within_a_second_and_says_what_to_do(run_python, t
     kind, message, is_os_error, seconds = json.loads(result.stdout)
     assert kind == "HubOfflineError"
     assert is_os_error
-    assert message == ("nobody/nothing@main is not in the cache and HF_HUB_OFFLINE is set; go online once, or unset it")
+    assert message == OFFLINE_MISS
     assert seconds < 1
     assert result.stderr == ""
 
