@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -57,12 +58,18 @@ class Import(NamedTuple):
     line: int
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text(), filename=str(path))
 
 
-def imports_of(path: Path) -> Iterator[Import]:
-    """Yield every import: at the top, inside functions, under TYPE_CHECKING, and by `import_module("...")`."""
+@cache
+def imports_of(path: Path) -> tuple[Import, ...]:
+    """Return every import: at the top, inside functions, under TYPE_CHECKING, and by `import_module("...")`."""
+    return tuple(_each_import(path))
+
+
+def _each_import(path: Path) -> Iterator[Import]:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, "", node.lineno) for alias in node.names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 
 import pytest
 import timm
@@ -225,8 +226,14 @@ def test_quantized_layers_keep_their_hooks_and_names():
     }
 
 
-@pytest.mark.parametrize("per_channel", [False, True])
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "nf_resnet26", "tf_mobilenetv3_small_minimal_100"])
+@pytest.mark.parametrize(
+    ("name", "per_channel"),
+    [
+        *product(["mobilenetv3_small_050", "tf_mobilenetv3_small_minimal_100"], [False, True]),
+        ("nf_resnet26", False),
+        pytest.param("nf_resnet26", True, marks=pytest.mark.slow),
+    ],
+)
 def test_real_networks_without_bits_compute_what_they_did(name, per_channel):
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=5).eval()

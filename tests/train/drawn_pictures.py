@@ -74,13 +74,14 @@ def png_of_a_billion_pixels() -> bytes:
     return buffer.getvalue()
 
 
+# Each is made when it is asked for: the largest takes a second.
 BROKEN_FILES = {
-    "garbage": b"no picture at all",
-    "truncated jpeg": jpeg()[: len(jpeg()) // 2],
-    "header only": jpeg()[:20],
-    "empty": b"",
-    "broken chunk": png_with_a_broken_chunk(),
-    "bomb": png_of_a_billion_pixels(),
+    "garbage": lambda: b"no picture at all",
+    "truncated jpeg": lambda: jpeg()[: len(jpeg()) // 2],
+    "header only": lambda: jpeg()[:20],
+    "empty": lambda: b"",
+    "broken chunk": png_with_a_broken_chunk,
+    "bomb": png_of_a_billion_pixels,
 }
 
 

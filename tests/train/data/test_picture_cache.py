@@ -44,7 +44,7 @@ def test_cached_pictures_give_the_same_batches_and_their_files_are_read_no_more(
 def test_only_the_pictures_used_are_cached_and_broken_ones_are_met_when_they_are_read(colored, monkeypatch, capfd):
     monkeypatch.setattr("limpq_hub.train.data.unreadable._TOLERATED_PER_THOUSAND", 10)
     broken = EpochSampler(TOTAL, seed=0, fraction=0.5).chosen[5].item()
-    picture_path(colored, broken).write_bytes(BROKEN_FILES["truncated jpeg"])
+    picture_path(colored, broken).write_bytes(BROKEN_FILES["truncated jpeg"]())
     loader = training_loader(data_settings(colored, cache_images=True), replace(AUGMENTATION, data_fraction=0.5), SPEC)
     assert capfd.readouterr().err == "reading sizes: 520 images\ndecoding 0.00 GB of pictures: 520 images\n"
     assert loader.unreadable.count == 0

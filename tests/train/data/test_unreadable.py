@@ -30,7 +30,7 @@ from limpq_hub.train.data.unreadable import UNREADABLE, Unreadable
 @pytest.mark.parametrize("kind", BROKEN_FILES)
 def test_a_validation_picture_that_cannot_be_decoded_is_named_once_and_left_out(tmp_path, capfd, kind, workers):
     path = draw_colored(tmp_path, 1) / "val/c1/0003.png"
-    path.write_bytes(BROKEN_FILES[kind])
+    path.write_bytes(BROKEN_FILES[kind]())
     loader = validation_loader(data_settings(tmp_path, workers=workers), SPEC, batch_size=3)
     for _ in range(2):
         images, labels = map(torch.cat, zip(*loader, strict=True))
@@ -47,7 +47,7 @@ def test_a_validation_picture_that_cannot_be_decoded_is_named_once_and_left_out(
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_training_picture_that_cannot_be_decoded_is_replaced_by_the_next_with_its_own_label(colored, capfd, workers):
     broken = PER_CLASS - 1  # the last of its class: the next is of another
-    picture_path(colored, broken).write_bytes(BROKEN_FILES["truncated jpeg"])
+    picture_path(colored, broken).write_bytes(BROKEN_FILES["truncated jpeg"]())
     loader = training_loader(data_settings(colored, workers=workers, batch_size=16), AUGMENTATION, SPEC)
     for epoch in (0, 1):
         loader.sampler.epoch = epoch

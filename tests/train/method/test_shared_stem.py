@@ -72,10 +72,11 @@ def timm_network(name: str, **options) -> nn.Module:
     return timm.create_model(name, num_classes=5, **options)
 
 
+# Of each kind of block a few, for all are alike.
 NETWORKS = {
-    "resnet18": (lambda: timm_network("resnet18"), 32),
+    "resnet18": (lambda: timm_network("resnet18", layers=(1, 1, 1, 1)), 32),
     "mobilenetv2_100": (lambda: timm_network("mobilenetv2_100", drop_rate=0.0), 32),
-    "vit_tiny": (lambda: timm_network("vit_tiny_patch16_224", img_size=32, patch_size=8), 32),
+    "vit_tiny": (lambda: timm_network("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=3), 32),
     "pre-activation": (PreActivation, 12),
     "in-place stem": (InPlaceStem, 12),
 }
