@@ -268,7 +268,9 @@ def _what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mappi
         record.pop("unlabelled", None)  # as in what was measured before there was this option
     record |= weights_record(settings.invocation)
     files = entry.folder.config["files"]
-    record |= {name: files[name]["sha256"] for name in (SUPERNET, float_file_of(entry.folder)) if name in files}
+    record |= {
+        name: files[name]["sha256"] for name in (SUPERNET, float_file_of(entry.folder)) if name and name in files
+    }
     if settings.recipe:
         record["recipe_sha256"] = hashlib.sha256(read_regular(path_of(settings.recipe))).hexdigest()
     return record
