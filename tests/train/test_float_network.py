@@ -138,9 +138,9 @@ def test_timms_weights_that_cannot_be_fetched_are_told_by_file_and_repository(da
             ["--model", "resnet18", *RUN, "--unlabelled", str(data / "train"), "--output", str(tmp_path / "out")]
         )
     assert str(caught.value) == (
-        "timm/resnet18.a1_in1k@main is not in the cache and the Hub was not reached; go online once, or unset "
-        "HF_HUB_OFFLINE; or without the Hub: take model.safetensors and config.json of hf-hub:timm/resnet18.a1_in1k "
-        "from a machine that has them, and give --weights FILE.safetensors, the other file beside it"
+        "--weights needs model.safetensors of hf-hub:timm/resnet18.a1_in1k, and the cache does not have it. "
+        "HF_HUB_OFFLINE is set: unset it, and try again. Or take model.safetensors and config.json from a machine that "
+        "has them, and give --weights FILE.safetensors, with config.json beside it"
     )
     assert not (tmp_path / "out").exists()
 

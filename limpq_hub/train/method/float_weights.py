@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from limpq_hub.errors import ArtifactFormatError, HubNotFoundError, TrainingError, quoted
+from limpq_hub.errors import (
+    ArtifactFormatError,
+    HubNotFoundError,
+    HubOfflineError,
+    HubUnavailableError,
+    TrainingError,
+    quoted,
+)
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.zoo.entry_tensors import with_numbers
@@ -95,15 +103,29 @@ def _from_hub(name: str) -> FloatWeights:
 
     repo, _, revision = name.removeprefix(_HUB).partition("@")
     check_repository(repo)
-    commit = hub.resolve_commit(repo, revision or None, None, None)
 
     def fetch(at_most: int) -> Path:
         try:
-            return hub.fetch_file(repo, _TENSORS, commit, None, None, size_bytes=at_most)
+            with _told(name):
+                return hub.fetch_file(repo, _TENSORS, commit, None, None, size_bytes=at_most)
         except HubNotFoundError as error:
             raise HubNotFoundError(f"{error}; weights are read from {_TENSORS} alone, never from a pickle") from None
 
-    return FloatWeights(name, _config(hub.fetch_file(repo, _CONFIG, commit, None, None), name), fetch)
+    with _told(name):
+        commit = hub.resolve_commit(repo, revision or None, None, None)
+        config = hub.fetch_file(repo, _CONFIG, commit, None, None)
+    return FloatWeights(name, _config(config, name), fetch)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Say of a Hub that is not reached inside the block which weights were wanted of it, and what needs no Hub."""
+    from limpq_hub.zoo.hub.timm_weights import without_weights
+
+    try:
+        yield
+    except (HubOfflineError, HubUnavailableError) as error:
+        raise without_weights(error, name, _TENSORS) from None
 
 
 def _conversion(pickled: Path, target: Path | None = None) -> str:

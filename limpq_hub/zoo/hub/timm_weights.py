@@ -1,15 +1,19 @@
-"""timm's own weights of a network: fetched into the cache that timm reads, or told which file is wanted."""
+"""timm's own weights of a network: fetched into the cache that timm reads; and what is said where none come."""
 
 from __future__ import annotations
 
+import re
+
 from timm.models import PretrainedCfg, load_state_dict_from_hf
 
-from limpq_hub.errors import HubError
+from limpq_hub.errors import HubError, HubOfflineError, HubUnavailableError
 from limpq_hub.zoo.hub.answers import ask_hub
 
 # What timm looks for where its configuration names no file; a safetensors file of the repository comes first.
 _FILE = "pytorch_model.bin"
 _SHOWN = "model.safetensors"
+# The client's name of what went wrong, at the end of a cause: of use to us, not to who waits for weights.
+_CLASS = re.compile(r" \([A-Z]\w+\)$")
 
 
 def fetch_timm_weights(config: PretrainedCfg) -> None:
@@ -26,7 +30,25 @@ def fetch_timm_weights(config: PretrainedCfg) -> None:
     try:
         ask_hub(repo, None, lambda: load_state_dict_from_hf(repo, file or _FILE), file=file or _SHOWN)
     except HubError as error:
-        raise type(error)(
-            f"{error}; or without the Hub: take {file or _SHOWN} and config.json of hf-hub:{repo} from a machine that "
-            "has them, and give --weights FILE.safetensors, the other file beside it"
-        ) from None
+        raise without_weights(error, f"hf-hub:{repo}", file or _SHOWN) from None
+
+
+def without_weights(error: HubError, repository: str, file: str = _SHOWN) -> HubError:
+    """Return an error in its place that says which weights were wanted, why they do not come, and what to do instead.
+
+    Args:
+        repository: hf-hub:owner/name, perhaps with @revision.
+        file: the one that was wanted.
+    """
+    match error:
+        case HubOfflineError():
+            reason = "HF_HUB_OFFLINE is set: unset it, and try again"
+        case HubUnavailableError():
+            cause = _CLASS.sub("", str(error).partition(": ")[2].partition("; ")[0])
+            reason = f"{cause[:1].upper()}{cause[1:]}: check the connection and HF_ENDPOINT, and try again"
+        case _:
+            reason = str(error)
+    return type(error)(
+        f"--weights needs {file} of {repository}, and the cache does not have it. {reason}. Or take {file} and "
+        "config.json from a machine that has them, and give --weights FILE.safetensors, with config.json beside it"
+    )

@@ -1,6 +1,7 @@
 """Where a float network comes from: timm itself, a file, a folder or a repository of timm's layout; what fits not."""
 
 import json
+import math
 import pickle
 import re
 import shlex
@@ -9,11 +10,19 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 from torch import nn
 
-from limpq_hub.errors import HubNotFoundError, TrainingError, UnknownModelError, UnsafeFileError
+from limpq_hub.errors import (
+    HubNotFoundError,
+    HubOfflineError,
+    HubUnavailableError,
+    TrainingError,
+    UnknownModelError,
+    UnsafeFileError,
+)
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.train import indicators, pretrain
 from limpq_hub.train.method.networks import classifier_for, description_of, float_network
@@ -430,6 +439,38 @@ def test_a_repository_with_a_pickle_alone_or_with_nothing_is_refused_and_nothing
     with pytest.raises(HubNotFoundError, match="^'resnet18' is not the name of a Hub repository: write owner/name"):
         float_network(START, "hf-hub:resnet18", None)
     assert "pytorch_model.bin" not in online.hub.fetched()
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "hf-hub:you/mine", "hf-hub:you/mine@v1"])
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("nothing listens", "The Hub did not answer: check the connection and HF_ENDPOINT, and try again"),
+        ("busy", "The Hub did not answer (503): check the connection and HF_ENDPOINT, and try again"),
+        ("offline", "HF_HUB_OFFLINE is set: unset it, and try again"),
+    ],
+)
+def test_weights_of_a_hub_that_is_not_reached_are_told_in_short_sentences_with_what_to_type(
+    online, monkeypatch, weights, fault, reason
+):
+    if fault == "busy":
+        online.hub.fault("*", "unavailable", math.inf)
+    elif fault == "offline":
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    else:
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+        )
+    tag = timm.get_pretrained_cfg("test_efficientnet").tag
+    repository = f"hf-hub:timm/test_efficientnet.{tag}" if weights == "pretrained" else weights
+    with pytest.raises((HubUnavailableError, HubOfflineError)) as caught:
+        float_network(START, weights, None)
+    assert str(caught.value) == (
+        f"--weights needs model.safetensors of {repository}, and the cache does not have it. {reason}. Or take "
+        "model.safetensors and config.json from a machine that has them, and give --weights FILE.safetensors, with "
+        "config.json beside it"
+    )
 
 
 @pytest.mark.parametrize("command", [pretrain, indicators], ids=["pretrain", "indicators"])
