@@ -19,6 +19,7 @@ from limpq_hub.errors import InfeasibleBudgetError
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.zoo.card_commands import without_paths
 from limpq_hub.zoo.catalog import BUNDLED, find_entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.loading import NotFineTunedWarning
@@ -235,3 +236,10 @@ def test_the_bundled_class_names_are_those_of_tiny_imagenet():
     assert len(classes) == 200
     assert [record["id"] for record in classes] == sorted(record["id"] for record in classes)
     assert {"id": "n02129165", "name": "lion, king of beasts, Panthera leo"} in classes
+
+
+def test_no_record_of_how_it_came_about_names_a_folder():
+    records = [read_json(path) for path in BUNDLED.rglob("*.json")]
+    assert any("pretrain.py" in str(record) for record in records)
+    for record in records:
+        assert without_paths(record) == record

@@ -14,11 +14,13 @@ from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.zoo.card_commands import without_paths
+from limpq_hub.zoo.checkpoint import FILES, KIND
 from limpq_hub.zoo.entry import JOINT_RECORD, Entry
 from limpq_hub.zoo.entry_folder import seal_entry
 from limpq_hub.zoo.entry_tensors import SUPERNET
 from limpq_hub.zoo.figure_check import check_figures
-from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
+from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder, seal_folder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.recoding import recode_checkpoint, recode_networks
@@ -37,6 +39,8 @@ def assemble_entry(
     recode: bool = False,
 ) -> None:
     """Write an entry that holds everything of `joint` and the checkpoints as its policies.
+
+    Earlier versions recorded commands with the folders of who typed them: names are left of these.
 
     Args:
         joint: an entry, with or without policies; one of the same name as a checkpoint is replaced.
@@ -83,6 +87,7 @@ def assemble_entry(
     if indicators is not None:
         _check_same_training(indicators, trained)
     published = (indicators or trained).using(importance)
+    published = replace(published, provenance=without_paths(dict(published.provenance)))
     _check_same_network(target, network)
     with replaced_folder(target) as building:
         copy_verified(joint, building)
@@ -98,10 +103,21 @@ def assemble_entry(
             if isinstance(provenance, dict) and provenance.get("supernet_sha256") == before:
                 recoded = hashlib.sha256((building / SUPERNET).read_bytes()).hexdigest()
                 metrics["joint_provenance"] = provenance | {"supernet_sha256": recoded}
-            for policy in sorted((building / "policies").glob("*")):
+        for policy in sorted((building / "policies").glob("*")):
+            if recode:
                 recode_checkpoint(open_local_folder(policy, "checkpoint"), policy)
-        write_json(building / "metrics.json", metrics)
+            _name_paths(policy)
+        write_json(building / "metrics.json", without_paths(metrics))
         seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
+
+
+def _name_paths(policy: Path) -> None:
+    """Leave of the paths in what a checkpoint says of its origin their names, and seal it again."""
+    checkpoint = open_local_folder(policy, "checkpoint")
+    provenance = checkpoint.config.get("provenance", {})
+    if without_paths(provenance) != provenance:
+        config = {key: value for key, value in checkpoint.config.items() if key not in ("format", "kind", "files")}
+        seal_folder(policy, KIND, config | {"provenance": without_paths(provenance)}, FILES)
 
 
 def _check_same_training(measured: Indicators, trained: Indicators) -> None:

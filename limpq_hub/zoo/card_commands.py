@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Any
 
+# Of a record of how a result came about: what is a command, and what names an entry or weights.
+_COMMANDS, _PLACES = ("command",), ("model", "weights")
 # Options whose value has slashes but is no path: it names a repository on the Hub or a split of a data set.
 _NOT_PATHS = ("--repo-id", "--push-to-hub", "--base-model", "--train-split", "--val-split")
 _DATA_OF_TIMM = re.compile(r"(hfds|hfids|tfds|torch|wds|wids)/")
@@ -31,6 +34,17 @@ def without_folders(command: str) -> str:
         words = command.split()
     pairs = zip(["", *words], words, strict=False)
     return " ".join(shlex.quote(word if before in _NOT_PATHS else last_component(word)) for before, word in pairs)
+
+
+def without_paths(record: Any) -> Any:
+    """Return a record of how results came about, as JSON holds it, with names in place of the paths in it."""
+    if isinstance(record, list):
+        return [without_paths(item) for item in record]
+    if not isinstance(record, dict):
+        return record
+    named = {key: last_component(record[key]) for key in _PLACES if isinstance(record.get(key), str)}
+    commands = {key: without_folders(record[key]) for key in _COMMANDS if isinstance(record.get(key), str)}
+    return {key: without_paths(value) for key, value in record.items()} | named | commands
 
 
 def hub_dataset(command: object) -> str | None:

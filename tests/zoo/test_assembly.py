@@ -9,6 +9,7 @@ import pytest
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.zoo.assembly import assemble_entry
 from limpq_hub.zoo.catalog import BUNDLED, find_entry
+from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 
@@ -17,6 +18,10 @@ RECORD = {"policy_sha256": "0f", "bitops": 3, "top1": 1.5, "calibration_images":
 
 def content(folder) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def content_of_json(folder) -> dict[str, str]:
+    return {name: data.decode() for name, data in content(folder).items() if name.endswith(".json")}
 
 
 @pytest.fixture
@@ -48,6 +53,35 @@ def test_an_assembled_entry_holds_everything_under_the_names_that_were_given(tin
         )
     assert made["supernet.safetensors"] == (tiny.folder / "supernet.safetensors").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["entry"]
+
+
+def test_what_an_earlier_version_recorded_with_its_folders_is_published_with_names(entry_copy, reseal, tmp_path):
+    typed = "training/x.py --data /home/ann/tiny --weights ../ann/f --model local-dir:ann/joint --output /tmp/o"
+    named = "training/x.py --data tiny --weights f --model local-dir:joint --output o"
+    for file, keys in (("indicators.json", ("provenance",)), ("metrics.json", ("float", "provenance"))):
+        path = entry_copy / file
+        record = inner = json.loads(path.read_text())
+        for key in keys:
+            inner = inner.setdefault(key, {})
+        inner["command"] = typed
+        path.write_text(json.dumps(record))
+    reseal(entry_copy / "policies/small", provenance={"command": typed, "seed": 0})
+    reseal(entry_copy)
+    front = front_of(open_local_folder(entry_copy, "entry"), command=typed, model="local-dir:/home/ann/joint", seed=0)
+    assemble_entry(open_local_folder(entry_copy, "entry"), {}, tmp_path / "entry", front)
+    made = content_of_json(tmp_path / "entry")
+    assert not [name for name, text in made.items() if "ann/" in text or "/tmp" in text]
+    entry = find_entry(f"local-dir:{tmp_path}/entry")
+    assert entry.indicators.provenance["command"] == named
+    assert entry.metrics["float"]["provenance"]["command"] == named
+    assert entry.metrics["joint_provenance"] | {"supernet_sha256": ""} == {
+        "command": named,
+        "model": "local-dir:joint",
+        "seed": 0,
+        "supernet_sha256": "",
+    }
+    assert entry.checkpoint("small").config["provenance"] == {"command": named, "seed": 0}
+    load_checkpoint(entry.checkpoint("small"))
 
 
 def test_a_checkpoint_takes_the_place_of_one_of_the_same_name(tiny, joint, checkpoints, tmp_path):
