@@ -83,7 +83,6 @@ def started(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def started_here(monkeypatch, capsys) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """A function that runs what `started` runs, as the main module of this process, without the start of Python."""
-
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
