@@ -5,42 +5,34 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactIntegrityError, PolicyError, UnknownModelError, quoted
-from limpq_hub.plan.budget import Budget, limit_words, split_limits
-from limpq_hub.plan.budget_check import fits_of
+from limpq_hub.errors import PolicyError, UnknownModelError, quoted
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import format_bitops
-from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.quant.batch_norm_calibration import (
     FEWEST_IMAGES,
     Recalibration,
     average_batch_norm_,
     recalibrate_if_better_,
 )
-from limpq_hub.quant.convert import select_policy, to_quantized
 from limpq_hub.quant.frozen_layers import freeze_
 from limpq_hub.quant.integer_layers import run_in_integers_
-from limpq_hub.quant.switchable_batch_norm import switching_norms
-from limpq_hub.zoo.anchors import apply_nearest_anchors_
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_policy
-from limpq_hub.zoo.entry import Entry, Published
-from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
+from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.entry_tensors import check_supernet_size
+from limpq_hub.zoo.finetuning_advice import how_to_finetune, nearest_finetuned
 from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.limpq_model import Arithmetic, LimpqModel, Loaded, Weights, accuracy_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.own_network import use_factory
 from limpq_hub.zoo.planning import SearchOptions
+from limpq_hub.zoo.policy_networks import joint_network, published_network, random_network
 from limpq_hub.zoo.policy_request import plan_for
 
 if TYPE_CHECKING:
@@ -109,7 +101,7 @@ def load(
         use_factory(build, entry.indicators.model, entry.name)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     plan = plan_for(entry, policy, **options)
-    digest, advice = plan.policy.digest(), _finetune(entry, options)
+    digest, advice = plan.policy.digest(), how_to_finetune(entry, options)
     exact = next((published for published in entry.published if published.policy_sha256 == digest), None)
     if weights == "finetuned" and exact is None:
         names = ", ".join(published.name for published in entry.published) or "none"
@@ -123,11 +115,11 @@ def load(
     with torch.inference_mode(mode=False):
         if not pretrained:
             check_supernet_size(entry.folder, spec)
-            source, top1, network = "random", None, _random_network(spec, plan.policy)
+            source, top1, network = "random", None, random_network(spec, plan.policy)
         elif exact is not None and weights != "joint":
-            source, top1, network = "finetuned", exact.top1, _published_network(entry, spec, exact)
+            source, top1, network = "finetuned", exact.top1, published_network(entry, spec, exact)
         else:
-            source, top1, network = "joint", entry.joint_top1(digest), _joint_network(entry, plan.policy)
+            source, top1, network = "joint", entry.joint_top1(digest), joint_network(entry, plan.policy)
         network.requires_grad_(False).to(device)
         recalibration = None
         if calibrate is not None:
@@ -150,7 +142,7 @@ def load(
         weights=source,
         top1=top1,
         expected_top1=entry.expected_top1(plan.bitops) if on_front and top1 is None else None,
-        nearest=_nearest(entry, plan, options),
+        nearest=nearest_finetuned(entry, plan, options),
         source=entry.source,
         revision=entry.revision,
         network=spec,
@@ -166,34 +158,6 @@ def load(
     return loaded
 
 
-def _random_network(spec: NetworkSpec, policy: Policy) -> nn.Module:
-    return to_quantized(spec.build(), policy, example_input=torch.randn(8, *spec.input_shape))
-
-
-def _published_network(entry: Entry, spec: NetworkSpec, published: Published) -> nn.Module:
-    """Return the fine-tuned network, after checking that entry and checkpoint speak of the same one."""
-    folder = entry.checkpoint(published.name)
-    other = ArtifactIntegrityError(
-        f"{folder.name} is a checkpoint of another network than {entry.name}; {folder.advice}"
-    )
-    # Before memory is taken: in an entropy code a small file can be a huge network, which the supernet cannot.
-    if NetworkSpec.from_config(folder.config, folder.name) != spec:
-        raise other
-    check_supernet_size(entry.folder, spec)
-    network, policy = load_checkpoint(folder)
-    if total_bitops(entry.indicators.costs, policy) != published.bitops:
-        raise other
-    return network
-
-
-def _joint_network(entry: Entry, policy: Policy) -> nn.Module:
-    """Return the jointly trained network set to a policy, with the BatchNorm statistics that fit it best."""
-    supernet = load_supernet(entry.folder, entry.indicators)
-    network = select_policy(supernet, policy).eval()
-    apply_nearest_anchors_(network, policy, entry.folder, switching_norms(supernet))
-    return network
-
-
 def _recalibrate_(network: nn.Module, batches: Iterable[Tensor], reference: nn.Module | None) -> Recalibration:
     """Recalibrate BatchNorm on the images; with a float network at hand, only if they bring `network` closer to it."""
     if reference is not None:
@@ -207,37 +171,6 @@ def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Ite
         if not isinstance(images, Tensor) or images.ndim != 4:
             raise PolicyError("calibrate: give batches of images alone, tensors [batch, 3, height, width], no labels")
         yield images.to(device)
-
-
-def _nearest(entry: Entry, plan: Plan, options: Mapping[str, Any]) -> Published | None:
-    """Return the fine-tuned policy of the most BitOps that meets the limits, or costs no more than a given policy."""
-    limits, choices = split_limits({key: value for key, value in options.items() if value is not None})
-    budget = Budget(**limits) if limits else Budget(bitops=plan.bitops)
-    below = list(entry.published)
-    if isinstance(budget.bitops, int):  # the entry says what each costs: most are ruled out without reading them
-        below = [published for published in below if published.bitops <= budget.bitops]
-    if limits.keys() - {"bitops"} or not isinstance(budget.bitops, int):
-        fits = fits_of(entry.indicators, budget, choices.get("counting", "exact"))
-        below = [published for published in below if fits(read_checkpoint_policy(entry.checkpoint(published.name)))]
-    return below[-1] if below else None
-
-
-def _finetune(entry: Entry, options: Mapping[str, Any]) -> str:
-    """Return how to fine-tune exactly the policy that was asked for."""
-    which, hint = ["--policy", "policy.json"], "; write model.limpq.plan.policy.to_json() to policy.json first"
-    limits, choices = split_limits({key: value for key, value in options.items() if value is not None})
-    words = limit_words(limits)
-    if words and not choices:
-        which, hint = words, ""
-    needs = "" if find_spec("accelerate") else ' (pip install "limpq-hub[train]" brings what that needs)'
-    # Such pictures as the entry was made with.
-    made_by = str(entry.indicators.provenance.get("command"))
-    pictures = "--unlabelled" if " --unlabelled " in made_by and " --data " not in made_by else "--data"
-    rest = [pictures, "FOLDER", "--output", f"out/{entry.indicators.model}-finetuned"]
-    command = shell_command(
-        *("accelerate", "launch", "-m", "limpq_hub.train.finetune", "--model", entry.name, *which, *rest)
-    )
-    return f"fine-tune it{needs} with: {command}{hint}"
 
 
 def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:

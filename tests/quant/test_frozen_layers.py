@@ -11,14 +11,8 @@ from limpq_hub import load
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import average_batch_norm_
 from limpq_hub.quant.convert import to_quantized
-from limpq_hub.quant.frozen_layers import (
-    FoldedBatchNorm2d,
-    FoldedBatchNormAct2d,
-    FrozenConv2d,
-    FrozenLinear,
-    freeze_,
-    thaw_,
-)
+from limpq_hub.quant.folded_norms import FoldedBatchNorm2d, FoldedBatchNormAct2d
+from limpq_hub.quant.frozen_layers import FrozenConv2d, FrozenLinear, freeze_, thaw_
 from limpq_hub.quant.integer_layers import IntegerConv2d, run_in_integers_
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.zoo.checkpoint import load_checkpoint

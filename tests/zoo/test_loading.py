@@ -137,7 +137,7 @@ def test_the_warning_names_the_nearest_policy_and_the_command_that_fine_tunes(ti
 
 @pytest.mark.parametrize("there", [True, False])
 def test_the_warning_says_what_fine_tuning_needs_where_that_is_not_installed(load_joint, monkeypatch, there):
-    monkeypatch.setattr("limpq_hub.zoo.loading.find_spec", lambda name: there or None)
+    monkeypatch.setattr("limpq_hub.zoo.finetuning_advice.find_spec", lambda name: there or None)
     _, message = load_joint(bitops="w4a3")
     brings = '(pip install "limpq-hub[train]" brings what that needs)'
     assert ("fine-tune it with: accelerate" in message, f"fine-tune it {brings} with: accelerate" in message) == (

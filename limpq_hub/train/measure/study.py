@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 from accelerate import Accelerator
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from limpq_hub.errors import TrainingError
@@ -24,28 +22,25 @@ from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
 from limpq_hub.train.data.loaders import calibration_batches, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.launching import command_of
-from limpq_hub.train.loop.provenance import weights_record
 from limpq_hub.train.loop.run import new_accelerator
 from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.contenders import check_contenders, contenders, random_policies_to_correlate
 from limpq_hub.train.measure.criteria import indicators_by, table
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import OfImages, accuracy_of, evaluate_each, log_probabilities
+from limpq_hub.train.measure.figure_dependence import what_figures_depend_on
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.paired import paired
+from limpq_hub.train.measure.rank_correlations import rank_correlation
 from limpq_hub.train.measure.recalibration_images import recalibration_images
 from limpq_hub.train.measure.rounding_errors import Table
 from limpq_hub.train.measure.same_finetuning import finetune_policy
 from limpq_hub.train.method.networks import float_network_of
-from limpq_hub.train.recipe import path_of
 from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
-from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_supernet
-from limpq_hub.zoo.entry_tensors import SUPERNET
-from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
@@ -54,9 +49,6 @@ from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 _CHOOSING_IMAGES = 2048
 # They correct the BatchNorm of a network that is converted without training, or whose joint training kept it.
 _CONVERSION_IMAGES = 256
-# Options that no figure depends on, or that its key names.
-_MAY_CHANGE = {"bitops", "random", "correlated", "correlate_every", "steps", "output", "workers", "threads"}
-_MAY_CHANGE |= {"criteria", "criterion_images", "contenders", "calibrated"}
 
 
 class Study:
@@ -86,7 +78,7 @@ class Study:
         if image_count is None and self.statistics == "corrected":
             image_count = _CONVERSION_IMAGES
         self.calibrate_images = recalibration_images(self.statistics, image_count)
-        depends_on = {**_what_figures_depend_on(settings, self.entry), "calibrate_images": self.calibrate_images}
+        depends_on = {**what_figures_depend_on(settings, self.entry), "calibrate_images": self.calibrate_images}
         self.measured = MeasurementCache(settings.output / "measured.json", depends_on)
         self.spec = spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
         device = self.accelerator.device
@@ -246,31 +238,9 @@ class Study:
         return OfImages(tensors["kl"].double(), tensors["right"])
 
 
-def rank_correlation(points: Sequence[Figures], key: str) -> float:
-    """Return Spearman's rank correlation of the objective with a figure; 0 where one of them does not vary."""
-    objectives, figures = ([point[name] for point in points] for name in ("objective", key))
-    if len(set(objectives)) < 2 or len(set(figures)) < 2:
-        return 0.0
-    return round(float(spearmanr(objectives, figures).statistic), 4)
-
-
 def _to_text(measured: Table) -> Figures:
     return {name: {bits.text: value for bits, value in pairs.items()} for name, pairs in measured.items()}
 
 
 def _of_text(figures: Figures) -> Table:
     return {name: {LayerBits.of_text(text): value for text, value in pairs.items()} for name, pairs in figures.items()}
-
-
-def _what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mapping[str, object]:
-    record = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
-    if not settings.data.unlabelled:
-        record.pop("unlabelled", None)  # as in what was measured before there was this option
-    record |= weights_record(settings.invocation)
-    files = entry.folder.config["files"]
-    record |= {
-        name: files[name]["sha256"] for name in (SUPERNET, float_file_of(entry.folder)) if name and name in files
-    }
-    if settings.recipe:
-        record["recipe_sha256"] = hashlib.sha256(read_regular(path_of(settings.recipe))).hexdigest()
-    return record

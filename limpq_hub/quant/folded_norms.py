@@ -1,0 +1,36 @@
+"""Batch normalizations that the convolution before them computes, while that one runs frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+
+from limpq_hub.quant.frozen_values import FrozenLayer
+
+
+class FoldedNorm(nn.BatchNorm2d):
+    """A batch normalization that the convolution before it computes, while that one runs frozen."""
+
+    convolution: tuple[FrozenLayer, ...] = ()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.convolution[0].forget()
+        super()._load_from_state_dict(*args, **kwargs)
+
+
+class FoldedBatchNorm2d(FoldedNorm):
+    """`nn.BatchNorm2d`, folded."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the normalized input, both [batch, channels, height, width]."""
+        return input if self.convolution[0].runs_frozen(input) else super().forward(input)
+
+
+class FoldedBatchNormAct2d(FoldedNorm, BatchNormAct2d):
+    """timm's `BatchNormAct2d`, folded: its activation is what is left of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalized and activated input, both [batch, channels, height, width]."""
+        return self.act(self.drop(x)) if self.convolution[0].runs_frozen(x) else BatchNormAct2d.forward(self, x)

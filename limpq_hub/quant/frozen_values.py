@@ -1,0 +1,126 @@
+"""What a frozen layer multiplies by, computed once, and when it is of use and up to date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.quant.fake_quantization import quantize_to_integers, spread_over, upcast_half
+from limpq_hub.quant.layers import QuantLayer
+
+
+@dataclass(frozen=True)
+class FrozenValues:
+    """What a layer multiplies by, and what tells whether it is still up to date.
+
+    Attributes:
+        bits: of weight and input.
+        stamp: address and count of in-place writes of each tensor that all was computed from; -1 where they are not
+            counted, empty once the layer was moved.
+        sources: these tensors, held so that no other one can be given their memory.
+        step: of the input, shape [].
+        low, high: lowest and highest integer of the input.
+        weight: on its grid, times the steps of input and weight and the factors of the normalization.
+        bias: [outputs], with the offsets of the normalization, or None.
+    """
+
+    bits: LayerBits
+    stamp: tuple[int, ...]
+    sources: tuple[Tensor, ...]
+    step: Tensor
+    low: int
+    high: int
+    weight: Tensor
+    bias: Tensor | None
+
+    def integers_of(self, x: Tensor) -> Tensor:
+        """Return the integers that `x` falls on, in the shape and precision of `x`."""
+        return quantize_to_integers(upcast_half(x), self.step, self.low, self.high).to(x.dtype)
+
+
+class FrozenLayer(QuantLayer):
+    """What frozen layers share: their values, and when they are of use.
+
+    Attributes:
+        norm: the batch normalization behind it, or none; in a tuple, so that it is not registered here as well.
+    """
+
+    norm: tuple[nn.BatchNorm2d, ...] = ()
+    _values: FrozenValues | None = None
+
+    def runs_frozen(self, x: Tensor) -> bool:
+        """Return whether the layer computes by its frozen values; its normalization asks the same of its own input."""
+        if self.bits is None or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
+            return False
+        if torch.compiler.is_compiling() and (self._values is None or self._values.bits != self.bits):
+            return False
+        return not any(
+            module.training or module._forward_hooks or module._forward_pre_hooks for module in (self, *self.norm)
+        )
+
+    def _learns(self) -> bool:
+        return any(source.requires_grad for source in self._sources())
+
+    def _sources(self) -> tuple[Tensor, ...]:
+        weight, activation = self.weight_quantizer, self.activation_quantizer
+        sources = [self.weight, weight.step, activation.step, self._bias(), getattr(activation, "zero_point", None)]
+        for norm in self.norm:
+            # Writes of torch to the statistics are not counted; to the number of batches they are.
+            sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked]
+        return tuple(source for source in sources if source is not None)
+
+    def _bias(self) -> Tensor | None:
+        return cast(Tensor | None, self._parameters["bias"])
+
+    def frozen_values(self) -> FrozenValues:
+        """Return what the layer multiplies by, computed anew if anything has changed.
+
+        A compiled network does not look for changes: after one it is to be called once before it is compiled again.
+        """
+        if torch.compiler.is_compiling() and self._values is not None:
+            return self._values
+        sources = self._sources()
+        versions = (-1 if source.is_inference() else source._version for source in sources)
+        stamp = (*(source.data_ptr() for source in sources), *versions)
+        if self._values is None or (self._values.bits, self._values.stamp) != (self.bits, stamp) or -1 in stamp:
+            # Outside inference mode: a tensor made in it could not take part in a later autograd pass of the input.
+            with torch.inference_mode(False), torch.no_grad():
+                self._values = self._computed(stamp, sources)
+        return self._values
+
+    def _computed(self, stamp: tuple[int, ...], sources: tuple[Tensor, ...]) -> FrozenValues:
+        bits, bias = self.bits, self._bias()
+        if bits is None:
+            raise RuntimeError("a layer in float has no frozen values")
+        low, high = self.activation_quantizer.range_of(bits.activation)
+        step = upcast_half(self.activation_quantizer.step_of(bits.activation)).clone()
+        weight = upcast_half(self.weight_quantizer(self.weight)) * step
+        for norm in self.norm:
+            mean, variance = (upcast_half(norm.get_buffer(key)) for key in ("running_mean", "running_var"))
+            factor = (variance + norm.eps).rsqrt() * (norm.weight if norm.affine else 1)
+            bias = (mean.neg() if bias is None else bias - mean) * factor + (norm.bias if norm.affine else 0)
+            weight = weight * spread_over(weight, factor, 0)
+        dtype = self.weight.dtype
+        held = tuple(source.detach() for source in sources)
+        bias = None if bias is None else bias.to(dtype)
+        return FrozenValues(bits, stamp, held, step, low, high, weight.to(dtype), bias)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        values = self._values
+        if values is not None:
+            moved = {"step": fn(values.step), "weight": fn(values.weight)}
+            bias = None if values.bias is None else fn(values.bias)
+            self._values = replace(values, stamp=(), sources=(), bias=bias, **moved)
+        return super()._apply(fn, recurse)
+
+    def forget(self) -> None:
+        """Compute the values anew before they are used again."""
+        self._values = None
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.forget()
+        super()._load_from_state_dict(*args, **kwargs)

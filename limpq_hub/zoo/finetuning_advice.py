@@ -1,0 +1,45 @@
+"""What fine-tuning there is near a policy, and how to do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from limpq_hub.plan.budget import Budget, limit_words, split_limits
+from limpq_hub.plan.budget_check import fits_of
+from limpq_hub.plan.plan import Plan
+from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.zoo.checkpoint import read_checkpoint_policy
+from limpq_hub.zoo.entry import Entry, Published
+
+
+def nearest_finetuned(entry: Entry, plan: Plan, options: Mapping[str, Any]) -> Published | None:
+    """Return the fine-tuned policy of the most BitOps that meets the limits, or costs no more than a given policy."""
+    limits, choices = split_limits({key: value for key, value in options.items() if value is not None})
+    budget = Budget(**limits) if limits else Budget(bitops=plan.bitops)
+    below = list(entry.published)
+    if isinstance(budget.bitops, int):  # the entry says what each costs: most are ruled out without reading them
+        below = [published for published in below if published.bitops <= budget.bitops]
+    if limits.keys() - {"bitops"} or not isinstance(budget.bitops, int):
+        fits = fits_of(entry.indicators, budget, choices.get("counting", "exact"))
+        below = [published for published in below if fits(read_checkpoint_policy(entry.checkpoint(published.name)))]
+    return below[-1] if below else None
+
+
+def how_to_finetune(entry: Entry, options: Mapping[str, Any]) -> str:
+    """Return how to fine-tune exactly the policy that was asked for."""
+    which, hint = ["--policy", "policy.json"], "; write model.limpq.plan.policy.to_json() to policy.json first"
+    limits, choices = split_limits({key: value for key, value in options.items() if value is not None})
+    words = limit_words(limits)
+    if words and not choices:
+        which, hint = words, ""
+    needs = "" if find_spec("accelerate") else ' (pip install "limpq-hub[train]" brings what that needs)'
+    # Such pictures as the entry was made with.
+    made_by = str(entry.indicators.provenance.get("command"))
+    pictures = "--unlabelled" if " --unlabelled " in made_by and " --data " not in made_by else "--data"
+    rest = [pictures, "FOLDER", "--output", f"out/{entry.indicators.model}-finetuned"]
+    command = shell_command(
+        *("accelerate", "launch", "-m", "limpq_hub.train.finetune", "--model", entry.name, *which, *rest)
+    )
+    return f"fine-tune it{needs} with: {command}{hint}"
