@@ -38,6 +38,11 @@ def test_the_wheel_holds_every_file_of_the_package(extracted):
     assert packed >= expected
 
 
+def test_the_wheel_is_of_at_most_95_megabytes(extracted):
+    (wheel,) = extracted.parent.glob("*.whl")
+    assert wheel.stat().st_size <= 95_000_000
+
+
 def test_the_wheel_holds_the_recipes(extracted):
     in_checkout, packed = ROOT / "training/recipes", extracted / "limpq_hub/train/recipes"
     assert {path.name: path.read_bytes() for path in packed.iterdir()} == {

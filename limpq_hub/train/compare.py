@@ -7,12 +7,15 @@ Each policy is set in the jointly trained network with BatchNorm recalibrated (w
 network's statistics, with these corrected), then fine-tuned for the same steps; with `--calibrated` also in the float
 network.
 Random policies, at one budget and at many, tell how well the objective ranks policies. Writes `comparison.json`,
-`comparison.png` and `correlation.png`. What was measured is kept: the same command goes on where it was cut off.
+`comparison.png`, `correlation.png` and, of each criterion that is a divergence of pairs of bits, indicators with it:
+`kl-joint.json` is what `publish --indicators` takes. What was measured is kept: the same command goes on where it was
+cut off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from limpq_hub.plan.jsonfile import write_json
@@ -23,7 +26,7 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish
 from limpq_hub.train.measure.comparison_pictures import save_comparison, save_correlation
 from limpq_hub.train.measure.criteria import HELP as CRITERIA_HELP
-from limpq_hub.train.measure.criteria import criterion
+from limpq_hub.train.measure.criteria import criterion, is_divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.paired import Paired
@@ -94,6 +97,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in settings.criteria:
         criterion(name)
     study = Study(settings)
+    how_made = provenance(study.accelerator, settings.invocation, seconds=None)
+    for name, indicators in study.criteria.items():
+        if is_divergence(name):
+            measured = {"criterion": name, "images": settings.criterion_images, "command": how_made["command"]}
+            described = replace(indicators, provenance=dict(indicators.provenance) | {"divergences": measured})
+            described.save(settings.output / f"{name.replace(':', '-')}.json")
     rows = [row for bitops in settings.bitops for row in study.at_budget(bitops)]
     correlations = study.correlations() if settings.correlated else {}
     result = {
@@ -101,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "model": last_component(study.entry.name),
         "comparison": rows,
         "correlation": correlations,
-        **provenance(study.accelerator, settings.invocation, seconds=None),
+        **how_made,
         "data": data_record(settings.data),
     }
     write_json(settings.output / "comparison.json", result)

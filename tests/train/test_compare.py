@@ -19,9 +19,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_run import RUN
 
+from limpq_hub import Indicators
 from limpq_hub.errors import ArtifactFormatError, TrainingError
 from limpq_hub.plan.policy import Policy
-from limpq_hub.train import compare, finetune, validate
+from limpq_hub.train import compare, finetune, publish, validate
 from limpq_hub.train.measure import same_finetuning as _same_finetuning
 from limpq_hub.train.measure import study as _study
 from limpq_hub.train.measure.calibrated_network import calibrated_network
@@ -471,6 +472,19 @@ def test_policies_of_other_criteria_are_compared_too_each_measured_once(by_crite
     shutil.copytree(by_criteria.output, tmp_path / "out")
     again = compared(by_criteria.command, tmp_path / "out")
     assert (again.evaluated, again.result["comparison"]) == (0, by_criteria.result["comparison"])
+
+
+def test_measured_pairs_are_kept_as_indicators_that_an_entry_can_be_published_with(by_criteria, runs, tmp_path):
+    assert [path.name for path in by_criteria.output.glob("kl-*.json")] == ["kl-float-equal.json"]
+    measured = Indicators.load(by_criteria.output / "kl-float-equal.json")
+    rows = {row["contender"]: row for row in by_criteria.result["comparison"]}
+    assert search(measured, bitops="w3a3").policy.digest() == rows["kl-float:equal"]["policy_sha256"]
+    how = measured.provenance["divergences"]
+    assert (how["criterion"], how["images"]) == ("kl-float:equal", 8)
+    assert how["command"] == by_criteria.result["command"]
+    words = ["--joint", f"{runs}/joint", "--indicators", f"{by_criteria.output}/kl-float-equal.json"]
+    publish.main([*words, "--output", f"{tmp_path}/entry"])
+    assert find_entry(f"local-dir:{tmp_path}/entry").indicators == measured
 
 
 def test_each_criterion_has_its_own_correlation(by_criteria):

@@ -55,6 +55,11 @@ def criterion(text: str) -> str:
     return text
 
 
+def is_divergence(text: str) -> bool:
+    """Return whether a criterion is the measured divergence of each pair of bits, in nats, and nothing added to it."""
+    return bool(_MEASURED.fullmatch(text.partition(":")[0]))
+
+
 def indicators_by(text: str, entry: Entry, table_of: Callable[[str], Table]) -> Indicators:
     """Return the indicators of an entry, measured by a criterion: a search in them adds up what the criterion says.
 
