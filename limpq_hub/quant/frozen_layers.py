@@ -12,15 +12,15 @@ what is normalized already: for that, and for the very bits of training, there i
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, conv2d_same
 from torch import Tensor, nn
 from torch.nn import functional
 
 from limpq_hub.quant.folded_norms import FoldedBatchNorm2d, FoldedBatchNormAct2d, FoldedNorm
 from limpq_hub.quant.frozen_values import FrozenLayer
-from limpq_hub.quant.layers import QuantConv2d, QuantLayer, QuantLinear
+from limpq_hub.quant.layers import QuantConv2d, QuantConv2dSame, QuantLayer, QuantLinear
 from limpq_hub.quant.norm_pairs import normalized_convolutions
 
 
@@ -35,6 +35,19 @@ class FrozenConv2d(FrozenLayer, QuantConv2d):
         return self._conv_forward(values.integers_of(input), values.weight, values.bias)
 
 
+class FrozenConv2dSame(FrozenLayer, QuantConv2dSame):
+    """The same of timm's convolution that pads its input by itself: what is padded is zero, and so is its integer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of the quantized input, [batch, channels, height, width], or its norm."""
+        if not self.runs_frozen(x):
+            return QuantConv2dSame.forward(self, x)
+        values = self.frozen_values()
+        # Pairs, which the types of torch call tuples of any length.
+        shape: Any = (self.stride, self.padding, self.dilation, self.groups)
+        return conv2d_same(values.integers_of(x), values.weight, values.bias, *shape)
+
+
 class FrozenLinear(FrozenLayer, QuantLinear):
     """A linear layer with a quantized weight and input."""
 
@@ -46,7 +59,11 @@ class FrozenLinear(FrozenLayer, QuantLinear):
         return functional.linear(values.integers_of(input), values.weight, values.bias)
 
 
-_FROZEN: dict[type, type] = {QuantConv2d: FrozenConv2d, QuantLinear: FrozenLinear}
+_FROZEN: dict[type, type] = {
+    QuantConv2d: FrozenConv2d,
+    QuantConv2dSame: FrozenConv2dSame,
+    QuantLinear: FrozenLinear,
+}
 _FOLDED: dict[type, type] = {nn.BatchNorm2d: FoldedBatchNorm2d, BatchNormAct2d: FoldedBatchNormAct2d}
 
 
@@ -62,7 +79,7 @@ def freeze_(network: nn.Module, input_shape: tuple[int, ...]) -> None:
         if type(module) in _FROZEN and not cast(QuantLayer, module).computes_weight:
             module.__class__ = _FROZEN[type(module)]
     for convolution, norm in pairs.items():
-        if isinstance(convolution, FrozenConv2d):
+        if isinstance(convolution, FrozenLayer):
             norm.__class__ = _FOLDED[type(norm)]
             convolution.norm, cast(FoldedNorm, norm).convolution = (norm,), (convolution,)
     for module in network.modules():

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, cast
 
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -143,6 +144,10 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
         return self._conv_forward(self.activation_quantizer(input), self.quantized_weight(), self.bias)
 
 
+class QuantConv2dSame(QuantLayer, Conv2dSame):
+    """timm's convolution that pads its input so that the output is as large, divided by the stride; quantized."""
+
+
 class QuantLinear(QuantLayer, nn.Linear):
     """A linear layer with quantized weight and input."""
 
@@ -167,7 +172,7 @@ def quantize_layer_(layer: nn.Module) -> QuantLayer:
 @cache
 def _quantized_class(layer_class: Any) -> Any:
     """Return the class of a quantized layer that computes what `layer_class` computes."""
-    plain = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
+    plain = {nn.Conv2d: QuantConv2d, Conv2dSame: QuantConv2dSame, nn.Linear: QuantLinear}
     return plain.get(layer_class) or type(f"Quant{layer_class.__name__}", (QuantLayer, layer_class), {})
 
 

@@ -10,15 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from limpq_hub.quant.layers import QuantConv2d
+from limpq_hub.quant.layers import QuantConv2d, QuantConv2dSame, QuantLayer
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.module_calls import watched_module_calls
+
+# What they return is a convolution and nothing else, so that a normalization can be in its weight. Other classes may do
+# more with it.
+_CONVOLUTIONS = (QuantConv2d, QuantConv2dSame)
 
 
 @torch.no_grad()
 def normalized_convolutions(
     network: nn.Module, input_shape: tuple[int, ...], norms: Collection[type]
-) -> dict[QuantConv2d, nn.BatchNorm2d]:
+) -> dict[QuantLayer, nn.BatchNorm2d]:
     """Return the batch normalization behind each quantized convolution, where the two can be computed as one.
 
     Both run once in a forward pass, and the normalization, which has running statistics, is the only one that takes
@@ -57,7 +61,7 @@ class _Consumers(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outputs: dict[int, tuple[Tensor, QuantConv2d]] = {}
+        self.outputs: dict[int, tuple[Tensor, QuantLayer]] = {}
         self.takers: dict[int, list[nn.Module]] = {}
         self.calls: Counter[nn.Module] = Counter()
         self._running: list[nn.Module] = []
@@ -68,8 +72,8 @@ class _Consumers(TorchFunctionMode):
 
     def leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._running.pop()
-        if type(module) is QuantConv2d:
-            self.outputs[id(output)] = (output, module)
+        if type(module) in _CONVOLUTIONS:
+            self.outputs[id(output)] = (output, cast(QuantLayer, module))
             self.takers[id(output)] = []
 
     def __torch_function__(

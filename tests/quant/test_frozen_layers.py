@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
 
 from limpq_hub import load
@@ -12,7 +12,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import average_batch_norm_
 from limpq_hub.quant.convert import to_quantized
 from limpq_hub.quant.folded_norms import FoldedBatchNorm2d, FoldedBatchNormAct2d
-from limpq_hub.quant.frozen_layers import FrozenConv2d, FrozenLinear, freeze_, thaw_
+from limpq_hub.quant.frozen_layers import FrozenConv2d, FrozenConv2dSame, FrozenLinear, freeze_, thaw_
 from limpq_hub.quant.integer_layers import IntegerConv2d, run_in_integers_
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.zoo.checkpoint import load_checkpoint
@@ -318,3 +318,46 @@ def test_a_loaded_network_compiles_to_one_graph_and_only_once(tiny, graphs):
         assert len(graphs) == 1
         assert torch.equal(fast(tiny.images), model(tiny.images))
     assert len(graphs) == 2, "another number of images is another graph, for any number"
+
+
+class SamePadded(nn.Module):
+    """The first layers of a network of TensorFlow, as timm has them: odd sizes and strides of two need padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Conv2dSame(3, 8, 3, stride=2, bias=False)
+        self.stem_norm = BatchNormAct2d(8)
+        self.depthwise = Conv2dSame(8, 8, 5, stride=2, groups=8, bias=True)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.depthwise(self.stem_norm(self.stem(x)))).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_convolution_that_pads_by_itself_is_frozen_with_its_normalization(images, per_channel):
+    network = quantized(SamePadded(), per_channel=per_channel)
+    twin = copy.deepcopy(network)
+    freeze_(twin, SHAPE)
+    assert [type(twin.get_submodule(name)) for name in ("stem", "depthwise")] == [FrozenConv2dSame] * 2
+    assert (type(twin.stem_norm), type(twin.norm)) == (FoldedBatchNormAct2d, FoldedBatchNorm2d)
+    for side in (0, 1):  # an even and an odd one
+        cropped = images[..., side:, side:]
+        check_close(twin(cropped), network(cropped))
+    assert torch.equal(thaw_(twin)(images), network(images))
+
+
+class Shifted(nn.Conv2d):
+    """A convolution that does more: a normalization cannot be in its weight."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) + 1
+
+
+def test_a_convolution_of_another_class_is_left_as_it_is_with_its_normalization(images):
+    network = quantized(nn.Sequential(Shifted(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(400, 5)))
+    twin = copy.deepcopy(network)
+    freeze_(twin, SHAPE)
+    assert (type(twin[0]), type(twin[1])) == (type(network[0]), nn.BatchNorm2d)
+    check_close(twin(images), network(images))
