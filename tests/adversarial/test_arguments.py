@@ -291,8 +291,8 @@ def test_what_comes_after_pull_and_push_can_be_pasted_whatever_the_folder(name, 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_what_comes_after_a_training_can_be_pasted_whatever_the_names(name, monkeypatch):
     monkeypatch.setattr("sys.argv", ["-m"])
-    start, data = NetworkSettings("resnet18", 32, None), DataSettings(name, batch_size=8, workers=0, seed=0)
-    words = pasted(_next_command(start, data, Path(name, "model.safetensors")))
+    start, data = NetworkSettings("resnet18", None, None), DataSettings(name, batch_size=8, workers=0, seed=0)
+    words = pasted(_next_command(start, data, Path(name, "model.safetensors"), 32))
     assert words[:4] == ["accelerate", "launch", "-m", "limpq_hub.train.indicators"]
     settings = indicators.parse_options(words[4:])
     assert (settings.network.weights, settings.data.data) == (words[words.index("--weights") + 1], name)

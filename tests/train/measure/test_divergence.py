@@ -33,14 +33,15 @@ class Made:
         return Policy.uniform("Sequential", self.costs, bits)
 
     def by_hand(self, bits: int, adapt: list[Tensor], held_out: Tensor) -> float:
-        """Return the mean KL, the statistics of BatchNorm taken from outputs of the layer before it."""
+        """Return the mean KL, the statistics of BatchNorm taken from outputs of the layer before it, by their images."""
         quantized = select_policy(self.supernet, self.policy(bits)).eval()
         with torch.no_grad():
             before = [quantized[:2](batch) for batch in adapt]
             norm = quantized[2]
             if before:
-                norm.running_mean.copy_(torch.stack([x.mean((0, 2, 3)) for x in before]).mean(0))
-                norm.running_var.copy_(torch.stack([x.var((0, 2, 3)) for x in before]).mean(0))
+                images = sum(map(len, before))
+                norm.running_mean.copy_(sum(len(x) * x.mean((0, 2, 3)) for x in before) / images)
+                norm.running_var.copy_(sum(len(x) * x.var((0, 2, 3)) for x in before) / images)
             logits, reference = quantized(held_out).double(), self.network(held_out).double()
         return float(rel_entr(softmax(reference, 1), softmax(logits, 1)).sum(1).mean())
 
