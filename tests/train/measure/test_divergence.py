@@ -33,7 +33,7 @@ class Made:
         return Policy.uniform("Sequential", self.costs, bits)
 
     def by_hand(self, bits: int, adapt: list[Tensor], held_out: Tensor) -> float:
-        """Return the mean KL, the statistics of BatchNorm taken from outputs of the layer before it, by their images."""
+        """Return the mean KL, the statistics of BatchNorm taken from all outputs of the layer before it alike."""
         quantized = select_policy(self.supernet, self.policy(bits)).eval()
         with torch.no_grad():
             before = [quantized[:2](batch) for batch in adapt]
