@@ -48,6 +48,19 @@ class Server:
         """Start the peak of the memory anew."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
+    def wait_until_idle(self) -> None:
+        """Return once it has done nothing for two seconds: after its start it loads networks in the background."""
+        used, before = self._cpu_seconds(), None
+        deadline = time.monotonic() + 180
+        while before is None or used - before > 0.2:
+            assert time.monotonic() < deadline, "it is at work without end"
+            time.sleep(2)
+            before, used = used, self._cpu_seconds()
+
+    def _cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @contextmanager
 def started_app(folder: Path, bundled: Path | None = None, hub: Mapping[str, str] | None = None) -> Iterator[Server]:

@@ -56,6 +56,7 @@ def send_searches(page: httpx.Client, count: int, session: str | None = None) ->
 # First: what other tests take and give back would hide a growth.
 @pytest.mark.slow
 def test_memory_levels_off_over_searches_of_ever_new_visitors(server, page):
+    server.wait_until_idle()
     send_searches(page, 150)
     before = server.megabytes()
     send_searches(page, 150)
