@@ -1,6 +1,5 @@
 """Tests of half precision in fewer bytes: exact to the bit for every number, and planes that are none are refused."""
 
-import contextlib
 import zlib
 
 import numpy as np
@@ -58,26 +57,6 @@ def test_what_is_decoded_can_be_written_to():
     assert restored[0] == 7
 
 
-def test_each_cut_of_a_stream_is_refused():
-    high, low = encode(weights(1000))
-    message = r"^its stream ends before it has given the high bytes of 1000 numbers$"
-    for length in range(len(high)):
-        with pytest.raises(ArtifactFormatError, match=message):
-            decode(high[:length], low)
-
-
-def test_no_flipped_bit_of_a_stream_changes_a_number():
-    numbers = weights(400)
-    (high, low), changed_nothing = encode(numbers), []
-    for bit in range(8 * len(high)):
-        damaged = high.copy()
-        damaged[bit // 8] ^= 1 << bit % 8
-        with contextlib.suppress(ArtifactFormatError):
-            assert np.array_equal(decode(damaged, low), numbers)
-            changed_nothing.append(bit)
-    assert len(changed_nothing) < 16  # the header has bits that say how the stream was made, which nobody needs
-
-
 @pytest.mark.parametrize(
     ("count", "told"), [(999, "more"), (1, "more"), (0, "more"), (1003, "fewer"), (10**6, "fewer")]
 )
@@ -87,40 +66,8 @@ def test_as_many_high_bytes_as_low_ones_are_needed(count, told):
         decode(encode(weights(1001))[0], np.zeros(count, np.uint8))
 
 
-def test_bytes_after_the_stream_are_refused():
-    high, low = encode(weights(100))
-    with pytest.raises(ArtifactFormatError, match="^3 bytes follow the end of its stream$"):
-        decode(np.concatenate([high, np.zeros(3, np.uint8)]), low)
-
-
-@pytest.mark.parametrize("high", [np.zeros(2, np.int8), np.zeros(2, np.float32), np.zeros((2, 1), np.uint8)])
-def test_high_bytes_of_another_kind_are_refused(high):
-    found = rf"found {high.dtype} \[{', '.join(map(str, high.shape))}\]$"
-    with pytest.raises(ArtifactFormatError, match="^a stream is of uint8 in one dimension, " + found):
-        decode(high, np.zeros(3, np.uint8))
-
-
 @pytest.mark.parametrize("dtype", [np.int8, np.float16, np.uint16])
 def test_low_bytes_of_another_kind_are_refused(dtype):
     high, low = encode(weights(3))
     with pytest.raises(ArtifactFormatError, match=f"^low bytes are of uint8, found {np.dtype(dtype)}$"):
         decode(high, low.astype(dtype))
-
-
-def test_a_stream_that_grows_a_thousandfold_is_read_no_further_than_the_low_bytes_reach(monkeypatch):
-    asked = []
-
-    class Watched:
-        def __init__(self):
-            self.coder = decompressobj()
-
-        def decompress(self, data, most):
-            asked.append(most)
-            return self.coder.decompress(data, most)
-
-    decompressobj = zlib.decompressobj
-    monkeypatch.setattr(zlib, "decompressobj", Watched)
-    bomb = np.frombuffer(zlib.compress(bytes(2**24), 9), np.uint8)
-    with pytest.raises(ArtifactFormatError, match="^its stream holds more than the high bytes of 1000 numbers$"):
-        decode(bomb, np.zeros((10, 100), np.uint8))
-    assert asked == [1001]

@@ -1,7 +1,5 @@
 """Tests of integers in fewer bytes: exact for every width, and streams that are no such integers are refused."""
 
-import contextlib
-import math
 import zlib
 
 import numpy as np
@@ -59,37 +57,12 @@ def test_no_stream_takes_fewer_bits_than_the_least(bits):
     assert 8 * encode(np.zeros(100_000, np.int8), bits).size >= LEAST_BITS_EACH * 100_000
 
 
-def test_each_cut_of_a_stream_is_refused():
-    coded = encode(crowded(1000, 3), 3)
-    for length in range(len(coded)):
-        with pytest.raises(ArtifactFormatError, match=r"^its stream ends before it has given 1000 integers of 3 bits$"):
-            decode(coded[:length], 3, (1000,))
-
-
-def test_no_flipped_bit_of_a_stream_changes_an_integer():
-    integers = crowded(400, 4)
-    coded, changed_nothing = encode(integers, 4), []
-    for bit in range(8 * len(coded)):
-        damaged = coded.copy()
-        damaged[bit // 8] ^= 1 << bit % 8
-        with contextlib.suppress(ArtifactFormatError):
-            assert np.array_equal(decode(damaged, 4, (400,)), integers)
-            changed_nothing.append(bit)
-    assert len(changed_nothing) < 16  # the header has bits that say how the stream was made, which nobody needs
-
-
 @pytest.mark.parametrize(
     ("count", "told"), [(999, "more"), (1, "more"), (0, "more"), (1003, "fewer"), (10**15, "fewer")]
 )
 def test_another_number_of_integers_is_refused(count, told):
     with pytest.raises(ArtifactFormatError, match=rf"^its stream holds {told} than {count} integers of 4 bits$"):
         decode(encode(crowded(1001, 4), 4), 4, (count,))
-
-
-def test_bytes_after_the_stream_are_refused():
-    coded = np.concatenate([encode(crowded(100, 5), 5), np.zeros(3, np.uint8)])
-    with pytest.raises(ArtifactFormatError, match="^3 bytes follow the end of its stream$"):
-        decode(coded, 5, (100,))
 
 
 @pytest.mark.parametrize(
@@ -99,29 +72,3 @@ def test_bits_beside_the_integers_are_refused(bits, content, count):
     coded = np.frombuffer(zlib.compress(bytes([content])), np.uint8)
     with pytest.raises(ArtifactFormatError, match="^the bits beside its integers are not zero$"):
         decode(coded, bits, (count,))
-
-
-@pytest.mark.parametrize("coded", [np.zeros(2, np.int8), np.zeros(2, np.float32), np.zeros((2, 1), np.uint8)])
-def test_wrong_dtype_or_dimensions_are_refused(coded):
-    found = rf"found {coded.dtype} \[{', '.join(map(str, coded.shape))}\]$"
-    with pytest.raises(ArtifactFormatError, match="^a stream is of uint8 in one dimension, " + found):
-        decode(coded, 3, (3,))
-
-
-def test_a_stream_that_grows_a_thousandfold_is_read_no_further_than_asked(monkeypatch):
-    asked = []
-
-    class Watched:
-        def __init__(self):
-            self.coder = decompressobj()
-
-        def decompress(self, data, most):
-            asked.append(most)
-            return self.coder.decompress(data, most)
-
-    decompressobj = zlib.decompressobj
-    monkeypatch.setattr(zlib, "decompressobj", Watched)
-    bomb = np.frombuffer(zlib.compress(bytes(2**24), 9), np.uint8)
-    with pytest.raises(ArtifactFormatError, match="^its stream holds more than 1000 integers of 2 bits$"):
-        decode(bomb, 2, (10, 100))
-    assert asked == [math.ceil(1000 / 4) + 1]
