@@ -1,4 +1,4 @@
-"""From the start of a command to its end: threads, precision, processes, and the folder of a training."""
+"""From the start of a command to its end: threads, memory, precision, processes, and the folder of a training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, is_tensorboard_available
 
+from limpq_hub.train.loop.allocator import keep_freed_memory
 from limpq_hub.train.loop.folder import check_folder, locked
 from limpq_hub.train.loop.launcher import check_launcher_settings
 from limpq_hub.train.loop.processes import check_processes
@@ -31,6 +32,7 @@ def new_accelerator(
         TrainingError: the launcher asks for another training, or for more processes than it started.
     """
     check_launcher_settings(mixed_precision=device.mixed_precision, gradient_accumulation=gradient_accumulation)
+    keep_freed_memory()
     # `accelerate launch` sets one thread where nothing is said.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(device.threads or max(1, (os.cpu_count() or 1) // processes))
