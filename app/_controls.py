@@ -13,7 +13,7 @@ from _limits import Limiter
 from _model_settings import described, largest_alpha, published_budget, published_names, published_note, start_of
 from _request import LONGEST_PINS, Request
 from _texts import TERMS
-from _zoo import entry_of, slider_range
+from _zoo import entry_of, first_model, slider_range
 from gradio.events import Dependency
 
 from limpq_hub import list_models
@@ -57,7 +57,7 @@ def add_controls(fetches: Limiter) -> Controls:
         fetches: what an entry of the Hub is fetched in.
     """
     models = list_models()
-    model = models[0]
+    model = first_model()
     low, high = slider_range(model)
     with gr.Group():
         model_field = gr.Dropdown(models, value=model, label="Model", elem_id="model", info=described(model))
@@ -79,7 +79,7 @@ def add_controls(fetches: Limiter) -> Controls:
             max_length=300,
             elem_id="repository",
         )
-        fetch = gr.Button("Fetch it", size="sm", elem_id="fetch")
+        fetch = gr.Button("Fetch it", size="sm", elem_id="fetch", interactive=False)
     note = gr.HTML(published_note(model), elem_id="published_note")
     with gr.Row(elem_id="published"):
         buttons = [
@@ -116,6 +116,14 @@ def add_controls(fetches: Limiter) -> Controls:
         )
     changed = model_field.change(
         _of_model, model_field, [model_field, bitops, alpha, note, *buttons], queue=False, api_visibility="private"
+    )
+    repository.change(
+        lambda text: gr.Button(interactive=bool(text.strip())),
+        repository,
+        fetch,
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
     )
     gr.on(
         [fetch.click, repository.submit],

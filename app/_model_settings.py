@@ -6,9 +6,7 @@ import re
 
 from _request import Request
 from _texts import term
-from _zoo import entry_of, published_budgets, slider_range
-
-from limpq_hub import list_models
+from _zoo import entry_of, first_model, published_budgets, slider_range
 
 # Share of the way from the fewest to the most BitOps, for a model without fine-tuned policies.
 _START_SHARE = 0.3
@@ -20,7 +18,7 @@ _MOST_PUBLISHED = 6
 
 def start_request() -> Request:
     """Return what the page opens with."""
-    model = list_models()[0]
+    model = first_model()
     return Request(model, start_of(model))
 
 

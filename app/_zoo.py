@@ -20,6 +20,8 @@ from limpq_hub.zoo.measurement import float_measurement
 SEARCH_LIMIT_S = 5
 FRONTIER_POINTS = 100
 MOST_FRONTIERS = 16
+# The page opens with it where it is bundled.
+_PREFERRED = "resnet18.tiny_imagenet"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class Accuracy:
     top1: float
     weights: str
     measured: bool = True
+
+
+def first_model() -> str:
+    """Return the model that the page opens with."""
+    models = list_models()
+    return _PREFERRED if _PREFERRED in models else models[0]
 
 
 def entry_of(model: str) -> Entry:
@@ -53,7 +61,7 @@ def entry_of(model: str) -> Entry:
 @lru_cache(maxsize=16)
 def _opened(model: str, folder: str | None) -> Entry:
     if folder is None and model not in list_models():
-        raise UnknownModelError(f"there is no model {quoted(model)} here; take {list_models()[0]}")
+        raise UnknownModelError(f"there is no model {quoted(model)} here; take {first_model()}")
     return find_entry(model, cache_dir=folder)
 
 

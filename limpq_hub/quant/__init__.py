@@ -1,8 +1,8 @@
 """RUN the bits: the LSQ quantizer, the quantized layers, and the conversion of any network.
 
 Networks run by *fake quantization*: floating-point arithmetic on values that lie exactly on their integer grids. The
-accuracy is real, the speed of integer arithmetic is not shown: for that, `limpq_hub.quant.integer_layers` multiplies
-the integers of convolutions as such, on a CPU.
+accuracy is real, the speed is not that of integers; `limpq_hub.quant.integer_layers` multiplies the integers of
+convolutions as such, on a CPU.
 
 In a training loop of your own, `images` being a batch, [batch, 3, height, width]:
 

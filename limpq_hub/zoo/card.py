@@ -79,8 +79,8 @@ def _body(entry: Entry, repo: str) -> str:
         f"# {repo.split('/')[-1]}",
         f"Mixed-precision {summary['architecture']} at {size} pixels, {summary['num_classes']} classes: learned step "
         "sizes (LIMPQ, ECCV 2022), a jointly trained network that serves every policy, and policies that were "
-        "fine-tuned. Networks run by fake quantization: accuracy and size on disk are real, the speed of integer "
-        "arithmetic is not shown.",
+        "fine-tuned. Networks run by fake quantization: accuracy and size on disk are real. Integers are multiplied by "
+        '`load(..., arithmetic="integer")` and in the files of `limpq export`, in 8 bits whatever the policy.',
         f'```python\nimport limpq_hub\n\nmodel = limpq_hub.load("hf-hub:{repo}", bitops={most})\n'
         "print(model.limpq)\n```",
         _importance(entry.indicators),

@@ -11,7 +11,7 @@ import torch
 from _actions import find_bits
 from _measured import measured_of
 from _request import Request
-from _zoo import entry_of, learned_plan, rival_policies
+from _zoo import entry_of, first_model, learned_plan, rival_policies
 from PIL import Image
 
 from limpq_hub import list_models, load
@@ -25,7 +25,7 @@ MEASURED = [model for model in list_models() if measured_of(model) is not None]
 
 
 def test_the_figures_of_the_first_entry_are_of_the_weights_that_it_has():
-    assert list_models()[0] in MEASURED
+    assert first_model() in MEASURED
 
 
 @pytest.mark.parametrize("model", MEASURED)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import _model_settings
 import pytest
 from _model_settings import described, largest_alpha, published_budget, published_note, start_of, start_request
-from _zoo import entry_of, published_budgets, slider_range
+from _zoo import entry_of, first_model, published_budgets, slider_range
 
 from limpq_hub import list_models
 
@@ -25,7 +25,7 @@ def test_the_page_starts_within_the_sliders_of_every_bundled_entry_at_its_most_a
 
 
 def test_a_model_without_fine_tuned_policies_starts_between_and_says_so(monkeypatch):
-    model = list_models()[0]
+    model = first_model()
     low, high = slider_range(model)
     monkeypatch.setattr(_model_settings, "entry_of", lambda name: SimpleNamespace(published=()))
     monkeypatch.setattr(_model_settings, "published_budgets", lambda name: {})
@@ -34,14 +34,14 @@ def test_a_model_without_fine_tuned_policies_starts_between_and_says_so(monkeypa
 
 
 def test_the_slider_of_alpha_reaches_beyond_what_an_entry_has(monkeypatch):
-    model = list_models()[0]
+    model = first_model()
     indicators = replace(entry_of(model).indicators, alpha=128.0)
     monkeypatch.setattr(_model_settings, "entry_of", lambda name: SimpleNamespace(indicators=indicators))
     assert largest_alpha(model) == 256
 
 
 def test_only_a_budget_that_is_named_after_uniform_bits_is_explained(monkeypatch):
-    model = list_models()[0]
+    model = first_model()
     assert "w3a3: as many" in published_note(model)
     monkeypatch.setattr(_model_settings, "published_budgets", lambda name: {"3G": 3.0})
     assert "as many" not in published_note(model)
