@@ -54,12 +54,12 @@ def _measure(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from limpq_hub.train.loop.allocator import keep_freed_memory
+    from limpq_hub.train.loop.huge_pages import use_huge_pages
     from limpq_hub.train.measure.pair_importance import Measuring, measured_indicators
     from limpq_hub.zoo.catalog import find_entry
     from limpq_hub.zoo.network import NetworkSpec
 
-    keep_freed_memory()
+    use_huge_pages()
     entry = find_entry(options.model)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = drawn_pictures(options.images, options.count, options.seed, spec)

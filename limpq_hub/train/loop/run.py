@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, is_tensorboard_available
 
-from limpq_hub.train.loop.allocator import keep_freed_memory
 from limpq_hub.train.loop.folder import check_folder, locked
+from limpq_hub.train.loop.huge_pages import use_huge_pages
 from limpq_hub.train.loop.launcher import check_launcher_settings
 from limpq_hub.train.loop.processes import check_processes
 from limpq_hub.train.settings import DeviceSettings
@@ -32,7 +32,7 @@ def new_accelerator(
         TrainingError: the launcher asks for another training, or for more processes than it started.
     """
     check_launcher_settings(mixed_precision=device.mixed_precision, gradient_accumulation=gradient_accumulation)
-    keep_freed_memory()
+    use_huge_pages()
     # `accelerate launch` sets one thread where nothing is said.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(device.threads or max(1, (os.cpu_count() or 1) // processes))

@@ -1,10 +1,10 @@
-"""Time of a training step on CPUs, with the memory that is freed handed back to the system and with it kept.
+"""Time of a training step on CPUs with large tensors in pages of 4 kB and in huge ones.
 
-    python tests/benchmarks/freed_memory.py                                  # EfficientNet-Lite0, 224 pixels, batch 16
-    python tests/benchmarks/freed_memory.py --model resnet18 --input-size 64 --batch-size 128
+    python tests/benchmarks/huge_pages.py                                  # EfficientNet-Lite0, 224 pixels, batch 16
+    python tests/benchmarks/huge_pages.py --model resnet18 --input-size 64 --batch-size 128
 
-A step is forward, backward and SGD of the float network. How memory is kept cannot be taken back within a process: each
-turn is a process of its own, and the two take turns.
+A step is forward, backward and SGD of the float network. torch reads once per process how it shall allocate: each turn
+is a process of its own, and the two take turns.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from limpq_hub.train.loop.allocator import keep_freed_memory
+from limpq_hub.train.loop.huge_pages import use_huge_pages
 
 WARM_UP, STEPS = 2, 6
-ALLOCATORS = {"handed back": False, "kept": True}
+SMALL, HUGE = "of 4 kB", "huge"
+PAGES = (SMALL, HUGE)
 
 
 def main() -> None:
@@ -35,23 +36,23 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--one", choices=ALLOCATORS, help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=PAGES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(*_measured(options))
         return
-    seconds: dict[str, list[float]] = {name: [] for name in ALLOCATORS}
-    memory: dict[str, float] = dict.fromkeys(ALLOCATORS, 0.0)
+    seconds: dict[str, list[float]] = {name: [] for name in PAGES}
+    memory: dict[str, float] = dict.fromkeys(PAGES, 0.0)
     for _ in range(options.turns):
-        for name in ALLOCATORS:
+        for name in PAGES:
             command = [sys.executable, *sys.argv, "--one", name]
             step, peak = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
             seconds[name].append(step)
             memory[name] = max(memory[name], peak)
-    table = Table("freed memory", "ms a step", "x handed back", "most memory, GB")
+    table = Table("pages", "ms a step", "x small", "most memory, GB")
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     for name, median in medians.items():
-        table.add_row(name, f"{1e3 * median:.0f}", f"{median / medians['handed back']:.2f}", f"{memory[name]:.2f}")
+        table.add_row(name, f"{1e3 * median:.0f}", f"{median / medians[SMALL]:.2f}", f"{memory[name]:.2f}")
     Console().print(table)
 
 
@@ -59,8 +60,8 @@ def _measured(options: argparse.Namespace) -> tuple[float, float]:
     """Return the median seconds of a step, and the most memory of the process in GB."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    if ALLOCATORS[options.one] and not keep_freed_memory():
-        sys.exit("the C library of this system cannot keep freed memory")
+    if options.one == HUGE:
+        use_huge_pages()
     network = timm.create_model(options.model)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
     taken = []
