@@ -25,7 +25,7 @@ from limpq_hub.zoo.folder import CONFIG, EXPORT_SEAL, is_unfinished, open_folder
 BUNDLED = Path(__file__).parent / "bundled"
 # The environment variable with the owner on the Hub in whose repositories names are looked up that are not bundled.
 OWNER_VARIABLE = "LIMPQ_HUB_OWNER"
-# The entry that a name stands for: of an architecture without a tag, or without what timm says of its padding.
+# The entry that a name stands for: an architecture without its tag, or without timm's "tf_" before it.
 DEFAULTS = {"resnet18": "resnet18.tiny_imagenet", "efficientnet_lite0": "tf_efficientnet_lite0.in1k"}
 
 

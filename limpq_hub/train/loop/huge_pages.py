@@ -1,10 +1,10 @@
-"""Large tensors in huge pages: what a step frees, the next one takes again, and the system clears it in between."""
+"""Large tensors in huge pages, which the system hands out and clears faster than small ones."""
 
 from __future__ import annotations
 
 import os
 
-# torch reads it when it allocates for the first time; not documented, in c10/core/impl/alloc_cpu.cpp.
+# torch reads it when it first allocates (c10/core/impl/alloc_cpu.cpp).
 _HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
