@@ -27,8 +27,8 @@ from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE, float_file_
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.half_precision import halved_weight
 from limpq_hub.zoo.network import NetworkSpec
-from limpq_hub.zoo.plane_tensors import CODING, has_planes
-from limpq_hub.zoo.seal import HALF_CODING
+from limpq_hub.zoo.plane_tensors import has_moved_planes, has_planes
+from limpq_hub.zoo.seal import BYTE_PLANES, HALF_CODING, MOVED_PLANES
 from limpq_hub.zoo.tensors import load_strictly, own_state
 
 KIND = "entry"
@@ -55,6 +55,8 @@ def save_entry(
 ) -> None:
     """Write what joint training learned; convolution and linear weights in half precision, where that is exact enough.
 
+    A float network that the folder holds by then (`save_float_network`) makes the file of the supernet smaller.
+
     Args:
         classes: {"id", "name"} of each class, in the order of the class indices.
         unfinished: as `seal_entry` takes it.
@@ -80,8 +82,9 @@ def seal_entry(folder: Path, spec: NetworkSpec, *, unfinished: bool = False) -> 
     """
     data = Indicators.load(folder / "indicators.json").provenance.get("data")
     dataset = {"dataset": data["name"]} if isinstance(data, Mapping) and "name" in data else {}
-    coding = {HALF_CODING: CODING} if _has_planes(folder) else {}
-    seal_folder(folder, KIND, spec.to_config() | dataset | coding, FILES, unfinished=unfinished)
+    coding = _half_coding(folder)
+    config = spec.to_config() | dataset | ({HALF_CODING: coding} if coding else {})
+    seal_folder(folder, KIND, config, FILES, unfinished=unfinished)
 
 
 def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
@@ -149,12 +152,13 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
             )
 
 
-def _has_planes(folder: Path) -> bool:
-    """Return whether versions before format 5 lack what reads the files of an entry: their names or their tensors."""
-    if (folder / FLOAT_FILE).exists():
-        return True
+def _half_coding(folder: Path) -> str | None:
+    """Return how the networks of an entry are coded, None where versions before format 5 can read its files."""
     with safe_open(folder / SUPERNET, "numpy") as file:
-        return has_planes(file.keys())
+        names = list(file.keys())
+    if has_moved_planes(names):
+        return MOVED_PLANES
+    return BYTE_PLANES if has_planes(names) or (folder / FLOAT_FILE).exists() else None
 
 
 def _halved(network: nn.Module) -> dict[str, Tensor]:

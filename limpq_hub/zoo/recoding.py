@@ -36,9 +36,10 @@ def recode_networks(entry: Entry, target: Path) -> None:
     if float_file_of(entry.folder):
         load_float_network(entry.folder)
         in_float = float_tensors(entry.folder)
-    write_supernet(target, supernet_tensors(entry.folder))
+    supernet = supernet_tensors(entry.folder)
     if in_float is not None:
         write_float_network(target, in_float)
+    write_supernet(target, supernet)
 
 
 def recode_checkpoint(source: SealedFolder, target: Path) -> None:

@@ -18,9 +18,12 @@ from limpq_hub.plan.jsonfile import parse_json
 
 # Format 1 knew neither products of activations nor zero points, nor a weight step for each channel; format 2 neither
 # arguments of the network nor how pictures are cropped, without which it would build and feed another one; format 3 no
-# weights in fewer bytes than their bits; format 4 had those of checkpoints alone, not of an entry's own networks.
-FORMAT = 5
+# weights in fewer bytes than their bits; format 4 had those of checkpoints alone, not of an entry's own networks;
+# format 5 no supernet that is told by how far it moved from the float network.
+FORMAT = 6
+# How the tensors in half precision are coded, of an entry's networks.
 HALF_CODING = "half_coding"
+BYTE_PLANES, MOVED_PLANES = "byte-planes", "moved-planes"
 WEIGHT_CODING = "weight_coding"
 _SINCE_FORMAT_3 = ("model_args", "crop_mode")
 _READ_FORMATS = range(1, FORMAT + 1)
@@ -34,7 +37,7 @@ _PUBLISHING = (
 def format_of(content: Mapping[str, Any]) -> int:
     """Return the lowest format that can say what a `config.json` says: versions before this one read what they can."""
     if HALF_CODING in content:
-        return FORMAT
+        return 5 if content[HALF_CODING] == BYTE_PLANES else FORMAT
     if WEIGHT_CODING in content:
         return 4
     return 3 if any(key in content for key in _SINCE_FORMAT_3) else 2

@@ -180,13 +180,13 @@ def test_an_unsafe_path_is_refused_before_any_file_is_read(tiny, entry_copy, sea
         open_local_folder(entry_copy, "entry")
 
 
-@pytest.mark.parametrize("format_number", [0, 6, "1", 1.0, True, None, [1]])
+@pytest.mark.parametrize("format_number", [0, 7, "1", 1.0, True, None, [1]])
 @pytest.mark.parametrize("kind", ["entry", "checkpoint"])
 def test_another_format_number_is_refused(folder_of, seal, kind, format_number):
     config = json.loads((folder_of(kind) / "config.json").read_text())
     seal(folder_of(kind), config | {"format": format_number})
     number = re.escape(repr(format_number))
-    message = rf"config\.json: format {number} is not one of the formats 1 to 5 that this version reads"
+    message = rf"config\.json: format {number} is not one of the formats 1 to 6 that this version reads"
     with pytest.raises(ArtifactFormatError, match=message) as caught:
         open_local_folder(folder_of(kind), kind)
     is_number = type(format_number) is int
@@ -198,7 +198,7 @@ def test_another_format_number_is_refused(folder_of, seal, kind, format_number):
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"text"'])
 def test_a_config_that_is_no_object_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ArtifactFormatError, match=r"config\.json: format .* is not one of the formats 1 to 5"):
+    with pytest.raises(ArtifactFormatError, match=r"config\.json: format .* is not one of the formats 1 to 6"):
         open_local_folder(tmp_path, "entry")
 
 

@@ -117,7 +117,7 @@ def test_an_entry_and_its_checkpoint_come_back_as_the_network_with_its_arguments
 def test_a_version_that_knows_no_arguments_refuses_the_folder(saved, kind, monkeypatch):
     path = saved[0] / kind
     config = json.loads((path / "config.json").read_text())
-    number = {"entry": 5, "checkpoint": 4}[kind]
+    number = {"entry": 6, "checkpoint": 4}[kind]
     assert (config["format"], config["model_args"], config["crop_mode"]) == (number, ARGUMENTS, "squash")
     monkeypatch.setattr(seal, "_READ_FORMATS", (1, 2))
     with pytest.raises(ArtifactVersionError, match=rf"format {number} is not one of .*; upgrade limpq-hub"):

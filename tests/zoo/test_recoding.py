@@ -9,13 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load, load_file, save, save_file
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactVersionError, quoted
+from limpq_hub.errors import (
+    ArtifactError,
+    ArtifactFormatError,
+    ArtifactIntegrityError,
+    ArtifactVersionError,
+    quoted,
+)
 from limpq_hub.quant.packing import pack
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.train import publish
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
-from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry, save_float_network
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.recoding import recode_checkpoint
 from limpq_hub.zoo.tensors import own_state
@@ -56,6 +62,12 @@ def networks(folder) -> list[dict[str, torch.Tensor]]:
     """Return the state of the supernet and of the float network of an entry."""
     entry = find_entry(f"local-dir:{folder}")
     return [own_state(load_supernet(entry.folder, entry.indicators)), own_state(load_float_network(entry.folder))]
+
+
+def networks_of_supernet(folder) -> list[dict[str, torch.Tensor]]:
+    """Return the state of the supernet alone."""
+    entry = find_entry(f"local-dir:{folder}")
+    return [own_state(load_supernet(entry.folder, entry.indicators))]
 
 
 def same(states: list[dict[str, torch.Tensor]], others: list[dict[str, torch.Tensor]]) -> bool:
@@ -190,8 +202,9 @@ def test_networks_that_do_not_fit_are_not_recoded(older, tmp_path, reseal, file)
 def test_a_coding_that_this_version_does_not_know_is_refused(with_float, reseal, coding, which):
     reseal(with_float, half_coding=coding)
     entry = find_entry(f"local-dir:{with_float}")
-    message = rf"config\.json: half_coding {re.escape(quoted(coding))} is not 'byte-planes', the one that this version "
-    with pytest.raises(ArtifactVersionError, match=message + "reads; upgrade limpq-hub, or fetch the artifact again$"):
+    message = rf"config\.json: half_coding {re.escape(quoted(coding))} is not 'byte-planes' or 'moved-planes', those "
+    advice = "that this version reads; upgrade limpq-hub, or fetch the artifact again$"
+    with pytest.raises(ArtifactVersionError, match=message + advice):
         [lambda: load_supernet(entry.folder, entry.indicators), lambda: load_float_network(entry.folder)][which]()
 
 
@@ -217,3 +230,86 @@ def test_damaged_planes_are_refused_by_tensor(with_float, reseal, changes, messa
     entry = find_entry(f"local-dir:{with_float}")
     with pytest.raises(ArtifactFormatError, match=rf"/{re.escape(file)}: " + message.format(name=re.escape(name))):
         [lambda: load_supernet(entry.folder, entry.indicators), lambda: load_float_network(entry.folder)][which]()
+
+
+# A supernet that is told by how far it moved from the float network
+
+
+@pytest.fixture
+def moved(entry_copy, tiny, float_network):
+    """An entry whose supernet was trained from the float network beside it, and where that network's file was first."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        start = {
+            name: value for name, value in tiny.supernet.state_dict().items() if name in float_network.state_dict()
+        }
+        float_network.load_state_dict(start, strict=False)
+        for value in float_network.parameters():
+            value += 1e-3 * value.std(correction=0) * torch.randn(value.shape, generator=generator)
+    save_float_network(entry_copy, float_network)
+    save_entry(entry_copy, tiny.supernet, tiny.indicators, json.loads((entry_copy / "classes.json").read_text()))
+    return entry_copy
+
+
+def test_a_supernet_near_its_float_network_takes_fewer_bytes_and_has_the_same_numbers(moved, tiny):
+    assert same(networks(moved)[:1], networks_of_supernet(tiny.folder))
+    file = "supernet.safetensors"
+    assert (moved / file).stat().st_size < 0.8 * (tiny.folder / file).stat().st_size
+    config = json.loads((moved / "config.json").read_text())
+    assert (config["format"], config["half_coding"]) == (6, "moved-planes")
+    assert "layer2.0.conv1.weight.moved_high" in load_file(moved / file)
+
+
+def test_recoding_finds_the_float_network_that_a_supernet_moved_from(moved, with_float, tmp_path):
+    """As it does for an entry whose supernet was written before there was one."""
+    for name, source in (("again", moved), ("first", with_float)):
+        publish.main(["--joint", str(source), "--output", str(tmp_path / name), "--recode"])
+        assert same(networks(tmp_path / name), networks(source))
+    assert (tmp_path / "again/supernet.safetensors").read_bytes() == (moved / "supernet.safetensors").read_bytes()
+
+
+def test_another_float_network_beside_it_is_refused(moved, float_network, reseal):
+    with torch.no_grad():
+        float_network.fc.weight += 1
+    save_float_network(moved, float_network)
+    reseal(moved)
+    with pytest.raises(ArtifactIntegrityError, match="supernet.safetensors was written beside another float network"):
+        networks_of_supernet(moved)
+
+
+def test_without_its_float_network_it_is_refused(moved, reseal):
+    (moved / "float.safetensors").unlink()
+    reseal(moved)
+    with pytest.raises(ArtifactFormatError, match=r"supernet\.safetensors needs float\.safetensors, which the entry"):
+        networks_of_supernet(moved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({".moved_low": None}, r"tensor {name}\.moved_low is missing"),
+        ({".moved_high": None}, r"tensor {name} is missing"),
+        ({"": torch.ones(3)}, r"tensor {name} is there twice, as such and as {name}\.moved_high"),
+        ({".moved_low": torch.zeros(3)}, r"tensor {name}\.moved_high: a stream is of uint8 in one dimension, found f"),
+        ({".moved_high": torch.zeros(9, dtype=torch.uint8)}, r"tensor {name}\.moved_high: its bytes are no zlib"),
+    ],
+    ids=lambda value: "".join(value) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_damaged_planes_of_moves_are_refused_by_tensor(moved, reseal, changes, message):
+    name, file = "layer2.0.conv1.weight", moved / "supernet.safetensors"
+    tensors = load_file(file) | {name + plane: value for plane, value in changes.items()}
+    save_file({key: value for key, value in tensors.items() if value is not None}, file)
+    reseal(moved)
+    with pytest.raises(ArtifactFormatError, match=r"/supernet\.safetensors: " + message.format(name=re.escape(name))):
+        networks_of_supernet(moved)
+
+
+def test_moves_of_a_tensor_that_the_float_network_lacks_are_refused(moved, reseal):
+    file = moved / "supernet.safetensors"
+    tensors = load_file(file)
+    for plane in (".moved_high", ".moved_low"):
+        tensors["stranger" + plane] = tensors.pop("layer2.0.conv1.weight" + plane)
+    save_file(tensors, file)
+    reseal(moved)
+    with pytest.raises(ArtifactFormatError, match="tensor stranger moved from one that the float network does not"):
+        networks_of_supernet(moved)

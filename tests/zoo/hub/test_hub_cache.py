@@ -60,7 +60,7 @@ def test_a_damaged_file_is_fetched_anew_once_and_is_whole_then(on_hub, warm, tin
 def test_a_config_of_another_format_is_refused_and_not_fetched_anew(on_hub, warm):
     (warm / "config.json").resolve().write_bytes(b'{"model_type": "bert"}')
     with pytest.raises(
-        ArtifactFormatError, match=r"^hf-hub:you/tiny@\w{12}/config.json: format None is not one of the formats 1 to 5"
+        ArtifactFormatError, match=r"^hf-hub:you/tiny@\w{12}/config.json: format None is not one of the formats 1 to 6"
     ):
         read_all(on_hub.cache)
     assert on_hub.hub.fetched() == []

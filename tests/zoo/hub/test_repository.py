@@ -361,13 +361,13 @@ def test_a_token_opens_what_is_closed_to_others(on_hub, monkeypatch, tmp_path, r
         (
             {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"any"},
             ArtifactFormatError,
-            "config.json: format None is not one of the formats 1 to 5 that this version reads; is it an artifact of "
+            "config.json: format None is not one of the formats 1 to 6 that this version reads; is it an artifact of "
             "limpq-hub?",
         ),
         (
-            {"config.json": b'{"format": 6, "kind": "entry"}', "anything.bin": b"any"},
+            {"config.json": b'{"format": 7, "kind": "entry"}', "anything.bin": b"any"},
             ArtifactVersionError,
-            "config.json: format 6 is not one of the formats 1 to 5 that this version reads; upgrade limpq-hub, or "
+            "config.json: format 7 is not one of the formats 1 to 6 that this version reads; upgrade limpq-hub, or "
             "tell the",
         ),
     ],
