@@ -76,19 +76,18 @@ def _export(options: argparse.Namespace) -> None:
     if options.images:
         images = drawn_pictures(options.images, options.count, options.seed, model.limpq.network)
     exported = export(model, options.output, format=options.format, images=images, vnni=options.vnni)
-    judged = "noise, of which only the class is judged: --images FOLDER judges the logits"
-    plan, pictures = model.limpq.plan, judged if exported.noise else options.images
+    plan, pictures = model.limpq.plan, "noise (pictures: --images FOLDER)" if exported.noise else options.images
     if options.json:
         print_json(exported.to_json() | {"output": str(options.output), "bitops": plan.bitops})
         return
-    integer_layers, of_simulation = exported.integer_layers, exported.parity_of_simulation
+    integer_layers, of_layers = exported.integer_layers, exported.parity_of_layers
     approximate = " (an approximation)" if exported.format == "onnxruntime" else ""
     rows = {
         "policy": f"{format_bitops(plan.bitops)} BitOps, {model.limpq.weights} weights",
         "model.onnx": format_size(exported.size_bytes),
         "integers": f"{exported.integers:,} weights read back, equal bit for bit",
         "logits": f"{exported.parity}, by {exported.runtime}, on {pictures}{approximate}",
-        **({"simulation beside itself": f"{of_simulation}, added up in another order"} if of_simulation else {}),
+        **({"layer by layer": str(of_layers)} if of_layers else {}),
         "layers": "in float here; the bits are for hardware that is made of the file"
         if integer_layers is None
         else f"{sum(integer_layers.values())} of {len(integer_layers)} run in integers in {exported.runtime} on this "

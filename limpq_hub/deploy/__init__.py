@@ -52,11 +52,12 @@ Before anything is written to the folder: the integers and steps are read back f
 with those of the network; and the logits of pictures are compared. Two orders of the same float additions differ in the
 last digits, and where such a value lies on the edge between two integers it is rounded to the other one: so no bound on
 the difference of logits holds. What must hold, but for *onnxruntime*, is that 90 % of the pictures are within 1e-4, and
-that 99.5 % have the same class. At 8 bits of large pictures there may be such an edge in every picture, and the
-simulation differs from itself once its normalizations are folded: then the file may differ on as many pictures more,
-and by no more than twice as much. Where no pictures are given, noise takes their place: it falls on such edges far more
-often than pictures do, so that of noise only the class is judged. All figures are in `verify.json`. `--explain` lists
-which layers run in integers in the runtime at hand.
+that 99.5 % have the same class. Large pictures, and noise, which stands in where no pictures are given, have such edges
+in every picture, and from the first of them on all is different: there float32 alone misses those 90 % beside float64.
+Then each layer is judged by itself: from the integers that the runtime had there (up to 16 pictures) float64 computes
+what the next layer gets, and the runtime must have the same integers, but for those whose value is within 0.001 steps
+of the edge, and in the end the same logits. All figures are in `verify.json`. `--explain` lists which layers run in
+integers in the runtime at hand.
 
 ## What can be exported
 

@@ -8,9 +8,8 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,15 +17,17 @@ from limpq_hub.deploy.export_folder import CONFIG, MODEL, PREPROCESSOR, VERIFICA
 from limpq_hub.deploy.formats import Format, check_format
 from limpq_hub.deploy.forward_record import value_ranges
 from limpq_hub.deploy.integer_layer import IntegerLayer, integer_layers
-from limpq_hub.deploy.parity import Parity, check_integers, compare_logits, parity_of
+from limpq_hub.deploy.parity import Parity, check_integers, compare_logits
 from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.deploy.self_description import SelfDescription
 from limpq_hub.errors import OutputError
 from limpq_hub.plan.jsonfile import write_bytes, write_json
-from limpq_hub.quant.frozen_layers import freeze_
 from limpq_hub.quant.integer_layers import run_simulated_
 from limpq_hub.version import __version__
 from limpq_hub.zoo.seal import sealed
+
+if TYPE_CHECKING:
+    from limpq_hub.deploy.layer_parity import LayerParity
 
 _NOISE_PICTURES = 64
 
@@ -41,8 +42,8 @@ class Exported:
         size_bytes: of `model.onnx`.
         integers: how many weights were read back and are those of the network, bit for bit.
         parity: how near the logits are on pictures.
-        parity_of_simulation: how near the simulation is to itself with its float additions in another order; None where
-            the file is near enough without that.
+        parity_of_layers: how near each layer is to exact arithmetic on the integers that it has there; None where the
+            logits are near enough without that.
         noise: whether the pictures were noise, because none were given.
         runtime: what ran the file, with its version.
         integer_layers: whether each layer runs in integers in that runtime on this CPU, in the order of execution;
@@ -54,7 +55,7 @@ class Exported:
     size_bytes: int
     integers: int
     parity: Parity
-    parity_of_simulation: Parity | None
+    parity_of_layers: LayerParity | None
     noise: bool
     runtime: str
     integer_layers: Mapping[str, bool] | None
@@ -66,7 +67,7 @@ class Exported:
             "model_bytes": self.size_bytes,
             "integers_equal": self.integers,
             "parity": self.parity.to_json() | {"noise": self.noise},
-            "parity_of_simulation": self.parity_of_simulation and self.parity_of_simulation.to_json(),
+            "parity_of_layers": self.parity_of_layers and self.parity_of_layers.to_json(),
             "runtime": self.runtime,
             "integer_layers": None if self.integer_layers is None else dict(self.integer_layers),
         }
@@ -106,6 +107,7 @@ def export(
     # Here, where it is sure that what they need is installed.
     from limpq_hub.deploy.fused_graph import fused_graph
     from limpq_hub.deploy.layer_formats import QonnxQuant, QuantizeDequantize
+    from limpq_hub.deploy.layer_parity import layer_parity
     from limpq_hub.deploy.network_graph import network_graph
     from limpq_hub.deploy.read_back import read_layers
 
@@ -134,16 +136,14 @@ def export(
         with torch.inference_mode():
             expected = [network(batch).numpy() for batch in batches]
         parity = compare_logits(expected, [batch.numpy() for batch in batches], runtime)
-        of_simulation = (
-            None if fused else parity.check(lambda: _parity_of_simulation(network, batches, expected), noise=noise)
-        )
+        of_layers = None if fused else parity.check(lambda: layer_parity(file, format, network, batches, runtime))
         exported = Exported(
             folder=Path(output),
             format=format,
             size_bytes=file.stat().st_size,
             integers=integers,
             parity=parity,
-            parity_of_simulation=of_simulation,
+            parity_of_layers=of_layers,
             noise=noise,
             runtime=runtime.description,
             integer_layers=_in_order(layers, runtime.integer_layers()),
@@ -167,14 +167,6 @@ def _batches(images: Iterable[Tensor] | None, described: SelfDescription) -> tup
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(_NOISE_PICTURES, *described.spec.input_shape, generator=generator)
     return list(noise.split(16)), True
-
-
-def _parity_of_simulation(network: nn.Module, batches: list[Tensor], expected: list[np.ndarray]) -> Parity:
-    """Return how near a network is to itself with its batch normalizations folded, on the same pictures."""
-    frozen = copy.deepcopy(network)
-    freeze_(frozen, tuple(batches[0].shape[1:]))
-    with torch.inference_mode():
-        return parity_of([frozen(batch).numpy() for batch in batches], expected)
 
 
 def _in_order(layers: list[IntegerLayer], in_integers: Mapping[str, bool] | None) -> dict[str, bool] | None:

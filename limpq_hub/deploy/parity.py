@@ -15,6 +15,7 @@ from limpq_hub.errors import OutputError
 from limpq_hub.quant.integer_layers import has_vnni
 
 if TYPE_CHECKING:
+    from limpq_hub.deploy.layer_parity import LayerParity
     from limpq_hub.deploy.read_back import ReadLayer
 
 # Two logits of one network in two orders of float additions differ by less; what differs by more was rounded to
@@ -50,53 +51,36 @@ class Parity:
             f"largest difference {self.largest_difference:.2g}"
         )
 
-    def check(self, of_simulation: Callable[[], Parity] | None = None, *, noise: bool = False) -> Parity | None:
+    def check(self, of_layers: Callable[[], LayerParity] | None = None) -> LayerParity | None:
         """Raise `OutputError` unless the file is as exact as float arithmetic lets it be.
 
-        Of few pictures a single one may differ: a rounding tie can fall on any. Where ties are many, at 8 bits of large
-        pictures for instance, the simulation differs from itself as soon as it adds in another order: the file may then
-        differ on so many pictures more, by no more than twice as much.
+        Of few pictures a single one may differ: a rounding tie can fall on any. Where ties are many, in large pictures
+        or in noise, the layers are judged one by one instead.
 
         Args:
-            of_simulation: computes how near the simulation is to itself with other float additions, if that matters.
-            noise: whether the pictures are noise: it falls on ties far more often than pictures do, so that only the
-                class is judged.
+            of_layers: compares them, if that matters.
 
         Returns:
-            What it computed, if that mattered.
+            What it found, if that mattered.
         """
-        allowed = [
-            max(1, math.floor((1 - least) * self.pictures + 1e-6))
-            for least in (0 if noise else FEWEST_SAME_ROWS, FEWEST_AGREEING)
+        within = [
+            round((1 - share) * self.pictures) <= max(1, math.floor((1 - least) * self.pictures + 1e-6))
+            for share, least in ((self.same_rows, FEWEST_SAME_ROWS), (self.agreement, FEWEST_AGREEING))
         ]
-        if _within(self._differing(), allowed):
+        if all(within):
             return None
-        simulation = None if of_simulation is None else of_simulation()
-        if simulation is not None:
-            allowed_beside = [most + count for most, count in zip(allowed, simulation._differing(), strict=True)]
-            if (
-                _within(self._differing(), allowed_beside)
-                and self.largest_difference <= 2 * simulation.largest_difference
-            ):
-                return simulation
-        compared = "" if simulation is None else f" (the simulation beside itself, added up otherwise: {simulation})"
-        advice = "give pictures that the network is for, by --images FOLDER (images=)"
+        layers = None if of_layers is None else of_layers()
+        if layers is not None and layers.is_exact:
+            return layers
+        by_layer = "" if layers is None else f"; layer by layer {layers}"
+        advice = "another version of the runtime may compute as the network does"
         if not has_vnni():
-            advice = "this CPU has no VNNI, where 8-bit weights can overflow: add --no-vnni (vnni=False)"
+            advice = "this CPU has no VNNI, where 8-bit weights can overflow: add vnni=False"
         raise OutputError(
             f"the exported network is not the one that it was made of: {self}; at least {FEWEST_SAME_ROWS:.0%} of "
-            f"the pictures must be within {SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree{compared}. Nothing was "
+            f"the pictures must be within {SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree{by_layer}. Nothing was "
             f"written; {advice}"
         )
-
-    def _differing(self) -> list[int]:
-        """Return how many pictures are not within a rounding, and how many have another class."""
-        # A share of the pictures times their number is a whole number but for the last digit.
-        return [round((1 - share) * self.pictures) for share in (self.same_rows, self.agreement)]
-
-
-def _within(counts: Sequence[int], most: Sequence[int]) -> bool:
-    return all(count <= limit for count, limit in zip(counts, most, strict=True))
 
 
 def compare_logits(expected: Sequence[np.ndarray], images: Iterable[np.ndarray], runtime: Runtime) -> Parity:

@@ -37,6 +37,9 @@ class Runtime(Protocol):
     def run(self, images: np.ndarray) -> np.ndarray:
         """Return the logits, [batch, classes], of images, float32 [batch, channels, height, width]."""
 
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return all outputs of the file by name: the logits, and what was made an output beside them."""
+
     def integer_layers(self) -> dict[str, bool] | None:
         """Return whether each layer runs in integers, by name; None if the runtime does not tell."""
 
@@ -68,7 +71,12 @@ class OpenVino:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Return the logits, [batch, classes]."""
-        return np.array(self._compiled([images])[0])
+        return self.outputs(images)[OUTPUT]
+
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return all outputs of the file by name."""
+        values = self._compiled([images])
+        return {output.get_any_name(): np.array(values[output]) for output in self._compiled.outputs}
 
     def integer_layers(self) -> dict[str, bool]:
         """Return whether each layer runs in integers: by the type that the compiled operator computes in."""
@@ -108,7 +116,12 @@ class OnnxRuntime:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Return the logits, [batch, classes]."""
-        return self._session.run([OUTPUT], {INPUT: images})[0]
+        return self.outputs(images)[OUTPUT]
+
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return all outputs of the file by name."""
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, {INPUT: images}), strict=True))
 
     def integer_layers(self) -> dict[str, bool]:
         """Return whether each layer runs in integers: by the operator that takes its weight once all is fused."""
@@ -148,13 +161,19 @@ class Qonnx:
         from qonnx.transformation.infer_shapes import InferShapes
 
         self._model = ModelWrapper(str(file)).transform(InferShapes())
+        self._outputs = list(self._model.graph.output)
         self.description = f"QONNX {version('qonnx')}"
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Return the logits, [batch, classes]."""
+        return self.outputs(images)[OUTPUT]
+
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return all outputs of the file by name."""
         from qonnx.core.onnx_exec import execute_onnx
 
-        return np.concatenate([execute_onnx(self._model, {INPUT: image[None]})[OUTPUT] for image in images])
+        values = [execute_onnx(self._model, {INPUT: image[None]}) for image in images]
+        return {output.name: np.concatenate([value[output.name] for value in values]) for output in self._outputs}
 
     def integer_layers(self) -> None:
         """Return None: nothing here runs in integers, the hardware that is made of the file does."""
