@@ -6,7 +6,7 @@ file names the sha256 of the float network's, beside no other one can it be read
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -87,13 +87,9 @@ def take_planes(tensors: dict[str, Any], file: str) -> dict[str, np.ndarray]:
         ArtifactFormatError: a plane is damaged or its partner missing, or a tensor is there as such too.
     """
     numbers = {}
-    for name in [key.removesuffix(_HIGH) for key in tensors if key.endswith(_HIGH)]:
-        if name + _LOW not in tensors:
-            raise ArtifactFormatError(f"{file}: tensor {name}{_LOW} is missing")
-        if name in tensors:
-            raise ArtifactFormatError(f"{file}: tensor {name} is there twice, as such and as {name}{_HIGH}")
+    for name, high, low in _taken_pairs(tensors, _HIGH, _LOW, file):
         try:
-            numbers[name] = decode(np.asarray(tensors.pop(name + _HIGH)), np.asarray(tensors.pop(name + _LOW)))
+            numbers[name] = decode(high, low)
         except ArtifactFormatError as error:
             raise ArtifactFormatError(f"{file}: tensor {name}{_HIGH}: {error}") from None
     return numbers
@@ -118,14 +114,9 @@ def take_moved_planes(
     if named.tobytes().hex() != sha256:
         raise ArtifactIntegrityError(f"{file} was written beside another float network than the one that is there now")
     numbers = {}
-    for name in [key.removesuffix(_MOVED_HIGH) for key in tensors if key.endswith(_MOVED_HIGH)]:
-        if name + _MOVED_LOW not in tensors:
-            raise ArtifactFormatError(f"{file}: tensor {name}{_MOVED_LOW} is missing")
-        if name in tensors:
-            raise ArtifactFormatError(f"{file}: tensor {name} is there twice, as such and as {name}{_MOVED_HIGH}")
+    for name, high, low in _taken_pairs(tensors, _MOVED_HIGH, _MOVED_LOW, file):
         if name not in origins:
             raise ArtifactFormatError(f"{file}: tensor {name} moved from one that the float network does not have")
-        high, low = (np.asarray(tensors.pop(name + plane)) for plane in (_MOVED_HIGH, _MOVED_LOW))
         try:
             numbers[name] = decode_moved(high, low, origins[name])
         except ArtifactFormatError as error:
@@ -154,3 +145,15 @@ def least_bits_of_supernet(folder: SealedFolder) -> int:
     """Return how few bits a number takes in the file of the supernet; raises like `least_bits_of_float`."""
     of_float = least_bits_of_float(folder)
     return 2 if folder.config.get(HALF_CODING) == MOVED_PLANES else of_float  # 2: an entropy code of two bytes
+
+
+def _taken_pairs(
+    tensors: dict[str, Any], high: str, low: str, file: str
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Take both planes of each coded tensor out of the tensors of a file; `high` and `low` stand behind its name."""
+    for name in [key.removesuffix(high) for key in tensors if key.endswith(high)]:
+        if name + low not in tensors:
+            raise ArtifactFormatError(f"{file}: tensor {name}{low} is missing")
+        if name in tensors:
+            raise ArtifactFormatError(f"{file}: tensor {name} is there twice, as such and as {name}{high}")
+        yield name, np.asarray(tensors.pop(name + high)), np.asarray(tensors.pop(name + low))
