@@ -81,7 +81,7 @@ def test_an_entry_that_claims_fewer_multiplications_than_its_network_has_is_refu
 @pytest.mark.slow
 def test_a_private_repository_of_the_host_is_not_shown(there):
     there.restrict("you/tiny", private=True)
-    with pytest.raises(HubError, match=r"not fetched: you/tiny@main: the Hub shows no such repository or revision"):
+    with pytest.raises(HubError, match=r"not fetched: you/tiny@main: the Hub shows no such repository"):
         fetch_entry("you/tiny")
     assert folders() == []
 

@@ -445,8 +445,12 @@ def test_a_repository_with_a_pickle_alone_or_with_nothing_is_refused_and_nothing
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("nothing listens", "The Hub did not answer: check the connection and HF_ENDPOINT, and try again"),
-        ("busy", "The Hub did not answer (503): check the connection and HF_ENDPOINT, and try again"),
+        (
+            "nothing listens",
+            "The connection to the Hub was refused: check the internet connection, and HF_ENDPOINT or HTTPS_PROXY if "
+            "one is set",
+        ),
+        ("busy", "The Hub did not answer (503): try again later"),
         ("offline", "HF_HUB_OFFLINE is set: unset it, and try again"),
     ],
 )
