@@ -9,7 +9,7 @@ from _figures import bits_figure, compare_figure, frontier_figure
 from _headline import headline
 from _measured import measured_of
 from _picture_tables import many_pictures_table
-from _policies import LEARNED, chosen_plan
+from _policies import chosen_plan, is_searched, title_of
 from _request import Request
 from _tables import Column, download_link, layers_table, proof_text, totals_table
 from _texts import term
@@ -21,9 +21,9 @@ from _zoo import (
     float_accuracy,
     frontier_of,
     joint_accuracy,
-    learned_plan,
     plan_of,
     rival_policies,
+    searched_plan,
 )
 
 from limpq_hub.plan.plan import Plan
@@ -69,7 +69,7 @@ def find_bits(request: Request) -> SearchResult:
     Raises:
         LimpqError: the request cannot be met; says what can.
     """
-    plan, entry = learned_plan(request), entry_of(request.model)
+    plan, entry = searched_plan(request), entry_of(request.model)
     rivals = {name: plan_of(request, policy) for name, policy in rival_policies(request).items()}
     accuracy = accuracy_of(request, plan.policy, searched=True)
     measured = measured_of(request.model)
@@ -91,6 +91,7 @@ def find_bits(request: Request) -> SearchResult:
         },
         chosen_top1=None if accuracy is None else accuracy.top1,
         float_top1=None if reference is None else reference.top1,
+        importance=plan.importance,
     )
     return SearchResult(
         headline=headline(plan, accuracy, reference, accuracy_data(request.model), request.model, measured, filled),
@@ -102,7 +103,7 @@ def find_bits(request: Request) -> SearchResult:
         policy=json.dumps(plan.policy.to_json(), indent=1),
         python=request.python(),
         shell=request.shell(),
-        many="" if measured is None else many_pictures_table(measured, plan.bitops / 1e9),
+        many="" if measured is None else many_pictures_table(measured, plan.bitops / 1e9, plan.importance),
     )
 
 
@@ -117,10 +118,10 @@ def compare(request: Request, first: str, second: str, upload: str | None) -> Co
         LimpqError: the request cannot be met, or the file is not a policy of this model.
     """
     plans = [chosen_plan(request, choice, upload) for choice in (first, second)]
-    names = (f"A: {first}", f"B: {second}")
+    names = [f"{place}: {title_of(request.model, choice)}" for place, choice in (("A", first), ("B", second))]
     policies = {name: plan.policy for name, plan in zip(names, plans, strict=True)}
     columns = {
-        name: _column(request, plan, searched=choice == LEARNED)
+        name: _column(request, plan, searched=is_searched(choice))
         for name, plan, choice in zip(names, plans, (first, second), strict=True)
     }
     costs = entry_of(request.model).indicators.costs

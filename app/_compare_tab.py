@@ -8,7 +8,7 @@ import gradio as gr
 from _actions import compare
 from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
 from _limits import Limiter
-from _policies import LEARNED, UPLOADED, choices_of
+from _policies import UPLOADED, choices_of, searched_choice
 from _search_tab import plot
 from _tables import refusal_text
 from _upload_fields import PolicyField
@@ -39,7 +39,7 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab, answers: 
 
     choices = choices_of(controls.model.value)
     with gr.Row():
-        one = gr.Dropdown(choices, value=LEARNED, label="Policy A", min_width=300, elem_id="policy_one")
+        one = gr.Dropdown(choices, value=choices[0], label="Policy A", min_width=300, elem_id="policy_one")
         other = gr.Dropdown(choices, value=choices[1], label="Policy B", min_width=300, elem_id="policy_other")
     upload = PolicyField(
         label=f"policy.json, for the choice “{UPLOADED}”",
@@ -71,7 +71,10 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab, answers: 
         api_description="Two policies layer by layer: a figure as plotly JSON, tables as HTML.",
     )
     controls.model.change(
-        lambda model: (gr.Dropdown(choices_of(model), value=LEARNED), gr.Dropdown(choices_of(model), value=choices[1])),
+        lambda model: (
+            gr.Dropdown(choices_of(model), value=searched_choice(model)),
+            gr.Dropdown(choices_of(model), value=choices[1]),
+        ),
         controls.model,
         [one, other],
         queue=False,

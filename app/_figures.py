@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.indicators import Importance
 from limpq_hub.plan.policy import Policy
 
 WEIGHTS, ACTIVATIONS, MACS = "#3b7dd8", "#e8893b", "#8a94a6"
@@ -58,6 +60,7 @@ def frontier_figure(
     fine_tuned: Mapping[str, tuple[float, float]],
     chosen_top1: float | None,
     float_top1: float | None,
+    importance: Importance,
 ) -> str:
     """Return measured top-1 above the objective of the best policies, both over BitOps.
 
@@ -69,11 +72,13 @@ def frontier_figure(
         fine_tuned: the same of published policies, by name.
         chosen_top1: percent, if it is known.
         float_top1: percent, if it was measured.
+        importance: what the objective adds up.
     """
+    words = IMPORTANCE_WORDS[importance]
     data = [
         _line(sorted(joint), "top-1, joint weights", JOINT, "top-1 %{y:.2f} %") | {"mode": "lines+markers"},
         _points(fine_tuned, "top-1, fine-tuned", FINE_TUNED, "diamond"),
-        _line(frontier, "best objective, BitOps alone (frontier)", WEIGHTS, "objective %{y:.4f}") | {"yaxis": "y2"},
+        _line(frontier, f"best by {words}, BitOps alone (frontier)", WEIGHTS, "objective %{y:.4f}") | {"yaxis": "y2"},
     ]
     if float_top1 is not None:
         ends = [(frontier[0][0], float_top1), (frontier[-1][0], float_top1)]
@@ -88,7 +93,7 @@ def frontier_figure(
     layout = _layout(540) | {
         "xaxis": _axis("BitOps per image, G") | {"anchor": "y2"},
         "yaxis": _axis("top-1, percent") | {"domain": [0.56, 1]},
-        "yaxis2": _axis("objective (lower is better)") | {"domain": [0, 0.44]},
+        "yaxis2": _axis(f"objective, {words} (lower is better)") | {"domain": [0, 0.44]},
     }
     return _plot(data, layout)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 
 from _measured import Budget, Measured
-from _texts import term
+from _texts import bits_by, term
 from _zoo import Accuracy
 
+from limpq_hub.plan.indicators import Importance
 from limpq_hub.plan.plan import Plan
 
 _WEIGHTS = {
@@ -32,25 +33,29 @@ def headline(
         reference: of the float network, if it is known.
         where: on what these were measured, in words.
         model: name of the entry.
-        measured: what learned and uniform bits reach over many pictures, if that was measured.
+        measured: what bits of a search and uniform bits reach over many pictures, if that was measured.
         uniform: the same budget spent on uniform bits, filled up; None where only uneven bits fit.
     """
     return (
         f"<div class='headline' role='status'><p class='big'><b>{plan.compression:.1f}× smaller</b>, "
         f"<b>{plan.bitops / 1e9:.2f} G</b> {term('BitOps')}, {_accuracy(accuracy, reference)}</p>"
-        f"<p class='beside'>{_uniform(uniform, measured, plan.bitops / 1e9, model)}</p>"
+        f"<p class='beside'>{_uniform(uniform, measured, plan, model)}</p>"
         f"<p class='note'>{_weights(accuracy, where)}</p></div>"
     )
 
 
-def versus(budget: Budget, measured: Measured) -> str:
-    """Return in a sentence how learned and uniform bits did at one budget, as HTML."""
-    learned, uniform = budget.learned, budget.uniform
+def versus(budget: Budget, measured: Measured, importance: Importance) -> str:
+    """Return in a sentence how bits of a search and uniform bits did at one budget, as HTML.
+
+    Args:
+        importance: what the search added up.
+    """
+    searched, uniform = budget.searched, budget.uniform
     return (
-        f"at {budget.gigabitops:.2f} G the learned bits answer as float does on <b>{learned.agreement:.1f} %</b> of "
-        f"{measured.images:,} pictures, {term('uniform, filled up', 'uniform bits')} on "
-        f"<b>{uniform.agreement:.1f} %</b>; {term('KL')} {learned.kl:.3f} and {uniform.kl:.3f}, both with the "
-        f"{term('joint')} weights"
+        f"at {budget.gigabitops:.2f} G the {bits_by(importance)} answer as float does on "
+        f"<b>{searched.agreement:.1f} %</b> of {measured.images:,} pictures, "
+        f"{term('uniform, filled up', 'uniform bits')} on <b>{uniform.agreement:.1f} %</b>; {term('KL')} "
+        f"{searched.kl:.3f} and {uniform.kl:.3f}, both with the {term('joint')} weights"
     )
 
 
@@ -71,8 +76,8 @@ def _weights(accuracy: Accuracy | None, where: str | None) -> str:
     return f"Top-1 {kind}{estimated}{on}."
 
 
-def _uniform(uniform: Plan | None, measured: Measured | None, gigabitops: float, model: str) -> str:
-    """Return what uniform bits come to, as HTML."""
+def _uniform(uniform: Plan | None, measured: Measured | None, plan: Plan, model: str) -> str:
+    """Return what uniform bits come to beside those of a plan, as HTML."""
     if uniform is None:
         bits = "No uniform bits fit this budget."
     else:
@@ -83,4 +88,4 @@ def _uniform(uniform: Plan | None, measured: Measured | None, gigabitops: float,
     if measured is None:
         command = f"python app/measure.py --model {html.escape(model)} --data FOLDER"
         return f"{bits} How near they stay to the float network was not measured: <code>{command}</code>."
-    return f"{bits} Measured {versus(measured.nearest(gigabitops), measured)}."
+    return f"{bits} Measured {versus(measured.nearest(plan.bitops / 1e9), measured, plan.importance)}."

@@ -19,7 +19,7 @@ from _policies import FILLED, RIVALS
 from _prediction import Prediction
 from _texts import term
 from _upload_fields import PictureField
-from _zoo import is_published, learned_plan
+from _zoo import is_published, searched_plan
 
 _PLACEHOLDER = f"Drop a picture or click: up to {MOST_PIXELS // 10**6} megapixels, {MOST_BYTES // 10**6} MB"
 _ASK = "<p class='note'>Upload a picture or take one of the photographs.</p>"
@@ -79,7 +79,7 @@ def add_inference_tab(
         picture: str | None, model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None
     ) -> str:
         request = request_of(model, bitops, size, alpha, pins)
-        plan = learned_plan(request)
+        plan = searched_plan(request)
         # Those that were fine-tuned are few: they are worth the seconds of an export unasked.
         if picture is None or not (integers.has(model, plan) or is_published(model, plan.policy)):
             return _ASK_INTEGERS
@@ -110,7 +110,7 @@ def add_inference_tab(
                 list(RIVALS),
                 value=FILLED,
                 label="To contrast with",
-                info="A policy of the same budget that was not learned, with weights trained alike.",
+                info="A policy of the same budget that was chosen otherwise, with weights trained alike.",
                 elem_id="rival",
             )
             again = gr.Button("Look at the picture", variant="primary", elem_id="look")
@@ -118,7 +118,7 @@ def add_inference_tab(
             summary = gr.HTML(_ASK, label="agreement", elem_id="agreement")
             labels = []
             with gr.Row():
-                for name, title in (("float", "Float"), ("learned", "Your policy"), ("rival", rival_title(FILLED))):
+                for name, title in (("float", "Float"), ("searched", "Your policy"), ("rival", rival_title(FILLED))):
                     with gr.Column(min_width=200):
                         labels.append(gr.Label(label=title, num_top_classes=5, elem_id=f"seen_{name}"))
             facts = gr.HTML("", label="networks", elem_id="networks")

@@ -49,8 +49,8 @@ a.download:hover { background: var(--button-primary-background-fill-hover); }
 .glossary dt { font-weight: 600; }
 .glossary dd { margin: 0; }
 #published_note { margin-bottom: -.6rem; }
-#seen_float *, #seen_learned *, #seen_rival * { font-family: inherit !important; }
-#seen_float h2, #seen_learned h2, #seen_rival h2 { font-size: 1.25rem; padding: 1.6rem .5rem .4rem; }
+#seen_float *, #seen_searched *, #seen_rival * { font-family: inherit !important; }
+#seen_float h2, #seen_searched h2, #seen_rival h2 { font-size: 1.25rem; padding: 1.6rem .5rem .4rem; }
 /* Room for what is still being drawn, and none for what cannot be. */
 #bits_figure { min-height: 480px; }
 #frontier_figure { min-height: 520px; }

@@ -1,4 +1,4 @@
-"""What learned and uniform bits did to many pictures with the joint weights on both sides, stored by `measure.py`."""
+"""What bits of a search and uniform bits did to many pictures, both with the joint weights, stored by `measure.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from _zoo import entry_of
 from limpq_hub.plan.policy import Policy
 
 FILE = Path(__file__).parent / "measured.json"
-FORMAT = 1
+FORMAT = 2
 SUPERNET = "supernet.safetensors"
 
 
@@ -43,12 +43,13 @@ class Budget:
 
     Attributes:
         gigabitops: the budget, in 1e9 BitOps of one image.
-        kl_difference: of learned less uniform, mean over the pictures in nats; below zero where learned is nearer.
+        searched: of the policy that the search chose, by the importance that the entry's indicators name.
+        kl_difference: of searched less uniform, mean over the pictures in nats; below zero where searched is nearer.
         kl_difference_error: its standard error.
     """
 
     gigabitops: float
-    learned: Figures
+    searched: Figures
     uniform: Figures
     kl_difference: float
     kl_difference_error: float
@@ -81,7 +82,7 @@ class Measured:
     def of_policy(self, policy: Policy) -> Figures | None:
         """Return the figures of a policy, if it was measured."""
         digest = policy.digest()
-        every = (figures for budget in self.budgets for figures in (budget.learned, budget.uniform))
+        every = (figures for budget in self.budgets for figures in (budget.searched, budget.uniform))
         return next((figures for figures in every if figures.policy_sha256 == digest), None)
 
 
@@ -104,7 +105,7 @@ def stored() -> dict[str, Any]:
 
 def _measured(record: Mapping[str, Any]) -> Measured:
     budgets = tuple(
-        Budget(**{**budget, "learned": Figures(**budget["learned"]), "uniform": Figures(**budget["uniform"])})
+        Budget(**{**budget, "searched": Figures(**budget["searched"]), "uniform": Figures(**budget["uniform"])})
         for budget in record["budgets"]
     )
     kept = {key: record[key] for key in ("images", "data", "command", "device", "float_top1")}

@@ -8,6 +8,8 @@ from _request import Request
 from _texts import term
 from _zoo import entry_of, first_model, published_budgets, slider_range
 
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+
 # Share of the way from the fewest to the most BitOps, for a model without fine-tuned policies.
 _START_SHARE = 0.3
 # The slider of alpha goes so far at least, and to twice what a model has.
@@ -64,5 +66,6 @@ def described(model: str) -> str:
     summary = entry_of(model).summary()
     return (
         f"{summary['architecture']}, pictures of {summary['input_size']} x {summary['input_size']} pixels, "
-        f"{summary['num_classes']} classes, {summary['searched_layers']} layers to choose bits for"
+        f"{summary['num_classes']} classes, {summary['searched_layers']} layers to choose bits for, by "
+        f"{IMPORTANCE_WORDS[entry_of(model).indicators.objective]}"
     )

@@ -14,13 +14,13 @@ from _pictures_in import picture_from
 from _policies import rival_plan
 from _prediction import Prediction
 from _request import Request
-from _zoo import entry_of, float_accuracy, joint_accuracy, learned_plan
+from _zoo import entry_of, float_accuracy, joint_accuracy, searched_plan
 
 from limpq_hub.errors import LimpqError
 from limpq_hub.plan.plan import Plan
 
 TOP = 5
-_LEARNED_TITLE = "Your policy"
+_SEARCHED_TITLE = "Your policy"
 
 
 def classify(picture: str | None, request: Request, rival: str, networks: Networks, report: Report) -> list[Prediction]:
@@ -43,9 +43,9 @@ def classify(picture: str | None, request: Request, rival: str, networks: Networ
 
     report(0.1, "Reading the picture")
     image = picture_from(picture)
-    plan = learned_plan(request)
+    plan = searched_plan(request)
     entry = entry_of(request.model)
-    plans = {"Float": None, _LEARNED_TITLE: plan, rival_title(rival): rival_plan(request, rival)}
+    plans = {"Float": None, _SEARCHED_TITLE: plan, rival_title(rival): rival_plan(request, rival)}
     names, spec = short_names(entry.classes), NetworkSpec.from_config(entry.folder.config, entry.name)
     predictions = []
     for index, (title, network_plan) in enumerate(plans.items()):
@@ -69,7 +69,7 @@ def run_in_integers(picture: str | None, request: Request, integers: IntegerNetw
     Raises:
         LimpqError: the picture is none, or the request cannot be met.
     """
-    return integers.look(picture_from(picture), request.model, learned_plan(request), report)
+    return integers.look(picture_from(picture), request.model, searched_plan(request), report)
 
 
 def preload(request: Request, rival: str, networks: Networks, integers: IntegerNetworks) -> None:
@@ -102,7 +102,7 @@ def _prediction(request: Request, title: str, plan: Plan | None, classes: Mappin
     if plan is None:
         float_bytes = entry_of(request.model).summary()["float_bytes"]
         return Prediction(title, classes, float_bytes, None, float_accuracy(request.model), "float", None)
-    accuracy = joint_accuracy(request, plan.policy, searched=title == _LEARNED_TITLE)
+    accuracy = joint_accuracy(request, plan.policy, searched=title == _SEARCHED_TITLE)
     measured = measured_of(request.model)
     figures = None if measured is None else measured.of_policy(plan.policy)
     agreement = None if figures is None else figures.agreement

@@ -9,27 +9,31 @@ from _integers import ROUNDS, IntegerRun
 from _measured import Measured
 from _prediction import Prediction
 from _tables import NONE, accuracy_text, row_of, table
-from _texts import term
+from _texts import bits_by, term
 
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.indicators import Importance
 from limpq_hub.plan.quantities import format_size
 
 
-def many_pictures_table(measured: Measured, gigabitops: float) -> str:
-    """Return what learned and uniform bits did to many pictures at each budget; the nearest one is bold.
+def many_pictures_table(measured: Measured, gigabitops: float, importance: Importance) -> str:
+    """Return what bits of a search and uniform bits did to many pictures at each budget; the nearest one is bold.
 
     Args:
         gigabitops: where the page is, in 1e9 BitOps.
+        importance: what the search added up.
     """
     # The heading of each column, and whether a narrow page does without it.
-    columns = [("As float, %: learned", ""), ("uniform", ""), ("KL: learned", "wide"), ("uniform", "wide")]
+    words = IMPORTANCE_WORDS[importance]
+    columns = [(f"As float, %: {words}", ""), ("uniform", ""), (f"KL: {words}", "wide"), ("uniform", "wide")]
     columns.append(("KL: difference", ""))
     if measured.float_top1 is not None:
-        columns += [("Top-1, %: learned", "wide"), ("uniform", "wide")]
+        columns += [(f"Top-1, %: {words}", "wide"), ("uniform", "wide")]
     heads = "".join(f"<th scope='col' class='{wide}'>{name}</th>" for name, wide in columns)
     classes = [wide for _, wide in columns]
     nearest, rows = measured.nearest(gigabitops), []
     for budget in measured.budgets:
-        pair = (budget.learned, budget.uniform)
+        pair = (budget.searched, budget.uniform)
         cells = [f"{figures.agreement:.1f}" for figures in pair] + [f"{figures.kl:.3f}" for figures in pair]
         cells.append(f"{budget.kl_difference:+.3f} ± {budget.kl_difference_error:.3f}")
         if measured.float_top1 is not None:
@@ -41,13 +45,14 @@ def many_pictures_table(measured: Measured, gigabitops: float) -> str:
     head = f"<tr><th scope='col'>{term('BitOps')}, G</th>{heads}</tr>"
     what = (
         f"<p class='note'>One picture proves little. Here are {measured.images:,} ({html.escape(measured.data)}): how "
-        f"many {term('agreement', 'are answered as float answers')}, and {term('KL')}. Learned bits beside "
-        f"{term('uniform, filled up', 'uniform ones, filled up')}, both with the {term('joint')} weights."
+        f"many {term('agreement', 'are answered as float answers')}, and {term('KL')}. The {bits_by(importance)} "
+        f"beside {term('uniform, filled up', 'uniform ones, filled up')}, both with the {term('joint')} weights."
         f"{float_top1}</p>"
     )
     how = (
-        "<p class='note'>The difference is learned less uniform, ± one standard error: below zero, the learned bits "
-        f"are nearer to float. <code>{html.escape(measured.command)}</code>, on {html.escape(measured.device)}.</p>"
+        f"<p class='note'>The difference is that of {words} less uniform, ± one standard error: below zero, the "
+        f"{bits_by(importance)} are nearer to float. <code>{html.escape(measured.command)}</code>, on "
+        f"{html.escape(measured.device)}.</p>"
     )
     return what + table(head, rows) + how
 

@@ -1,25 +1,27 @@
-"""The policies that a visitor can name: learned, uniform, reversed, random, published, or a file of their own."""
+"""The policies that a visitor can name: of the search, uniform, reversed, random, published, or a file of their own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from _request import Request
-from _zoo import entry_of, learned_plan, plan_of, published_budgets, published_policy, rival_policies
+from _zoo import entry_of, plan_of, published_budgets, published_policy, rival_policies, searched_plan
 
 from limpq_hub.errors import BudgetError, PolicyError
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.jsonfile import parse_json
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.policy_request import plan_for
 
-LEARNED, UPLOADED = "learned, at this budget", "a policy.json of yours"
+UPLOADED = "a policy.json of yours"
+_SEARCHED = {importance: f"{words}, at this budget" for importance, words in IMPORTANCE_WORDS.items()}
 FILLED = "uniform, filled up to this budget"
 # What the page calls the policies that `limpq_hub.baselines` returns.
 RIVALS = {
     "uniform, at this budget": "uniform",
     FILLED: "uniform filled",
-    "reversed importance, at this budget": "reversed",
+    "learned steps reversed, at this budget": "reversed",
     "random, at this budget": "random",
 }
 MOST_POLICY_BYTES = 1_000_000
@@ -27,7 +29,22 @@ MOST_POLICY_BYTES = 1_000_000
 
 def choices_of(model: str) -> list[str]:
     """Return the names of all policies that can be chosen."""
-    return [LEARNED, *RIVALS, *map(_published, published_budgets(model)), UPLOADED]
+    return [searched_choice(model), *RIVALS, *map(_published, published_budgets(model)), UPLOADED]
+
+
+def searched_choice(model: str) -> str:
+    """Return the name of the policy that the search finds, by the importance that it adds up."""
+    return _SEARCHED[entry_of(model).indicators.objective]
+
+
+def is_searched(choice: str) -> bool:
+    """Return whether a policy is that of the search; of a page whose model changes, it may be named as of the last."""
+    return choice in _SEARCHED.values()
+
+
+def title_of(model: str, choice: str) -> str:
+    """Return what a heading calls a policy of `choices_of`: that of the search by the importance of this model."""
+    return searched_choice(model) if is_searched(choice) else choice
 
 
 def chosen_plan(request: Request, choice: str, upload: str | None) -> Plan:
@@ -40,8 +57,8 @@ def chosen_plan(request: Request, choice: str, upload: str | None) -> Plan:
     Raises:
         LimpqError: the request cannot be met, or the file is not a policy of this model.
     """
-    if choice == LEARNED:
-        return learned_plan(request)
+    if is_searched(choice):
+        return searched_plan(request)
     if choice in RIVALS:
         return rival_plan(request, choice)
     if choice == UPLOADED:

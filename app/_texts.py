@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import html
 
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.indicators import Importance
+
 TITLE = "How many bits does each layer need?"
 INTRODUCTION = (
     "A network computes with numbers, and numbers can be short. Move the slider: an exact search gives each layer of "
@@ -42,7 +45,7 @@ TERMS = {
     "policy": "Which layer gets how many bits, for weights and for activations.",
     "uniform": "The same bits in every layer: the most that fit the budget.",
     "uniform, filled up": "Uniform, then one layer after the other raised by a bit until the budget is full.",
-    "reversed": "A search in the importance of the layers turned round: it should do badly.",
+    "reversed": "A search in the learned steps of the layers, turned round: it should do badly.",
     "random": "Bits drawn at random, then raised until the budget is full.",
     "float": "The network before quantization: 32-bit floating-point numbers.",
     "top-1": "Share of the validation images whose first answer is right, in percent.",
@@ -51,13 +54,18 @@ TERMS = {
     "nats, as a mean over pictures. 0 is the same.",
     "joint": "Weights trained once for all policies together; not fine-tuned for this one.",
     "fine-tuned": "Weights trained further for exactly this policy.",
-    "objective": "What the search makes small: the learned step sizes of all layers, added up. Lower is better.",
+    "learned steps": "The importance of a layer at some bits is the step that it learned there: large where these bits "
+    "hurt.",
+    "measured pairs": "The importance of a layer at a pair of weight and activation bits is the KL from the float "
+    "network that was measured with this layer alone at this pair.",
+    "objective": "What the search makes small: the importance of all layers, learned steps or measured pairs, added "
+    "up; the page says which. Lower is better.",
     "lower bound": "A value that no policy within the budget can go below. Equal to the objective: none scores better.",
     "step": "The distance between neighbouring values that a short number can take. Each layer learned one for each "
     "number of bits.",
     "method": "How the optimum was proven: through all choices that can matter (enumeration, dynamic programme) or by "
     "an integer solver (HiGHS). Each is exact.",
-    "alpha": "How much the step sizes of weights count beside those of activations.",
+    "alpha": "How much the learned steps of weights count beside those of activations. Measured pairs have none.",
     "pins": "Bits that you give to some layers yourself; the search decides the others.",
     "frontier": "The best policy at each budget: none below it is possible.",
     "fixed": "The first and the last layer always keep 8 bits.",
@@ -66,8 +74,9 @@ TERMS = {
 WHAT_IS_REAL = """
 ### Real
 - **The search.** It runs here, while you move the slider, and each answer is proven: no policy within the budget has a
-  lower objective. The objective adds up how sensitive the layers turned out to be; it stands in for accuracy, and the
-  policy with the lowest is not always the most accurate one.
+  lower objective. The objective adds up how sensitive the layers turned out to be, by learned steps, as in the paper,
+  or by measured pairs of bits: which of the two stands under the model and in the proof. It stands in for accuracy, and
+  the policy with the lowest is not always the most accurate one.
 - **The size.** It is what the weights take at 2 to 8 bits each. The files of published policies are smaller still: an
   entropy code takes fewer bits than the policy has.
 - **The accuracy.** Top-1 is that of the entry: measured on the validation images of its data set, of one training run
@@ -98,6 +107,11 @@ def term(name: str, label: str | None = None) -> str:
     """
     # Focusable: touch and keyboard have no pointer to rest; the style sheet shows the title of what has the focus.
     return f'<abbr tabindex="0" title="{html.escape(TERMS[name])}">{html.escape(label or name)}</abbr>'
+
+
+def bits_by(importance: Importance) -> str:
+    """Return HTML for the bits that a search chose by an importance."""
+    return f"bits by {term(IMPORTANCE_WORDS[importance])}"
 
 
 def glossary() -> str:

@@ -82,7 +82,7 @@ def frontier_of(model: str, alpha: float | None) -> tuple[Plan, ...]:
     return tuple(frontier(entry_of(model).indicators, points=FRONTIER_POINTS, alpha=alpha, time_limit_s=SEARCH_LIMIT_S))
 
 
-def learned_plan(request: Request) -> Plan:
+def searched_plan(request: Request) -> Plan:
     """Return the best policy that meets a request.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Measure over many pictures what the demo says of learned and of uniform bits, and store it in measured.json.
+"""Measure over many pictures what the demo says of bits of a search and of uniform bits; store it in measured.json.
 
     python app/measure.py --model resnet18.tiny_imagenet --data DATA/val --images 2000
 
@@ -20,7 +20,7 @@ import torch
 from _measured import FILE, FORMAT, stored, supernet_sha256
 from _model_cache import Networks
 from _request import Request
-from _zoo import entry_of, learned_plan, plan_of, published_budgets, rival_policies, slider_range
+from _zoo import entry_of, plan_of, published_budgets, rival_policies, searched_plan, slider_range
 from rich.console import Console
 from rich.progress import track
 
@@ -94,12 +94,12 @@ def measure(model: str, data: Path, images: int) -> dict[str, Any]:
         uniform = rival_policies(request).get("uniform filled")
         if uniform is None:
             continue
-        (learned, of_learned), (filled, of_filled) = figures(learned_plan(request).policy), figures(uniform)
-        difference = of_learned - of_filled
+        (searched, of_searched), (filled, of_filled) = figures(searched_plan(request).policy), figures(uniform)
+        difference = of_searched - of_filled
         budgets.append(
             {
                 "gigabitops": gigabitops,
-                "learned": learned,
+                "searched": searched,
                 "uniform": filled,
                 "kl_difference": round(difference.mean().item(), 5),
                 "kl_difference_error": round((difference.std() / math.sqrt(len(difference))).item(), 5),

@@ -117,9 +117,14 @@ class UnsafeFileError(ArtifactError):
 
 
 class HubError(LimpqError, OSError):
-    """The Hub did not give what was asked for."""
+    """The Hub did not give what was asked for.
+
+    Attributes:
+        client_error: what its client raised, by the name of the class, empty if nothing; the message says it in words.
+    """
 
     exit_code = 6
+    client_error = ""
 
 
 class HubNotFoundError(HubError):

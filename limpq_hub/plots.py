@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpq_hub.errors import OutputError, quoted
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
@@ -70,7 +71,8 @@ def plot_frontier(
     axes = figure.subplots()
     axes.plot([plan.bitops / 1e9 for plan in plans], [plan.objective for plan in plans], ".-", color=_WEIGHTS)
     axes.set_xlabel("BitOps per image, G")
-    axes.set_ylabel("objective of the search (lower is better)", color=_WEIGHTS)
+    words = IMPORTANCE_WORDS[plans[0].importance]
+    axes.set_ylabel(f"objective of the search: {words} (lower is better)", color=_WEIGHTS)
     axes.grid(alpha=0.3)
     axes.set_title(f"{plans[0].policy.model}: the best policy at each of {len(plans)} budgets")
     if measured:

@@ -469,10 +469,10 @@ def test_a_picture_is_uploaded_and_both_lists_of_five_are_there(page, tmp_path):
     page.locator("#picture input[type=file]").first.set_input_files(tmp_path / "mine.png")
     wait_for_answers(page)
     page.wait_for_function("document.querySelector('#seen_float').innerText.includes('lion')")
-    for network in ("float", "learned", "rival"):
+    for network in ("float", "searched", "rival"):
         assert page.locator(f"#seen_{network} .confidence-set").count() == 5, network
     assert "lion" in page.inner_text("#seen_float")
-    assert "lion" in page.inner_text("#seen_learned")
+    assert "lion" in page.inner_text("#seen_searched")
     assert "float network" in page.inner_text("#agreement")
 
 

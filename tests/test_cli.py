@@ -614,13 +614,24 @@ def columns(out):
     return dict(zip(names, map(list, zip(*cells(out), strict=True)), strict=True))
 
 
+def test_compare_frontier_and_info_name_the_importance_of_an_entry_whose_pairs_were_measured(limpq):
+    name = "efficientnet_lite0"
+    found = columns(limpq("compare", name, "--bitops", "w4a4")[1])
+    assert "learned" not in found
+    assert "measured" in found
+    assert "objective, measured pairs" in found["layer"]
+    assert "objective, measured pairs" in columns(limpq("frontier", name, "--points", 2)[1])
+    assert re.search(r"bits chosen by +measured pairs\n", limpq("info", name)[1])
+    assert re.search(r"bits chosen by +learned steps\n", limpq("info", "resnet18")[1])
+
+
 def test_compare_shows_the_bits_of_each_policy_what_it_costs_and_its_objective(limpq, tiny):
     code, out, err = limpq("compare", tiny.name, "--bitops", "w3a3", "--seed", 4)
     assert code == 0
     assert err == f"next: limpq explain {tiny.name} --bitops w3a3\n"
     policies = {"learned": tiny.policies["small"], **baselines(tiny.name, bitops="w3a3", seed=4)}
     found = columns(out)
-    assert found.pop("layer") == [*tiny.costs, "BitOps", "weights", "objective", "top-1"]
+    assert found.pop("layer") == [*tiny.costs, "BitOps", "weights", "objective, learned steps", "top-1"]
     assert list(found) == list(policies)
     assert list(found) == ["learned", "uniform", "uniform filled", "random", "reversed"]
     for name, policy in policies.items():

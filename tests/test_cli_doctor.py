@@ -41,8 +41,8 @@ def test_a_hub_that_answers_and_one_that_does_not_are_told_apart(findings, onlin
     assert findings()["Hub"].startswith(f"{constants.ENDPOINT} answers (")
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert findings()["Hub"] == (
-        "http://127.0.0.1:9 did not answer within 3 s (ConnectError); what is bundled or in the cache works all the "
-        "same"
+        "http://127.0.0.1:9, asked for 3 s at most: the connection to the Hub was refused; check the internet "
+        "connection, and HF_ENDPOINT or HTTPS_PROXY if one is set; what is bundled or in the cache works all the same"
     )
 
 

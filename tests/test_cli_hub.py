@@ -127,15 +127,15 @@ def test_push_proposes_creates_privately_and_takes_a_branch(online, limpq, tiny,
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ("pull hf-hub:you/none", 6, "you/none@main: the Hub shows no such repository or revision (RepositoryNotFound"),
-        ("pull hf-hub:you/tiny@v9", 6, "you/tiny@v9: the Hub shows no such repository or revision (RevisionNotFound"),
+        ("pull hf-hub:you/none", 6, "you/none@main: the Hub shows no such repository; check the name"),
+        ("pull hf-hub:you/tiny@v9", 6, "you/tiny@v9: the Hub has the repository, and no such revision; check"),
         (
             "pull hf-hub:you/tiny@../x",
             6,
             "you/tiny: '../x' is not a branch, tag or commit; write for example main or v1",
         ),
         ("search hf-hub:you/pickles --bitops 3G", 5, "holds 'pytorch_model.bin', a pickle, which can execute code"),
-        ("push hf-hub:you/none you/net", 6, "you/none@main: the Hub shows no such repository or revision"),
+        ("push hf-hub:you/none you/net", 6, "you/none@main: the Hub shows no such repository"),
         ("push hf-hub:you/tiny you/tiny --tag v1", 6, "you/tiny has a tag 'v1' already; choose another one"),
         ("push hf-hub:you/tiny you/tiny --tag ../x", 6, "you/tiny: '../x' is not a branch, tag or commit"),
         ("push hf-hub:you/tiny nobody/net", 6, "nobody/net@main: the Hub answered 403: 'You don\\'t have"),
@@ -200,9 +200,16 @@ def test_a_list_without_a_network_is_one_line_at_once(limpq, online, monkeypatch
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     code, out, err = limpq("list", "--hub", "you")
     assert (code, out) == (6, "")
-    message = "the models of you: the Hub did not answer (ConnectError); check the connection, or try again later"
-    assert err == f"limpq list: {message}\n"
+    message = (
+        "limpq list: the models of you: the connection to the Hub was refused; check the internet connection, and "
+        "HF_ENDPOINT or HTTPS_PROXY if one is set\n"
+    )
+    assert err == message
     assert online.pauses == []
+    code, out, err = limpq("list", "--hub", "you", "--debug")
+    assert (code, out) == (6, "")
+    assert err.startswith(f"{message}limpq list: the client of the Hub raised ConnectError: ")
+    assert err.count("\n") == 2
 
 
 def test_a_list_offline_is_one_line_at_once(limpq, online, monkeypatch):

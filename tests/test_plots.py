@@ -123,8 +123,13 @@ def test_the_line_is_the_objective_of_each_plan_over_its_bitops(plans, drawn):
     assert list(line.get_xdata()) == [plan.bitops / 1e9 for plan in plans]
     assert list(line.get_ydata()) == [plan.objective for plan in plans]
     assert axes.get_xlabel() == "BitOps per image, G"
-    assert axes.get_ylabel() == "objective of the search (lower is better)"
+    assert axes.get_ylabel() == "objective of the search: learned steps (lower is better)"
     assert axes.get_title() == f"test_resnet: the best policy at each of {len(plans)} budgets"
+
+
+def test_the_axis_names_the_importance_that_was_measured(drawn):
+    plot_frontier(frontier("efficientnet_lite0", points=2), "frontier.png")
+    assert drawn[0][0].axes[0].get_ylabel() == "objective of the search: measured pairs (lower is better)"
 
 
 def test_measured_top1_is_a_second_line_with_its_own_axis_in_the_order_of_bitops(plans, drawn):

@@ -23,7 +23,7 @@ from limpq_hub.cli.models import add_model_commands
 from limpq_hub.cli.output import note
 from limpq_hub.cli.plans import add_plan_commands
 from limpq_hub.cli.predicting import add_predict_command
-from limpq_hub.errors import LimpqError
+from limpq_hub.errors import HubError, LimpqError
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.train.suggesting_parser import SuggestingParser
 from limpq_hub.version import __version__
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # here, where an error can still be told
     except LimpqError as error:
         note(f"limpq {options.command}: {as_typed(str(error))}")
+        if options.debug and isinstance(error, HubError) and error.client_error:
+            note(f"limpq {options.command}: the client of the Hub raised {error.client_error}")
         return error.exit_code
     except OSError as error:
         return tell_system_error(options.command, error)
@@ -64,7 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         )
         added.set_defaults(run=run)
         added.add_argument("--json", action="store_true", help="print JSON instead of tables")
-        added.add_argument("--debug", action="store_true", help="show where an error that nobody foresaw comes from")
+        added.add_argument(
+            "--debug",
+            action="store_true",
+            help="show where an error that nobody foresaw comes from, and what the client of the Hub raised",
+        )
         return added
 
     add_check_command(command)

@@ -10,6 +10,7 @@ from pathlib import Path
 from limpq_hub.cli.options import MODEL, WORDS, count
 from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError, UnknownModelError, quoted
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 
@@ -101,6 +102,7 @@ def _info(options: argparse.Namespace) -> None:
         "MACs": format_bitops(record["macs"]),
         "BitOps": f"{enough_bitops(record['minimum_bitops'])} to {enough_bitops(record['maximum_bitops'])}",
         f"top-1, {float_label(entry)}": accuracy_cell(entry.metrics.get("float", {})),
+        "bits chosen by": IMPORTANCE_WORDS[entry.indicators.objective],
         "source": " ".join(filter(None, (record["source"], record["revision"]))),
     }
     for policy in record["policies"]:

@@ -23,6 +23,7 @@ from limpq_hub.errors import OutputError, SearchError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.deadline import deadline_in, seconds_left
 from limpq_hub.plan.frontier_search import MOST_POINTS
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
@@ -128,7 +129,8 @@ def _frontier(options: argparse.Namespace) -> None:
     if options.json:
         print_json([plan.to_json() | {"top1": top1} for plan, top1 in zip(plans, measured, strict=True)])
         return
-    headings = ("BitOps", "size", "compression", "weight bits", "activation bits", "objective", "top-1, joint weights")
+    objective = _objective(plans[0])
+    headings = ("BitOps", "size", "compression", "weight bits", "activation bits", objective, "top-1, joint weights")
     table = new_table(f"{options.model}: the best policy at each budget", *headings)
     for plan, top1 in zip(plans, measured, strict=True):
         table.add_row(
@@ -189,7 +191,7 @@ def _compare(options: argparse.Namespace) -> None:
     table.add_section()
     table.add_row("BitOps", *(format_bitops(plan.bitops) for plan in plans.values()))
     table.add_row("weights", *(format_size(plan.size_bytes) for plan in plans.values()))
-    table.add_row("objective", *(f"{plan.objective:.4f}" for plan in plans.values()))
+    table.add_row(_objective(best), *(f"{plan.objective:.4f}" for plan in plans.values()))
     table.add_row("top-1", *(f"{percent(value)} {weights}".strip() for value, weights in top1.values()))
     print_table(table)
     note(f"next: {next_command(options.model, arguments)}")
@@ -224,6 +226,11 @@ def _entry(model: str) -> Entry | None:
     from limpq_hub.zoo.catalog import find_entry
 
     return None if model.endswith(".json") else find_entry(model)
+
+
+def _objective(plan: Plan) -> str:
+    """Return what a table calls the objective of a plan, with what it adds up."""
+    return f"objective, {IMPORTANCE_WORDS[plan.importance]}"
 
 
 def _expected(entry: Entry | None, plan: Plan, measured: float | None) -> str:

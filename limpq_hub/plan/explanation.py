@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from limpq_hub.plan.deadline import deadline_in, until
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup, group_layers
@@ -94,7 +95,8 @@ class Explanation:
                 )
             tables.append(table)
         table = Table(title="What one more bit would cost, the most gained per BitOp first", min_width=60)
-        for heading in ("layer", "raise", "objective falls by", "BitOps", "weights"):
+        falls = f"objective ({IMPORTANCE_WORDS[self.plan.importance]}) falls by"
+        for heading in ("layer", "raise", falls, "BitOps", "weights"):
             table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right", overflow="fold")
         for single_raise in self.raises[:_MOST_RAISES_SHOWN]:
             table.add_row(

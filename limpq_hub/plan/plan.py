@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.certificate import Certificate
 from limpq_hub.plan.costs import FLOAT, Costs, Counting, LayerCost
+from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Importance, Indicators, Outlier
 from limpq_hub.plan.jsonfile import check_shape, errors_naming
@@ -248,8 +249,9 @@ class Plan:
         table = Table(
             title=f"{escape(self.policy.model)}{size}: {format_bitops(self.bitops)} BitOps, "
             f"{format_size(self.size_bytes)}",
-            caption=f"{self.compression:.2f}x smaller than float32, objective {self.objective:.6f}, {proof}, "
-            f"{self.seconds * 1000:.0f} ms{' by ' + self.way if self.way else ''}{in_float}",
+            caption=f"{self.compression:.2f}x smaller than float32, objective {self.objective:.6f} "
+            f"({IMPORTANCE_WORDS[self.importance]}), {proof}, {self.seconds * 1000:.0f} ms"
+            f"{' by ' + self.way if self.way else ''}{in_float}",
         )
         for heading in ("layer", "weight bits", "activation bits", "MACs", "BitOps", "share"):
             table.add_column(heading, justify="left" if heading == "layer" else "right", overflow="fold")

@@ -32,7 +32,7 @@ from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.paired import Paired
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
-from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
+from limpq_hub.train.options import FLOAT_HELP, add_data_options, add_entry_option, parser_of, settings_of
 from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.zoo.card_commands import last_component
 
@@ -85,7 +85,7 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
         default=100,
         help="training images that these are measured on; no label is read",
     )
-    group.add_argument("--weights", help="safetensors file of the float network; that of the entry if not given")
+    group.add_argument("--weights", help=FLOAT_HELP)
     group.add_argument("--output", type=Path, required=True, help="folder for the results")
     add_data_options(parser)
     return settings_of(ComparisonSettings, parser, "compare", argv)

@@ -36,7 +36,9 @@ from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
 from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
 from limpq_hub.train.measure.verdict import concerns, sameness
-from limpq_hub.train.method.fetched_weights import fetched_content
+from limpq_hub.train.method.entry_weights import float_file_in
+from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
+from limpq_hub.train.method.float_weights import local_file
 from limpq_hub.train.method.joint_training import train_jointly_
 from limpq_hub.train.method.networks import description_of, float_network, placed
 from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
@@ -177,11 +179,14 @@ def _scores(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _how_trained(weights: str | None) -> dict[str, object]:
-    """Return what `pretrain` wrote beside the weights, or no more than where they came from."""
-    beside = Path(weights or "").with_name("metrics.json")
-    if not beside.is_file():
-        return {"weights": weights and last_component(weights)}
-    record = read_json(beside)
+    """Return what `pretrain` or an entry says of how the weights came about, or no more than where they came from."""
+    unknown: dict[str, object] = {"weights": weights and last_component(weights)}
+    file = None if weights is None or is_fetched(weights) else local_file(weights)
+    if file is None or not file.with_name("metrics.json").is_file():
+        return unknown
+    record = read_json(file.with_name("metrics.json"))
+    if float_file_in(file.parent) == file:
+        return record.get("float", {}).get("provenance", unknown)
     return record | ({"command": without_folders(record["command"])} if "command" in record else {})
 
 

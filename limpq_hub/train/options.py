@@ -37,8 +37,9 @@ BF16_HELP = (
 
 WEIGHTS_HELP = (
     "pretrained (timm's own), safetensors file in timm's names, local-dir:FOLDER or hf-hub:OWNER/NAME with timm's "
-    "config.json and model.safetensors; a config.json beside a file counts too"
+    "config.json and model.safetensors, or of an entry, for its float network; a config.json beside a file counts too"
 )
+FLOAT_HELP = "float network: safetensors file, local-dir:FOLDER or hf-hub:OWNER/NAME; that of the entry if not given"
 
 
 def parser_of(description: str | None, command: str) -> argparse.ArgumentParser:
@@ -136,10 +137,7 @@ def add_policy_options(parser: argparse.ArgumentParser, *, teacher: bool = False
         group.add_argument(kind.flag, **kind.option)
     group.add_argument("--policy", type=Path, help="policy.json, instead of a budget")
     if teacher:
-        group.add_argument(
-            "--weights",
-            help="float network: safetensors file, local-dir:FOLDER, hf-hub:OWNER/NAME; that of the entry if not given",
-        )
+        group.add_argument("--weights", help=FLOAT_HELP)
         _add_teacher_options(group)
 
 

@@ -7,9 +7,9 @@ import re
 import pytest
 from _actions import compare, find_bits
 from _picture_actions import classify, short_names
-from _policies import LEARNED, MOST_POLICY_BYTES, RIVALS, UPLOADED, choices_of, chosen_plan
+from _policies import MOST_POLICY_BYTES, RIVALS, UPLOADED, choices_of, chosen_plan, searched_choice
 from _request import Request
-from _zoo import accuracy_of, entry_of, learned_plan, published_budgets, rival_policies, slider_range
+from _zoo import accuracy_of, entry_of, published_budgets, rival_policies, searched_plan, slider_range
 
 from limpq_hub import Policy, baselines, frontier, load, search
 from limpq_hub.errors import InfeasibleBudgetError, LimpqError, PolicyError
@@ -57,8 +57,8 @@ def test_the_totals_stand_beside_uniform_at_the_same_budget_and_float(request_3g
 def test_the_frontier_is_that_of_the_package_with_the_policy_on_it(request_3g):
     traces = {trace["name"]: trace for trace in json.loads(find_bits(request_3g).frontier)["data"][::-1]}
     best = frontier(MODEL, points=100)
-    assert traces["best objective, BitOps alone (frontier)"]["y"] == [plan.objective for plan in best]
-    chosen = learned_plan(request_3g)
+    assert traces["best by learned steps, BitOps alone (frontier)"]["y"] == [plan.objective for plan in best]
+    chosen = searched_plan(request_3g)
     assert (traces["your policy"]["x"], traces["your policy"]["y"]) == ([chosen.bitops / 1e9], [chosen.objective])
     policies = entry_of(MODEL).published
     assert traces["top-1, fine-tuned"]["text"] == [published.name for published in policies]
@@ -82,20 +82,20 @@ def test_every_published_policy_can_be_reached_with_the_slider():
     low, high = slider_range(MODEL)
     for name, budget in published_budgets(MODEL).items():
         assert low <= budget <= high
-        accuracy = accuracy_of(Request(MODEL, budget), learned_plan(Request(MODEL, budget)).policy, searched=True)
+        accuracy = accuracy_of(Request(MODEL, budget), searched_plan(Request(MODEL, budget)).policy, searched=True)
         assert accuracy.weights == "fine-tuned", name
 
 
 def test_both_ends_of_the_slider_can_be_met():
     low, high = slider_range(MODEL)
-    assert learned_plan(Request(MODEL, low)).bitops <= low * 1e9
-    assert learned_plan(Request(MODEL, high)).policy == search(MODEL, bitops="100G").policy
+    assert searched_plan(Request(MODEL, low)).bitops <= low * 1e9
+    assert searched_plan(Request(MODEL, high)).policy == search(MODEL, bitops="100G").policy
     with pytest.raises(InfeasibleBudgetError):
-        learned_plan(Request(MODEL, low - 0.01))
+        searched_plan(Request(MODEL, low - 0.01))
 
 
 def test_accuracy_between_measured_budgets_says_that_it_is_not_measured():
-    plan = learned_plan(Request(MODEL, 3.2))
+    plan = searched_plan(Request(MODEL, 3.2))
     expected = accuracy_of(Request(MODEL, 3.2), plan.policy, searched=True)
     assert not expected.measured
     assert accuracy_of(Request(MODEL, 3.2, alpha=1.0), plan.policy, searched=True) is None
@@ -134,7 +134,7 @@ def test_progress_is_told_and_never_goes_back(request_3g, networks, lion):
 
 
 def test_two_policies_are_compared_layer_by_layer(request_3g):
-    compared = compare(request_3g, LEARNED, UNIFORM, None)
+    compared = compare(request_3g, searched_choice(MODEL), UNIFORM, None)
     learned, uniform = search(MODEL, bitops="3G").policy, baselines(MODEL, bitops="3G")["uniform"]
     rows = cells(compared.layers)
     for name, bits in learned.layers.items():
@@ -183,7 +183,7 @@ def test_an_upload_that_is_no_policy_of_the_model_is_refused_in_one_sentence(req
 def test_a_choice_without_a_file_and_one_that_does_not_exist_say_what_to_do(request_3g):
     with pytest.raises(PolicyError, match=r"there is no policy\.json yet; upload one"):
         chosen_plan(request_3g, UPLOADED, None)
-    with pytest.raises(PolicyError, match="there is no policy of this name; choose one of: learned"):
+    with pytest.raises(PolicyError, match="there is no policy of this name; choose one of: learned steps"):
         chosen_plan(request_3g, "published: nothing", None)
 
 

@@ -17,7 +17,7 @@ from _actions import find_bits
 from _hub_models import fetch_entry, fetched_folder, short_name
 from _model_cache import Networks
 from _request import Request
-from _zoo import entry_of, learned_plan
+from _zoo import entry_of, searched_plan
 
 from limpq_hub.errors import ArtifactError, HubError, HubUnavailableError, UnknownModelError
 
@@ -50,7 +50,7 @@ def test_an_entry_is_fetched_whole_once_and_without_the_token_of_the_host(there,
     request = Request(name, 0.05)
     assert entry_of(name).indicators.to_json() == tiny.indicators.to_json()
     assert "smaller" in find_bits(request).headline
-    assert Networks().get(name, learned_plan(request).policy) is not None
+    assert Networks().get(name, searched_plan(request).policy) is not None
     assert len(there.requests) == came, "all that is needed was fetched"
     assert folders() == [commit]
     # Others were fetched since: the server itself fetches nothing, though the entry was open.
@@ -81,7 +81,7 @@ def test_an_entry_that_claims_fewer_multiplications_than_its_network_has_is_refu
 @pytest.mark.slow
 def test_a_private_repository_of_the_host_is_not_shown(there):
     there.restrict("you/tiny", private=True)
-    with pytest.raises(HubError, match=r"not fetched: you/tiny@main: the Hub shows no such repository or revision"):
+    with pytest.raises(HubError, match=r"not fetched: you/tiny@main: the Hub shows no such repository"):
         fetch_entry("you/tiny")
     assert folders() == []
 

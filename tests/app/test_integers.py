@@ -10,7 +10,7 @@ from _model_cache import Networks
 from _picture_actions import run_in_integers
 from _picture_tables import integers_table
 from _request import Request
-from _zoo import entry_of, learned_plan, published_policy
+from _zoo import entry_of, published_policy, searched_plan
 from PIL import Image
 
 from limpq_hub import load
@@ -81,7 +81,7 @@ def test_without_the_extra_torch_still_runs_in_integers_and_one_line_says_what_i
 
 def test_a_policy_is_exported_once_and_the_one_that_was_not_used_for_longest_goes_first(small, picture, monkeypatch):
     integers = IntegerNetworks(Networks(), most_bytes=0)
-    first, second = (learned_plan(Request(small, budget)) for budget in (0.04, 0.06))
+    first, second = (searched_plan(Request(small, budget)) for budget in (0.04, 0.06))
     prepared = []
     with Image.open(picture) as opened:
         image = opened.convert("RGB")

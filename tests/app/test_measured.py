@@ -11,7 +11,7 @@ import torch
 from _actions import find_bits
 from _measured import measured_of
 from _request import Request
-from _zoo import entry_of, first_model, learned_plan, rival_policies
+from _zoo import entry_of, first_model, rival_policies, searched_plan
 from PIL import Image
 
 from limpq_hub import list_models, load
@@ -34,10 +34,10 @@ def test_each_figure_is_of_the_policy_that_the_page_shows_at_its_budget(model):
     assert measured.images >= 300
     for budget in measured.budgets:
         request = Request(model, budget.gigabitops)
-        assert budget.learned.policy_sha256 == learned_plan(request).policy.digest()
+        assert budget.searched.policy_sha256 == searched_plan(request).policy.digest()
         assert budget.uniform.policy_sha256 == rival_policies(request)["uniform filled"].digest()
-        assert max(budget.learned.bitops, budget.uniform.bitops) <= budget.gigabitops * 1e9
-        assert budget.kl_difference == pytest.approx(budget.learned.kl - budget.uniform.kl, abs=2e-5)
+        assert max(budget.searched.bitops, budget.uniform.bitops) <= budget.gigabitops * 1e9
+        assert budget.kl_difference == pytest.approx(budget.searched.kl - budget.uniform.kl, abs=2e-5)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_command_measures_agreement_and_divergence_as_two_softmaxes_give_the
     assert record["command"] == f"python app/measure.py --model {small} --data DATA/val --images 9"
     measured = measured_of(small)
     assert measured.images == 9
-    policy = learned_plan(Request(small, measured.budgets[0].gigabitops)).policy
+    policy = searched_plan(Request(small, measured.budgets[0].gigabitops)).policy
     network, entry = load(small, policy=policy, weights="joint"), entry_of(small)
     paths = sorted(pictures.glob("*/*"))
     prepare = preparation_of(network.limpq.network)
@@ -87,7 +87,7 @@ def test_the_command_measures_agreement_and_divergence_as_two_softmaxes_give_the
     with torch.inference_mode():
         ours = network(images).softmax(-1).double()
         reference = load_float_network(entry.folder)(images).softmax(-1).double()
-    figures, same = measured.budgets[0].learned, ours.argmax(1) == reference.argmax(1)
+    figures, same = measured.budgets[0].searched, ours.argmax(1) == reference.argmax(1)
     assert figures.agreement == pytest.approx(100 * same.double().mean().item(), abs=0.01)
     assert figures.kl == pytest.approx((reference * (reference / ours).log()).sum(1).mean().item(), abs=1e-4)
     assert "Here are 9 (DATA, val)" in find_bits(Request(small, 0.05)).many

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from _pictures_in import MOST_BYTES, picture_from
-from _zoo import learned_plan
+from _zoo import searched_plan
 from PIL import Image, ImageOps
 
 from limpq_hub.errors import ImageError
@@ -142,7 +142,7 @@ def kinds(scene: np.ndarray) -> dict[str, tuple[bytes, np.ndarray, float]]:
 
 
 def test_at_least_forty_kinds_of_pictures_are_seen_as_a_person_sees_them(tmp_path, lion, networks, request_3g):
-    network, wrong = networks.get(request_3g.model, learned_plan(request_3g).policy), []
+    network, wrong = networks.get(request_3g.model, searched_plan(request_3g).policy), []
     tested = kinds(rgb(lion))
     assert len(tested) >= 40
     for kind, (content, expected, tolerance) in tested.items():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from _request import Request, parse_pins
-from _zoo import learned_plan
+from _zoo import searched_plan
 
 from limpq_hub.errors import InfeasibleBudgetError, PolicyError
 
@@ -26,7 +26,7 @@ def test_the_line_for_the_shell_writes_the_policy_that_is_shown(asked, tmp_path)
     subprocess.run(
         [sys.executable, "-m", "limpq_hub", *arguments], check=True, capture_output=True, cwd=tmp_path, timeout=60
     )
-    assert json.loads((tmp_path / "policy.json").read_text()) == learned_plan(asked).policy.to_json()
+    assert json.loads((tmp_path / "policy.json").read_text()) == searched_plan(asked).policy.to_json()
 
 
 @pytest.mark.parametrize("asked", REQUESTS, ids=str)
@@ -34,8 +34,8 @@ def test_the_line_for_the_shell_writes_the_policy_that_is_shown(asked, tmp_path)
 def test_the_python_lines_find_and_load_the_policy_that_is_shown(asked):
     names = {}
     exec(asked.python(), names)
-    assert names["plan"].policy == learned_plan(asked).policy
-    assert names["model"].limpq.plan.policy == learned_plan(asked).policy
+    assert names["plan"].policy == searched_plan(asked).policy
+    assert names["model"].limpq.plan.policy == searched_plan(asked).policy
 
 
 def test_pins_are_bits_by_pattern():
@@ -61,9 +61,9 @@ def test_pins_of_any_length_are_not_read():
 
 def test_pins_that_fit_no_layer_and_sizes_that_nothing_meets_say_what_would():
     with pytest.raises(PolicyError, match="'layer9"):
-        learned_plan(Request(MODEL, 3.0, pins="layer9.*=4,4"))
+        searched_plan(Request(MODEL, 3.0, pins="layer9.*=4,4"))
     with pytest.raises(InfeasibleBudgetError, match="size"):
-        learned_plan(Request(MODEL, 3.0, megabytes=1.0))
+        searched_plan(Request(MODEL, 3.0, megabytes=1.0))
 
 
 def test_a_request_of_bitops_alone_says_so():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -291,3 +293,14 @@ def test_the_twelve_best_raises_are_shown(random_network):
     assert [cells[:2] for cells in cells_of(printed(explanation.tables()[-1:]))] == [
         [single_raise.layer, f"{single_raise.kind} to {single_raise.bits}"] for single_raise in explanation.raises[:12]
     ]
+
+
+def test_the_importance_that_the_plan_was_searched_by_is_named(two):
+    pairs = {
+        name: dict.fromkeys(itertools.starmap(LayerBits, itertools.product((2, 3, 4), repeat=2)), 0.1) for name in "ab"
+    }
+    both = replace(two, divergences=pairs)
+    for importance, words in (("learned", "learned steps"), ("measured", "measured pairs")):
+        plan = search(both, Budget(bitops=10_000), importance=importance)
+        assert f"objective ({words}) falls by" in printed(explain(both, plan).tables())
+        assert f"({words}), proven optimal" in " ".join(printed([plan.table()]).split())

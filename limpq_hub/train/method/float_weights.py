@@ -1,4 +1,4 @@
-"""Weights of a float network in timm's names: a safetensors file, a folder, or a repository of the Hub."""
+"""Weights of a float network: a safetensors file in timm's names, a folder or a repository of timm's, or an entry."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -21,7 +22,11 @@ from limpq_hub.errors import (
 )
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.jsonfile import read_json
-from limpq_hub.zoo.entry_tensors import with_numbers
+from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.train.method.entry_weights import bundled_advice, float_file_in, kind_of, local_entry, network_config
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import Entry
+from limpq_hub.zoo.entry_tensors import float_tensors, with_numbers
 from limpq_hub.zoo.tensors import tensors_from_bytes
 from limpq_hub.zoo.timm_config import TimmConfig, parse_timm_config
 
@@ -33,68 +38,81 @@ _PICKLE_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")
 
 @dataclass(frozen=True)
 class FloatWeights:
-    """Where weights are, and what timm's `config.json` beside them says.
+    """Where weights are, and what the `config.json` beside them says.
 
     Attributes:
         name: as it was given.
         config: None if there is none beside a file.
-        fetch: returns the path of the tensors, of which at most so many bytes are taken from the Hub.
+        tensors: returns the tensors by timm's names, from a file of at most so many bytes. It raises `InputFileError`
+            where that is no regular file, or larger; `TrainingError` where it is no safetensors file; `HubError` where
+            the Hub does not give it; of an entry `UnknownModelError` where it holds no float network, and
+            `ArtifactError` where it is damaged.
     """
 
     name: str
     config: TimmConfig | None
-    fetch: Callable[[int], Path]
-
-    def tensors(self, at_most: int) -> Mapping[str, Tensor]:
-        """Return the tensors by timm's names.
-
-        Args:
-            at_most: bytes that the file may have.
-
-        Raises:
-            InputFileError: it is no regular file, or larger.
-            TrainingError: the file is no safetensors file; a pickle is not read.
-            HubError: the Hub does not give it.
-        """
-        path, name = self.fetch(at_most), quoted(self.name)
-        try:
-            return with_numbers(tensors_from_bytes(read_regular(path, at_most=at_most), name), name)
-        except ArtifactFormatError as error:
-            if path.suffix in _PICKLE_SUFFIXES:
-                raise TrainingError(f"--weights {error}; {_conversion(path)}") from None
-            raise TrainingError(f"--weights {error}; give a whole {_TENSORS} in timm's names") from None
+    tensors: Callable[[int], Mapping[str, Tensor]]
 
 
 def open_weights(name: str) -> FloatWeights:
     """Return the weights of a name: "FILE.safetensors", "local-dir:FOLDER" or "hf-hub:OWNER/NAME", perhaps "@REVISION".
 
+    A folder or repository is one of timm's, or an entry of this library, whose float network is meant.
+
     Raises:
         TrainingError: there is no such file or folder, or its `config.json` is not one of timm's.
+        ArtifactError: the entry is damaged.
         HubError: the Hub does not give it.
     """
     if name.startswith(_HUB):
         return _from_hub(name)
+    entry = local_entry(name)
+    if entry is not None:
+        return _of_entry(name, entry)
     if name.startswith(_LOCAL):
         folder = Path(name.removeprefix(_LOCAL))
         for file in (_CONFIG, _TENSORS):
             if not (folder / file).exists():
                 pickles = sorted(path for path in folder.glob("*") if path.suffix in _PICKLE_SUFFIXES)
                 converts = pickles and file == _TENSORS
-                advice = _conversion(pickles[0], folder / file) if converts else "give a folder that timm saved"
+                other = "give a folder that timm saved, or an entry"
+                advice = _conversion(pickles[0], folder / file) if converts else other
                 raise TrainingError(f"--weights {quoted(name)}: there is no {file}; {advice}")
-        return FloatWeights(name, _config(folder / _CONFIG, name), lambda at_most: folder / _TENSORS)
+        return FloatWeights(name, _config(folder / _CONFIG, name), partial(_tensors_of, name, folder / _TENSORS))
     path = Path(name)
-    if not path.exists() or path.is_dir():
-        raise TrainingError(f"--weights {quoted(name)}: there is no such file")
+    if path.is_dir():
+        raise TrainingError(
+            f"--weights {quoted(name)} is a folder: write {shell_command('--weights', f'{_LOCAL}{name}')}"
+        )
+    if not path.exists():
+        raise TrainingError(f"--weights {quoted(name)}: there is no such file{bundled_advice(name)}")
     beside = path.with_name(_CONFIG)
-    return FloatWeights(name, _read(beside) if beside.is_file() else None, lambda at_most: path)
+    return FloatWeights(name, _read(beside) if beside.is_file() else None, partial(_tensors_of, name, path))
 
 
 def local_file(name: str) -> Path | None:
     """Return the file of weights on this machine that a name stands for, whether or not it is there."""
     if name.startswith(_HUB):
         return None
-    return Path(name.removeprefix(_LOCAL), _TENSORS) if name.startswith(_LOCAL) else Path(name)
+    if not name.startswith(_LOCAL):
+        return Path(name)
+    folder = Path(name.removeprefix(_LOCAL))
+    return float_file_in(folder) or folder / _TENSORS
+
+
+def _of_entry(name: str, entry: Entry) -> FloatWeights:
+    """Return the float network of an entry, each of whose files is verified when it is read."""
+    return FloatWeights(name, network_config(entry), lambda at_most: float_tensors(entry.folder))
+
+
+def _tensors_of(name: str, path: Path, at_most: int) -> Mapping[str, Tensor]:
+    """Return the tensors of a file of at most so many bytes, named `name` where it cannot be used."""
+    try:
+        return with_numbers(tensors_from_bytes(read_regular(path, at_most=at_most), quoted(name)), quoted(name))
+    except ArtifactFormatError as error:
+        if path.suffix in _PICKLE_SUFFIXES:
+            raise TrainingError(f"--weights {error}; {_conversion(path)}") from None
+        raise TrainingError(f"--weights {error}; give a whole {_TENSORS} in timm's names") from None
 
 
 def _from_hub(name: str) -> FloatWeights:
@@ -104,17 +122,20 @@ def _from_hub(name: str) -> FloatWeights:
     repo, _, revision = name.removeprefix(_HUB).partition("@")
     check_repository(repo)
 
-    def fetch(at_most: int) -> Path:
+    def tensors(at_most: int) -> Mapping[str, Tensor]:
         try:
             with _told(name):
-                return hub.fetch_file(repo, _TENSORS, commit, None, None, size_bytes=at_most)
+                path = hub.fetch_file(repo, _TENSORS, commit, None, None, size_bytes=at_most)
         except HubNotFoundError as error:
             raise HubNotFoundError(f"{error}; weights are read from {_TENSORS} alone, never from a pickle") from None
+        return _tensors_of(name, path, at_most)
 
     with _told(name):
         commit = hub.resolve_commit(repo, revision or None, None, None)
         config = hub.fetch_file(repo, _CONFIG, commit, None, None)
-    return FloatWeights(name, _config(config, name), fetch)
+        if kind_of(config) == "entry":
+            return _of_entry(name, find_entry(f"{_HUB}{repo}@{commit}"))
+    return FloatWeights(name, _config(config, name), tensors)
 
 
 @contextmanager
@@ -146,8 +167,8 @@ def _config(path: Path, name: str) -> TimmConfig:
     config = _read(path)
     if config is None:
         raise TrainingError(
-            f"--weights {quoted(name)}: its {_CONFIG} is not one of timm's, which name an architecture; give weights "
-            "that timm saved, or a safetensors file"
+            f"--weights {quoted(name)}: its {_CONFIG} is neither one of timm's, which name an architecture, nor that "
+            "of an entry; give weights that timm saved, an entry, or a safetensors file"
         )
     return config
 

@@ -30,18 +30,20 @@ def float_network(start: NetworkSettings, weights: str | None, num_classes: int 
     """Return the timm network in eval mode.
 
     How it takes pictures, and of which size, belongs to the weights: timm's configuration for "pretrained", the
-    `config.json` of a folder or repository, or beside a file. Where there is none, pictures are scaled whole, to timm's
-    size and with timm's mean and standard deviation for the architecture. What `start` says comes before all of them.
+    `config.json` of a folder, repository or entry, or beside a file. Where there is none, pictures are scaled whole, to
+    timm's size and with timm's mean and standard deviation for the architecture. What `start` says comes before all of
+    them.
 
     Args:
         start: which network, its arguments, and how it takes pictures; its `weights` do not count.
-        weights: "pretrained" for timm's own, safetensors file, "local-dir:FOLDER", "hf-hub:OWNER/NAME", or None for
-            random ones.
+        weights: "pretrained" for timm's own, safetensors file, "local-dir:FOLDER" or "hf-hub:OWNER/NAME" of timm's or
+            of an entry, or None for random ones.
         num_classes: outputs of the classifier; None for as many as the weights have.
 
     Raises:
         UnknownModelError: timm has no such network.
         TrainingError: there are no such weights, or they are of another network or for other classes.
+        ArtifactError: the entry that they are of is damaged.
         HubError: the Hub does not give them.
     """
     timms = _timms_config(start.model)

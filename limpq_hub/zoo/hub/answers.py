@@ -33,6 +33,7 @@ from limpq_hub.errors import (
     HubUnavailableError,
     quoted,
 )
+from limpq_hub.zoo.hub.failures import client_error, failure_of
 from limpq_hub.zoo.hub.limits import limited
 
 Result = TypeVar("Result")
@@ -66,23 +67,29 @@ def ask_hub(
     """
     where = _place(repo, revision)
     try:
-        with limited(_session(where), where, file_bytes=file_bytes, upload_bytes=upload_bytes):
+        with limited(http_session(where), where, file_bytes=file_bytes, upload_bytes=upload_bytes):
             return call()
     except HubError as error:
         # The traceback starts here: without the many frames of the client in which the error was raised.
         raise error.with_traceback(None) from None
     # Where the JSON of an answer lacks what the client expects, it fails with one of the last three.
     except (HTTPError, OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError) as error:
-        raise _as_our_error(repo, revision, file, cache_dir, error) from None
+        ours = _as_our_error(repo, revision, file, cache_dir, error)
+        ours.client_error = ours.client_error or client_error(error)
+        raise ours from None
 
 
-def _session(where: str) -> Any:
-    """Return the HTTP session of the client, which reads certificates and the names of proxies when it is made."""
+def http_session(where: str) -> Any:
+    """Return the HTTP session of the client, which reads certificates and the names of proxies when it is made.
+
+    Raises:
+        HubUnavailableError: those cannot be used; names `where`.
+    """
     try:
         return get_session()
     except OSError as error:
         raise HubUnavailableError(
-            f"{where}: the certificates cannot be read ({error.strerror or type(error).__name__}); check what "
+            f"{where}: the certificates cannot be read ({error.strerror or 'nothing says why'}); check what "
             "SSL_CERT_FILE and SSL_CERT_DIR name, or unset both"
         ) from None
     except (ValueError, ImportError) as error:
@@ -108,10 +115,14 @@ def _as_our_error(
             return HubGatedError(
                 f"{where} is gated; ask for access on its page on the Hub, then give a token that has it"
             )
-        case RepositoryNotFoundError() | RevisionNotFoundError():
+        case RepositoryNotFoundError():
             return HubNotFoundError(
-                f"{where}: the Hub shows no such repository or revision ({type(error).__name__}); check the name, or "
-                "give a token that may read it"
+                f"{where}: the Hub shows no such repository; check the name, or give a token that may read it"
+            )
+        case RevisionNotFoundError():
+            return HubNotFoundError(
+                f"{where}: the Hub has the repository, and no such revision; check the name of the branch, tag or "
+                "commit"
             )
         case LocalTokenNotFoundError():
             return HubUnauthorizedError(f"{where}: no token; run `hf auth login`, or set HF_TOKEN")
@@ -135,14 +146,13 @@ def _as_our_error(
                 f"{where} is not in the cache and HF_HUB_OFFLINE is set; go online once, or unset it"
             )
         case HTTPError():
-            return HubUnavailableError(
-                f"{where}: the Hub did not answer ({type(error).__name__}); check the connection, or try again later"
-            )
+            failure = failure_of(error)
+            return HubUnavailableError(f"{where}: {failure.what}; {failure.advice}")
         case OSError(errno=int()):
             return _of_this_machine(where, cache_dir, error)
     # The client raises other errors where an answer is cut off, of another length than announced, or no JSON.
     return HubUnavailableError(
-        f"{where}: what the Hub sent is damaged ({type(error).__name__}: {quoted(str(error))}); try again"
+        f"{where}: what the Hub sent is damaged or cut off; try again, and check HF_ENDPOINT if it is set"
     )
 
 
@@ -187,4 +197,5 @@ def _refused(repo: str, revision: str | None, error: HfHubHTTPError) -> HubError
         return HubRefusedError(
             f"{where}: the Hub answered {status}: {quoted(error.server_message or str(error))}; nothing was changed"
         )
-    return HubUnavailableError(f"{where}: the Hub did not answer ({status or type(error).__name__}); try again later")
+    status_told = f" ({status})" if status is not None else ""
+    return HubUnavailableError(f"{where}: the Hub did not answer{status_told}; try again later")

@@ -32,6 +32,7 @@ from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import parse_ratelimit_headers
 
 from limpq_hub.errors import HubUnavailableError, quoted
+from limpq_hub.zoo.hub.failures import client_error, failure_of
 
 SECONDS = 30.0
 CONNECT_SECONDS = 5.0
@@ -71,7 +72,10 @@ class _Limits:
         failure = info.get("exception")
         # The client would connect again with a new session, without these hooks. Ctrl-C is no `Exception`.
         if event.endswith((".connect_tcp.failed", ".start_tls.failed")) and isinstance(failure, Exception):
-            raise self.error(f"the Hub did not answer ({type(failure).__name__})")
+            told = failure_of(failure)
+            error = self.error(told.what, told.advice)
+            error.client_error = client_error(failure)
+            raise error
         if event.endswith(("_headers.started", "_body.started")):
             self.check_time()
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from huggingface_hub import constants, get_session
-from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+from huggingface_hub import constants
+from huggingface_hub.errors import HTTPError
+
+from limpq_hub.errors import HubUnavailableError
+from limpq_hub.zoo.hub.answers import http_session
+from limpq_hub.zoo.hub.failures import failure_of
 
 _TIMEOUT_S = 3.0
+_ALL_THE_SAME = "what is bundled or in the cache works all the same"
 
 
 def answers() -> str:
@@ -16,13 +21,14 @@ def answers() -> str:
     if constants.HF_HUB_OFFLINE:
         return "offline mode is on (HF_HUB_OFFLINE): only what is in the cache can be loaded"
     try:
-        answer = get_session().head(constants.ENDPOINT, timeout=_TIMEOUT_S)
-    # A proxy or certificate that cannot be used is an error of another kind.
-    except (HTTPError, OfflineModeIsEnabled, OSError, ValueError, ImportError) as error:
-        return (
-            f"{constants.ENDPOINT} did not answer within {_TIMEOUT_S:g} s ({type(error).__name__}); what is bundled or "
-            "in the cache works all the same"
-        )
+        answer = http_session(constants.ENDPOINT).head(constants.ENDPOINT, timeout=_TIMEOUT_S)
+    # A proxy or certificate that cannot be used.
+    except HubUnavailableError as error:
+        return f"{error}; {_ALL_THE_SAME}"
+    except (HTTPError, OSError, ValueError) as error:
+        failure = failure_of(error)
+        asked = f"{constants.ENDPOINT}, asked for {_TIMEOUT_S:g} s at most"
+        return f"{asked}: {failure.what}; {failure.advice}; {_ALL_THE_SAME}"
     return f"{constants.ENDPOINT} answers ({answer.status_code})"
 
 

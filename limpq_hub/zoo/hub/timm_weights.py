@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from timm.models import PretrainedCfg, load_state_dict_from_hf
 
 from limpq_hub.errors import HubError, HubOfflineError, HubUnavailableError
@@ -12,8 +10,6 @@ from limpq_hub.zoo.hub.answers import ask_hub
 # What timm looks for where its configuration names no file; a safetensors file of the repository comes first.
 _FILE = "pytorch_model.bin"
 _SHOWN = "model.safetensors"
-# The client's name of what went wrong, at the end of a cause: of use to us, not to who waits for weights.
-_CLASS = re.compile(r" \([A-Z]\w+\)$")
 
 
 def fetch_timm_weights(config: PretrainedCfg) -> None:
@@ -44,11 +40,13 @@ def without_weights(error: HubError, repository: str, file: str = _SHOWN) -> Hub
         case HubOfflineError():
             reason = "HF_HUB_OFFLINE is set: unset it, and try again"
         case HubUnavailableError():
-            cause = _CLASS.sub("", str(error).partition(": ")[2].partition("; ")[0])
-            reason = f"{cause[:1].upper()}{cause[1:]}: check the connection and HF_ENDPOINT, and try again"
+            what, _, advice = str(error).partition(": ")[2].partition("; ")
+            reason = f"{what[:1].upper()}{what[1:]}: {advice}"
         case _:
             reason = str(error)
-    return type(error)(
+    told = type(error)(
         f"--weights needs {file} of {repository}, and the cache does not have it. {reason}. Or take {file} and "
         "config.json from a machine that has them, and give --weights FILE.safetensors, with config.json beside it"
     )
+    told.client_error = error.client_error
+    return told

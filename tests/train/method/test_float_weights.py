@@ -390,8 +390,8 @@ def test_a_value_that_is_not_finite_is_refused(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("[]", "its config.json is not one of timm's, which name an architecture; give weights that timm saved, or a"),
-        ('{"format": 2, "kind": "entry", "architecture": "test_efficientnet"}', "its config.json is not one of timm's"),
+        ("[]", "its config.json is neither one of timm's, which name an architecture, nor that of an entry; give"),
+        ('{"format": 2, "kind": "x", "architecture": "test_efficientnet"}', "its config.json is neither one of timm's"),
         ("no JSON", "is not JSON"),
         ({"architecture": 3}, "architecture must be text, found 3"),
         ({"pretrained_cfg": 3}, "pretrained_cfg must be an object, found 3"),
@@ -423,7 +423,10 @@ def test_a_folder_without_either_file_is_refused_by_the_file(folder, tmp_path):
     for name, file in ((folder, "model.safetensors"), (tmp_path, "config.json"), (tmp_path / "none", "config.json")):
         with pytest.raises(TrainingError) as caught:
             float_network(START, f"local-dir:{name}", None)
-        assert str(caught.value) == f"--weights 'local-dir:{name}': there is no {file}; give a folder that timm saved"
+        assert (
+            str(caught.value)
+            == f"--weights 'local-dir:{name}': there is no {file}; give a folder that timm saved, or an entry"
+        )
 
 
 def test_a_repository_with_a_pickle_alone_or_with_nothing_is_refused_and_nothing_fetched(folder, online):
@@ -445,8 +448,12 @@ def test_a_repository_with_a_pickle_alone_or_with_nothing_is_refused_and_nothing
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("nothing listens", "The Hub did not answer: check the connection and HF_ENDPOINT, and try again"),
-        ("busy", "The Hub did not answer (503): check the connection and HF_ENDPOINT, and try again"),
+        (
+            "nothing listens",
+            "The connection to the Hub was refused: check the internet connection, and HF_ENDPOINT or HTTPS_PROXY if "
+            "one is set",
+        ),
+        ("busy", "The Hub did not answer (503): try again later"),
         ("offline", "HF_HUB_OFFLINE is set: unset it, and try again"),
     ],
 )

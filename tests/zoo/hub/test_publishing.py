@@ -265,7 +265,7 @@ def test_a_push_that_fails_before_the_commit_leaves_main_as_it_was(online, retra
 def test_a_commit_whose_answer_is_lost_is_found_by_the_next_push(online, tiny):
     online.hub.fault(COMMIT, "reset")
     with pytest.raises(
-        HubUnavailableError, match=r"the Hub did not answer \(ReadError\); check the connection, or try again later$"
+        HubUnavailableError, match=r"the connection to the Hub broke off; check the connection, or try again later$"
     ):
         push_entry(find_entry(tiny.name), REPO)
     commits = len(online.hub.history(REPO))

@@ -170,17 +170,18 @@ def hub_answer(error: str, status: int) -> Exception:
     return getattr(errors, error)("no", response=client.Response(status, request=request))
 
 
-ABSENT = "the Hub shows no such repository or revision ({}); check the name, or give a token that may read it"
+ABSENT = "the Hub shows no such repository; check the name, or give a token that may read it"
+NO_REVISION = "the Hub has the repository, and no such revision; check the name of the branch, tag or commit"
+SLOW = "the Hub did not answer in time; check the connection, or try again later"
+BROKEN = "the connection to the Hub broke off; check the connection, or try again later"
 REFUSED = "the Hub answered {}; give a token that may do this: run `hf auth login`, or set HF_TOKEN"
 
 
 @pytest.mark.parametrize(
     ("answer", "status", "expected", "message"),
     [
-        *(
-            (name, 404, HubNotFoundError, ABSENT.format(name))
-            for name in ("RepositoryNotFoundError", "RevisionNotFoundError")
-        ),
+        ("RepositoryNotFoundError", 404, HubNotFoundError, ABSENT),
+        ("RevisionNotFoundError", 404, HubNotFoundError, NO_REVISION),
         (
             "RemoteEntryNotFoundError",
             404,
@@ -201,10 +202,9 @@ REFUSED = "the Hub answered {}; give a token that may do this: run `hf auth logi
             ("HfHubHTTPError", status, HubUnavailableError, f"the Hub did not answer ({status}); try again later")
             for status in (408, 425, 429, 500, 502, 503, 504)
         ),
-        *(
-            (name, 0, HubUnavailableError, f"the Hub did not answer ({name}); check the connection, or try again later")
-            for name in ("ConnectError", "ReadTimeout", "RemoteProtocolError")
-        ),
+        ("ConnectError", 0, HubUnavailableError, "no connection to the Hub; check the internet connection, and HF_"),
+        ("ReadTimeout", 0, HubUnavailableError, SLOW),
+        ("RemoteProtocolError", 0, HubUnavailableError, BROKEN),
     ],
 )
 def test_each_answer_of_the_hub_becomes_one_error_without_the_token(
@@ -219,6 +219,9 @@ def test_each_answer_of_the_hub_becomes_one_error_without_the_token(
     assert str(caught.value).startswith(("nobody/tiny@v1: ", "nobody/tiny@v1 "))
     assert "hf_secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+    assert answer not in str(caught.value)
+    assert caught.value.client_error.startswith(f"{answer}: ")
+    assert "hf_secret" not in caught.value.client_error
     assert caught.value.exit_code == 6
     assert isinstance(caught.value, OSError)
 
@@ -227,7 +230,7 @@ def test_each_answer_of_the_hub_becomes_one_error_without_the_token(
     ("error", "expected", "message"),
     [
         (errors.LocalTokenNotFoundError("no"), HubUnauthorizedError, "no token; run `hf auth login`, or set HF_TOKEN"),
-        (ValueError("odd"), HubUnavailableError, "what the Hub sent is damaged (ValueError: 'odd'); try again"),
+        (ValueError("odd"), HubUnavailableError, "what the Hub sent is damaged or cut off; try again, and check HF_"),
         (
             errors.OfflineModeIsEnabled("no"),
             HubOfflineError,
@@ -382,7 +385,7 @@ def test_a_repository_of_something_else_is_refused_by_name(online, files, expect
 
 
 def test_a_repository_that_is_not_there_is_told_as_that_for_a_commit_too(online):
-    message = f"^nobody/none@{COMMIT}: the Hub shows no such repository or revision"
+    message = f"^nobody/none@{COMMIT}: the Hub shows no such repository"
     with pytest.raises(HubNotFoundError, match=message):
         find_entry(f"hf-hub:nobody/none@{COMMIT}", cache_dir=online.cache)
 
