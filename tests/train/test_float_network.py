@@ -14,7 +14,7 @@ from limpq_hub.train.loop import fit as _loop
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
-from limpq_hub.zoo.entry_tensors import float_tensors
+from limpq_hub.zoo.entry_tensors import float_tensors, supernet_tensors, write_supernet
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -26,6 +26,7 @@ def without_float(runs, tmp_path) -> str:
     entry = find_entry(f"local-dir:{runs}/joint")
     shutil.copytree(runs / "joint", folder)
     (folder / "float.safetensors").unlink()
+    write_supernet(folder, supernet_tensors(entry.folder))
     seal_entry(folder, NetworkSpec.from_config(entry.folder.config, entry.name))
     return f"local-dir:{folder}"
 
