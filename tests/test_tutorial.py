@@ -55,6 +55,22 @@ def test_each_relative_link_of_the_tutorial_leads_to_a_file_in_the_repository_an
     assert len(json.loads(text)["cells"]) == len(json.loads(NOTEBOOK.read_text())["cells"])
 
 
+def test_each_link_of_the_first_page_leads_to_a_file_and_where_an_index_shows_it_to_the_same_file_of_a_commit(
+    monkeypatch,
+):
+    monkeypatch.syspath_prepend(ROOT / ".github" / "reference")
+    page = script("first_page")
+    text = (ROOT / "README.md").read_text()
+    links = page.RELATIVE.findall(text)
+    assert {"training/README.md", "app/screenshot.png"} <= set(links)
+    assert all((ROOT / link.partition("#")[0]).is_file() for link in links)
+    shown = page.absolute(text, "https://example.org/you/net", "1a2b3c")
+    assert page.RELATIVE.findall(shown) == []
+    assert "](https://example.org/you/net/blob/1a2b3c/training/README.md)" in shown
+    assert "](https://example.org/you/net/raw/1a2b3c/app/screenshot.png)" in shown
+    assert "](#what-it-reaches)" in shown
+
+
 def test_the_build_of_the_reference_names_each_link_of_a_page_that_leads_nowhere(tmp_path):
     pytest.importorskip("pdoc")
     (tmp_path / "inner").mkdir()
