@@ -93,7 +93,7 @@ def frontier_figure(
     layout = _layout(540) | {
         "xaxis": _axis("BitOps per image, G") | {"anchor": "y2"},
         "yaxis": _axis("top-1, percent") | {"domain": [0.56, 1]},
-        "yaxis2": _axis(f"objective, {words} (lower is better)") | {"domain": [0, 0.44]},
+        "yaxis2": _axis("objective, lower is better") | {"domain": [0, 0.44]},
     }
     return _plot(data, layout)
 
