@@ -103,6 +103,7 @@ def stored() -> dict[str, Any]:
 
 
 def _measured(record: Mapping[str, Any]) -> Measured:
+    """Return the record of an entry, as the file holds it, in typed form."""
     budgets = tuple(
         Budget(**{**budget, "learned": Figures(**budget["learned"]), "uniform": Figures(**budget["uniform"])})
         for budget in record["budgets"]

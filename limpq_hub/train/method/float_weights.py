@@ -98,6 +98,7 @@ def local_file(name: str) -> Path | None:
 
 
 def _from_hub(name: str) -> FloatWeights:
+    """Return the weights of a Hub repository at one commit; its tensors are fetched when they are read."""
     from limpq_hub.zoo.hub import repository as hub
     from limpq_hub.zoo.hub.names import check_repository
 
@@ -105,6 +106,7 @@ def _from_hub(name: str) -> FloatWeights:
     check_repository(repo)
 
     def fetch(at_most: int) -> Path:
+        """Return the local path of the tensors, from the cache or the Hub."""
         try:
             with _told(name):
                 return hub.fetch_file(repo, _TENSORS, commit, None, None, size_bytes=at_most)
