@@ -50,6 +50,7 @@ class Boundary:
 
 
 def _length(scope: Scope) -> int:
+    """Return the bytes that a request announces; 0 where it does not say."""
     length = Headers(scope=scope).get("content-length", "")
     return int(length) if length.isdecimal() else 0
 

@@ -34,6 +34,7 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab, answers: 
         alpha: float | None,
         pins: str | None,
     ) -> tuple[PlotData, str, str]:
+        """Return the values of `outputs`: the figure of both policies, their totals and their layers."""
         compared = compare(request_of(model, bitops, size, alpha, pins), one, other, upload)
         return plot(compared.figure), compared.totals, compared.layers
 

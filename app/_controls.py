@@ -181,6 +181,7 @@ def _fetched(models: Sequence[str], text: str) -> gr.Dropdown:
 
 
 def _of_model(model: str) -> tuple[gr.components.Component, ...]:
+    """Return the controls as they are for a model: their ranges, their values and its fine-tuned policies."""
     low, high = slider_range(model)
     return (
         gr.Dropdown(info=described(model)),

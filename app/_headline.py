@@ -60,6 +60,7 @@ def versus(budget: Budget, measured: Measured, importance: Importance) -> str:
 
 
 def _accuracy(accuracy: Accuracy | None, reference: Accuracy | None) -> str:
+    """Return the top-1 of the policy beside that of the float network, as HTML."""
     beside = "" if reference is None else f" beside {reference.top1:.1f} % in {term('float')}"
     if accuracy is None:
         return f"{term('top-1')} not measured{beside}"
@@ -68,6 +69,7 @@ def _accuracy(accuracy: Accuracy | None, reference: Accuracy | None) -> str:
 
 
 def _weights(accuracy: Accuracy | None, where: str | None) -> str:
+    """Return which weights a top-1 is of, whether it was measured, and on which images, as HTML."""
     if accuracy is None:
         return "Accuracy was measured for budgets of BitOps alone."
     kind = _WEIGHTS[accuracy.weights].format(term=term(accuracy.weights))

@@ -85,6 +85,7 @@ def short_name(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _temporary() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder of this process for fetched entries; it is removed when the process ends."""
     return tempfile.TemporaryDirectory(prefix="limpq-demo-hub-")
 
 

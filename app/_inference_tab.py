@@ -1,4 +1,4 @@
-"""The tab where a picture is looked at by the float network, the chosen policy, and a rival; and in integers."""
+"""The tab that classifies a picture with the float network, the chosen policy and a rival; and in integers."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ def add_inference_tab(
         pins: str | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:
+        """Return the values of `outputs` for a picture; without one, the request to choose one."""
         if picture is None:
             return _NO_PREDICTIONS
         request = request_of(model, bitops, size, alpha, pins)
@@ -63,7 +64,7 @@ def add_inference_tab(
         classes = [dict(prediction.classes) for prediction in predictions]
         return _agreement(predictions), *classes, networks_table(predictions)
 
-    def look_in_integers(
+    def compare_in_integers(
         picture: str | None,
         model: str,
         bitops: float,
@@ -72,15 +73,17 @@ def add_inference_tab(
         pins: str | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
     ) -> str:
+        """Return the table of the policy in integers beside the float network, exporting the policy if need be."""
         request = request_of(model, bitops, size, alpha, pins)
         return integers_table(run_in_integers(picture, request, integers, _reporting(progress)))
 
-    def look_if_ready(
+    def compare_in_integers_if_quick(
         picture: str | None, model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None
     ) -> str:
+        """Return the same table for a policy that is exported already or fine-tuned; else what the button would do."""
         request = request_of(model, bitops, size, alpha, pins)
         plan = searched_plan(request)
-        # Those that were fine-tuned are few: they are worth the seconds of an export unasked.
+        # Fine-tuned policies are few: each is exported without being asked for, which takes seconds once.
         if picture is None or not (integers.has(model, plan) or is_published(model, plan.policy)):
             return _ASK_INTEGERS
         return integers_table(run_in_integers(picture, request, integers, lambda share, text: stop_if_given_up()))
@@ -155,9 +158,9 @@ def add_inference_tab(
         api_visibility="private",
     )
     to_run, silent = [picture, *controls.inputs], {"show_progress": "hidden", "api_visibility": "private"}
-    looking.success(limiter.guarded(look_if_ready), to_run, in_integers, concurrency_limit=1, **silent)
+    looking.success(limiter.guarded(compare_in_integers_if_quick), to_run, in_integers, concurrency_limit=1, **silent)
     run.click(
-        limiter.guarded(look_in_integers),
+        limiter.guarded(compare_in_integers),
         to_run,
         in_integers,
         trigger_mode="once",
@@ -169,9 +172,10 @@ def add_inference_tab(
 
 
 def _reporting(progress: gr.Progress) -> Any:
-    """Return what shows how far the work is, and ends it where nobody waits any more."""
+    """Return the callback of long work: it moves the progress bar, and ends work whose visitor has left."""
 
     def report(share: float, text: str) -> None:
+        """Show the share that is done, 0..1, and what is being done; raises where the visitor has left."""
         stop_if_given_up()
         progress(share, desc=text)
 

@@ -139,6 +139,7 @@ class IntegerNetworks:
         )
 
     def _get(self, model: str, plan: Plan, spec: NetworkSpec, report: Report) -> Ways:
+        """Return the ways to compute a policy; exports it where they are not in the cache."""
         from _ways import ways_of
 
         key = (model, plan.policy.digest())

@@ -95,6 +95,6 @@ class Limiter:
 
 
 def _visible(message: str) -> gr.Error:
-    # The page shows messages as HTML.
+    """Return the error that the page shows, its message escaped: gradio shows messages as HTML."""
     sentence = html.escape(message[:1].upper() + message[1:], quote=False)
     return gr.Error(sentence, duration=8, title="Not possible", print_exception=False)

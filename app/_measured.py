@@ -104,6 +104,7 @@ def stored() -> dict[str, Any]:
 
 
 def _measured(record: Mapping[str, Any]) -> Measured:
+    """Return the record of an entry, as the file holds it, in typed form."""
     budgets = tuple(
         Budget(**{**budget, "searched": Figures(**budget["searched"]), "uniform": Figures(**budget["uniform"])})
         for budget in record["budgets"]

@@ -75,7 +75,8 @@ def _key(model: str, policy: Policy | None, weights: Weights) -> tuple[str, str,
 
 
 def _load(model: str, policy: Policy | None, weights: Weights) -> nn.Module:
-    # torch comes with these: the page is up before it is needed.
+    """Return a network of an entry at a policy, or its float network with None."""
+    # These import torch, which takes seconds: the page is up before a network is needed.
     from limpq_hub.zoo.entry_folder import load_float_network
     from limpq_hub.zoo.loading import NotFineTunedWarning, load
 

@@ -99,6 +99,7 @@ def rival_title(rival: str) -> str:
 
 
 def _prediction(request: Request, title: str, plan: Plan | None, classes: Mapping[str, float]) -> Prediction:
+    """Return a prediction with the costs and the accuracy of its network; the float network has no plan."""
     if plan is None:
         float_bytes = entry_of(request.model).summary()["float_bytes"]
         return Prediction(title, classes, float_bytes, None, float_accuracy(request.model), "float", None)

@@ -124,6 +124,7 @@ def _exported(float_network: nn.Module, quantized: nn.Module, spec: NetworkSpec,
 
 
 def _from_file(file: Path, integers: bool) -> Way:
+    """Return the way that runs an exported file in its runtime."""
     runtime = open_runtime(file, _FORMAT, threads=torch.get_num_threads())
     return Way(
         runtime.description,

@@ -78,6 +78,7 @@ def measure(model: str, data: Path, images: int) -> dict[str, Any]:
     reference = _logits(networks.get(model, None), batches).log_softmax(-1)
 
     def figures(policy: Policy) -> tuple[dict[str, Any], torch.Tensor]:
+        """Return the figures of a policy over all pictures, and its KL divergence on each of them, [pictures]."""
         logits = _logits(networks.get(model, policy), batches)
         divergences = kl_divergence(logits, reference, of_each_image=True).double()
         return {
@@ -135,10 +136,12 @@ def _spread(data: Path, images: int) -> list[Path]:
 
 @torch.inference_mode()
 def _logits(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the logits of a network on all batches, [pictures, classes]."""
     return torch.cat([network(batch) for batch in batches])
 
 
 def _percent(hits: torch.Tensor) -> float:
+    """Return the share of true values, [pictures], in percent with two decimals."""
     return round(100 * hits.double().mean().item(), 2)
 
 

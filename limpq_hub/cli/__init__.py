@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+        """Add a command with the options that all of them have, and return its parser."""
         added = commands.add_parser(
             name, help=help, description=help, allow_abbrev=False, formatter_class=DefaultsFormatter
         )

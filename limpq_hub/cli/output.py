@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programmes, and notes; nothing in them steers the terminal."""
+"""What commands print: tables for people, JSON for programmes, and notes; control characters are escaped in all."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def percent(value: float | None) -> str:
 
 
 def new_table(title: str, *headings: str) -> Table:
-    """Return an empty table, whose cells are shown as they are; without a heading that says something, no header."""
+    """Return an empty table whose cells are printed without rich's markup; it has no header if all headings are ""."""
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
     class PlainTable(Table):
+        """A table that shows its cells letter by letter."""
+
         def add_row(self, *cells: Any, **options: Any) -> None:
-            # Of a plain string rich would take limpq-hub[train] for a style and :dog: for an emoji.
+            """Add cells as `Text`: in a plain string rich takes limpq-hub[train] for a style and :dog: for an emoji."""
             super().add_row(*(Text(visible(cell, keep="\n")) for cell in cells), **options)
 
     table = PlainTable(title=escape(title), show_header=any(headings), min_width=min(len(title) + 4, 76))
@@ -38,9 +40,9 @@ def new_table(title: str, *headings: str) -> Table:
 
 
 def visible(text: str, *, keep: str = "") -> str:
-    """Return text with what steers a terminal, or is no character, as Python writes it: an escape as \\x1b.
+    """Return text whose control and format characters are escaped as Python writes them, such as \\x1b.
 
-    Names of classes, layers and files come from whoever made an artifact.
+    Names of classes, layers and files come from whoever made an artifact, and a terminal would obey such characters.
 
     Args:
         keep: characters that stay.
@@ -60,11 +62,15 @@ def print_table(table: Table) -> None:
     from rich.text import Text
 
     class PlainConsole(Console):
+        """A console that escapes control characters everywhere, and raises an error where the reader has gone away."""
+
         def render_str(self, text: str, **options: Any) -> Text:
+            """Return the text as rich renders it, its control characters escaped."""
             return super().render_str(visible(text, keep="\n"), **options)
 
         def on_broken_pipe(self) -> None:
-            raise  # rich calls this where it caught the error, and would end the programme
+            """Raise the `BrokenPipeError` that rich is handling, where its own method would exit the process."""
+            raise
 
     console = PlainConsole(emoji=False)
     # Where there is no terminal there is no width to wrap at.

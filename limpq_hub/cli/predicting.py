@@ -1,4 +1,4 @@
-"""The command that shows pictures to a network: predict."""
+"""The command that classifies pictures: predict."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def add_predict_command(command: Callable[..., argparse.ArgumentParser]) -> None
 
 
 @dataclass(frozen=True)
-class _Seer:
-    """A network that sees.
+class _Classifier:
+    """A network ready to classify pictures, and how the output describes it.
 
     Attributes:
-        look: returns the most likely classes of a picture, most likely first.
-        record: what JSON says of the network.
-        name: what a title calls it.
-        caption: what stands below a table, or nothing.
+        classify: returns the most likely classes of a picture, most likely first.
+        record: describes the network in the JSON output.
+        name: names the network in the title of a table.
+        caption: line below a table, or None.
     """
 
-    look: Callable[[Image], list[Guess]]
+    classify: Callable[[Image], list[Guess]]
     record: dict[str, Any]
     name: str
     caption: str | None = None
@@ -65,30 +65,30 @@ def _predict(options: argparse.Namespace) -> None:
 
     paths = _files_of(options.picture)
     single = read_picture(paths[0]) if len(paths) == 1 else None  # before the network, which takes longer
-    seer = _exported(options) if options.exported else _loaded(options)
-    seen = dict(_seen(seer, paths)) if single is None else {paths[0]: seer.look(single)}
-    if not seen:
+    classifier = _exported(options) if options.exported else _loaded(options)
+    guessed = dict(_classified(classifier, paths)) if single is None else {paths[0]: classifier.classify(single)}
+    if not guessed:
         raise ImageError(f"none of the {len(paths)} pictures can be read")
     if options.json:
-        pictures = [{"picture": str(path), "guesses": list(map(vars, guesses))} for path, guesses in seen.items()]
-        print_json(seer.record | ({"pictures": pictures} if single is None else pictures[0]))
+        pictures = [{"picture": str(path), "guesses": list(map(vars, guesses))} for path, guesses in guessed.items()]
+        print_json(classifier.record | ({"pictures": pictures} if single is None else pictures[0]))
         return
-    _print(seer, seen)
+    _print(classifier, guessed)
     if options.model:
         note(f"next: {next_command(options.model, search_arguments(options), options.policy)}")
 
 
-def _print(seer: _Seer, seen: dict[Path, list[Guess]]) -> None:
-    if len(seen) == 1:
-        ((path, guesses),) = seen.items()
-        table = new_table(f"{path.name}, seen by {seer.name}", "class", "probability")
+def _print(classifier: _Classifier, guessed: dict[Path, list[Guess]]) -> None:
+    if len(guessed) == 1:
+        ((path, guesses),) = guessed.items()
+        table = new_table(f"{path.name}, seen by {classifier.name}", "class", "probability")
         for guess in guesses:
             table.add_row(guess.name, f"{guess.probability:.1%}")
     else:
-        table = new_table(f"{len(seen)} pictures, seen by {seer.name}", "picture", "class", "probability")
-        for path, guesses in seen.items():
+        table = new_table(f"{len(guessed)} pictures, seen by {classifier.name}", "picture", "class", "probability")
+        for path, guesses in guessed.items():
             table.add_row(str(path), guesses[0].name, f"{guesses[0].probability:.1%}")
-    table.caption = seer.caption
+    table.caption = classifier.caption
     print_table(table)
 
 
@@ -116,20 +116,20 @@ def _files_of(typed: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def _seen(seer: _Seer, paths: Sequence[Path]) -> Iterator[tuple[Path, list[Guess]]]:
-    """Yield what the network sees in each picture; one that cannot be read is named and left out."""
+def _classified(classifier: _Classifier, paths: Sequence[Path]) -> Iterator[tuple[Path, list[Guess]]]:
+    """Yield the classes of each picture; a picture that cannot be read is named on stderr and left out."""
     from limpq_hub.pictures import read_picture
 
     for path in paths:
         try:
-            guesses = seer.look(read_picture(path))
+            guesses = classifier.classify(read_picture(path))
         except ImageError as error:
             note(f"note: left out: {error}")
         else:
             yield path, guesses
 
 
-def _loaded(options: argparse.Namespace) -> _Seer:
+def _loaded(options: argparse.Namespace) -> _Classifier:
     """Return the network of an entry."""
     from limpq_hub.pictures import top_classes
     from limpq_hub.zoo.loading import load
@@ -160,10 +160,10 @@ def _loaded(options: argparse.Namespace) -> _Seer:
         f"{loaded.weights} weights, {format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
         + (f", {loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
     )
-    return _Seer(lambda picture: top_classes(model, picture, options.top), record, options.model, caption)
+    return _Classifier(lambda picture: top_classes(model, picture, options.top), record, options.model, caption)
 
 
-def _exported(options: argparse.Namespace) -> _Seer:
+def _exported(options: argparse.Namespace) -> _Classifier:
     """Return the network of a folder of `limpq export`."""
     from limpq_hub.deploy.exported_network import open_exported
     from limpq_hub.pictures import most_likely
@@ -175,7 +175,7 @@ def _exported(options: argparse.Namespace) -> _Seer:
     opened = open_exported(options.exported)
     classes = opened.classes or [{"id": str(index), "name": str(index)} for index in range(opened.spec.num_classes)]
     runtime = opened.network.runtime.description
-    return _Seer(
+    return _Classifier(
         lambda picture: most_likely(opened.network, picture, opened.spec, classes, options.top),
         {"exported": str(options.exported), "runtime": runtime},
         f"{options.exported} in {runtime}",

@@ -117,6 +117,7 @@ def value_ranges(network: nn.Module, batches: Iterable[Tensor]) -> dict[str, tup
     ranges: dict[str, tuple[float, float]] = {}
 
     def note(name: str, x: Tensor) -> None:
+        """Widen the range of a value to hold `x`; a range always holds 0."""
         low, high = ranges.get(name, (0.0, 0.0))
         ranges[name] = (min(low, float(x.min())), max(high, float(x.max())))
 

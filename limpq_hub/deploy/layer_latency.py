@@ -120,10 +120,11 @@ def _input_shapes(
         raise UnsupportedLayerError(f"{products[0]} is a product of two activations: only layers can be measured")
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def note(name: str, layer: nn.Module, x: Tensor) -> None:
+    def note_shape(name: str, layer: nn.Module, x: Tensor) -> None:
+        """Note the shape of the input of a layer."""
         shapes[name] = tuple(x.shape[1:])
 
-    with watched_inputs({name: network.get_submodule(name) for name in names}, note):
+    with watched_inputs({name: network.get_submodule(name) for name in names}, note_shape):
         network(torch.zeros(1, *input_shape))
     return shapes
 

@@ -32,6 +32,7 @@ def fits_of(
     places = [{bits: place for place, bits in enumerate(group.options)} for group in groups]
 
     def fits(policy: Policy) -> bool:
+        """Return whether a policy is within every limit."""
         check_time(deadline)
         choice = []
         for group, place_of in zip(groups, places, strict=True):

@@ -168,6 +168,7 @@ class Indicators:
         banned = {(outlier.kind, outlier.layer, outlier.bits) for outlier in outliers}
 
         def keep(kind: str, steps: Steps) -> Steps:
+            """Return the steps of the weights or of the activations that are no outliers."""
             return {
                 name: {bits: step for bits, step in of_layer.items() if (kind, name, bits) not in banned}
                 for name, of_layer in steps.items()

@@ -27,6 +27,7 @@ def parse_json(data: bytes | str, name: str) -> Any:
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return a JSON object as a dictionary; raise an error for a key that stands twice."""
         content = dict(pairs)
         if len(content) != len(pairs):
             times = Counter(key for key, _ in pairs)
@@ -35,9 +36,11 @@ def parse_json(data: bytes | str, name: str) -> Any:
         return content
 
     def refuse(constant: str) -> NoReturn:
+        """Raise the error for NaN, Infinity, or a number that is infinite as a float."""
         raise ArtifactFormatError(f"{name}: {constant} is not a number that can be used")
 
     def finite(text: str) -> float:
+        """Return the number of a JSON text if it is finite as a float."""
         return float(text) if math.isfinite(float(text)) else refuse(text)
 
     try:

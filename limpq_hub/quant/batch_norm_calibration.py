@@ -1,9 +1,20 @@
-"""Measure BatchNorm statistics on unlabelled images, and keep them only where that brings a network closer to its own.
+"""Recalibrate BatchNorm on unlabelled images: its running statistics are replaced by measured ones.
 
-New statistics cure what quantization shifted, and bring in how the images differ from those of the training: other
-crops, other classes, few of them. Where quantization shifted little, the second outweighs the first. Against that there
-are two remedies: `recalibrate_if_better_` compares on images held out, and `limpq_hub.quant.batch_norm_correction`
-leaves the second out.
+Recalibration removes the shift that quantization caused in the statistics, and adds the difference between these images
+and the training images: other crops, other classes, few of them. Where quantization shifted little, the added
+difference is the larger of the two. Then `recalibrate_if_better_` rejects the new statistics, by a comparison on images
+held out, and `limpq_hub.quant.batch_norm_correction` applies the shift alone.
+
+There are two averages, which differ in more than the last digits where batches differ in size:
+
+| | `recalibrate_batch_norm_` | `average_batch_norm_` |
+|---|---|---|
+| for | the figures of trainings and comparisons | `limpq_hub.load` with `calibrate=` |
+| the average is added up | by torch, in the type of the statistics | in float64 |
+| a batch's variance counts by | its images | its degrees of freedom, values per channel less 1 |
+| one image with one value per channel | `ValueError` | variance 0 |
+| a BatchNorm that never runs | is reset to mean 0, variance 1 | stays as it was |
+| after an error in the batches | the statistics so far | the statistics from before |
 """
 
 from __future__ import annotations
@@ -20,20 +31,20 @@ from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
 from limpq_hub.quant.single_values import norm_of_one_value
 
-# Half of them measure, half compare; the late layers have few values an image.
+# One half to measure, one half to compare: late layers have few values per image.
 FEWEST_IMAGES = 64
 
 
 @dataclass(frozen=True)
 class Recalibration:
-    """What became of the statistics that a network came with.
+    """The outcome of a recalibration.
 
     Attributes:
-        images: how many there were.
-        kl_before: KL divergence from the float network in nats on the images held out, with the statistics that the
-            network came with; None if there were too few images to compare.
+        images: number of images given.
+        kl_before: KL divergence from the float network in nats on the images held out, with the network's own
+            statistics; None where nothing was compared.
         kl_after: the same with statistics measured on the other images.
-        accepted: whether the network now has statistics measured on all images.
+        accepted: whether the network now has statistics measured on all images; if not, it has its own.
     """
 
     images: int
@@ -44,18 +55,20 @@ class Recalibration:
 
 @torch.no_grad()
 def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm by their average over `batches`, each image counting alike.
+    """Replace the statistics of every active BatchNorm by torch's running average over `batches`.
 
-    Everything else runs in eval mode. The momentum of each batch is its share of the images so far: of batches of one
-    size this is, to the last digit, how torch averages them without a momentum. `average_batch_norm_` does the same in
-    float64. An image alone is taken together with a batch beside it: late layers may have a single value of it, and so
-    no variance.
+    Everything else runs in eval mode. The momentum of each batch is its share of the images so far, so that each image
+    counts alike in mean and variance; with batches of one size the result equals, to the bit, that of torch with
+    `momentum=None`. Published figures were measured with it; `average_batch_norm_` gives other bits, and with batches
+    of different sizes another variance (see the table of this module). A batch of a single image is joined to its
+    neighbour, because late layers may have one value per channel of it, and so no variance.
 
     Args:
         batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
 
     Returns:
-        The number of images; with none, the statistics stay as they were.
+        The number of images; with none, the statistics stay as they were. After an error in `batches` they are those
+        of the batches that ran before.
 
     Raises:
         ValueError: there is one image in all, of which a batch normalization has one value per channel.
@@ -82,7 +95,11 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def average_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm by their average over `batches`, in float64, each image alike.
+    """Replace the statistics of every active BatchNorm by their average over `batches`, added up in float64.
+
+    Means are weighted by the number of values, variances by degrees of freedom, which torch's running average in
+    `recalibrate_batch_norm_` weights by images: with batches of one size the two agree but for rounding (see the table
+    of this module). A batch of a single image is joined to its neighbour; one value per channel in all has variance 0.
 
     Args:
         model: with its parameters where the images are.
@@ -103,19 +120,18 @@ def recalibrate_if_better_(
     model: nn.Module,
     batches: Iterable[Tensor],
     reference: Callable[[Tensor], Tensor],
-    recalibrate_: Callable[[nn.Module, Sequence[Tensor]], int] = average_batch_norm_,
 ) -> Recalibration:
-    """Recalibrate BatchNorm, but only if that brings `model` closer to `reference` on images that were held out.
+    """Recalibrate BatchNorm with `average_batch_norm_` if that lowers the KL to `reference` on images held out.
 
-    Statistics are measured on the first half of the images; KL to the reference is compared on the second half. If it
-    falls, statistics measured on all batches stay, else those that the model came with. Halves are not shuffled: of
-    images sorted by class the second half has other classes, and statistics that serve the first only are refused.
+    Statistics are measured on the first half of the images, and the KL to the reference is compared on the second half.
+    If it falls, statistics measured on all images are set; else the model keeps its own. The halves are not shuffled:
+    where images are sorted by class, the second half has other classes, and statistics that fit the first half alone
+    are rejected.
 
     Args:
         model: a quantized network.
         batches: unlabelled image batches, [batch, 3, height, width], normalized; all are held in memory.
-        reference: the float network in eval mode, or what else returns logits [batch, classes] of a batch.
-        recalibrate_: what sets the statistics of a network by images.
+        reference: the float network in eval mode, or another function from images to logits, [batch, classes].
     """
     batches = list(batches)
     image_count = sum(map(len, batches))
@@ -126,11 +142,11 @@ def recalibrate_if_better_(
     norms = active_batch_norms(model)
     before = {name: statistics_of(norm) for name, norm in norms.items()}
     kl_before = _kl(model, held_out, targets)
-    recalibrate_(model, measured)
+    average_batch_norm_(model, measured)
     kl_after = _kl(model, held_out, targets)
     accepted = kl_after < kl_before  # False where one is not a number
     if accepted:
-        recalibrate_(model, batches)
+        average_batch_norm_(model, batches)
     else:
         for name, norm in norms.items():
             set_statistics_(norm, before[name])

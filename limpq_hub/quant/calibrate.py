@@ -177,14 +177,15 @@ def _quantized_values(
     seen: dict[str, list[Tensor]] = {name: [] for name in quantizers}
     generator = torch.Generator().manual_seed(0)
 
-    def look(name: str, quantizer: LsqQuantizer, x: Tensor) -> None:
+    def sample(name: str, quantizer: LsqQuantizer, x: Tensor) -> None:
+        """Keep values that a quantizer is called with: of inputs some of each batch, of a weight those of one call."""
         if quantizer.per_sample:
             seen[name].append(_drawn(x, _SAMPLE // len(batches), generator))
         else:
             seen[name] = [_drawn(x, _SAMPLE, generator) if quantizer.channels is None else x]
 
     # Eval mode empties the caches of quantized weights too: every weight is quantized once again.
-    with watched_inputs(quantizers, look), in_eval_mode(model):
+    with watched_inputs(quantizers, sample), in_eval_mode(model):
         for images in batches:
             model(images)
     for name, values in seen.items():

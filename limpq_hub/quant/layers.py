@@ -81,6 +81,7 @@ class QuantLayer(Quantized):
         weights: list[Tensor] = []
 
         def note_weight(call: Multiplication) -> Tensor:
+            """Note the weight of a call if it is that of this layer, and return the float result."""
             if self._takes(call.second):
                 weights.append(call.second)
             return call.result()

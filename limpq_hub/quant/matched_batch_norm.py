@@ -56,6 +56,7 @@ class MatchedBatchNorm:
         before = {name: copy.deepcopy(norm.state_dict()) for name, norm in norms.items()}
 
         def correct_(name: str, norm: nn.BatchNorm2d | SwitchableBatchNorm2d, x: Tensor) -> None:
+            """Set the statistics of a BatchNorm so that its output on `x` has the moments of the float network."""
             running = norm.active if isinstance(norm, SwitchableBatchNorm2d) else norm
             of_pass, of_float = _moments_of(x), self._moments[name]
             statistics = corrected_statistics(statistics_of(self._norms[name]), of_pass, of_float, running.eps)

@@ -23,12 +23,14 @@ def watched_module_calls(
     """
     thread = get_ident()
 
-    # Torch's hooks are those of the whole process: another thread may run another network.
+    # Torch's global hooks run in every thread of the process: another thread may run another network.
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Call `enter` if the module runs in the thread of the block."""
         if get_ident() == thread:
             enter(module)
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Call `leave` if the module runs in the thread of the block."""
         if get_ident() == thread:
             leave(module, inputs, output)
 

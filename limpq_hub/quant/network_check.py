@@ -23,7 +23,6 @@ from limpq_hub.quant.tracing.forward_trace import Trace, meta_twins, trace
 from limpq_hub.quant.tracing.quantizable import is_excluded
 
 Kind = Literal["convolution", "linear", "product", "float"]
-KINDS: tuple[Kind, ...] = ("convolution", "linear", "product", "float")
 
 
 @dataclass(frozen=True)

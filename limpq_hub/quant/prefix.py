@@ -54,6 +54,7 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
     reached = False
 
     def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Forward pre-hook: count the call, and note the module if no starting module has run yet."""
         nonlocal reached
         calls[module] += 1
         reached = reached or starts(module)
@@ -61,6 +62,7 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
             started[module] = None
 
     def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        """Forward hook: note a module that returned a tensor before a starting module has run."""
         if not reached and isinstance(output, Tensor):
             finished.append(module)
 
@@ -93,6 +95,7 @@ def computing_once(module: nn.Module, outputs: list[PrefixOutput]) -> Iterator[N
     output: PrefixOutput | None = None
 
     def forward(*inputs: Any, **options: Any) -> Tensor:
+        """Compute the output at the first call, and return its detached copy at every call."""
         nonlocal output
         if output is None:
             computed = compute(*inputs, **options)

@@ -98,12 +98,14 @@ class _RoutedCalls(TorchFunctionMode):
         return function(*args, **options)
 
     def _weighted(self, call: Multiplication) -> Tensor:
+        """Return the result of a convolution or linear map, by the quantized layer that its weight is of, if any."""
         for layer in self._layers:
             if isinstance(layer, QuantLayer) and layer.weight is call.second:
                 return layer.multiply(call)
         return call.result()
 
     def _product(self, call: Multiplication) -> Tensor:
+        """Return the result of a product of activations, by the next quantized product of the route."""
         try:
             quantized = next(self._products)
         except StopIteration:

@@ -21,10 +21,11 @@ def norm_of_one_value(model: nn.Module, images: Tensor) -> str | None:
     }
     with_one_value: list[str] = []
 
-    def look(name: str, norm: nn.Module, x: Tensor) -> None:
+    def note_single(name: str, norm: nn.Module, x: Tensor) -> None:
+        """Note the batch normalization if its input has one value per channel."""
         if x.numel() == x.shape[1]:
             with_one_value.append(name)
 
-    with watched_inputs(norms, look), in_eval_mode(model):
+    with watched_inputs(norms, note_single), in_eval_mode(model):
         model(images)
     return with_one_value[0] if with_one_value else None

@@ -21,6 +21,8 @@ def watched_inputs(modules: Mapping[str, Module], look: Callable[[str, Module, T
     """
 
     def hook_of(name: str) -> Callable[[Module, tuple[Tensor, ...]], None]:
+        """Return the forward pre-hook of the module of this name."""
+
         def hook(module: Module, arguments: tuple[Tensor, ...]) -> None:
             # Nothing is returned: torch would hand that to the module in place of the arguments.
             look(name, module, arguments[0])

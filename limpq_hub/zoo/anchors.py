@@ -47,9 +47,11 @@ def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
     finest = max(1, (most - least) // _MOST_STEPS)
 
     def best(bitops: int) -> Policy:
+        """Return the policy on the frontier at a budget of BitOps."""
         return search(indicators, Budget(bitops=bitops)).policy
 
     def between(low: int, lower: Policy, high: int, higher: Policy) -> list[Policy]:
+        """Return the anchors between two policies at two budgets, halving the budgets until `gap` bits lie between."""
         if high - low <= finest or _distance(lower, higher) <= gap:
             return []
         middle = (low + high) // 2
@@ -157,6 +159,7 @@ def _nearest(anchors: Sequence[Policy], policy: Policy, layer: str | None) -> in
     """Return the index of the anchor that is nearest to `policy`, for the batch normalization behind `layer`."""
 
     def distance(index: int) -> tuple[int, int]:
+        """Return how far an anchor is: in weight bits of `layer`, then in bits over all layers."""
         anchor = anchors[index]
         at_layer = abs(anchor.layers[layer].weight - policy.layers[layer].weight) if layer else 0
         return at_layer, _distance(anchor, policy)

@@ -79,6 +79,7 @@ class SealedFolder:
             raise ArtifactIntegrityError(f"{self.name}: {CONFIG} does not list {quoted(file)}; {self.advice}")
 
         def verified(data: bytes) -> bytes:
+            """Return the data if its sha256 is the listed one; else raise an error."""
             if hashlib.sha256(data).hexdigest() != listed["sha256"]:
                 raise _damaged(self, file, len(data))
             return data

@@ -74,6 +74,7 @@ def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tens
     tensors = dict(packed)
 
     def take(key: str, dtype: torch.dtype) -> Tensor:
+        """Remove a tensor from `tensors`, and return it; raise an error if it is missing or of another type."""
         if key not in tensors:
             raise ArtifactFormatError(f"{file}: tensor {key} is missing")
         if tensors[key].dtype != dtype:

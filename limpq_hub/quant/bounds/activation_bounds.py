@@ -64,6 +64,7 @@ def _elu(x: Bounds, alpha: float = 1, scale: float = 1, input_scale: float = 1) 
         return Bounds()  # it may decrease
 
     def value(end: float) -> float:
+        """Return ELU at one end of the bounds."""
         return end * scale if end > 0 else math.expm1(end * input_scale) * alpha * scale
 
     return Bounds(value(x.low), value(x.high))

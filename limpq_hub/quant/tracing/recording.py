@@ -126,6 +126,7 @@ class Recorder(TorchFunctionMode):
         return function(*args, **options) if multiplication is None else self._product(multiplication)
 
     def _enter(self, module: nn.Module) -> None:
+        """Note that a module starts, and the convolution in front of a batch normalization."""
         name = self._names.get(id(module))
         self._running.append(ModuleCall(module, name))
         if isinstance(module, nn.BatchNorm2d) and name is not None and self._last_convolution:
@@ -135,6 +136,7 @@ class Recorder(TorchFunctionMode):
         self._running.pop()
 
     def _weighted(self, function: Callable[..., Any], multiplication: Multiplication) -> Tensor:
+        """Count a convolution or linear map for the layer whose weight it takes; return its result."""
         running, weight = self._running[-1], multiplication.second
         layer = self._layer_of.get(id(weight))
         computes_weight = layer is None and id(weight) not in self._parameters

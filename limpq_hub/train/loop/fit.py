@@ -91,6 +91,7 @@ def fit(
     first, began = state.step, time.monotonic() - state.seconds
 
     def save() -> None:
+        """Save the state from the main process; raise an error where a weight is not finite."""
         state.seconds = time.monotonic() - began
         if not all(bool(parameter.isfinite().all()) for parameter in parameters):
             raise TrainingError(f"a weight is not finite after step {state.step}; {SMALLER_STEPS}")

@@ -64,6 +64,7 @@ def stop_deferred() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def note(signal_number: int, frame: FrameType | None) -> None:
+        """Signal handler: note the request, and confirm Ctrl-C on stderr."""
         request.made, request.signal_number = True, signal_number
         if signal_number == signal.SIGINT:
             # A person waits, perhaps for a validation; a step that prints must not be cut into.

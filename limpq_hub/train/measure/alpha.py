@@ -36,6 +36,7 @@ def with_measured_alpha(
     budgets = [Budget(bitops=bitops) for bitops in _budgets(indicators)]
 
     def divergences_at(alpha: float) -> list[float]:
+        """Return the divergence of the policy that is searched with an alpha, at each budget."""
         return [divergence_of(search(indicators, budget, alpha=alpha).policy) for budget in budgets]
 
     measured = {alpha: divergences_at(alpha) for alpha in ALPHAS}
@@ -48,7 +49,8 @@ def with_measured_alpha(
 
 
 def _best(measured: Mapping[float, Sequence[float]]) -> float:
-    # Rounding leaves 0, or less, of the divergence of a policy that is as good as float.
+    """Return the alpha whose divergences have the least geometric mean."""
+    # By rounding, the divergence of a policy that is as good as float can be 0 or negative: it has no logarithm.
     return min(
         measured, key=lambda alpha: sum(math.log(max(divergence, _LEAST_DIVERGENCE)) for divergence in measured[alpha])
     )

@@ -56,9 +56,11 @@ def _choices(
     limit = bitops_limit(indicators, bitops)
 
     def fits(policy: Policy) -> bool:
+        """Return whether a policy is within the budget."""
         return total_bitops(indicators.costs, policy) <= limit
 
     def searched(of: Indicators, importance: Importance | None = None) -> Policy:
+        """Return the policy that a search in some indicators finds within the budget."""
         return search(of, bitops=bitops, importance=importance).policy
 
     choices: dict[str, Callable[[], Policy]] = {indicators.objective: partial(searched, indicators)}

@@ -96,6 +96,7 @@ def _of_steps(indicators: Indicators, together: Callable[[float, float], float])
     """Return what the learned steps say of each pair; one smaller than that of more bits counts as that one."""
 
     def rising(steps: Mapping[int, float], factor: float) -> dict[int, float]:
+        """Return the steps times a factor, each raised to the largest step of more bits if that is larger."""
         widths = sorted(steps, reverse=True)
         return dict(zip(widths, itertools.accumulate((factor * steps[bits] for bits in widths), max), strict=True))
 
@@ -115,6 +116,7 @@ def _sum_on_one_scale(tables: Sequence[Table]) -> Table:
     """Return the sum of tables, each divided by what it gives on average, over all layers, above each layer's least."""
 
     def scale(one: Table) -> float:
+        """Return the mean of a layer's pairs above its least, summed over the layers; 1 where that is 0."""
         return math.fsum(math.fsum(pairs.values()) / len(pairs) - min(pairs.values()) for pairs in one.values()) or 1.0
 
     scales = [scale(one) for one in tables]

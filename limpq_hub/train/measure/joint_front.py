@@ -50,6 +50,7 @@ def joint_records(
         digest = plan.policy.digest()
 
         def measure(plan: Plan = plan) -> Figures:
+            """Return the figures with shipped statistics, and with recalibrated ones if there are images."""
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotFineTunedWarning)
                 network = thaw_(load(model, policy=plan, weights="joint", device=accelerator.device))

@@ -85,6 +85,7 @@ class Measuring:
         indicators = self.entry.indicators
 
         def widest(steps: Mapping[int, float]) -> int:
+            """Return the most of these bits that are at most `most`, else the fewest of all."""
             return max((bits for bits in steps if bits <= most), default=min(steps))
 
         layers = {

@@ -38,6 +38,7 @@ def relative_errors(supernet: nn.Module, batches: Sequence[Tensor]) -> Table:
                 lost[name, kind, bits] = lost.get((name, kind, bits), 0.0) + error
 
     def share(name: str, kind: BitsKind, bits: int) -> float:
+        """Return the relative squared error of an operand at some bits; 0 of an operand that is all zeros."""
         return lost[name, kind, bits] / power[name, kind] if power[name, kind] else 0.0
 
     return {
@@ -74,6 +75,7 @@ def operands_noted(supernet: nn.Module, layers: Mapping[str, Quantized]) -> Iter
             noted = operands.setdefault((name, kind), [])
 
             def note(module: nn.Module, inputs: object, output: Tensor, noted: list[Tensor] = noted) -> Tensor:
+                """Forward hook of a quantizer: note its output as a view that this layer alone uses."""
                 noted.append(output.view_as(output))
                 return noted[-1]
 

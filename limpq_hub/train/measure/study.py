@@ -149,6 +149,7 @@ class Study:
         """Return the figures of the float network converted to a policy without any training."""
 
         def measure() -> Figures:
+            """Return the figures where the cache does not have them."""
             model = calibrated_network(self.network, policy, self.indicators, self._conversion_images)
             return self._figures(model.to(self.accelerator.device), 1, beside)
 
@@ -159,6 +160,7 @@ class Study:
         """Return the figures of the jointly trained network at a policy, its statistics set by images if there are."""
 
         def measure() -> Figures:
+            """Return the figures where the cache does not have them."""
             model = select_policy(self.supernet, policy).eval()
             self._set_statistics_(model)
             return self._figures(model, every, beside)
@@ -170,6 +172,7 @@ class Study:
         """Return the figures of the policy after the same fine-tuning as all others."""
 
         def measure() -> Figures:
+            """Fine-tune the policy, and return the figures, where the cache does not have them."""
             folder = finetune_policy(self.settings, policy)
             model, _ = load_checkpoint(open_local_folder(folder, "checkpoint"))
             return self._figures(model.to(self.accelerator.device), 1, beside)
@@ -183,7 +186,10 @@ class Study:
         count = sum(map(len, images))
 
         def table_of(name: str) -> Table:
+            """Return the table of a criterion, from the cache where it was measured before."""
+
             def measure() -> Figures:
+                """Return the table as the cache keeps it."""
                 print(f"measuring {name} on {count} images", file=sys.stderr, flush=True)
                 return _to_text(table(name, self.entry, images))
 
@@ -193,10 +199,12 @@ class Study:
 
     @cached_property
     def _conversion_images(self) -> Sequence[Tensor]:
+        """Training images for step sizes and BatchNorm of a network that is converted without training."""
         return calibration_batches(self.settings.data, self.spec, _CONVERSION_IMAGES, self.accelerator.device)
 
     @cached_property
     def _divergence(self) -> Divergence:
+        """Measures the KL divergence of a policy of the supernet on training images."""
         images = calibration_batches(self.settings.data, self.spec, _CHOOSING_IMAGES, self.accelerator.device)
         return Divergence(self.supernet, self.network, images, self.statistics)
 
@@ -233,14 +241,17 @@ class Study:
         return self.settings.output / "of-images" / f"{stage}{steps}-{policy.digest()[:16]}.safetensors"
 
     def _of_images(self, stage: str, policy: Policy) -> OfImages:
+        """Return the figures of each image that were kept for a policy at a stage."""
         path = self._file_of_images(stage, policy)
         tensors = tensors_from_bytes(read_regular(path), str(path))
         return OfImages(tensors["kl"].double(), tensors["right"])
 
 
 def _to_text(measured: Table) -> Figures:
+    """Return a table with its bit-widths as text, "4/3": JSON has no other keys."""
     return {name: {bits.text: value for bits, value in pairs.items()} for name, pairs in measured.items()}
 
 
 def _of_text(figures: Figures) -> Table:
+    """Return the table that `_to_text` was given."""
     return {name: {LayerBits.of_text(text): value for text, value in pairs.items()} for name, pairs in figures.items()}

@@ -31,6 +31,7 @@ def train_classifier_(
     """
 
     def accumulate(images: Tensor, labels: Tensor, position: StepPosition) -> Tensor:
+        """Add the gradients of one batch, and return its loss."""
         with torch.no_grad(), accelerator.autocast():
             taught = teacher(images) if teacher else None
         with accelerator.autocast():

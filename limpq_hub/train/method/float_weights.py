@@ -116,6 +116,7 @@ def _tensors_of(name: str, path: Path, at_most: int) -> Mapping[str, Tensor]:
 
 
 def _from_hub(name: str) -> FloatWeights:
+    """Return the weights of a Hub repository at one commit; its tensors are fetched when they are read."""
     from limpq_hub.zoo.hub import repository as hub
     from limpq_hub.zoo.hub.names import check_repository
 
@@ -123,6 +124,7 @@ def _from_hub(name: str) -> FloatWeights:
     check_repository(repo)
 
     def tensors(at_most: int) -> Mapping[str, Tensor]:
+        """Return the tensors, from the cache or the Hub."""
         try:
             with _told(name):
                 path = hub.fetch_file(repo, _TENSORS, commit, None, None, size_bytes=at_most)

@@ -41,6 +41,7 @@ def train_jointly_(
     memory: dict[str, Any] = {}
 
     def accumulate(images: Tensor, labels: Tensor, position: StepPosition) -> Tensor:
+        """Add the gradients of one batch under the policies of its step; return the loss of each pass."""
         policies = joint_policies(
             joint.model,
             costs,
@@ -55,6 +56,7 @@ def train_jointly_(
             taught = teacher(images) if loss.distill else None
 
         def loss_of(logits: Tensor, highest: Tensor | None) -> Tensor:
+            """Return the loss of one pass from its logits and those of the pass at the most bits."""
             teachers = ((taught, loss.distill), (highest, joint.in_place_distill))
             return classification_loss(logits, labels if loader.labelled else None, *teachers, smoothing=loss.smoothing)
 
