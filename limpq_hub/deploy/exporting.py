@@ -41,8 +41,8 @@ class Exported:
         size_bytes: of `model.onnx`.
         integers: how many weights were read back and are those of the network, bit for bit.
         parity: how near the logits are on pictures.
-        parity_of_simulation: how near the simulation is to itself with its float additions in another order; None where
-            the file is near enough without that.
+        parity_of_simulation: the same comparison of the network with itself, float additions in another order; None
+            where the file is near enough without that allowance.
         noise: whether the pictures were noise, because none were given.
         runtime: what ran the file, with its version.
         integer_layers: whether each layer runs in integers in that runtime on this CPU, in the order of execution;
@@ -170,7 +170,7 @@ def _batches(images: Iterable[Tensor] | None, described: SelfDescription) -> tup
 
 
 def _parity_of_simulation(network: nn.Module, batches: list[Tensor], expected: list[np.ndarray]) -> Parity:
-    """Return how near a network is to itself with its batch normalizations folded, on the same pictures."""
+    """Return how near the logits stay to those of the same network once its batch normalizations are folded."""
     frozen = copy.deepcopy(network)
     freeze_(frozen, tuple(batches[0].shape[1:]))
     with torch.inference_mode():
