@@ -1,4 +1,4 @@
-"""How a command ends that is cut short: nothing half-written stays, and one line says why."""
+"""Commands that are interrupted or fail to write: unfinished files are removed, and one line says why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ended_by_signals() -> Iterator[None]:
     before = {}
     if threading.current_thread() is threading.main_thread():
         signals = [signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
-        # What is not at its default is somebody else's, nohup's for instance.
+        # A handler that is not the default was set by others, by nohup for instance: it stays.
         before = {
             number: signal.signal(number, _end) for number in signals if signal.getsignal(number) == signal.SIG_DFL
         }

@@ -1,4 +1,4 @@
-"""The front door of the command: what nobody foresaw is one line too, and every terminal can show what is printed."""
+"""The outermost layer of the command: an unforeseen error is one line, and what a stream cannot encode is escaped."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def told_in_one_line(main: Main) -> Callable[..., int]:
         except KeyboardInterrupt:
             print("limpq: interrupted", file=sys.stderr)
             return _INTERRUPTED
-        # The one place that takes whatever comes: a person at a terminal can do nothing with a traceback, and a script
-        # tells the exit code from those of wrong arguments or data.
+        # The one place that catches every exception: to a user the traceback is of no use, and the exit code is not
+        # that of wrong arguments or data.
         except Exception as error:
             install = advice_for(error) if isinstance(error, ModuleNotFoundError) else None
             if install:
@@ -49,7 +49,7 @@ def told_in_one_line(main: Main) -> Callable[..., int]:
 
 
 def _escape_what_cannot_be_shown() -> None:
-    """Let what a stream cannot encode be escaped, as Python does on its own stderr: a path may hold anything."""
+    """Escape characters that stdout or stderr cannot encode, as in the name of a file, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,7 +1,7 @@
 """`record_forward`: what a quantized network computes in one forward pass, call by call.
 
-It runs once on one image, and every function of torch that takes a value of the run is noted. So whatever the Python of
-a network decides on the way is decided, and nothing of it needs to be understood.
+It runs once on one image, and every call of a torch function on a value of the run is recorded. Control flow in Python
+has been executed by then, so that it needs no analysis.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from limpq_hub.zoo.network import NetworkSpec
 
 _WARM_UP = 3
 _CPU_INFO = Path("/proc/cpuinfo")
-# What takes the image in and hands the result out; it is no part of a layer.
+# Operators for the input and the output of the network; their time is no layer's.
 _ENDS = ("Parameter", "Input", "Result", "Output")
 
 

@@ -23,7 +23,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.sensitivity import by_weight_errors, weight_errors
 
 Fits = Callable[[Policy], bool]
-LayerKinds = tuple[str, tuple[BitsKind, ...]]  # a layer, and what of it is raised together
+LayerKinds = tuple[str, tuple[BitsKind, ...]]  # name of a layer, and which of its bit-widths are raised together
 
 _NONE_FITS = "no policy fits this budget: even the fewest bits are above it; raise the budget"
 

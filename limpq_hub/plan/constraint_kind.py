@@ -17,7 +17,7 @@ from limpq_hub.plan.rounding import decimal_above
 Limit = TypeVar("Limit")
 _MOST_DIGITS = 12
 _LONGEST_TEXT = 76
-# Who writes fewer BitOps or bytes has left the unit out.
+# A limit of fewer BitOps or bytes was probably typed without its unit.
 _WITHOUT_UNIT = 1000
 
 

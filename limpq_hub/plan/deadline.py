@@ -1,4 +1,4 @@
-"""The one point in time by which a search has answered: every loop of it looks there."""
+"""The deadline of a search: one point in time for all of its parts, checked in each of its loops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from limpq_hub.errors import BudgetError, SearchError, quoted
 from limpq_hub.plan.quantities import is_number
 
 NEVER = float("inf")
-# A day: whoever waits longer has mistyped a number.
+# A day: a longer limit is taken for a typing error.
 LONGEST_TIME_LIMIT_S = 86_400
 # What is said where the time is over, and what to do then.
 NOT_IN_TIME = "no proven optimum in time"

@@ -158,9 +158,9 @@ class Indicators:
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
         """The indicators without their outliers, and the outliers.
 
-        An entry is an outlier if its step is smaller than the one of the next more bits: fewer bits cannot hurt
-        less. The published code gives it a cost of 1e8, which drowns all others; here it is no longer a choice. Where
-        the objective is measured, nothing is left out: what was measured need not be guessed at.
+        A step is an outlier if it is smaller than the step at the next more bits, though fewer bits lose more. The
+        published code gives such bits a cost of 1e8, beside which all others are lost to rounding; here they are no
+        candidates. Where the objective is measured, there are none: measured divergences are taken as they are.
         """
         if self.objective == "measured":
             return self, ()

@@ -12,7 +12,7 @@ from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.layer_table_file import EntryWords, LayerTable
 
 _BITS = range(1, 9)
-# As of any table: whoever measures less or more has mistyped it.
+# As in `limpq_hub.plan.constraints.layer_table`: entries beyond these are taken for typing errors.
 _SMALLEST, _LARGEST = 1e-100, 1e100
 
 
@@ -56,7 +56,7 @@ def read_layer_array(path: str | os.PathLike[str], words: EntryWords) -> LayerAr
     Raises:
         BudgetError: the file cannot be read, or is not an array of finite numbers from 0, [layers, 8, 8].
     """
-    import numpy as np  # here: whoever has no such table is not to wait for it
+    import numpy as np  # here, because its import takes time and few searches read such a table
 
     name = f"{words.table} table {quoted(str(path))}"
     advice = "give an array [layers, 8, 8], saved by numpy.save"

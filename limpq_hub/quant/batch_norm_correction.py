@@ -1,4 +1,4 @@
-"""BatchNorm statistics of the float network, moved by what quantization changed: what pictures show falls out."""
+"""BatchNorm statistics of a quantized network: those of the float network plus the shift that quantization caused."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from limpq_hub.quant.running_statistics import active_batch_norms, set_statistic
 class BatchNormCorrection:
     """Corrects the statistics of any number of quantized networks by one float network and the same images.
 
-    The correction is what quantization, and training after it, did to the input of each BatchNorm, measured by running
-    both networks on the same images: afterwards the output has the mean and the variance that it has in the float
-    network. How the images differ from those of the training falls out, so that a network which quantization hardly
-    changed stays as it is.
+    The correction is the change of mean and variance at the input of each BatchNorm between the float and the quantized
+    network, measured on the same images: with it, the output of the BatchNorm has the mean and the variance that it has
+    in the float network. How these images differ from the training images affects both networks alike and cancels, so
+    that a network which quantization hardly changed keeps its statistics.
     """
 
     def __init__(self, float_network: nn.Module, batches: Iterable[Tensor]) -> None:

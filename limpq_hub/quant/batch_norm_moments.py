@@ -1,4 +1,4 @@
-"""Mean and variance of what each BatchNorm of a network takes in, averaged over batches of images in float64."""
+"""Mean and variance of the input of each BatchNorm of a network, averaged over batches of images in float64."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Moments:
         mean, unbiased = _in_float64(batch_mean), _in_float64(batch_variance * (values / max(values - 1, 1)))
         mean_before, variance_before = self.mean.to(mean.device), self.variance.to(mean.device)
         self.mean = mean_before + (mean - mean_before) / (self.values / values)
-        # The variance of a single value says nothing.
+        # A single value has no variance.
         if values > 1:
             degrees_of_freedom = self.values - self.batches
             self.variance = variance_before + (unbiased - variance_before) / (degrees_of_freedom / (values - 1))
@@ -48,11 +48,11 @@ class Moments:
 
 @dataclass(frozen=True)
 class MeasuredMoments:
-    """What a network was found to take in.
+    """The input moments of every BatchNorm of a network.
 
     Attributes:
-        by_norm: the moments by the name of the BatchNorm; those that never ran have none.
-        images: how many were measured.
+        by_norm: the moments by the name of the BatchNorm; a BatchNorm that never ran is absent.
+        images: number of images measured.
     """
 
     by_norm: Mapping[str, Moments]
@@ -63,8 +63,8 @@ class MeasuredMoments:
 def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMoments:
     """Return the moments of the input of every active BatchNorm; nothing of `model` changes, even after an error.
 
-    Everything runs in eval mode but for one thing: each batch is normalized by its own statistics, as in training, so
-    that what a layer takes in does not depend on the statistics that the layers before it came with.
+    Everything runs in eval mode, but each batch is normalized by its own statistics, as in training, so that the
+    inputs of later layers do not depend on the running statistics of earlier ones.
 
     Args:
         model: with its parameters where the images are.

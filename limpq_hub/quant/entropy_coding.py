@@ -1,7 +1,7 @@
 """2..8-bit integers <-> fewer bytes: the Huffman code of deflate, over bytes of several integers each.
 
-Trained weights crowd around zero, so that frequent integers can have short codes. One code for several neighbours at
-once uses besides that the weights of a kernel are alike.
+Most trained weights are near zero, so that few integers are frequent and get short codes. One code for several
+neighbouring integers also uses the correlation of the weights within a kernel.
 """
 
 from __future__ import annotations

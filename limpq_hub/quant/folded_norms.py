@@ -1,4 +1,4 @@
-"""Batch normalizations that the convolution before them computes, while that one runs frozen."""
+"""Batch normalizations that are folded into the frozen convolution before them, and then pass their input on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from limpq_hub.quant.frozen_values import FrozenLayer
 
 
 class FoldedNorm(nn.BatchNorm2d):
-    """A batch normalization that the convolution before it computes, while that one runs frozen."""
+    """A batch normalization that passes its input on while the convolution before it runs with it folded in."""
 
     convolution: tuple[FrozenLayer, ...] = ()
 

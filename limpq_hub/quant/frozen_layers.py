@@ -1,12 +1,12 @@
-"""Quantized layers as `load` gives them, for speed: what never changes is computed once, batch normalizations included.
+"""Quantized layers as `load` returns them: weight, step sizes and batch normalization are folded once, for speed.
 
-The input of a layer is brought to the integers of its grid, without their step. The step, the one of the weight, and
-the batch normalization behind a convolution are in the weight and the bias that multiply them: the same network, but
-for the rounding of floating point, so that a value on the edge between two integers may fall to the other one.
+The input of a layer is quantized to integers. Its step size, that of the weight, and the batch normalization behind a
+convolution are folded into one weight and one bias. The network is the same but for floating-point rounding: a value
+halfway between two integers may be rounded to the other one.
 
-Wherever that would show, everything is computed as in training: in train mode, where gradients are wanted, under hooks
-on the layer or its normalization, in float, and after a change of anything that it was computed from, which is then
-computed again. Parameters and state dict stay as they are. A convolution that is called alone, `model.conv1(x)`, gives
+A layer computes as in training, without the folded values: in train mode, where gradients are needed, under hooks on
+the layer or its normalization, and in float. Once a tensor that they were computed from has changed, they are computed
+again. Parameters and state dict stay as they are. A convolution that is called alone, `model.conv1(x)`, gives
 what is normalized already: for that, and for the very bits of training, there is `thaw_(model)`.
 """
 

@@ -1,4 +1,4 @@
-"""What a frozen layer multiplies by, computed once, and when it is of use and up to date."""
+"""The weight and bias that a frozen layer multiplies by, computed once, and whether they are still up to date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from limpq_hub.quant.layers import QuantLayer
 
 @dataclass(frozen=True)
 class FrozenValues:
-    """What a layer multiplies by, and what tells whether it is still up to date.
+    """The folded weight and bias of a layer, and the stamp that shows whether they are still up to date.
 
     Attributes:
         bits: of weight and input.
@@ -43,7 +43,7 @@ class FrozenValues:
 
 
 class FrozenLayer(QuantLayer):
-    """What frozen layers share: their values, and when they are of use.
+    """Base class of frozen layers: their folded values, and whether a call may use them.
 
     Attributes:
         norm: the batch normalization behind it, or none; in a tuple, so that it is not registered here as well.

@@ -1,4 +1,4 @@
-"""BatchNorm that follows the bits of each pass: behind it are the mean and variance of the float network."""
+"""BatchNorm statistics set in each pass, so that its output has the mean and variance of the float network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from limpq_hub.quant.watched_inputs import watched_inputs
 
 
 class MatchedBatchNorm:
-    """What the BatchNorms of a float network take in on some images, for passes of quantized ones over the same.
+    """Corrects BatchNorm while a quantized network runs, from the input moments of the float network on these images.
 
-    `BatchNormCorrection` measures a network first and corrects it then; here each pass is corrected while it runs, so
-    that one that is run once for each of many bit-widths needs no pass before it.
+    `BatchNormCorrection` needs one pass to measure a quantized network before the pass that uses the correction; here
+    the same pass does both, which saves half of the passes where a network runs once at each of many bit-widths.
     """
 
     @torch.no_grad()

@@ -88,7 +88,7 @@ class NetworkCheck:
 
     @property
     def fixed(self) -> Mapping[str, LayerBits]:
-        """The bits of what has the same ones in every policy, without what stays in float."""
+        """The bits of the layers and products that are fixed in every policy; what stays in float is left out."""
         return {name: cost.fixed for name, cost in self.costs.items() if cost.fixed not in (None, FLOAT)}
 
     @property

@@ -1,4 +1,4 @@
-"""What each pair of bit-widths of each layer alone does to the predictions of a network, measured without labels."""
+"""KL divergence from the float network with one layer at each pair of bit-widths, measured without labels."""
 
 from __future__ import annotations
 

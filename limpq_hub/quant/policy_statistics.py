@@ -1,4 +1,4 @@
-"""Where a policy of jointly trained weights has its BatchNorm statistics from."""
+"""BatchNorm statistics for a policy of the supernet: measured on images, corrected from the float network, or kept."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.batch_norm_correction import BatchNormCorrection
 
-# Measured anew, those of the float network corrected for the policy, or those that the weights came with.
+# "measured" on images; "corrected": those of the float network plus the shift of this policy; "kept": the supernet's.
 Statistics: TypeAlias = Literal["measured", "corrected", "kept"]
 
 
 def statistics_setter(
     statistics: Statistics, batches: Sequence[Tensor], float_network: nn.Module
 ) -> Callable[[nn.Module], int]:
-    """Return what sets the statistics of a network at a policy, in place, and returns how many images it took.
+    """Return a function that sets the statistics of a network in place and returns the number of images used.
 
     Args:
         batches: unlabelled image batches, [batch, 3, height, width], normalized; with none, they are kept.

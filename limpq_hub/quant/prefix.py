@@ -1,4 +1,4 @@
-"""The part of a network that is done before one of its modules starts: run once, its results given again later."""
+"""The prefix of a network, the modules that finish before a given one starts: run once, its outputs reused later."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from limpq_hub.quant.modes import in_eval_mode
 
 @dataclass(frozen=True)
 class Prefix:
-    """What runs before some module starts, by name in the order of execution; nothing if none starts.
+    """The modules that run before a given module starts, in the order of execution; empty if it never starts.
 
     Attributes:
-        finished: the largest modules that run once, return a tensor and are done by then.
-        started: all that have started by then.
+        finished: modules that have finished by then, run once and return a tensor; not those inside of another one.
+        started: all modules that have started by then.
     """
 
     finished: tuple[str, ...]

@@ -86,7 +86,7 @@ class _RoutedCalls(TorchFunctionMode):
         self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         options = kwargs or {}
-        # What runs here is told to no module further out: it would take it for a multiplication of its own.
+        # Hidden from the modules around this one, each of which would route it as a multiplication of its own.
         with torch._C.DisableTorchFunction():
             if function in WEIGHT_OPERATIONS:
                 return self._weighted(weighted(function, args, options))

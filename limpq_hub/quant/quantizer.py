@@ -136,7 +136,7 @@ class LsqQuantizer(nn.Module):
         self.zero_point[self.candidates.index(bits)] = zero_point
 
     def keep_only_(self, bits: int) -> None:
-        """Make `bits` the only candidate; its step becomes what it is used as.
+        """Make `bits` the only candidate; its raw step becomes the effective one, at least 1e-5.
 
         Raises:
             ValueError: `bits` is no candidate.

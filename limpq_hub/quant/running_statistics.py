@@ -11,7 +11,7 @@ from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 
 def active_batch_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
-    """Return those that run and have running statistics, by name; not the idle copies of a switchable one."""
+    """Return the BatchNorms with running statistics, by name; of a switchable one only the copy that is active."""
     switches = [module for module in model.modules() if isinstance(module, SwitchableBatchNorm2d)]
     idle = {norm for switch in switches for norm in switch.copies.values() if norm is not switch.active}
     norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
@@ -19,9 +19,9 @@ def active_batch_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
 
 
 def placed_batch_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d | SwitchableBatchNorm2d]:
-    """Return those with running statistics by the name that they have in the float network.
+    """Return the BatchNorms with running statistics by the name that each has in the float network.
 
-    Where the weight bits of a layer choose a copy, that is the module which holds the copies.
+    A switchable BatchNorm, a copy for each weight bit-width, is returned as the module that holds the copies.
     """
     switches = {name: module for name, module in model.named_modules() if isinstance(module, SwitchableBatchNorm2d)}
     copies = {norm for switch in switches.values() for norm in switch.copies.values()}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class CachedWeight:
-    """A quantized weight, and what tells whether it is still up to date.
+    """A quantized weight, and the tensors and versions that show whether it is still up to date.
 
     Attributes:
         sources: weight and step that it was computed from, detached. They are compared by address: as long as they are

@@ -1,4 +1,4 @@
-r"""The proof: at the same BitOps, the learned policy beside uniform, random and reversed ones.
+r"""Compare policies of equal BitOps: the learned one with uniform, random and reversed ones.
 
     python -m limpq_hub.train.compare --model local-dir:out/joint --data ~/tiny-imagenet --bitops w3a3 1.5G \
         --steps 200 --recipe zoo-resnet18-tiny-imagenet --output out/compare
@@ -6,10 +6,10 @@ r"""The proof: at the same BitOps, the learned policy beside uniform, random and
 Each policy is set in the jointly trained network with BatchNorm recalibrated (where joint training kept the float
 network's statistics, with these corrected), then fine-tuned for the same steps; with `--calibrated` also in the float
 network.
-Random policies, at one budget and at many, tell how well the objective ranks policies. Writes `comparison.json`,
-`comparison.png`, `correlation.png` and, of each criterion that is a divergence of pairs of bits, indicators with it:
-`kl-joint.json` is what `publish --indicators` takes. What was measured is kept: the same command goes on where it was
-cut off.
+Random policies, at one budget and at many, show how well the objective ranks policies. Writes `comparison.json`,
+`comparison.png`, `correlation.png`, and an indicators file for each criterion that is a measured divergence, such as
+`kl-joint.json`, which `publish --indicators` takes. Measurements are cached: the same command, run again, continues
+where it was cut off.
 """
 
 from __future__ import annotations

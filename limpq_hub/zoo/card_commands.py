@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import Any
 
-# Of a record of how a result came about: what is a command, and what names an entry or weights.
+# Keys of a provenance record whose values are commands, and those that name an entry or weights.
 _COMMANDS, _PLACES = ("command",), ("model", "weights")
 # Options whose value has slashes but is no path: it names a repository on the Hub or a split of a data set.
 _NOT_PATHS = ("--repo-id", "--push-to-hub", "--base-model", "--train-split", "--val-split")

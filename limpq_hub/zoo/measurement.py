@@ -1,4 +1,4 @@
-"""What stands beside a measured figure: data set, number of images, seed, and the command that gives it."""
+"""How a figure was measured: data set, number of images, seed, and the command that gives it."""
 
 from __future__ import annotations
 

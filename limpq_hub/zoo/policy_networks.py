@@ -24,7 +24,7 @@ def random_network(spec: NetworkSpec, policy: Policy) -> nn.Module:
 
 
 def published_network(entry: Entry, spec: NetworkSpec, published: Published) -> nn.Module:
-    """Return the fine-tuned network, after checking that entry and checkpoint speak of the same one."""
+    """Return the fine-tuned network, after checking that entry and checkpoint describe the same network."""
     folder = entry.checkpoint(published.name)
     other = ArtifactIntegrityError(
         f"{folder.name} is a checkpoint of another network than {entry.name}; {folder.advice}"

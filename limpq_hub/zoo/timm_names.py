@@ -1,4 +1,4 @@
-"""Names of timm's networks: what timm says of one, or which are meant where it has none of that name."""
+"""Names of timm's networks: the configuration of a name, or the nearest names where timm does not have it."""
 
 from __future__ import annotations
 

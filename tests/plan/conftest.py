@@ -109,6 +109,13 @@ def network() -> Callable[..., Indicators]:
 
 
 @pytest.fixture
+def equal_layers(network: Callable[..., Indicators]) -> Indicators:
+    """Return three equal layers, two of one block, and a fixed head."""
+    steps = {name: {2: 0.4, 3: 0.3, 4: 0.2} for name in ("block.conv1", "block.conv2", "down")}
+    return network(steps, fixed={"head": (8, 8)})
+
+
+@pytest.fixture
 def random_network(network) -> Callable[..., Indicators]:
     """Return a function that draws a network whose steps shrink with every bit, so that nothing is an outlier."""
 

@@ -18,13 +18,6 @@ CONSTRAINTS = [kind.name for kind in KINDS]
 TABLES = [kind.name for kind in KINDS if isinstance(kind, LayerTableKind)]
 
 
-@pytest.fixture
-def three(network):
-    """Return three equal layers, two of one block, and a fixed head."""
-    steps = {name: {2: 0.4, 3: 0.3, 4: 0.2} for name in ("block.conv1", "block.conv2", "down")}
-    return network(steps, fixed={"head": (8, 8)})
-
-
 def bits_of(plan):
     return {name: (bits.weight, bits.activation) for name, bits in plan.policy.layers.items()}
 
@@ -116,13 +109,13 @@ def test_compression_is_met_exactly(network):
         search(indicators, Budget(compression="9.15x"))
 
 
-def test_only_a_search_without_any_limit_on_activations_says_that_they_went_to_the_most_bits(three):
+def test_only_a_search_without_any_limit_on_activations_says_that_they_went_to_the_most_bits(equal_layers):
     said = "every activation went to its most bits"
-    assert said in " ".join(search(three, Budget(size="1MB")).notes)
-    assert said in " ".join(search(three, Budget(compression=2)).notes)
-    assert said not in " ".join(search(three, Budget(size="1MB", bitops="1G")).notes)
-    assert said not in " ".join(search(three, Budget(size="1MB", activation_memory=64)).notes)
-    assert said not in " ".join(search(three, Budget(activation_memory=64)).notes)
+    assert said in " ".join(search(equal_layers, Budget(size="1MB")).notes)
+    assert said in " ".join(search(equal_layers, Budget(compression=2)).notes)
+    assert said not in " ".join(search(equal_layers, Budget(size="1MB", bitops="1G")).notes)
+    assert said not in " ".join(search(equal_layers, Budget(size="1MB", activation_memory=64)).notes)
+    assert said not in " ".join(search(equal_layers, Budget(activation_memory=64)).notes)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -222,9 +215,9 @@ def test_two_later_constraints_that_exclude_each_other_are_an_infeasible_budget_
         search(indicators, Budget(bitops="1G", size=2, latency=(fast_at_four, 1)))
 
 
-def test_the_reason_in_an_infeasible_budget_is_not_claimed_where_pins_are_the_reason(three):
+def test_the_reason_in_an_infeasible_budget_is_not_claimed_where_pins_are_the_reason(equal_layers):
     with pytest.raises(InfeasibleBudgetError, match="cannot be met") as caught:
-        search(three, Budget(bitops="100K"), exclude=["*"])
+        search(equal_layers, Budget(bitops="100K"), exclude=["*"])
     assert "every searched layer at its fewest bits" not in str(caught.value)
 
 

@@ -14,34 +14,27 @@ from limpq_hub.plan.optimum import search
 ENOUGH = Budget(bitops="1T")
 
 
-@pytest.fixture
-def three(network):
-    """Return three equal layers, two of one block, and a fixed head."""
-    steps = {name: {2: 0.4, 3: 0.3, 4: 0.2} for name in ("block.conv1", "block.conv2", "down")}
-    return network(steps, fixed={"head": (8, 8)})
-
-
 def bits_of(plan):
     return {name: (bits.weight, bits.activation) for name, bits in plan.policy.layers.items()}
 
 
-def test_pinned_layers_have_the_bits_of_the_pin_and_the_others_are_searched(three):
-    plan = search(three, ENOUGH, pin={"block.*": (2, 3), "down": (3, 2)})
+def test_pinned_layers_have_the_bits_of_the_pin_and_the_others_are_searched(equal_layers):
+    plan = search(equal_layers, ENOUGH, pin={"block.*": (2, 3), "down": (3, 2)})
     assert bits_of(plan) == {"block.conv1": (2, 3), "block.conv2": (2, 3), "down": (3, 2), "head": (8, 8)}
-    assert bits_of(search(three, ENOUGH, pin={"*2": (2, 2)}))["block.conv1"] == (4, 4)
+    assert bits_of(search(equal_layers, ENOUGH, pin={"*2": (2, 2)}))["block.conv1"] == (4, 4)
 
 
-def test_a_pin_makes_the_others_pay(three):
-    assert bits_of(search(three, Budget(bitops=64_000 + 24_000), pin={"down": (4, 4)})) == {
+def test_a_pin_makes_the_others_pay(equal_layers):
+    assert bits_of(search(equal_layers, Budget(bitops=64_000 + 24_000), pin={"down": (4, 4)})) == {
         "block.conv1": (2, 2), "block.conv2": (2, 2), "down": (4, 4), "head": (8, 8),
     }  # fmt: skip
 
 
-def test_a_search_with_every_layer_pinned_has_nothing_to_choose(three):
-    plan = search(three, Budget(bitops=64_000 + 3 * 6_000), pin={"*": (2, 3)})
+def test_a_search_with_every_layer_pinned_has_nothing_to_choose(equal_layers):
+    plan = search(equal_layers, Budget(bitops=64_000 + 3 * 6_000), pin={"*": (2, 3)})
     assert set(bits_of(plan).values()) == {(2, 3), (8, 8)}
     with pytest.raises(InfeasibleBudgetError, match=r'bitops="81.999K" cannot be met: .* needs at least 82.00K'):
-        search(three, Budget(bitops=64_000 + 3 * 6_000 - 1), pin={"*": (2, 3)})
+        search(equal_layers, Budget(bitops=64_000 + 3 * 6_000 - 1), pin={"*": (2, 3)})
 
 
 @pytest.mark.parametrize(
@@ -55,22 +48,22 @@ def test_a_search_with_every_layer_pinned_has_nothing_to_choose(three):
         ({"down": ("4", "4")}, "pin 'down': weight bits of '4' cannot be: use a whole number from 2 to 8"),
     ],
 )
-def test_a_pin_to_bits_that_cannot_be_is_refused(three, pin, because):
+def test_a_pin_to_bits_that_cannot_be_is_refused(equal_layers, pin, because):
     with pytest.raises(PolicyError, match=because):
-        search(three, ENOUGH, pin=pin)
+        search(equal_layers, ENOUGH, pin=pin)
 
 
-def test_excluded_layers_keep_their_most_bits_under_any_budget(three):
-    plan = search(three, Budget(bitops=64_000 + 16_000 + 8_000), exclude=["block.conv2"])
+def test_excluded_layers_keep_their_most_bits_under_any_budget(equal_layers):
+    plan = search(equal_layers, Budget(bitops=64_000 + 16_000 + 8_000), exclude=["block.conv2"])
     assert bits_of(plan) == {"block.conv1": (2, 2), "block.conv2": (4, 4), "down": (2, 2), "head": (8, 8)}
 
 
-def test_tied_layers_have_equal_bits_and_ties_that_overlap_are_one(three):
+def test_tied_layers_have_equal_bits_and_ties_that_overlap_are_one(equal_layers):
     budget = Budget(bitops=64_000 + 16_000 + 2 * 9_000)
-    assert len(set(bits_of(search(three, budget)).values())) == 3  # untied, one layer gets most
-    bits = bits_of(search(three, budget, tie=[["block.*"]]))
+    assert len(set(bits_of(search(equal_layers, budget)).values())) == 3  # untied, one layer gets most
+    bits = bits_of(search(equal_layers, budget, tie=[["block.*"]]))
     assert bits["block.conv1"] == bits["block.conv2"]
-    bits = bits_of(search(three, budget, tie=[["block.conv1", "block.conv2"], ["block.conv2", "down"]]))
+    bits = bits_of(search(equal_layers, budget, tie=[["block.conv1", "block.conv2"], ["block.conv2", "down"]]))
     assert len({bits["block.conv1"], bits["block.conv2"], bits["down"]}) == 1
 
 
@@ -88,26 +81,26 @@ def test_tied_layers_match_brute_force_over_what_they_share(random_network, ever
 
 @pytest.mark.parametrize("tie", [["block.conv1", "block.conv2"], ["block.conv2", "block.conv1"]])
 @pytest.mark.parametrize("pinned", ["block.conv1", "block.conv2"])
-def test_a_pin_of_one_layer_holds_for_its_tie_in_whatever_order_the_tie_names_them(three, tie, pinned):
-    bits = bits_of(search(three, ENOUGH, pin={pinned: (2, 3)}, tie=[tie]))
+def test_a_pin_of_one_layer_holds_for_its_tie_in_whatever_order_the_tie_names_them(equal_layers, tie, pinned):
+    bits = bits_of(search(equal_layers, ENOUGH, pin={pinned: (2, 3)}, tie=[tie]))
     assert (bits["block.conv1"], bits["block.conv2"], bits["down"]) == ((2, 3), (2, 3), (4, 4))
 
 
-def test_tied_layers_without_common_bits_are_refused(three):
+def test_tied_layers_without_common_bits_are_refused(equal_layers):
     with pytest.raises(
         PolicyError, match=r"tied layers block.conv1, block.conv2 have no bit-widths in common; untie or unpin"
     ):
-        search(three, ENOUGH, pin={"block.conv1": (2, 2), "block.conv2": (3, 3)}, tie=[["block.*"]])
+        search(equal_layers, ENOUGH, pin={"block.conv1": (2, 2), "block.conv2": (3, 3)}, tie=[["block.*"]])
 
 
 @pytest.mark.parametrize("pattern", ["fc", "block", "layer*", "head", "BLOCK.*", ""])
 @pytest.mark.parametrize("argument", ["pin", "exclude", "tie"])
-def test_a_pattern_that_matches_no_searched_layer_is_refused_and_shows_some(three, argument, pattern):
+def test_a_pattern_that_matches_no_searched_layer_is_refused_and_shows_some(equal_layers, argument, pattern):
     value = {"pin": {pattern: (4, 4)}, "exclude": [pattern], "tie": [["down", pattern]]}[argument]
     with pytest.raises(
         PolicyError, match=f"{argument} {re.escape(repr(pattern))} matches no searched layer; the layers are block"
     ):
-        search(three, ENOUGH, **{argument: value})
+        search(equal_layers, ENOUGH, **{argument: value})
 
 
 def test_candidates_that_are_not_consecutive_are_the_only_bits_used(network):
@@ -119,9 +112,9 @@ def test_candidates_that_are_not_consecutive_are_the_only_bits_used(network):
 
 
 @pytest.mark.parametrize("candidates", [(2, 7), (), ("2",), "234"])
-def test_candidates_that_were_not_learned_are_refused(three, candidates):
+def test_candidates_that_were_not_learned_are_refused(equal_layers, candidates):
     with pytest.raises(PolicyError, match=r"^candidates=.*: choose from the learned bit-widths 4, 3, 2"):
-        search(three, ENOUGH, candidates=candidates)
+        search(equal_layers, ENOUGH, candidates=candidates)
 
 
 def test_an_outlier_is_no_choice_and_is_reported(network):
@@ -161,11 +154,11 @@ def test_a_layer_that_learned_none_of_the_candidates_is_named(network):
 
 
 @pytest.mark.parametrize("arguments", [{"exclude": "a"}, {"tie": "ab"}, {"tie": ["ab"]}], ids=str)
-def test_patterns_given_as_text_instead_of_a_list_are_refused(three, arguments):
+def test_patterns_given_as_text_instead_of_a_list_are_refused(equal_layers, arguments):
     with pytest.raises(PolicyError, match="give a list of patterns, not text"):
-        search(three, Budget(bitops="1G"), **arguments)
+        search(equal_layers, Budget(bitops="1G"), **arguments)
 
 
-def test_candidates_given_as_a_number_are_refused(three):
+def test_candidates_given_as_a_number_are_refused(equal_layers):
     with pytest.raises(PolicyError, match="candidates=4: give a list of bit-widths"):
-        search(three, Budget(bitops="1G"), candidates=4)
+        search(equal_layers, Budget(bitops="1G"), candidates=4)

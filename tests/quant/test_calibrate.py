@@ -35,10 +35,6 @@ def batches(count: int, size: int = 4) -> list[Tensor]:
     return [torch.randn(size, 3, 8, 8, generator=generator) * 2 + 0.5 for _ in range(count)]
 
 
-def without_steps(state: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in state.items() if not name.endswith(STEP_NAMES)}
-
-
 # Initial steps
 
 

@@ -14,6 +14,7 @@ from tiny_run import CLASSES, FRONT, NETWORK, RUN
 from limpq_hub.train import finetune, front, indicators, pretrain, publish
 from limpq_hub.train.data.picture_loader import loader_speed
 from limpq_hub.train.loop import fit as _loop
+from limpq_hub.train.loop.state import TrainingState
 
 
 def draw(root: Path, counts: dict[str, int], brightness: Callable[[int, int], int]) -> Path:
@@ -35,6 +36,25 @@ def _loaders_measured_by_a_batch() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(_loop, "loader_speed", partial(loader_speed, seconds=0))
         yield
+
+
+@pytest.fixture
+def cut_after_a_save(monkeypatch) -> Callable[[Callable[[list[str]], None], list[str]], None]:
+    """Return a function that runs a command up to its first saved state, and ends it there as Ctrl-C does."""
+
+    def run(main: Callable[[list[str]], None], arguments: list[str]) -> None:
+        save = TrainingState.save
+
+        def save_and_stop(*state: object) -> None:
+            save(*state)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(TrainingState, "save", save_and_stop)
+            with pytest.raises(KeyboardInterrupt):
+                main(arguments)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The proof, end to end on generated pictures: what it holds, and that nothing is measured twice."""
+"""A comparison of policies, end to end on generated pictures: its content, and that nothing is measured twice."""
 
 from __future__ import annotations
 

@@ -25,7 +25,6 @@ from limpq_hub.quant.convert import set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train import finetune, indicators, pretrain, publish, validate
 from limpq_hub.train.data.epoch_sampler import EpochSampler
-from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
@@ -98,20 +97,11 @@ def test_learned_steps_moved_away_from_their_start(runs):
     assert not np.allclose(steps, start, rtol=1e-4)
 
 
-def test_a_run_cut_off_after_a_save_continues_to_the_same_weights(runs, data, tmp_path, monkeypatch):
+def test_a_run_cut_off_after_a_save_continues_to_the_same_weights(runs, data, tmp_path, cut_after_a_save):
     options = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data), *RUN]
     options += ["--max-steps", "6", "--epochs", "2", "--save-interval", "2"]
     finetune.main([*options, "--output", str(tmp_path / "whole")])
-    save = TrainingState.save
-
-    def save_and_die(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(TrainingState, "save", save_and_die)
-    with pytest.raises(KeyboardInterrupt):
-        finetune.main([*options, "--output", str(tmp_path / "cut")])
-    monkeypatch.setattr(TrainingState, "save", save)
+    cut_after_a_save(finetune.main, [*options, "--output", str(tmp_path / "cut")])
     finetune.main([*options, "--output", str(tmp_path / "cut"), "--resume"])
     whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     assert whole.keys() == cut.keys()

@@ -18,7 +18,6 @@ from tiny_run import CLASSES, NETWORK, RUN
 import limpq_hub
 from limpq_hub.cli import main as limpq
 from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
-from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.zoo.card import render_card
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.loading import NotFineTunedWarning
@@ -148,7 +147,7 @@ def test_the_loss_of_every_pass_is_the_kl_to_the_float_network(pile, weights, tm
 
 
 @pytest.mark.parametrize("command", [pytest.param("indicators", marks=pytest.mark.slow), "finetune"])
-def test_a_run_cut_off_continues_to_the_same_bits(command, tuned, pile, weights, tmp_path, monkeypatch):
+def test_a_run_cut_off_continues_to_the_same_bits(command, tuned, pile, weights, tmp_path, cut_after_a_save):
     run = ["--unlabelled", str(pile), "--save-interval", "2", "--max-steps", "5", "--epochs", "3"]
     if command == "indicators":
         main, file, options = indicators.main, "supernet.safetensors", [*JOINT, *weights, *run]
@@ -156,16 +155,7 @@ def test_a_run_cut_off_continues_to_the_same_bits(command, tuned, pile, weights,
         main, file = finetune.main, "model.safetensors"
         options = ["--model", f"local-dir:{tuned}/joint", "--bitops", "w4a4", *RUN, "--calibrate-images", "8", *run]
     main([*options, "--output", str(tmp_path / "whole")])
-    save = TrainingState.save
-
-    def save_and_die(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(TrainingState, "save", save_and_die)
-    with pytest.raises(KeyboardInterrupt):
-        main([*options, "--output", str(tmp_path / "cut")])
-    monkeypatch.setattr(TrainingState, "save", save)
+    cut_after_a_save(main, [*options, "--output", str(tmp_path / "cut")])
     main([*options, "--output", str(tmp_path / "cut"), "--resume"])
     whole, cut = (load_file(tmp_path / name / file) for name in ("whole", "cut"))
     assert whole.keys() == cut.keys()

@@ -29,11 +29,11 @@ from limpq_hub.plan.rounding import decimal_above, float_above, log10, nearest_f
 # A table, or the path of one as CSV, and the limit.
 TableLimit = tuple[LayerTable | str | os.PathLike[str], str | float]
 
-# A decimal of so many digits survives being a float: who needs more has computed.
+# A decimal of up to so many digits is kept exactly by a float; an entry with more was computed.
 _DIGITS_WRITTEN = sys.float_info.dig
 # Sums of rounded entries are exact in a float64, and far coarser than its noise.
 _DIGITS_OF_SUM = 13
-# Whoever measures less or more has mistyped it; whole numbers and sums of what lies between are floats.
+# Entries beyond these are taken for typing errors; sums of entries between them stay finite floats.
 _SMALLEST, _LARGEST = 1e-100, 1e100
 
 _FORM = 'give (table, limit), for example ({"layer1.0.conv1": {(4, 4): 0.21, (8, 8): 0.35}}, 2.5)'

@@ -13,9 +13,9 @@ within every limit:
 1. *Enumeration near a bound* (`enumeration.py`): one or two constraints. Milliseconds, and most searches.
 2. *Dynamic programme* (`dynamic_programme.py`): one constraint whose sums are few whole numbers. It is taken where the
    enumeration would keep too many states, and for a frontier, since one table answers every limit.
-3. *A near choice, then what is nearer* (`near_choice.py`): where too many choices are near the bound, a good one is
-   found by trying. It is the best if it costs no more than the bound; else it says how near to the bound the best one
-   is, so that the enumeration, of more states, has no gap to guess.
+3. *A heuristic choice, then the enumeration within its gap* (`near_choice.py`): where too many choices are near the
+   bound, a local search finds a good one. It is the best if it costs no more than the bound; else the enumeration, of
+   more states, looks within its gap alone, and has none to guess.
 4. *PuLP with HiGHS* (`integer_programme.py`, which `quiet_highs.py` runs): everything else, that is three constraints
    or more, coefficients whose sums exceed what a float64 holds exactly, or what is left where there are still too many
    states: HiGHS then gets the options near the bound alone.

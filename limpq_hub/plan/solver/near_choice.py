@@ -1,6 +1,6 @@
-"""A choice within the limits that costs little more than the bound: found by trying, so it proves nothing by itself.
+"""A heuristic for a choice within the limits that costs little more than the bound; it proves nothing by itself.
 
-It is for programmes of which too many choices are near the bound to enumerate them all: there, many of them are good.
+It is for programmes with too many choices near the bound to enumerate, many of which are then close to the optimum.
 """
 
 from __future__ import annotations

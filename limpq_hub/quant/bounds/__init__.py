@@ -1,1 +1,1 @@
-"""Between which values the tensors of a forward pass must lie, whatever the pictures show."""
+"""Interval analysis: lower and upper bounds of the tensors of a forward pass, for any input."""

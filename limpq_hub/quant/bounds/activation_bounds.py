@@ -1,4 +1,4 @@
-"""Between which values activations and other functions of one tensor lie, given between which their input lies."""
+"""Bounds of activation functions, and of other functions of one tensor, from the bounds of their input."""
 
 from __future__ import annotations
 

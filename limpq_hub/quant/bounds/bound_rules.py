@@ -1,4 +1,4 @@
-"""For each operation of PyTorch that tells something of its result: the bounds of the result from its arguments."""
+"""Rules by PyTorch operation that compute the bounds of its result from those of its arguments."""
 
 from __future__ import annotations
 

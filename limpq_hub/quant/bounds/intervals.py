@@ -1,4 +1,4 @@
-"""Interval arithmetic: between which values the result of an operation lies, given those of its operands."""
+"""Interval arithmetic: the bounds of the result of an operation from the bounds of its operands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Between which values every tensor of a forward pass must lie: interval analysis, as the operations run."""
+"""Interval analysis of a forward pass: lower and upper bounds of every tensor, found while the operations run."""
 
 from __future__ import annotations
 

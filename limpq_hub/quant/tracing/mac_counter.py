@@ -12,7 +12,7 @@ from torch.utils.flop_counter import flop_registry
 
 
 class Counted(Protocol):
-    """What multiply-accumulates are counted in."""
+    """An object whose `macs` multiply-accumulates are added to."""
 
     macs: int
 
@@ -21,8 +21,8 @@ class MacCounter(TorchDispatchMode):
     """Counts by the formulas of PyTorch's flop counter, two floating-point operations for a multiply-accumulate.
 
     Args:
-        unclaimed: is called with the name of an operation and its tensors where nothing was said to count it in, and
-            returns what to count it in.
+        unclaimed: called with the name and the tensors of an operation that runs outside of `counting_in`; returns the
+            object whose `macs` it is added to.
     """
 
     def __init__(self, unclaimed: Callable[[str, list[Tensor]], Counted]) -> None:

@@ -1,4 +1,4 @@
-"""The output folder of a run: nobody else's while it runs, and with the same settings at every resume."""
+"""The output folder of a run: locked while it runs, with a record of the settings that a resume must repeat."""
 
 from __future__ import annotations
 

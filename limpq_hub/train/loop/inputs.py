@@ -1,4 +1,4 @@
-"""What a run reads beside its options and its training pictures: at every resume as at the start."""
+"""Further inputs of a run, such as weights and validation pictures: they must be the same at every resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see while something takes long: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a line at intervals where there is none."""
 
 from __future__ import annotations
 

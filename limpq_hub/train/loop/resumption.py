@@ -1,4 +1,4 @@
-"""Whether a run can go on as it is asked to: exactly as if it had never been cut off, or not, and what would change."""
+"""Whether a resumed run gives the result of an uninterrupted one; if not, which setting would change it."""
 
 from __future__ import annotations
 

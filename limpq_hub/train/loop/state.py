@@ -1,4 +1,4 @@
-"""What a run needs to go on exactly where it was: saved whole, read back, and only then the state before goes."""
+"""Saved states of a run, to resume it exactly: written, read back, and only then the previous one is deleted."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ _LEAST_DIVERGENCE = 1e-9  # in nats
 def with_measured_alpha(
     indicators: Indicators, divergence_of: Callable[[Policy], float]
 ) -> tuple[Indicators, dict[str, list[float]]]:
-    """Return the indicators with the best alpha, and what each was measured to give.
+    """Return the indicators with the best alpha, and the divergences at each alpha.
 
-    Measured are those of `ALPHAS`, and twice the largest as long as that is the best. The budgets lie halfway between
+    `ALPHAS` are measured, then twice the largest as long as the largest is the best. The budgets lie halfway between
     neighbouring uniform policies, the largest pair left out. The best alpha has the least geometric mean over them.
 
     Args:

@@ -1,4 +1,4 @@
-"""The two pictures of the proof: policies of equal BitOps side by side, and objective against what was measured."""
+"""The two figures of a comparison: policies of equal BitOps side by side, and the objective against KL and top-1."""
 
 from __future__ import annotations
 

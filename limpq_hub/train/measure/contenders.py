@@ -52,7 +52,7 @@ def _choices(
     divergence: Callable[[Policy], float],
     criteria: Mapping[str, Indicators],
 ) -> dict[str, Callable[[], Policy]]:
-    """Return what makes each policy, by its name; the first one searches by the objective of the entry."""
+    """Return a function that makes each policy, by its name; the first searches by the objective of the entry."""
     limit = bitops_limit(indicators, bitops)
 
     def fits(policy: Policy) -> bool:

@@ -1,4 +1,4 @@
-"""Ways to say what each pair of bits of each layer costs: ours and those of others, for one search to add up."""
+"""Criteria that give each pair of bits of each layer a cost, ours and those of others; a search minimizes the sum."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def indicators_by(text: str, entry: Entry, table_of: Callable[[str], Table]) -> 
 
 
 def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:
-    """Return what a criterion that is no sum says of each pair of bits of each searched layer, all at least 0.
+    """Return the cost of each pair of bits of each searched layer by a single criterion, no sum; all at least 0.
 
     Args:
         images: unlabelled, [batch, 3, height, width] each, normalized.
@@ -93,7 +93,7 @@ def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:
 
 
 def _of_steps(indicators: Indicators, together: Callable[[float, float], float]) -> Table:
-    """Return what the learned steps say of each pair; one smaller than that of more bits counts as that one."""
+    """Return the cost of each pair by its learned steps; an outlier counts as the largest step of more bits."""
 
     def rising(steps: Mapping[int, float], factor: float) -> dict[int, float]:
         """Return the steps times a factor, each raised to the largest step of more bits if that is larger."""

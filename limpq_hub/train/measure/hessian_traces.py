@@ -66,8 +66,9 @@ def hessian_traces(
 ) -> Traces:
     """Return an estimate of the trace of the Hessian with respect to each operand of a network.
 
-    The loss is the cross-entropy to the network's own predictions, averaged over the images. Of an input of all images
-    the trace is the mean over the images of the trace of each, for no image bends the loss of another one.
+    The loss is the cross-entropy to the network's own predictions, averaged over the images. The Hessian of
+    an input is block-diagonal over the images, because the loss of one image does not depend on another: its trace is
+    the mean of the traces of the images.
 
     Args:
         images: [batch, 3, height, width], which the network is run on once.

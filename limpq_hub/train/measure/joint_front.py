@@ -43,7 +43,7 @@ def joint_records(
         model: entry as `limpq_hub.load` takes it.
         images: unlabelled training images for the second, [batch, 3, height, width] each; none for no second one.
         reference: of the float network, as `evaluate` takes it.
-        measured: what an earlier run measured is not measured again.
+        measured: cache of the figures of earlier runs; figures in it are not measured again.
     """
     for budget in bitops:
         plan = search(model, bitops=budget)

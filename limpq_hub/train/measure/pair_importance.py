@@ -1,4 +1,4 @@
-"""Measured importance of an entry: what each pair of bits of each layer does to its predictions, without labels."""
+"""Measured importance of an entry: the KL divergence that each pair of bits of each layer causes, without labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MeasuredWeights: TypeAlias = Literal["float", "joint"]
 
 @dataclass(frozen=True)
 class Measuring:
-    """What a measurement is of; another one has another digest.
+    """The inputs of a measurement; measurements with the same digest have the same result.
 
     Attributes:
         entry: the network.

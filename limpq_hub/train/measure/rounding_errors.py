@@ -1,4 +1,4 @@
-"""How much of each layer's weight and input is lost to rounding, at each bit-width: a criterion without predictions."""
+"""Relative rounding error of each layer's weight and input at each bit-width: a criterion without predictions."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def quantizer_of(layer: Quantized, kind: BitsKind) -> LsqQuantizer:
 
 @contextmanager
 def operands_noted(supernet: nn.Module, layers: Mapping[str, Quantized]) -> Iterator[Operands]:
-    """Let a network run in float, in eval mode, and note what its layers multiply.
+    """Collect the weights and inputs that layers multiply while a network runs in float, in eval mode.
 
-    Each operand is a tensor of its own, which nothing but the layer takes: a gradient with respect to it is of this
-    layer alone, though the values go elsewhere too. The bits of all layers are restored.
+    Each operand is a view that only its layer uses, so that a gradient with respect to it comes from this layer alone,
+    even where other layers take the same values. At the end all layers have their bits again.
     """
     operands: dict[tuple[str, BitsKind], list[Tensor]] = {}
     bits_before = [(layer, layer.bits) for _, layer in quantized_layers(supernet)]

@@ -1,4 +1,4 @@
-"""What a training says that looks like a failure: guessing, nothing learned, or a start that sees one class alone."""
+"""Warnings about a training that looks failed: top-1 at chance, no fall of the loss, or one class for all pictures."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch import Tensor
 
 from limpq_hub.train.loop.journal import JOURNAL
 
-# Of fewer steps a mean says little.
+# The mean loss of fewer steps is too noisy.
 _FEWEST_STEPS = 20
 _COMPARED_SHARE = 0.1
-# Of fewer pictures, or with less of them in one class, it may be chance.
+# Fewer pictures, or a smaller share of them in one class, may be chance.
 _FEWEST_PICTURES = 20
 _SAME_SHARE = 0.95
-# So many standard errors above guessing a top-1 is no accident.
+# A top-1 so many standard errors above chance counts as learned.
 _CERTAIN = 3
-# In fewer the rate is still warming up, and guessing says nothing of it.
+# In fewer steps the learning rate is still warming up: a top-1 at chance is no sign of failure.
 _FEW_STEPS = 100
 _ADVICE = "start again in another --output with a smaller --lr or more --warmup-epochs, and look at metrics.jsonl"
 _LONGER = "train longer in another --output, with more --epochs or --max-steps"
 
 
 def concerns(output: Path, figures: Mapping[str, Any], num_classes: int) -> Iterator[str]:
-    """Yield what speaks against the result of a training, a line each; nothing where all looks well.
+    """Yield the warnings about the result of a training, a line each; none where it looks sound.
 
     Args:
         output: folder of the run.

@@ -21,7 +21,6 @@ from limpq_hub.train import pretrain
 from limpq_hub.train.loop.folder import record_options
 from limpq_hub.train.loop.interrupt import RunInterruptedError
 from limpq_hub.train.loop.run import training_run
-from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.zoo.folder import open_local_folder
 
 MAY_CHANGE = {
@@ -278,20 +277,13 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 
 @pytest.mark.slow
-def test_a_full_disk_keeps_the_last_state_and_the_resumed_run_ends_with_the_same_weights(data, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_last_state_and_the_resumed_run_ends_with_the_same_weights(
+    data, tmp_path, cut_after_a_save
+):
     options = [*NETWORK, *RUN, "--data", str(data), "--epochs", "2", "--save-interval", "3", "--ema", "0.9"]
     whole, output = tmp_path / "whole", tmp_path / "out"
     pretrain.main([*options, "--output", str(whole)])
-    save = TrainingState.save
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(TrainingState, "save", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain.main([*options, "--output", str(output)])
-    monkeypatch.undo()
+    cut_after_a_save(pretrain.main, [*options, "--output", str(output)])
     size = (output / "states/step-00000003/state.safetensors").stat().st_size
     with started(["-c", LIMITED, str(size // 2), script("pretrain")], output, *options, "--resume") as limited:
         assert limited.ends() == 3, limited.said()
