@@ -64,7 +64,11 @@ def export_entry(
     save_float_network(settings.output, network)
     save_entry(settings.output, supernet, indicators, classes, unfinished=True)
     policies = anchor_policies(indicators, settings.anchor_gap)
-    print(f"now the BatchNorm statistics at {len(policies)} policies over the range of budgets", flush=True)
+    print(
+        f"now the BatchNorm statistics at {len(policies)} policies over the range of budgets; a run with a larger "
+        f"--anchor-gap, {settings.anchor_gap} here, takes fewer",
+        flush=True,
+    )
     shown = tracked(policies, "BatchNorm statistics", "policies", len(policies), each_takes_long=True)
     # What is shipped is in half precision: its statistics are measured on what is shipped.
     folder = open_local_folder(settings.output, "entry", unfinished=True)
