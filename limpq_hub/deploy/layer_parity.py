@@ -143,7 +143,7 @@ def _compared(
             counts,
             integers=counts.integers + ours.numel(),
             other_integers=counts.other_integers + int(others.sum()),
-            farthest_from_edge=max(counts.farthest_from_edge, distance),
+            farthest_from_edge=_larger(counts.farthest_from_edge, distance),
         )
         return theirs * step
 
@@ -155,8 +155,8 @@ def _compared(
             )
             stack.callback(hook.remove)
         expected = exact(images.double())
-        difference = max((expected - torch.from_numpy(found)).abs().max() for found in logits).item()
-    return replace(counts, largest_difference=difference)
+        first, second = ((expected - torch.from_numpy(found)).abs().max().item() for found in logits)
+    return replace(counts, largest_difference=_larger(first, second))
 
 
 def _sum(first: LayerParity, second: LayerParity) -> LayerParity:
@@ -164,6 +164,11 @@ def _sum(first: LayerParity, second: LayerParity) -> LayerParity:
         first.pictures + second.pictures,
         first.integers + second.integers,
         first.other_integers + second.other_integers,
-        max(first.farthest_from_edge, second.farthest_from_edge),
-        max(first.largest_difference, second.largest_difference),
+        _larger(first.farthest_from_edge, second.farthest_from_edge),
+        _larger(first.largest_difference, second.largest_difference),
     )
+
+
+def _larger(first: float, second: float) -> float:
+    """Return the larger number, and not a number if one of them is none, which Python's `max` may drop."""
+    return float(np.maximum(first, second))

@@ -37,8 +37,9 @@ def write_supernet(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     Where the folder holds a float network, in a file of this version, the planes say how far they moved from it.
     """
     plain, halves = _split(tensors)
-    coded = planes(halves)
-    if (folder / FLOAT_FILE).exists():
+    if not (folder / FLOAT_FILE).exists():
+        coded = planes(halves)
+    else:
         content = (folder / FLOAT_FILE).read_bytes()
         origins = with_numbers(tensors_from_bytes(content, FLOAT_FILE), FLOAT_FILE)
         coded = moved_planes(halves, _arrays(origins), hashlib.sha256(content).hexdigest())
