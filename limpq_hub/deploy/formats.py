@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import Literal, get_args
 
 from limpq_hub.errors import OutputError, quoted
@@ -11,6 +12,8 @@ Format = Literal["openvino", "onnxruntime", "qonnx"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 # Names of what a file takes and returns.
 INPUT, OUTPUT = "image", "logits"
+# A node that brings the input of a layer onto its grid; a number follows where a layer runs several times.
+_QUANTIZED_INPUT = re.compile(r"(.*)/input/(?:DequantizeLinear|Quant)(?:_[0-9]+)?")
 
 
 def check_format(file_format: str, needing: str | None = None) -> None:
@@ -27,3 +30,9 @@ def check_format(file_format: str, needing: str | None = None) -> None:
         raise OutputError(
             f'{needs} needs {" and ".join(missing)}, which {are} not installed: pip install "limpq-hub[export]"'
         )
+
+
+def layer_of_input(node: str) -> str | None:
+    """Return the layer whose quantized input a node of this name puts out, or None if it is another node."""
+    matched = _QUANTIZED_INPUT.fullmatch(node)
+    return matched[1] if matched else None

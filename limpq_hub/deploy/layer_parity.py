@@ -9,7 +9,6 @@ runtime made of the integers that it had there, beside what float64 makes of the
 from __future__ import annotations
 
 import copy
-import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.deploy.formats import OUTPUT, Format
+from limpq_hub.deploy.formats import OUTPUT, Format, layer_of_input
 from limpq_hub.deploy.runtimes import Runtime, open_runtime
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
@@ -32,7 +31,6 @@ from limpq_hub.quant.quantizer import LsqQuantizer
 _EDGE = 1e-3
 # All of what a network computes lies in memory at once.
 _PICTURES_AT_ONCE, _MOST_PICTURES = 2, 16
-_QUANTIZED_INPUT = re.compile(r"(.+)/input/(?:DequantizeLinear|Quant)(?:_[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,9 @@ def _write_with_inner_values(file: Path, target: Path) -> dict[str, str]:
     model = onnx.load(file)
     names = {}
     for node in model.graph.node:
-        matched = _QUANTIZED_INPUT.fullmatch(node.name)
-        if matched:
-            names[node.output[0]] = matched[1]
+        layer = layer_of_input(node.name)
+        if layer is not None:
+            names[node.output[0]] = layer
             model.graph.output.append(onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, None))
     onnx.save(model, target)
     return names

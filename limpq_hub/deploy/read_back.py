@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from limpq_hub.deploy.formats import layer_of_input
 from limpq_hub.errors import ArtifactFormatError
 
 _MULTIPLYING = ("Conv", "Gemm", "MatMul")
-# A node that brings the input of a layer onto its grid; a number follows where a layer runs several times.
-_QUANTIZED_INPUT = re.compile(r"(.*)/input/(?:DequantizeLinear|Quant)(?:_[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,9 @@ class _Reader:
         layers = {}
         for node in self._nodes:
             source = self._from.get(node.input[0]) if node.op_type in _MULTIPLYING else None
-            named = _QUANTIZED_INPUT.fullmatch(source.name) if source is not None else None
-            if source is not None and named is not None:
-                layers[named[1]] = ReadLayer(*self._weight(node.input[1]), *self._input(source))
+            layer = layer_of_input(source.name) if source is not None else None
+            if source is not None and layer is not None:
+                layers[layer] = ReadLayer(*self._weight(node.input[1]), *self._input(source))
         return layers
 
     def _weight(self, name: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:

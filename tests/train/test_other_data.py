@@ -15,7 +15,6 @@ from tiny_run import NETWORK, RUN
 import limpq_hub
 from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.train import finetune, indicators, pretrain
-from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.zoo.entry_folder import seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
@@ -69,19 +68,6 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str]] = {
 OF_BOTH = (add_a_class, rename_a_class)
 
 
-def die_after_a_save(monkeypatch: pytest.MonkeyPatch, main: Callable[[list[str]], None], options: list[str]) -> None:
-    save = TrainingState.save
-
-    def save_and_die(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(TrainingState, "save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            main(options)
-
-
 def flip_the_last_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -94,9 +80,9 @@ def copied(data, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(("change", "words"), CHANGES.values(), ids=CHANGES.keys())
-def test_a_run_is_not_resumed_on_other_data(copied, tmp_path, monkeypatch, change, words):
+def test_a_run_is_not_resumed_on_other_data(copied, tmp_path, cut_after_a_save, change, words):
     options = [*NETWORK, *RUN, "--data", str(copied), "--save-interval", "1", "--output", f"{tmp_path}/out"]
-    die_after_a_save(monkeypatch, pretrain.main, options)
+    cut_after_a_save(pretrain.main, options)
     options_file = (tmp_path / "out/options.json").read_bytes()
     change(copied)
     with pytest.raises(TrainingError) as refused:
@@ -108,9 +94,9 @@ def test_a_run_is_not_resumed_on_other_data(copied, tmp_path, monkeypatch, chang
     assert (tmp_path / "out/options.json").read_bytes() == options_file
 
 
-def test_a_run_whose_data_was_not_noted_is_resumed(copied, tmp_path, monkeypatch):
+def test_a_run_whose_data_was_not_noted_is_resumed(copied, tmp_path, cut_after_a_save):
     options = [*NETWORK, *RUN, "--data", str(copied), "--save-interval", "1", "--output", f"{tmp_path}/out"]
-    die_after_a_save(monkeypatch, pretrain.main, [*options, "--max-steps", "2"])
+    cut_after_a_save(pretrain.main, [*options, "--max-steps", "2"])
     path = tmp_path / "out/options.json"
     first = json.loads(path.read_text())
     path.write_text(json.dumps({key: value for key, value in first.items() if key != "training_data"}))
@@ -118,10 +104,10 @@ def test_a_run_whose_data_was_not_noted_is_resumed(copied, tmp_path, monkeypatch
     assert json.loads(path.read_text())["training_data"] == first["training_data"]
 
 
-def test_a_run_without_labels_is_not_resumed_on_other_pictures(runs, copied, tmp_path, monkeypatch):
+def test_a_run_without_labels_is_not_resumed_on_other_pictures(runs, copied, tmp_path, cut_after_a_save):
     weights = ["--weights", f"{runs}/float/model.safetensors", "--unlabelled", str(copied / "train")]
     options = [*NETWORK, *RUN, *weights, "--save-interval", "1", "--output", f"{tmp_path}/out"]
-    die_after_a_save(monkeypatch, indicators.main, options)
+    cut_after_a_save(indicators.main, options)
     add_pictures(copied)
     with pytest.raises(
         TrainingError, match=r"train is with other pictures \(30 then, 33 now\); bring back what the run"
@@ -129,21 +115,21 @@ def test_a_run_without_labels_is_not_resumed_on_other_pictures(runs, copied, tmp
         indicators.main([*options, "--resume"])
 
 
-def test_a_run_is_not_resumed_with_other_weights_in_the_same_file(runs, data, tmp_path, monkeypatch):
+def test_a_run_is_not_resumed_with_other_weights_in_the_same_file(runs, data, tmp_path, cut_after_a_save):
     weights = shutil.copy(runs / "float/model.safetensors", tmp_path / "float.safetensors")
     entry = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", *RUN, "--data", str(data), "--distill", "0.5"]
     options = [*entry, "--weights", str(weights), "--save-interval", "1", "--output", f"{tmp_path}/out"]
-    die_after_a_save(monkeypatch, finetune.main, options)
+    cut_after_a_save(finetune.main, options)
     flip_the_last_bit(Path(weights))
     with pytest.raises(TrainingError, match="--resume with another weights_sha256; give the options of the first run"):
         finetune.main([*options, "--resume"])
 
 
-def test_a_run_is_not_resumed_with_other_weights_in_the_same_folder(runs, data, tmp_path, monkeypatch):
+def test_a_run_is_not_resumed_with_other_weights_in_the_same_folder(runs, data, tmp_path, cut_after_a_save):
     weights = shutil.copytree(runs / "float", tmp_path / "float")
     options = [*NETWORK, *RUN, "--data", str(data), "--weights", f"local-dir:{weights}", "--save-interval", "1"]
     options += ["--output", f"{tmp_path}/out"]
-    die_after_a_save(monkeypatch, indicators.main, options)
+    cut_after_a_save(indicators.main, options)
     flip_the_last_bit(weights / "model.safetensors")
     with pytest.raises(TrainingError, match="--resume with another weights_sha256; give the options of the first run"):
         indicators.main([*options, "--resume"])
@@ -155,7 +141,7 @@ def test_a_run_is_not_resumed_with_other_weights_in_the_same_folder(runs, data, 
     ids=["pretrain", "indicators", "finetune", "finetune's teacher"],
 )
 def test_a_run_goes_on_with_the_weights_that_a_repository_held_at_its_start_and_with_no_other(
-    runs, data, tmp_path, monkeypatch, online, main, option
+    runs, data, tmp_path, cut_after_a_save, online, main, option
 ):
     files = {name: (runs / "float" / name).read_bytes() for name in ("config.json", "model.safetensors")}
     began = online.hub.commit("you/float", files)
@@ -163,7 +149,7 @@ def test_a_run_goes_on_with_the_weights_that_a_repository_held_at_its_start_and_
     options = [*network, *RUN, "--data", str(data), "--save-interval", "1", "--output", f"{tmp_path}/out"]
     if option == "teacher":
         options += ["--distill", "0.5", "--weights", f"{runs}/float/model.safetensors"]
-    die_after_a_save(monkeypatch, main, [*options, f"--{option}", "hf-hub:you/float"])
+    cut_after_a_save(main, [*options, f"--{option}", "hf-hub:you/float"])
     renewed = {
         name: value * 2 if name == "fc.weight" else value for name, value in load(files["model.safetensors"]).items()
     }
@@ -174,28 +160,28 @@ def test_a_run_goes_on_with_the_weights_that_a_repository_held_at_its_start_and_
         f"--resume with another content of --{option} than the run began with; bring that back, or choose another "
         "--output"
     )
-    die_after_a_save(monkeypatch, main, [*options, f"--{option}", f"hf-hub:you/float@{began}", "--resume"])
+    cut_after_a_save(main, [*options, f"--{option}", f"hf-hub:you/float@{began}", "--resume"])
 
 
-def test_a_run_is_not_resumed_with_other_weights_of_timm_than_it_began_with(data, tmp_path, monkeypatch, online):
+def test_a_run_is_not_resumed_with_other_weights_of_timm_than_it_began_with(data, tmp_path, cut_after_a_save, online):
     repository = f"timm/test_resnet.{timm.get_pretrained_cfg('test_resnet').tag}"
     options = [*NETWORK, *RUN, "--data", str(data), "--weights", "pretrained", "--save-interval", "1"]
     options += ["--output", f"{tmp_path}/out"]
     theirs = timm.create_model("test_resnet").state_dict()
     online.hub.commit(repository, {"model.safetensors": save(theirs)})
-    die_after_a_save(monkeypatch, pretrain.main, options)
-    die_after_a_save(monkeypatch, pretrain.main, [*options, "--resume"])
+    cut_after_a_save(pretrain.main, options)
+    cut_after_a_save(pretrain.main, [*options, "--resume"])
     online.hub.commit(repository, {"model.safetensors": save({**theirs, "bn1.bias": theirs["bn1.bias"] + 1})})
     with pytest.raises(TrainingError, match="^--resume with another content of --weights than the run began with"):
         pretrain.main([*options, "--resume"])
 
 
 def test_a_run_goes_on_whether_its_input_size_is_typed_or_is_that_of_the_weights_but_with_no_other(
-    runs, data, tmp_path, monkeypatch
+    runs, data, tmp_path, cut_after_a_save
 ):
     options = ["--model", "test_resnet", *RUN, "--data", str(data), "--weights", f"local-dir:{runs}/float"]
     options += ["--max-steps", "2", "--save-interval", "1", "--output", f"{tmp_path}/out"]
-    die_after_a_save(monkeypatch, pretrain.main, [*options, "--input-size", "32"])
+    cut_after_a_save(pretrain.main, [*options, "--input-size", "32"])
     with pytest.raises(TrainingError, match="^--resume with another input_size; give the options of the first run$"):
         pretrain.main([*options, "--input-size", "48", "--resume"])
     pretrain.main([*options, "--resume"])
@@ -203,10 +189,10 @@ def test_a_run_goes_on_whether_its_input_size_is_typed_or_is_that_of_the_weights
 
 
 @pytest.mark.parametrize("main", [pretrain.main, indicators.main], ids=["pretrain", "indicators"])
-def test_a_run_is_not_resumed_on_other_validation_pictures(runs, copied, tmp_path, monkeypatch, main):
+def test_a_run_is_not_resumed_on_other_validation_pictures(runs, copied, tmp_path, cut_after_a_save, main):
     weights = ["--weights", f"{runs}/float/model.safetensors"]
     options = [*NETWORK, *RUN, *weights, "--data", str(copied), "--save-interval", "1", "--output", f"{tmp_path}/out"]
-    die_after_a_save(monkeypatch, main, options)
+    cut_after_a_save(main, options)
     noted = (tmp_path / "out/inputs.json").read_bytes()
     (copied / "val/class2/1.png").unlink()
     with pytest.raises(TrainingError) as refused:
@@ -229,8 +215,8 @@ def tuning(runs, data, tmp_path) -> list[str]:
     return [*named, *RUN, *steps, "--output", f"{tmp_path}/out"]
 
 
-def test_a_run_is_not_resumed_with_another_supernet_in_the_same_entry(tuning, tmp_path, monkeypatch):
-    die_after_a_save(monkeypatch, finetune.main, tuning)
+def test_a_run_is_not_resumed_with_another_supernet_in_the_same_entry(tuning, tmp_path, cut_after_a_save):
+    cut_after_a_save(finetune.main, tuning)
     spec = NetworkSpec.from_config(open_local_folder(tmp_path / "entry", "entry").config, "entry")
     flip_the_last_bit(tmp_path / "entry/supernet.safetensors")
     seal_entry(tmp_path / "entry", spec)
@@ -242,8 +228,8 @@ def test_a_run_is_not_resumed_with_another_supernet_in_the_same_entry(tuning, tm
     )
 
 
-def test_a_run_is_not_resumed_with_another_policy_in_the_same_file(tuning, tmp_path, monkeypatch):
-    die_after_a_save(monkeypatch, finetune.main, tuning)
+def test_a_run_is_not_resumed_with_another_policy_in_the_same_file(tuning, tmp_path, cut_after_a_save):
+    cut_after_a_save(finetune.main, tuning)
     other = limpq_hub.search(f"local-dir:{tmp_path}/entry", bitops="w3a3")
     (tmp_path / "policy.json").write_text(json.dumps(other.policy.to_json()))
     with pytest.raises(TrainingError, match=r"^--resume with another policy than the run began with; bring that back"):
@@ -272,7 +258,7 @@ def test_a_batch_of_one_image_is_refused_where_a_normalization_would_see_one_val
 
 
 def test_a_run_goes_on_where_pictures_and_weights_have_moved_to_and_only_with_the_same_ones(
-    runs, copied, tmp_path, monkeypatch
+    runs, copied, tmp_path, cut_after_a_save
 ):
     shutil.copytree(runs / "float", tmp_path / "float")
 
@@ -280,7 +266,7 @@ def test_a_run_goes_on_where_pictures_and_weights_have_moved_to_and_only_with_th
         names = ["--data", str(data), "--weights", weights, "--save-interval", "1", "--max-steps", "2"]
         return [*NETWORK, *RUN, *names, "--output", f"{tmp_path}/out"]
 
-    die_after_a_save(monkeypatch, pretrain.main, options(copied, f"local-dir:{tmp_path}/float"))
+    cut_after_a_save(pretrain.main, options(copied, f"local-dir:{tmp_path}/float"))
     moved = shutil.move(copied, tmp_path / "elsewhere")
     weights = shutil.move(tmp_path / "float", tmp_path / "start")
     alone = shutil.copy(tmp_path / "start/model.safetensors", tmp_path / "alone.safetensors")
@@ -300,8 +286,8 @@ def test_a_run_goes_on_where_pictures_and_weights_have_moved_to_and_only_with_th
     assert json.loads((tmp_path / "out/options.json").read_text())["data"] == str(moved)
 
 
-def test_a_fine_tuning_goes_on_where_its_entry_has_moved_to(tuning, tmp_path, monkeypatch):
-    die_after_a_save(monkeypatch, finetune.main, tuning)
+def test_a_fine_tuning_goes_on_where_its_entry_has_moved_to(tuning, tmp_path, cut_after_a_save):
+    cut_after_a_save(finetune.main, tuning)
     shutil.move(tmp_path / "entry", tmp_path / "moved")
     moved = [word.replace(f"{tmp_path}/entry", f"{tmp_path}/moved") for word in tuning]
     assert moved != tuning
