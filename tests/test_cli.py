@@ -317,16 +317,17 @@ def test_search_tells_how_far_the_second_best_and_the_best_uniform_policy_lie_be
 
 
 def test_search_passes_every_option_on(limpq, tiny):
-    options = "--bitops w3a3 --size 160kB --compression 8x --activation-memory 64kB --alpha 1.5 --candidates 2 3 4"
+    options = "--bitops w3a3 --size 160kB --compression 9x --activation-memory 64kB --alpha 1.5 --candidates 2 3 4"
     options += " --pin layer4.*.conv2=2,4 --pin conv1.3=3,3 --exclude layer2.0.downsample.* --counting limpq"
     options += " --tie layer3.0.conv1 layer3.0.conv2 --json"
     code, out, err = limpq("search", tiny.name, *options.split())
-    assert (code, err) == (0, "")
+    note = "note: --activation-memory is no less than the 3072B that the most bits take, so it limits nothing\n"
+    assert (code, err) == (0, note)
     expected = search(
         tiny.name,
         bitops="w3a3",
         size="160kB",
-        compression="8x",
+        compression="9x",
         activation_memory="64kB",
         alpha=1.5,
         candidates=[2, 3, 4],
@@ -410,6 +411,42 @@ def test_outliers_of_a_search_are_noted_on_stderr(limpq, tiny, tmp_path):
     note = "note: layer1.0.conv1: 2 weight bits learned a smaller step than more bits did, so they are left out\n"
     assert err == note
     assert json.loads(out)["excluded"][0]["layer"] == "layer1.0.conv1"
+
+
+def test_many_outliers_of_a_search_are_noted_in_one_line_that_names_the_first(limpq, tiny, tmp_path):
+    content = tiny.indicators.to_json()
+    searched = [name for name, layer in content["layers"].items() if not layer["fixed"]]
+    for name in searched:
+        steps = content["layers"][name]["weight_steps"]
+        steps["2"] = steps["4"] / 2
+    (tmp_path / "outliers.json").write_text(json.dumps(content))
+    code, out, err = limpq("search", tmp_path / "outliers.json", "--bitops", "w4a3", "--json")
+    assert (code, len(json.loads(out)["excluded"])) == (0, len(searched))
+    named = ", ".join(f"2 weight bits of {name}" for name in searched[:3])
+    assert err == (
+        f"note: bits that learned a smaller step than more bits did are left out: {named}, and {len(searched) - 3} "
+        "more (--json names them)\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["search", "compare", "explain", "predict", "export"])
+def test_a_budget_above_what_the_most_bits_take_is_noted_by_every_command(limpq, tiny, picture, tmp_path, command):
+    most = format_size(frontier(tiny.name, points=2)[-1].size_bytes)
+    arguments = {"predict": [picture, "--model", tiny.name], "export": [tiny.name, "--output", tmp_path / "out"]}
+    typed = arguments.get(command, [tiny.name])
+    code, _, err = limpq(command, *typed, "--size", "3GB", "--bitops", "w4a4")
+    assert code == 0
+    (size,) = re.findall(r"^note: --size is no less than the (\S+) that the most bits take, so .*$", err, re.MULTILINE)
+    assert size == most
+    (end,) = re.findall(r"^note: --bitops is no less than the \S+ that the most bits take, so (.*)$", err, re.MULTILINE)
+    assert end == "nothing is traded"
+
+
+def test_explain_says_that_nothing_is_left_to_raise_in_place_of_empty_tables(limpq, tiny):
+    out = limpq("explain", tiny.name, "--bitops", "100G", "--pin", "*=4,4")[1]
+    assert "- every layer has the most bits that it may have: there is none to raise\n" in out
+    assert "- every layer has the bits of the uniform policy, 4/4\n" in out
+    assert "What one more bit would cost" not in out
 
 
 def test_a_policy_that_search_wrote_can_be_loaded(limpq, tiny, tmp_path):

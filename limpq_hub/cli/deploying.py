@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from limpq_hub.cli.options import MODEL, add_load_options, count, search_arguments
-from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_table
+from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_notes, print_table
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import seed
@@ -70,6 +70,7 @@ def _export(options: argparse.Namespace) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = load(options.model, policy=options.policy, weights=options.weights, **search_arguments(options))
+    print_notes(model.limpq.plan)
     for warning in caught:
         note(f"note: {warning.message}")
     images = None

@@ -8,11 +8,15 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from limpq_hub.plan.option_wording import as_typed
+
 # Invisible, harmless, and part of words of Persian and of Indian languages.
 _JOINERS = "\u200c\u200d"
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from limpq_hub.plan.plan import Plan
 
 
 def percent(value: float | None) -> str:
@@ -88,6 +92,12 @@ def print_facts(title: str, facts: Mapping[str, str]) -> None:
 def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print JSON to stdout."""
     print(json.dumps(content, indent=1))
+
+
+def print_notes(plan: Plan) -> None:
+    """Print to stderr what the user should know about a plan, in the words of the command line."""
+    for text in plan.notes:
+        note(f"note: {as_typed(text)}")
 
 
 def note(text: str) -> None:

@@ -18,14 +18,13 @@ from limpq_hub.cli.options import (
     search_arguments,
     typed_arguments,
 )
-from limpq_hub.cli.output import new_table, note, percent, print_json, print_table
+from limpq_hub.cli.output import new_table, note, percent, print_json, print_notes, print_table
 from limpq_hub.errors import OutputError, SearchError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.deadline import deadline_in, seconds_left
 from limpq_hub.plan.frontier_search import MOST_POINTS
 from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.jsonfile import write_json
-from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
 
 # Of a search and the policies beside it together.
 _COMPARE_LIMIT_S = 60.0
+# How many outliers a note names.
+_OUTLIERS_SHOWN = 3
 
 
 def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -96,7 +97,8 @@ def _search(options: argparse.Namespace) -> None:
         check_figure_path(options.plot)
     plan = search(options.model, **search_arguments(options))
     certificate = plan.certificate if options.certificate else None
-    _print_notes(plan)
+    _print_outliers(plan)
+    print_notes(plan)
     if options.output:
         products = [name for name, cost in plan.costs.items() if cost.is_product]
         _write_policy(plan.policy, products, options.output, options.format)
@@ -144,8 +146,7 @@ def _frontier(options: argparse.Namespace) -> None:
         )
     print_table(table)
     others = ", with the other options as here" if arguments else ""
-    for text in plans[0].notes:
-        note(f"note: {as_typed(text)}")
+    print_notes(plans[0])
     bitops = _budget_to_type(entry.indicators if entry else indicators_of(options.model), plans[-1], arguments)
     note(f"next: {shell_command('limpq', 'search', Path(options.model), '--bitops', bitops)}{others}")
 
@@ -170,7 +171,8 @@ def _compare(options: argparse.Namespace) -> None:
     indicators = indicators_of(options.model)
     deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
     best = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
-    _print_notes(best)
+    _print_outliers(best)
+    print_notes(best)
     plans: dict[str, Plan] = {best.importance: best}
     left = {"time_limit_s": seconds_left(deadline)}
     for name, policy in baselines(options.model, seed=options.seed, **(arguments | left)).items():
@@ -205,7 +207,8 @@ def _explain(options: argparse.Namespace) -> None:
     arguments = search_arguments(options)
     deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
     plan = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
-    _print_notes(plan)
+    _print_outliers(plan)
+    print_notes(plan)
     choices = {name: arguments.pop(name) for name in ("candidates", "pin", "exclude", "tie") if name in arguments}
     for only_of_search in ("allow_gap", "importance"):
         arguments.pop(only_of_search, None)
@@ -216,6 +219,8 @@ def _explain(options: argparse.Namespace) -> None:
         return
     for table in explanation.tables():
         print_table(table)
+    for sentence in explanation.sentences():
+        print(f"- {sentence}")
     same_search = typed_arguments(search_arguments(options))
     search_again = shell_command("limpq", "search", Path(options.model), *same_search, "--output", "policy.json")
     note(f"next: {search_again}")
@@ -238,12 +243,16 @@ def _expected(entry: Entry | None, plan: Plan, measured: float | None) -> str:
     return percent(measured) if expected is None else f"about {expected:.1f} %"
 
 
-def _print_notes(plan: Plan) -> None:
-    for outlier in plan.excluded:
+def _print_outliers(plan: Plan) -> None:
+    """Say in one line which bits were no choice, however many they are."""
+    if len(plan.excluded) > 1:
+        listed = ", ".join(f"{one.bits} {one.kind} bits of {one.layer}" for one in plan.excluded[:_OUTLIERS_SHOWN])
+        more = len(plan.excluded) - _OUTLIERS_SHOWN
+        listed += f", and {more} more (--json names them)" if more > 0 else ""
+        note(f"note: bits that learned a smaller step than more bits did are left out: {listed}")
+    for outlier in plan.excluded if len(plan.excluded) == 1 else ():
         what = f"{outlier.bits} {outlier.kind} bits learned a smaller step than more bits did"
         note(f"note: {outlier.layer}: {what}, so they are left out")
-    for text in plan.notes:
-        note(f"note: {as_typed(text)}")
 
 
 def _write_policy(policy: Policy, products: Sequence[str], path: Path, tool: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limpq_hub.cli.options import MODEL, add_load_options, count, next_command, search_arguments
-from limpq_hub.cli.output import new_table, note, print_json, print_table
+from limpq_hub.cli.output import new_table, note, print_json, print_notes, print_table
 from limpq_hub.errors import ImageError, OutputError, quoted
 from limpq_hub.plan.quantities import format_bitops, format_size
 
@@ -143,6 +143,7 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
             arithmetic=options.arithmetic,
             **search_arguments(options),
         )
+    print_notes(model.limpq.plan)
     for warning in caught:
         note(f"note: {warning.message}")
     for name, reason in model.limpq.in_float.items():

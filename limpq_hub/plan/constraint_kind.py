@@ -99,6 +99,17 @@ class ConstraintKind(ABC, Generic[Limit]):
         """
         return list(groups)
 
+    def most_allowed(self, limit: Limit, indicators: Indicators, groups: Sequence[LayerGroup]) -> Fraction | None:
+        """Return the most that any options take where the limit rules out none of them, else None.
+
+        Kinds that are sums over layers, which rule out no single options, leave this to their `LinearConstraint`.
+        """
+        return None
+
+    def without_effect(self, most: Fraction) -> str:
+        """Return how a limit that every choice of bits meets lies to the most that one takes, a clause."""
+        return f"{self.name}= is no less than the {self.text(most)} that the most bits take"
+
     def number(self, amount: Fraction) -> float:
         """Return a number that allows `amount` when it is fed back as a limit, and as little more as can be."""
         return math.ceil(amount)

@@ -79,37 +79,66 @@ class Explanation:
         }
 
     def tables(self) -> list[Table]:
-        """Return the differences, the best raises, and the bits by role where there are several, to print with rich."""
+        """Return the differences, the best raises, and the bits by role where there are several, to print with rich.
+
+        A table without rows is left out: `sentences` say why.
+        """
         from rich.markup import escape
         from rich.table import Table
 
         tables = []
-        if self.uniform is not None:
-            bits = next(self.uniform.layers[name] for name, cost in self.plan.costs.items() if cost.fixed is None)
-            table = Table(title=f"Beside uniform {bits.weight}/{bits.activation} bits", min_width=40)
+        differences = self.differences()
+        if differences:
+            table = Table(
+                title=f"Beside uniform {self._uniform_bits()} bits",
+                caption=f"{len(differences)} of {len(self.plan.costs)} layers: the others have the same bits in both",
+                min_width=40,
+            )
             for heading in ("layer", "weight bits", "activation bits"):
                 table.add_column(heading, justify="left" if heading == "layer" else "right", overflow="fold")
-            for name, (here, there) in self.differences().items():
+            for name, (here, there) in differences.items():
                 table.add_row(
                     escape(name), _changed(here.weight, there.weight), _changed(here.activation, there.activation)
                 )
             tables.append(table)
-        table = Table(title="What one more bit would cost, the most gained per BitOp first", min_width=60)
-        falls = f"objective ({IMPORTANCE_WORDS[self.plan.importance]}) falls by"
-        for heading in ("layer", "raise", falls, "BitOps", "weights"):
-            table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right", overflow="fold")
-        for single_raise in self.raises[:_MOST_RAISES_SHOWN]:
-            table.add_row(
-                escape(single_raise.layer) + (f" and {len(single_raise.tied)} tied" if single_raise.tied else ""),
-                f"{single_raise.kind} to {single_raise.bits}",
-                f"{single_raise.gained:.6f}",
-                f"+{format_bitops(single_raise.bitops)}",
-                f"+{format_size(round(single_raise.size_bytes))}" if single_raise.size_bytes else "",
+        if self.raises:
+            shown = self.raises[:_MOST_RAISES_SHOWN]
+            table = Table(
+                title="What one more bit would cost, the most gained per BitOp first",
+                caption=None if len(shown) == len(self.raises) else f"{len(shown)} of {len(self.raises)} raises",
+                min_width=60,
             )
-        tables.append(table)
+            falls = f"objective ({IMPORTANCE_WORDS[self.plan.importance]}) falls by"
+            for heading in ("layer", "raise", falls, "BitOps", "weights"):
+                table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right", overflow="fold")
+            for single_raise in shown:
+                table.add_row(
+                    escape(single_raise.layer) + (f" and {len(single_raise.tied)} tied" if single_raise.tied else ""),
+                    f"{single_raise.kind} to {single_raise.bits}",
+                    f"{single_raise.gained:.6f}",
+                    f"+{format_bitops(single_raise.bitops)}",
+                    f"+{format_size(round(single_raise.size_bytes))}" if single_raise.size_bytes else "",
+                )
+            tables.append(table)
         if len({cost.role for cost in self.plan.costs.values()} - {None}) > 1:
             tables.append(roles_table(self.plan))
         return tables
+
+    def sentences(self) -> list[str]:
+        """Return what stands in place of a table that would be empty, a sentence each."""
+        sentences = []
+        if self.uniform is not None and not self.differences():
+            sentences.append(f"every layer has the bits of the uniform policy, {self._uniform_bits()}")
+        if not self.raises:
+            sentences.append("every layer has the most bits that it may have: there is none to raise")
+        return sentences
+
+    def _uniform_bits(self) -> str:
+        """Return the bits of the uniform policy: 4/4; of a network without a choice those of its fixed layers."""
+        layers = self.uniform.layers if self.uniform else {}
+        searched = [name for name in layers if self.plan.costs[name].fixed is None]
+        bits = layers[next(iter(searched or layers))]
+        return f"{bits.weight}/{bits.activation}"
 
 
 def explain(

@@ -7,6 +7,7 @@ from typing import Any
 
 from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.deadline import deadline_in
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
@@ -14,8 +15,6 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import allowed_gap
 from limpq_hub.plan.search_problem import SearchProblem
 
-# More than any network of a zoo takes.
-ANY_BITOPS = 10**30
 MOST_POINTS = 10_000
 
 

@@ -43,6 +43,11 @@ class LinearConstraint:
         return sum(map(max, self.coefficients))
 
     @property
+    def most_allowed(self) -> Fraction | None:
+        """The most that any options take, in the units of the kind, where the limit allows that, else None."""
+        return self.amount_of(self.most) if self.most <= self.limit else None
+
+    @property
     def span(self) -> str:
         """What any policy needs and uses at most, as text: "2.66MB to 6.91MB"."""
         return f"{self.text_of(self.least)} to {self.text_of(self.most)}"

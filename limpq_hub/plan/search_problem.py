@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.constraint_kind import ConstraintKind
+from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.deadline import NEVER, until
 from limpq_hub.plan.indicators import Importance, Indicators, Outlier
@@ -33,6 +37,8 @@ class SearchProblem:
         counting: how MACs are counted.
         budget: what the constraints come from.
         restricted: whether layers were pinned, excluded or tied, or candidates left out.
+        without_effect: what is limited so that every choice is within it, each with the most that one takes; nothing
+            where there is no choice.
     """
 
     indicators: Indicators
@@ -43,6 +49,7 @@ class SearchProblem:
     counting: Counting
     budget: Budget
     restricted: bool
+    without_effect: tuple[tuple[ConstraintKind[Any], Fraction], ...]
 
     @classmethod
     def of(
@@ -82,7 +89,7 @@ class SearchProblem:
             raise BudgetError(f'counting={quoted(counting)} is not known: use "exact" or "limpq"')
         indicators = indicators.using(importance)
         _, outliers = indicators.without_outliers
-        groups = group_layers(
+        learned = group_layers(
             indicators,
             outliers=outliers,
             candidates=candidates,
@@ -91,12 +98,28 @@ class SearchProblem:
             tie=tie,
             deadline=deadline,
         )
-        groups = sorted(budget.allowed(indicators, until(deadline, groups)), key=lambda group: min(group.layers))
+        groups = sorted(budget.allowed(indicators, until(deadline, learned)), key=lambda group: min(group.layers))
         importances = [_importances(indicators, group, alpha) for group in until(deadline, groups)]
         _check_sum(importances, alpha)
         programme = Programme(importances, budget.linear_constraints(indicators, groups, counting, deadline))
-        restricted = any(choice is not None for choice in (candidates, pin, exclude, tie))
-        return cls(indicators, _not_chosen(outliers, groups), groups, programme, alpha, counting, budget, restricted)
+        has_choice = any(len(group.options) > 1 for group in learned)
+        most_of = [(kind, kind.most_allowed(limit, indicators, learned)) for kind, limit in budget.kinds]
+        most_of += [
+            (constraint.kind, constraint.most_allowed)
+            for constraint in programme.constraints
+            if constraint.requested < ANY_BITOPS
+        ]
+        return cls(
+            indicators,
+            _not_chosen(outliers, groups),
+            groups,
+            programme,
+            alpha,
+            counting,
+            budget,
+            restricted=any(choice is not None for choice in (candidates, pin, exclude, tie)),
+            without_effect=tuple((kind, most) for kind, most in most_of if most is not None and has_choice),
+        )
 
     def plan(self, solution: Solution, seconds: float) -> Plan:
         """Return the plan of a choice, its costs counted afresh."""
@@ -128,18 +151,23 @@ class SearchProblem:
         return Policy(self.indicators.model, {name: bits[name] for name in costs}, self.indicators.input_size)
 
     def _notes(self, bits: Mapping[str, LayerBits]) -> tuple[str, ...]:
-        """Return what the user should know: how a budget was read; that one of weights alone leaves the activations."""
-        readings = self.budget.readings
-        if any(kind.limits_activations for kind, _ in self.budget.kinds):
-            return readings
+        """Return what the user should know: how a budget was read, and what it leaves at the most bits."""
+        limits = list(self.budget.kinds)
+        end = "nothing is traded" if len(self.without_effect) == len(limits) else "it limits nothing"
+        notes = (
+            *self.budget.readings,
+            *(f"{kind.without_effect(most)}, so {end}" for kind, most in self.without_effect),
+        )
+        if any(kind.limits_activations for kind, _ in limits):
+            return notes
         most = all(
             bits[group.layers[0]].activation == max(option.activation for option in group.options)
             for group in self.groups
         )
         if not most:
-            return readings
+            return notes
         return (
-            *readings,
+            *notes,
             "only the weights are limited, so every activation went to its most bits; add bitops= to limit them too",
         )
 

@@ -17,8 +17,11 @@ from typing import Any
 
 from torch import nn
 
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.plan import Plan
-from limpq_hub.plan.quantities import format_bitops
+from limpq_hub.plan.quantities import enough_bitops, format_bitops
+from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.calibrate import StepStart, start_steps_
@@ -106,11 +109,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Fine-tune one policy, save it packed, and measure what was saved."""
     settings = parse_options(argv)
     data, training, output = settings.data, settings.training, settings.training.run.output
-    policy_name = str(settings.constraints.get("bitops") or output.name)
-    check_push(settings.push, policy_name)
+    check_push(settings.push, str(settings.constraints.get("bitops") or output.name))
     with training_run(training) as accelerator:
         entry = find_entry(settings.model)
         plan = plan_for(entry, **settings.constraints)
+        for text in plan.notes:
+            accelerator.print(f"note: {as_typed(text)}")
         spec = NetworkSpec.from_config(entry.folder.config, entry.name)
         ids = classes_of_entry(entry, data)
         loader = training_loader(data, settings.augmentation, spec, ids)
@@ -152,7 +156,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{accuracy_text(figures)} at {format_bitops(plan.bitops)} BitOps, in {output}")
             for concern in concerns(output, figures, spec.num_classes):
                 print(concern)
-            _push_or_tell(entry, policy_name, settings)
+            _push_or_tell(entry, _policy_name(entry, plan, settings), settings)
+
+
+def _policy_name(entry: Entry, plan: Plan, settings: FinetuneSettings) -> str:
+    """Return what the policy is published as: its budget of BitOps, or what it takes where that limits nothing."""
+    budget = settings.constraints.get("bitops")
+    if budget is None:
+        return settings.training.run.output.name
+    limits_nothing = SearchProblem.of(entry.indicators, Budget(bitops=budget)).without_effect
+    return enough_bitops(plan.bitops) if limits_nothing else str(budget)
 
 
 def _contents(entry: Entry, plan: Plan, settings: FinetuneSettings) -> dict[str, str]:

@@ -11,8 +11,9 @@ from limpq_hub.errors import UnknownModelError, quoted
 from limpq_hub.plan import optimum
 from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limits
+from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.costs import Counting
-from limpq_hub.plan.frontier_search import ANY_BITOPS, search_frontier
+from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.layer_groups import Candidates, Pins
 from limpq_hub.plan.plan import Plan

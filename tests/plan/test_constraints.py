@@ -10,7 +10,9 @@ import pytest
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints import KINDS
+from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.constraints.layer_table import LayerTableKind
+from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
 
@@ -116,6 +118,67 @@ def test_only_a_search_without_any_limit_on_activations_says_that_they_went_to_t
     assert said not in " ".join(search(equal_layers, Budget(size="1MB", bitops="1G")).notes)
     assert said not in " ".join(search(equal_layers, Budget(size="1MB", activation_memory=64)).notes)
     assert said not in " ".join(search(equal_layers, Budget(activation_memory=64)).notes)
+
+
+@pytest.mark.parametrize(
+    ("limits", "clauses"),
+    [
+        # At the most bits of both: 10 x 4 x 4 + 64 BitOps, (30 x 4 + 10 x 8) / 8 bytes, 40 x 32 bits beside these.
+        ({"bitops": 224}, ["bitops= is no less than the 224 that the most bits take, so nothing is traded"]),
+        ({"bitops": "w8a8"}, ["bitops= is no less than the 224 that the most bits take, so nothing is traded"]),
+        ({"bitops": 223}, []),
+        ({"size": 25}, ["size= is no less than the 25B that the most bits take, so nothing is traded"]),
+        ({"size": 24}, []),
+        (
+            {"compression": 6.4},
+            ["compression= is no more than the 6.40x that the most bits give, so nothing is traded"],
+        ),
+        ({"compression": 6.5}, []),
+        (
+            {"activation_memory": 50},
+            ["activation_memory= is no less than the 50B that the most bits take, so nothing is traded"],
+        ),
+        ({"activation_memory": 49}, []),
+        ({"bitops": 200, "size": 25}, ["size= is no less than the 25B that the most bits take, so it limits nothing"]),
+        (
+            {"bitops": 200, "activation_memory": 50},
+            ["activation_memory= is no less than the 50B that the most bits take, so it limits nothing"],
+        ),
+        (
+            {"bitops": 224, "compression": 2},
+            [
+                "bitops= is no less than the 224 that the most bits take, so nothing is traded",
+                "compression= is no more than the 6.40x that the most bits give, so nothing is traded",
+            ],
+        ),
+    ],
+    ids=str,
+)
+def test_a_limit_that_every_choice_meets_is_told_with_what_the_most_bits_take(network, limits, clauses):
+    steps = {"a": {2: 0.4, 4: 0.2}}
+    counts = {"macs": {"a": 10, "head": 1}, "weights": {"a": 30, "head": 10}, "inputs": {"a": 100, "head": 1}}
+    indicators = network(steps, **counts, fixed={"head": (8, 8)})
+    notes = search(indicators, Budget(**limits)).notes
+    assert [note for note in notes if not note.startswith("only the weights")] == clauses
+
+
+@pytest.mark.parametrize("constraint", TABLES)
+def test_a_limit_on_a_table_that_every_choice_meets_is_told_with_the_most_of_any_bits(network, constraint):
+    indicators, table = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}), {"a": {(2, 4): 3.0, (4, 4): 1.0}}
+    said = f"{constraint}= is no less than the 3 that any bits take, so nothing is traded"
+    assert search(indicators, limited(constraint, 3, table)).notes == (said,)
+    assert search(indicators, limited(constraint, 2.5, table)).notes == ()
+
+
+def test_without_a_choice_no_limit_is_told_to_limit_nothing(network):
+    indicators = network({"a": {4: 0.2}}, fixed={"head": (8, 8)})
+    assert search(indicators, Budget(bitops="1T", activation_memory="1GB")).notes == ()
+
+
+def test_a_frontier_tells_of_its_other_limits_alone_that_they_limit_nothing(equal_layers):
+    assert search_frontier(equal_layers, 3)[0].notes == ()
+    (plan, *_) = search_frontier(equal_layers, 3, budget=Budget(bitops=ANY_BITOPS, size="1GB"))
+    assert [note.rpartition(", ")[2] for note in plan.notes] == ["so it limits nothing"]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -21,6 +21,7 @@ from limpq_hub.errors import DataError, LimpqError, TrainingError, UnknownModelE
 from limpq_hub.pictures import read_picture, top_classes
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.quantities import enough_bitops
 from limpq_hub.quant.convert import set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train import finetune, indicators, pretrain, publish, validate
@@ -386,6 +387,19 @@ def test_a_teacher_of_its_own_changes_what_is_learned(runs, data, tmp_path):
     )
     one, two = (load_file(tmp_path / name / "model.safetensors")["fc.bias"] for name in ("one", "two"))
     assert not torch.allclose(one, two)
+
+
+@pytest.mark.parametrize(("budget", "by_its_budget"), [("w4a4", True), ("3G", False), ("w8a8", False)])
+def test_a_policy_is_to_be_published_by_its_budget_unless_that_limits_nothing(
+    runs, data, tmp_path, capsys, budget, by_its_budget
+):
+    joint = ["--model", f"local-dir:{runs}/joint", "--bitops", budget, "--data", str(data), *RUN, "--max-steps", "1"]
+    finetune.main([*joint, "--output", str(tmp_path / "out")])
+    most = enough_bitops(find_entry(f"local-dir:{runs}/joint").summary()["maximum_bitops"])
+    said = capsys.readouterr().out
+    note = f"note: --bitops is no less than the {most} that the most bits take, so nothing is traded\n"
+    assert (note in said) is not by_its_budget
+    assert f" --checkpoint {budget if by_its_budget else most}={tmp_path}/out " in said
 
 
 @pytest.mark.slow

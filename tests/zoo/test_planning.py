@@ -18,7 +18,7 @@ from limpq_hub.errors import (
 from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, Limits
 from limpq_hub.plan.constraints import KINDS
-from limpq_hub.plan.frontier_search import ANY_BITOPS
+from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.zoo.entry_tensors import float_tensors
 from limpq_hub.zoo.folder import open_local_folder

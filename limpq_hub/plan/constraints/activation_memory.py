@@ -36,18 +36,15 @@ class ActivationMemory(ConstraintKind[int]):
         Raises:
             InfeasibleBudgetError: a group has no option left.
         """
-
-        def input_bytes(group: LayerGroup, bits: LayerBits) -> int:
-            return max(indicators.costs[name].activation_bytes(bits) for name in group.layers)
-
         allowed = [
-            replace(group, options=tuple(bits for bits in group.options if input_bytes(group, bits) <= limit))
+            replace(
+                group, options=tuple(bits for bits in group.options if _input_bytes(indicators, group, bits) <= limit)
+            )
             for group in groups
         ]
         if all(group.options for group in allowed):
             return allowed
-        minimum = max(min(input_bytes(group, bits) for bits in group.options) for group in groups)
-        maximum = max(max(input_bytes(group, bits) for bits in group.options) for group in groups)
+        minimum, maximum = _least_and_most(indicators, groups)
         least = self.text(Fraction(minimum))
         raise InfeasibleBudgetError(
             f'{self.name}="{self.requested_text(Fraction(limit))}" cannot be met: the largest layer input of '
@@ -58,6 +55,21 @@ class ActivationMemory(ConstraintKind[int]):
             constraint=self.name,
         )
 
+    def most_allowed(self, limit: int, indicators: Indicators, groups: Sequence[LayerGroup]) -> Fraction | None:
+        """Return the bytes of the largest layer input at its most bits where they are within the limit, else None."""
+        _, most = _least_and_most(indicators, groups)
+        return Fraction(most) if most <= limit else None
+
     def text(self, amount: Fraction) -> str:
         """Return whole bytes, rounded up: "65536B"."""
         return f"{math.ceil(amount)}B"
+
+
+def _input_bytes(indicators: Indicators, group: LayerGroup, bits: LayerBits) -> int:
+    return max(indicators.costs[name].activation_bytes(bits) for name in group.layers)
+
+
+def _least_and_most(indicators: Indicators, groups: Sequence[LayerGroup]) -> tuple[int, int]:
+    """Return the bytes of the largest layer input with every layer at its fewest bits, and at its most."""
+    of_groups = [[_input_bytes(indicators, group, bits) for bits in group.options] for group in groups]
+    return max(map(min, of_groups)), max(map(max, of_groups))

@@ -19,6 +19,8 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import BITOPS_UNITS, enough_bitops, whole_number
 
+# More than any network of a zoo takes: a limit that is none.
+ANY_BITOPS = 10**30
 _UNIFORM = re.compile(r"w([2-8])a([2-8])", re.ASCII)
 _LIKE_UNIFORM = re.compile(r"w\d*|[wa]\d*[wa]\d*", re.ASCII | re.IGNORECASE)
 

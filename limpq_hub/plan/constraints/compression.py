@@ -48,6 +48,10 @@ class Compression(LinearKind[Fraction]):
             amount_of=lambda bits: Fraction(float_bits, bits),
         )
 
+    def without_effect(self, most: Fraction) -> str:
+        """Return the clause with the words for a ratio: the most bits give the least of it."""
+        return f"{self.name}= is no more than the {self.text(most)} that the most bits give"
+
     def number(self, amount: Fraction) -> float:
         """Return the largest float that is not above the ratio."""
         return float_below(amount)

@@ -135,6 +135,10 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
             amount_of=lambda total: max(Fraction(total - slack), Fraction(0)) / scale,
         )
 
+    def without_effect(self, most: Fraction) -> str:
+        """Return the clause with the words for a table, in which the most bits need not take the most."""
+        return f"{self.name}= is no less than the {self.text(most)} that any bits take"
+
     def number(self, amount: Fraction) -> float:
         """Return the smallest float that is not below the amount."""
         return float_above(amount)
