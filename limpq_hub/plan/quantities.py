@@ -100,7 +100,8 @@ def _meant(text: str, units: Mapping[str, int]) -> str:
         return ""
     typed = match[3].lower()
     near = [unit for unit in units if unit and (unit.lower().startswith(typed) or typed.startswith(unit.lower()))]
-    unit = _unit_named(match[3], units, "") or ("MB" if "MB" in near else next(iter(near), None))
+    # Networks take megabytes: who types "3G" for a size has BitOps in mind, or a slip, and no 3 GB of weights.
+    unit = _unit_named(match[3], units, "") or ("MB" if {"MB", "GB"} & set(near) else next(iter(near), None))
     return "" if unit is None else f'did you mean "{match[1]}{unit}"? Otherwise '
 
 

@@ -205,7 +205,9 @@ def test_malformed_bitops_are_refused_with_the_reason_and_an_example(value, beca
         ("4.5M", "the unit 'M' is not known"),
         ("4.5mbit", 'did you mean "4.5MB"'),
         ("4.5M", 'did you mean "4.5MB"'),
-        ("3G", "the unit 'G' is not known"),
+        ("64k", 'did you mean "64kB"'),
+        ("3G", r"the unit 'G' is not known \(.*\); did you mean \"3MB\"\? Otherwise"),  # 3 GB are beyond any network
+        ("3gi", 'did you mean "3GiB"'),
         ("0MB", "must be above 0"),
         ("0.5B", "leaves nothing"),
         (True, "must be a number or text"),
