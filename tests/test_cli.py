@@ -958,12 +958,35 @@ def test_predict_of_a_folder_without_pictures_says_so(limpq, tiny, tmp_path):
         ),
         ("search resnet18 --bitops 3G --counting exakt", "; did you mean exact?"),
         ("info resnet18 --nothing-like-it", "limpq info: error: unrecognized arguments: --nothing-like-it\n"),
+        ("search resnet18 --budget 3G", "unrecognized arguments: --budget 3G; did you mean --bitops or --size?\n"),
+        ("frontier resnet18 --budget 3MB", "unrecognized arguments: --budget 3MB; did you mean --size?\n"),
+        ("explain resnet18 --memory=3MB", "; did you mean --size or --activation-memory?\n"),
+        ("compare resnet18 --flops 3G", "; did you mean --bitops?\n"),
     ],
 )
 def test_a_word_that_is_nearly_right_is_answered_with_the_right_one(limpq, typed, suggestion):
     code, out, err = limpq(*typed.split())
     assert (code, out) == (2, "")
     assert suggestion in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "place"),
+    [
+        ("search --model resnet18 --bitops 3G", "by position here: limpq search resnet18 ..."),
+        ("search --model=local-dir:x --bitops 3G", "by position here: limpq search resnet18 ..."),
+        ("frontier --model resnet18", "by position here: limpq frontier resnet18 ..."),
+        ("export --bitops 3G --output out --model", "by position here: limpq export resnet18 ..."),
+        ("check --model resnet18", "by position here: limpq check resnet18 ..."),
+        ("measure --model resnet18 --images x --output y", "by position here: limpq measure resnet18 ..."),
+        ("predict resnet18 photo.jpg --bitops 3G", "by an option here: limpq predict ... --model resnet18"),
+        ("import steps.pkl resnet18 --output x.json", "by an option here: limpq import ... --model resnet18"),
+    ],
+)
+def test_a_model_in_the_wrong_place_is_answered_with_the_right_one(limpq, typed, place):
+    code, out, err = limpq(*typed.split())
+    assert (code, out) == (2, "")
+    assert err.endswith(f"; the model is given {place}\n")
 
 
 def test_bash_completes_commands_and_options(limpq, tmp_path):
@@ -1112,6 +1135,7 @@ def test_each_failure_has_its_exit_code_and_one_line(limpq, tmp_path, monkeypatc
         ("compare resnet18 --bitops 3G --seed many", "'many' is not a whole number of at least 0"),
         ("compare resnet18 --bitops 3G --candidates 2 4", "unrecognized arguments: --candidates 2 4"),
         ("explain", "the following arguments are required: model"),
+        ("predict", "the following arguments are required: picture"),
         ("explain resnet18 --bitops 3G --plot bits.png", "unrecognized arguments: --plot bits.png"),
         ("predict a.jpg --bitops 3G", "one of the arguments --model --exported is required"),
         ("predict a.jpg --model resnet18 --weights float", "invalid choice: 'float'"),

@@ -9,6 +9,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+# Words that are no option, and what they stand for here; spelling alone would lead elsewhere, from --budget to --debug.
+_MEANT = {
+    "--budget": ("--bitops", "--size"),
+    "--bops": ("--bitops",),
+    "--flops": ("--bitops",),
+    "--macs": ("--bitops",),
+    "--memory": ("--size", "--activation-memory"),
+}
+
 
 class SuggestingParser(argparse.ArgumentParser):
     """An argument parser whose errors end in "did you mean ...?" where an option or a choice is nearly right."""
@@ -46,10 +55,24 @@ class SuggestingParser(argparse.ArgumentParser):
         else:
             known = [flag for flag in self._option_string_actions if flag.startswith("--")]
             options = [word.partition("=")[0] for word in self._typed if word.startswith("--") and len(word) > 2]
-            near = [
-                close
-                for option in options
-                if option not in known
-                for close in difflib.get_close_matches(option, known, n=1)
-            ]
-        return f"; did you mean {' and '.join(dict.fromkeys(near))}?" if near else ""
+            misplaced = self._misplaced_model(message, options)
+            if misplaced:
+                return misplaced
+            near = [self._meant(option, known) for option in options if option not in known]
+        meant = dict.fromkeys(filter(None, near))
+        return f"; did you mean {' and '.join(meant)}?" if meant else ""
+
+    def _meant(self, option: str, known: Sequence[str]) -> str:
+        """Return the options that one that is not known may stand for, or nothing."""
+        meant = [flag for flag in _MEANT.get(option, ()) if flag in known]
+        return " or ".join(meant or difflib.get_close_matches(option, known, n=1))
+
+    def _misplaced_model(self, message: str, options: Sequence[str]) -> str:
+        """Return how the model is given here where it was typed the other way, or nothing."""
+        by_position = any(action.dest in ("model", "name") and not action.option_strings for action in self._actions)
+        if by_position and "--model" in options:
+            return f"; the model is given by position here: {self.prog} resnet18 ..."
+        is_missing = "required" in message and "--model" in message
+        if is_missing and self._typed and not self._typed[0].startswith("-"):
+            return f"; the model is given by an option here: {self.prog} ... --model resnet18"
+        return ""
