@@ -1066,7 +1066,7 @@ def test_import_turns_a_pickle_into_indicators_that_search_takes(limpq, tiny, st
         ("search resnet18 --bitops 1", 2, "--bitops 1 cannot be met: resnet18 at 64x64 needs at least"),
         ("search resnet81 --bitops 3G", 2, "no model is named 'resnet81'; did you mean resnet18"),
         ("search owner/name --bitops 3G", 2, "'owner/name' could be a folder or a Hub repository: write"),
-        ("frontier resnet18 --points 1", 2, "points=1 cannot be: use a whole number of at least 2, for example 100"),
+        ("frontier resnet18 --points 1", 2, "--points 1 cannot be: use a whole number of at least 2, for example 100"),
         ("frontier resnet18 --alpha nan", 2, "--alpha nan cannot be: use a number of at least 0"),
         ("frontier resnet81", 2, "no model is named 'resnet81'; did you mean resnet18"),
         ("frontier missing.json", 2, "there is no file 'missing.json'; give the path of an indicators.json"),
@@ -1101,7 +1101,20 @@ def test_import_turns_a_pickle_into_indicators_that_search_takes(limpq, tiny, st
             6,
             "nobody/nothing@main is not in the cache and HF_HUB_OFFLINE is set; go online",
         ),
-        ("predict no.jpg --model resnet18 --bitops 3G", 3, "there is no file 'no.jpg'; give the path of a picture"),
+        (
+            "predict no.jpg --model resnet18 --bitops 3G",
+            3,
+            "there is no file or folder 'no.jpg'; give the path of a picture",
+        ),
+        ("predict no/ --model resnet18 --bitops 3G", 3, "there is no file or folder 'no'; give the path of a picture"),
+        ("predict . --model resnet18", 2, "or --size, --compression, --activation-memory, --latency, --energy or --p"),
+        ("predict . --model resnet18 --bitops 3G --policy x", 2, "give --policy or --bitops, not both"),
+        ("predict . --model resnet18 --policy x", 2, "there is no file 'x'; give the path of a policy.json"),
+        ("predict . --model resnet81 --bitops 3G", 2, "no model is named 'resnet81'; did you mean resnet18"),
+        ("predict . --model resnet18 --bitops 1", 2, "--bitops 1 cannot be met"),
+        ("predict . --exported no", 5, "no is no exported network"),
+        ("search resnet18 --bitops w9a9", 2, '--bitops w9a9 is no uniform policy: "w3a4" is one, 3 bits for all'),
+        ("search resnet18 --bitops 3G --candidates 7", 2, "--candidates 7: choose from the learned bit-widths 6, 5, 4"),
         ("import no.pkl --model test_resnet --output x.json", 3, "No such file or directory: 'no.pkl'"),
     ],
 )
@@ -1113,6 +1126,42 @@ def test_each_failure_has_its_exit_code_and_one_line(limpq, tmp_path, monkeypatc
     assert err.startswith(f"limpq {arguments.split()[0]}: ")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_is_told_before_torch_is_imported(run_python, tmp_path):
+    failing = [
+        "search resnet19 --bitops 3G",
+        "search local-dir:/nowhere --bitops 3G",
+        "predict missing.jpg --model resnet18 --bitops 3G",
+        "predict . --model resnet19 --bitops 3G",
+        "predict . --model resnet18 --bitops 1",
+        "predict . --model resnet18 --policy no.json",
+        "predict . --exported no",
+        "export resnet19 --bitops 3G --output x",
+        "export resnet18 --bitops 3G --output x --images no",
+        "measure resnet19 --images . --output x",
+        "measure resnet18 --images no --output x",
+        "measure-latency resnet19 --output x",
+        "info resnet19",
+    ]
+    code = (
+        "import sys\n"
+        "from limpq_hub.cli import main\n"
+        f"print([main(typed.split()) > 0 for typed in {failing!r}])\n"
+        "print(sorted({'torch', 'timm', 'torchvision'} & set(sys.modules)))\n"
+    )
+    result = run_python(code)
+    assert result.stdout == f"{[True] * len(failing)}\n[]\n", result.stderr
+    assert len(result.stderr.splitlines()) == len(failing)
+
+
+def test_a_picture_and_a_model_that_were_swapped_are_told(limpq, picture):
+    code, out, err = limpq("predict", "resnet18", "--model", picture, "--bitops", "3G")
+    assert (code, out) == (3, "")
+    assert err == (
+        f"limpq predict: there is no file or folder 'resnet18'; {quoted(str(picture))} is a file: were picture and "
+        "--model swapped?\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from limpq_hub.cli.options import MODEL, add_load_options, count, search_arguments
+from limpq_hub.cli.measuring import check_folder, drawn_pictures
+from limpq_hub.cli.options import MODEL, add_load_options, check_request, count, search_arguments
 from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_notes, print_table
+from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import seed
@@ -61,18 +63,21 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
 
 
 def _export(options: argparse.Namespace) -> None:
-    from limpq_hub.cli.measuring import drawn_pictures
-    from limpq_hub.deploy.exporting import export
     from limpq_hub.deploy.formats import check_format
-    from limpq_hub.zoo.loading import load
 
     check_format(options.format)
+    check_request(options)
+    if options.images:
+        check_folder(options.images)
+    from limpq_hub.deploy.exporting import export
+    from limpq_hub.zoo.loading import load
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = load(options.model, policy=options.policy, weights=options.weights, **search_arguments(options))
     print_notes(model.limpq.plan)
     for warning in caught:
-        note(f"note: {warning.message}")
+        note(f"note: {as_typed(str(warning.message))}")
     images = None
     if options.images:
         images = drawn_pictures(options.images, options.count, options.seed, model.limpq.network)
@@ -112,12 +117,12 @@ def _measure(options: argparse.Namespace) -> None:
     from limpq_hub.deploy.formats import check_format
     from limpq_hub.plan.output_file import write_bytes
     from limpq_hub.zoo.catalog import find_entry
-    from limpq_hub.zoo.network import NetworkSpec
 
     check_format(options.runtime, f"--runtime {options.runtime}")
-    from limpq_hub.deploy.layer_latency import measure_layers
-
     entry = find_entry(options.model)
+    from limpq_hub.deploy.layer_latency import measure_layers
+    from limpq_hub.zoo.network import NetworkSpec
+
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("measuring layers", total=None)
         table = measure_layers(

@@ -54,13 +54,16 @@ def _measure(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from limpq_hub.zoo.catalog import find_entry
+
+    entry = find_entry(options.model)
+    check_folder(options.images)
+    # Torch, which takes seconds, only after what was typed is known to be there.
     from limpq_hub.train.loop.huge_pages import use_huge_pages
     from limpq_hub.train.measure.pair_importance import Measuring, measured_indicators
-    from limpq_hub.zoo.catalog import find_entry
     from limpq_hub.zoo.network import NetworkSpec
 
     use_huge_pages()
-    entry = find_entry(options.model)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = drawn_pictures(options.images, options.count, options.seed, spec)
     others = _OTHERS_OF_JOINT if options.others is None and options.weights == "joint" else options.others
@@ -80,6 +83,12 @@ def _measure(options: argparse.Namespace) -> None:
     note(f"next: {search}")
 
 
+def check_folder(folder: str) -> None:
+    """Raise `DataError` unless the folder of --images is there."""
+    if not Path(folder).is_dir():
+        raise DataError(f"--images {quoted(folder)}: there is no such folder; give one with pictures")
+
+
 def drawn_pictures(folder: str, most: int, drawn_by: int, spec: NetworkSpec) -> list[Tensor]:
     """Return so many pictures of a folder, drawn by the seed, prepared for the network, [batch, 3, height, width]."""
     import torch
@@ -88,8 +97,7 @@ def drawn_pictures(folder: str, most: int, drawn_by: int, spec: NetworkSpec) -> 
     from limpq_hub.pictures.reading import read_picture
     from limpq_hub.train.data.picture_files import pictures_below
 
-    if not Path(folder).is_dir():
-        raise DataError(f"--images {quoted(folder)}: there is no such folder; give one with pictures")
+    check_folder(folder)
     names = pictures_below(folder).names
     if not names:
         raise DataError(f"--images {quoted(folder)} holds no picture; is this the right folder?")

@@ -100,6 +100,14 @@ def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     return typed_limits(vars(options)) | choices
 
 
+def check_request(options: argparse.Namespace) -> None:
+    """Find and search what `load` is going to: what is wrong with it is told before torch is imported, in seconds."""
+    from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.policy_request import plan_for
+
+    plan_for(find_entry(options.model), options.policy, **search_arguments(options))
+
+
 def typed_arguments(arguments: Mapping[str, Any]) -> list[str]:
     """Return the options that `search_arguments` reads as these arguments, word by word."""
     limits, choices = split_limits(arguments)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limpq_hub.cli.options import MODEL, add_load_options, count, next_command, search_arguments
+from limpq_hub.cli.options import MODEL, add_load_options, check_request, count, next_command, search_arguments
 from limpq_hub.cli.output import new_table, note, print_json, print_notes, print_table
 from limpq_hub.errors import ImageError, OutputError, quoted
+from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.quantities import format_bitops, format_size
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class _Classifier:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    _check_paths(options)
+    if options.exported:
+        _check_exported(options)
+    else:
+        check_request(options)
     from limpq_hub.pictures import read_picture
 
     paths = _files_of(options.picture)
@@ -99,6 +105,19 @@ def _picture(text: str) -> Path:
             f"{quoted(text)} is an address, and pictures are read from this machine: download it first"
         )
     return Path(text)
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """Raise `ImageError` where nothing is at a path, before torch is imported."""
+    for path in options.picture:
+        if not path.exists():
+            swapped = options.model is not None and Path(options.model).is_file()
+            advice = (
+                f"{quoted(options.model)} is a file: were picture and --model swapped?"
+                if swapped
+                else "give the path of a picture, or of a folder of pictures"
+            )
+            raise ImageError(f"there is no file or folder {quoted(str(path))}; {advice}")
 
 
 def _files_of(typed: Sequence[Path]) -> list[Path]:
@@ -145,7 +164,7 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
         )
     print_notes(model.limpq.plan)
     for warning in caught:
-        note(f"note: {warning.message}")
+        note(f"note: {as_typed(str(warning.message))}")
     for name, reason in model.limpq.in_float.items():
         note(f"note: {name} is simulated: {reason}")
     loaded = model.limpq
@@ -164,15 +183,22 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
     return _Classifier(lambda picture: top_classes(model, picture, options.top), record, options.model, caption)
 
 
-def _exported(options: argparse.Namespace) -> _Classifier:
-    """Return the network of a folder of `limpq export`."""
-    from limpq_hub.deploy.exported_network import open_exported
-    from limpq_hub.pictures import most_likely
+def _check_exported(options: argparse.Namespace) -> None:
+    """Check that a folder of `limpq export` is one, and that nothing is asked of it that it cannot change."""
+    from limpq_hub.deploy.export_folder import open_export
 
     if search_arguments(options) or options.policy or options.arithmetic == "integer":
         raise OutputError(
             "--exported has the bits that it was exported with: leave out budget, policy and --arithmetic"
         )
+    open_export(options.exported)
+
+
+def _exported(options: argparse.Namespace) -> _Classifier:
+    """Return the network of a folder of `limpq export`."""
+    from limpq_hub.deploy.exported_network import open_exported
+    from limpq_hub.pictures import most_likely
+
     opened = open_exported(options.exported)
     classes = opened.classes or [{"id": str(index), "name": str(index)} for index in range(opened.spec.num_classes)]
     runtime = opened.network.runtime.description

@@ -121,7 +121,7 @@ def export(
     shape, metadata, fused = tuple(batches[0].shape[1:]), described.metadata(), format == "onnxruntime"
     if fused:
         if noise:
-            raise OutputError('format="onnxruntime" measures ranges on pictures: give images= (--images FOLDER)')
+            raise OutputError('format="onnxruntime" measures ranges on pictures: give images=')
         # Every other batch, so that the comparison is on pictures that were not measured, if there are several.
         graph = fused_graph(network, shape, value_ranges(network, batches[::2]), metadata)
         batches = batches[1::2] or batches

@@ -11,22 +11,31 @@ from limpq_hub.plan.constraints import KINDS
 _FLAGS = {
     "allow_gap": "--allow-gap",
     "alpha": "--alpha",
+    "arithmetic": "--arithmetic",
+    "candidates": "--candidates",
     "counting": "--counting",
     "exclude": "--exclude",
     "fix": "--fix",
     "format": "--format",
+    "images": "--images",
     "importance": "--importance",
+    "points": "--points",
+    "policy": "--policy",
     "time_limit_s": "--time-limit",
     "weights": "--weights",
 } | {kind.name: kind.flag for kind in KINDS}
-# Those whose option takes no value.
-_SWITCHES = {"vnni=False": "--no-vnni"}
+# What a shell has other words for: an option that takes no value, and a call.
+_PHRASES = {
+    "vnni=False": "--no-vnni",
+    "write model.limpq.plan.policy.to_json() to policy.json first": "limpq search --output policy.json writes it",
+}
 _QUOTED = r"'[^']*'|\"[^\"]*\""
+_ITEM = rf"{_QUOTED}|[0-9]+"
 # A number or a word, but not what goes on in brackets.
 _PLAIN = r"(?:[\w.+%-]*\w%?)?(?![\w{(\[])"
 _KEYWORD = re.compile(
     rf"(?<![\w.\-])(?P<name>{'|'.join(sorted(_FLAGS, key=len, reverse=True))})="
-    rf"(?:\[(?P<listed>(?:{_QUOTED})(?:, (?:{_QUOTED}))*)\]|(?P<quoted>{_QUOTED})|(?P<plain>{_PLAIN}))"
+    rf"(?:\[(?P<listed>(?:{_ITEM})(?:, (?:{_ITEM}))*)\]|(?P<quoted>{_QUOTED})|(?P<plain>{_PLAIN}))"
 )
 
 
@@ -35,15 +44,15 @@ def as_typed(message: str) -> str:
 
     Dictionaries stay: an option has them in a form of its own.
     """
-    for keyword, switch in _SWITCHES.items():
-        message = message.replace(keyword, switch)
+    for call, typed in _PHRASES.items():
+        message = message.replace(call, typed)
     return _KEYWORD.sub(_option, message)
 
 
 def _option(match: re.Match[str]) -> str:
     flag = _FLAGS[match["name"]]
     if match["listed"]:
-        words = [text[1:-1] for text in re.findall(_QUOTED, match["listed"])]
+        words = [text.strip("'\"") for text in re.findall(_ITEM, match["listed"])]
     elif match["quoted"]:
         words = [match["quoted"][1:-1]]
     else:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from limpq_hub.errors import (
@@ -72,6 +74,7 @@ def find_entry(
     if "/" in name or "\\" in name:
         if os.path.isdir(name):
             raise _unprefixed(name)
+        _refuse_file(name)
         raise UnknownModelError(
             f"{quoted(name)} could be a folder or a Hub repository: write {quoted('local-dir:' + name)} or "
             f"{quoted('hf-hub:' + name)}"
@@ -87,6 +90,7 @@ def find_entry(
     if match is None or match not in bundled:
         if name and os.path.isfile(os.path.join(name, CONFIG)):
             raise _unprefixed(name)
+        _refuse_file(name)
         raise UnknownModelError(f"no model is named {quoted(name)}; {_nearest(name, bundled)}")
     return Entry(match, open_local_folder(BUNDLED / match, "entry", name=match), "bundled")
 
@@ -95,6 +99,13 @@ def _unprefixed(folder: str) -> UnknownModelError:
     """Return what to raise for a folder that was given without what tells it from a Hub repository."""
     _refuse_exported(Path(folder))
     return UnknownModelError(f"{quoted(folder)} is a folder: write {shell_command('local-dir:' + folder)}")
+
+
+def _refuse_file(name: str) -> None:
+    if os.path.isfile(name):
+        raise UnknownModelError(
+            f"{quoted(name)} is a file, and a model is expected: resnet18, local-dir:FOLDER or hf-hub:owner/name"
+        )
 
 
 def _refuse_exported(folder: Path) -> None:
@@ -134,12 +145,13 @@ def _architecture(name: str) -> str:
     return name.split(".")[0]
 
 
-def _is_network_of_timm(name: str) -> bool:
-    """Return whether timm has this network; a tag names weights that are trained otherwise."""
-    # timm brings torch: seconds, and only somebody who gets an error pays for them.
-    import timm
-
-    return "." not in name and timm.is_model(name)
+def _networks_of_timm() -> set[str]:
+    """Return the names of timm's networks, without tags, which name weights that are trained otherwise."""
+    # Importing timm brings torch, and an error need not take seconds: its sources say what it registers.
+    spec = find_spec("timm")
+    folders = (spec and spec.submodule_search_locations) or ()
+    sources = [file.read_text(encoding="utf-8") for folder in folders for file in Path(folder, "models").glob("*.py")]
+    return {name for source in sources for name in re.findall(r"^@register_model\ndef (\w+)\(", source, re.MULTILINE)}
 
 
 def _nearest(name: str, bundled: Sequence[str]) -> str:
@@ -147,7 +159,7 @@ def _nearest(name: str, bundled: Sequence[str]) -> str:
     architectures = dict.fromkeys(map(_architecture, bundled))
     near = difflib.get_close_matches(name, [*bundled, *architectures], n=3, cutoff=0.5)
     train = "accelerate launch -m limpq_hub.train.indicators"
-    if _is_network_of_timm(name):
+    if name in _networks_of_timm():
         return (
             f"it is a network of timm that is not bundled ({', '.join(bundled)} is): train it with {train} --model "
             f"{name} --data FOLDER --output out/{name} and give local-dir:out/{name}; or turn indicators of the LIMPQ "

@@ -41,7 +41,7 @@ def plan_for(entry: Entry, policy: Any = None, **options: Unpack[SearchOptions])
     indicators = entry.indicators
     if policy is not None:
         if arguments:
-            raise BudgetError(f"give a policy or {', '.join(arguments)}, not both")
+            raise BudgetError(f"give policy= or {', '.join(f'{key}=' for key in arguments)}, not both")
         policy = _read_policy(policy)
         if policy.model != indicators.model:
             raise PolicyError(f"the policy is for {quoted(policy.model)}, {entry.name} is a {indicators.model}")

@@ -156,7 +156,10 @@ def test_a_number_of_numpy_is_a_number():
         ("nan", "write ASCII digits"),
         ("inf", "write ASCII digits"),
         ("w3a4 ", "write ASCII digits"),
-        ("w9a4", "is no uniform policy: write w and a, each with 2 to 8 bits;"),
+        (
+            "w9a4",
+            'is no uniform policy: "w3a4" is one, 3 bits for all weights and 4 for all activations',
+        ),
         ("w1a4", "is no uniform policy"),
         ("W3A4", "is no uniform policy"),
         ("w3", "is no uniform policy"),

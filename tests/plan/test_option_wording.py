@@ -22,6 +22,15 @@ from limpq_hub.plan.option_wording import as_typed
         ),
         ("bitops='3 gbitops' was read as 3G", "--bitops '3 gbitops' was read as 3G"),
         ('leave it in float with exclude=["*rnn_v", "b"]', "leave it in float with --exclude '*rnn_v' b"),
+        ("candidates=[7, 8]: choose from", "--candidates 7 8: choose from"),
+        ("between 1G and 2G, or size= or policy=; there", "between 1G and 2G, or --size or --policy; there"),
+        ("policy='x' is for others", "--policy x is for others"),
+        (
+            "fine-tune it with: x --policy policy.json; write model.limpq.plan.policy.to_json() to policy.json first",
+            "fine-tune it with: x --policy policy.json; limpq search --output policy.json writes it",
+        ),
+        ("give images=, a folder, to measure", "give --images, a folder, to measure"),
+        ("points=1 cannot be: use", "--points 1 cannot be: use"),
         (
             "every activation went to its most bits; add bitops= or",
             "every activation went to its most bits; add --bitops or",

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+import timm
 
 from limpq_hub import list_models
 from limpq_hub.errors import (
@@ -101,6 +102,20 @@ def test_a_float_network_of_timm_is_told_from_an_entry_in_a_folder_and_on_the_hu
             "/config.json: this is timm's, of a float network 'resnet18' and no entry: learn its importance with "
             "accelerate launch -m limpq_hub.train.indicators --model ARCHITECTURE --weights THIS --data FOLDER"
         )
+
+
+def test_the_networks_of_timm_are_known_without_importing_it():
+    assert catalog._networks_of_timm() == set(timm.list_models())
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "folder/photo.jpg"])
+def test_a_file_in_the_place_of_a_model_is_told_as_one(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / name).write_bytes(b"")
+    message = f"^'{name}' is a file, and a model is expected: resnet18, local-dir:FOLDER or hf-hub:owner/name$"
+    with pytest.raises(UnknownModelError, match=message):
+        find_entry(name)
 
 
 @pytest.mark.parametrize("name", ["owner/name", "./out/entry", "/tmp/entry", "..\\entry", "out\\entry"])

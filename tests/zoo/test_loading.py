@@ -234,7 +234,7 @@ def test_every_form_of_a_policy_loads_the_same_network(tiny, tmp_path):
     "arguments", [{"bitops": "3G"}, {"size": "1MB", "alpha": 2.0}, {"candidates": [2, 3]}], ids=str
 )
 def test_a_policy_and_a_budget_together_are_refused(tiny, arguments):
-    with pytest.raises(BudgetError, match=f"^give a policy or {', '.join(arguments)}, not both$"):
+    with pytest.raises(BudgetError, match=f"^give policy= or {'=, '.join(arguments)}=, not both$"):
         load(tiny.name, policy=tiny.policies["small"], **arguments)
 
 

@@ -42,7 +42,8 @@ class BitOps(LinearKind[int | LayerBits]):
         advice = 'use for example "3G", "850M", 2.5e9, or "w3a4" for the BitOps of a uniform policy'
         if isinstance(value, str) and _LIKE_UNIFORM.fullmatch(value):
             raise BudgetError(
-                f"bitops={quoted(value)} is no uniform policy: write w and a, each with 2 to 8 bits; {advice}"
+                f'bitops={quoted(value)} is no uniform policy: "w3a4" is one, 3 bits for all weights and 4 for all '
+                f"activations, and both are from 2 to 8; {advice}"
             )
         return whole_number(self.name, value, self.units, advice, self.word)
 
