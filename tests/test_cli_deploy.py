@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from importlib.util import find_spec
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from limpq_hub import search
+from limpq_hub.plan.quantities import format_size
 
 pytestmark = pytest.mark.skipif(
     not all(map(find_spec, ("onnx", "onnxruntime", "openvino", "qonnx"))), reason='needs the extra "export"'
@@ -35,7 +37,14 @@ def test_an_export_is_told_with_its_figures_and_runs_in_predict(tiny, limpq, pic
     assert "of 4 pictures within 0.0001, agreement 100.00%" in printed
     assert f"of {len(tiny.costs)} run in integers in OpenVINO" in printed
     assert "What the runtime does here" in printed
+    assert re.search(
+        r"^  verdict +within what is promised: 90% of the pictures within 0\.0001, ", printed, re.MULTILINE
+    )
     picture = pictures / "0.png"
+    size = format_size((tmp_path / "out/model.onnx").stat().st_size)
+    code, printed, _ = limpq("predict", picture, "--exported", tmp_path / "out")
+    assert code == 0
+    assert f"test_resnet at 32 pixels with 10 classes, for openvino: {size}" in " ".join(printed.split())
     code, printed, _ = limpq("predict", picture, "--exported", tmp_path / "out", "--json")
     assert code == 0
     exported = json.loads(printed)["guesses"]

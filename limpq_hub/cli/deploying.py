@@ -87,13 +87,13 @@ def _export(options: argparse.Namespace) -> None:
         print_json(exported.to_json() | {"output": str(options.output), "bitops": plan.bitops})
         return
     integer_layers, of_layers = exported.integer_layers, exported.parity_of_layers
-    approximate = " (an approximation)" if exported.format == "onnxruntime" else ""
     rows = {
         "policy": f"{format_bitops(plan.bitops)} BitOps, {model.limpq.weights} weights",
         "model.onnx": format_size(exported.size_bytes),
         "integers": f"{exported.integers:,} weights read back, equal bit for bit",
-        "logits": f"{exported.parity}, by {exported.runtime}, on {pictures}{approximate}",
+        "logits": f"{exported.parity}, by {exported.runtime}, on {pictures}",
         **({"layer by layer": str(of_layers)} if of_layers else {}),
+        "verdict": exported.verdict,
         "layers": "in float here; the bits are for hardware that is made of the file"
         if integer_layers is None
         else f"{sum(integer_layers.values())} of {len(integer_layers)} run in integers in {exported.runtime} on this "

@@ -206,4 +206,5 @@ def _exported(options: argparse.Namespace) -> _Classifier:
         lambda picture: most_likely(opened.network, picture, opened.spec, classes, options.top),
         {"exported": str(options.exported), "runtime": runtime},
         f"{options.exported} in {runtime}",
+        f"{opened.spec.title}, for {opened.verification['file_format']}: {format_size(opened.size_bytes)}",
     )

@@ -53,12 +53,14 @@ class OpenedExport:
         spec: how it takes pictures.
         classes: id and name of each class, in the order of the logits; empty if it does not say.
         verification: what `verify.json` says.
+        size_bytes: of `model.onnx`.
     """
 
     network: ExportedNetwork
     spec: NetworkSpec
     classes: tuple[Mapping[str, str], ...]
     verification: Mapping[str, Any]
+    size_bytes: int
 
 
 def open_exported(path: Path) -> OpenedExport:
@@ -87,4 +89,5 @@ def open_exported(path: Path) -> OpenedExport:
         spec=spec,
         classes=tuple({"id": label, "name": names.get(label, label)} for label in ids),
         verification=folder.config,
+        size_bytes=folder.config["files"][MODEL]["bytes"],
     )

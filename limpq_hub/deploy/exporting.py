@@ -17,7 +17,14 @@ from limpq_hub.deploy.export_folder import CONFIG, MODEL, PREPROCESSOR, VERIFICA
 from limpq_hub.deploy.formats import Format, check_format
 from limpq_hub.deploy.forward_record import value_ranges
 from limpq_hub.deploy.integer_layer import IntegerLayer, integer_layers
-from limpq_hub.deploy.parity import Parity, check_integers, compare_logits
+from limpq_hub.deploy.parity import (
+    FEWEST_AGREEING,
+    FEWEST_SAME_ROWS,
+    SAME_LOGITS,
+    Parity,
+    check_integers,
+    compare_logits,
+)
 from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.deploy.self_description import SelfDescription
 from limpq_hub.errors import OutputError
@@ -59,6 +66,19 @@ class Exported:
     noise: bool
     runtime: str
     integer_layers: Mapping[str, bool] | None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the logits are within what is promised of the format, and what that is."""
+        if self.format == "onnxruntime":
+            return "an approximation, as this format always is: the figures are reported, and nothing is promised"
+        promised = f"{FEWEST_SAME_ROWS:.0%} of the pictures within {SAME_LOGITS:g}, {FEWEST_AGREEING:.1%} of one class"
+        if self.parity_of_layers is None:
+            return f"within what is promised: {promised} (of few pictures one may differ)"
+        return (
+            f"within what is promised where rounding ties are many: not {promised}, but each layer computes what exact "
+            "arithmetic does with the integers that it has"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what `verify.json` and `limpq export --json` say."""

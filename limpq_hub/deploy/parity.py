@@ -51,6 +51,15 @@ class Parity:
             f"largest difference {self.largest_difference:.2g}"
         )
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing but a rounding tie here and there tells the two apart; of few pictures, on one of them."""
+        shares = ((self.same_rows, FEWEST_SAME_ROWS), (self.agreement, FEWEST_AGREEING))
+        return all(
+            round((1 - share) * self.pictures) <= max(1, math.floor((1 - least) * self.pictures + 1e-6))
+            for share, least in shares
+        )
+
     def check(self, of_layers: Callable[[], LayerParity] | None = None) -> LayerParity | None:
         """Raise `OutputError` unless the file is as exact as float arithmetic lets it be.
 
@@ -63,11 +72,7 @@ class Parity:
         Returns:
             What it found, if that mattered.
         """
-        within = [
-            round((1 - share) * self.pictures) <= max(1, math.floor((1 - least) * self.pictures + 1e-6))
-            for share, least in ((self.same_rows, FEWEST_SAME_ROWS), (self.agreement, FEWEST_AGREEING))
-        ]
-        if all(within):
+        if self.is_exact:
             return None
         layers = None if of_layers is None else of_layers()
         if layers is not None and layers.is_exact:

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -58,6 +60,22 @@ def test_a_network_that_multiplies_integers_in_torch_is_exported_as_the_simulate
         export(model, tmp_path / arithmetic, images=[tiny.images])
     files = [tmp_path / arithmetic / "model.onnx" for arithmetic in ("simulated", "integer")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_verdict_says_what_is_promised_and_by_what_it_is_met(tiny, tmp_path):
+    exported = export(limpq_hub.load(tiny.name, bitops="w3a3"), tmp_path / "out", images=[tiny.images])
+    near = replace(exported, parity_of_layers=None).verdict
+    assert near == (
+        "within what is promised: 90% of the pictures within 0.0001, 99.5% of one class (of few pictures one may "
+        "differ)"
+    )
+    assert replace(exported, parity_of_layers=Mock()).verdict == (
+        "within what is promised where rounding ties are many: not 90% of the pictures within 0.0001, 99.5% of one "
+        "class, but each layer computes what exact arithmetic does with the integers that it has"
+    )
+    assert replace(exported, format="onnxruntime").verdict == (
+        "an approximation, as this format always is: the figures are reported, and nothing is promised"
+    )
 
 
 def test_onnx_runtime_gets_the_same_integers_and_nearly_the_same_logits(exact_network, tmp_path):
