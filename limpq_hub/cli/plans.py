@@ -147,7 +147,9 @@ def _frontier(options: argparse.Namespace) -> None:
     print_table(table)
     others = ", with the other options as here" if arguments else ""
     print_notes(plans[0])
-    bitops = _budget_to_type(entry.indicators if entry else indicators_of(options.model), plans[-1], arguments)
+    # At the last budget nothing is traded.
+    middle = plans[len(plans) // 2]
+    bitops = _budget_to_type(entry.indicators if entry else indicators_of(options.model), middle, arguments)
     note(f"next: {shell_command('limpq', 'search', Path(options.model), '--bitops', bitops)}{others}")
 
 
