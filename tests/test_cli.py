@@ -1156,13 +1156,15 @@ def test_what_is_wrong_is_told_before_torch_is_imported(run_python, tmp_path):
     assert len(result.stderr.splitlines()) == len(failing)
 
 
-def test_a_picture_and_a_model_that_were_swapped_are_told(limpq, picture):
-    code, out, err = limpq("predict", "resnet18", "--model", picture, "--bitops", "3G")
-    assert (code, out) == (3, "")
-    assert err == (
-        f"limpq predict: there is no file or folder 'resnet18'; {quoted(str(picture))} is a file: were picture and "
-        "--model swapped?\n"
-    )
+@pytest.mark.parametrize("model", ["resnet18", "resnet18.tiny_imagenet", "local-dir:/nowhere", "hf-hub:you/net"])
+def test_a_model_in_the_place_of_a_picture_is_told_as_one(limpq, picture, model):
+    for typed in (["predict", model, "--model", picture], ["predict", picture, model, "--model", "resnet18"]):
+        code, out, err = limpq(*typed, "--bitops", "3G")
+        assert (code, out) == (3, "")
+        assert err == (
+            f"limpq predict: there is no file or folder {model!r}; it names a model: limpq predict PICTURE --model "
+            f"{model}\n"
+        )
 
 
 @pytest.mark.parametrize(

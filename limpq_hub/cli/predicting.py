@@ -15,6 +15,7 @@ from limpq_hub.cli.output import new_table, note, print_json, print_notes, print
 from limpq_hub.errors import ImageError, OutputError, quoted
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.quantities import format_bitops, format_size
+from limpq_hub.plan.shell_command import shell_command
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,15 +110,14 @@ def _picture(text: str) -> Path:
 
 def _check_paths(options: argparse.Namespace) -> None:
     """Raise `ImageError` where nothing is at a path, before torch is imported."""
-    for path in options.picture:
-        if not path.exists():
-            swapped = options.model is not None and Path(options.model).is_file()
-            advice = (
-                f"{quoted(options.model)} is a file: were picture and --model swapped?"
-                if swapped
-                else "give the path of a picture, or of a folder of pictures"
-            )
-            raise ImageError(f"there is no file or folder {quoted(str(path))}; {advice}")
+    from limpq_hub.zoo.catalog import list_models
+
+    for typed in map(str, options.picture):
+        if not Path(typed).exists():
+            advice = "give the path of a picture, or of a folder of pictures"
+            if typed.startswith(("local-dir:", "hf-hub:")) or list_models(typed):
+                advice = f"it names a model: {shell_command('limpq', 'predict', 'PICTURE', '--model', typed)}"
+            raise ImageError(f"there is no file or folder {quoted(typed)}; {advice}")
 
 
 def _files_of(typed: Sequence[Path]) -> list[Path]:

@@ -149,7 +149,8 @@ def test_a_plan_comes_back_from_json_as_it_was(random_network, kinds, counting):
     for seed in range(5):
         indicators = random_network(random.Random(seed), candidates=(2, 3, 4, 6))
         plan = search(indicators, Budget(**limits_of(indicators, kinds)), counting=counting, alpha=0.3)
-        assert bool(plan.notes) == (kinds in ("size", "compression"))
+        # Limits on the weights alone, and one of a byte for each input, which 6 bits do not fill.
+        assert bool(plan.notes) == (kinds in ("size", "compression") or "activation_memory" in kinds)
         read_back = through_json(plan)
         assert read_back == plan
         assert read_back.to_json() == plan.to_json()
