@@ -32,7 +32,8 @@ The proof is about the objective. How well the objective ranks policies was meas
   bits for all of a group); `candidates=[2, 4, 6]` or `{"layer4.*": [4, 6]}`, `alpha=`. A pattern that matches nothing
   is an error.
 - A budget that cannot be met is an error with the least one that can; where two constraints only conflict together,
-  with the least change of either.
+  with the least change of either. One that every policy meets is told in `limpq_hub.Plan.notes`, with what the most
+  bits take.
 - `time_limit_s=` holds for all that one answer takes. Where the proof does not end in time, the error says how near to
   the bound the best policy found is; `allow_gap="1%"` takes one so near. `limpq_hub.Plan.optimal` is then False.
 - Numbers of a table are what they are written as; of computed floats the last digits are noise, and do not decide
