@@ -28,13 +28,14 @@ from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batc
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_network
-from limpq_hub.train.entry_export import export_entry
+from limpq_hub.train.entry_export import announced_export, export_entry
 from limpq_hub.train.launching import command_of, run
 from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
 from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
+from limpq_hub.train.measure.kept_measurements import forget_measurements
 from limpq_hub.train.measure.verdict import concerns, sameness
 from limpq_hub.train.method.entry_weights import float_file_in
 from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
@@ -143,6 +144,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             placed(module, accelerator.device, channels_last=training.device.channels_last)
             for module in (supernet, teacher)
         )
+        coming = announced_export(settings.export, supernet, costs, settings.calibrate_images)
+        if coming:
+            accelerator.print(coming, flush=True)
         seconds = train_jointly_(accelerator, supernet, teacher, costs, loader, settings.joint, settings.loss, training)
         record = provenance(accelerator, training.invocation, seconds)
         record["data"] = data_record(data, settings.augmentation)
@@ -166,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for bits, joint[bits] in figures_at_uniform_bits(accelerator, output, validation, reference):
             accelerator.print(f"joint weights, all layers at {bits} bits: {_quality(joint[bits])}", flush=True)
         if accelerator.is_main_process:
+            forget_measurements(output)
             for concern in concerns(output, joint[max(joint)], spec.num_classes):
                 print(concern)
             _tell_and_push(output, data, settings.push)
