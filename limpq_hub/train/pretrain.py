@@ -65,15 +65,27 @@ def parse_options(argv: Sequence[str] | None) -> PretrainSettings:
     """Return what was typed, as settings."""
     parser = parser_of(__doc__, "pretrain")
     add_network_options(parser)
-    add_data_options(parser)
-    add_training_options(parser, epochs=None, lr=None, weight_decay=1e-4, warmup_epochs=None)
-    settings = settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True, complete=_set_schedule)
-    if settings.data.unlabelled:
-        parser.error(
-            "--unlabelled: a float network is trained on labels, and these pictures have none; give --data alone, or "
-            f"start from a trained network: {command_of('indicators')} --unlabelled"
-        )
-    return settings
+    add_data_options(parser, labels=True)
+    where_not_given = {
+        name: f"{value} if not given, {_FROM_TRAINED[name]} with --weights" for name, value in _FROM_RANDOM.items()
+    }
+    where_not_given["warmup_epochs"] = f"{_WARMUP_SHARE:g} of --epochs if not given"
+    add_training_options(
+        parser, epochs=None, lr=None, weight_decay=1e-4, warmup_epochs=None, where_not_given=where_not_given
+    )
+
+    def complete(options: argparse.Namespace) -> None:
+        """Refuse pictures without labels, and fill in the epochs and rates that were not typed."""
+        if options.unlabelled:
+            parser.error(
+                "--unlabelled: a float network is trained on labels, and these pictures have none; give --data alone, "
+                f"or start from a trained network: {command_of('indicators')} --unlabelled"
+            )
+        if options.data is None:
+            parser.error("the following arguments are required: --data")
+        _set_schedule(options)
+
+    return settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True, complete=complete)
 
 
 def _set_schedule(options: argparse.Namespace) -> None:
