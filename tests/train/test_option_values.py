@@ -79,6 +79,14 @@ REFUSED = [
         "argument --calibrate-images: '99999999' is not a whole number of at least 1 and at most 65536",
     ),
     (front, "--points 5000", "argument --points: '5000' is not a whole number of at least 1 and at most 1000"),
+    (
+        validate,
+        "--weights policy.json",
+        "argument --weights: 'policy.json' is no choice of auto, finetuned, joint, float, which say what to load of "
+        "--model; give a policy.json as --policy, the output folder of finetune as --checkpoint, an entry as --model",
+    ),
+    (validate, "--weights local-dir:out/joint", "argument --weights: 'local-dir:out/joint' is no choice of auto, "),
+    (validate, "--weights jiont", "argument --weights: invalid choice: 'jiont' (choose from "),
     (compare, "--random 5000", "argument --random: '5000' is not a whole number of at least 0 and at most 1000"),
 ]
 
