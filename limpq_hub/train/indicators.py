@@ -25,6 +25,7 @@ from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
+from limpq_hub.train.carried_options import carried_options
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_network
@@ -173,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             forget_measurements(output)
             for concern in concerns(output, joint[max(joint)], spec.num_classes):
                 print(concern)
-            _tell_and_push(output, data, settings.push)
+            _tell_and_push(settings)
 
 
 @torch.no_grad()
@@ -201,11 +202,15 @@ def _quality(figures: Mapping[str, Any]) -> str:
     return f"{accuracy}, KL to float {figures['kl']:.4f}"
 
 
-def _tell_and_push(output: Path, data: DataSettings, push: PushSettings) -> None:
+def _tell_and_push(settings: IndicatorsSettings) -> None:
+    output, data, push = settings.training.run.output, settings.data, settings.push
     print(f"indicators in {output}, their picture in curves.png")
     print(f"next: {shell_command('limpq', 'search', output / 'indicators.json', '--bitops', 'w4a4')}")
     pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
-    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", *pictures)
+    # Without labels the teacher is all there is to learn from in fine-tuning, whatever its share was here.
+    taught = arguments_of(settings.loss, *(("teacher",) if data.unlabelled else ("teacher", "distill")))
+    carried = carried_options(settings.training.invocation, "finetune")
+    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", *pictures, *taught, *carried)
     print(f"then: {command_of('finetune', *tune, '--output', Path(f'{output}-w4a4'))}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")

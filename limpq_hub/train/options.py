@@ -105,7 +105,11 @@ def settings_of(
         **vars(options),
         "constraints": limits if policy is None else limits | {"policy": policy},
         # As JSON holds the options: paths as text, tuples as lists.
-        "invocation": Invocation(command_line(command, argv), json.loads(json.dumps(vars(options), default=str))),
+        "invocation": Invocation(
+            command_line(command, argv),
+            json.loads(json.dumps(vars(options), default=str)),
+            tuple(sys.argv[1:] if argv is None else argv),
+        ),
     }
     return settings_from(kind, values)
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.train.carried_options import carried_options
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.loaders import training_loader, validation_loader
 from limpq_hub.train.launching import command_of, run
@@ -128,7 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"top-1 {figures['top1']:.2f} %; weights in {weights}")
             for concern in concerns(output, figures, spec.num_classes):
                 print(concern)
-            print(f"next: {_next_command(network, data, weights, spec.input_size)}")
+            carried = carried_options(settings.training.invocation, "indicators")
+            print(f"next: {_next_command(network, data, weights, spec.input_size, carried)}")
 
 
 def _recipe(schedule: ScheduleSettings) -> str:
@@ -139,13 +141,15 @@ def _recipe(schedule: ScheduleSettings) -> str:
     )
 
 
-def _next_command(network: NetworkSettings, data: DataSettings, weights: Path, input_size: int) -> str:
+def _next_command(
+    network: NetworkSettings, data: DataSettings, weights: Path, input_size: int, carried: Sequence[str] = ()
+) -> str:
     pictures = arguments_of(data, "data", "data_root", "train_split", "val_split")
     start: list[str | Path] = ["--model", network.model, "--input-size", str(input_size)]
     start += ["--weights", weights]
     if network.model_args:
         start += ["--model-args", *typed_text(network.model_args)]
-    return command_of("indicators", *start, *pictures, "--output", "out/joint")
+    return command_of("indicators", *start, *pictures, *carried, "--output", "out/joint")
 
 
 if __name__ == "__main__":
