@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
@@ -106,8 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Fine-tune one policy, save it packed, and measure what was saved."""
     settings = parse_options(argv)
     data, training, output = settings.data, settings.training, settings.training.run.output
-    policy_name = str(settings.constraints.get("bitops") or output.name)
-    check_push(settings.push, policy_name)
+    check_push(settings.push, _budget_name(settings))
     with training_run(training) as accelerator:
         entry = find_entry(settings.model)
         plan = plan_for(entry, **settings.constraints)
@@ -152,7 +152,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{accuracy_text(figures)} at {format_bitops(plan.bitops)} BitOps, in {output}")
             for concern in concerns(output, figures, spec.num_classes):
                 print(concern)
-            _push_or_tell(entry, policy_name, settings)
+            _push_or_tell(entry, _policy_name(settings, plan, entry), settings)
+
+
+def _budget_name(settings: FinetuneSettings) -> str:
+    """Return what a policy is called after: its budget of BitOps, or the folder that it is in."""
+    return str(settings.constraints.get("bitops") or settings.training.run.output.name)
+
+
+def _policy_name(settings: FinetuneSettings, plan: Plan, entry: Entry) -> str:
+    """Return what the policy is published as: after its BitOps where the budget is more than any policy takes."""
+    typed = settings.constraints.get("bitops")
+    budget = Budget(bitops=typed).bitops if typed else None
+    too_much = isinstance(budget, int) and budget > entry.indicators.bitops_range()[1]
+    return format_bitops(plan.bitops) if too_much else _budget_name(settings)
 
 
 def _contents(entry: Entry, plan: Plan, settings: FinetuneSettings) -> dict[str, str]:
