@@ -390,7 +390,7 @@ def test_a_policy_in_the_place_of_a_model_is_told_as_one(limpq, tiny, command):
     assert (code, out) == (5, "")
     assert err == (
         f"limpq {command}: {policy}: this is a policy (the bits of each layer), and a model such as resnet18, or an "
-        "indicators.json, is expected here; limpq predict and limpq export take it as --policy\n"
+        "indicators.json, is expected here; limpq predict, limpq export, finetune and validate take it as --policy\n"
     )
 
 

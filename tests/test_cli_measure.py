@@ -13,6 +13,7 @@ from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.pictures.reading import read_picture
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.pair_divergence import pair_divergences
+from limpq_hub.train.loop import progress
 from limpq_hub.train.measure import pair_importance
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
@@ -112,6 +113,27 @@ def test_a_measurement_that_was_cut_off_goes_on_and_gives_the_same_file(
     assert cut.read_text() == whole.read_text()
     assert measured_in == [list(Indicators.load(whole).weight_steps)[2:]]
     assert [path.name for path in tmp_path.iterdir() if "measured" in path.name] == []
+
+
+def test_a_measurement_without_a_terminal_says_in_lines_what_is_left_and_takes_threads(
+    limpq, with_float, pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    words = ("measure", f"local-dir:{with_float}", "--images", pictures, "--count", 2, "--output")
+    code, out, err = limpq(*words, tmp_path / "one.json", "--threads", 1)
+    assert (code, out, asked) == (0, "", [1])
+    layers = len(Indicators.load(tmp_path / "one.json").weight_steps)
+    first, *lines = [line for line in err.splitlines() if "measuring the importance" in line]
+    assert first == f"measuring the importance: {layers} layers"
+    assert [line.split(" · ")[0] for line in lines[-layers:]] == [
+        f"layers {done}/{layers}" for done in range(1, layers + 1)
+    ]
+    assert lines[-1].endswith("· 0.0 min left")
+    assert limpq(*words, tmp_path / "other.json")[0] == 0
+    assert asked == [1]  # not given, it is left as it was
+    assert limpq(*words, tmp_path / "none.json", "--threads", 0)[0] == 2
 
 
 def test_other_pictures_do_not_go_on_where_some_were_measured(limpq, with_float, pictures, tmp_path):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 from limpq_hub.cli.check import add_check_command
 from limpq_hub.cli.completion import add_completion_command
-from limpq_hub.cli.defaults_formatter import DefaultsFormatter
 from limpq_hub.cli.deploying import add_deploy_commands
 from limpq_hub.cli.doctor import add_doctor_command
 from limpq_hub.cli.ending import ended_by_signals, tell_system_error
@@ -25,6 +24,7 @@ from limpq_hub.cli.plans import add_plan_commands
 from limpq_hub.cli.predicting import add_predict_command
 from limpq_hub.errors import HubError, LimpqError
 from limpq_hub.plan.option_wording import as_typed
+from limpq_hub.train.defaults_formatter import DefaultsFormatter
 from limpq_hub.train.suggesting_parser import SuggestingParser
 from limpq_hub.version import __version__
 

@@ -111,11 +111,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from limpq_hub.deploy.formats import check_format
     from limpq_hub.plan.output_file import write_bytes
+    from limpq_hub.train.loop.progress import progress_teller
     from limpq_hub.zoo.catalog import find_entry
 
     check_format(options.runtime, f"--runtime {options.runtime}")
@@ -123,14 +121,13 @@ def _measure(options: argparse.Namespace) -> None:
     from limpq_hub.deploy.layer_latency import measure_layers
     from limpq_hub.zoo.network import NetworkSpec
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("measuring layers", total=None)
+    with progress_teller("measuring the time of the layers", "shapes") as tell:
         table = measure_layers(
             entry.indicators,
             NetworkSpec.from_config(entry.folder.config, entry.name),
             rounds=options.rounds,
             threads=options.threads,
-            tell=lambda done, total: progress.update(task, completed=done, total=total),
+            tell=tell,
         )
     write_bytes(options.output, table.to_csv().encode())
     least, most = (sum(extreme(times.values()) for times in table.milliseconds.values()) for extreme in (min, max))

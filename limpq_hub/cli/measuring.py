@@ -12,7 +12,7 @@ from limpq_hub.cli.output import note, print_json
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.train.option_types import seed
+from limpq_hub.train.option_types import MOST_THREADS, seed, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,34 +47,36 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
         help=f"the most bits of all other layers; if not given, {_OTHERS_OF_JOINT} in the jointly trained network, "
         "float in the float one",
     )
+    measure.add_argument(
+        "--threads",
+        type=whole_number(1, MOST_THREADS),
+        help=f"CPU threads, at most {MOST_THREADS}; as many as torch takes if not given",
+    )
     measure.add_argument("--output", type=Path, required=True, help="the indicators.json to write")
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from limpq_hub.zoo.catalog import find_entry
 
     entry = find_entry(options.model)
     check_folder(options.images)
     # Torch, which takes seconds, only after what was typed is known to be there.
+    import torch
+
     from limpq_hub.train.loop.huge_pages import use_huge_pages
+    from limpq_hub.train.loop.progress import progress_teller
     from limpq_hub.train.measure.pair_importance import Measuring, measured_indicators
     from limpq_hub.zoo.network import NetworkSpec
 
     use_huge_pages()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = drawn_pictures(options.images, options.count, options.seed, spec)
     others = _OTHERS_OF_JOINT if options.others is None and options.weights == "joint" else options.others
     progress_file = options.output.with_name(f".{options.output.name}.measured")
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("measuring layers", total=None)
-        indicators = measured_indicators(
-            Measuring(entry, images, options.weights, others),
-            progress_file,
-            tell=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+    with progress_teller("measuring the importance", "layers") as tell:
+        indicators = measured_indicators(Measuring(entry, images, options.weights, others), progress_file, tell=tell)
     indicators.save(options.output)
     if options.json:
         print_json(indicators.to_json())

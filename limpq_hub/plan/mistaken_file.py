@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 Kind = Literal["policy", "plan", "indicators", "config", "metrics"]
+Expected = Literal["policy", "indicators", "weights"]
 _WHAT: dict[Kind, str] = {
     "policy": "a policy (the bits of each layer)",
     "plan": "a plan (what limpq search --json prints)",
@@ -14,23 +15,24 @@ _WHAT: dict[Kind, str] = {
     "metrics": "a metrics.json (what was measured of a network)",
 }
 _USE: dict[Kind, str] = {
-    "policy": "limpq predict and limpq export take it as --policy",
-    "plan": "limpq predict and limpq export take it as --policy",
+    "policy": "limpq predict, limpq export, finetune and validate take it as --policy",
+    "plan": "limpq predict, limpq export, finetune and validate take it as --policy",
     "indicators": "limpq search FILE --bitops w4a4 --output policy.json makes a policy of them",
-    "config": "give that folder as the model, local-dir:FOLDER",
+    "config": "give that folder, as local-dir:FOLDER",
     "metrics": "it stands beside the file that is meant",
 }
-_EXPECTED: dict[Kind, str] = {
+_EXPECTED: dict[Expected, str] = {
     "indicators": "a model such as resnet18, or an indicators.json, is expected here",
     "policy": "a policy.json is expected here",
+    "weights": "the safetensors file of a float network is expected here",
 }
 
 
-def mistaken_for(expected: Kind, content: Mapping[str, Any]) -> str | None:
+def mistaken_for(expected: Expected, content: Mapping[str, Any]) -> str | None:
     """Return what parsed JSON is and what it is for, one line; None where it may be what is expected.
 
     Args:
-        expected: "indicators" or "policy".
+        expected: "indicators", "policy" or "weights".
         content: as it was parsed; nothing in it was checked.
     """
     kind = _kind_of(content)

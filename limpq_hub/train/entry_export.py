@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from limpq_hub.plan.costs import FLOAT, Costs
-from limpq_hub.plan.indicators import DEFAULT_ALPHA
+from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.calibrate import calibrate_steps_
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.learned_indicators import read_indicators
+from limpq_hub.quant.policy_statistics import Statistics
+from limpq_hub.quant.running_statistics import active_batch_norms
 from limpq_hub.train.loop.progress import tracked
-from limpq_hub.train.measure.alpha import with_measured_alpha
+from limpq_hub.train.measure.alpha import ALPHAS, with_measured_alpha
 from limpq_hub.train.measure.curves import save_curves
 from limpq_hub.train.measure.divergence import Divergence
+from limpq_hub.train.measure.kept_measurements import kept_measurements
 from limpq_hub.train.training_settings import ExportSettings
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
 from limpq_hub.zoo.entry_folder import load_supernet, save_entry, save_float_network, seal_entry
@@ -24,6 +28,28 @@ from limpq_hub.zoo.folder import open_local_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
 
 STEP_BATCHES = 4
+
+
+def announced_export(settings: ExportSettings, supernet: nn.Module, costs: Costs, images: int) -> str:
+    """Return in one line what comes after the training and takes long, and which options shorten it.
+
+    Args:
+        supernet: before it is trained: from its first steps follows about how many policies there will be.
+        images: training images that each policy is measured on.
+    """
+    network = NetworkSpec.of(supernet)
+    first = read_indicators(supernet, costs, input_size=network.input_size, num_classes=network.num_classes)
+    parts = []
+    if settings.alpha is None:
+        parts.append(f"{len(ALPHAS)} or more factors alpha are compared (--alpha NUMBER leaves it out)")
+    if active_batch_norms(supernet):
+        policies = len(anchor_policies(first, settings.anchor_gap))
+        parts.append(
+            f"the BatchNorm statistics of about {policies} policies are measured on {images} images each (an "
+            f"--anchor-gap N above {settings.anchor_gap} takes fewer policies, --calibrate-images N fewer images)"
+        )
+    kept = "what is measured is kept, and --resume goes on from it"
+    return f"after the training {', then '.join(parts)}; {kept}" if parts else ""
 
 
 def export_entry(
@@ -56,13 +82,29 @@ def export_entry(
         alpha=DEFAULT_ALPHA if settings.alpha is None else settings.alpha,
         provenance=record,
     )
+    statistics: Statistics = "corrected" if settings.freeze_batch_norm else "measured"
+    kept = kept_measurements(settings.output, supernet, network, images, statistics)
     if settings.alpha is None:
         print("trained; now measuring which alpha is best (minutes; a run with --alpha leaves it out)", flush=True)
-        divergence = Divergence(supernet, network, images, "corrected" if settings.freeze_batch_norm else "measured")
+        divergence = Divergence(supernet, network, images, statistics, kept / "divergences.json")
         indicators, measured = with_measured_alpha(indicators, divergence)
         indicators = replace(indicators, provenance=record | {"kl_by_alpha": measured})
     save_float_network(settings.output, network)
     save_entry(settings.output, supernet, indicators, classes, unfinished=True)
+    if active_batch_norms(supernet):
+        _export_anchors(settings, indicators, network, images, kept)
+    seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
+    save_curves(settings.output / "curves.png", indicators)
+
+
+def _export_anchors(
+    settings: ExportSettings, indicators: Indicators, network: nn.Module, images: Sequence[Tensor], kept: Path
+) -> None:
+    """Write the BatchNorm statistics of the anchor policies into the folder of the entry.
+
+    Args:
+        kept: folder in which they are kept as they are measured.
+    """
     policies = anchor_policies(indicators, settings.anchor_gap)
     print(
         f"now the BatchNorm statistics at {len(policies)} policies over the range of budgets; a run with a larger "
@@ -73,6 +115,4 @@ def export_entry(
     # What is shipped is in half precision: its statistics are measured on what is shipped.
     folder = open_local_folder(settings.output, "entry", unfinished=True)
     shipped = load_supernet(folder, indicators).to(images[0].device)
-    save_anchors(settings.output, shipped, shown, images, network if settings.freeze_batch_norm else None)
-    seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
-    save_curves(settings.output / "curves.png", indicators)
+    save_anchors(settings.output, shipped, shown, images, network if settings.freeze_batch_norm else None, kept)

@@ -20,7 +20,7 @@ from torch import nn
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.plan import Plan
-from limpq_hub.plan.quantities import enough_bitops, format_bitops
+from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Fine-tune one policy, save it packed, and measure what was saved."""
     settings = parse_options(argv)
     data, training, output = settings.data, settings.training, settings.training.run.output
-    check_push(settings.push, str(settings.constraints.get("bitops") or output.name))
+    check_push(settings.push, _budget_name(settings))
     with training_run(training) as accelerator:
         entry = find_entry(settings.model)
         plan = plan_for(entry, **settings.constraints)
@@ -156,16 +156,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{accuracy_text(figures)} at {format_bitops(plan.bitops)} BitOps, in {output}")
             for concern in concerns(output, figures, spec.num_classes):
                 print(concern)
-            _push_or_tell(entry, _policy_name(entry, plan, settings), settings)
+            _push_or_tell(entry, _policy_name(settings, plan, entry), settings)
 
 
-def _policy_name(entry: Entry, plan: Plan, settings: FinetuneSettings) -> str:
-    """Return what the policy is published as: its budget of BitOps, or what it takes where that limits nothing."""
+def _budget_name(settings: FinetuneSettings) -> str:
+    """Return what a policy is called after: its budget of BitOps, or the folder that it is in."""
+    return str(settings.constraints.get("bitops") or settings.training.run.output.name)
+
+
+def _policy_name(settings: FinetuneSettings, plan: Plan, entry: Entry) -> str:
+    """Return what the policy is published as: after its BitOps where the budget is more than any policy takes."""
     budget = settings.constraints.get("bitops")
     if budget is None:
-        return settings.training.run.output.name
-    limits_nothing = SearchProblem.of(entry.indicators, Budget(bitops=budget)).without_effect
-    return enough_bitops(plan.bitops) if limits_nothing else str(budget)
+        return _budget_name(settings)
+    (constraint,) = SearchProblem.of(entry.indicators, Budget(bitops=budget)).programme.constraints
+    return format_bitops(plan.bitops) if constraint.limit > constraint.most else _budget_name(settings)
 
 
 def _contents(entry: Entry, plan: Plan, settings: FinetuneSettings) -> dict[str, str]:

@@ -25,16 +25,18 @@ from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
+from limpq_hub.train.carried_options import carried_options
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_network
-from limpq_hub.train.entry_export import export_entry
+from limpq_hub.train.entry_export import announced_export, export_entry
 from limpq_hub.train.launching import command_of, run
 from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
 from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
+from limpq_hub.train.measure.kept_measurements import forget_measurements
 from limpq_hub.train.measure.verdict import concerns, sameness
 from limpq_hub.train.method.entry_weights import float_file_in
 from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
@@ -143,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             placed(module, accelerator.device, channels_last=training.device.channels_last)
             for module in (supernet, teacher)
         )
+        coming = announced_export(settings.export, supernet, costs, settings.calibrate_images)
+        if coming:
+            accelerator.print(coming, flush=True)
         seconds = train_jointly_(accelerator, supernet, teacher, costs, loader, settings.joint, settings.loss, training)
         record = provenance(accelerator, training.invocation, seconds)
         record["data"] = data_record(data, settings.augmentation)
@@ -166,9 +171,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for bits, joint[bits] in figures_at_uniform_bits(accelerator, output, validation, reference):
             accelerator.print(f"joint weights, all layers at {bits} bits: {_quality(joint[bits])}", flush=True)
         if accelerator.is_main_process:
+            forget_measurements(output)
             for concern in concerns(output, joint[max(joint)], spec.num_classes):
                 print(concern)
-            _tell_and_push(output, data, settings.push)
+            _tell_and_push(settings)
 
 
 @torch.no_grad()
@@ -196,11 +202,15 @@ def _quality(figures: Mapping[str, Any]) -> str:
     return f"{accuracy}, KL to float {figures['kl']:.4f}"
 
 
-def _tell_and_push(output: Path, data: DataSettings, push: PushSettings) -> None:
+def _tell_and_push(settings: IndicatorsSettings) -> None:
+    output, data, push = settings.training.run.output, settings.data, settings.push
     print(f"indicators in {output}, their picture in curves.png")
     print(f"next: {shell_command('limpq', 'search', output / 'indicators.json', '--bitops', 'w4a4')}")
     pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
-    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", *pictures)
+    # Without labels the teacher is all there is to learn from in fine-tuning, whatever its share was here.
+    taught = arguments_of(settings.loss, *(("teacher",) if data.unlabelled else ("teacher", "distill")))
+    carried = carried_options(settings.training.invocation, "finetune")
+    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", *pictures, *taught, *carried)
     print(f"then: {command_of('finetune', *tune, '--output', Path(f'{output}-w4a4'))}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")

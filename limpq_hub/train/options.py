@@ -10,6 +10,7 @@ from pathlib import Path
 
 from limpq_hub.plan.budget import typed_limits
 from limpq_hub.plan.constraints import KINDS
+from limpq_hub.train.defaults_formatter import DefaultsFormatter
 from limpq_hub.train.launching import command_line, command_of
 from limpq_hub.train.option_pairs import settle_options
 from limpq_hub.train.option_types import (
@@ -42,6 +43,12 @@ WEIGHTS_HELP = (
 FLOAT_HELP = "float network: safetensors file, local-dir:FOLDER or hf-hub:OWNER/NAME; that of the entry if not given"
 
 
+_UNLABELLED_HELP = (
+    "folders of pictures without labels, nested or flat, in place of the training images of --data; without --data, "
+    "5 %% of them (at most 1,000) are held out to measure by"
+)
+
+
 def parser_of(description: str | None, command: str) -> argparse.ArgumentParser:
     """Return a parser that shows defaults and takes whole option names only.
 
@@ -52,7 +59,7 @@ def parser_of(description: str | None, command: str) -> argparse.ArgumentParser:
     return SuggestingParser(
         prog=command_of(command),
         description=(description or "").partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=DefaultsFormatter,
         allow_abbrev=False,
     )
 
@@ -98,7 +105,11 @@ def settings_of(
         **vars(options),
         "constraints": limits if policy is None else limits | {"policy": policy},
         # As JSON holds the options: paths as text, tuples as lists.
-        "invocation": Invocation(command_line(command, argv), json.loads(json.dumps(vars(options), default=str))),
+        "invocation": Invocation(
+            command_line(command, argv),
+            json.loads(json.dumps(vars(options), default=str)),
+            tuple(sys.argv[1:] if argv is None else argv),
+        ),
     }
     return settings_from(kind, values)
 
@@ -141,8 +152,12 @@ def add_policy_options(parser: argparse.ArgumentParser, *, teacher: bool = False
         _add_teacher_options(group)
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the data set and the device."""
+def add_data_options(parser: argparse.ArgumentParser, *, labels: bool = False) -> None:
+    """Add the data set and the device.
+
+    Args:
+        labels: whether pictures without labels are of no use: `--unlabelled` is then answered, and not offered.
+    """
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
@@ -154,8 +169,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=(),
         metavar="FOLDER",
-        help="folders of pictures without labels, nested or flat, in place of the training images of --data; without "
-        "--data, 5 %% of them (at most 1,000) are held out to measure by",
+        help=argparse.SUPPRESS if labels else _UNLABELLED_HELP,
     )
     data.add_argument("--data-root", help="folder of a torch/ or wds/ data set, cache folder of a hfds/ one")
     data.add_argument("--train-split", default="train", help="folder or split of the training images")

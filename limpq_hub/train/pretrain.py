@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.train.carried_options import carried_options
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.loaders import training_loader, validation_loader
 from limpq_hub.train.launching import command_of, run
@@ -65,15 +66,27 @@ def parse_options(argv: Sequence[str] | None) -> PretrainSettings:
     """Return what was typed, as settings."""
     parser = parser_of(__doc__, "pretrain")
     add_network_options(parser)
-    add_data_options(parser)
-    add_training_options(parser, epochs=None, lr=None, weight_decay=1e-4, warmup_epochs=None)
-    settings = settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True, complete=_set_schedule)
-    if settings.data.unlabelled:
-        parser.error(
-            "--unlabelled: a float network is trained on labels, and these pictures have none; give --data alone, or "
-            f"start from a trained network: {command_of('indicators')} --unlabelled"
-        )
-    return settings
+    add_data_options(parser, labels=True)
+    where_not_given = {
+        name: f"{value} if not given, {_FROM_TRAINED[name]} with --weights" for name, value in _FROM_RANDOM.items()
+    }
+    where_not_given["warmup_epochs"] = f"{_WARMUP_SHARE:g} of --epochs if not given"
+    add_training_options(
+        parser, epochs=None, lr=None, weight_decay=1e-4, warmup_epochs=None, where_not_given=where_not_given
+    )
+
+    def complete(options: argparse.Namespace) -> None:
+        """Refuse pictures without labels, and fill in the epochs and rates that were not typed."""
+        if options.unlabelled:
+            parser.error(
+                "--unlabelled: a float network is trained on labels, and these pictures have none; give --data alone, "
+                f"or start from a trained network: {command_of('indicators')} --unlabelled"
+            )
+        if options.data is None:
+            parser.error("the following arguments are required: --data")
+        _set_schedule(options)
+
+    return settings_of(PretrainSettings, parser, "pretrain", argv, recipe=True, complete=complete)
 
 
 def _set_schedule(options: argparse.Namespace) -> None:
@@ -116,7 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"top-1 {figures['top1']:.2f} %; weights in {weights}")
             for concern in concerns(output, figures, spec.num_classes):
                 print(concern)
-            print(f"next: {_next_command(network, data, weights, spec.input_size)}")
+            carried = carried_options(settings.training.invocation, "indicators")
+            print(f"next: {_next_command(network, data, weights, spec.input_size, carried)}")
 
 
 def _recipe(schedule: ScheduleSettings) -> str:
@@ -127,13 +141,15 @@ def _recipe(schedule: ScheduleSettings) -> str:
     )
 
 
-def _next_command(network: NetworkSettings, data: DataSettings, weights: Path, input_size: int) -> str:
+def _next_command(
+    network: NetworkSettings, data: DataSettings, weights: Path, input_size: int, carried: Sequence[str] = ()
+) -> str:
     pictures = arguments_of(data, "data", "data_root", "train_split", "val_split")
     start: list[str | Path] = ["--model", network.model, "--input-size", str(input_size)]
     start += ["--weights", weights]
     if network.model_args:
         start += ["--model-args", *typed_text(network.model_args)]
-    return command_of("indicators", *start, *pictures, "--output", "out/joint")
+    return command_of("indicators", *start, *pictures, *carried, "--output", "out/joint")
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@ class Invocation:
     Attributes:
         command: what gives the same result again, as a shell takes it.
         options: every option by name, as JSON holds it.
+        typed: the words after the command.
     """
 
     command: str
     options: Mapping[str, object]
+    typed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

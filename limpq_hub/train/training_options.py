@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES
@@ -32,15 +33,23 @@ def add_training_options(
     weight_decay: float,
     warmup_epochs: float | None = 0.0,
     validates: bool = True,
+    where_not_given: Mapping[str, str] | None = None,
 ) -> None:
     """Add the schedule, the augmentation and the output folder, with the defaults of this command.
 
     Args:
         epochs, lr, warmup_epochs: None where the command sets them once it knows the other options.
         validates: whether the command can validate between epochs.
+        where_not_given: what an option is that the command sets, in words, by the name of the setting.
     """
+    left_open = {name: f"; {words}" for name, words in (where_not_given or {}).items()}
     schedule = parser.add_argument_group("schedule")
-    schedule.add_argument("--epochs", type=whole_number(), default=epochs, help="passes over the training images")
+    schedule.add_argument(
+        "--epochs",
+        type=whole_number(),
+        default=epochs,
+        help=f"passes over the training images{left_open.get('epochs', '')}",
+    )
     schedule.add_argument("--max-steps", type=whole_number(), help="stop after this many optimizer steps")
     schedule.add_argument(
         "--gradient-accumulation", type=whole_number(), default=1, help="batches per process and optimizer step"
@@ -48,14 +57,19 @@ def add_training_options(
     schedule.add_argument(
         "--optimizer", choices=OPTIMIZERS, default="momentum", help="timm's name; momentum is SGD without Nesterov"
     )
-    schedule.add_argument("--lr", type=positive, default=lr, help="peak learning rate")
+    schedule.add_argument("--lr", type=positive, default=lr, help=f"peak learning rate{left_open.get('lr', '')}")
     schedule.add_argument(
         "--lr-schedule",
         choices=(COSINE, CONSTANT),
         default=COSINE,
         help="how the rate goes on after the warm-up; of a constant one --resume can make the run longer",
     )
-    schedule.add_argument("--warmup-epochs", type=at_least_zero, default=warmup_epochs, help="epochs of linear warm-up")
+    schedule.add_argument(
+        "--warmup-epochs",
+        type=at_least_zero,
+        default=warmup_epochs,
+        help=f"epochs of linear warm-up{left_open.get('warmup_epochs', '')}",
+    )
     schedule.add_argument("--momentum", type=decay, default=0.9, help="SGD momentum, from 0 to below 1")
     schedule.add_argument(
         "--weight-decay", type=up_to(10), default=weight_decay, help="0..10; not on steps, BatchNorm and biases"

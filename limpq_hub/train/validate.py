@@ -13,14 +13,15 @@ seed, device and time.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
-from limpq_hub.errors import TrainingError
+from limpq_hub.errors import TrainingError, quoted
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.train.data.description import data_record
@@ -79,7 +80,8 @@ def parse_options(argv: Sequence[str] | None) -> ValidateSettings:
     parser.add_argument("--exported", type=Path, help="folder of limpq export, run by its runtime, instead of --model")
     parser.add_argument(
         "--weights",
-        choices=("auto", "finetuned", "joint", "float"),
+        type=_which_weights,
+        choices=get_args(Weights),
         default="auto",
         help="which weights to load; float: the network that the entry came from, without a budget",
     )
@@ -98,6 +100,16 @@ def parse_options(argv: Sequence[str] | None) -> ValidateSettings:
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     add_data_options(parser)
     return settings_of(ValidateSettings, parser, "validate", argv)
+
+
+def _which_weights(text: str) -> str:
+    """Return which weights are meant, as an argparse type; a file is answered with the option that takes it."""
+    if Path(text).suffix or Path(text).exists() or text.startswith(("local-dir:", "hf-hub:")):
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is no choice of {', '.join(get_args(Weights))}, which say what to load of --model; give a "
+            "policy.json as --policy, the output folder of finetune as --checkpoint, an entry as --model"
+        )
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> None:

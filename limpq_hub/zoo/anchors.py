@@ -69,6 +69,7 @@ def save_anchors(
     policies: Iterable[Policy],
     batches: Sequence[Tensor],
     corrected_from: nn.Module | None = None,
+    kept: Path | None = None,
 ) -> None:
     """Write the BatchNorm statistics of `supernet` under each policy; nothing without BatchNorm.
 
@@ -78,6 +79,8 @@ def save_anchors(
         batches: unlabelled images, [batch, 3, height, width], normalized.
         corrected_from: the float network whose statistics, corrected for the policy, are written; if None, those of
             the images are.
+        kept: folder in which the statistics of each policy are kept as they are measured; those that are in it, of the
+            same networks and images, are not measured again.
     """
     tensors: dict[str, Tensor] = {}
     measured = []
@@ -86,14 +89,16 @@ def save_anchors(
     set_statistics_ = statistics_setter(kind, batches, supernet if corrected_from is None else corrected_from)
     for index, policy in enumerate(policies):
         measured.append(policy.to_json())
-        network = select_policy(supernet, policy)
-        set_statistics_(network)
-        statistics = _statistics(network)
-        for name, mean in statistics.items():
-            if name.endswith(_MEAN):
-                variance_name = name.removesuffix(_MEAN) + _VARIANCE
-                half_mean, half_variance = halved_statistics(mean, statistics[variance_name])
-                tensors |= {f"{index}.{name}": half_mean, f"{index}.{variance_name}": half_variance}
+        file = kept and kept / f"{policy.digest()}.safetensors"
+        if file and file.exists():
+            statistics = tensors_from_bytes(file.read_bytes(), str(file))
+        else:
+            network = select_policy(supernet, policy)
+            set_statistics_(network)
+            statistics = _halved(_statistics(network))
+            if file:
+                write_bytes(file, tensors_to_bytes(statistics))
+        tensors |= {f"{index}.{name}": value for name, value in statistics.items()}
     if tensors:
         write_bytes(folder / _STATISTICS, tensors_to_bytes(tensors))
         # Versions before this one know measured ones alone, and no such key.
@@ -182,6 +187,16 @@ def _content(folder: SealedFolder) -> dict[str, Any]:
 
 def _statistics(network: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in network.state_dict().items() if name.endswith((_MEAN, _VARIANCE))}
+
+
+def _halved(statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the statistics of a network in half precision, where that is exact enough."""
+    halved: dict[str, Tensor] = {}
+    for name, mean in statistics.items():
+        if name.endswith(_MEAN):
+            variance_name = name.removesuffix(_MEAN) + _VARIANCE
+            halved[name], halved[variance_name] = halved_statistics(mean, statistics[variance_name])
+    return halved
 
 
 def _distance(first: Policy, second: Policy) -> int:

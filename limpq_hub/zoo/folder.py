@@ -135,6 +135,11 @@ def open_local_folder(
         unfinished: whether to open what was sealed as unfinished, for the command that is making it.
     """
     path = Path(path)
+    if path.is_file():
+        raise ArtifactFormatError(
+            f"{quoted(str(path))} is a file, where a folder of kind {kind!r} belongs; give its folder, "
+            f"{quoted(str(path.parent))}"
+        )
 
     def fetch(file: str, size_bytes: int | None) -> Path:
         return path / (_UNFINISHED if unfinished and file == CONFIG else file)

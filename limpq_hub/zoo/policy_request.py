@@ -67,6 +67,9 @@ def _read_policy(policy: Any) -> Policy:
     if isinstance(policy, Plan):
         return policy.policy
     if isinstance(policy, str | os.PathLike):
+        inside = Path(policy, "policy.json")
+        if inside.is_file():
+            raise PolicyError(f"{quoted(str(policy))} is a folder; give its file, {quoted(str(inside))}")
         if not Path(policy).exists() or Path(policy).is_dir():
             raise PolicyError(f"there is no file {quoted(str(policy))}; give the path of a policy.json")
         policy = read_json(policy)

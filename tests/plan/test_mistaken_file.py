@@ -14,7 +14,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.catalog import BUNDLED
 
 ENTRY = next(BUNDLED.glob("resnet18*"))
-AS_POLICY = "limpq predict and limpq export take it as --policy"
+AS_POLICY = "limpq predict, limpq export, finetune and validate take it as --policy"
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def files(network):
     [
         ("policy", rf"this is a policy \(the bits of each layer\), and a model such as .*; {AS_POLICY}"),
         ("plan", rf"this is a plan \(what limpq search --json prints\), and a model .*; {AS_POLICY}"),
-        ("config", "this is the config.json of a folder, .*; give that folder as the model, local-dir:FOLDER"),
+        ("config", "this is the config.json of a folder, .*; give that folder, as local-dir:FOLDER"),
         ("metrics", r"this is a metrics.json \(what was measured of a network\), .*; it stands beside the file"),
         ("of a policy", r"this is a metrics.json"),
     ],

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from limpq_hub import search
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.constraints.layer_table import LayerTableKind
+from limpq_hub.plan.quantities import format_bitops
+from limpq_hub.train import finetune
 from limpq_hub.train.options import add_policy_options, parser_of, settings_of
+from limpq_hub.zoo.assembly import is_policy_name
+from limpq_hub.zoo.catalog import find_entry
 
 TABLES = [kind for kind in KINDS if isinstance(kind, LayerTableKind)]
 TYPED = {"bitops": "w3a4", "size": "4.5MB", "compression": "12.2x", "activation_memory": "64kB"}
@@ -52,3 +57,23 @@ def test_every_kind_is_offered_and_nothing_is_limited_unless_it_is_typed():
     assert [kind.name for kind in KINDS if typed.get(kind.name, "missing") is not None] == []
     assert budget_of() == {}
     assert str(budget_of("--policy", "bits.json")["policy"]) == "bits.json"
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        (["--bitops", "3G"], "3G"),
+        (["--bitops", "w3a4"], "w3a4"),
+        (["--bitops", "w6a6"], "w6a6"),  # the most, and asked for
+        (["--bitops", "900G"], "5.61G"),  # which is the most
+        (["--bitops", "w8a8"], "5.61G"),
+        (["--bitops", "900G", "--size", "5MB"], None),
+        (["--size", "5MB"], "out"),
+    ],
+)
+def test_a_policy_is_called_after_its_budget_or_after_its_bitops_where_no_policy_takes_as_much(typed, name):
+    settings = finetune.parse_options(["--model", "resnet18", "--data", "pictures", "--output", "tuned/out", *typed])
+    plan = search("resnet18", **settings.constraints)
+    found = finetune._policy_name(settings, plan, find_entry("resnet18"))
+    assert found == (name or format_bitops(plan.bitops))
+    assert is_policy_name(found)

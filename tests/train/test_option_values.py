@@ -8,8 +8,9 @@ from PIL import Image
 from timm.data import create_transform
 
 from limpq_hub.errors import InfeasibleBudgetError, TrainingError
-from limpq_hub.train import compare, finetune, front, indicators, pretrain, validate
+from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
 
+COMMANDS = [compare, finetune, front, indicators, pretrain, publish, validate]
 MODEL = ["--model", "test_resnet", "--data", "pictures", "--output", "out"]
 REFUSED = [
     (pretrain, "--workers -1", "argument --workers: '-1' is not a whole number of at least 0 and at most 256"),
@@ -78,6 +79,14 @@ REFUSED = [
         "argument --calibrate-images: '99999999' is not a whole number of at least 1 and at most 65536",
     ),
     (front, "--points 5000", "argument --points: '5000' is not a whole number of at least 1 and at most 1000"),
+    (
+        validate,
+        "--weights policy.json",
+        "argument --weights: 'policy.json' is no choice of auto, finetuned, joint, float, which say what to load of "
+        "--model; give a policy.json as --policy, the output folder of finetune as --checkpoint, an entry as --model",
+    ),
+    (validate, "--weights local-dir:out/joint", "argument --weights: 'local-dir:out/joint' is no choice of auto, "),
+    (validate, "--weights jiont", "argument --weights: invalid choice: 'jiont' (choose from "),
     (compare, "--random 5000", "argument --random: '5000' is not a whole number of at least 0 and at most 1000"),
 ]
 
@@ -138,3 +147,35 @@ def test_a_checkpoint_takes_no_budget(tmp_path):
     with pytest.raises(TrainingError) as refused:
         validate.main(words)
     assert str(refused.value) == "--checkpoint holds its own policy and weights; leave out --bitops, --weights"
+
+
+def help_of(command, capsys) -> str:
+    """Return the help of a command, its lines joined."""
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--help"])
+    assert ended.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_tells_no_default_of_an_option_that_has_none(command, capsys):
+    shown = help_of(command, capsys)
+    assert "(default: " in shown or command is publish
+    for nothing in ("None", "[]", "()"):
+        assert f"default: {nothing}" not in shown
+
+
+def test_the_help_of_pretrain_tells_what_it_sets_and_offers_nothing_for_pictures_without_labels(capsys):
+    shown = help_of(pretrain, capsys)
+    assert "passes over the training images; 60 if not given, 20 with --weights" in shown
+    assert "peak learning rate; 0.05 if not given, 0.01 with --weights" in shown
+    assert "epochs of linear warm-up; 0.05 of --epochs if not given" in shown
+    assert "--unlabelled" not in shown
+    assert "--unlabelled FOLDER" in help_of(indicators, capsys)
+
+
+def test_pretrain_without_pictures_asks_for_pictures_with_labels(capsys):
+    with pytest.raises(SystemExit) as refused:
+        pretrain.main(["--model", "test_resnet", "--output", "out"])
+    assert refused.value.code == 2
+    assert capsys.readouterr().err.endswith("error: the following arguments are required: --data\n")

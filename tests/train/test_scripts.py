@@ -21,7 +21,7 @@ from limpq_hub.errors import DataError, LimpqError, TrainingError, UnknownModelE
 from limpq_hub.pictures import read_picture, top_classes
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
-from limpq_hub.plan.quantities import enough_bitops
+from limpq_hub.plan.quantities import enough_bitops, format_bitops
 from limpq_hub.quant.convert import set_policy_, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train import finetune, indicators, pretrain, publish, validate
@@ -395,11 +395,11 @@ def test_a_policy_is_to_be_published_by_its_budget_unless_that_limits_nothing(
 ):
     joint = ["--model", f"local-dir:{runs}/joint", "--bitops", budget, "--data", str(data), *RUN, "--max-steps", "1"]
     finetune.main([*joint, "--output", str(tmp_path / "out")])
-    most = enough_bitops(find_entry(f"local-dir:{runs}/joint").summary()["maximum_bitops"])
+    most = find_entry(f"local-dir:{runs}/joint").summary()["maximum_bitops"]
     said = capsys.readouterr().out
-    note = f"note: --bitops is no less than the {most} that the most bits take, so nothing is traded\n"
+    note = f"note: --bitops is no less than the {enough_bitops(most)} that the most bits take, so nothing is traded\n"
     assert (note in said) is not by_its_budget
-    assert f" --checkpoint {budget if by_its_budget else most}={tmp_path}/out " in said
+    assert f" --checkpoint {budget if by_its_budget else format_bitops(most)}={tmp_path}/out " in said
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
+from limpq_hub.train.carried_options import carried_options
 from limpq_hub.train.settings import DataSettings, DeviceSettings
 from limpq_hub.train.settings_conversion import arguments_of, settings_from
 
@@ -78,3 +80,49 @@ def test_a_budget_or_a_policy_is_what_constrains():
 def test_publish_reads_its_own():
     settings = publish.parse_options(["--joint", "j", "--output", "o", "--checkpoint", "a=b"])
     assert (settings.joint, settings.checkpoint, settings.repo_id, settings.recode) == (Path("j"), ["a=b"], None, False)
+
+
+COMPUTING = ["--batch-size", "8", "--workers=0", "--threads", "1", "--float64", "--channels-last", "--seed", "3"]
+
+
+def test_what_was_typed_and_is_meant_for_the_next_command_is_carried_with_its_values():
+    pictures = ["--mean", "0.1", "0.2", "0.3", "--std", "0.5", "0.5", "0.5", "--crop-pct=0.9"]
+    typed = ["--model", "resnet18", *COMPUTING, *pictures, "--data", "pictures", "--output", "out/float"]
+    own = ["--epochs", "3", "--lr", "0.1", "--ema", "0.9", "--save-interval", "9", "--auto-augment", "3a"]
+    given = pretrain.parse_options([*typed, *own]).training.invocation
+    carried = carried_options(given, "indicators")
+    assert carried == [*COMPUTING, *pictures]
+    taken = indicators.parse_options(["--model", "resnet18", "--data", "pictures", "--output", "out", *carried])
+    assert (taken.network.mean, taken.network.crop_pct) == ([0.1, 0.2, 0.3], 0.9)
+    assert (taken.data.batch_size, taken.data.seed, taken.training.device.threads) == (8, 3, 1)
+    assert carried_options(pretrain.parse_options(typed[:2] + typed[-4:]).training.invocation, "indicators") == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "carried"),
+    [
+        (["--data", "p", "--distill", "0.5"], ["--distill", "0.5"]),
+        (["--data", "p", "--distill", "0.5", "--teacher", "t"], ["--distill", "0.5", "--teacher", "t"]),
+        (["--unlabelled", "a", "b"], []),
+        (["--unlabelled", "a", "--in-place-distill", "0.25"], []),
+        (["--unlabelled", "a", "--teacher", "t"], ["--teacher", "t"]),
+        (["--data", "p", "--freeze-batch-norm", *COMPUTING], ["--freeze-batch-norm", *COMPUTING]),
+        (["--data", "p", "--mean", "0", "0", "0", "--candidates", "4", "3"], []),
+        (["--data", "p", "--recipe", "photographs"], ["--distill", "1.0", "--recipe", "photographs"]),
+        (["--data", "p", "--recipe", "retraining-free-resnet18"], []),
+    ],
+)
+def test_the_fine_tuning_that_a_joint_training_names_has_its_teacher_pictures_and_device(typed, carried, capsys):
+    given = indicators.parse_options(["--model", "resnet18", "--output", "out/joint", *typed])
+    indicators._tell_and_push(given)
+    line = capsys.readouterr().out.splitlines()[-1]
+    words = shlex.split(line.removeprefix("then: accelerate launch -m limpq_hub.train.finetune "))
+    pictures = typed[:3] if typed[:3] == ["--unlabelled", "a", "b"] else typed[:2]
+    start = ["--model", "local-dir:out/joint", "--bitops", "w4a4", *pictures]
+    assert words[: len(start)] == start
+    assert words[-2:] == ["--output", "out/joint-w4a4"]
+    assert words[len(start) : -2] == carried
+    taken = finetune.parse_options(words)  # the line can be typed
+    assert (taken.loss.teacher, taken.data.data) == (given.loss.teacher, given.data.data)
+    assert list(taken.data.unlabelled) == list(given.data.unlabelled)
+    assert taken.loss.distill == (1 if given.data.unlabelled else given.loss.distill)

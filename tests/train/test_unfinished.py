@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+import torch
 from tiny_run import NETWORK, RUN
+from torch import nn
 
 import limpq_hub
 from limpq_hub.cli import main as limpq
 from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.plan.policy import Policy
 from limpq_hub.train import entry_export, finetune, indicators, publish
+from limpq_hub.train.measure import divergence
+from limpq_hub.train.measure.kept_measurements import kept_measurements
+from limpq_hub.zoo import anchors
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.folder import open_local_folder
 
@@ -56,6 +64,65 @@ def test_an_entry_that_was_cut_off_is_not_served_and_a_resumed_run_completes_it(
     indicators.main([*joint_options, "--resume"])
     assert {"anchors.json", "metrics.json", "float.safetensors"} <= set(find_entry(model).folder.files)
     assert not list((tmp_path / "joint").glob(".config*"))
+
+
+def noting(monkeypatch: pytest.MonkeyPatch, module: object, measured: list[str], most: float = math.inf) -> None:
+    """Note the digest of each policy that `module` measures, and die after `most` of them."""
+    select = module.select_policy
+
+    def noted(supernet: nn.Module, policy: Policy) -> nn.Module:
+        if len(measured) == most:
+            raise KeyboardInterrupt
+        measured.append(policy.digest())
+        return select(supernet, policy)
+
+    monkeypatch.setattr(module, "select_policy", noted)
+
+
+def test_a_run_that_is_killed_while_it_measures_goes_on_behind_the_policies_that_it_has_to_the_same_bits(
+    runs, data, tmp_path, monkeypatch, capsys
+):
+    weights = ["--weights", f"{runs}/float/model.safetensors", "--distill", "0.5", "--calibrate-images", "8"]
+    options = [*NETWORK, *RUN, "--data", str(data), *weights, "--max-steps", "1", "--anchor-gap", "20"]
+    indicators.main([*options, "--output", f"{tmp_path}/whole"])
+    cut = [*options, "--output", f"{tmp_path}/cut", "--resume"]
+    of_alpha, of_anchors, again = [], [], []
+    for module, measured in ((divergence, of_alpha), (anchors, of_anchors)):
+        with monkeypatch.context() as patched:
+            noting(patched, module, measured, most=2)
+            with pytest.raises(KeyboardInterrupt):
+                indicators.main(cut)
+    kept = {path.name for path in (tmp_path / "cut").glob(".measured/*/*")}
+    assert kept == {"divergences.json", *(f"{digest}.safetensors" for digest in of_anchors)}
+    noting(monkeypatch, divergence, again)
+    noting(monkeypatch, anchors, again)
+    indicators.main(cut)
+    assert again
+    assert not {*again} & {*of_anchors}
+    same = ("supernet.safetensors", "anchors.safetensors", "anchors.json", "float.safetensors")
+    for file in same:
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
+    whole, found = (find_entry(f"local-dir:{tmp_path}/{name}").indicators for name in ("whole", "cut"))
+    assert found.alpha == whole.alpha
+    assert found.provenance["kl_by_alpha"] == whole.provenance["kl_by_alpha"]
+    assert not (tmp_path / "cut/.measured").exists()
+
+
+def test_what_was_measured_of_another_network_or_on_other_images_is_not_taken(tmp_path):
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    images = [torch.zeros(1, 2), torch.ones(1, 2)]
+    first = kept_measurements(tmp_path, one, other, images, "measured")
+    (first / "divergences.json").write_text("{}")
+    assert kept_measurements(tmp_path, one, other, images, "measured") == first
+    assert (first / "divergences.json").exists()
+    for others in [
+        (other, other, images, "measured"),
+        (one, one, images, "measured"),
+        (one, other, images[::-1], "measured"),
+        (one, other, images, "corrected"),
+    ]:
+        assert kept_measurements(tmp_path, *others) != first
+        assert not first.exists()
 
 
 def test_the_entry_of_an_earlier_run_is_not_served_while_a_later_one_replaces_it(joint_options, tmp_path, monkeypatch):

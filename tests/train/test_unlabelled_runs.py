@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_a_command_of_each_kind_is_told_with_the_pictures(tuned, pile, weights, 
     assert re.search(
         r"^joint weights, all layers at \d bits: agreement [0-9.]+ %, KL to float [0-9.]+$", said, re.MULTILINE
     )
-    assert f"--unlabelled {pile} --output {tmp_path}/joint-w4a4" in said
+    assert f"--unlabelled {pile} {shlex.join(RUN)} --output {tmp_path}/joint-w4a4" in said
 
 
 @pytest.mark.slow

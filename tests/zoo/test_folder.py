@@ -202,6 +202,16 @@ def test_a_config_that_is_no_object_is_refused(tmp_path, content):
         open_local_folder(tmp_path, "entry")
 
 
+def test_a_file_of_a_folder_is_told_with_its_folder(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ArtifactFormatError) as caught:
+        open_local_folder(tmp_path / "model.safetensors", "checkpoint")
+    assert str(caught.value) == (
+        f"'{tmp_path}/model.safetensors' is a file, where a folder of kind 'checkpoint' belongs; give its folder, "
+        f"'{tmp_path}'"
+    )
+
+
 @pytest.mark.parametrize(("kind", "other"), [("entry", "checkpoint"), ("checkpoint", "entry")])
 def test_a_folder_of_the_other_kind_is_refused(folder_of, kind, other):
     with pytest.raises(

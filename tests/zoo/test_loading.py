@@ -245,6 +245,13 @@ def test_a_policy_of_another_kind_is_refused(tiny, policy):
         load(tiny.name, policy=policy)
 
 
+def test_the_folder_of_a_policy_is_told_with_its_file(tiny):
+    folder = tiny.folder / "policies/large"
+    with pytest.raises(PolicyError, match=r"' is a folder; give its file, '.*") as caught:
+        load(tiny.name, policy=folder)
+    assert str(folder)[:60] in str(caught.value)
+
+
 def test_a_policy_file_that_is_missing_or_malformed_is_named(tiny, tmp_path):
     with pytest.raises(PolicyError, match=r"there is no file '.*missing\.json'; give the path of a policy\.json"):
         load(tiny.name, policy=tmp_path / "missing.json")

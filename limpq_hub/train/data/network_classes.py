@@ -1,12 +1,14 @@
 """The classes of a network, which are its own: never those folders that happen to be there.
 
 They are those of an entry; or, of a float network, what `--class-names` lists; or ImageNet's, where it has as many
-outputs and the folders are named by them; or the folders themselves, where there are as many as outputs.
+outputs and the folders are named by them; or the folders themselves, where there are as many as outputs. What synsets
+of ImageNet are called in words is known of any number of them.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,9 @@ from limpq_hub.train.settings import DataSettings
 from limpq_hub.zoo.entry import Entry
 
 _SHOWN = 5
+_SYNSET = re.compile(r"n\d{8}")
+# Those of timm's sets that together hold all others; what both have is called the same.
+_ALL_OF_IMAGENET = ("imagenet-21k-goog", "imagenet-1k")
 
 
 def classes_of_entry(entry: Entry, data: DataSettings) -> tuple[str, ...]:
@@ -64,7 +69,7 @@ def classes_of_network(outputs: int, data: DataSettings, names: Path | None = No
     ids = _ids(outputs, data, of_data, read, of_imagenet)
     for source in sources:
         with_classes(source, ids, "; or list the classes of the network in order, with --class-names")
-    name_of = dict(of_imagenet)
+    name_of = dict(of_imagenet) or _synset_names(ids)
     if names and isinstance(read, dict):
         check_names(names, read, ids)
         name_of |= read
@@ -146,6 +151,15 @@ def _imagenet_names(outputs: int) -> Mapping[str, str]:
         return {}
     known = ImageNetInfo(subset)
     return {key: known.label_name_to_description(key) for key in known.label_names()}
+
+
+def _synset_names(ids: Sequence[str]) -> dict[str, str]:
+    """Return the name of each class by its id where all ids are synsets of ImageNet, of any number; else nothing."""
+    if not all(_SYNSET.fullmatch(key) for key in ids):
+        return {}
+    sets = [ImageNetInfo(subset) for subset in _ALL_OF_IMAGENET]
+    name_of = {key: known.label_name_to_description(key) for known in sets for key in known.label_names()}
+    return {key: name_of[key] for key in ids} if {*ids} <= {*name_of} else {}
 
 
 def _some(ids: Sequence[str]) -> str:

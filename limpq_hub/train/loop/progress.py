@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TypeVar
 
@@ -78,8 +79,33 @@ def tracked(
     """Yield the items; if they are many or take long, show how far that is on stderr, from the main process alone."""
     hidden = (total <= _WORTH_SHOWING and not each_takes_long) or os.environ.get("RANK", "0") != "0"
     with ProgressDisplay(unit, total, hidden=hidden, aside=True) as progress:
-        if not hidden and not progress.console.is_terminal:
-            print(f"{description}: {total} {unit}", file=progress.console.file, flush=True)
+        if not hidden:
+            _begin(progress, description, f"{total} {unit}")
         for done, item in enumerate(items):
             progress.show(done, description)
             yield item
+
+
+@contextmanager
+def progress_teller(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is called with how many are done, and of how many, and shows that on stderr.
+
+    Where its first call tells of some, these were done before.
+    """
+    with ExitStack() as shown:
+        displays: list[ProgressDisplay] = []
+
+        def tell(done: int, total: int) -> None:
+            """Show how far it is; the first call begins the display."""
+            if not displays:
+                displays.append(shown.enter_context(ProgressDisplay(unit, total, done=done, aside=True)))
+                _begin(displays[0], description, f"{total} {unit}" + (f", {done} done" if done else ""))
+            displays[0].show(done, description)
+
+        yield tell
+
+
+def _begin(progress: ProgressDisplay, description: str, what: str) -> None:
+    """Print what begins where there is no terminal, whose bar shows it."""
+    if not progress.console.is_terminal:
+        print(f"{description}: {what}", file=progress.console.file, flush=True)

@@ -49,4 +49,6 @@ def learning_rate_of(
     rises: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": lowest, "warmup_prefix": True, "t_in_epochs": False}
     if lr_schedule == CONSTANT:
         return StepLRScheduler(optimizer, decay_t=1, decay_rate=1.0, **rises)
-    return CosineLRScheduler(optimizer, t_initial=max(1, steps - warmup), lr_min=lowest, **rises)
+    # A single step behind the warm-up is no cosine, and timm warns of one of length 1; the first rate of any length is
+    # the peak.
+    return CosineLRScheduler(optimizer, t_initial=max(2, steps - warmup), lr_min=lowest, **rises)

@@ -12,6 +12,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
+from limpq_hub.train.loop.progress import tracked
 
 ALPHAS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 # How far it goes on doubling where the largest is the best: networks of depthwise convolutions need hundreds.
@@ -39,7 +40,8 @@ def with_measured_alpha(
         """Return the divergence of the policy that is searched with an alpha, at each budget."""
         return [divergence_of(search(indicators, budget, alpha=alpha).policy) for budget in budgets]
 
-    measured = {alpha: divergences_at(alpha) for alpha in ALPHAS}
+    shown = tracked(ALPHAS, "measuring alpha", "factors", len(ALPHAS), each_takes_long=True)
+    measured = {alpha: divergences_at(alpha) for alpha in shown}
     while (best := _best(measured)) == max(measured) < _LARGEST:
         measured[2 * best] = divergences_at(2 * best)
     record = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.kl_divergence import kl_divergence
@@ -20,19 +22,27 @@ class Divergence:
     """
 
     def __init__(
-        self, supernet: nn.Module, network: nn.Module, images: Sequence[Tensor], statistics: Statistics = "measured"
+        self,
+        supernet: nn.Module,
+        network: nn.Module,
+        images: Sequence[Tensor],
+        statistics: Statistics = "measured",
+        kept: Path | None = None,
     ) -> None:
         """Take the images, not augmented, at least two, [batch, 3, height, width] each batch.
 
         Args:
             statistics: where those of a policy come from.
+            kept: JSON file in which each divergence is kept as it is measured, by the digest of its policy; those that
+                are in it, of the same networks and images, are not measured again.
         """
         if len(images) == 1:  # of a small data set, or few images
             images = images[0].chunk(2)
         half = len(images) // 2
         self.supernet, self.held_out = supernet, images[half:]
         self._set_statistics_ = statistics_setter(statistics, images[:half], network)
-        self._measured: dict[str, float] = {}
+        self._kept = kept
+        self._measured: dict[str, float] = read_json(kept) if kept and kept.exists() else {}
         with torch.no_grad():
             self.reference = torch.cat([network(batch) for batch in self.held_out]).log_softmax(-1)
 
@@ -45,4 +55,6 @@ class Divergence:
             self._set_statistics_(quantized)
             logits = torch.cat([quantized(batch) for batch in self.held_out])
             self._measured[digest] = float(kl_divergence(logits, self.reference))
+            if self._kept:
+                write_json(self._kept, self._measured)
         return self._measured[digest]

@@ -24,6 +24,7 @@ from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.method.entry_weights import bundled_advice, float_file_in, kind_of, local_entry, network_config
+from limpq_hub.train.method.mistaken_weights import mistaken_json, mistaken_tensors
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_tensors import float_tensors, with_numbers
@@ -107,9 +108,17 @@ def _of_entry(name: str, entry: Entry) -> FloatWeights:
 
 def _tensors_of(name: str, path: Path, at_most: int) -> Mapping[str, Tensor]:
     """Return the tensors of a file of at most so many bytes, named `name` where it cannot be used."""
+    content = read_regular(path, at_most=at_most)
     try:
-        return with_numbers(tensors_from_bytes(read_regular(path, at_most=at_most), quoted(name)), quoted(name))
+        tensors = tensors_from_bytes(content, quoted(name))
+        mistake = mistaken_tensors(tensors)
+        if mistake:
+            raise TrainingError(f"--weights {quoted(name)}: {mistake}")
+        return with_numbers(tensors, quoted(name))
     except ArtifactFormatError as error:
+        mistake = mistaken_json(content)
+        if mistake:
+            raise TrainingError(f"--weights {quoted(name)}: {mistake}") from None
         if path.suffix in _PICKLE_SUFFIXES:
             raise TrainingError(f"--weights {error}; {_conversion(path)}") from None
         raise TrainingError(f"--weights {error}; give a whole {_TENSORS} in timm's names") from None

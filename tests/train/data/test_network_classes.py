@@ -12,7 +12,7 @@ from timm.data import ImageNetInfo
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.loaders import training_loader, validation_loader
-from limpq_hub.train.data.network_classes import classes_of_network
+from limpq_hub.train.data.network_classes import _synset_names, classes_of_network
 from limpq_hub.train.settings import DataSettings
 
 LION, SHARK, TENCH = "n02129165", "n01484850", "n01440764"
@@ -47,6 +47,34 @@ def test_some_wnids_have_the_index_among_all_1000_of_imagenet(tmp_path):
     assert (ids[0], ids[2]) == (TENCH, SHARK)
     assert reds_by_label(data, ids, training=True) == [(10, 0), (10, 0), (50, 291), (50, 291)]
     assert reds_by_label(data, ids, training=False) == [(30, 2), (30, 2), (50, 291), (50, 291)]
+
+
+def test_any_number_of_folders_named_by_synsets_of_imagenet_have_names_in_words(tmp_path):
+    every_fruit, reds = "n13134947", {SHARK: 30, TENCH: 10}  # the fruit is of ImageNet-22k alone
+    draw(tmp_path, "train", reds | {every_fruit: 50})
+    draw(tmp_path, "val", reds | {every_fruit: 50})
+    assert classes_of_network(3, data_settings(tmp_path)) == [
+        {"id": TENCH, "name": "tench, Tinca tinca"},
+        {"id": SHARK, "name": "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias"},
+        {"id": every_fruit, "name": "fruit"},
+    ]
+    (tmp_path / "names.json").write_text(json.dumps({SHARK: "shark"}))
+    records = classes_of_network(3, data_settings(tmp_path), tmp_path / "names.json")
+    assert [record["name"] for record in records] == ["tench, Tinca tinca", "shark", "fruit"]
+
+
+@pytest.mark.parametrize("other", ["n00000001", "other"])
+def test_where_one_folder_is_no_synset_all_keep_their_names(tmp_path, other):
+    for split in ("train", "val"):
+        draw(tmp_path, split, {TENCH: 10, other: 30})
+    assert {record["name"] for record in classes_of_network(2, data_settings(tmp_path))} == {TENCH, other}
+
+
+def test_every_synset_that_timm_knows_has_a_name():
+    for subset in ("imagenet-1k", "imagenet-12k", "imagenet-22k", "imagenet-21k-goog", "imagenet-21k-miil"):
+        known = ImageNetInfo(subset)
+        every = {key: known.label_name_to_description(key) for key in known.label_names()}
+        assert _synset_names(list(every)) == every, subset
 
 
 def test_as_many_folders_as_outputs_are_the_classes_in_natural_order(tmp_path):

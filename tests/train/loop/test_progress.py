@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from limpq_hub.train.loop import progress
-from limpq_hub.train.loop.progress import ProgressDisplay, tracked
+from limpq_hub.train.loop.progress import ProgressDisplay, progress_teller, tracked
 
 
 @pytest.fixture
@@ -65,3 +65,20 @@ def test_items_that_take_long_are_told_of_while_they_are_taken(clock, capsys):
         "reading: 200 pages",
         "pages 100/200 · reading · 0.5 min left",
     ]
+
+
+def test_what_tells_how_far_it_is_itself_has_a_first_line_and_the_time_that_is_left_without_what_was_done_before(
+    clock, capsys
+):
+    with progress_teller("measuring", "layers") as tell:
+        tell(10, 30)
+        clock[0] += 40
+        tell(14, 30)
+        clock[0] += 160
+        tell(30, 30)
+    assert capsys.readouterr() == (
+        "",
+        "measuring: 30 layers, 10 done\n"
+        "layers 14/30 · measuring · 2.7 min left\n"
+        "layers 30/30 · measuring · 0.0 min left\n",
+    )

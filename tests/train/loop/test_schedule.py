@@ -110,6 +110,14 @@ def test_a_constant_rate_rises_in_the_warm_up_and_stays_at_the_peak_however_long
     assert rates(0.1, 20, 10, 1.5, "constant") == found[:20]
 
 
+@pytest.mark.parametrize(("steps", "warmup_epochs", "last"), [(1, 0.0, 0.1), (2, 0.1, 0.1), (1, 0.1, 1e-5)])
+def test_a_run_without_room_for_a_cosine_ends_at_the_peak_or_in_the_warm_up_and_timm_warns_of_nothing(
+    steps, warmup_epochs, last, caplog
+):
+    assert rates(0.1, steps, 10, warmup_epochs)[-1] == last
+    assert not caplog.records
+
+
 def test_a_rate_below_the_smallest_stays_as_it_is():
     assert rates(1e-6, 20, 10, 0.5) == pytest.approx([1e-6] * 20, rel=1e-12)
 

@@ -15,6 +15,7 @@ from limpq_hub.train.settings import Invocation, NetworkSettings
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_float_network, save_float_network, seal_entry
 from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.tensors import tensors_to_bytes
 
 OWN = {
     "mean": [0.1, 0.2, 0.3],
@@ -112,6 +113,31 @@ def test_a_fine_tuned_policy_and_joint_weights_are_refused_with_what_to_give(sta
     option, name = shlex.split(str(caught.value).rpartition("give ")[2])
     assert option == "--weights"
     float_network(start, name, None)  # the advice is true
+
+
+def test_files_of_this_library_that_are_no_float_network_are_told_by_what_is_in_them(start, with_float, tmp_path):
+    """Wherever they lie, and whatever they are called."""
+    policy = with_float / "policies/large"
+    state = {"model.fc.weight": torch.zeros(1), "optimizer.0.0.momentum_buffer": torch.zeros(1)}
+    (tmp_path / "state").write_bytes(tensors_to_bytes(state))
+    (tmp_path / "anchors").write_bytes(tensors_to_bytes({"12.bn1.running_mean": torch.zeros(1)}))
+    tuned = "this is a fine-tuned policy, whose weights are integers, with its step sizes; give the entry that it was"
+    steps = "these are weights of a quantized network, with the steps of its quantizers; give the entry, as local-dir:"
+    for file, message in [
+        (policy / "model.safetensors", tuned),
+        (with_float / "supernet.safetensors", steps),
+        (tmp_path / "state", "this is the saved state of a training; give what the training left in its --output when"),
+        (tmp_path / "anchors", "these are the BatchNorm statistics of the policies of an entry; give the entry, as lo"),
+        (policy / "policy.json", "this is a policy (the bits of each layer), and the safetensors file of a float netw"),
+        (with_float / "indicators.json", "this is indicators (the importance of each layer), and the safetensors fil"),
+    ]:
+        copied = tmp_path / f"{file.name}-copy.safetensors"
+        copied.write_bytes(file.read_bytes())
+        for place in [copied] if "supernet" in file.name else [copied, file]:
+            with pytest.raises(TrainingError) as caught:
+                float_network(start, str(place), None)
+            assert str(caught.value).startswith("--weights '/")
+            assert f": {message}" in str(caught.value)
 
 
 def test_a_folder_and_a_bundled_name_are_told_with_what_to_type(start, with_float, limpq, tmp_path, monkeypatch):

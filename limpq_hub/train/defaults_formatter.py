@@ -10,5 +10,6 @@ class DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # A switch is off unless it is typed, and what happens without the others their own help says.
-        without_default = action.nargs == 0 or action.default is None or action.default == []
+        is_switch = action.nargs == 0 and not isinstance(action, argparse.BooleanOptionalAction)
+        without_default = is_switch or action.default in (None, [], ())
         return action.help if without_default else super()._get_help_string(action)

@@ -1,0 +1,43 @@
+"""What was typed for one command and is meant for the next one too: the line that names that one carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from limpq_hub.train.recipe import has_section
+from limpq_hub.train.settings import Invocation
+
+# How pictures are batched and computed. Where they are is in the settings, whether it was typed or of a recipe.
+_BATCHES = ("--cache-images", "--batch-size", "--workers", "--seed")
+_DEVICE = ("--threads", "--mixed-precision", "--float64", "--channels-last")
+_PREPARATION = ("--mean", "--std", "--crop-pct", "--crop-mode", "--interpolation")
+# By the next command. Rates, lengths and augmentations are of one training, and what is published is said each time.
+_MEANT_FOR = {
+    "indicators": (*_BATCHES, *_DEVICE, *_PREPARATION),
+    "finetune": (*_BATCHES, *_DEVICE, "--freeze-batch-norm", "--no-freeze-batch-norm"),
+}
+
+
+def carried_options(invocation: Invocation, command: str) -> list[str]:
+    """Return the typed options that the next command also takes and is meant to have, with their values.
+
+    A recipe is carried where it has a section for that command.
+
+    Args:
+        invocation: of the command that ends.
+        command: the next one, "indicators" or "finetune".
+    """
+    recipe = invocation.options.get("recipe")
+    with_recipe = isinstance(recipe, str) and has_section(recipe, command)
+    return _typed_of(invocation.typed, (*_MEANT_FOR[command], *(["--recipe"] if with_recipe else [])))
+
+
+def _typed_of(words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Return those words of a command line that are one of these options or a value of it."""
+    found, taken = [], False
+    for word in words:
+        if word.startswith("--"):
+            taken = word.partition("=")[0] in flags
+        if taken:
+            found.append(word)
+    return found
