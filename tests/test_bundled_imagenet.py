@@ -1,4 +1,4 @@
-"""The bundled network of ImageNet-1k: what is written of them, recounted on photographs that no training saw."""
+"""The bundled networks of ImageNet-1k: what is written of them, recounted on photographs that no training saw."""
 
 from __future__ import annotations
 
@@ -66,8 +66,9 @@ def loaded_as_published(name: str, policy: str) -> nn.Module:
         return limpq_hub.load(name, bitops=published.bitops)
 
 
-def test_a_network_of_imagenet_is_bundled_with_policies_at_three_budgets():
-    assert NAMES == ["tf_efficientnet_lite0.in1k"]
+def test_networks_of_imagenet_are_bundled_with_policies_at_three_budgets():
+    assert NAMES == ["mobilenetv2_100.in1k", "tf_efficientnet_lite0.in1k"]
+    assert find_entry("mobilenetv2_100").name == "mobilenetv2_100.in1k"
     assert find_entry("efficientnet_lite0").name == "tf_efficientnet_lite0.in1k"
     for name in NAMES:
         assert {policy for network, policy in POLICIES if network == name} >= {"w4a4", "w6a6", "w8a8"}

@@ -28,7 +28,11 @@ BUNDLED = Path(__file__).parent / "bundled"
 # The environment variable with the owner on the Hub in whose repositories names are looked up that are not bundled.
 OWNER_VARIABLE = "LIMPQ_HUB_OWNER"
 # The entry that a name stands for: an architecture without its tag, or without timm's "tf_" before it.
-DEFAULTS = {"resnet18": "resnet18.tiny_imagenet", "efficientnet_lite0": "tf_efficientnet_lite0.in1k"}
+DEFAULTS = {
+    "resnet18": "resnet18.tiny_imagenet",
+    "efficientnet_lite0": "tf_efficientnet_lite0.in1k",
+    "mobilenetv2_100": "mobilenetv2_100.in1k",
+}
 
 
 def list_models(pattern: str = "*") -> list[str]:
