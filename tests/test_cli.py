@@ -121,7 +121,7 @@ def test_list_shows_every_model_and_what_to_do_next(limpq):
     assert code == 0
     assert "resnet18.tiny_imagenet" in out
     assert "3G fine-tuned" in out
-    assert err == "next: limpq search resnet18.tiny_imagenet --bitops w4a4\n"
+    assert err == f"next: limpq search {limpq_hub.list_models()[0]} --bitops w4a4\n"
 
 
 def test_list_as_json_holds_the_summaries_and_nothing_else(limpq):
@@ -368,13 +368,14 @@ def test_what_a_command_advises_next_asks_for_the_same_bits_whatever_the_options
     assert (code, keep_it[0], keep_it[-2:]) == (0, "search", ["--output", "policy.json"])
     code, _, err = limpq(*keep_it)
     assert (code, json.loads((tmp_path / "policy.json").read_text())) == (0, wanted)
-    assert next_of(err) == ["export", tiny.name, "--policy", "policy.json", "--output", "out/test_resnet.noise"]
+    keeps = ["export", tiny.name, "--policy", "policy.json", "--output", "out/test_resnet.noise-exported"]
+    assert next_of(err) == keeps
 
 
 def test_after_a_picture_the_bits_are_explained_or_the_policy_that_was_given_exported(limpq, tiny, picture):
     policy = tiny.folder / "policies/small/policy.json"
     err = limpq("predict", picture, "--model", tiny.name, "--policy", policy)[2]
-    assert next_of(err) == ["export", tiny.name, "--policy", str(policy), "--output", "out/test_resnet.noise"]
+    assert next_of(err) == ["export", tiny.name, "--policy", str(policy), "--output", "out/test_resnet.noise-exported"]
 
 
 def test_indicators_alone_are_explained_since_nothing_can_be_exported_of_them(limpq, tiny, tmp_path):
@@ -478,7 +479,7 @@ def test_a_policy_is_written_in_the_format_of_another_tool_and_what_that_cannot_
     content, notes = (policy.to_json(), ()) if tool == "limpq" else write_policy_as(policy, tool)
     assert code == 0
     assert json.loads(path.read_text()) == content
-    exports = f"limpq export {tiny.name} --policy {path} --output out/test_resnet.noise"
+    exports = f"limpq export {tiny.name} --policy {path} --output out/test_resnet.noise-exported"
     after = exports if tool == "limpq" else f"limpq explain {tiny.name} --bitops w3a3"
     assert err == "".join(f"note: {text}\n" for text in notes) + f"wrote {path}\nnext: {after}\n"
     assert "proven optimal" in out

@@ -126,7 +126,8 @@ def next_command(model: str, arguments: Mapping[str, Any], policy: str | os.Path
     """
     if policy is None:
         return shell_command("limpq", "explain", Path(model), *typed_arguments(arguments))
-    folder = Path("out", Path(model.rpartition(":")[2].partition("@")[0]).name)
+    # An entry of the same name may lie in "out".
+    folder = Path("out", f"{Path(model.rpartition(':')[2].partition('@')[0]).name}-exported")
     return shell_command("limpq", "export", Path(model), "--policy", Path(policy), "--output", folder)
 
 

@@ -82,6 +82,9 @@ def fit(
         freeze_batch_norms_(model)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if accelerator.is_main_process and state.step < length.steps:
+        if run.resume:
+            resumed = f"resumed at step {state.step} of {length.steps}"
+            print(resumed if state.step else f"nothing to resume in {run.output}: it starts anew", flush=True)
         speed = loader_speed(loader.batches)
         print(f"loader alone: {speed:.0f} images/s with {loader.workers} workers", flush=True)
     journal = Journal(accelerator, run.output, state.step)

@@ -250,6 +250,13 @@ def test_what_the_method_remembers_is_there_again_after_a_resume(tmp_path):
     assert seen == [{}, {"steps": [0]}, {"steps": [0, 1]}, {"steps": [0, 1, 2]}]
 
 
+def test_a_resumed_run_says_where_it_goes_on_and_one_that_finds_nothing_says_that(tmp_path, capsys):
+    for steps, said in (("1", f"nothing to resume in {tmp_path}/out: it starts anew"), ("2", "resumed at step 1 of 2")):
+        words = ["--batch-size", "2", "--lr-schedule", "constant", "--max-steps", steps, "--resume"]
+        fit_to_numbers(number_settings(tmp_path / "out", *words), ONES, OneWeight(), slope_one)
+        assert said in capsys.readouterr().out.splitlines()
+
+
 def test_an_epoch_shows_every_full_step_and_the_positions_count_them(tmp_path):
     positions = []
     settings = number_settings(
