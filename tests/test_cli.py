@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from limpq_hub import Indicators, Plan, Policy, __version__, baselines, frontier, load, search
+from limpq_hub import Indicators, Plan, Policy, __version__, baselines, frontier, list_models, load, search
 from limpq_hub.errors import SearchError, quoted
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.explanation import explain
@@ -121,7 +121,7 @@ def test_list_shows_every_model_and_what_to_do_next(limpq):
     assert code == 0
     assert "resnet18.tiny_imagenet" in out
     assert "3G fine-tuned" in out
-    assert err == f"next: limpq search {limpq_hub.list_models()[0]} --bitops w4a4\n"
+    assert err == f"next: limpq search {list_models()[0]} --bitops w4a4\n"
 
 
 def test_list_as_json_holds_the_summaries_and_nothing_else(limpq):
