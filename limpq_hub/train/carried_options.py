@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from limpq_hub.train.recipe import has_section
 from limpq_hub.train.settings import Invocation
 
 # How pictures are batched and computed. Where they are is in the settings, whether it was typed or of a recipe.
@@ -21,15 +20,13 @@ _MEANT_FOR = {
 def carried_options(invocation: Invocation, command: str) -> list[str]:
     """Return the typed options that the next command also takes and is meant to have, with their values.
 
-    A recipe is carried where it has a section for that command.
+    A recipe is not: it may name weights of its own, where others were typed for this command.
 
     Args:
         invocation: of the command that ends.
         command: the next one, "indicators" or "finetune".
     """
-    recipe = invocation.options.get("recipe")
-    with_recipe = isinstance(recipe, str) and has_section(recipe, command)
-    return _typed_of(invocation.typed, (*_MEANT_FOR[command], *(["--recipe"] if with_recipe else [])))
+    return _typed_of(invocation.typed, _MEANT_FOR[command])
 
 
 def _typed_of(words: Sequence[str], flags: Sequence[str]) -> list[str]:

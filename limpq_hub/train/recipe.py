@@ -34,11 +34,6 @@ def path_of(recipe: str) -> Path:
     return Path(recipe) if Path(recipe).suffix else FOLDER / f"{recipe}.yaml"
 
 
-def has_section(recipe: str, command: str) -> bool:
-    """Return whether a recipe that was read before has options of a command."""
-    return command in yaml.safe_load(_content(path_of(recipe)).decode())
-
-
 def with_recipe(parser: argparse.ArgumentParser, command: str, argv: Sequence[str]) -> list[str]:
     """Return the arguments with those of the recipe before them: what is typed comes last and wins.
 
