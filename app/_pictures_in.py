@@ -27,7 +27,7 @@ def picture_from(path: str | os.PathLike[str] | None) -> Image:
     """
     if path is None:
         raise ImageError("there is no picture yet; upload one or take an example")
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise ImageError("the picture is no longer there; upload it again")
     size = Path(path).stat().st_size
     if size > MOST_BYTES:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from limpq_hub.cli.output import note
+from limpq_hub.errors import system_error_text
 
 # What a shell makes of a programme that SIGPIPE ended.
 CLOSED_PIPE = 141
@@ -55,5 +56,5 @@ def tell_system_error(command: str, error: OSError) -> int:
             return CLOSED_PIPE
         note(f"limpq {command}: what is printed cannot be written: {error.strerror or error}; send it elsewhere")
     else:
-        note(f"limpq {command}: {error.strerror or error}: {error.filename!r}")
+        note(f"limpq {command}: {system_error_text(error)}")
     return _SYSTEM

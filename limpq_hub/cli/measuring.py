@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,7 +88,7 @@ def _measure(options: argparse.Namespace) -> None:
 
 def check_folder(folder: str) -> None:
     """Raise `DataError` unless the folder of --images is there."""
-    if not Path(folder).is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"--images {quoted(folder)}: there is no such folder; give one with pictures")
 
 

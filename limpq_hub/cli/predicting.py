@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -113,7 +114,7 @@ def _check_paths(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import list_models
 
     for typed in map(str, options.picture):
-        if not Path(typed).exists():
+        if not os.path.exists(typed):
             advice = "give the path of a picture, or of a folder of pictures"
             if typed.startswith(("local-dir:", "hf-hub:")) or list_models(typed):
                 advice = f"it names a model: {shell_command('limpq', 'predict', 'PICTURE', '--model', typed)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ def open_export(path: Path) -> SealedFolder:
     try:
         data = read_regular(file)
     except OSError as error:
-        if (path / "indicators.json").is_file():
+        if os.path.isfile(path / "indicators.json"):
             model = shell_command(f"local-dir:{path}")
             raise ArtifactFormatError(
                 f"{path} is no exported network: it is an entry; give it as --model {model}"

@@ -11,6 +11,7 @@ the float network is the teacher.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -188,7 +189,7 @@ def _how_trained(weights: str | None) -> dict[str, object]:
     """Return what `pretrain` or an entry says of how the weights came about, or no more than where they came from."""
     unknown: dict[str, object] = {"weights": weights and last_component(weights)}
     file = None if weights is None or is_fetched(weights) else local_file(weights)
-    if file is None or not file.with_name("metrics.json").is_file():
+    if file is None or not os.path.isfile(file.with_name("metrics.json")):
         return unknown
     record = read_json(file.with_name("metrics.json"))
     if float_file_in(file.parent) == file:

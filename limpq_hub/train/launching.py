@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 
-from limpq_hub.errors import LimpqError, TrainingError
+from limpq_hub.errors import LimpqError, TrainingError, system_error_text
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.extras import advice_for
@@ -57,7 +57,8 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (LimpqError, OSError) as error:
-        print(f"{_program()}: {as_typed(str(error))}", file=sys.stderr)
+        text = as_typed(str(error)) if isinstance(error, LimpqError) else system_error_text(error)
+        print(f"{_program()}: {text}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 3))
     except RuntimeError as error:
         # torch raises it in the main thread, wherever that is.

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def parse_options(argv: Sequence[str] | None) -> ValidateSettings:
 
 def _which_weights(text: str) -> str:
     """Return which weights are meant, as an argparse type; a file is answered with the option that takes it."""
-    if Path(text).suffix or Path(text).exists() or text.startswith(("local-dir:", "hf-hub:")):
+    if Path(text).suffix or os.path.exists(text) or text.startswith(("local-dir:", "hf-hub:")):
         raise argparse.ArgumentTypeError(
             f"{quoted(text)} is no choice of {', '.join(get_args(Weights))}, which say what to load of --model; give a "
             "policy.json as --policy, the output folder of finetune as --checkpoint, an entry as --model"

@@ -66,10 +66,10 @@ def find_entry(
         if revision is not None:
             raise UnknownModelError(f"revision={quoted(revision)} is for models on the Hub: write hf-hub:owner/name")
         path = Path(name.removeprefix("local-dir:"))
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise UnknownModelError(f"{quoted(name)}: there is no such folder; give the output folder of a training")
         _refuse_exported(path)
-        if not (path / CONFIG).is_file() and not is_unfinished(path):
+        if not os.path.isfile(path / CONFIG) and not is_unfinished(path):
             raise UnknownModelError(
                 f"{quoted(name)}: no config.json there; give the output folder of limpq_hub.train.indicators or "
                 ".publish"
@@ -114,7 +114,7 @@ def _refuse_file(name: str) -> None:
 
 def _refuse_exported(folder: Path) -> None:
     """Raise `ArtifactFormatError` where a folder is what `limpq export` wrote: its config.json is timm's."""
-    if (folder / EXPORT_SEAL).is_file():
+    if os.path.isfile(folder / EXPORT_SEAL):
         advice = shell_command("limpq", "predict", "PICTURE", "--exported", folder)
         raise ArtifactFormatError(
             f"{quoted(str(folder))}: this is an exported network, and no entry: {advice} runs it, as does "

@@ -135,7 +135,7 @@ def open_local_folder(
         unfinished: whether to open what was sealed as unfinished, for the command that is making it.
     """
     path = Path(path)
-    if path.is_file():
+    if os.path.isfile(path):
         raise ArtifactFormatError(
             f"{quoted(str(path))} is a file, where a folder of kind {kind!r} belongs; give its folder, "
             f"{quoted(str(path.parent))}"
@@ -150,8 +150,8 @@ def open_local_folder(
 def is_unfinished(path: Path) -> bool:
     """Return whether a training writes its result here and has not ended, or was cut off."""
     # What pretrain leaves is never sealed: its weights tell it apart.
-    begun = (path / _OPTIONS).exists() and not (path / _FLOAT_WEIGHTS).exists()
-    return not (path / CONFIG).exists() and (begun or (path / _UNFINISHED).exists())
+    begun = os.path.exists(path / _OPTIONS) and not os.path.exists(path / _FLOAT_WEIGHTS)
+    return not os.path.exists(path / CONFIG) and (begun or os.path.exists(path / _UNFINISHED))
 
 
 def unseal_folder(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from limpq_hub.errors import UnknownModelError, quoted
@@ -170,7 +169,7 @@ def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
     if isinstance(model, Indicators):
         return model
     if str(model).endswith(".json"):
-        if not Path(model).exists() or Path(model).is_dir():
+        if not os.path.exists(model) or os.path.isdir(model):
             raise UnknownModelError(f"there is no file {quoted(str(model))}; give the path of an indicators.json")
         return Indicators.load(model)
     return find_entry(model).indicators

@@ -68,9 +68,9 @@ def _read_policy(policy: Any) -> Policy:
         return policy.policy
     if isinstance(policy, str | os.PathLike):
         inside = Path(policy, "policy.json")
-        if inside.is_file():
+        if os.path.isfile(inside):
             raise PolicyError(f"{quoted(str(policy))} is a folder; give its file, {quoted(str(inside))}")
-        if not Path(policy).exists() or Path(policy).is_dir():
+        if not os.path.exists(policy) or os.path.isdir(policy):
             raise PolicyError(f"there is no file {quoted(str(policy))}; give the path of a policy.json")
         policy = read_json(policy)
     if isinstance(policy, Mapping):

@@ -6,10 +6,14 @@ import argparse
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
+from limpq_hub import load
+from limpq_hub.errors import LimpqError
 from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
+from limpq_hub.train.launching import run
 
 COMMANDS = {module.__name__: module for module in (compare, finetune, front, indicators, pretrain, publish, validate)}
 NEEDED = {
@@ -91,3 +95,54 @@ def test_odd_numbers_of_every_option_are_refused_in_one_line_or_of_sense(command
 @pytest.mark.parametrize("command", NEEDED)
 def test_all_odd_numbers_of_every_option_are_refused_in_one_line_or_of_sense(command, capsys):
     check_every_option(command, lambda: ODD, capsys)
+
+
+# --- names that no file can have
+
+TOO_LONG = "9" * 300
+DATA = ["--data", "d", "--output", "o"]
+NAMES = {
+    "weights": (indicators, ["--model", "resnet18", "--weights", "NAME", *DATA]),
+    "folder of weights": (pretrain, ["--model", "resnet18", "--weights", "local-dir:NAME", *DATA]),
+    "which weights": (validate, ["--model", "resnet18", "--bitops", "3G", "--weights", "NAME", "--data", "d"]),
+    "data": (validate, ["--model", "resnet18", "--bitops", "3G", "--data", "NAME"]),
+    "split": (indicators, ["--model", "resnet18", "--train-split", "NAME", *DATA]),
+    "data root": (indicators, ["--model", "resnet18", "--data", "wds/x", "--data-root", "NAME", "--output", "o"]),
+    "unlabelled": (finetune, ["--model", "resnet18", "--bitops", "3G", "--unlabelled", "NAME", "--output", "o"]),
+    "policy": (finetune, ["--model", "resnet18", "--policy", "NAME", *DATA]),
+    "teacher": (finetune, ["--model", "resnet18", "--bitops", "3G", "--teacher", "NAME", *DATA]),
+    "entry": (front, ["--model", "local-dir:NAME", *DATA]),
+    "exported": (validate, ["--exported", "NAME", "--data", "d"]),
+}
+
+
+@pytest.mark.parametrize("words", NAMES.values(), ids=list(NAMES))
+def test_a_name_that_no_file_can_have_is_none_that_is_there(words, tmp_path, monkeypatch, capsys):
+    command, argv = words
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    (tmp_path / "d/train/a").mkdir(parents=True)
+    with pytest.raises((LimpqError, SystemExit)) as caught:
+        command.main([word.replace("NAME", TOO_LONG) for word in argv])
+    told = str(caught.value) if isinstance(caught.value, LimpqError) else capsys.readouterr().err.splitlines()[-1]
+    assert len(told) < 1000
+    assert not (tmp_path / "o/options.json").exists()
+
+
+def test_a_name_that_no_file_can_have_is_cut_where_the_system_refuses_it(capsys):
+    def opened() -> None:
+        Path(TOO_LONG).read_bytes()
+
+    with pytest.raises(SystemExit) as ended:
+        run(opened)
+    assert ended.value.code == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "File name too long: '999" in line
+    assert len(line) < 200
+
+
+@pytest.mark.parametrize("given", [{"policy": TOO_LONG}, {"model": f"local-dir:{TOO_LONG}", "bitops": "3G"}], ids=list)
+def test_a_name_that_no_file_can_have_is_told_by_the_library(given):
+    with pytest.raises(LimpqError, match="there is no") as caught:
+        load(**{"model": "resnet18"} | given)
+    assert len(str(caught.value)) < 500

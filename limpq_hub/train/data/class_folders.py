@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,9 +18,9 @@ def open_folder(data: str, split: str) -> FolderSource:
         DataError: the folder is missing, a class is empty, or it is not clear which class a picture is of.
     """
     folder = Path(data) / split
-    if not Path(data).is_dir():
+    if not os.path.isdir(data):
         raise DataError(f"--data {quoted(data)}: there is no such folder; give one with train/ and val/")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"--data {quoted(data)} has no folder {split}/; give one with train/ and val/")
     inside = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     if not inside:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,9 +101,11 @@ def has_shards(root: str, split: str) -> bool:
 
 def _info(root: str) -> dict[str, Any]:
     _refuse_remote(root)
+    if not os.path.isdir(root):
+        raise DataError(f"--data-root {quoted(root)}: there is no such folder; give the one that holds the shards")
     for name in ("_info.json", "info.json"):
         path = Path(root) / name
-        if path.is_file():
+        if os.path.isfile(path):
             content = read_json(path)
             if not isinstance(content, dict) or not isinstance(content.get("splits"), dict):
                 raise DataError(f'{path} has no "splits"; write {{"splits": {{"train": {{"filenames": [...]}}}}}}')
@@ -128,7 +131,7 @@ def _shards_of(root: str, split: str) -> tuple[list[Path], dict[str, Any], list[
         )
     for name in names:
         _refuse_remote(name)
-    missing = [name for name in names if not (Path(root) / name).is_file()]
+    missing = [name for name in names if not os.path.isfile(Path(root, name))]
     if missing:
         raise DataError(f"--data-root {quoted(root)} lacks the shard {', '.join(missing[:5])}; download it first")
     return [Path(root) / name for name in names], record, classes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -191,7 +192,7 @@ def open_torch_data(name: str, root: str, split: str) -> TorchSource:
         DataError: it is not there, or unknown.
     """
     # timm takes the whole root where it finds no folder of the split: training images would be validated on.
-    if name.lower() in ("torch/image_folder", "torch/folder") and not (Path(root) / split).is_dir():
+    if name.lower() in ("torch/image_folder", "torch/folder") and not os.path.isdir(Path(root, split)):
         raise DataError(f"--data-root {quoted(root)} has no folder {split}/; give one with it, or name the split")
     try:
         return TorchSource(f"{name}/{split}", create_dataset(name, root=root, split=split))

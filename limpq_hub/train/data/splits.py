@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from limpq_hub.errors import DataError, quoted
@@ -52,7 +53,7 @@ def has_training_split(data: DataSettings) -> bool:
     kind = _kind(data)
     if kind == "wds":
         return has_shards(_root(data), data.train_split)
-    return kind != "folder" or (Path(_name(data)) / data.train_split).is_dir()
+    return kind != "folder" or os.path.isdir(Path(_name(data), data.train_split))
 
 
 def _name(data: DataSettings) -> str:

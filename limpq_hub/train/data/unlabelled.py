@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def part_of(source: FolderSource, seed: int, *, held_out: bool) -> FolderSource:
 
 def _check_folder(folder: str, before: Sequence[str]) -> None:
     path = Path(folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise DataError(f"--unlabelled {quoted(folder)}: there is no such folder")
     for other in map(Path, before):
         inner, outer = path.resolve(), other.resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def weights_record(invocation: Invocation) -> dict[str, str]:
 def weight_configs_record(invocation: Invocation) -> dict[str, str]:
     """Return the sha256 of the `config.json` beside each of these files: it says which network they are of."""
     beside = ((name, path.with_name("config.json")) for name, path in _files_of_weights(invocation))
-    return {f"{name}_config_sha256": _sha256(config) for name, config in beside if config.is_file()}
+    return {f"{name}_config_sha256": _sha256(config) for name, config in beside if os.path.isfile(config)}
 
 
 def _files_of_weights(invocation: Invocation) -> Iterator[tuple[str, Path]]:
@@ -60,7 +61,7 @@ def _files_of_weights(invocation: Invocation) -> Iterator[tuple[str, Path]]:
     for name in ("weights", "teacher"):
         named = invocation.options.get(name)
         path = local_file(named) if isinstance(named, str) else None
-        if path and path.is_file():
+        if path and os.path.isfile(path):
             yield name, path
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -101,7 +101,7 @@ def _is_moved(key: str, first: Mapping[str, Any], now: Mapping[str, Any], *, not
     value = now.get(key)
     if key in _PLACES:
         folders = value if isinstance(value, list) else [value]
-        there = all(isinstance(folder, str) and Path(folder).is_dir() for folder in folders)
+        there = all(isinstance(folder, str) and os.path.isdir(folder) for folder in folders)
         return bool(noted) and DATA in first and bool(folders) and there
     if key in ("weights", "teacher") and is_fetched(value):
         return is_fetched(first[key]) and content_name(key) in noted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,13 @@ def float_file_in(folder: Path) -> Path | None:
     """Return the file of the float network in the folder of an entry, None where there is no entry or no such file."""
     if kind_of(folder / _CONFIG) != "entry":
         return None
-    return next((folder / file for file in (FLOAT_FILE, GZIPPED_FLOAT_FILE) if (folder / file).is_file()), None)
+    return next((folder / file for file in (FLOAT_FILE, GZIPPED_FLOAT_FILE) if os.path.isfile(folder / file)), None)
 
 
 def kind_of(config: Path) -> str | None:
     """Return "entry" or "checkpoint" by a `config.json`, None where it is missing or no such file of this library."""
     try:
-        content: Any = read_json(config) if config.is_file() else None
+        content: Any = read_json(config) if os.path.isfile(config) else None
     except ArtifactFormatError:  # whoever reads it says what is wrong
         return None
     ours = isinstance(content, dict) and "format" in content and content.get("kind") in ("entry", "checkpoint")

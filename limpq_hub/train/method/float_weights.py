@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ def open_weights(name: str) -> FloatWeights:
     if name.startswith(_LOCAL):
         folder = Path(name.removeprefix(_LOCAL))
         for file in (_CONFIG, _TENSORS):
-            if not (folder / file).exists():
+            if not os.path.exists(folder / file):
                 pickles = sorted(path for path in folder.glob("*") if path.suffix in _PICKLE_SUFFIXES)
                 converts = pickles and file == _TENSORS
                 other = "give a folder that timm saved, or an entry"
@@ -81,14 +82,14 @@ def open_weights(name: str) -> FloatWeights:
                 raise TrainingError(f"--weights {quoted(name)}: there is no {file}; {advice}")
         return FloatWeights(name, _config(folder / _CONFIG, name), partial(_tensors_of, name, folder / _TENSORS))
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise TrainingError(
             f"--weights {quoted(name)} is a folder: write {shell_command('--weights', f'{_LOCAL}{name}')}"
         )
-    if not path.exists():
+    if not os.path.exists(path):
         raise TrainingError(f"--weights {quoted(name)}: there is no such file{bundled_advice(name)}")
     beside = path.with_name(_CONFIG)
-    return FloatWeights(name, _read(beside) if beside.is_file() else None, partial(_tensors_of, name, path))
+    return FloatWeights(name, _read(beside) if os.path.isfile(beside) else None, partial(_tensors_of, name, path))
 
 
 def local_file(name: str) -> Path | None:
