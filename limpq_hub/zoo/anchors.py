@@ -4,6 +4,9 @@ The statistics that joint training leaves behind are mostly those of uniform bit
 own. An entry therefore holds statistics measured under anchor policies over the whole range of budgets, and `load`
 takes for each batch normalization those of the nearest anchor. They are measured on images, or, where joint training
 kept the statistics of the float network, these, corrected for what quantization changed on the images.
+
+`anchors.json` lists the policies. In `anchors.safetensors` each statistic has a row for each of them, [anchors,
+channels], large ones in planes of bytes; in format 1 each row was a tensor of its own, "INDEX.NAME".
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, quoted
@@ -22,11 +26,13 @@ from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
+from limpq_hub.zoo.entry_tensors import with_numbers, write_in_planes
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.half_precision import halved_statistics
 from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
 
-FORMAT = 1
+FORMAT = 2
+_READ_FORMATS = range(1, FORMAT + 1)
 _POLICIES, _STATISTICS = "anchors.json", "anchors.safetensors"
 _MEAN, _VARIANCE = ".running_mean", ".running_var"
 _HEADER_BYTES = 2**24
@@ -82,12 +88,12 @@ def save_anchors(
         kept: folder in which the statistics of each policy are kept as they are measured; those that are in it, of the
             same networks and images, are not measured again.
     """
-    tensors: dict[str, Tensor] = {}
+    rows: list[dict[str, Tensor]] = []
     measured = []
     kind: Statistics = "measured" if corrected_from is None else "corrected"
     # Measured ones need no float network.
     set_statistics_ = statistics_setter(kind, batches, supernet if corrected_from is None else corrected_from)
-    for index, policy in enumerate(policies):
+    for policy in policies:
         measured.append(policy.to_json())
         file = kept and kept / f"{policy.digest()}.safetensors"
         if file and file.exists():
@@ -98,12 +104,32 @@ def save_anchors(
             statistics = _halved(_statistics(network))
             if file:
                 write_bytes(file, tensors_to_bytes(statistics))
-        tensors |= {f"{index}.{name}": value for name, value in statistics.items()}
-    if tensors:
-        write_bytes(folder / _STATISTICS, tensors_to_bytes(tensors))
+        rows.append(statistics)
+    if any(rows):
+        _write_statistics(folder, rows)
         # Versions before this one know measured ones alone, and no such key.
         described = {} if corrected_from is None else {"statistics": kind}
         write_json(folder / _POLICIES, {"format": FORMAT, **described, "policies": measured})
+
+
+def recode_anchors(source: SealedFolder, target: Path) -> None:
+    """Write the statistics of an entry's anchors anew, the same numbers in fewer bytes; not sealed.
+
+    Args:
+        source: an entry of any format that this version reads.
+        target: a copy of its files.
+
+    Raises:
+        ArtifactError: a file is damaged.
+    """
+    if _POLICIES not in source.files or (content := _content(source))["format"] == FORMAT:
+        return
+    name = f"{source.name}/{_STATISTICS}"
+    tensors = tensors_from_bytes(source.read(_STATISTICS), name)
+    names = [key.removeprefix("0.") for key in tensors if key.startswith("0.")]
+    rows = [{key: _row(tensors, index, key, 1, name) for key in names} for index in range(len(content["policies"]))]
+    _write_statistics(target, rows)
+    write_json(target / _POLICIES, content | {"format": FORMAT})
 
 
 def statistics_of_entry(folder: SealedFolder) -> Statistics:
@@ -151,13 +177,30 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
     count = len(anchors) * sum(value.numel() for value in _statistics(network).values())
     if listed > 4 * count + _HEADER_BYTES:
         raise ArtifactFormatError(f"{name} of {listed:,} bytes holds more than {count:,} numbers; {folder.advice}")
-    tensors, state = tensors_from_bytes(folder.read(_STATISTICS), name), network.state_dict()
+    tensors = with_numbers(tensors_from_bytes(folder.read(_STATISTICS), name), name)
+    state = network.state_dict()
     for key in _statistics(network):
         nearest = _nearest(anchors, policy, feeds.get(key.rpartition(".")[0]))
-        if f"{nearest}.{key}" not in tensors:
-            raise ArtifactFormatError(f"{name}: tensor {nearest}.{key} is missing")
-        state[key] = tensors[f"{nearest}.{key}"]
+        state[key] = _row(tensors, nearest, key, content["format"], name)
     load_strictly(network, state, name)
+
+
+def _write_statistics(folder: Path, rows: Sequence[Mapping[str, Tensor]]) -> None:
+    """Write the statistics of each anchor; those that one anchor needs in single precision are so of all."""
+    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    write_in_planes(folder / _STATISTICS, stacked)
+
+
+def _row(tensors: Mapping[str, Tensor], index: int, name: str, of_format: int, file: str) -> Tensor:
+    """Return a statistic of an anchor, [channels], out of the tensors of a file of a format."""
+    key = f"{index}.{name}" if of_format == 1 else name
+    if key not in tensors:
+        raise ArtifactFormatError(f"{file}: tensor {key} is missing")
+    if of_format == 1:
+        return tensors[key]
+    if tensors[key].ndim != 2 or len(tensors[key]) <= index:
+        raise ArtifactFormatError(f"{file}: tensor {key} has no row {index}, found {list(tensors[key].shape)}")
+    return tensors[key][index]
 
 
 def _nearest(anchors: Sequence[Policy], policy: Policy, layer: str | None) -> int:
@@ -176,10 +219,10 @@ def _content(folder: SealedFolder) -> dict[str, Any]:
     """Return what `anchors.json` holds, its policies not yet read."""
     name, content = f"{folder.name}/{_POLICIES}", folder.read_json(_POLICIES)
     check_shape(content, {"format": int, "policies": [dict]}, name)
-    if content["format"] != FORMAT:
+    if content["format"] not in _READ_FORMATS:
         raise ArtifactVersionError(
-            f"{name}: format {content['format']} is not the format {FORMAT} that this version reads; upgrade "
-            f"limpq-hub, or {folder.advice}"
+            f"{name}: format {content['format']} is not one of the formats 1 to {FORMAT} that this version reads; "
+            f"upgrade limpq-hub, or {folder.advice}"
         )
     fields: dict[str, Any] = content
     return fields

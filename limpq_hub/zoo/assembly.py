@@ -14,6 +14,7 @@ from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.zoo.anchors import recode_anchors
 from limpq_hub.zoo.card_commands import without_paths
 from limpq_hub.zoo.checkpoint import FILES, KIND
 from limpq_hub.zoo.entry import JOINT_RECORD, Entry
@@ -98,6 +99,7 @@ def assemble_entry(
             published.save(building / "indicators.json")
         if recode:
             recode_networks(Entry(joint.name, joint, "local"), building)
+            recode_anchors(joint, building)
             before, provenance = joint.config["files"][SUPERNET]["sha256"], metrics.get("joint_provenance")
             # The front stays that of the same weights, in another file.
             if isinstance(provenance, dict) and provenance.get("supernet_sha256") == before:

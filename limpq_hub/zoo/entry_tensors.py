@@ -51,9 +51,14 @@ def write_float_network(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
     A supernet that the folder holds already may need the file that was there: it is to be written after this.
     """
-    plain, halves = _split(tensors)
-    _write(folder / FLOAT_FILE, plain, planes(halves))
+    write_in_planes(folder / FLOAT_FILE, tensors)
     (folder / GZIPPED_FLOAT_FILE).unlink(missing_ok=True)
+
+
+def write_in_planes(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file of tensors, large ones in half precision as planes of bytes; `with_numbers` reads it."""
+    plain, halves = _split(tensors)
+    _write(path, plain, planes(halves))
 
 
 def supernet_tensors(folder: SealedFolder) -> dict[str, Tensor]:

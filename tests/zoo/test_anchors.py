@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from limpq_hub import Policy, frontier
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError
@@ -13,9 +14,19 @@ from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.switchable_batch_norm import switching_norms
-from limpq_hub.zoo.anchors import anchor_policies, apply_nearest_anchors_, save_anchors, statistics_of_entry
+from limpq_hub.zoo.anchors import (
+    anchor_policies,
+    apply_nearest_anchors_,
+    recode_anchors,
+    save_anchors,
+    statistics_of_entry,
+)
+from limpq_hub.zoo.assembly import assemble_entry
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry_tensors import with_numbers
+from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import load
+from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 
 
 @pytest.fixture
@@ -93,11 +104,88 @@ def test_an_entry_without_anchors_keeps_the_statistics_of_joint_training(tiny):
 
 
 def test_anchors_of_another_format_are_refused_with_what_to_do(tiny, anchored, reseal):
-    (anchored / "anchors.json").write_text('{"format": 2, "policies": []}')
+    (anchored / "anchors.json").write_text('{"format": 3, "policies": []}')
     reseal(anchored)
-    message = r"anchors\.json: format 2 is not the format 1 that this version reads; upgrade limpq-hub, or fetch"
+    message = (
+        r"anchors\.json: format 3 is not one of the formats 1 to 2 that this version reads; upgrade limpq-hub, or f"
+    )
     with pytest.raises(ArtifactVersionError, match=message):
         load(f"local-dir:{anchored}", policy=tiny.joint)
+
+
+def write_as_format_1(folder, reseal) -> None:
+    """Write the anchors of an entry as earlier versions did: a tensor for each anchor and statistic, not coded."""
+    path = folder / "anchors.safetensors"
+    stacked = with_numbers(tensors_from_bytes(path.read_bytes(), "anchors"), "anchors")
+    rows = {f"{index}.{name}": row for name, value in stacked.items() for index, row in enumerate(value)}
+    path.write_bytes(tensors_to_bytes(rows))
+    content = json.loads((folder / "anchors.json").read_text())
+    (folder / "anchors.json").write_text(json.dumps(content | {"format": 1}))
+    reseal(folder)
+
+
+def served(tiny, folder, policy: Policy) -> dict[str, torch.Tensor]:
+    """Return the statistics that a policy gets from the anchors of an entry."""
+    network = select_policy(tiny.supernet, policy).eval()
+    apply_nearest_anchors_(network, policy, find_entry(f"local-dir:{folder}").folder, switching_norms(tiny.supernet))
+    return statistics(network)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_anchors_of_format_1_give_the_same_statistics(bits, tiny, anchored, reseal):
+    policy = Policy.uniform("test_resnet", tiny.costs, bits, input_size=32)
+    now = served(tiny, anchored, policy)
+    write_as_format_1(anchored, reseal)
+    before = served(tiny, anchored, policy)
+    assert before.keys() == now.keys()
+    assert all(torch.equal(value, now[key]) for key, value in before.items())
+
+
+def test_anchors_are_written_anew_in_fewer_bytes_as_if_they_were_measured_now(anchored, reseal, tmp_path):
+    file, description = anchored / "anchors.safetensors", anchored / "anchors.json"
+    now = file.read_bytes(), json.loads(description.read_text())
+    write_as_format_1(anchored, reseal)
+    assert len(now[0]) < file.stat().st_size
+    recode_anchors(find_entry(f"local-dir:{anchored}").folder, anchored)
+    assert (file.read_bytes(), json.loads(description.read_text())) == now
+
+
+def test_an_entry_recodes_its_anchors_too(anchored, reseal, tmp_path):
+    now = (anchored / "anchors.safetensors").read_bytes()
+    write_as_format_1(anchored, reseal)
+    assemble_entry(open_local_folder(anchored, "entry"), {}, tmp_path / "recoded", recode=True)
+    assert (tmp_path / "recoded/anchors.safetensors").read_bytes() == now
+
+
+def test_statistics_that_one_anchor_has_in_single_precision_stay_as_exact(tiny, entry_copy, reseal, tmp_path):
+    first, second = (Policy.uniform("test_resnet", tiny.costs, bits, input_size=32) for bits in (4, 2))
+    exact = {name: value + 1 / 3 for name, value in statistics(select_policy(tiny.supernet, first)).items()}
+    save_file(exact, tmp_path / f"{first.digest()}.safetensors")
+    save_anchors(entry_copy, tiny.supernet, [first, second], [tiny.images], kept=tmp_path)
+    reseal(entry_copy)
+    measured = load_file(tmp_path / f"{second.digest()}.safetensors")
+    assert {value.dtype for value in measured.values()} == {torch.float16}
+    for policy, expected in ((first, exact), (second, measured)):
+        for name, value in served(tiny, entry_copy, policy).items():
+            assert torch.equal(value, expected[name].float())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda value: value[:1], r"tensor bn1\.running_mean has no row 2, found \[1, \d+\]"),
+        (lambda value: value[0], r"tensor bn1\.running_mean has no row 2, found \[\d+\]"),
+        (lambda value: value[:, :1], r"tensor bn1\.running_mean is torch\.float16 \[1\], the network needs"),
+    ],
+)
+def test_anchors_of_other_shapes_are_refused(change, told, tiny, anchored, reseal):
+    path = anchored / "anchors.safetensors"
+    tensors = load_file(path)
+    tensors["bn1.running_mean"] = change(tensors["bn1.running_mean"]).contiguous()
+    save_file(tensors, path)
+    reseal(anchored)
+    with pytest.raises(ArtifactFormatError, match=told):
+        load(f"local-dir:{anchored}", policy=Policy.uniform("test_resnet", tiny.costs, 2, input_size=32))
 
 
 def test_an_anchor_of_another_format_is_told_with_its_file_and_what_to_do(tiny, anchored, reseal):
