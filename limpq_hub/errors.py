@@ -1,7 +1,5 @@
 """Every error of this package: what was given, why it cannot be, what to do instead."""
 
-import errno
-
 _SCALARS = (str, bytes, int, float, type(None))
 
 
@@ -18,14 +16,6 @@ def quoted(value: object) -> str:
     except ValueError:  # an integer of more digits than Python prints
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def system_error_text(error: OSError) -> str:
-    """Return why the system refused a file, and which file; a name that is too long to be one is cut."""
-    if error.filename is None:
-        return error.strerror or str(error)
-    name = quoted(error.filename) if error.errno == errno.ENAMETOOLONG else repr(error.filename)
-    return f"{error.strerror or error}: {name}"
 
 
 class LimpqError(Exception):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from limpq_hub.cli.output import note
-from limpq_hub.errors import system_error_text
+from limpq_hub.plan.input_file import system_error_text
 
 # What a shell makes of a programme that SIGPIPE ended.
 CLOSED_PIPE = 141

@@ -57,6 +57,14 @@ def _check_regular(path: str | os.PathLike[str], mode: int) -> None:
         )
 
 
+def system_error_text(error: OSError) -> str:
+    """Return why the system refused a file, and which file; a name that is too long to be one is cut."""
+    if error.filename is None:
+        return error.strerror or str(error)
+    name = quoted(error.filename) if error.errno == errno.ENAMETOOLONG else repr(error.filename)
+    return f"{error.strerror or error}: {name}"
+
+
 def kind_of(mode: int) -> str:
     """Return what stands at a path, by its `st_mode`, with an article."""
     kinds = {

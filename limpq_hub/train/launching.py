@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 
-from limpq_hub.errors import LimpqError, TrainingError, system_error_text
+from limpq_hub.errors import LimpqError, TrainingError
+from limpq_hub.plan.input_file import system_error_text
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.extras import advice_for
