@@ -72,12 +72,14 @@ class Exported:
         """Whether the logits are within what is promised of the format, and what that is."""
         if self.format == "onnxruntime":
             return "an approximation, as this format always is: the figures are reported, and nothing is promised"
-        promised = f"{FEWEST_SAME_ROWS:.0%} of the pictures within {SAME_LOGITS:g}, {FEWEST_AGREEING:.1%} of one class"
+        promised = (
+            f"{FEWEST_SAME_ROWS:.0%} of the pictures within {SAME_LOGITS:g} and {FEWEST_AGREEING:.1%} of one class"
+        )
         if self.parity_of_layers is None:
-            return f"within what is promised: {promised} (of few pictures one may differ)"
+            return f"OK: at least {promised}, as is promised (of few pictures one may differ)"
         return (
-            f"within what is promised where rounding ties are many: not {promised}, but each layer computes what exact "
-            "arithmetic does with the integers that it has"
+            "OK, layer by layer: each computes what exact arithmetic does with the integers that it has; not "
+            f"{promised}, as rounding ties are many"
         )
 
     def to_json(self) -> dict[str, Any]:

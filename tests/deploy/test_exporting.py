@@ -66,12 +66,12 @@ def test_the_verdict_says_what_is_promised_and_by_what_it_is_met(tiny, tmp_path)
     exported = export(limpq_hub.load(tiny.name, bitops="w3a3"), tmp_path / "out", images=[tiny.images])
     near = replace(exported, parity_of_layers=None).verdict
     assert near == (
-        "within what is promised: 90% of the pictures within 0.0001, 99.5% of one class (of few pictures one may "
-        "differ)"
+        "OK: at least 90% of the pictures within 0.0001 and 99.5% of one class, as is promised (of few pictures one "
+        "may differ)"
     )
     assert replace(exported, parity_of_layers=Mock()).verdict == (
-        "within what is promised where rounding ties are many: not 90% of the pictures within 0.0001, 99.5% of one "
-        "class, but each layer computes what exact arithmetic does with the integers that it has"
+        "OK, layer by layer: each computes what exact arithmetic does with the integers that it has; not 90% of the "
+        "pictures within 0.0001 and 99.5% of one class, as rounding ties are many"
     )
     assert replace(exported, format="onnxruntime").verdict == (
         "an approximation, as this format always is: the figures are reported, and nothing is promised"
