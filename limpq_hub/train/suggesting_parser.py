@@ -37,8 +37,9 @@ class SuggestingParser(argparse.ArgumentParser):
         return super().parse_known_args(self._typed, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Exit as argparse does, with a suggestion behind the message."""
-        super().error(message + self._suggestion(message))
+        """Exit as argparse does, with a suggestion behind the message, and one line of usage before it."""
+        usage = f"usage: {self.prog} ...; --help lists what can be typed"
+        self.exit(2, f"{usage}\n{self.prog}: error: {message}{self._suggestion(message)}\n")
 
     def _command_of(self, parsed: argparse.Namespace) -> argparse.ArgumentParser:
         """Return the parser of the command that was typed, or this one where there are no commands."""

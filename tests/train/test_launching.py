@@ -121,7 +121,9 @@ def test_help_and_usage_errors_begin_with_what_the_user_types(started_either_way
     assert (asked.returncode or 0, asked.stdout.startswith(f"usage: {program} [-h]")) == (0, True)
     wrong = started_either_way(*words, "--no-such-option")
     assert wrong.returncode == 2
-    assert wrong.stderr.splitlines()[-1].startswith(f"{program}: error: the following arguments are required: ")
+    usage, error = wrong.stderr.splitlines()
+    assert usage == f"usage: {program} ...; --help lists what can be typed"
+    assert error.startswith(f"{program}: error: the following arguments are required: ")
 
 
 @pytest.mark.parametrize(
