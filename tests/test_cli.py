@@ -953,6 +953,27 @@ def test_predict_of_a_folder_without_pictures_says_so(limpq, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("typed", "suggestion"),
     [
+        ("search resnet18 3G", "3G; did you mean --bitops 3G?"),
+        ("compare resnet18 w4a4", "w4a4; did you mean --bitops w4a4?"),
+        ("search resnet18 3MB", "3MB; did you mean --size 3MB?"),
+        ("search resnet18 3 MB", "3 MB; did you mean --size 3MB?"),
+        ("explain resnet18 12.2x", "12.2x; did you mean --compression 12.2x?"),
+        ("frontier resnet18 3G", "3G"),  # it has no --bitops
+        ("search resnet18 --size 3 MB", "MB; write --size 3MB"),
+        ("search resnet18 --json --bitops=3 G", "G; write --bitops 3G"),
+        ("search resnet18 --bitops 3G nonsense", "nonsense"),
+        ("search resnet18 8", "8"),
+    ],
+)
+def test_a_budget_without_its_option_or_apart_from_its_unit_is_answered_with_both(limpq, typed, suggestion):
+    code, out, err = limpq(*typed.split())
+    assert (code, out) == (2, "")
+    assert err.endswith(f"error: unrecognized arguments: {suggestion}\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggestion"),
+    [
         ("serach resnet18", "; did you mean search?"),
         (
             "search resnet18 --bitop 3G",

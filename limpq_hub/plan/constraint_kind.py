@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, Generic, TypeVar
 
-from limpq_hub.errors import quoted
+from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.quantities import plainly_written
@@ -72,6 +72,14 @@ class ConstraintKind(ABC, Generic[Limit]):
         Raises:
             BudgetError: the value is not in the grammar of this kind.
         """
+
+    def takes(self, value: Any) -> bool:
+        """Return whether an argument of `search` is in the grammar of this kind."""
+        try:
+            self.parse(value)
+        except BudgetError:
+            return False
+        return True
 
     def reading(self, value: Any) -> str | None:
         """Return how an argument of `search` was read, a sentence, or None where it is as plain as can be."""

@@ -21,6 +21,8 @@ SIZE_UNITS = {
     "MiB": 2**20,
     "GiB": 2**30,
 }
+# The BitOps of a uniform policy, in place of a number of them.
+UNIFORM_BITOPS = re.compile(r"w([2-8])a([2-8])", re.ASCII)
 _LONGEST_TEXT = 32
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)( ?)([A-Za-z]*)", re.ASCII)
 _GAP = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?) ?(%?)", re.ASCII)
@@ -54,7 +56,7 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
     if isinstance(value, str):
         match = _QUANTITY.fullmatch(value) if len(value) <= _LONGEST_TEXT else None
         if not match:
-            meant = _meant(re.sub(r"[\s_+]", "", value).replace(",", "."), units)
+            meant = _meant(name, re.sub(r"[\s_+]", "", value).replace(",", "."), units)
             raise BudgetError(
                 f"{refused}: write ASCII digits, at most one point, and a unit, without spaces; {meant}{advice}"
             )
@@ -62,7 +64,7 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
         if unit is None:
             known_units = ", ".join(unit for unit in units if unit)
             fault = f"the unit {quoted(match[3])} is not known" if match[3] else "the unit is missing"
-            raise BudgetError(f"{refused}: {fault} (known: {known_units}); {_meant(value, units)}{advice}")
+            raise BudgetError(f"{refused}: {fault} (known: {known_units}); {_meant(name, value, units)}{advice}")
         number = Fraction(match[1]) * units[unit]
     elif isinstance(value, numbers.Rational):
         number = Fraction(int(value.numerator), int(value.denominator))
@@ -93,15 +95,24 @@ def _unit_named(text: str, units: Mapping[str, int], word: str) -> str | None:
     return alike[0] if alike and len({units[unit] for unit in alike}) == 1 else None
 
 
-def _meant(text: str, units: Mapping[str, int]) -> str:
-    """Return a question for what was probably meant by text that is not understood, or nothing."""
+def _meant(name: str, text: str, units: Mapping[str, int]) -> str:
+    """Return what was probably meant by text that is not understood, perhaps a limit of another kind, or nothing."""
+    if UNIFORM_BITOPS.fullmatch(text):
+        return f'{text} are the BitOps of a uniform policy: give bitops="{text}"; otherwise '
     match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
     if not match:
         return ""
+    size = _unit_named(match[3], SIZE_UNITS, "")
+    # "3B" is short for 3 billions too.
+    if size not in (None, "B", *units):
+        return f'{match[1]}{size} is a size: give size="{match[1]}{size}"; otherwise '
     typed = match[3].lower()
     near = [unit for unit in units if unit and (unit.lower().startswith(typed) or typed.startswith(unit.lower()))]
     # Networks take megabytes: who types "3G" for a size has BitOps in mind, or a slip, and no 3 GB of weights.
     unit = _unit_named(match[3], units, "") or ("MB" if {"MB", "GB"} & set(near) else next(iter(near), None))
+    if typed in ("g", "t") and typed.upper() not in units:
+        here = "" if unit is None else f', or {name}="{match[1]}{unit}"'
+        return f'did you mean bitops="{match[1]}{typed.upper()}"{here}? Otherwise '
     return "" if unit is None else f'did you mean "{match[1]}{unit}"? Otherwise '
 
 

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from limpq_hub.plan.constraints import KINDS
+from limpq_hub.plan.shell_command import shell_command
+
 # Words that are no option, and what they stand for here; spelling alone would lead elsewhere, from --budget to --debug.
 _MEANT = {
     "--budget": ("--bitops", "--size"),
@@ -28,7 +31,9 @@ class SuggestingParser(argparse.ArgumentParser):
         """Return what was typed; an unknown option is told by the command that it was typed for."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            self._command_of(parsed).error(f"unrecognized arguments: {' '.join(unknown)}")
+            command = self._command_of(parsed)
+            budget = command._budget_in(unknown) if isinstance(command, SuggestingParser) else ""
+            command.error(f"unrecognized arguments: {' '.join(unknown)}{budget}")
         return parsed
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
@@ -48,6 +53,21 @@ class SuggestingParser(argparse.ArgumentParser):
                 found = action.choices[getattr(parsed, action.dest)]
                 return found if isinstance(found, argparse.ArgumentParser) else self
         return self
+
+    def _budget_in(self, unknown: Sequence[str]) -> str:
+        """Return how a budget is given that was typed without its option, or apart from its unit, or nothing."""
+        if any(word.startswith("-") for word in unknown):
+            return ""
+        words = [part for word in self._typed for part in (word.split("=", 1) if word.startswith("--") else [word])]
+        option, number = ["", "", *words[: words.index(unknown[0])]][-2:]
+        text = "".join(unknown)
+        kinds = [kind for kind in KINDS if kind.flag in self._option_string_actions]
+        for kind in kinds:
+            if kind.flag == option and kind.takes(number + text):
+                return f"; write {shell_command(kind.flag, number + text)}"
+        # A number alone may be anything.
+        meant = next((kind for kind in kinds if kind.takes(text) and not text.replace(".", "").isdecimal()), None)
+        return f"; did you mean {shell_command(meant.flag, text)}?" if meant else ""
 
     def _suggestion(self, message: str) -> str:
         choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)$", message)

@@ -171,7 +171,9 @@ def test_a_number_of_numpy_is_a_number():
         ("+3G", 'did you mean "3G"'),
         ("1,5g", 'did you mean "1.5G"'),
         ("3GFLOPs", 'did you mean "3G"'),
-        ("3GB", "the unit 'GB' is not known"),
+        ("3GB", "the unit 'GB' is not known \\(known: K, M, G, T\\); 3GB is a size: give size=\"3GB\"; otherwise use"),
+        ("3 mb", '3MB is a size: give size="3MB"; otherwise use'),
+        ("3B", "the unit 'B' is not known \\(known: K, M, G, T\\); use for"),  # billions, as like as bytes
         ("3x", "the unit 'x' is not known"),
         ("0G", "must be above 0"),
         ("0.0", "must be above 0"),
@@ -209,7 +211,8 @@ def test_malformed_bitops_are_refused_with_the_reason_and_an_example(value, beca
         ("4.5mbit", 'did you mean "4.5MB"'),
         ("4.5M", 'did you mean "4.5MB"'),
         ("64k", 'did you mean "64kB"'),
-        ("3G", r"the unit 'G' is not known \(.*\); did you mean \"3MB\"\? Otherwise"),  # 3 GB are beyond any network
+        ("2T", r"the unit 'T' is not known \(.*\); did you mean bitops=\"2T\"\? Otherwise"),
+        ("w4a4", r'w4a4 are the BitOps of a uniform policy: give bitops="w4a4"; otherwise use'),
         ("3gi", 'did you mean "3GiB"'),
         ("0MB", "must be above 0"),
         ("0.5B", "leaves nothing"),
@@ -224,10 +227,20 @@ def test_malformed_sizes_are_refused_with_the_reason_and_an_example(name, value,
     assert '"4.5MB" (1e6 bytes), "4.5MiB" (2**20)' in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["size", "activation_memory"])
+def test_giga_for_a_size_are_bitops_or_megabytes(name):  # 3 GB are beyond any network
+    with pytest.raises(
+        BudgetError, match=rf'not known \(.*\); did you mean bitops="3G", or {name}="3MB"\? Otherwise use'
+    ):
+        Budget(**{name: "3G"})
+
+
 @pytest.mark.parametrize(
     ("value", "because"),
     [
         ("12y", "the unit 'y' is not known"),
+        ("3MB", '3MB is a size: give size="3MB"; otherwise use'),
+        ("3G", 'did you mean bitops="3G"\\? Otherwise use'),
         ("x", "write ASCII digits"),
         (0, "above 0"),
         (-2.0, "above 0"),

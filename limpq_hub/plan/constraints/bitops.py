@@ -17,11 +17,10 @@ from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
-from limpq_hub.plan.quantities import BITOPS_UNITS, enough_bitops, whole_number
+from limpq_hub.plan.quantities import BITOPS_UNITS, UNIFORM_BITOPS, enough_bitops, whole_number
 
 # More than any network of a zoo takes: a limit that is none.
 ANY_BITOPS = 10**30
-_UNIFORM = re.compile(r"w([2-8])a([2-8])", re.ASCII)
 _LIKE_UNIFORM = re.compile(r"w\d*|[wa]\d*[wa]\d*", re.ASCII | re.IGNORECASE)
 
 
@@ -37,7 +36,7 @@ class BitOps(LinearKind[int | LayerBits]):
 
     def parse(self, value: Any) -> int | LayerBits:
         """Return BitOps, a fraction of one rounded down, or the `LayerBits` of a uniform policy such as "w3a4"."""
-        if isinstance(value, str) and (uniform := _UNIFORM.fullmatch(value)):
+        if isinstance(value, str) and (uniform := UNIFORM_BITOPS.fullmatch(value)):
             return LayerBits(int(uniform[1]), int(uniform[2]))
         advice = 'use for example "3G", "850M", 2.5e9, or "w3a4" for the BitOps of a uniform policy'
         if isinstance(value, str) and _LIKE_UNIFORM.fullmatch(value):
