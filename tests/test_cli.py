@@ -57,10 +57,23 @@ def steps_pickle(tmp_path, tiny):
     return path
 
 
-def test_without_a_command_the_usage_is_shown(limpq):
+def test_without_a_command_three_are_shown_to_begin_with(limpq, tiny, picture):
     code, out, err = limpq()
     assert (code, out) == (2, "")
-    assert "the following arguments are required: COMMAND" in err
+    first, *lines, last = err.splitlines()
+    assert first == "limpq needs a command. Three to begin with:"
+    assert last == "limpq --help lists all commands."
+    typed = [shlex.split(re.split("  +", line.strip())[0]) for line in lines]
+    assert [words[:2] for words in typed] == [["limpq", "list"], ["limpq", "search"], ["limpq", "predict"]]
+    for words in typed:  # the advice is true
+        meant = {"PICTURE": picture, "resnet18": tiny.name, "3G": "w3a3"}
+        assert limpq(*(meant.get(word, word) for word in words[1:]))[0] == 0
+
+
+def test_an_unknown_option_without_a_command_is_named(limpq):
+    code, out, err = limpq("--bitops")
+    assert (code, out) == (2, "")
+    assert err.endswith("limpq: error: unrecognized arguments: --bitops\n")
 
 
 def test_help_lists_every_command(limpq):

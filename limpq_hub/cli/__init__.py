@@ -28,11 +28,20 @@ from limpq_hub.train.defaults_formatter import DefaultsFormatter
 from limpq_hub.train.suggesting_parser import SuggestingParser
 from limpq_hub.version import __version__
 
+_FIRST_STEPS = """limpq needs a command. Three to begin with:
+  limpq list                                          the models, and what was measured of each
+  limpq search resnet18 --bitops 3G                   the best bit-widths for a budget
+  limpq predict PICTURE --model resnet18 --bitops 3G  what that network sees in a picture
+limpq --help lists all commands."""
+
 
 @told_in_one_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
+    if options.command is None:
+        print(_FIRST_STEPS, file=sys.stderr)
+        return 2
     try:
         with ended_by_signals():
             options.run(options)
@@ -58,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = SuggestingParser(prog="limpq", description=about, epilog=guides, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"limpq-hub {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
         """Add a command with the options that all of them have, and return its parser."""

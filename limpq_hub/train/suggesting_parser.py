@@ -50,7 +50,7 @@ class SuggestingParser(argparse.ArgumentParser):
         """Return the parser of the command that was typed, or this one where there are no commands."""
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                found = action.choices[getattr(parsed, action.dest)]
+                found = action.choices.get(getattr(parsed, action.dest))
                 return found if isinstance(found, argparse.ArgumentParser) else self
         return self
 
