@@ -210,3 +210,11 @@ def test_where_weights_are_is_no_name_of_a_network(check, name):
     code, out, err = check(name)
     assert (code, out) == (2, "")
     assert err == f"limpq check: '{name}' is where weights are: give the timm architecture, for example resnet18\n"
+
+
+def test_a_folder_is_no_name_of_a_network_unless_timm_has_it(check, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("joint", "test_efficientnet"):
+        (tmp_path / name).mkdir()
+    assert check("joint")[2].startswith("limpq check: 'joint' is where weights are: give the timm architecture")
+    assert check("test_efficientnet")[0] == 0

@@ -9,6 +9,7 @@ folder becomes one commit of that Hub repository, with a card, a tag, read back 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,10 @@ def _push(entry: Entry, repo: str, settings: PublishSettings) -> None:
 def _named_folder(pair: str) -> tuple[str, str]:
     name, equals, folder = pair.partition("=")
     if not equals or not folder or not is_policy_name(name):
-        raise TrainingError(f"--checkpoint {quoted(pair)} is not NAME=DIR, for example 3G=out/resnet18-3G")
+        is_folder = os.path.isdir(pair) and is_policy_name(Path(pair).name)
+        example = f"{Path(pair).name}={pair}" if is_folder else "3G=out/resnet18-3G"
+        advice = f"write {shell_command('--checkpoint', example)}" if is_folder else f"for example {example}"
+        raise TrainingError(f"--checkpoint {quoted(pair)} is not NAME=DIR, {advice}")
     return name, folder
 
 

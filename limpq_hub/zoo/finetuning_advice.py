@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from limpq_hub.plan.budget import Budget, limit_words, split_limits
@@ -27,13 +29,16 @@ def nearest_finetuned(entry: Entry, plan: Plan, options: Mapping[str, Any]) -> P
     return below[-1] if below else None
 
 
-def how_to_finetune(entry: Entry, options: Mapping[str, Any]) -> str:
-    """Return how to fine-tune exactly the policy that was asked for."""
+def how_to_finetune(entry: Entry, policy: object, options: Mapping[str, Any]) -> str:
+    """Return how to fine-tune exactly the policy that was asked for; arguments as `plan_for` takes them."""
+    which: list[str | Path]
     which, hint = ["--policy", "policy.json"], "; write model.limpq.plan.policy.to_json() to policy.json first"
     limits, choices = split_limits({key: value for key, value in options.items() if value is not None})
     words = limit_words(limits)
-    if words and not choices:
-        which, hint = words, ""
+    if isinstance(policy, str | os.PathLike):
+        which, hint = ["--policy", Path(policy)], ""
+    elif words and not choices:
+        which, hint = [*words], ""
     needs = "" if find_spec("accelerate") else ' (pip install "limpq-hub[train]" brings what that needs)'
     # Such pictures as the entry was made with.
     made_by = str(entry.indicators.provenance.get("command"))

@@ -101,7 +101,7 @@ def load(
         use_factory(build, entry.indicators.model, entry.name)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     plan = plan_for(entry, policy, **options)
-    digest, advice = plan.policy.digest(), how_to_finetune(entry, options)
+    digest, advice = plan.policy.digest(), how_to_finetune(entry, policy, options)
     exact = next((published for published in entry.published if published.policy_sha256 == digest), None)
     if weights == "finetuned" and exact is None:
         names = ", ".join(published.name for published in entry.published) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 
 import timm
 import torchvision
@@ -58,7 +59,7 @@ def known_config(name: str) -> PretrainedCfg | None:
     Raises:
         UnknownModelError: timm has no network of that name, or no such tag; names the nearest ones.
     """
-    if name.startswith(("hf-hub:", "local-dir:")):
+    if is_place_of_weights(name):
         raise UnknownModelError(
             f"{quoted(name)} is where weights are: give the timm architecture, for example {architecture_of(name)}"
         )
@@ -70,6 +71,11 @@ def known_config(name: str) -> PretrainedCfg | None:
         architecture = name.partition(".")[0]
         tags = ", ".join(timm.list_pretrained(f"{architecture}.*")[:5])
         raise UnknownModelError(f"timm has no weights {quoted(name)}; give {architecture} alone, or {tags}") from None
+
+
+def is_place_of_weights(name: str) -> bool:
+    """Return whether a folder or repository was given where a network of timm is expected."""
+    return name.startswith(("hf-hub:", "local-dir:")) or (os.path.isdir(name) and not timm.is_model(name))
 
 
 def naming_advice(name: str) -> str:

@@ -96,6 +96,14 @@ def test_a_checkpoint_that_is_no_pair_is_refused(runs, tmp_path, pair):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_without_a_name_is_answered_with_that_of_its_folder(runs, tmp_path):
+    folder = tmp_path / "my runs" / "w4a4"
+    folder.mkdir(parents=True)
+    with pytest.raises(TrainingError) as caught:
+        publish.main(["--joint", f"{runs}/joint", "--checkpoint", str(folder), "--output", str(tmp_path / "entry")])
+    assert str(caught.value) == f"--checkpoint '{folder}' is not NAME=DIR, write --checkpoint 'w4a4={folder}'"
+
+
 def test_the_joint_folder_is_not_replaced(runs):
     for output in (f"{runs}/joint", f"{runs}/entry/../joint"):
         with pytest.raises(TrainingError, match="^--output would replace --joint; choose another --output$"):

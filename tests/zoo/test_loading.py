@@ -1,6 +1,7 @@
 """Tests of load(): which weights come, what `.limpq` and the warning say, and what is refused."""
 
 import copy
+import json
 import pickle
 import re
 import warnings
@@ -179,6 +180,15 @@ def test_the_command_in_the_warning_asks_for_every_budget_or_for_the_policy_itse
         assert "--policy policy.json --data FOLDER" in message
         assert message.endswith("; write model.limpq.plan.policy.to_json() to policy.json first")
         assert "--bitops" not in message
+
+
+def test_the_command_in_the_warning_names_the_file_that_the_policy_was_given_in(tiny, load_joint, tmp_path):
+    path = tmp_path / "p 45.json"
+    path.write_text(json.dumps(tiny.joint.to_json()))
+    for policy in (path, str(path)):
+        _, message = load_joint(policy=policy)
+        assert f"--policy '{path}' --data FOLDER" in message
+        assert "policy.json" not in message
 
 
 def test_finetuned_weights_that_do_not_exist_are_refused_with_what_there_is(tiny):

@@ -219,6 +219,10 @@ def test_pretraining_leaves_a_folder_that_timm_and_the_joint_training_take(data,
             "is where weights are: give the timm architecture, for example resnet18, and --weights local-dir:x",
         ),
         (
+            "tests/train",  # a folder
+            "is where weights are: give the timm architecture, for example resnet18, and --weights local-dir:tests/train",
+        ),
+        (
             "hf-hub:timm/mobilenetv3_small_100.lamb_in1k",
             "give the timm architecture, for example mobilenetv3_small_100, and --weights "
             "hf-hub:timm/mobilenetv3_small_100.lamb_in1k",
