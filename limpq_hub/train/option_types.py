@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ LARGEST_BATCH, LARGEST_INPUT = 65_536, 4096
 LARGEST_SEED = 2**32 - 1
 # Calibration pictures are held in memory.
 MOST_CALIBRATION_IMAGES = 65_536
+_USUAL_WORKERS = 2
 _MOST = 10**9
 _LARGEST_NUMBER = 1e6
 _NUMBER = r"\d{1,3}(\.\d{1,6})?"
@@ -42,6 +44,12 @@ def whole_number(at_least: int = 1, at_most: int = _MOST) -> Callable[[str], int
 
 
 seed = whole_number(0, LARGEST_SEED)
+
+
+def usual_workers() -> int:
+    """Return how many processes decode pictures if nothing is said: no more than the cores that this one may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_USUAL_WORKERS, cores)
 
 
 def positive(text: str) -> float:

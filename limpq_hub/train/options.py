@@ -23,6 +23,7 @@ from limpq_hub.train.option_types import (
     part,
     seed,
     share,
+    usual_workers,
     whole_number,
 )
 from limpq_hub.train.recipe import add_recipe_option, with_recipe
@@ -184,7 +185,7 @@ def add_data_options(parser: argparse.ArgumentParser, *, labels: bool = False) -
     device.add_argument(
         "--workers",
         type=whole_number(0, MOST_WORKERS),
-        default=2,
+        default=usual_workers(),
         help=f"processes that decode images, at most {MOST_WORKERS}; 0 decodes in the main one",
     )
     device.add_argument(

@@ -59,7 +59,8 @@ NEEDED = ["--model", "resnet18", "--data", "pictures", "--output", "out"]
 @pytest.mark.parametrize(
     "command", [pretrain, indicators, finetune, validate, front, compare], ids=lambda c: c.__name__
 )
-def test_each_command_reads_data_and_device_and_how_it_was_called(command):
+def test_each_command_reads_data_and_device_and_how_it_was_called(command, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
     settings = command.parse_options([*NEEDED, "--seed", "7", "--threads", "3", "--val-split", "test"])
     training = getattr(settings, "training", settings)
     assert settings.data == DataSettings("pictures", batch_size=128, workers=2, seed=7, val_split="test")
@@ -67,6 +68,15 @@ def test_each_command_reads_data_and_device_and_how_it_was_called(command):
     name = command.__name__.rpartition(".")[2]
     assert f"limpq_hub.train.{name} --model resnet18 --data pictures" in training.invocation.command
     assert training.invocation.options["output"] == "out"
+
+
+def test_no_more_processes_decode_than_there_are_cores_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {5}, raising=False)
+    assert pretrain.parse_options(NEEDED).data.workers == 1
+    assert pretrain.parse_options([*NEEDED, "--workers", "3"]).data.workers == 3
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert pretrain.parse_options(NEEDED).data.workers == 2
 
 
 def test_a_budget_or_a_policy_is_what_constrains():
