@@ -38,7 +38,7 @@ from limpq_hub.train.options import add_data_options, add_network_options, parse
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings
 from limpq_hub.train.settings_conversion import arguments_of
 from limpq_hub.train.training_options import add_training_options
-from limpq_hub.train.training_settings import LossSettings, ScheduleSettings, TrainingSettings
+from limpq_hub.train.training_settings import LossSettings, TrainingSettings
 from limpq_hub.zoo.model_args import typed_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import tensors_to_bytes
@@ -107,7 +107,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         model, new_head = classifier_for(network, len(class_records(data)))
         spec = NetworkSpec.of(model)
         accelerator.print(description_of(model, network.weights, new_head=new_head))
-        accelerator.print(_recipe(settings.training.schedule))
         placed(model.train(), accelerator.device, channels_last=settings.training.device.channels_last)
         validation = validation_loader(data, spec)
         content = fetched_content("weights", network.weights, model, new_head=new_head)
@@ -131,14 +130,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(concern)
             carried = carried_options(settings.training.invocation, "indicators")
             print(f"next: {_next_command(network, data, weights, spec.input_size, carried)}")
-
-
-def _recipe(schedule: ScheduleSettings) -> str:
-    """Return in one line how long and how fast the network is trained."""
-    return (
-        f"recipe: {schedule.epochs} epochs, the first {schedule.warmup_epochs:g} of them to warm up, rate up to "
-        f"{schedule.lr:g}; --epochs, --warmup-epochs and --lr set them"
-    )
 
 
 def _next_command(

@@ -10,6 +10,7 @@ from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
+from limpq_hub.train.loop.batches import RunLength
 from limpq_hub.train.training_settings import CONSTANT, COSINE, ScheduleSettings
 
 MINIMUM_LR = 1e-5
@@ -38,6 +39,25 @@ def optimizers_of(model: nn.Module, schedule: ScheduleSettings) -> list[torch.op
             )
         )
     return optimizers
+
+
+def described(length: RunLength, schedule: ScheduleSettings, recipe: object = None) -> str:
+    """Return in one line how long and how fast a run trains.
+
+    Args:
+        recipe: what options were taken from, beside those that were typed; None for nothing.
+    """
+    by = "" if recipe is None else f" by recipe {recipe}"
+    of_steps = f" ({schedule.step_lr:g} of the step sizes)" if schedule.step_lr else ""
+    return (
+        f"training{by}: {length.steps} steps of {length.images_per_step} images, "
+        f"{_epochs(length.steps / length.steps_per_epoch)}; rate up to {schedule.lr:g}{of_steps}, "
+        f"{_epochs(schedule.warmup_epochs)} to warm up; --epochs, --max-steps, --lr and --warmup-epochs set them"
+    )
+
+
+def _epochs(number: float) -> str:
+    return f"{round(number, 2):g} {'epoch' if number == 1 else 'epochs'}"
 
 
 def learning_rate_of(

@@ -257,6 +257,16 @@ def test_a_resumed_run_says_where_it_goes_on_and_one_that_finds_nothing_says_tha
         assert said in capsys.readouterr().out.splitlines()
 
 
+def test_what_will_be_trained_and_by_which_recipe_is_said_before_the_first_step(tmp_path, capsys):
+    (tmp_path / "slow.yaml").write_text("pretrain: {lr: 0.001, epochs: 2}")
+    words = ["--batch-size", "2", "--recipe", f"{tmp_path}/slow.yaml"]
+    fit_to_numbers(number_settings(tmp_path / "out", *words), ONES, OneWeight(), slope_one)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("training")]
+    steps = len(ONES) // 2 * 2
+    assert line.startswith(f"training by recipe {tmp_path}/slow.yaml: {steps} steps of 2 images, 2 epochs; rate up to ")
+    assert "rate up to 0.001, " in line
+
+
 def test_an_epoch_shows_every_full_step_and_the_positions_count_them(tmp_path):
     positions = []
     settings = number_settings(

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from limpq_hub.quant.convert import to_supernet
-from limpq_hub.train.loop.schedule import learning_rate_of, optimizers_of
+from limpq_hub.train.loop.batches import RunLength
+from limpq_hub.train.loop.schedule import described, learning_rate_of, optimizers_of
 from limpq_hub.train.training_settings import ScheduleSettings
 
 SCHEDULE = ScheduleSettings(
@@ -136,3 +137,15 @@ def test_both_optimizers_follow_their_own_peak(supernet):
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
             [expected] * len(optimizer.param_groups)
         )
+
+
+def test_how_long_and_how_fast_a_run_trains_is_one_line():
+    set_them = "; --epochs, --max-steps, --lr and --warmup-epochs set them"
+    assert described(RunLength(steps=250, steps_per_epoch=100, images_per_step=64), SCHEDULE) == (
+        f"training: 250 steps of 64 images, 2.5 epochs; rate up to 0.1, 0 epochs to warm up{set_them}"
+    )
+    apart = replace(SCHEDULE, step_lr=0.001, warmup_epochs=1.5)
+    assert described(RunLength(steps=3, steps_per_epoch=1, images_per_step=8), apart, "slow") == (
+        "training by recipe slow: 3 steps of 8 images, 3 epochs; rate up to 0.1 (0.001 of the step sizes), 1.5 epochs "
+        f"to warm up{set_them}"
+    )

@@ -220,7 +220,8 @@ def test_pretraining_leaves_a_folder_that_timm_and_the_joint_training_take(data,
         ),
         (
             "tests/train",  # a folder
-            "is where weights are: give the timm architecture, for example resnet18, and --weights local-dir:tests/train",
+            "is where weights are: give the timm architecture, for example resnet18, and --weights "
+            "local-dir:tests/train",
         ),
         (
             "hf-hub:timm/mobilenetv3_small_100.lamb_in1k",
@@ -361,7 +362,7 @@ def test_a_pretraining_from_weights_for_other_classes_says_so_and_trains_shorter
     pretrain.main([*typed, *run, "--output", str(tmp_path / "float")])
     out = capsys.readouterr().out
     assert f"with 4 classes, weights local-dir:{folder}, a new head; pictures: " in out
-    assert "recipe: 20 epochs, the first 1 of them to warm up, rate up to 0.01; --epochs, --warmup-epochs and" in out
+    assert "rate up to 0.01, 1 epoch to warm up; --epochs, " in out
     assert NetworkSpec.of(float_network(START, f"local-dir:{tmp_path}/float", 4)).num_classes == 4
 
 
