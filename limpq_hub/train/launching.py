@@ -7,13 +7,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
+from typing import NoReturn
 
 from limpq_hub.errors import LimpqError, TrainingError
 from limpq_hub.plan.input_file import system_error_text
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.extras import advice_for
-from limpq_hub.train.loop.interrupt import handled_signals, stop_at_once, stop_without_resume
+from limpq_hub.train.loop.interrupt import handled_signals, how_to_resume, stop_at_once, stop_without_resume
 
 _SCRIPTS = Path("training")
 # They run as one process: there is nothing for Accelerate to launch.
@@ -69,13 +70,16 @@ def run(main: Callable[[], None]) -> None:
         print(f"{_program()}: a process that decodes pictures died: {str(error).strip()} {advice}", file=sys.stderr)
         sys.exit(TrainingError.exit_code)
     except KeyboardInterrupt:
-        advice = "; run the same command with --resume to go on from the last saved step" if _can_resume() else ""
-        print(f"{_program()}: interrupted{advice}", file=sys.stderr)
-        sys.exit(130)
+        _leave_interrupted()
 
 
 def _can_resume() -> bool:
     return Path(sys.argv[0]).stem in _WITH_RESUME
+
+
+def _leave_interrupted() -> NoReturn:
+    print(f"{_program()}: interrupted{f'; {how_to_resume()}' if _can_resume() else ''}", file=sys.stderr)
+    sys.exit(130)
 
 
 def run_command(name: str) -> None:
@@ -93,8 +97,7 @@ def run_command(name: str) -> None:
         print(f"{_program()}: {advice}", file=sys.stderr)
         sys.exit(3)
     except KeyboardInterrupt:
-        print(f"{_program()}: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _leave_interrupted()
     run(main)
 
 

@@ -22,8 +22,9 @@ from limpq_hub.train.loop.interrupt import stop_deferred, stopped
 from limpq_hub.train.loop.journal import SMALLER_STEPS, Journal
 from limpq_hub.train.loop.processes import reduce_gradients_, same_everywhere_
 from limpq_hub.train.loop.progress import ProgressDisplay
+from limpq_hub.train.loop.run_files import newest_step, states_of
 from limpq_hub.train.loop.schedule import described, learning_rate_of, optimizers_of
-from limpq_hub.train.loop.state import TrainingState, newest_step
+from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
 from limpq_hub.train.training_settings import TrainingSettings
 
@@ -64,7 +65,7 @@ def fit(
     schedule, run = settings.schedule, settings.run
     length = RunLength.of(loader, schedule, accelerator.num_processes)
     check_batch_size(model, loader.batch_size, accelerator.num_processes)
-    states = run.output / "states"
+    states = states_of(run.output)
     done = newest_step(states)
     record_options(accelerator, run, settings.invocation, loader.source, steps=length.steps, done=done)
     optimizers = optimizers_of(model, schedule)

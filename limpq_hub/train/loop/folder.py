@@ -26,10 +26,10 @@ from limpq_hub.train.loop.resumption import (
     machine_note,
     machine_record,
 )
+from limpq_hub.train.loop.run_files import OPTIONS, is_begun
 from limpq_hub.train.settings import Invocation
 from limpq_hub.train.training_settings import RunSettings
 
-_OPTIONS = "options.json"
 # Of what is read beside options and training pictures: `limpq_hub.train.loop.inputs`.
 INPUTS, NETWORK = "inputs.json", "network"
 
@@ -51,7 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                if not (folder / _OPTIONS).exists():  # what was noted of a start that was refused is of no run
+                if not is_begun(folder):  # what was noted of a start that was refused is of no run
                     (folder / INPUTS).unlink(missing_ok=True)
                 if made and {*folder.iterdir()} <= {lock, holder}:
                     _take_away(lock, holder, made)
@@ -62,7 +62,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def holds_run(run: RunSettings) -> bool:
     """Return whether a run was begun in its folder."""
-    return (run.output / _OPTIONS).exists()
+    return is_begun(run.output)
 
 
 def _take_away(lock: Path, holder: Path, folders: Sequence[Path]) -> None:
@@ -84,7 +84,7 @@ def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocat
     inputs = run.output / INPUTS
     contents = read_json(inputs)["contents"] if inputs.exists() else {}
     noted = contents if NETWORK in contents else ()
-    check_settings(read_json(run.output / _OPTIONS), _options_record(accelerator, invocation), noted=noted)
+    check_settings(read_json(run.output / OPTIONS), _options_record(accelerator, invocation), noted=noted)
 
 
 def record_options(
@@ -108,7 +108,7 @@ def record_options(
     """
     if not accelerator.is_main_process:
         return
-    path, record = run.output / _OPTIONS, _options_record(accelerator, invocation)
+    path, record = run.output / OPTIONS, _options_record(accelerator, invocation)
     record[MACHINE] = machine_record(device_name(accelerator))
     first = read_json(path) if path.exists() else {}
     if source is not None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 from limpq_hub.errors import LimpqError
+from limpq_hub.train.loop.run_files import is_begun, saved_states, states_of
 
+_RESUME, _AGAIN = "run the same command with --resume to go on", "run the same command to go on"
 _NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 
@@ -20,14 +25,19 @@ class RunInterruptedError(LimpqError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
-def stopped(signal_number: int, *, with_resume: bool = True) -> RunInterruptedError:
-    """Return the error that says what stopped a run and how it goes on.
+def stopped(signal_number: int, advice: str = _RESUME) -> RunInterruptedError:
+    """Return the error that says what stopped a run and how it goes on."""
+    return RunInterruptedError(f"{_NAMES[signal.Signals(signal_number)]}: stopped; {advice}")
 
-    Args:
-        with_resume: whether the command has a `--resume`; the others look by themselves at what is there.
-    """
-    again = "run the same command with --resume to go on" if with_resume else "run the same command to go on"
-    return RunInterruptedError(f"{_NAMES[signal.Signals(signal_number)]}: stopped; {again}")
+
+def how_to_resume() -> str:
+    """Return how the command with a `--resume` that was typed goes on, wherever it was stopped."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--output", type=Path, nargs="?")
+    output = finder.parse_known_args(sys.argv[1:])[0].output
+    if output is None or saved_states(states_of(output)):
+        return _RESUME
+    return f"nothing was saved yet: the same command {'with --resume ' if is_begun(output) else ''}starts anew"
 
 
 @dataclass
@@ -44,12 +54,12 @@ class StopRequest:
 
 def stop_at_once(signal_number: int, frame: FrameType | None) -> None:
     """Raise `RunInterruptedError`: the handler of both signals wherever nothing is half done."""
-    raise stopped(signal_number)
+    raise stopped(signal_number, how_to_resume())
 
 
 def stop_without_resume(signal_number: int, frame: FrameType | None) -> None:
-    """Raise `RunInterruptedError`: the same for commands without `--resume`."""
-    raise stopped(signal_number, with_resume=False)
+    """Raise `RunInterruptedError`: the same for commands without `--resume`, which look at what is there."""
+    raise stopped(signal_number, _AGAIN)
 
 
 def handled_signals() -> list[signal.Signals]:

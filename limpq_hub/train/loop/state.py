@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactError, TrainingError
 from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.train.loop.run_files import saved_states
 from limpq_hub.zoo.folder import SealedFolder, open_local_folder, seal_folder
 from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 
@@ -64,11 +65,11 @@ class TrainingState:
         except (OSError, ArtifactError) as error:
             shutil.rmtree(building, ignore_errors=True)
             reason = getattr(error, "strerror", None) or error
-            earlier = ", ".join(path.name for path in _saved(folder) if path != target) or "none before it"
+            earlier = ", ".join(path.name for path in saved_states(folder) if path != target) or "none before it"
             raise TrainingError(
                 f"step {self.step} cannot be saved in {folder} ({reason}); kept: {earlier}; make room, then --resume"
             ) from None
-        for older in _saved(folder):
+        for older in saved_states(folder):
             if older != target:
                 shutil.rmtree(older)
 
@@ -79,7 +80,7 @@ class TrainingState:
             TrainingError: there are states, and none verifies.
         """
         damaged = []
-        for path in _saved(folder):
+        for path in saved_states(folder):
             try:
                 saved = open_local_folder(path, _KIND)
                 tensors = tensors_from_bytes(saved.read(_TENSORS), f"{path}/{_TENSORS}")
@@ -118,16 +119,6 @@ class TrainingState:
                     if value is not None:
                         tensors[f"optimizer.{number}.{index}.{key}"] = torch.as_tensor(value)
         return tensors
-
-
-def newest_step(folder: Path) -> int:
-    """Return the step of the newest saved state in `folder`, whether or not it verifies; 0 where there is none."""
-    return max((int(path.name.removeprefix("step-")) for path in _saved(folder)), default=0)
-
-
-def _saved(folder: Path) -> list[Path]:
-    """Return the saved states, the newest first."""
-    return sorted(folder.glob("step-*"), reverse=True)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

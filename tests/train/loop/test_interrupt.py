@@ -17,7 +17,7 @@ from tiny_run import NETWORK, RUN
 from limpq_hub.errors import LimpqError
 from limpq_hub.train import entry_export as _export
 from limpq_hub.train import indicators, pretrain
-from limpq_hub.train.launching import run
+from limpq_hub.train.launching import run, run_command
 from limpq_hub.train.loop import fit as _loop
 from limpq_hub.train.loop import state as _state
 from limpq_hub.train.loop.interrupt import (
@@ -275,7 +275,7 @@ def test_an_error_on_purpose_is_one_line_and_its_exit_code(monkeypatch, capsys, 
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("pretrain", "; run the same command with --resume to go on from the last saved step"), ("validate", "")],
+    [("pretrain", "; run the same command with --resume to go on"), ("validate", "")],
 )
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(monkeypatch, capsys, name, advice):
     def interrupted():
@@ -284,6 +284,37 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(monkeypatch, capsys, name, ad
     monkeypatch.setattr("sys.argv", [str(TRAINING / f"{name}.py")])
     assert exit_code_of(interrupted) == 130
     assert capsys.readouterr().err == f"{name}.py: interrupted{advice}\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "advice"),
+    [
+        (None, "nothing was saved yet: the same command starts anew"),
+        ("options.json", "nothing was saved yet: the same command with --resume starts anew"),
+        ("states/step-00000007", "run the same command with --resume to go on"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_stopped_says_whether_anything_was_saved(monkeypatch, capsys, tmp_path, there, advice, number):
+    if there:
+        (tmp_path / "out" / there).mkdir(parents=True)
+    for output in (["--output", f"{tmp_path}/out"], [f"--output={tmp_path}/out"]):
+        monkeypatch.setattr("sys.argv", [str(TRAINING / "finetune.py"), *output, "--epochs", "3"])
+        assert exit_code_of(lambda: os.kill(os.getpid(), number)) == 75
+        assert capsys.readouterr().err.endswith(f": stopped; {advice}\n")
+
+
+def test_ctrl_c_while_a_command_loads_says_that_nothing_was_saved(monkeypatch, capsys, tmp_path):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", [str(TRAINING / "finetune.py"), "--output", str(tmp_path / "out")])
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    with pytest.raises(SystemExit) as left:
+        run_command("finetune")
+    assert left.value.code == 130
+    said = "finetune.py: interrupted; nothing was saved yet: the same command starts anew\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_worker_that_dies_is_one_line(monkeypatch, capsys):
