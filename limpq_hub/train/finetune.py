@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             correct_batch_norm_(model, calibration, original)
         teacher = None
         if loss.distill:
-            teacher = float_network_of(entry, loss.teacher or settings.weights)
+            teacher = float_network_of(entry, loss.teacher or settings.weights, loss.teacher_option)
             teacher = placed(teacher, accelerator.device, channels_last=channels_last)
         seconds = train_classifier_(accelerator, model, loader, loss, training, teacher=teacher, validate=validate)
         recalibrate_batch_norm_(model, images)
@@ -183,7 +183,7 @@ def _contents(entry: Entry, plan: Plan, settings: FinetuneSettings) -> dict[str,
     }
     for option, name in (("weights", settings.weights), ("teacher", settings.loss.teacher)):
         if is_fetched(name):
-            read |= fetched_content(option, name, float_network_of(entry, name))
+            read |= fetched_content(option, name, float_network_of(entry, name, f"--{option}"))
     return {"policy": plan.policy.digest(), **read}
 
 

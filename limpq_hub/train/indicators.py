@@ -122,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         spec = NetworkSpec.of(network)
         accelerator.print(description_of(network, start.weights))
         same_size = replace(start, input_size=spec.input_size)
-        teacher = float_network(same_size, settings.loss.teacher or start.weights, spec.num_classes)
+        loss = settings.loss
+        teacher = float_network(same_size, loss.teacher or start.weights, spec.num_classes, loss.teacher_option)
         classes = classes_of_network(spec.num_classes, data, settings.class_names)
         ids = [record["id"] for record in classes]
         loader, validation = (

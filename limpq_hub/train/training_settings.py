@@ -26,6 +26,11 @@ class LossSettings:
     distill: float = 0.0
     teacher: str | None = None
 
+    @property
+    def teacher_option(self) -> str:
+        """The option that says which network is the teacher."""
+        return "--weights" if self.teacher is None else "--teacher"
+
 
 @dataclass(frozen=True)
 class ScheduleSettings:

@@ -19,11 +19,12 @@ from limpq_hub.zoo.timm_config import TimmConfig
 _CONFIG, _LOCAL = "config.json", "local-dir:"
 
 
-def local_entry(name: str) -> Entry | None:
+def local_entry(name: str, option: str = "--weights") -> Entry | None:
     """Return the entry on this machine whose float network a name of weights means, None where it means none.
 
     Args:
         name: "local-dir:FOLDER" of an entry, or the file of the float network inside of one.
+        option: that it was typed for.
 
     Raises:
         TrainingError: it is a fine-tuned policy, or the joint weights, and no float network.
@@ -34,15 +35,15 @@ def local_entry(name: str) -> Entry | None:
     kind = kind_of(folder / _CONFIG)
     if name.startswith(_LOCAL) and kind == "checkpoint":
         raise TrainingError(
-            f"--weights {quoted(name)}: this is a fine-tuned policy, whose weights are integers; give the entry that "
+            f"{option} {quoted(name)}: this is a fine-tuned policy, whose weights are integers; give the entry that "
             "it was tuned from, as local-dir:ENTRY, for its float network"
         )
     if kind != "entry":
         return None
     if not name.startswith(_LOCAL) and path.name == SUPERNET:
         raise TrainingError(
-            f"--weights {quoted(name)}: these are the joint weights of an entry, with the steps of its quantizers; for "
-            f"its float network give {shell_command('--weights', f'{_LOCAL}{folder}')}"
+            f"{option} {quoted(name)}: these are the joint weights of an entry, with the steps of its quantizers; for "
+            f"its float network give {shell_command(option, f'{_LOCAL}{folder}')}"
         )
     is_float_file = path.name in (FLOAT_FILE, GZIPPED_FLOAT_FILE)
     return find_entry(f"{_LOCAL}{folder}") if name.startswith(_LOCAL) or is_float_file else None
@@ -76,10 +77,10 @@ def network_config(entry: Entry) -> TimmConfig:
     return TimmConfig(spec.architecture, spec.num_classes, spec.input_size, preparation, dict(spec.model_args))
 
 
-def bundled_advice(name: str) -> str:
+def bundled_advice(name: str, option: str) -> str:
     """Return the end of an error that says what to type for the float network of a bundled entry; "" of other names."""
     if name not in list_models():
         return ""
     folder = Path("out", name)
     pull = shell_command("limpq", "pull", name, "--output", folder)
-    return f"; it names a bundled entry: run {pull} and give {shell_command('--weights', f'{_LOCAL}{folder}')}"
+    return f"; it names a bundled entry: run {pull} and give {shell_command(option, f'{_LOCAL}{folder}')}"

@@ -56,10 +56,14 @@ class FloatWeights:
     tensors: Callable[[int], Mapping[str, Tensor]]
 
 
-def open_weights(name: str) -> FloatWeights:
+def open_weights(name: str, option: str = "--weights") -> FloatWeights:
     """Return the weights of a name: "FILE.safetensors", "local-dir:FOLDER" or "hf-hub:OWNER/NAME", perhaps "@REVISION".
 
     A folder or repository is one of timm's, or an entry of this library, whose float network is meant.
+
+    Args:
+        name: of the weights.
+        option: that the name was typed for, to be named in an error.
 
     Raises:
         TrainingError: there is no such file or folder, or its `config.json` is not one of timm's.
@@ -67,8 +71,9 @@ def open_weights(name: str) -> FloatWeights:
         HubError: the Hub does not give it.
     """
     if name.startswith(_HUB):
-        return _from_hub(name)
-    entry = local_entry(name)
+        return _from_hub(name, option)
+    label = f"{option} {quoted(name)}"
+    entry = local_entry(name, option)
     if entry is not None:
         return _of_entry(name, entry)
     if name.startswith(_LOCAL):
@@ -79,17 +84,16 @@ def open_weights(name: str) -> FloatWeights:
                 converts = pickles and file == _TENSORS
                 other = "give a folder that timm saved, or an entry"
                 advice = _conversion(pickles[0], folder / file) if converts else other
-                raise TrainingError(f"--weights {quoted(name)}: there is no {file}; {advice}")
-        return FloatWeights(name, _config(folder / _CONFIG, name), partial(_tensors_of, name, folder / _TENSORS))
+                raise TrainingError(f"{label}: there is no {file}; {advice}")
+        return FloatWeights(name, _config(folder / _CONFIG, label), partial(_tensors_of, label, folder / _TENSORS))
     path = Path(name)
     if os.path.isdir(path):
-        raise TrainingError(
-            f"--weights {quoted(name)} is a folder: write {shell_command('--weights', f'{_LOCAL}{name}')}"
-        )
+        raise TrainingError(f"{label} is a folder: write {shell_command(option, f'{_LOCAL}{name}')}")
     if not os.path.exists(path):
-        raise TrainingError(f"--weights {quoted(name)}: there is no such file{bundled_advice(name)}")
+        raise TrainingError(f"{label}: there is no such file{bundled_advice(name, option)}")
     beside = path.with_name(_CONFIG)
-    return FloatWeights(name, _read(beside) if os.path.isfile(beside) else None, partial(_tensors_of, name, path))
+    config = _read(beside, label) if os.path.isfile(beside) else None
+    return FloatWeights(name, config, partial(_tensors_of, label, path))
 
 
 def local_file(name: str) -> Path | None:
@@ -107,58 +111,59 @@ def _of_entry(name: str, entry: Entry) -> FloatWeights:
     return FloatWeights(name, network_config(entry), lambda at_most: float_tensors(entry.folder))
 
 
-def _tensors_of(name: str, path: Path, at_most: int) -> Mapping[str, Tensor]:
-    """Return the tensors of a file of at most so many bytes, named `name` where it cannot be used."""
+def _tensors_of(label: str, path: Path, at_most: int) -> Mapping[str, Tensor]:
+    """Return the tensors of a file of at most so many bytes, called `label` where it cannot be used."""
     content = read_regular(path, at_most=at_most)
     try:
-        tensors = tensors_from_bytes(content, quoted(name))
+        tensors = tensors_from_bytes(content, label)
         mistake = mistaken_tensors(tensors)
         if mistake:
-            raise TrainingError(f"--weights {quoted(name)}: {mistake}")
-        return with_numbers(tensors, quoted(name))
+            raise TrainingError(f"{label}: {mistake}")
+        return with_numbers(tensors, label)
     except ArtifactFormatError as error:
         mistake = mistaken_json(content)
         if mistake:
-            raise TrainingError(f"--weights {quoted(name)}: {mistake}") from None
+            raise TrainingError(f"{label}: {mistake}") from None
         if path.suffix in _PICKLE_SUFFIXES:
-            raise TrainingError(f"--weights {error}; {_conversion(path)}") from None
-        raise TrainingError(f"--weights {error}; give a whole {_TENSORS} in timm's names") from None
+            raise TrainingError(f"{error}; {_conversion(path)}") from None
+        raise TrainingError(f"{error}; give a whole {_TENSORS} in timm's names") from None
 
 
-def _from_hub(name: str) -> FloatWeights:
+def _from_hub(name: str, option: str) -> FloatWeights:
     """Return the weights of a Hub repository at one commit; its tensors are fetched when they are read."""
     from limpq_hub.zoo.hub import repository as hub
     from limpq_hub.zoo.hub.names import check_repository
 
     repo, _, revision = name.removeprefix(_HUB).partition("@")
     check_repository(repo)
+    label = f"{option} {quoted(name)}"
 
     def tensors(at_most: int) -> Mapping[str, Tensor]:
         """Return the tensors, from the cache or the Hub."""
         try:
-            with _told(name):
+            with _told(name, option):
                 path = hub.fetch_file(repo, _TENSORS, commit, None, None, size_bytes=at_most)
         except HubNotFoundError as error:
             raise HubNotFoundError(f"{error}; weights are read from {_TENSORS} alone, never from a pickle") from None
-        return _tensors_of(name, path, at_most)
+        return _tensors_of(label, path, at_most)
 
-    with _told(name):
+    with _told(name, option):
         commit = hub.resolve_commit(repo, revision or None, None, None)
         config = hub.fetch_file(repo, _CONFIG, commit, None, None)
         if kind_of(config) == "entry":
             return _of_entry(name, find_entry(f"{_HUB}{repo}@{commit}"))
-    return FloatWeights(name, _config(config, name), tensors)
+    return FloatWeights(name, _config(config, label), tensors)
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _told(name: str, option: str) -> Iterator[None]:
     """Say of a Hub that is not reached inside the block which weights were wanted of it, and what needs no Hub."""
     from limpq_hub.zoo.hub.timm_weights import without_weights
 
     try:
         yield
     except (HubOfflineError, HubUnavailableError) as error:
-        raise without_weights(error, name, _TENSORS) from None
+        raise without_weights(error, name, _TENSORS, option) from None
 
 
 def _conversion(pickled: Path, target: Path | None = None) -> str:
@@ -174,19 +179,19 @@ def _conversion(pickled: Path, target: Path | None = None) -> str:
     return f"a pickle can execute code and is not read; this converts it safely: {shlex.join(['python', '-c', code])}"
 
 
-def _config(path: Path, name: str) -> TimmConfig:
+def _config(path: Path, label: str) -> TimmConfig:
     """Return what timm's `config.json` of a folder or repository says."""
-    config = _read(path)
+    config = _read(path, label)
     if config is None:
         raise TrainingError(
-            f"--weights {quoted(name)}: its {_CONFIG} is neither one of timm's, which name an architecture, nor that "
+            f"{label}: its {_CONFIG} is neither one of timm's, which name an architecture, nor that "
             "of an entry; give weights that timm saved, an entry, or a safetensors file"
         )
     return config
 
 
-def _read(path: Path) -> TimmConfig | None:
+def _read(path: Path, label: str) -> TimmConfig | None:
     try:
         return parse_timm_config(read_json(path), str(path))
     except ArtifactFormatError as error:
-        raise TrainingError(f"--weights: {error}") from None
+        raise TrainingError(f"{label}: {error}") from None

@@ -27,7 +27,9 @@ from limpq_hub.zoo.timm_names import architecture_of, is_place_of_weights, known
 _ROOM_BYTES = 2**30
 
 
-def float_network(start: NetworkSettings, weights: str | None, num_classes: int | None) -> nn.Module:
+def float_network(
+    start: NetworkSettings, weights: str | None, num_classes: int | None, option: str = "--weights"
+) -> nn.Module:
     """Return the timm network in eval mode.
 
     How it takes pictures, and of which size, belongs to the weights: timm's configuration for "pretrained", the
@@ -40,6 +42,7 @@ def float_network(start: NetworkSettings, weights: str | None, num_classes: int 
         weights: "pretrained" for timm's own, safetensors file, "local-dir:FOLDER" or "hf-hub:OWNER/NAME" of timm's or
             of an entry, or None for random ones.
         num_classes: outputs of the classifier; None for as many as the weights have.
+        option: that the weights were typed for, to be named in an error.
 
     Raises:
         UnknownModelError: timm has no such network.
@@ -49,42 +52,43 @@ def float_network(start: NetworkSettings, weights: str | None, num_classes: int 
     """
     timms = _timms_config(start.model)
     if weights == "pretrained":
-        return _pretrained(start, timms, num_classes)
+        return _pretrained(start, timms, num_classes, option)
     architecture = start.model.partition(".")[0]
     whole = {"mean": timms.mean, "std": timms.std, "interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "center"}
     config = TimmConfig(architecture, None, timms.input_size[-1], whole, {})
     if weights is None:
         return _built(_spec(start, config, num_classes or timms.num_classes, "--model"))
-    source = open_weights(weights)
+    source = open_weights(weights, option)
     config = source.config or config
     if config.architecture != architecture:
         raise TrainingError(
-            f"--weights {quoted(weights)} is of {quoted(config.architecture)}, --model is {quoted(start.model)}: give "
+            f"{option} {quoted(weights)} is of {quoted(config.architecture)}, --model is {quoted(start.model)}: give "
             "both of one network"
         )
     tensors = source.tensors(_most_bytes(start, config))
     rows = _classes_of(tensors, timms)
     if num_classes is not None and rows not in (None, num_classes):
         raise TrainingError(
-            f"--weights {quoted(weights)} is for {rows} classes, the network is to have {num_classes}: give weights "
+            f"{option} {quoted(weights)} is for {rows} classes, the network is to have {num_classes}: give weights "
             f"for as many, or train some with {command_of('pretrain')}, which gives --weights a new head"
         )
-    spec = _spec(start, config, num_classes or rows or config.num_classes or timms.num_classes, f"--weights {weights}")
+    spec = _spec(start, config, num_classes or rows or config.num_classes or timms.num_classes, f"{option} {weights}")
     network = _built(spec)
     try:
         load_strictly(network, tensors, quoted(weights))
     except ArtifactFormatError as error:
         raise TrainingError(
-            f"--weights {error}; is it of {spec.title}? give the --model and --model-args that the weights are of"
+            f"{option} {error}; is it of {spec.title}? give the --model and --model-args that the weights are of"
         ) from None
     return network
 
 
-def float_network_of(entry: Entry, weights: str | None) -> nn.Module:
+def float_network_of(entry: Entry, weights: str | None, option: str = "--weights") -> nn.Module:
     """Return the float network of an entry in eval mode.
 
     Args:
         weights: as `float_network` takes them, for pictures as the entry takes them; None for those that it holds.
+        option: that the weights were typed for, to be named in an error.
 
     Raises:
         TrainingError: there are no such weights, or they are of another network or for other classes.
@@ -95,7 +99,7 @@ def float_network_of(entry: Entry, weights: str | None) -> nn.Module:
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     preparation: dict[str, Any] = {key: getattr(spec, key) for key in PREPARATION}
     start = NetworkSettings(spec.architecture, spec.input_size, weights, spec.model_args, **preparation)
-    return float_network(start, weights, spec.num_classes)
+    return float_network(start, weights, spec.num_classes, option)
 
 
 def classifier_for(start: NetworkSettings, num_classes: int) -> tuple[nn.Module, bool]:
@@ -142,22 +146,22 @@ def _timms_config(model: str) -> PretrainedCfg:
     return known_config(model) or PretrainedCfg()
 
 
-def _pretrained(start: NetworkSettings, timms: PretrainedCfg, num_classes: int | None) -> nn.Module:
+def _pretrained(start: NetworkSettings, timms: PretrainedCfg, num_classes: int | None, option: str) -> nn.Module:
     """Return the network with timm's own weights."""
     if num_classes is not None and timms.num_classes != num_classes:
         raise TrainingError(
             f"timm's weights of {start.model} are for {timms.num_classes} classes, the data has {num_classes}: give "
             f"them a new head with {command_of('pretrain', '--model', start.model, '--weights', 'pretrained')}, and "
-            "what that trains as --weights"
+            f"what that trains as {option}"
         )
     if not timms.has_weights:
         raise TrainingError(
-            f"timm has no weights of {start.model}: train others with {command_of('pretrain')}, and give --weights"
+            f"timm has no weights of {start.model}: train others with {command_of('pretrain')}, and give {option}"
         )
     architecture, _, tag = start.model.partition(".")
     preparation = {key: getattr(timms, key) for key in PREPARATION}
     config = TimmConfig(architecture, None, timms.input_size[-1], preparation, {})
-    spec = _spec(start, config, timms.num_classes, "--weights pretrained")
+    spec = _spec(start, config, timms.num_classes, f"{option} pretrained")
     fetch_timm_weights(timms)
     return _built(spec, pretrained=True, pretrained_cfg=tag or None)
 

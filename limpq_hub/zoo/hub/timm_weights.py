@@ -29,12 +29,13 @@ def fetch_timm_weights(config: PretrainedCfg) -> None:
         raise without_weights(error, f"hf-hub:{repo}", file or _SHOWN) from None
 
 
-def without_weights(error: HubError, repository: str, file: str = _SHOWN) -> HubError:
+def without_weights(error: HubError, repository: str, file: str = _SHOWN, option: str = "--weights") -> HubError:
     """Return an error in its place that says which weights were wanted, why they do not come, and what to do instead.
 
     Args:
         repository: hf-hub:owner/name, perhaps with @revision.
         file: the one that was wanted.
+        option: that they were wanted for.
     """
     match error:
         case HubOfflineError():
@@ -45,8 +46,8 @@ def without_weights(error: HubError, repository: str, file: str = _SHOWN) -> Hub
         case _:
             reason = str(error)
     told = type(error)(
-        f"--weights needs {file} of {repository}, and the cache does not have it. {reason}. Or take {file} and "
-        "config.json from a machine that has them, and give --weights FILE.safetensors, with config.json beside it"
+        f"{option} needs {file} of {repository}, and the cache does not have it. {reason}. Or take {file} and "
+        f"config.json from a machine that has them, and give {option} FILE.safetensors, with config.json beside it"
     )
     told.client_error = error.client_error
     return told

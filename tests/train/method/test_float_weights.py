@@ -19,6 +19,7 @@ from limpq_hub.errors import (
     HubNotFoundError,
     HubOfflineError,
     HubUnavailableError,
+    LimpqError,
     TrainingError,
     UnknownModelError,
     UnsafeFileError,
@@ -364,6 +365,29 @@ def test_a_pretraining_from_weights_for_other_classes_says_so_and_trains_shorter
     assert f"with 4 classes, weights local-dir:{folder}, a new head; pictures: " in out
     assert "rate up to 0.01, 1 epoch to warm up; --epochs, " in out
     assert NetworkSpec.of(float_network(START, f"local-dir:{tmp_path}/float", 4)).num_classes == 4
+
+
+def test_what_is_wrong_with_a_teacher_is_told_of_that_option(folder, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.safetensors").write_text("text")
+    (tmp_path / "net.pth").write_text("text")
+    (tmp_path / "bare").mkdir()
+    run = ["--data", str(data), "--distill", "1", "--output", str(tmp_path / "out")]
+    for teacher, message in (
+        ("nowhere.safetensors", "'nowhere.safetensors': there is no such file"),
+        ("resnet18.tiny_imagenet", "'resnet18.tiny_imagenet': there is no such file; it names a bundled entry: run "),
+        ("timm", "'timm' is a folder: write --teacher local-dir:timm"),
+        ("local-dir:bare", "'local-dir:bare': there is no config.json; give"),
+        ("text.safetensors", "'text.safetensors'"),
+        ("net.pth", "'net.pth'"),
+        ("hf-hub:you/net", "needs model.safetensors of hf-hub:you"),
+    ):
+        with pytest.raises(LimpqError) as caught:
+            indicators.main(
+                ["--model", "test_efficientnet", "--weights", f"local-dir:{folder}", "--teacher", teacher, *run]
+            )
+        assert str(caught.value).startswith(f"--teacher {message}")
+        assert "--weights" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
