@@ -1,13 +1,14 @@
 """The front: budgets over the whole range, and at each of them what validate.py measures."""
 
 import json
+import re
 
 import pytest
 from tiny_run import FRONT, RUN
 
 import limpq_hub
 from limpq_hub.errors import TrainingError
-from limpq_hub.train import front, validate
+from limpq_hub.train import compare, front, validate
 from limpq_hub.train.measure import joint_front
 from limpq_hub.train.measure.joint_front import budgets
 
@@ -55,6 +56,26 @@ def test_the_front_says_what_validate_measures_at_the_same_budget(runs, hard_dat
     printed = json.loads(capsys.readouterr().out)
     record = json.loads((runs / "front.json").read_text())["joint"][2 * place + bool(images)]
     assert {key: printed[key] for key in record} == record
+
+
+def test_what_is_to_be_known_of_a_budget_is_told_on_stderr_once(runs, hard_data, tmp_path, capsys):
+    told = "is no less than the .* that the most bits take, so nothing is traded"
+    common = ["--model", f"local-dir:{runs}/joint", "--data", str(hard_data), *RUN]
+    validate.main([*common, "--bitops", "3g", "--weights", "joint"])
+    out, err = capsys.readouterr()
+    json.loads(out)
+    assert re.search(f"^note: --bitops 3g was read as 3G\nnote: --bitops {told}$", err, re.MULTILINE)
+    for command, words in (
+        (front, ["--output", f"{tmp_path}/front.json"]),
+        (
+            compare,
+            ["--steps", "0", "--correlated", "0", "--contenders", "reversed", "--output", f"{tmp_path}/compared"],
+        ),
+    ):
+        command.main([*common, "--bitops", "w3a3", "3G", *words])
+        notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        assert len(notes) == 1
+        assert re.fullmatch(f"note: 3G: --bitops {told}", notes[0])
 
 
 def test_recalibration_changes_some_figure_of_these_pictures(runs):

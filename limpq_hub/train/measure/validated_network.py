@@ -11,6 +11,7 @@ from torch import nn
 
 from limpq_hub.deploy.exported_network import open_exported
 from limpq_hub.errors import TrainingError
+from limpq_hub.plan.plan import Plan
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.train.data.network_classes import classes_known, classes_of_entry, classes_of_network
 from limpq_hub.train.settings import DataSettings
@@ -32,6 +33,7 @@ class ValidatedNetwork(NamedTuple):
     Attributes:
         entry: where its float network is to be found, or None.
         classes: ids of its classes, in the order of its outputs.
+        plan: of the search for it, or of the policy that was given; None where there was neither.
     """
 
     network: nn.Module
@@ -39,6 +41,7 @@ class ValidatedNetwork(NamedTuple):
     description: dict[str, object]
     entry: Entry | None
     classes: Sequence[str]
+    plan: Plan | None = None
 
 
 def network_of_checkpoint(path: Path, data: DataSettings) -> ValidatedNetwork:
@@ -121,7 +124,7 @@ def network_of_entry(
     description = _description(entry.name, loaded.weights, loaded.plan.policy.digest(), loaded.plan.bitops)
     if arithmetic == "integer":
         description |= {"arithmetic": arithmetic, "in_float": dict(loaded.in_float)}
-    return ValidatedNetwork(model, loaded.network, description, entry, classes)
+    return ValidatedNetwork(model, loaded.network, description, entry, classes, loaded.plan)
 
 
 def _description(model: str, weights: str, policy_sha256: str | None, bitops: int | None) -> dict[str, object]:
