@@ -182,7 +182,7 @@ def test_list_shows_weights_and_files_of_a_policy_and_both_figures_of_the_joint_
         (9_000_000, 61.125, 64, "b"),
     )
     code, out, err = limpq("list")
-    assert (code, err) == (0, "next: limpq search test_resnet.noise --bitops w4a4\n")
+    assert (code, err) == (0, "next: limpq search test_resnet.noise --bitops w3a3\n")
     assert "┃ on disk " in out
     weights = sum(cost.weights for cost in tiny.costs.values())
     expected = [["test_resnet.noise", "32", "float32", "", format_size(4 * weights), "", "80.00 %"]]
@@ -454,6 +454,17 @@ def test_a_budget_above_what_the_most_bits_take_is_noted_by_every_command(limpq,
     assert size == most
     (end,) = re.findall(r"^note: --bitops is no less than the \S+ that the most bits take, so (.*)$", err, re.MULTILINE)
     assert end == "nothing is traded"
+
+
+def test_the_next_line_carries_a_budget_that_has_effect(limpq, tiny, picture):
+    for command, *words in (["search"], ["compare"], ["predict", picture, "--model"]):
+        typed = [command, *words, tiny.name]
+        assert limpq(*typed, "--bitops", "300G")[2].endswith(f"\nnext: limpq search {tiny.name} --bitops w3a3\n")
+        of_both = limpq(*typed, "--size", "3GB", "--bitops", "w3a3")[2]
+        assert of_both.endswith(f"\nnext: limpq explain {tiny.name} --bitops w3a3\n")
+    few = limpq("search", tiny.name, "--size", "3GB", "--candidates", "2", "4")[2]
+    assert few.endswith(f"\nnext: limpq search {tiny.name} --bitops w2a2 --candidates '*=2,4'\n")
+    assert "so nothing is traded" not in limpq("search", tiny.name, "--bitops", "w3a3")[2]  # the advice is true
 
 
 def test_explain_says_that_nothing_is_left_to_raise_in_place_of_empty_tables(limpq, tiny):
@@ -892,7 +903,7 @@ def test_predict_shows_the_most_likely_classes(limpq, tiny, picture):
     code, out, err = limpq("predict", picture, "--model", tiny.name, "--bitops", "w3a3", "--top", 3)
     assert (code, err) == (0, f"next: limpq explain {tiny.name} --bitops w3a3\n")
     assert len(re.findall(r"│ noise \d +│ +\d+\.\d% ", out)) == 3
-    assert "finetuned weights" in out
+    assert "one of 10 classes; finetuned weights" in out
     assert "61.50 % top-1 on its validation images" in re.sub(r"\s+", " ", out)
 
 
@@ -1083,7 +1094,7 @@ def test_import_turns_a_pickle_into_indicators_that_search_takes(limpq, tiny, st
     arguments = ("--model", "test_resnet", "--input-size", 32, "--num-classes", 10, "--output", output)
     code, out, err = limpq("import", steps_pickle, *arguments)
     assert (code, out) == (0, "")
-    assert err == f"wrote {output}; next: limpq search {output} --bitops w4a4\n"
+    assert err == f"wrote {output}; next: limpq search {output} --bitops w3a3\n"
     imported = Indicators.load(output)
     assert imported.costs == tiny.indicators.costs
     assert imported.weight_steps == tiny.indicators.weight_steps

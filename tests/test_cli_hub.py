@@ -47,7 +47,7 @@ def test_pull_copies_to_a_folder_and_replaces_only_an_entry(on_hub, limpq, tiny,
     target = tmp_path / "out" / "tiny"
     for _ in range(2):
         code, _, err = limpq("pull", "hf-hub:you/tiny", "--output", str(target))
-        assert (code, err) == (0, f"wrote {target}; next: limpq search local-dir:{target} --bitops w4a4\n")
+        assert (code, err) == (0, f"wrote {target}; next: limpq search local-dir:{target} --bitops w3a3\n")
         assert content(target) == content(tiny.folder)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
@@ -95,7 +95,7 @@ def test_push_prints_the_commit_and_the_tag(online, limpq, tiny):
     code, out, err = limpq("push", tiny.name, "you/net")
     commit = commit_of(online, "you/net")
     assert (code, out) == (0, f"you/net@{commit}, tag v1\n")
-    assert err.endswith("next: limpq search hf-hub:you/net --bitops w4a4\n")
+    assert err.endswith("next: limpq search hf-hub:you/net --bitops w3a3\n")
     assert "nothing changed" not in err
     code, out, err = limpq("push", tiny.name, "you/net")
     assert out == f"you/net@{commit}\n"
@@ -106,7 +106,7 @@ def test_push_prints_the_commit_and_the_tag(online, limpq, tiny):
 
 def test_a_push_of_files_that_the_hub_has_already_draws_no_bar_of_nothing(online, limpq, tiny):
     enable_progress_bars()
-    after = "next: limpq search hf-hub:you/net --bitops w4a4\n"
+    after = "next: limpq search hf-hub:you/net --bitops w3a3\n"
     assert limpq("push", tiny.name, "you/net")[2] == after
     code, _, err = limpq("push", tiny.name, "you/net", "--license", "mit")  # of which the card alone changes
     assert (code, err) == (0, after)
@@ -120,7 +120,7 @@ def test_push_proposes_creates_privately_and_takes_a_branch(online, limpq, tiny,
     assert limpq("push", tiny.name, "you/net", "--create-pr")[0] == 0
     err = limpq("push", tiny.name, "you/net", "--create-pr", "--license", "mit")[2]
     proposed = online.hub.references("you/net")["refs/pr/2"]
-    assert err.endswith(f"next: limpq search hf-hub:you/net@{proposed} --bitops w4a4\n")
+    assert err.endswith(f"next: limpq search hf-hub:you/net@{proposed} --bitops w3a3\n")
     assert set(online.hub.files("you/net")) == {".gitattributes"}
 
 
@@ -164,7 +164,7 @@ def test_the_models_of_an_owner_are_listed_with_their_policies(on_hub, limpq):
     assert weights == []
     code, out, err = limpq("list", "t*", "--hub", "you")
     assert "hf-hub:you/tiny" in out
-    assert err == "next: limpq search hf-hub:you/tiny --bitops w4a4\n"
+    assert err == "next: limpq search hf-hub:you/tiny --bitops w3a3\n"
     assert (
         limpq("list", "z*", "--hub", "you")[1:] == ("[]\n", "")
         or "no model of you on the Hub matches 'z*'" in (limpq("list", "z*", "--hub", "you")[2])

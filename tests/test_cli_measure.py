@@ -46,7 +46,7 @@ def test_all_pairs_are_measured_and_the_search_in_them_follows(limpq, with_float
     code, out, err = limpq(*words)
     assert (code, out) == (0, "")
     assert f"measured on 6 pictures, in {output}" in err
-    assert f"next: limpq search {output} --bitops w4a4 --importance measured" in err
+    assert f"next: limpq search {output} --bitops w3a3 --importance measured" in err
     indicators = Indicators.load(output)
     expected = measured_directly(with_float, pictures)
     assert list(indicators.divergences) == list(indicators.weight_steps)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from limpq_hub.cli.options import MODEL
 from limpq_hub.cli.output import note, print_json
+from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.plan.shell_command import shell_command
+
+if TYPE_CHECKING:
+    from limpq_hub.zoo.entry import Entry
 
 
 def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -41,7 +46,7 @@ def _pull(options: argparse.Namespace) -> None:
     if options.output:
         with replaced_folder(options.output) as folder:
             copy_verified(entry.folder, folder)
-        note(f"wrote {options.output}; next: {_search_of(f'local-dir:{options.output}')}")
+        note(f"wrote {options.output}; next: {_search_of(f'local-dir:{options.output}', entry)}")
     size = sum(listed["bytes"] for listed in entry.folder.config["files"].values())
     record = {"model": entry.name, "revision": entry.revision, "files": len(entry.folder.files), "bytes": size}
     if options.json:
@@ -80,8 +85,8 @@ def _push(options: argparse.Namespace) -> None:
         note(f"nothing changed: {pushed.repo} holds exactly this already")
     # Beside the main branch the commit alone is sure to be found.
     elsewhere = f"@{pushed.commit}" if options.revision or options.create_pr else ""
-    note(f"next: {_search_of(f'hf-hub:{pushed.repo}{elsewhere}')}")
+    note(f"next: {_search_of(f'hf-hub:{pushed.repo}{elsewhere}', entry)}")
 
 
-def _search_of(model: str) -> str:
-    return shell_command("limpq", "search", model, "--bitops", "w4a4")
+def _search_of(model: str, entry: Entry) -> str:
+    return shell_command("limpq", "search", model, "--bitops", first_budget(entry.indicators.candidates))

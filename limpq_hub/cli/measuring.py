@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from limpq_hub.cli.options import MODEL, count
 from limpq_hub.cli.output import note, print_json
 from limpq_hub.errors import DataError, quoted
+from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import MOST_THREADS, seed, whole_number
@@ -82,7 +83,8 @@ def _measure(options: argparse.Namespace) -> None:
     if options.json:
         print_json(indicators.to_json())
     note(f"measured on {sum(map(len, images))} pictures, in {options.output}")
-    search = shell_command("limpq", "search", options.output, "--bitops", "w4a4", "--importance", "measured")
+    budget = first_budget(indicators.candidates)
+    search = shell_command("limpq", "search", options.output, "--bitops", budget, "--importance", "measured")
     note(f"next: {search}")
 
 

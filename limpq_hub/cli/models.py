@@ -10,6 +10,7 @@ from pathlib import Path
 from limpq_hub.cli.options import MODEL, WORDS, count
 from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError, UnknownModelError, quoted
+from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
@@ -82,7 +83,9 @@ def _list(options: argparse.Namespace) -> None:
                 top1 += f", recalibrated {adapted[joint['policy_sha256']]}"
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
     print_table(table)
-    note(f"next: {shell_command('limpq', 'search', entries[0][0].name, '--bitops', 'w4a4')}")
+    first, _ = entries[0]
+    budget = first_budget(first.indicators.candidates)
+    note(f"next: {shell_command('limpq', 'search', first.name, '--bitops', budget)}")
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -146,4 +149,5 @@ def _import(options: argparse.Namespace) -> None:
     indicators.save(options.output)
     if options.json:
         print_json({"output": str(options.output), "layers": len(costs), "candidates": indicators.candidates})
-    note(f"wrote {options.output}; next: {shell_command('limpq', 'search', options.output, '--bitops', 'w4a4')}")
+    budget = first_budget(indicators.candidates)
+    note(f"wrote {options.output}; next: {shell_command('limpq', 'search', options.output, '--bitops', budget)}")

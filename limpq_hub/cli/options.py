@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from limpq_hub.plan.budget import limit_words, split_limits, typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.deadline import LONGEST_TIME_LIMIT_S
+from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import whole_number
 
@@ -116,19 +118,38 @@ def typed_arguments(arguments: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def next_command(model: str, arguments: Mapping[str, Any], policy: str | os.PathLike[str] | None = None) -> str:
+def next_command(
+    model: str,
+    arguments: Mapping[str, Any],
+    policy: str | os.PathLike[str] | None = None,
+    *,
+    without_effect: Collection[str] = (),
+) -> str:
     """Return what to type after bits were chosen: why they are as they are; of a policy in a file, what runs it.
 
     Args:
         model: as it was typed.
         arguments: of `search`, that chose the bits.
         policy: file that holds them, instead.
+        without_effect: keywords of limits that chose nothing; where there are no others, one that does is advised.
     """
     if policy is None:
-        return shell_command("limpq", "explain", Path(model), *typed_arguments(arguments))
+        limits, choices = split_limits({name: arguments[name] for name in arguments if name not in without_effect})
+        if limits or not without_effect:
+            return shell_command("limpq", "explain", Path(model), *typed_arguments(limits | choices))
+        typed = ("--bitops", first_budget(_widths(model, choices)), *typed_arguments(choices))
+        return shell_command("limpq", "search", Path(model), *typed)
     # An entry of the same name may lie in "out".
     folder = Path("out", f"{Path(model.rpartition(':')[2].partition('@')[0]).name}-exported")
     return shell_command("limpq", "export", Path(model), "--policy", Path(policy), "--output", folder)
+
+
+def _widths(model: str, choices: Mapping[str, Any]) -> Iterable[int]:
+    """Return the bit-widths that a search with these choices may use."""
+    from limpq_hub.zoo.planning import indicators_of
+
+    candidates = choices.get("candidates")
+    return chain.from_iterable(candidates.values()) if candidates else indicators_of(model).candidates
 
 
 def _typed_choice(name: str, value: Any) -> Iterator[str]:

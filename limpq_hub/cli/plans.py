@@ -113,7 +113,8 @@ def _search(options: argparse.Namespace) -> None:
         print(f"- {line}")
     # An entry runs a policy; indicators alone have no weights.
     policy_file = options.output if options.format == "limpq" and not options.model.endswith(".json") else None
-    note(f"next: {next_command(options.model, search_arguments(options), policy_file)}")
+    then = next_command(options.model, search_arguments(options), policy_file, without_effect=plan.without_effect)
+    note(f"next: {then}")
 
 
 def _frontier(options: argparse.Namespace) -> None:
@@ -198,7 +199,7 @@ def _compare(options: argparse.Namespace) -> None:
     table.add_row(_objective(best), *(f"{plan.objective:.4f}" for plan in plans.values()))
     table.add_row("top-1", *(f"{percent(value)} {weights}".strip() for value, weights in top1.values()))
     print_table(table)
-    note(f"next: {next_command(options.model, arguments)}")
+    note(f"next: {next_command(options.model, arguments, without_effect=best.without_effect)}")
 
 
 def _explain(options: argparse.Namespace) -> None:

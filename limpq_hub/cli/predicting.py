@@ -54,13 +54,15 @@ class _Classifier:
         classify: returns the most likely classes of a picture, most likely first.
         record: describes the network in the JSON output.
         name: names the network in the title of a table.
-        caption: line below a table, or None.
+        caption: line below a table.
+        without_effect: keywords of limits that every choice of bits meets.
     """
 
     classify: Callable[[Image], list[Guess]]
     record: dict[str, Any]
     name: str
-    caption: str | None = None
+    caption: str
+    without_effect: Sequence[str] = ()
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -83,7 +85,8 @@ def _predict(options: argparse.Namespace) -> None:
         return
     _print(classifier, guessed)
     if options.model:
-        note(f"next: {next_command(options.model, search_arguments(options), options.policy)}")
+        arguments, without_effect = search_arguments(options), classifier.without_effect
+        note(f"next: {next_command(options.model, arguments, options.policy, without_effect=without_effect)}")
 
 
 def _print(classifier: _Classifier, guessed: dict[Path, list[Guess]]) -> None:
@@ -178,10 +181,14 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
         "top1": loaded.top1,
     }
     caption = (
-        f"{loaded.weights} weights, {format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
+        f"one of {loaded.network.num_classes} classes; {loaded.weights} weights, "
+        f"{format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
         + (f", {loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
     )
-    return _Classifier(lambda picture: top_classes(model, picture, options.top), record, options.model, caption)
+    without_effect = loaded.plan.without_effect
+    return _Classifier(
+        lambda picture: top_classes(model, picture, options.top), record, options.model, caption, without_effect
+    )
 
 
 def _check_exported(options: argparse.Namespace) -> None:
@@ -207,5 +214,6 @@ def _exported(options: argparse.Namespace) -> _Classifier:
         lambda picture: most_likely(opened.network, picture, opened.spec, classes, options.top),
         {"exported": str(options.exported), "runtime": runtime},
         f"{options.exported} in {runtime}",
-        f"{opened.spec.title}, for {opened.verification['file_format']}: {format_size(opened.size_bytes)}",
+        f"one of {opened.spec.num_classes} classes; {opened.spec.title}, for "
+        f"{opened.verification['file_format']}: {format_size(opened.size_bytes)}",
     )

@@ -65,6 +65,7 @@ class Plan:
             the budget loses less than this one does) or "HiGHS"; "" if it was not.
         notes: what the user should know about this result, a sentence each.
         importance: what the objective adds up: "learned" step sizes, or what was "measured" of each pair of bits.
+        without_effect: keywords of the limits that every choice of bits meets; JSON does not hold them.
         certify: gives the certificate; None of a plan that no search has just returned.
     """
 
@@ -84,6 +85,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     way: str = ""
     importance: Importance = "learned"
+    without_effect: tuple[str, ...] = field(default=(), repr=False, compare=False)
     certify: Callable[[], Certificate] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:

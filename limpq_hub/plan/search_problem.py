@@ -138,6 +138,7 @@ class SearchProblem:
             seconds=seconds,
             notes=self._notes(policy.layers),
             way=solution.way,
+            without_effect=tuple(kind.name for kind, _ in self.without_effect),
         )
 
     def policy(self, choice: Sequence[int]) -> Policy:

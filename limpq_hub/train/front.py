@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for budget in bitops:
         plan = plan_for(entry, bitops=budget)  # one that cannot be is told before hours of measuring
         if settings.bitops:
-            print_notes(accelerator, plan, budget)
+            print_notes(accelerator, plan, str(budget))
     ids = classes_of_entry(entry, data)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     calibrate_images = recalibration_images(statistics_of_entry(entry.folder), settings.calibrate_images)

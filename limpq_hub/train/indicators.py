@@ -21,6 +21,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.quant.convert import to_supernet
@@ -207,16 +208,18 @@ def _quality(figures: Mapping[str, Any]) -> str:
 def _tell_and_push(settings: IndicatorsSettings) -> None:
     output, data, push = settings.training.run.output, settings.data, settings.push
     print(f"indicators in {output}, their picture in curves.png")
-    print(f"next: {shell_command('limpq', 'search', output / 'indicators.json', '--bitops', 'w4a4')}")
+    budget = first_budget(settings.joint.candidates)
+    print(f"next: {shell_command('limpq', 'search', output / 'indicators.json', '--bitops', budget)}")
     pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
     # Without labels the teacher is all there is to learn from in fine-tuning, whatever its share was here.
     taught = arguments_of(settings.loss, *(("teacher",) if data.unlabelled else ("teacher", "distill")))
     carried = carried_options(settings.training.invocation, "finetune")
-    tune = ("--model", f"local-dir:{output}", "--bitops", "w4a4", *pictures, *taught, *carried)
-    print(f"then: {command_of('finetune', *tune, '--output', Path(f'{output}-w4a4'))}")
+    tune = ("--model", f"local-dir:{output}", "--bitops", budget, *pictures, *taught, *carried)
+    print(f"then: {command_of('finetune', *tune, '--output', Path(f'{output}-{budget}'))}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")
-        announce(push_entry(entry, push.push_to_hub, private=push.private, license=push.license))
+        pushed = push_entry(entry, push.push_to_hub, private=push.private, license=push.license)
+        announce(pushed, entry.indicators)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from limpq_hub.errors import TrainingError, quoted
+from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.shell_command import shell_command
@@ -117,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         repository = f"you/{entry.indicators.model}-limpq"
         model = f"local-dir:{settings.output}"
-        print(f"next: {shell_command('limpq', 'predict', 'PICTURE', '--model', model, '--bitops', 'w4a4')}")
+        budget = first_budget(entry.indicators.candidates)
+        print(f"next: {shell_command('limpq', 'predict', 'PICTURE', '--model', model, '--bitops', budget)}")
         print(f"to publish it for everyone, or with --private: {shell_command('limpq', 'push', model, repository)}")
 
 
@@ -132,7 +134,8 @@ def _push(entry: Entry, repo: str, settings: PublishSettings) -> None:
             tag=settings.tag,
             license=settings.license,
             base_model=settings.base_model,
-        )
+        ),
+        entry.indicators,
     )
 
 

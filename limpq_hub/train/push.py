@@ -13,6 +13,8 @@ from limpq_hub.errors import (
     TrainingError,
     quoted,
 )
+from limpq_hub.plan.first_budget import first_budget
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.launching import command_of
 from limpq_hub.train.settings import PushSettings
@@ -56,10 +58,11 @@ def check_push(push: PushSettings, policy_name: str | None = None) -> None:
         )
 
 
-def announce(pushed: Pushed) -> None:
+def announce(pushed: Pushed, indicators: Indicators) -> None:
     """Say where a published entry is, and what to do with it."""
     tag = f", tag {pushed.tag}" if pushed.tag else ""
-    search = shell_command("limpq", "search", f"hf-hub:{pushed.repo}", "--bitops", "w4a4")
+    budget = first_budget(indicators.candidates)
+    search = shell_command("limpq", "search", f"hf-hub:{pushed.repo}", "--bitops", budget)
     done = "nothing changed, that is" if pushed.unchanged else "published"
     print(f"{done} {pushed.repo}@{pushed.commit[:12]}{tag}; next: {search}")
 
@@ -102,7 +105,7 @@ def push_with_policy(
         pushed = _push_beside(entry, name, checkpoint, repo, private, license)
     except HubMovedError:
         pushed = _push_beside(entry, name, checkpoint, repo, private, license)
-    announce(pushed)
+    announce(pushed, entry.indicators)
 
 
 def _push_beside(
