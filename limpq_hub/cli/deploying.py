@@ -15,13 +15,16 @@ from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import seed
 
+_NEEDED = 'needs: pip install "limpq-hub[export]"'
 FORMATS = ("openvino", "onnxruntime", "qonnx")
 
 
 def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the commands of this module."""
     export = command("export", _export, "Write a quantized network as ONNX, its integers and its logits checked.")
-    export.epilog = "what is written and checked, and what each format is for: python -m pydoc limpq_hub.deploy"
+    export.epilog = (
+        f"{_NEEDED}; what is written and checked, and what each format is for: python -m pydoc limpq_hub.deploy"
+    )
     export.add_argument("model", help=MODEL)
     add_load_options(export)
     export.add_argument(
@@ -53,7 +56,7 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
         "Measure how long each layer takes at each of its bits, for a search within a time.",
     )
     measure.epilog = (
-        'next: limpq search MODEL --latency TABLE.csv 2ms; a limit without "ms" is in the unit of the table'
+        f'{_NEEDED}; next: limpq search MODEL --latency TABLE.csv 2ms; a limit without "ms" is in the unit of the table'
     )
     measure.add_argument("model", help=MODEL)
     measure.add_argument("--runtime", choices=("openvino",), default="openvino", help="what runs the layers")

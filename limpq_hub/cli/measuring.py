@@ -31,6 +31,7 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
     measure = command(
         "measure", _measure, "Measure what each pair of bits of each layer does to the predictions; needs no labels."
     )
+    measure.epilog = "needs: pip install limpq-hub, without an extra; the commands of limpq_hub.train need its [train]"
     measure.add_argument("model", help=MODEL)
     measure.add_argument("--images", required=True, metavar="FOLDER", help="pictures, nested or flat; no label is read")
     measure.add_argument("--count", type=count, default=100, help="how many of them, drawn by --seed")
