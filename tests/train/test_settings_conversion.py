@@ -117,7 +117,7 @@ def test_what_was_typed_and_is_meant_for_the_next_command_is_carried_with_its_va
         (["--unlabelled", "a", "--in-place-distill", "0.25"], []),
         (["--unlabelled", "a", "--teacher", "t"], ["--teacher", "t"]),
         (["--data", "p", "--freeze-batch-norm", *COMPUTING], ["--freeze-batch-norm", *COMPUTING]),
-        (["--data", "p", "--mean", "0", "0", "0", "--candidates", "4", "3"], []),
+        (["--data", "p", "--mean", "0", "0", "0", "--candidates", "5", "4"], []),
         (["--data", "p", "--recipe", "photographs"], ["--distill", "1.0"]),
         (["--data", "p", "--recipe", "retraining-free-resnet18"], []),
     ],
