@@ -12,17 +12,17 @@ import pytest
 from limpq_hub.train.loop.huge_pages import use_huge_pages
 
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-# Steps of a small network with activations of 13 MB; prints their page faults.
+# Steps of a small network with activations of 52 MB; prints their page faults.
 SCRIPT = """
 import resource, sys
 import torch
 from limpq_hub.train.loop.huge_pages import use_huge_pages
 if sys.argv[1] == "huge":
     use_huge_pages()
-network = torch.nn.Sequential(*(torch.nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)))
+network = torch.nn.Sequential(*(torch.nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
-    network(torch.zeros(4, 8, 320, 320)).sum().backward()
+for _ in range(4):
+    network(torch.zeros(16, 8, 320, 320)).sum().backward()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
