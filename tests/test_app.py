@@ -518,6 +518,7 @@ def write_repository(page, name: str) -> None:
     raise AssertionError(f"the page did not take {name} in five times")
 
 
+@pytest.mark.slow
 def test_an_entry_of_the_hub_is_fetched_by_its_name_and_used_like_a_bundled_one(page):
     page.locator("#hub button").first.click()
     assert page.locator("#fetch").is_disabled()

@@ -3,6 +3,7 @@
 import importlib
 import json
 import pickle
+import pydoc
 import re
 import shlex
 import shutil
@@ -98,6 +99,7 @@ def test_help_says_what_a_command_needs_installed(limpq, command, installing):
     assert f"needs: {installing}" in re.sub(r"\s+", " ", limpq(command, "--help")[1])
 
 
+@pytest.mark.slow
 def test_measuring_needs_none_of_what_the_training_extra_brings(run_python):
     extra = {"accelerate", "psutil", "scipy"}  # the other modules of it come with torch and the client of the Hub
     modules = "limpq_hub.train.loop.huge_pages, limpq_hub.train.loop.progress, limpq_hub.train.measure.pair_importance"
@@ -131,10 +133,10 @@ def test_help_names_no_default_where_there_is_none(limpq):
         assert not re.search(r"default:\s+(None|True|False|\[\])", limpq(command, "--help")[1])
 
 
-def test_help_says_where_the_words_of_the_tables_are_explained(limpq, run_python):
+def test_help_says_where_the_words_of_the_tables_are_explained(limpq):
     for command in ((), ("list",), ("search",), ("frontier",), ("compare",), ("explain",)):
         assert "python -m pydoc limpq_hub" in " ".join(limpq(*command, "--help")[1].split())
-    guide = run_python("import pydoc; print(pydoc.plain(pydoc.render_doc('limpq_hub')))").stdout
+    guide = pydoc.plain(pydoc.render_doc("limpq_hub"))
     for word in ("Objective", "Joint", "Recalibrated", "Sensitivity", "Alpha", "Anchors"):
         assert f"- *{word}*" in guide
 

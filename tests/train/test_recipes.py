@@ -18,8 +18,6 @@ from limpq_hub.zoo.catalog import find_entry
 
 CLASSES = 2
 SMALL = ["--batch-size", "2", "--max-steps", "2", "--workers", "0", "--threads", "1", "--input-size", "224"]
-# These take ten seconds and more.
-LARGE = set(names()) - {"photographs"}
 SHORT = ["--calibrate-images", "2"]
 PAPER = {"paper-resnet18": "resnet18", "paper-resnet50": "resnet50", "paper-mobilenetv1": "mobilenetv1_100"}
 
@@ -51,9 +49,8 @@ def run_alone(main: Callable[[list[str]], None], options: list[str]) -> None:
         AcceleratorState._reset_state()
 
 
-@pytest.mark.parametrize(
-    "recipe", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in names()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", names())
 def test_a_recipe_trains_indicators_and_fine_tunes_a_policy(recipe, large_pictures, tmp_path):
     sections = yaml.safe_load((FOLDER / f"{recipe}.yaml").read_text())
     data = ["--recipe", recipe, "--data", str(large_pictures), *SMALL]

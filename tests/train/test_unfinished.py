@@ -79,6 +79,7 @@ def noting(monkeypatch: pytest.MonkeyPatch, module: object, measured: list[str],
     monkeypatch.setattr(module, "select_policy", noted)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_it_measures_goes_on_behind_the_policies_that_it_has_to_the_same_bits(
     runs, data, tmp_path, monkeypatch, capsys
 ):

@@ -129,6 +129,7 @@ def test_labels_that_are_there_change_nothing_but_the_figures(data, weights, tmp
     ]
 
 
+@pytest.mark.slow
 def test_the_loss_of_every_pass_is_the_kl_to_the_float_network(pile, weights, tmp_path):
     common = [*JOINT, *weights, "--unlabelled", str(pile), "--max-steps", "1"]
     indicators.main([*common, "--output", f"{tmp_path}/alone"])
