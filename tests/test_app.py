@@ -27,6 +27,8 @@ from running_app import LION, MODEL, ROOT, UNIFORM, Server, classify, controls, 
 import limpq_hub
 from limpq_hub.pictures import read_picture, top_classes
 
+pytestmark = pytest.mark.slow  # together they take minutes
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # Sorts behind every name of a network: the page opens with another.
 SECOND = "zz_test_resnet.noise"
@@ -265,7 +267,6 @@ def test_an_upload_of_more_than_10_megabytes_is_refused(server):
     assert httpx.post(f"{server.url}/gradio_api/upload", files=files, timeout=30).status_code == 413
 
 
-@pytest.mark.slow
 def test_fifty_visitors_on_ten_policies_get_the_answers_of_a_single_one_and_memory_stays(server):
     # One uniform policy fits all of these, so that twelve networks serve them.
     budgets = [2.85 + 0.12 * index for index in range(POLICIES)]
@@ -518,7 +519,6 @@ def write_repository(page, name: str) -> None:
     raise AssertionError(f"the page did not take {name} in five times")
 
 
-@pytest.mark.slow
 def test_an_entry_of_the_hub_is_fetched_by_its_name_and_used_like_a_bundled_one(page):
     page.locator("#hub button").first.click()
     assert page.locator("#fetch").is_disabled()
@@ -654,7 +654,6 @@ def test_an_open_comparison_follows_every_control(page):
     assert len([url for url in asked if url.endswith("/run/predict")]) <= 2
 
 
-@pytest.mark.slow
 def test_the_answers_to_a_picture_follow_the_controls_without_a_mouse(open_page):
     page = open_page()
     page.locator("#more button").first.click()
@@ -713,7 +712,7 @@ def test_every_field_has_a_label(page):
         assert page.evaluate(nameless) == [], tab
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_every_tab_fits_the_window_and_is_photographed_the_first_picture_within_three_seconds(
     open_page, tmp_path, width, scheme

@@ -17,6 +17,8 @@ from PIL import Image
 import limpq_hub
 from limpq_hub.zoo.loading import NotFineTunedWarning
 
+pytestmark = pytest.mark.slow  # each step starts processes
+
 ROOT = Path(__file__).parent.parent
 REPO = "you/resnet-limpq"
 RUN = ["--batch-size", "8", "--workers", "0", "--threads", "1", "--max-steps", "2"]
@@ -138,7 +140,6 @@ def test_what_fine_tuning_fetched_loads_offline(story, monkeypatch):
     assert (model.limpq.revision, model.limpq.weights, model.limpq.source) == (commit_of(story, "v1"), "joint", "hub")
 
 
-@pytest.mark.slow
 def test_both_revisions_load_online_and_offline(story):
     first, second = (commit_of(story, tag) for tag in ("v1", "v2"))
     names = [f"hf-hub:{REPO}{revision}" for revision in ("", "@v1", f"@{first}")]
@@ -181,7 +182,6 @@ def test_offline_with_a_cold_cache_says_what_to_do(story):
     assert done.stdout == ""
 
 
-@pytest.mark.slow
 def test_publish_makes_the_same_entry_from_the_folders_and_proposes_it(story):
     before = story.hub.references(REPO)
     made = story.run(

@@ -20,6 +20,8 @@ from running_app import LION, ROOT, UNIFORM, Server, classify, controls, event_s
 
 from .test_pictures import jpeg_of_many_scans, png
 
+pytestmark = pytest.mark.slow  # the demo starts as a process of its own
+
 META = {"_type": "gradio.FileData"}
 UPLOADED = "a policy.json of yours"
 REFUSED = "Upload the file itself, not an address."
@@ -54,7 +56,6 @@ def send_searches(page: httpx.Client, count: int, session: str | None = None) ->
 
 
 # First: what other tests take and give back would hide a growth.
-@pytest.mark.slow
 def test_memory_levels_off_over_searches_of_ever_new_visitors(server, page):
     server.wait_until_idle()
     send_searches(page, 150)
@@ -264,7 +265,6 @@ def test_odd_requests_are_answered_without_path_or_traceback(server, page):
     check_odd_requests(server, page, seed=0, count=150)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_thousands_of_odd_requests_are_answered_without_path_or_traceback(server, page, seed):
     check_odd_requests(server, page, seed, 1_000)

@@ -33,6 +33,7 @@ def page_faults(pages: str) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not SETTING.is_file() or "[madvise]" not in SETTING.read_text(), reason="huge pages are not there to ask for"
 )
