@@ -414,7 +414,8 @@ def check_odd_pictures(folder: Path, seed: int, count: int) -> None:
             expected = None
         assert label == (UNREADABLE if expected is None else 0), (seed, turn)
         assert expected is None or torch.equal(image, expected), (seed, turn)
-        assert seconds < 5, (seed, turn)
+        # 172 megapixels, of the 179 that training reads at most, took 4.6 s of an idle core and 5.3 s of a busy one.
+        assert seconds < 10, (seed, turn)
 
 
 def test_odd_pictures_are_read_alike_by_predict_and_training_or_refused_by_both(tmp_path, capfd):
