@@ -2,6 +2,7 @@
 
 import pytest
 
+from limpq_hub.errors import quoted
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.option_wording import as_typed
 
@@ -46,3 +47,10 @@ def test_a_keyword_becomes_its_option_and_its_value_the_word_that_is_typed(messa
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_kind_of_limit_is_told_as_its_option(kind):
     assert as_typed(f"{kind.name}='x' cannot be") == f"{kind.flag} x cannot be"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_value_that_is_cut_stands_apart_from_its_option(kind):
+    cut = quoted("9" * 400)
+    assert cut.endswith("9...")
+    assert as_typed(f"{kind.name}={cut} cannot be") == f"{kind.flag} {cut[1:]} cannot be"
