@@ -68,7 +68,7 @@ class PublishSettings:
 def parse_options(argv: Sequence[str] | None) -> PublishSettings:
     """Return what was typed, as settings."""
     parser = parser_of(__doc__, "publish")
-    parser.add_argument("--joint", type=Path, required=True, help="output folder of indicators")
+    parser.add_argument("--joint", type=_folder, required=True, help="output folder of indicators")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=DIR", help="output of finetune")
     parser.add_argument("--front", type=Path, help="output of front for --joint")
     parser.add_argument("--indicators", type=Path, help="output of limpq measure for --joint, in place of its own")
@@ -139,14 +139,19 @@ def _push(entry: Entry, repo: str, settings: PublishSettings) -> None:
     )
 
 
-def _named_folder(pair: str) -> tuple[str, str]:
+def _folder(text: str) -> Path:
+    """Return a folder, that other commands take as local-dir:FOLDER, as an argparse type."""
+    return Path(text.removeprefix("local-dir:"))
+
+
+def _named_folder(pair: str) -> tuple[str, Path]:
     name, equals, folder = pair.partition("=")
     if not equals or not folder or not is_policy_name(name):
         is_folder = os.path.isdir(pair) and is_policy_name(Path(pair).name)
         example = f"{Path(pair).name}={pair}" if is_folder else "3G=out/resnet18-3G"
         advice = f"write {shell_command('--checkpoint', example)}" if is_folder else f"for example {example}"
         raise TrainingError(f"--checkpoint {quoted(pair)} is not NAME=DIR, {advice}")
-    return name, folder
+    return name, _folder(folder)
 
 
 if __name__ == "__main__":

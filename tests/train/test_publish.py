@@ -104,6 +104,12 @@ def test_a_checkpoint_without_a_name_is_answered_with_that_of_its_folder(runs, t
     assert str(caught.value) == f"--checkpoint '{folder}' is not NAME=DIR, write --checkpoint 'w4a4={folder}'"
 
 
+def test_folders_may_be_named_as_other_commands_name_them(runs, tmp_path):
+    folders = ["--joint", f"local-dir:{runs}/joint", "--checkpoint", f"w4a4=local-dir:{runs}/w4a4"]
+    publish.main([*folders, "--output", str(tmp_path / "entry")])
+    assert [policy.name for policy in find_entry(f"local-dir:{tmp_path}/entry").published] == ["w4a4"]
+
+
 def test_the_joint_folder_is_not_replaced(runs):
     for output in (f"{runs}/joint", f"{runs}/entry/../joint"):
         with pytest.raises(TrainingError, match="^--output would replace --joint; choose another --output$"):
