@@ -484,6 +484,8 @@ def test_the_next_line_carries_a_budget_that_has_effect(limpq, tiny, picture):
         assert limpq(*typed, "--bitops", "300G")[2].endswith(f"\nnext: limpq search {tiny.name} --bitops w3a3\n")
         of_both = limpq(*typed, "--size", "3GB", "--bitops", "w3a3")[2]
         assert of_both.endswith(f"\nnext: limpq explain {tiny.name} --bitops w3a3\n")
+    explained = limpq("explain", tiny.name, "--bitops", "300G")[2]
+    assert explained.endswith(f"\nnext: limpq search {tiny.name} --bitops w3a3 --output policy.json\n")
     few = limpq("search", tiny.name, "--size", "3GB", "--candidates", "2", "4")[2]
     assert few.endswith(f"\nnext: limpq search {tiny.name} --bitops w2a2 --candidates '*=2,4'\n")
     assert "so nothing is traded" not in limpq("search", tiny.name, "--bitops", "w3a3")[2]  # the advice is true

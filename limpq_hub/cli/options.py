@@ -134,14 +134,30 @@ def next_command(
         without_effect: keywords of limits that chose nothing; where there are no others, one that does is advised.
     """
     if policy is None:
-        limits, choices = split_limits({name: arguments[name] for name in arguments if name not in without_effect})
-        if limits or not without_effect:
-            return shell_command("limpq", "explain", Path(model), *typed_arguments(limits | choices))
-        typed = ("--bitops", first_budget(_widths(model, choices)), *typed_arguments(choices))
-        return shell_command("limpq", "search", Path(model), *typed)
+        nothing_chosen = without_effect and not split_limits(_in_effect(arguments, without_effect))[0]
+        words = arguments_in_effect(model, arguments, without_effect)
+        return shell_command("limpq", "search" if nothing_chosen else "explain", Path(model), *words)
     # An entry of the same name may lie in "out".
     folder = Path("out", f"{Path(model.rpartition(':')[2].partition('@')[0]).name}-exported")
     return shell_command("limpq", "export", Path(model), "--policy", Path(policy), "--output", folder)
+
+
+def arguments_in_effect(model: str, arguments: Mapping[str, Any], without_effect: Collection[str]) -> list[str]:
+    """Return how a search is typed without the limits that chose nothing; with one that does, where none is left.
+
+    Args:
+        model: as it was typed.
+        arguments: of `search`.
+        without_effect: keywords of these limits.
+    """
+    limits, choices = split_limits(_in_effect(arguments, without_effect))
+    if limits or not without_effect:
+        return typed_arguments(limits | choices)
+    return ["--bitops", first_budget(_widths(model, choices)), *typed_arguments(choices)]
+
+
+def _in_effect(arguments: Mapping[str, Any], without_effect: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in without_effect}
 
 
 def _widths(model: str, choices: Mapping[str, Any]) -> Iterable[int]:

@@ -14,9 +14,9 @@ from limpq_hub.cli.options import (
     add_objective_options,
     add_search_options,
     add_time_limit,
+    arguments_in_effect,
     next_command,
     search_arguments,
-    typed_arguments,
 )
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_notes, print_table
 from limpq_hub.errors import OutputError, SearchError
@@ -224,8 +224,8 @@ def _explain(options: argparse.Namespace) -> None:
         print_table(table)
     for sentence in explanation.sentences():
         print(f"- {sentence}")
-    same_search = typed_arguments(search_arguments(options))
-    search_again = shell_command("limpq", "search", Path(options.model), *same_search, "--output", "policy.json")
+    words = arguments_in_effect(options.model, search_arguments(options), plan.without_effect)
+    search_again = shell_command("limpq", "search", Path(options.model), *words, "--output", "policy.json")
     note(f"next: {search_again}")
 
 
