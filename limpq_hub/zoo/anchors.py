@@ -122,7 +122,10 @@ def recode_anchors(source: SealedFolder, target: Path) -> None:
     Raises:
         ArtifactError: a file is damaged.
     """
-    if _POLICIES not in source.files or (content := _content(source))["format"] == FORMAT:
+    if _POLICIES not in source.files:
+        return
+    content = _content(source)
+    if content["format"] == FORMAT:
         return
     name = f"{source.name}/{_STATISTICS}"
     tensors = tensors_from_bytes(source.read(_STATISTICS), name)
