@@ -104,9 +104,10 @@ def home_of(found: Import) -> str | None:
 
 def imports_in(*folders: str) -> Iterator[tuple[Path, Import]]:
     """Yield every import of the files in these folders, with its file."""
-    for path in SOURCES:
-        if path.is_relative_to(Path(*folders)):
-            yield from ((path, found) for found in imports_of(path))
+    inside = [path for path in SOURCES if path.is_relative_to(Path(*folders))]
+    assert inside, f"no file in {folders}"
+    for path in inside:
+        yield from ((path, found) for found in imports_of(path))
 
 
 def test_a_module_imports_only_from_its_own_room_and_the_ones_before_it():

@@ -486,6 +486,8 @@ def test_the_next_line_carries_a_budget_that_has_effect(limpq, tiny, picture):
         assert of_both.endswith(f"\nnext: limpq explain {tiny.name} --bitops w3a3\n")
     explained = limpq("explain", tiny.name, "--bitops", "300G")[2]
     assert explained.endswith(f"\nnext: limpq search {tiny.name} --bitops w3a3 --output policy.json\n")
+    pinned = limpq("search", tiny.name, "--bitops", "300G", "--pin", "layer[1-3]*=4,4")[2]
+    assert pinned.endswith(f"\nnext: limpq search {tiny.name} --bitops w3a3\n")
     few = limpq("search", tiny.name, "--size", "3GB", "--candidates", "2", "4")[2]
     assert few.endswith(f"\nnext: limpq search {tiny.name} --bitops w2a2 --candidates '*=2,4'\n")
     assert "so nothing is traded" not in limpq("search", tiny.name, "--bitops", "w3a3")[2]  # the advice is true

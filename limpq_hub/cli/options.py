@@ -23,6 +23,7 @@ MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
 MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
 WORDS = "what objective, joint, alpha and other words mean: python -m pydoc limpq_hub"
 
+_OF_LAYERS, _ALL_LAYERS = {"pin", "exclude", "tie"}, {"*"}
 _CHOICES = ("alpha", "counting", "importance", "candidates", "pin", "exclude", "tie", "time_limit_s", "allow_gap")
 
 
@@ -153,6 +154,8 @@ def arguments_in_effect(model: str, arguments: Mapping[str, Any], without_effect
     limits, choices = split_limits(_in_effect(arguments, without_effect))
     if limits or not without_effect:
         return typed_arguments(limits | choices)
+    if choices.keys() & _OF_LAYERS or set(choices.get("candidates", _ALL_LAYERS)) != _ALL_LAYERS:
+        choices = {}  # what single layers must have may take more than the budget that is advised
     return ["--bitops", first_budget(_widths(model, choices)), *typed_arguments(choices)]
 
 

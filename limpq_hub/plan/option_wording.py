@@ -31,13 +31,13 @@ _PHRASES = {
 }
 _QUOTED = r"'[^']*'|\"[^\"]*\""
 # What `quoted` shortened has lost its second quotation mark.
-_CUT = r"['\"][^'\"]*\.\.\."
+_CUT = r"['\"].{76}\.\.\."
 _ITEM = rf"{_QUOTED}|[0-9]+"
 # A number or a word, but not what goes on in brackets.
 _PLAIN = r"(?:[\w.+%-]*\w%?)?(?![\w{(\[])"
 _KEYWORD = re.compile(
     rf"(?<![\w.\-])(?P<name>{'|'.join(sorted(_FLAGS, key=len, reverse=True))})="
-    rf"(?:\[(?P<listed>(?:{_ITEM})(?:, (?:{_ITEM}))*)\]|(?P<quoted>{_QUOTED})|(?P<cut>{_CUT})|(?P<plain>{_PLAIN}))"
+    rf"(?:\[(?P<listed>(?:{_ITEM})(?:, (?:{_ITEM}))*)\]|(?P<cut>{_CUT})|(?P<quoted>{_QUOTED})|(?P<plain>{_PLAIN}))"
 )
 
 
@@ -55,10 +55,10 @@ def _option(match: re.Match[str]) -> str:
     flag = _FLAGS[match["name"]]
     if match["listed"]:
         words = [text.strip("'\"") for text in re.findall(_ITEM, match["listed"])]
-    elif match["quoted"]:
-        words = [match["quoted"][1:-1]]
     elif match["cut"]:
         words = [match["cut"][1:]]
+    elif match["quoted"]:
+        words = [match["quoted"][1:-1]]
     else:
         words = [match["plain"]] if match["plain"] else []
     return " ".join([flag, *map(shlex.quote, words)])

@@ -40,7 +40,7 @@ from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
 from limpq_hub.train.method.networks import float_network_of, placed
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_policy_options, add_push_options, parser_of, settings_of
-from limpq_hub.train.plan_notes import print_notes
+from limpq_hub.train.plan_notes import print_plan_notes
 from limpq_hub.train.push import check_push, publishing_command, push_with_policy
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, PushSettings
 from limpq_hub.train.training_options import add_quantizer_options, add_training_options
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with training_run(training) as accelerator:
         entry = find_entry(settings.model)
         plan = plan_for(entry, **settings.constraints)
-        print_notes(accelerator, plan)
+        print_plan_notes(accelerator, plan)
         spec = NetworkSpec.from_config(entry.folder.config, entry.name)
         ids = classes_of_entry(entry, data)
         loader = training_loader(data, settings.augmentation, spec, ids)

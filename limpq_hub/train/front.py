@@ -30,7 +30,7 @@ from limpq_hub.train.measure.recalibration_images import recalibration_images
 from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
-from limpq_hub.train.plan_notes import print_notes
+from limpq_hub.train.plan_notes import print_plan_notes
 from limpq_hub.train.push import publishing_command
 from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
 from limpq_hub.zoo.anchors import statistics_of_entry
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for budget in bitops:
         plan = plan_for(entry, bitops=budget)  # one that cannot be is told before hours of measuring
         if settings.bitops:
-            print_notes(accelerator, plan, str(budget))
+            print_plan_notes(accelerator, plan, str(budget))
     ids = classes_of_entry(entry, data)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     calibrate_images = recalibration_images(statistics_of_entry(entry.folder), settings.calibrate_images)

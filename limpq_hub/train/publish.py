@@ -147,9 +147,9 @@ def _folder(text: str) -> Path:
 def _named_folder(pair: str) -> tuple[str, Path]:
     name, equals, folder = pair.partition("=")
     if not equals or not folder or not is_policy_name(name):
-        is_folder = os.path.isdir(pair) and is_policy_name(Path(pair).name)
-        example = f"{Path(pair).name}={pair}" if is_folder else "3G=out/resnet18-3G"
-        advice = f"write {shell_command('--checkpoint', example)}" if is_folder else f"for example {example}"
+        advice = "for example 3G=out/resnet18-3G"
+        if os.path.isdir(pair) and is_policy_name(Path(pair).name):
+            advice = f"write {shell_command('--checkpoint', f'{Path(pair).name}={pair}')}"
         raise TrainingError(f"--checkpoint {quoted(pair)} is not NAME=DIR, {advice}")
     return name, _folder(folder)
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from limpq_hub.plan.constraint_kind import ConstraintKind
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.shell_command import shell_command
 
@@ -32,8 +33,10 @@ class SuggestingParser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             command = self._command_of(parsed)
-            budget = command._budget_in(unknown) if isinstance(command, SuggestingParser) else ""
-            command.error(f"unrecognized arguments: {' '.join(unknown)}{budget}")
+            advice = ""
+            if isinstance(command, SuggestingParser) and not any(word.startswith("-") for word in unknown):
+                advice = command._joined_value(unknown) or command._budget_in("".join(unknown))
+            command.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
         return parsed
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> Any:
@@ -54,20 +57,26 @@ class SuggestingParser(argparse.ArgumentParser):
                 return found if isinstance(found, argparse.ArgumentParser) else self
         return self
 
-    def _budget_in(self, unknown: Sequence[str]) -> str:
-        """Return how a budget is given that was typed without its option, or apart from its unit, or nothing."""
-        if any(word.startswith("-") for word in unknown):
-            return ""
-        words = [part for word in self._typed for part in (word.split("=", 1) if word.startswith("--") else [word])]
-        option, number = ["", "", *words[: words.index(unknown[0])]][-2:]
-        text = "".join(unknown)
-        kinds = [kind for kind in KINDS if kind.flag in self._option_string_actions]
-        for kind in kinds:
-            if kind.flag == option and kind.takes(number + text):
-                return f"; write {shell_command(kind.flag, number + text)}"
-        # A number alone may be anything.
-        meant = next((kind for kind in kinds if kind.takes(text) and not text.replace(".", "").isdecimal()), None)
-        return f"; did you mean {shell_command(meant.flag, text)}?" if meant else ""
+    def _joined_value(self, unknown: Sequence[str]) -> str:
+        """Return how a limit is written whose unit stood apart from it, as in --size 3 MB, or nothing."""
+        words: list[str] = []
+        for word in self._typed:
+            words += word.split("=", 1) if word.startswith("--") else [word]
+        for kind in self._kinds():
+            for option, number, unit in zip(words, words[1:], words[2:], strict=False):
+                value = number + "".join(unknown)
+                if (option, unit) == (kind.flag, unknown[0]) and kind.takes(value):
+                    return f"; write {shell_command(kind.flag, value)}"
+        return ""
+
+    def _budget_in(self, text: str) -> str:
+        """Return how a budget is given that was typed without its option, or nothing, as of a number alone."""
+        meant = [kind for kind in self._kinds() if kind.takes(text) and not text.replace(".", "").isdecimal()]
+        return f"; did you mean {shell_command(meant[0].flag, text)}?" if meant else ""
+
+    def _kinds(self) -> list[ConstraintKind[Any]]:
+        """Return the kinds of limits that this command takes."""
+        return [kind for kind in KINDS if kind.flag in self._option_string_actions]
 
     def _suggestion(self, message: str) -> str:
         choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)$", message)

@@ -41,7 +41,7 @@ from limpq_hub.train.measure.validated_network import (
 )
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import add_data_options, add_policy_options, parser_of, settings_of
-from limpq_hub.train.plan_notes import print_notes
+from limpq_hub.train.plan_notes import print_plan_notes
 from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
 from limpq_hub.zoo.limpq_model import Arithmetic
 
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise TrainingError(f"{option} runs on a CPU, not on {accelerator.device}: set ACCELERATE_USE_CPU=true")
     network, spec, description, entry, ids, plan = _network(settings)
     if plan is not None:
-        print_notes(accelerator, plan)
+        print_plan_notes(accelerator, plan)
     images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
     recalibrate_batch_norm_(network.to(accelerator.device), images)
     began = time.monotonic()

@@ -131,6 +131,11 @@ def recode_anchors(source: SealedFolder, target: Path) -> None:
     tensors = tensors_from_bytes(source.read(_STATISTICS), name)
     names = [key.removeprefix("0.") for key in tensors if key.startswith("0.")]
     rows = [{key: _row(tensors, index, key, 1, name) for key in names} for index in range(len(content["policies"]))]
+    if not any(rows) or len(tensors) != len(rows) * len(names):
+        raise ArtifactFormatError(f"{name} does not hold the same statistics of every anchor; {source.advice}")
+    for key, value in rows[0].items():
+        if any(row[key].shape != value.shape for row in rows):
+            raise ArtifactFormatError(f"{name}: tensor {key} has another shape at another anchor; {source.advice}")
     _write_statistics(target, rows)
     write_json(target / _POLICIES, content | {"format": FORMAT})
 
@@ -194,12 +199,12 @@ def _write_statistics(folder: Path, rows: Sequence[Mapping[str, Tensor]]) -> Non
     write_in_planes(folder / _STATISTICS, stacked)
 
 
-def _row(tensors: Mapping[str, Tensor], index: int, name: str, of_format: int, file: str) -> Tensor:
+def _row(tensors: Mapping[str, Tensor], index: int, name: str, format_number: int, file: str) -> Tensor:
     """Return a statistic of an anchor, [channels], out of the tensors of a file of a format."""
-    key = f"{index}.{name}" if of_format == 1 else name
+    key = f"{index}.{name}" if format_number == 1 else name
     if key not in tensors:
         raise ArtifactFormatError(f"{file}: tensor {key} is missing")
-    if of_format == 1:
+    if format_number == 1:
         return tensors[key]
     if tensors[key].ndim != 2 or len(tensors[key]) <= index:
         raise ArtifactFormatError(f"{file}: tensor {key} has no row {index}, found {list(tensors[key].shape)}")

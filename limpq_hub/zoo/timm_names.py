@@ -59,9 +59,10 @@ def known_config(name: str) -> PretrainedCfg | None:
     Raises:
         UnknownModelError: timm has no network of that name, or no such tag; names the nearest ones.
     """
-    if is_place_of_weights(name):
+    place = place_of_weights(name)
+    if place is not None:
         raise UnknownModelError(
-            f"{quoted(name)} is where weights are: give the timm architecture, for example {architecture_of(name)}"
+            f"{quoted(name)} is where weights are: give the timm architecture, for example {architecture_of(place)}"
         )
     if not timm.is_model(name):
         raise UnknownModelError(f"timm has no network {quoted(name)}; {naming_advice(name)}")
@@ -73,9 +74,11 @@ def known_config(name: str) -> PretrainedCfg | None:
         raise UnknownModelError(f"timm has no weights {quoted(name)}; give {architecture} alone, or {tags}") from None
 
 
-def is_place_of_weights(name: str) -> bool:
-    """Return whether a folder or repository was given where a network of timm is expected."""
-    return name.startswith(("hf-hub:", "local-dir:")) or (os.path.isdir(name) and not timm.is_model(name))
+def place_of_weights(name: str) -> str | None:
+    """Return the folder or repository, with its prefix, that was given where a network of timm is expected, or None."""
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return name
+    return f"local-dir:{name}" if os.path.isdir(name) and not timm.is_model(name) else None
 
 
 def naming_advice(name: str) -> str:

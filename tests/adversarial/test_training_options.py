@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from limpq_hub import load
 from limpq_hub.errors import LimpqError
@@ -100,31 +101,43 @@ def test_all_odd_numbers_of_every_option_are_refused_in_one_line_or_of_sense(com
 # --- names that no file can have
 
 TOO_LONG = "9" * 300
-DATA = ["--data", "d", "--output", "o"]
+OUTPUT = ["--output", "o"]
+DATA = ["--data", "d", *OUTPUT]
+TWO = ["--batch-size", "2"]
+AT_3G = ["--model", "resnet18", "--bitops", "3G"]
 NAMES = {
-    "weights": (indicators, ["--model", "resnet18", "--weights", "NAME", *DATA]),
-    "folder of weights": (pretrain, ["--model", "resnet18", "--weights", "local-dir:NAME", *DATA]),
-    "which weights": (validate, ["--model", "resnet18", "--bitops", "3G", "--weights", "NAME", "--data", "d"]),
-    "data": (validate, ["--model", "resnet18", "--bitops", "3G", "--data", "NAME"]),
-    "split": (indicators, ["--model", "resnet18", "--train-split", "NAME", *DATA]),
-    "data root": (indicators, ["--model", "resnet18", "--data", "wds/x", "--data-root", "NAME", "--output", "o"]),
-    "unlabelled": (finetune, ["--model", "resnet18", "--bitops", "3G", "--unlabelled", "NAME", "--output", "o"]),
-    "policy": (finetune, ["--model", "resnet18", "--policy", "NAME", *DATA]),
-    "teacher": (finetune, ["--model", "resnet18", "--bitops", "3G", "--teacher", "NAME", *DATA]),
-    "entry": (front, ["--model", "local-dir:NAME", *DATA]),
-    "exported": (validate, ["--exported", "NAME", "--data", "d"]),
+    "weights": (indicators, ["--model", "resnet18", "--weights", "NAME", *DATA], "there is no such file"),
+    "folder": (pretrain, ["--model", "resnet18", "--weights", "local-dir:NAME", *DATA], "there is no config.json"),
+    "which weights": (validate, [*AT_3G, "--weights", "NAME", "--data", "d"], "argument --weights: invalid choice: "),
+    "data": (validate, [*AT_3G, "--data", "NAME"], "there is no such folder"),
+    "split": (pretrain, ["--model", "resnet18", "--train-split", "NAME", *DATA], "has no folder 999"),
+    "root": (
+        indicators,
+        ["--model", "resnet18", "--data", "wds/x", "--data-root", "NAME", *OUTPUT],
+        "there is no such",
+    ),
+    "unlabelled": (finetune, [*AT_3G, "--unlabelled", "NAME", *OUTPUT], "there is no such folder"),
+    "policy": (finetune, ["--model", "resnet18", "--policy", "NAME", *DATA], "there is no file"),
+    "teacher": (finetune, [*AT_3G, "--distill", "0.5", "--teacher", "NAME", *DATA, *TWO], "there is no such file"),
+    "entry": (front, ["--model", "local-dir:NAME", *DATA], "there is no such folder"),
+    "exported": (validate, ["--exported", "NAME", "--data", "d"], "is no exported network: "),
 }
 
 
 @pytest.mark.parametrize("words", NAMES.values(), ids=list(NAMES))
 def test_a_name_that_no_file_can_have_is_none_that_is_there(words, tmp_path, monkeypatch, capsys):
-    command, argv = words
+    command, argv, expected = words
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    (tmp_path / "d/train/a").mkdir(parents=True)
+    for split in ("train", "val"):
+        goldfish = tmp_path / "d" / split / "n01443537"  # a class of ImageNet and of Tiny-ImageNet
+        goldfish.mkdir(parents=True)
+        for name in ("one.png", "two.png"):
+            Image.new("RGB", (8, 8)).save(goldfish / name)
     with pytest.raises((LimpqError, SystemExit)) as caught:
         command.main([word.replace("NAME", TOO_LONG) for word in argv])
     told = str(caught.value) if isinstance(caught.value, LimpqError) else capsys.readouterr().err.splitlines()[-1]
+    assert expected in told
     assert len(told) < 1000
     assert not (tmp_path / "o/options.json").exists()
 

@@ -53,4 +53,4 @@ def test_every_kind_of_limit_is_told_as_its_option(kind):
 def test_a_value_that_is_cut_stands_apart_from_its_option(kind):
     cut = quoted("9" * 400)
     assert cut.endswith("9...")
-    assert as_typed(f"{kind.name}={cut} cannot be") == f"{kind.flag} {cut[1:]} cannot be"
+    assert as_typed(f"{kind.name}={cut} is not '3G'") == f"{kind.flag} {cut[1:]} is not '3G'"

@@ -150,6 +150,32 @@ def test_anchors_are_written_anew_in_fewer_bytes_as_if_they_were_measured_now(an
     assert (file.read_bytes(), json.loads(description.read_text())) == now
 
 
+@pytest.mark.parametrize(
+    ("tensors", "told"),
+    [
+        ({}, "does not hold the same statistics"),
+        ({"0.bn1.running_mean": torch.zeros(4)}, "tensor 1.bn1.running_mean is missing"),
+        (
+            {f"{i}.bn1.running_mean": torch.zeros(4) for i in range(4)},
+            "does not hold the same statistics",
+        ),
+        (
+            {f"{i}.bn1.running_mean": torch.zeros(3 + i) for i in range(3)},
+            "tensor bn1.running_mean has another shape at another anchor",
+        ),
+    ],
+)
+def test_damaged_anchors_are_not_written_anew(tensors, told, anchored, reseal):
+    write_as_format_1(anchored, reseal)
+    file = anchored / "anchors.safetensors"
+    save_file(tensors, file)
+    reseal(anchored)
+    before = file.read_bytes()
+    with pytest.raises(ArtifactFormatError, match=told):
+        recode_anchors(find_entry(f"local-dir:{anchored}").folder, anchored)
+    assert file.read_bytes() == before
+
+
 def test_an_entry_recodes_its_anchors_too(anchored, reseal, tmp_path):
     now = (anchored / "anchors.safetensors").read_bytes()
     write_as_format_1(anchored, reseal)

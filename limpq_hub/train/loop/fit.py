@@ -23,7 +23,7 @@ from limpq_hub.train.loop.journal import SMALLER_STEPS, Journal
 from limpq_hub.train.loop.processes import reduce_gradients_, same_everywhere_
 from limpq_hub.train.loop.progress import ProgressDisplay
 from limpq_hub.train.loop.run_files import newest_step, states_of
-from limpq_hub.train.loop.schedule import described, learning_rate_of, optimizers_of
+from limpq_hub.train.loop.schedule import learning_rate_of, optimizers_of, training_description
 from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
 from limpq_hub.train.training_settings import TrainingSettings
@@ -86,7 +86,7 @@ def fit(
         if run.resume:
             resumed = f"resumed at step {state.step} of {length.steps}"
             print(resumed if state.step else f"nothing to resume in {run.output}: it starts anew", flush=True)
-        print(described(length, schedule, settings.invocation.options.get("recipe")), flush=True)
+        print(training_description(length, schedule, settings.invocation.options.get("recipe")), flush=True)
         speed = loader_speed(loader.batches)
         print(f"loader alone: {speed:.0f} images/s with {loader.workers} workers", flush=True)
     journal = Journal(accelerator, run.output, state.step)

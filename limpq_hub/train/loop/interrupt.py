@@ -32,9 +32,9 @@ def stopped(signal_number: int, advice: str = _RESUME) -> RunInterruptedError:
 
 def how_to_resume() -> str:
     """Return how the command with a `--resume` that was typed goes on, wherever it was stopped."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--output", type=Path, nargs="?")
-    output = finder.parse_known_args(sys.argv[1:])[0].output
+    output_option = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    output_option.add_argument("--output", type=Path, nargs="?")
+    output = output_option.parse_known_args(sys.argv[1:])[0].output
     if output is None or saved_states(states_of(output)):
         return _RESUME
     return f"nothing was saved yet: the same command {'with --resume ' if is_begun(output) else ''}starts anew"

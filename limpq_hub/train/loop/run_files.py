@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 OPTIONS = "options.json"
@@ -9,7 +10,7 @@ OPTIONS = "options.json"
 
 def is_begun(output: Path) -> bool:
     """Return whether a run was begun in a folder."""
-    return (output / OPTIONS).exists()
+    return os.path.exists(output / OPTIONS)
 
 
 def states_of(output: Path) -> Path:
@@ -19,7 +20,7 @@ def states_of(output: Path) -> Path:
 
 def saved_states(folder: Path) -> list[Path]:
     """Return the saved states, the newest first."""
-    return sorted(folder.glob("step-*"), reverse=True)
+    return sorted(folder.glob("step-*"), reverse=True) if os.path.isdir(folder) else []
 
 
 def newest_step(folder: Path) -> int:

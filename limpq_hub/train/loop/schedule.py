@@ -41,23 +41,27 @@ def optimizers_of(model: nn.Module, schedule: ScheduleSettings) -> list[torch.op
     return optimizers
 
 
-def described(length: RunLength, schedule: ScheduleSettings, recipe: object = None) -> str:
+def training_description(length: RunLength, schedule: ScheduleSettings, recipe: object = None) -> str:
     """Return in one line how long and how fast a run trains.
 
     Args:
+        length: steps, and images and epochs that these are.
+        schedule: rates and warm-up.
         recipe: what options were taken from, beside those that were typed; None for nothing.
     """
     by = "" if recipe is None else f" by recipe {recipe}"
     of_steps = f" ({schedule.step_lr:g} of the step sizes)" if schedule.step_lr else ""
     return (
-        f"training{by}: {length.steps} steps of {length.images_per_step} images, "
-        f"{_epochs(length.steps / length.steps_per_epoch)}; rate up to {schedule.lr:g}{of_steps}, "
-        f"{_epochs(schedule.warmup_epochs)} to warm up; --epochs, --max-steps, --lr and --warmup-epochs set them"
+        f"training{by}: {_counted(length.steps, 'step')} of {length.images_per_step} images, "
+        f"{_counted(length.steps / length.steps_per_epoch, 'epoch')}; rate {schedule.lr:g}{of_steps} after "
+        f"{_counted(schedule.warmup_epochs, 'epoch')} of warm-up; --epochs, --max-steps, --lr and --warmup-epochs set "
+        "them"
     )
 
 
-def _epochs(number: float) -> str:
-    return f"{round(number, 2):g} {'epoch' if number == 1 else 'epochs'}"
+def _counted(number: float, what: str) -> str:
+    """Return a number with what it counts, in the plural but for one."""
+    return f"{round(number, 2):g} {what}" if number == 1 else f"{round(number, 2):g} {what}s"
 
 
 def learning_rate_of(

@@ -36,7 +36,7 @@ from limpq_hub.train.measure.recalibration_images import recalibration_images
 from limpq_hub.train.measure.rounding_errors import Table
 from limpq_hub.train.measure.same_finetuning import finetune_policy
 from limpq_hub.train.method.networks import float_network_of
-from limpq_hub.train.plan_notes import print_notes
+from limpq_hub.train.plan_notes import print_plan_notes
 from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.catalog import find_entry
@@ -71,7 +71,7 @@ class Study:
         self.entry = find_entry(settings.model)
         for bitops in settings.bitops:
             plan = plan_for(self.entry, bitops=bitops)  # one that cannot be is told before hours of measuring
-            print_notes(self.accelerator, plan, bitops)
+            print_plan_notes(self.accelerator, plan, bitops)
         self.indicators = self.entry.indicators
         check_contenders(settings.contenders, self.indicators, settings.bitops[0], settings.random, settings.criteria)
         ids = classes_of_entry(self.entry, data)

@@ -80,7 +80,8 @@ def open_weights(name: str, option: str = "--weights") -> FloatWeights:
         folder = Path(name.removeprefix(_LOCAL))
         for file in (_CONFIG, _TENSORS):
             if not os.path.exists(folder / file):
-                pickles = sorted(path for path in folder.glob("*") if path.suffix in _PICKLE_SUFFIXES)
+                inside = folder.glob("*") if os.path.isdir(folder) else ()
+                pickles = sorted(path for path in inside if path.suffix in _PICKLE_SUFFIXES)
                 converts = pickles and file == _TENSORS
                 other = "give a folder that timm saved, or an entry"
                 advice = _conversion(pickles[0], folder / file) if converts else other

@@ -21,7 +21,7 @@ from limpq_hub.zoo.meta_network import network_on_meta, number_count
 from limpq_hub.zoo.network import PREPARATION, NetworkSpec
 from limpq_hub.zoo.tensors import load_strictly
 from limpq_hub.zoo.timm_config import TimmConfig
-from limpq_hub.zoo.timm_names import architecture_of, is_place_of_weights, known_config
+from limpq_hub.zoo.timm_names import architecture_of, known_config, place_of_weights
 
 # Beside the numbers of the network: names, and the weights of many more classes than timm's own have.
 _ROOM_BYTES = 2**30
@@ -137,8 +137,8 @@ def placed(module: nn.Module, device: torch.device, *, channels_last: bool) -> n
 
 def _timms_config(model: str) -> PretrainedCfg:
     """Return what timm says of a network; its defaults where it says nothing."""
-    if is_place_of_weights(model):
-        weights = model if ":" in model else f"local-dir:{model}"
+    weights = place_of_weights(model)
+    if weights is not None:
         raise TrainingError(
             f"--model {quoted(model)} is where weights are: give the timm architecture, for example "
             f"{architecture_of(weights)}, and {shell_command('--weights', weights)}"

@@ -263,8 +263,7 @@ def test_what_will_be_trained_and_by_which_recipe_is_said_before_the_first_step(
     fit_to_numbers(number_settings(tmp_path / "out", *words), ONES, OneWeight(), slope_one)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("training")]
     steps = len(ONES) // 2 * 2
-    assert line.startswith(f"training by recipe {tmp_path}/slow.yaml: {steps} steps of 2 images, 2 epochs; rate up to ")
-    assert "rate up to 0.001, " in line
+    assert line.startswith(f"training by recipe {tmp_path}/slow.yaml: {steps} steps of 2 images, 2 epochs; rate 0.001")
 
 
 def test_an_epoch_shows_every_full_step_and_the_positions_count_them(tmp_path):

@@ -9,7 +9,7 @@ from torch import nn
 
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.train.loop.batches import RunLength
-from limpq_hub.train.loop.schedule import described, learning_rate_of, optimizers_of
+from limpq_hub.train.loop.schedule import learning_rate_of, optimizers_of, training_description
 from limpq_hub.train.training_settings import ScheduleSettings
 
 SCHEDULE = ScheduleSettings(
@@ -141,11 +141,11 @@ def test_both_optimizers_follow_their_own_peak(supernet):
 
 def test_how_long_and_how_fast_a_run_trains_is_one_line():
     set_them = "; --epochs, --max-steps, --lr and --warmup-epochs set them"
-    assert described(RunLength(steps=250, steps_per_epoch=100, images_per_step=64), SCHEDULE) == (
-        f"training: 250 steps of 64 images, 2.5 epochs; rate up to 0.1, 0 epochs to warm up{set_them}"
+    assert training_description(RunLength(steps=250, steps_per_epoch=100, images_per_step=64), SCHEDULE) == (
+        f"training: 250 steps of 64 images, 2.5 epochs; rate 0.1 after 0 epochs of warm-up{set_them}"
     )
     apart = replace(SCHEDULE, step_lr=0.001, warmup_epochs=1.5)
-    assert described(RunLength(steps=3, steps_per_epoch=1, images_per_step=8), apart, "slow") == (
-        "training by recipe slow: 3 steps of 8 images, 3 epochs; rate up to 0.1 (0.001 of the step sizes), 1.5 epochs "
-        f"to warm up{set_them}"
+    assert training_description(RunLength(steps=3, steps_per_epoch=1, images_per_step=8), apart, "slow") == (
+        "training by recipe slow: 3 steps of 8 images, 3 epochs; rate 0.1 (0.001 of the step sizes) after 1.5 "
+        f"epochs of warm-up{set_them}"
     )

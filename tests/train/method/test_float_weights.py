@@ -30,6 +30,7 @@ from limpq_hub.train.method.networks import classifier_for, description_of, floa
 from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.timm_config import timm_config
+from limpq_hub.zoo.timm_names import known_config
 from limpq_hub.zoo.timm_network import timm_network
 
 OWN = {
@@ -220,11 +221,6 @@ def test_pretraining_leaves_a_folder_that_timm_and_the_joint_training_take(data,
             "is where weights are: give the timm architecture, for example resnet18, and --weights local-dir:x",
         ),
         (
-            "tests/train",  # a folder
-            "is where weights are: give the timm architecture, for example resnet18, and --weights "
-            "local-dir:tests/train",
-        ),
-        (
             "hf-hub:timm/mobilenetv3_small_100.lamb_in1k",
             "give the timm architecture, for example mobilenetv3_small_100, and --weights "
             "hf-hub:timm/mobilenetv3_small_100.lamb_in1k",
@@ -245,6 +241,15 @@ def test_a_model_that_is_no_architecture_is_refused(model, message):
     for weights in ("pretrained", None, "x.safetensors"):
         with pytest.raises((TrainingError, UnknownModelError), match=re.escape(message)):
             float_network(NetworkSettings(model, 32, None), weights, None)
+
+
+def test_a_folder_in_the_place_of_an_architecture_is_told_with_its_prefix(tmp_path):
+    folder = tmp_path / "resnet50:1"
+    folder.mkdir()
+    with pytest.raises(TrainingError, match=re.escape(f"for example resnet18, and --weights local-dir:{folder}")):
+        float_network(NetworkSettings(str(folder), 32, None), None, None)
+    with pytest.raises(UnknownModelError, match="give the timm architecture, for example resnet18$"):
+        known_config(str(folder))
 
 
 def test_an_architecture_of_which_timm_has_no_weights_is_told_so():
@@ -363,7 +368,7 @@ def test_a_pretraining_from_weights_for_other_classes_says_so_and_trains_shorter
     pretrain.main([*typed, *run, "--output", str(tmp_path / "float")])
     out = capsys.readouterr().out
     assert f"with 4 classes, weights local-dir:{folder}, a new head; pictures: " in out
-    assert "rate up to 0.01, 1 epoch to warm up; --epochs, " in out
+    assert "rate 0.01 after 1 epoch of warm-up; --epochs, " in out
     assert NetworkSpec.of(float_network(START, f"local-dir:{tmp_path}/float", 4)).num_classes == 4
 
 
