@@ -183,7 +183,7 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
     caption = (
         f"one of {loaded.network.num_classes} classes; {loaded.weights} weights, "
         f"{format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
-        + (f", {loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
+        + (f"\n{loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
     )
     without_effect = loaded.plan.without_effect
     return _Classifier(

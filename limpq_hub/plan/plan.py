@@ -252,7 +252,7 @@ class Plan:
             title=f"{escape(self.policy.model)}{size}: {format_bitops(self.bitops)} BitOps, "
             f"{format_size(self.size_bytes)}",
             caption=f"{self.compression:.2f}x smaller than float32, objective {self.objective:.6f} "
-            f"({IMPORTANCE_WORDS[self.importance]}), {proof}, {self.seconds * 1000:.0f} ms"
+            f"({IMPORTANCE_WORDS[self.importance]})\n{proof}, {self.seconds * 1000:.0f} ms"
             f"{' by ' + self.way if self.way else ''}{in_float}",
         )
         for heading in ("layer", "weight bits", "activation bits", "MACs", "BitOps", "share"):
