@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
+import timm
 from torch import Tensor
 
 from limpq_hub.errors import ArtifactFormatError, UnknownModelError, UnsupportedLayerError
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.meta_network import network_on_meta, number_count
+from limpq_hub.zoo.model_args import ModelArgument
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import tensors_from_bytes
 
@@ -23,16 +28,11 @@ def parameter_count(spec: NetworkSpec, name: str) -> int:
     Raises:
         ArtifactFormatError: timm cannot build the network for this input size, or with these arguments.
     """
+    factory = timm.model_entrypoint(spec.architecture) if timm.is_model(spec.architecture) else None
     try:
-        network = network_on_meta(
-            spec.architecture,
-            num_classes=spec.num_classes,
-            input_size=spec.input_size,
-            model_args=spec.model_args,
-        )
+        return _counted(factory, spec.architecture, spec.num_classes, spec.input_size, spec.model_args)
     except (UnsupportedLayerError, UnknownModelError) as error:
         raise ArtifactFormatError(f"{name}/config.json: {error}") from None
-    return number_count(network)
 
 
 def tensors_of_network(folder: SealedFolder, file: str, spec: NetworkSpec, *, bits: float) -> dict[str, Tensor]:
@@ -60,6 +60,16 @@ def check_listed_size(folder: SealedFolder, file: str, spec: NetworkSpec, *, bit
     count = parameter_count(spec, folder.name)
     if 8 * folder.listed_bytes(file) < bits * count:
         raise _misfit(folder, file, spec, count)
+
+
+# Every file of an artifact is checked against the same network.
+@lru_cache(maxsize=256)
+def _counted(
+    factory: object, architecture: str, num_classes: int, input_size: int, model_args: Mapping[str, ModelArgument]
+) -> int:
+    """Return how many numbers a network has; `factory` tells networks apart that were registered under one name."""
+    network = network_on_meta(architecture, num_classes=num_classes, input_size=input_size, model_args=model_args)
+    return number_count(network)
 
 
 def _misfit(folder: SealedFolder, file: str, spec: NetworkSpec, count: int) -> ArtifactFormatError:
