@@ -13,7 +13,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers
 from limpq_hub.quant.calibrate import StepStart, start_steps_
-from limpq_hub.quant.profile import profile_module
+from limpq_hub.quant.profile import costs_of
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantized_copy import quantized_copy, replace_everywhere_
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
@@ -49,8 +49,10 @@ def to_supernet(
     Raises:
         UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
-    costs = profile_module(module, example_input, exclude=exclude, fix=fix)
-    supernet = build_supernet(module, costs, candidates, tuple(example_input.shape[1:]), per_channel=per_channel)
+    input_shape = tuple(example_input.shape[1:])
+    traced = trace(module, input_shape, exclude)
+    costs = costs_of(module, traced, fix)
+    supernet = build_supernet(module, costs, candidates, input_shape, per_channel=per_channel, traced=traced)
     start_steps_(supernet, example_input, step_start)
     return supernet
 
@@ -62,6 +64,7 @@ def build_supernet(
     input_shape: tuple[int, ...],
     *,
     per_channel: bool = False,
+    traced: Trace | None = None,
 ) -> nn.Module:
     """Return a copy of `module` as a supernet whose activation steps are not yet set.
 
@@ -71,6 +74,7 @@ def build_supernet(
         candidates: bit-widths of the other layers, each in 2..8.
         input_shape: (channels, height, width) of one image.
         per_channel: whether every output channel of a layer has a weight step of its own.
+        traced: what one image shows of `module`, with the same in float; worked out if None.
 
     Raises:
         PolicyError: no candidates, or one outside of 2..8.
@@ -86,12 +90,15 @@ def build_supernet(
         for name, cost in costs.items()
         if cost.fixed != FLOAT
     }
-    traced = _trace_again(module, costs, input_shape)
+    traced = traced or _trace_again(module, costs, input_shape)
     supernet = quantized_copy(module, traced, costs, bit_widths, per_channel=per_channel)
     norms = {name: norm for name, norm in supernet.named_modules() if isinstance(norm, nn.BatchNorm2d)}
-    for name, feeding_layer in traced.norm_feeds.items():
-        if costs[feeding_layer].fixed is None:
-            replace_everywhere_(supernet, norms[name], SwitchableBatchNorm2d(norms[name], candidates, feeding_layer))
+    switches: dict[nn.Module, nn.Module] = {
+        norms[name]: SwitchableBatchNorm2d(norms[name], candidates, feeding_layer)
+        for name, feeding_layer in traced.norm_feeds.items()
+        if costs[feeding_layer].fixed is None
+    }
+    replace_everywhere_(supernet, switches)
     for name, layer in quantized_layers(supernet):
         if costs[name].fixed:
             layer.set_bits_(None)
@@ -120,17 +127,25 @@ def to_quantized(
         UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
     _check_policy(policy)
-    costs = profile_module(module, example_input)
+    input_shape = tuple(example_input.shape[1:])
+    traced = trace(module, input_shape)
     if policy.in_float:
-        check_layers(costs, policy)
-        costs = profile_module(module, example_input, exclude=policy.in_float)
-    quantized = build_quantized(module, policy, costs, tuple(example_input.shape[1:]), per_channel=per_channel)
+        check_layers(costs_of(module, traced), policy)
+        traced = trace(module, input_shape, policy.in_float)
+    costs = costs_of(module, traced)
+    quantized = build_quantized(module, policy, costs, input_shape, per_channel=per_channel, traced=traced)
     start_steps_(quantized, example_input, step_start)
     return quantized
 
 
 def build_quantized(
-    module: nn.Module, policy: Policy, costs: Costs, input_shape: tuple[int, ...], *, per_channel: bool = False
+    module: nn.Module,
+    policy: Policy,
+    costs: Costs,
+    input_shape: tuple[int, ...],
+    *,
+    per_channel: bool = False,
+    traced: Trace | None = None,
 ) -> nn.Module:
     """Return a copy of `module` at the bits of `policy` whose activation steps are not yet set.
 
@@ -140,6 +155,7 @@ def build_quantized(
         costs: of the same.
         input_shape: (channels, height, width) of one image.
         per_channel: whether every output channel of a layer has a weight step of its own.
+        traced: what one image shows of `module`, with the same in float; worked out if None.
 
     Raises:
         PolicyError: the policy is for other layers.
@@ -150,7 +166,8 @@ def build_quantized(
         if costs[name].fixed == FLOAT != bits:
             raise PolicyError(f"{quoted(name)} stays in float and cannot be quantized: give it 32/32 bits")
     bit_widths = {name: ((bits.weight,), (bits.activation,)) for name, bits in policy.layers.items() if bits != FLOAT}
-    return quantized_copy(module, _trace_again(module, costs, input_shape), costs, bit_widths, per_channel=per_channel)
+    traced = traced or _trace_again(module, costs, input_shape)
+    return quantized_copy(module, traced, costs, bit_widths, per_channel=per_channel)
 
 
 def set_policy_(model: nn.Module, policy: Policy) -> nn.Module:
@@ -200,7 +217,16 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
     Raises:
         PolicyError: the policy is for other layers, or asks for bits that are not a candidate.
     """
-    selected = set_policy_(copy.deepcopy(supernet), policy)
+    _check_policy(policy)
+    # Copies of a normalization that the policy does not run are left behind: they need not be copied.
+    left_behind = {
+        id(norm): norm
+        for switch in supernet.modules()
+        if isinstance(switch, SwitchableBatchNorm2d) and switch.layer in policy.layers
+        for bits, norm in switch.copies.items()
+        if bits != str(policy.layers[switch.layer].weight)
+    }
+    selected = set_policy_(copy.deepcopy(supernet, left_behind), policy)
     for name, layer in list(quantized_layers(selected)):
         if layer.bits is None:
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
@@ -209,9 +235,8 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
             (layer.activation_quantizer, layer.bits.activation),
         ):
             quantizer.keep_only_(bits)
-    for norm in list(selected.modules()):
-        if isinstance(norm, SwitchableBatchNorm2d):
-            replace_everywhere_(selected, norm, norm.active)
+    switches = [norm for norm in selected.modules() if isinstance(norm, SwitchableBatchNorm2d)]
+    replace_everywhere_(selected, {switch: switch.active for switch in switches})
     return selected
 
 

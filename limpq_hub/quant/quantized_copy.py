@@ -64,14 +64,19 @@ def quantized_copy(
     return copied
 
 
-def replace_everywhere_(network: nn.Module, module: nn.Module, replacement: nn.Module) -> None:
-    """Put `replacement` wherever `module` is registered, under all of its names, and in the lists that hold it."""
+def replace_everywhere_(network: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
+    """Put the replacement of each module wherever it is registered, under all of its names, and in lists that hold it.
+
+    Args:
+        replacements: by the module that gives way; none is a part of another.
+    """
     for owner in network.modules():
         for held in vars(owner).values():
             if isinstance(held, list):
-                held[:] = [replacement if part is module else part for part in held]
-    for name in [name for name, child in network.named_modules(remove_duplicate=False) if child is module]:
-        network.set_submodule(name, replacement)
+                held[:] = [replacements.get(part, part) if isinstance(part, nn.Module) else part for part in held]
+    for name, child in list(network.named_modules(remove_duplicate=False)):
+        if child in replacements:
+            network.set_submodule(name, replacements[child])
 
 
 def _grid(cost: LayerCost) -> Grid:

@@ -96,15 +96,16 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     signed, offset = config["signed_inputs"], config["offset_inputs"]
     with errors_naming(f"{folder.name}/policy.json"):
         if policy.in_float:
-            check_layers(spec.recount(module, signed=signed, offset=offset), policy)
-        costs = spec.recount(module, signed=signed, offset=offset, in_float=policy.in_float)
+            check_layers(spec.recount(module, signed=signed, offset=offset)[0], policy)
+        costs, traced = spec.recount(module, signed=signed, offset=offset, in_float=policy.in_float)
     for key in ("signed_inputs", "offset_inputs"):
         if not set(config[key]) <= set(costs):
             raise ArtifactFormatError(f"{folder.name}/config.json: {key} names layers that the network has not")
     with errors_naming(f"{folder.name}/policy.json"):
         if (policy.model, policy.input_size) != (spec.architecture, spec.input_size):
             raise PolicyError(f"the policy is for {quoted(policy.model)} at {policy.input_size} pixels")
-        quantized = build_quantized(module, policy, costs, spec.input_shape, per_channel=config["per_channel"])
+        per_channel = config["per_channel"]
+        quantized = build_quantized(module, policy, costs, spec.input_shape, per_channel=per_channel, traced=traced)
     for key, value in _counted(policy, costs).items():
         if folder.config.get(key) != value:
             raise ArtifactIntegrityError(

@@ -15,6 +15,7 @@ from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR
+from limpq_hub.quant.tracing.forward_trace import Trace
 from limpq_hub.zoo import checkpoint
 from limpq_hub.zoo.entry_tensors import (
     SUPERNET,
@@ -99,9 +100,14 @@ def load_supernet(folder: SealedFolder, indicators: Indicators) -> nn.Module:
     spec, name = NetworkSpec.from_config(folder.config, folder.name), f"{folder.name}/{SUPERNET}"
     tensors = supernet_tensors(folder)
     module = spec.build()
-    check_costs(indicators, spec, module, folder.name)
+    traced = check_costs(indicators, spec, module, folder.name)
     supernet = build_supernet(
-        module, indicators.costs, indicators.candidates, spec.input_shape, per_channel=indicators.per_channel
+        module,
+        indicators.costs,
+        indicators.candidates,
+        spec.input_shape,
+        per_channel=indicators.per_channel,
+        traced=traced,
     )
     load_strictly(supernet, tensors, name)
     for layer_name, layer in quantized_layers(supernet):
@@ -128,8 +134,12 @@ def load_float_network(folder: SealedFolder) -> nn.Module:
     return network.eval()
 
 
-def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, name: str) -> None:
-    """Raise `ArtifactIntegrityError` unless the indicators describe exactly the layers of the network."""
+def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, name: str) -> Trace:
+    """Return what one image shows of a network, once the indicators describe exactly its layers.
+
+    Raises:
+        ArtifactIntegrityError: they do not.
+    """
     described = (indicators.model, indicators.input_size, indicators.num_classes)
     if described != (spec.architecture, spec.input_size, spec.num_classes):
         raise ArtifactIntegrityError(
@@ -137,7 +147,7 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
             f"config.json for {spec.architecture} at {spec.input_size} pixels with {spec.num_classes}"
         )
     costs = indicators.costs
-    counted = spec.recount(
+    counted, traced = spec.recount(
         module,
         signed={layer for layer, cost in costs.items() if cost.signed},
         offset={layer for layer, cost in costs.items() if cost.offset},
@@ -150,6 +160,7 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
                 f"{name}/indicators.json does not fit {spec.architecture} at {spec.input_size} pixels: layer {layer} "
                 f"is {indicators.costs.get(layer)} there, a recount gives {counted.get(layer)}"
             )
+    return traced
 
 
 def _half_coding(folder: Path) -> str | None:

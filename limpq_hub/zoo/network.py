@@ -15,7 +15,8 @@ from limpq_hub.errors import ArtifactFormatError, UnsupportedLayerError, quoted
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.jsonfile import check_shape
-from limpq_hub.quant.profile import measure_costs
+from limpq_hub.quant.profile import costs_of
+from limpq_hub.quant.tracing.forward_trace import Trace, trace
 from limpq_hub.zoo.model_args import ModelArgument, RefusedArgument, checked_arguments, kept_arguments, typed_text
 from limpq_hub.zoo.timm_network import BUILD_ERRORS, arguments_of, timm_network
 
@@ -188,8 +189,8 @@ class NetworkSpec:
         offset: Collection[str],
         in_float: Sequence[str] = (),
         fixed: Sequence[str] = (),
-    ) -> dict[str, LayerCost]:
-        """Return the cost of all that `module` multiplies, counted afresh.
+    ) -> tuple[dict[str, LayerCost], Trace]:
+        """Return the cost of all that `module` multiplies, counted afresh, and the trace that shows it.
 
         Args:
             signed: what an artifact says has inputs that can be negative: its steps were trained so.
@@ -197,5 +198,7 @@ class NetworkSpec:
             in_float: what it leaves in float.
             fixed: what it has at 8/8 bits.
         """
-        counted = measure_costs(module, self.input_shape, exclude=in_float, fix=fixed)
-        return {name: replace(cost, signed=name in signed, offset=name in offset) for name, cost in counted.items()}
+        traced = trace(module, self.input_shape, in_float)
+        counted = costs_of(module, traced, fixed)
+        costs = {name: replace(cost, signed=name in signed, offset=name in offset) for name, cost in counted.items()}
+        return costs, traced

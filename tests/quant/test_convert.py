@@ -266,3 +266,14 @@ def test_supernet_can_be_copied_saved_and_restored(supernet, network, images, po
         for seed in range(2):
             answers = [set_policy_(model, policy_of(seed))(images) for model in (supernet, twin)]
             assert torch.equal(*answers)
+
+
+def test_a_selected_policy_shares_no_tensor_with_its_supernet_and_leaves_it_as_it_was(supernet, policy_of, state_of):
+    before = state_of(supernet)
+    selected = select_policy(supernet, policy_of(3))
+    ours, theirs = ({id(tensor) for tensor in (*m.parameters(), *m.buffers())} for m in (selected, supernet))
+    assert not ours & theirs
+    with torch.no_grad():
+        for tensor in (*selected.parameters(), *selected.buffers()):
+            tensor.zero_()
+    assert state_of(supernet) == before
