@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -68,13 +69,14 @@ def png_with_a_broken_chunk() -> bytes:
     return bytes(data)
 
 
+@cache
 def png_of_a_billion_pixels() -> bytes:
     buffer = io.BytesIO()
-    Image.new("1", (40_000, 25_000)).save(buffer, "PNG")
+    Image.new("1", (40_000, 25_000)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-# Each is made when it is asked for: the largest takes a second.
+# Each is made when it is asked for: the largest takes a while.
 BROKEN_FILES = {
     "garbage": lambda: b"no picture at all",
     "truncated jpeg": lambda: jpeg()[: len(jpeg()) // 2],
