@@ -17,6 +17,7 @@ from limpq_hub.zoo import own_network as guide
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.own_network import own_network, registered
+from limpq_hub.zoo.size_check import parameter_count
 
 
 def other_net(num_classes: int) -> nn.Module:
@@ -118,4 +119,8 @@ def test_a_factory_that_is_defined_anew_takes_the_place_of_the_one_before():
 
     first, second = (own_network(define(width), num_classes=2, input_size=8) for width in (3, 5))
     assert (first.head.in_features, second.head.in_features) == (3, 5)
+    # What was counted of the one before is not taken for the new one: weights and biases of two classes.
+    for width in (3, 5):
+        own = own_network(define(width), num_classes=2, input_size=8)
+        assert parameter_count(NetworkSpec.of(own), "own") == 2 * width + 2
     assert registered(define(7)) == "notebook__Anew"
