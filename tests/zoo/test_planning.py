@@ -62,7 +62,8 @@ def test_the_command_line_never_imports_torch_to_search_or_list(run_python, tmp_
         f"for command in {commands!r}:\n"
         "    with contextlib.redirect_stdout(io.StringIO()) as printed:\n"
         "        code = cli.main(command.split())\n"
-        "    heavy = {name.split('.')[0] for name in sys.modules} & {'torch', 'timm', 'torchvision', 'huggingface_hub'}\n"
+        "    imported = {name.split('.')[0] for name in sys.modules}\n"
+        "    heavy = imported & {'torch', 'timm', 'torchvision', 'huggingface_hub'}\n"
         "    print([command, code or 0, sorted(heavy), bool(printed.getvalue())])"
     )
     result = run_python(code)
