@@ -111,10 +111,27 @@ def test_the_results_show_each_policy_as_it_was_measured(name):
             assert f"{figures['top1']:.2f} | {figures['kl']:.4f} ± {figures['kl_standard_error']:.4f}" in row
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_results_show_each_policy_that_was_fine_tuned_longer_beside_the_uniform_one(name):
+    text = (RESULTS / name / "README.md").read_text()
+    measured = read_json(RESULTS / name / "finetuned_longer.json")["comparison"]
+    assert [row["contender"] for row in measured] == ["measured", "uniform filled"] * (len(measured) // 2)
+    for row in measured:
+        figures = row["finetuned"]
+        cells = [f"{figures['top1']:.2f} ± {figures['top1_standard_error']:.2f}"]
+        cells += [f"{figures['kl']:.4f} ± {figures['kl_standard_error']:.4f}"]
+        if "less_uniform" in row:
+            less = row["less_uniform"]
+            cells += [f"{less['right']:+.2f} ± {less['right_standard_error']:.2f}"]
+            cells += [f"{less['kl']:+.4f} ± {less['kl_standard_error']:.4f}"]
+        assert " | ".join(cells) in text
+
+
 @pytest.mark.parametrize(("name", "policy"), POLICIES)
 def test_the_published_policy_is_the_one_that_was_compared(name, policy):
     published = {published.name: published for published in find_entry(name).published}[policy]
-    measured = read_json(RESULTS / name / "comparison.json")["comparison"]
+    longer = read_json(RESULTS / name / "finetuned_longer.json")["comparison"]
+    measured = longer + read_json(RESULTS / name / "comparison.json")["comparison"]
     compared = next(row for row in measured if (row["budget"], row["contender"]) == (policy, "measured"))
     assert published.top1 == compared["finetuned"]["top1"]
-    assert published.bitops == compared["bitops"]
+    assert (published.policy_sha256, published.bitops) == (compared["policy_sha256"], compared["bitops"])

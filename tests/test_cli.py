@@ -1035,6 +1035,11 @@ def test_a_budget_without_its_option_or_apart_from_its_unit_is_answered_with_bot
         ("frontier resnet18 --budget 3MB", "unrecognized arguments: --budget 3MB; did you mean --size?\n"),
         ("explain resnet18 --memory=3MB", "; did you mean --size or --activation-memory?\n"),
         ("compare resnet18 --flops 3G", "; did you mean --bitops?\n"),
+        (
+            "push resnet18 --repo you/x",
+            "; the repository is given by position here: limpq push ... you/resnet18-limpq\n",
+        ),
+        ("info resnet18 --hepl", "limpq info: error: unrecognized arguments: --hepl\n"),
     ],
 )
 def test_a_word_that_is_nearly_right_is_answered_with_the_right_one(limpq, typed, suggestion):

@@ -181,22 +181,8 @@ def set_policy_(model: nn.Module, policy: Policy) -> nn.Module:
     Raises:
         PolicyError: the policy is for other layers, or asks for bits that are not a candidate; nothing is changed.
     """
-    _check_policy(policy)
-    layers = dict(quantized_layers(model))
-    policy_bits = {name: bits for name, bits in policy.layers.items() if bits != FLOAT or name in layers}
-    for name in policy_bits:
-        if name not in layers:
-            raise PolicyError(f"the policy names layer {name!r}, which is not a quantized layer of the network")
-    choosing_norms = {norm.layer for norm in model.modules() if isinstance(norm, SwitchableBatchNorm2d)}
-    for name, layer in layers.items():
-        if name not in policy_bits and (name in choosing_norms or len(layer.weight_quantizer.candidates) > 1):
-            raise PolicyError(f"the policy gives no bits for layer {name!r}")
-    for name, bits in policy_bits.items():
-        try:
-            layers[name].check_bits(bits)
-        except PolicyError as error:
-            raise PolicyError(f"layer {name!r}: {error}") from None
-    for name, layer in layers.items():
+    policy_bits = _bits_by_layer(model, policy)
+    for name, layer in quantized_layers(model):
         layer.set_bits_(policy_bits.get(name))
     for norm in model.modules():
         if isinstance(norm, SwitchableBatchNorm2d):
@@ -217,26 +203,21 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
     Raises:
         PolicyError: the policy is for other layers, or asks for bits that are not a candidate.
     """
-    _check_policy(policy)
-    # Copies of a normalization that the policy does not run are left behind: they need not be copied.
-    left_behind = {
-        id(norm): norm
-        for switch in supernet.modules()
-        if isinstance(switch, SwitchableBatchNorm2d) and switch.layer in policy.layers
-        for bits, norm in switch.copies.items()
-        if bits != str(policy.layers[switch.layer].weight)
-    }
-    selected = set_policy_(copy.deepcopy(supernet, left_behind), policy)
-    for name, layer in list(quantized_layers(selected)):
-        if layer.bits is None:
+    policy_bits = _bits_by_layer(supernet, policy)
+    for name, _ in quantized_layers(supernet):
+        if name not in policy_bits:
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
-        for quantizer, bits in (
-            (layer.weight_quantizer, layer.bits.weight),
-            (layer.activation_quantizer, layer.bits.activation),
-        ):
-            quantizer.keep_only_(bits)
-    switches = [norm for norm in selected.modules() if isinstance(norm, SwitchableBatchNorm2d)]
-    replace_everywhere_(selected, {switch: switch.active for switch in switches})
+    # The copies of a BatchNorm are most of a supernet's modules: only the chosen one is copied, in the place of all.
+    copies: dict[int, nn.Module] = {}
+    for norm in supernet.modules():
+        if isinstance(norm, SwitchableBatchNorm2d):
+            copies[id(norm)] = copy.deepcopy(norm.copies[str(policy_bits[norm.layer].weight)], copies)
+    selected = copy.deepcopy(supernet, copies)
+    for name, layer in quantized_layers(selected):
+        bits = policy_bits[name]
+        layer.set_bits_(bits)
+        layer.weight_quantizer.keep_only_(bits.weight)
+        layer.activation_quantizer.keep_only_(bits.activation)
     return selected
 
 
@@ -253,6 +234,26 @@ def has_channel_steps(model: nn.Module) -> bool:
 def _check_policy(policy: Policy) -> None:
     if not isinstance(policy, Policy):
         raise PolicyError(f"a policy is a limpq_hub.Policy, such as plan.policy, found {type(policy).__name__}")
+
+
+def _bits_by_layer(model: nn.Module, policy: Policy) -> dict[str, LayerBits]:
+    """Return the bits of `policy` by the quantized layers of `model` that it names; raises as `set_policy_` does."""
+    _check_policy(policy)
+    layers = dict(quantized_layers(model))
+    policy_bits = {name: bits for name, bits in policy.layers.items() if bits != FLOAT or name in layers}
+    for name in policy_bits:
+        if name not in layers:
+            raise PolicyError(f"the policy names layer {name!r}, which is not a quantized layer of the network")
+    choosing_norms = {norm.layer for norm in model.modules() if isinstance(norm, SwitchableBatchNorm2d)}
+    for name, layer in layers.items():
+        if name not in policy_bits and (name in choosing_norms or len(layer.weight_quantizer.candidates) > 1):
+            raise PolicyError(f"the policy gives no bits for layer {name!r}")
+    for name, bits in policy_bits.items():
+        try:
+            layers[name].check_bits(bits)
+        except PolicyError as error:
+            raise PolicyError(f"layer {name!r}: {error}") from None
+    return policy_bits
 
 
 def _trace_again(module: nn.Module, costs: Costs, input_shape: tuple[int, ...]) -> Trace:

@@ -205,9 +205,24 @@ def _quality(figures: Mapping[str, Any]) -> str:
     return f"{accuracy}, KL to float {figures['kl']:.4f}"
 
 
+def _measuring_line(output: Path, data: DataSettings) -> str:
+    """Return how pairs of bits are measured and become what a search of the entry adds up."""
+    pictures = data.unlabelled[0] if data.unlabelled else f"{data.data}/{data.train_split}"
+    measured = Path(f"{output}-measured.json")
+    measure = ("local-dir:" + str(output), "--images", pictures, "--weights", "float", "--output", measured)
+    publish = ("--joint", output, "--indicators", measured, "--importance", "measured")
+    return (
+        "with a step per channel, measured pairs chose better bits than learned steps wherever both were tried "
+        f"(training/README.md): {shell_command('limpq', 'measure', *measure)} && "
+        f"{command_of('publish', *publish, '--output', Path(f'{output}-entry'))}"
+    )
+
+
 def _tell_and_push(settings: IndicatorsSettings) -> None:
     output, data, push = settings.training.run.output, settings.data, settings.push
     print(f"indicators in {output}, their picture in curves.png")
+    if settings.quantization.per_channel:
+        print(_measuring_line(output, data))
     budget = first_budget(settings.joint.candidates)
     print(f"next: {shell_command('limpq', 'search', output / 'indicators.json', '--bitops', budget)}")
     pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")

@@ -21,6 +21,7 @@ _MEANT = {
     "--macs": ("--bitops",),
     "--memory": ("--size", "--activation-memory"),
 }
+_REPOSITORY_OPTIONS = {"--repo", "--repo-id", "--repository"}
 
 
 class SuggestingParser(argparse.ArgumentParser):
@@ -83,9 +84,9 @@ class SuggestingParser(argparse.ArgumentParser):
         if choice:
             near = difflib.get_close_matches(choice[1], re.findall(r"[\w.-]+", choice[2]), n=1)
         else:
-            known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            known = [flag for flag in self._option_string_actions if flag.startswith("--") and flag != "--help"]
             options = [word.partition("=")[0] for word in self._typed if word.startswith("--") and len(word) > 2]
-            misplaced = self._misplaced_model(message, options)
+            misplaced = self._misplaced(message, options)
             if misplaced:
                 return misplaced
             near = [self._meant(option, known) for option in options if option not in known]
@@ -97,8 +98,10 @@ class SuggestingParser(argparse.ArgumentParser):
         meant = [flag for flag in _MEANT.get(option, ()) if flag in known]
         return " or ".join(meant or difflib.get_close_matches(option, known, n=1))
 
-    def _misplaced_model(self, message: str, options: Sequence[str]) -> str:
-        """Return how the model is given here where it was typed the other way, or nothing."""
+    def _misplaced(self, message: str, options: Sequence[str]) -> str:
+        """Return how the model or the repository is given here where it was typed the other way, or nothing."""
+        if _REPOSITORY_OPTIONS.intersection(options) and any(action.dest == "repository" for action in self._actions):
+            return f"; the repository is given by position here: {self.prog} ... you/resnet18-limpq"
         by_position = any(action.dest in ("model", "name") and not action.option_strings for action in self._actions)
         if by_position and "--model" in options:
             return f"; the model is given by position here: {self.prog} resnet18 ..."

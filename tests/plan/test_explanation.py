@@ -325,4 +325,4 @@ def test_the_importance_that_the_plan_was_searched_by_is_named(two):
     for importance, words in (("learned", "learned steps"), ("measured", "measured pairs")):
         plan = search(both, Budget(bitops=1000), importance=importance)
         assert f"objective ({words}) falls by" in printed(explain(both, plan).tables())
-        assert f"({words}), proven optimal" in " ".join(printed([plan.table()]).split())
+        assert f"({words}) proven optimal" in " ".join(printed([plan.table()]).split())

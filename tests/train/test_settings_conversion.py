@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from limpq_hub import cli
 from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
 from limpq_hub.train.carried_options import carried_options
 from limpq_hub.train.settings import DataSettings, DeviceSettings
@@ -136,3 +137,26 @@ def test_the_fine_tuning_that_a_joint_training_names_has_its_teacher_pictures_an
     assert (taken.loss.teacher, taken.data.data) == (given.loss.teacher, given.data.data)
     assert list(taken.data.unlabelled) == list(given.data.unlabelled)
     assert taken.loss.distill == (1 if given.data.unlabelled else given.loss.distill)
+
+
+@pytest.mark.parametrize(
+    ("typed", "pictures"), [(["--unlabelled", "a b", "c"], "a b"), (["--data", "p", "--train-split", "t"], "p/t")]
+)
+def test_a_joint_training_with_a_step_per_channel_says_how_pairs_are_measured_and_published(
+    typed, pictures, capsys, tmp_path, monkeypatch
+):
+    options = ["--model", "resnet18", "--output", "out/joint", *typed]
+    indicators._tell_and_push(indicators.parse_options(options))
+    assert "measure" not in capsys.readouterr().out
+    indicators._tell_and_push(indicators.parse_options([*options, "--per-channel"]))
+    line = next(line for line in capsys.readouterr().out.splitlines() if "measured pairs" in line)
+    measure, publishing = line.partition(": ")[2].split(" && ")
+    words = shlex.split(measure)
+    assert words[:2] == ["limpq", "measure"]
+    measuring = cli._parser().parse_args(words[1:])
+    assert (measuring.model, measuring.images, measuring.weights) == ("local-dir:out/joint", pictures, "float")
+    (tmp_path / "out" / "joint").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    published = publish.parse_options(shlex.split(publishing)[3:])
+    assert (published.joint, published.indicators) == (Path("out/joint"), Path(measuring.output))
+    assert published.importance == "measured"

@@ -41,9 +41,6 @@ class ValueBounds(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run `func` and note the bounds of what it gives or changes."""
-        normalized = _normalized_on_meta(func, args)
-        if normalized is not None:
-            return normalized
         kwargs = dict(kwargs or {})
         schema = func._schema
         has_result_as_argument = any(argument.is_out for argument in schema.arguments)
@@ -76,18 +73,6 @@ class ValueBounds(TorchDispatchMode):
             self._bounds[tensor.untyped_storage()] = (tensor.dtype, bounds)
         else:
             self._bounds.pop(tensor.untyped_storage(), None)
-
-
-def _normalized_on_meta(func: torch._ops.OpOverload, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
-    """Return what a batch normalization in eval mode gives on the meta device, None of any other operation.
-
-    Its values have no bounds, as statistics and weights have none. PyTorch would find the shapes through a dozen
-    operations in Python, which takes most of the time of a forward pass there.
-    """
-    if func is not torch.ops.aten.native_batch_norm.default or args[0].device.type != "meta" or args[5]:
-        return None
-    x = args[0]
-    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
 
 
 def _tensors(tree: object) -> list[Tensor]:

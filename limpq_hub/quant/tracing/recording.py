@@ -16,10 +16,12 @@ from limpq_hub.quant.module_calls import watched_module_calls
 from limpq_hub.quant.tracing.mac_counter import MacCounter, parameter_behind
 from limpq_hub.quant.tracing.operations import (
     ATTENTION,
+    BATCH_NORM,
     CONVOLUTIONS,
     WEIGHT_OPERATIONS,
     Multiplication,
     attention,
+    batch_norm,
     product,
     weighted,
 )
@@ -122,6 +124,8 @@ class Recorder(TorchFunctionMode):
             return self._weighted(function, weighted(function, args, options))
         if function is ATTENTION:
             return attention(*args, **options, multiply_scores=self._product, multiply_values=self._product)
+        if function is BATCH_NORM:
+            return batch_norm(*args, **options)
         multiplication = product(function, args, options)
         return function(*args, **options) if multiplication is None else self._product(multiplication)
 

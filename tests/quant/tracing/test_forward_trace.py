@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.tracing.forward_trace import trace
+from limpq_hub.quant.tracing.operations import batch_norm
 
 
 class Wrapped(nn.Module):
@@ -253,3 +254,21 @@ def test_network_without_layers_is_refused():
     message = "^Sequential has no convolution or linear layer: there is nothing to quantize$"
     with pytest.raises(UnsupportedLayerError, match=message):
         profile_module(nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)), torch.randn(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(1, 3, 8, 6), (2, 3)])
+def test_a_batch_normalization_on_meta_gives_what_torch_makes_of_it(shape, affine):
+    x = torch.empty(shape, device="meta")
+    norm = [torch.empty(3, device="meta") for _ in range(4 if affine else 2)]
+    found, expected = batch_norm(x, *norm), torch.nn.functional.batch_norm(x, *norm)
+    assert (found.shape, found.stride(), found.dtype) == (expected.shape, expected.stride(), expected.dtype)
+    assert found.is_meta
+    assert found is not x
+
+
+def test_a_batch_normalization_that_is_not_on_meta_or_moves_its_statistics_is_computed():
+    x, mean, var = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.zeros(3), torch.ones(3)
+    torch.testing.assert_close(batch_norm(x, mean, var), x, rtol=1e-4, atol=1e-4)
+    batch_norm(x, mean, var, training=True, momentum=1.0)
+    torch.testing.assert_close(mean, x.mean(0))
