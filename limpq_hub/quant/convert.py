@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -207,12 +208,13 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
     for name, _ in quantized_layers(supernet):
         if name not in policy_bits:
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
-    # The copies of a BatchNorm are most of a supernet's modules: only the chosen one is copied, in the place of all.
-    copies: dict[int, nn.Module] = {}
+    # The memo of the copy: a BatchNorm that is found there is replaced by the one of its copies that was chosen, so that
+    # the others, most of a supernet's modules, are not copied.
+    memo: dict[int, Any] = {}
     for norm in supernet.modules():
         if isinstance(norm, SwitchableBatchNorm2d):
-            copies[id(norm)] = copy.deepcopy(norm.copies[str(policy_bits[norm.layer].weight)], copies)
-    selected = copy.deepcopy(supernet, copies)
+            memo[id(norm)] = copy.deepcopy(norm.copies[str(policy_bits[norm.layer].weight)], memo)
+    selected = copy.deepcopy(supernet, memo)
     for name, layer in quantized_layers(selected):
         bits = policy_bits[name]
         layer.set_bits_(bits)

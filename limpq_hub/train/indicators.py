@@ -205,31 +205,35 @@ def _quality(figures: Mapping[str, Any]) -> str:
     return f"{accuracy}, KL to float {figures['kl']:.4f}"
 
 
-def _measuring_line(output: Path, data: DataSettings) -> str:
-    """Return how pairs of bits are measured and become what a search of the entry adds up."""
-    pictures = data.unlabelled[0] if data.unlabelled else f"{data.data}/{data.train_split}"
+def _measuring_line(output: Path, entry: Path, data: DataSettings) -> str:
+    """Return how pairs of bits are measured, and become what a search of `entry` adds up."""
+    named = data.data is not None and data.data.startswith(("torch/", "hfds/", "wds/"))
+    pictures = data.unlabelled[0] if data.unlabelled else "FOLDER" if named else f"{data.data}/{data.train_split}"
     measured = Path(f"{output}-measured.json")
-    measure = ("local-dir:" + str(output), "--images", pictures, "--weights", "float", "--output", measured)
+    drawn = ("--images", pictures, "--weights", "float", "--count", "32")
+    measure = (f"local-dir:{output}", *drawn, "--output", measured)
     publish = ("--joint", output, "--indicators", measured, "--importance", "measured")
     return (
-        "with a step per channel, measured pairs chose better bits than learned steps wherever both were tried "
+        "first: with a step per channel, measured pairs chose better bits than learned steps wherever both were tried "
         f"(training/README.md): {shell_command('limpq', 'measure', *measure)} && "
-        f"{command_of('publish', *publish, '--output', Path(f'{output}-entry'))}"
+        f"{command_of('publish', *publish, '--output', entry)}"
     )
 
 
 def _tell_and_push(settings: IndicatorsSettings) -> None:
     output, data, push = settings.training.run.output, settings.data, settings.push
     print(f"indicators in {output}, their picture in curves.png")
+    searched = output
     if settings.quantization.per_channel:
-        print(_measuring_line(output, data))
+        searched = Path(f"{output}-entry")
+        print(_measuring_line(output, searched, data))
     budget = first_budget(settings.joint.candidates)
-    print(f"next: {shell_command('limpq', 'search', output / 'indicators.json', '--bitops', budget)}")
+    print(f"next: {shell_command('limpq', 'search', searched / 'indicators.json', '--bitops', budget)}")
     pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
     # Without labels the teacher is all there is to learn from in fine-tuning, whatever its share was here.
     taught = arguments_of(settings.loss, *(("teacher",) if data.unlabelled else ("teacher", "distill")))
     carried = carried_options(settings.training.invocation, "finetune")
-    tune = ("--model", f"local-dir:{output}", "--bitops", budget, *pictures, *taught, *carried)
+    tune = ("--model", f"local-dir:{searched}", "--bitops", budget, *pictures, *taught, *carried)
     print(f"then: {command_of('finetune', *tune, '--output', Path(f'{output}-{budget}'))}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")

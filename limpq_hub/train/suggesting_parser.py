@@ -21,7 +21,7 @@ _MEANT = {
     "--macs": ("--bitops",),
     "--memory": ("--size", "--activation-memory"),
 }
-_REPOSITORY_OPTIONS = {"--repo", "--repo-id", "--repository"}
+_REPOSITORY_OPTIONS = frozenset({"--repo", "--repo-id", "--repository"})
 
 
 class SuggestingParser(argparse.ArgumentParser):

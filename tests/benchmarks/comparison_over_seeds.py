@@ -39,7 +39,11 @@ def main() -> None:
 
 
 def differences_of(folder: Path) -> dict[tuple[str, str], dict[str, Tensor]]:
-    """Return what each fine-tuned policy has above the first of its budget, [images] for each figure."""
+    """Return what each fine-tuned policy has above the first of its budget, by budget and contender.
+
+    Returns:
+        "kl" in nats and "right", -1, 0 or 1, [images] each.
+    """
     first: dict[str, dict[str, Tensor]] = {}
     found = {}
     for row in read_json(folder / "comparison.json")["comparison"]:

@@ -49,8 +49,8 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="entry that both are of")
     parser.add_argument("--data", required=True, help="folder with the split")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--checkpoints", nargs=2, type=Path, required=True)
+    parser.add_argument("--split", default="val", help="folder of --data with the labelled pictures")
+    parser.add_argument("--checkpoints", nargs=2, type=Path, required=True, help="two folders of finetune.py")
     return parser.parse_args()
 
 

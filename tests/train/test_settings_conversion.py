@@ -129,7 +129,8 @@ def test_the_fine_tuning_that_a_joint_training_names_has_its_teacher_pictures_an
     line = capsys.readouterr().out.splitlines()[-1]
     words = shlex.split(line.removeprefix("then: accelerate launch -m limpq_hub.train.finetune "))
     pictures = typed[:3] if typed[:3] == ["--unlabelled", "a", "b"] else typed[:2]
-    start = ["--model", "local-dir:out/joint", "--bitops", "w4a4", *pictures]
+    entry = "out/joint-entry" if "photographs" in typed else "out/joint"  # with a step per channel, measured pairs
+    start = ["--model", f"local-dir:{entry}", "--bitops", "w4a4", *pictures]
     assert words[: len(start)] == start
     assert words[-2:] == ["--output", "out/joint-w4a4"]
     assert words[len(start) : -2] == carried
@@ -150,7 +151,7 @@ def test_a_joint_training_with_a_step_per_channel_says_how_pairs_are_measured_an
     assert "measure" not in capsys.readouterr().out
     indicators._tell_and_push(indicators.parse_options([*options, "--per-channel"]))
     line = next(line for line in capsys.readouterr().out.splitlines() if "measured pairs" in line)
-    measure, publishing = line.partition(": ")[2].split(" && ")
+    measure, publishing = line.partition("(training/README.md): ")[2].split(" && ")
     words = shlex.split(measure)
     assert words[:2] == ["limpq", "measure"]
     measuring = cli._parser().parse_args(words[1:])
@@ -159,4 +160,4 @@ def test_a_joint_training_with_a_step_per_channel_says_how_pairs_are_measured_an
     monkeypatch.chdir(tmp_path)
     published = publish.parse_options(shlex.split(publishing)[3:])
     assert (published.joint, published.indicators) == (Path("out/joint"), Path(measuring.output))
-    assert published.importance == "measured"
+    assert (published.importance, published.output) == ("measured", Path("out/joint-entry"))

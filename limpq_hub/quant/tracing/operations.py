@@ -134,8 +134,13 @@ def batch_norm(
 ) -> Tensor:
     """Return what a batch normalization gives on the meta device: a tensor of the shape of `input`.
 
-    PyTorch takes it apart into a dozen operations there, none of which multiplies two activations or bounds the result:
-    half the time of a trace. One that moves its statistics, or that does not fit `input`, is left to PyTorch.
+    PyTorch takes it apart into a dozen operations there, none of which multiplies two activations or bounds the result.
+    Where statistics are moved or missing, or shape, type or device differ, PyTorch computes it, with its errors.
+
+    Args:
+        input: [batch, channels, ...].
+        running_mean, running_var, weight, bias: [channels], of the type of `input`, or None.
+        training, momentum, eps: as PyTorch has them.
 
     Source: `torch.nn.functional.batch_norm`, whose arguments these are.
     """
