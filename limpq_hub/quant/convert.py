@@ -208,8 +208,8 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
     for name, _ in quantized_layers(supernet):
         if name not in policy_bits:
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
-    # The memo of the copy: a BatchNorm that is found there is replaced by the one of its copies that was chosen, so that
-    # the others, most of a supernet's modules, are not copied.
+    # The memo of the copy: a BatchNorm that is found there is replaced by the one of its copies that was chosen, so
+    # that the others, most of a supernet's modules, are not copied.
     memo: dict[int, Any] = {}
     for norm in supernet.modules():
         if isinstance(norm, SwitchableBatchNorm2d):
