@@ -219,7 +219,7 @@ def check_interrupt(seconds: float) -> None:
     )  # fmt: skip
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     if process.returncode == 130:
         lines = [line for line in err.splitlines() if not line.startswith(b"note: ")]
         assert lines in ([b"limpq: interrupted"], [b"limpq compare: interrupted"]), err

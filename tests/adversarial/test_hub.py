@@ -50,10 +50,16 @@ EVIL_NAMES = [
 
 @pytest.fixture
 def lie(online):
-    """A function that lets every request be answered by a function of the request."""
+    """A function that lets every request be answered by a function of the request.
+
+    The one that the client makes by itself, once in a process, about the programs that use it, is answered with 404.
+    """
 
     def start(answer) -> None:
-        factory = {"transport": http.MockTransport(answer), "follow_redirects": True}
+        def answer_all(request):
+            return http.Response(404) if request.url.path == "/api/agent-harnesses" else answer(request)
+
+        factory = {"transport": http.MockTransport(answer_all), "follow_redirects": True}
         set_client_factory(lambda: http.Client(**factory))
 
     yield start
@@ -211,10 +217,10 @@ def test_pages_without_an_end_are_cut_off_together(lie, online, call):
 
 def test_models_without_an_end_are_not_made_much_of(lie):
     lie(lambda request: http.Response(200, json=[{"id": "you/net"}] * 100_000))
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(HubUnavailableError, match="^the models of you: more than 1,000, which cannot be listed; name"):
         hub.list_repositories("you")
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("size", [-1, 2**36 + 1, 10**18, 10**400])
@@ -304,11 +310,11 @@ def any_answers_end_in_an_error_of_ours(lie, cache: str, folder: Path, seeds: ra
         random_ = random.Random(seed)
         lie(lambda request, random_=random_: random_answer(random_, request))
         call = random_.choice(list(CALLS.values()))
-        began = time.perf_counter()
+        began = time.process_time()
         with pytest.raises((HubError, ArtifactFormatError, ArtifactIntegrityError)) as caught:
             asked_twice(call, cache)
         assert str(caught.value).isprintable(), seed
-        assert time.perf_counter() - began < 5, seed
+        assert time.process_time() - began < 5, seed
     assert {path.split("/")[0] for path in files_below(folder)} <= {"hub-cache"}
 
 

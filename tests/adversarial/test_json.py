@@ -26,19 +26,19 @@ def members(count: int, twice: int | None, last: bool) -> bytes:
 @pytest.mark.parametrize("count", [2, 10, 1000, 100_000])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_key_that_stands_twice_is_named_and_found_in_linear_time(count, last):
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ArtifactFormatError) as caught:
         parse_json(members(count, 0, last), "x.json")
     assert str(caught.value) == f"x.json: the key 'k{count - 1 if last else 0}' stands twice; keep one"
-    assert time.perf_counter() - began < 0.1 + 10e-6 * count
+    assert time.process_time() - began < 0.1 + 10e-6 * count
 
 
 def test_many_keys_that_stand_twice_take_no_longer():
     data = ("{" + ",".join(f'"k{number}":0,"k{number}":0' for number in range(50_000)) + "}").encode()
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ArtifactFormatError, match="the key 'k0' stands twice"):
         parse_json(data, "x.json")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("key", ["\\u001b[2J", "\\n", "\\ud800", "a" * 10_000])

@@ -197,7 +197,7 @@ def test_panoramas_are_prepared_exactly_as_by_timm(size, spec):
 
 @pytest.mark.parametrize("size", [(200_000, 1), (1, 200_000), (250_000, 1), (100_000, 2), (1_000, 1)])
 def test_a_line_is_refused_before_it_is_scaled(size):
-    picture, began = Image.new("RGB", size), time.perf_counter()
+    picture, began = Image.new("RGB", size), time.process_time()
     spec = LARGE if size[0] > 1_000 or size[1] > 1_000 else NetworkSpec(**vars(LARGE) | {"input_size": 1_000})
     with pytest.raises(ImageError) as caught:
         preparation_of(spec)(picture)
@@ -207,7 +207,7 @@ def test_a_line_is_refused_before_it_is_scaled(size):
         f"the picture of {size[0]} x {size[1]} pixels is too long and narrow: scaled for the network it would have "
         f"{width} x {height}, more than 16,000,000 pixels; crop it first"
     )
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "border", "squash"])
@@ -247,12 +247,12 @@ def test_a_line_among_the_validation_pictures_is_named_and_left_out(tmp_path, ca
 
 def test_a_line_among_the_training_pictures_is_cropped_before_it_is_scaled(tmp_path):
     root = draw(tmp_path, {"line.png": png(2_000_000, 1)})
-    began = time.perf_counter()
+    began = time.process_time()
     images = torch.cat(
         [images for images, _ in training_loader(data_settings(root, batch_size=1), AUGMENTATION, LARGE)]
     )
     assert images.shape == (2, 3, 224, 224)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -265,10 +265,10 @@ def test_a_line_among_the_training_pictures_is_cropped_before_it_is_scaled(tmp_p
 )
 def test_a_file_that_decodes_to_far_more_than_its_pixels_is_refused_at_once(tmp_path, content, told):
     (tmp_path / "bomb.jpg").write_bytes(content())
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ImageError, match=rf"^'.*bomb\.jpg' {told}$"):
         read_picture(tmp_path / "bomb.jpg")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_progressive_pictures_and_tiles_as_they_are_usual_are_read(tmp_path):
