@@ -23,6 +23,7 @@ from limpq_hub import Indicators
 from limpq_hub.errors import ArtifactFormatError, TrainingError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train import compare, finetune, publish, validate
+from limpq_hub.train.loop.run_files import OPTIONS
 from limpq_hub.train.measure import same_finetuning as _same_finetuning
 from limpq_hub.train.measure import study as _study
 from limpq_hub.train.measure.calibrated_network import calibrated_network
@@ -47,6 +48,7 @@ class Compared:
 
     Attributes:
         command: its options but --output.
+        said: what stands beside its progress.
         evaluated: how often networks were measured, fine-tuning left out.
         started: command lines of the fine-tuning.
     """
@@ -54,6 +56,7 @@ class Compared:
     command: list[str]
     output: Path
     printed: str
+    said: str
     evaluated: int
     started: list[list[str]]
 
@@ -77,7 +80,7 @@ def run_here(commands: list[list[str]]):
 
 def compared(command: list[str], output: Path, *, cut_at: int | None = None) -> Compared:
     """Run compare.py, and count; as if killed in place of measurement `cut_at`, from 0."""
-    evaluated, started, printed = [], [], io.StringIO()
+    evaluated, started, printed, said = [], [], io.StringIO(), io.StringIO()
 
     def counted(*arguments, **options):
         if len(evaluated) == cut_at:
@@ -85,12 +88,16 @@ def compared(command: list[str], output: Path, *, cut_at: int | None = None) -> 
         evaluated.append(None)
         return evaluate_each(*arguments, **options)
 
-    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(said),
+    ):
         patched.setattr(_study, "evaluate_each", counted)
         patched.setattr(_same_finetuning, "subprocess", run_here(started))
         with contextlib.suppress(*([] if cut_at is None else [KeyboardInterrupt])):
             compare.main([*command, "--output", str(output)])
-    return Compared(command, output, printed.getvalue(), len(evaluated), started)
+    return Compared(command, output, printed.getvalue(), said.getvalue(), len(evaluated), started)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +186,7 @@ def test_fine_tuning_is_the_same_for_all_but_the_policy(whole, tiny_command):
     for command in whole.started:
         tuning = finetune.parse_options(command)
         assert (tuning.training.schedule.max_steps, tuning.data.batch_size) == (2, 8)
-        assert tuning.training.run.resume is True
+        assert tuning.training.run.resume is False  # nothing was there to resume
         assert tuning.constraints == {"policy": tuning.training.run.output.with_suffix(".json")}
         settings.append([word for word, before in zip(command, ["", *command], strict=False) if before not in own])
     assert all(setting == settings[0] for setting in settings)
@@ -356,6 +363,23 @@ def finetuning(command: list[str], output: Path) -> tuple[ComparisonSettings, li
     dash_m, module, *words = finetuning_arguments(settings, output / "folder.json", output / "folder")
     assert (dash_m, module) == ("-m", "limpq_hub.train.finetune")
     return settings, words
+
+
+def test_only_a_fine_tuning_that_was_begun_is_resumed(tiny_command, tmp_path):
+    output = tmp_path / "out"
+    assert "--resume" not in finetuning([*tiny_command, "w3a3"], output)[1]
+    (output / "folder").mkdir(parents=True)
+    (output / "folder" / OPTIONS).write_text("{}")
+    assert "--resume" in finetuning([*tiny_command, "w3a3"], output)[1]
+
+
+def test_each_policy_is_told_in_words_once_it_is_measured(whole):
+    for row in whole.result["comparison"]:
+        stages = [
+            f"{stage}: top-1 {row[stage]['top1']:.2f} %, KL {row[stage]['kl']:.4f} nats"
+            for stage in ("joint", "finetuned")
+        ]
+        assert f"\n{row['budget']} {row['contender']}: {'; '.join(stages)}\n" in f"\n{whole.said}"
 
 
 @pytest.mark.slow

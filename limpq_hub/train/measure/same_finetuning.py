@@ -9,6 +9,7 @@ from pathlib import Path
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
+from limpq_hub.train.loop.run_files import is_begun
 from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.train.settings_conversion import arguments_of
 
@@ -35,7 +36,8 @@ def finetuning_arguments(settings: ComparisonSettings, policy_file: Path, folder
     splits = ["--train-split", settings.data.train_split, "--val-split", settings.data.val_split]
     own = ["--policy", str(policy_file), "--max-steps", str(settings.steps), "--output", str(folder)]
     return [
-        *("-m", "limpq_hub.train.finetune", "--resume"),
+        *("-m", "limpq_hub.train.finetune"),
+        *(["--resume"] if is_begun(folder) else []),
         *arguments_of(settings, "model", "weights", "recipe"),
         *arguments_of(settings.data),
         *splits,

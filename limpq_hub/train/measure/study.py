@@ -27,7 +27,7 @@ from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.contenders import check_contenders, contenders, random_policies_to_correlate
 from limpq_hub.train.measure.criteria import indicators_by, table
 from limpq_hub.train.measure.divergence import Divergence
-from limpq_hub.train.measure.evaluate import OfImages, accuracy_of, evaluate_each, log_probabilities
+from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, OfImages, accuracy_of, evaluate_each, log_probabilities
 from limpq_hub.train.measure.figure_dependence import what_figures_depend_on
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.paired import paired
@@ -123,7 +123,8 @@ class Study:
                 row["paired"] = {
                     stage: paired(self._of_images(stage, policy), self._of_images(stage, first)) for stage in stages
                 }
-            print(f"{bitops} {contender}: {row}", file=sys.stderr, flush=True)
+            figures = "; ".join(f"{stage}: {_in_words(row[stage])}" for stage in stages)
+            print(f"{bitops} {contender}: {figures}", file=sys.stderr, flush=True)
             rows.append(row)
         return rows
 
@@ -247,6 +248,13 @@ class Study:
         path = self._file_of_images(stage, policy)
         tensors = tensors_from_bytes(read_regular(path), str(path))
         return OfImages(tensors["kl"].double(), tensors["right"])
+
+
+def _in_words(figures: Figures) -> str:
+    """Return how right a network is, and how far from the float network."""
+    key = accuracy_of(figures)
+    label = ACCURACY_LABELS[key].removesuffix(", %")
+    return f"{label} {figures[key]:.2f} %, KL {figures['kl']:.4f} nats"
 
 
 def _to_text(measured: Table) -> Figures:
