@@ -207,8 +207,8 @@ def _quality(figures: Mapping[str, Any]) -> str:
 
 def _measuring_line(output: Path, entry: Path, data: DataSettings) -> str:
     """Return how pairs of bits are measured, and become what a search of `entry` adds up."""
-    named = data.data is not None and data.data.startswith(("torch/", "hfds/", "wds/"))
-    pictures = data.unlabelled[0] if data.unlabelled else "FOLDER" if named else f"{data.data}/{data.train_split}"
+    folder = data.unlabelled[0] if data.unlabelled else f"{data.data}/{data.train_split}"
+    pictures = folder if os.path.isdir(folder) else "FOLDER"  # a data set that is named is in none
     measured = Path(f"{output}-measured.json")
     drawn = ("--images", pictures, "--weights", "float", "--count", "32")
     measure = (f"local-dir:{output}", *drawn, "--output", measured)

@@ -141,11 +141,19 @@ def test_the_fine_tuning_that_a_joint_training_names_has_its_teacher_pictures_an
 
 
 @pytest.mark.parametrize(
-    ("typed", "pictures"), [(["--unlabelled", "a b", "c"], "a b"), (["--data", "p", "--train-split", "t"], "p/t")]
+    ("typed", "pictures"),
+    [
+        (["--unlabelled", "a b", "c"], "a b"),
+        (["--data", "p", "--train-split", "t"], "p/t"),
+        (["--data", "torch/cifar10", "--data-root", "p"], "FOLDER"),
+    ],
 )
 def test_a_joint_training_with_a_step_per_channel_says_how_pairs_are_measured_and_published(
     typed, pictures, capsys, tmp_path, monkeypatch
 ):
+    for folder in ("a b", "p/t", "out/joint"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
     options = ["--model", "resnet18", "--output", "out/joint", *typed]
     indicators._tell_and_push(indicators.parse_options(options))
     assert "measure" not in capsys.readouterr().out
@@ -156,8 +164,6 @@ def test_a_joint_training_with_a_step_per_channel_says_how_pairs_are_measured_an
     assert words[:2] == ["limpq", "measure"]
     measuring = cli._parser().parse_args(words[1:])
     assert (measuring.model, measuring.images, measuring.weights) == ("local-dir:out/joint", pictures, "float")
-    (tmp_path / "out" / "joint").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
     published = publish.parse_options(shlex.split(publishing)[3:])
     assert (published.joint, published.indicators) == (Path("out/joint"), Path(measuring.output))
     assert (published.importance, published.output) == ("measured", Path("out/joint-entry"))
