@@ -12,6 +12,7 @@ from torch import Tensor
 
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.quant.moved_planes import rounded_moves
 from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE, float_file_of, unpacked_float
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.network import NetworkSpec
@@ -31,10 +32,13 @@ from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 SUPERNET = "supernet.safetensors"
 
 
-def write_supernet(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_supernet(folder: Path, tensors: Mapping[str, Tensor], *, whole_places: int = 1) -> None:
     """Write the tensors of a supernet, large ones in half precision as planes of bytes.
 
     Where the folder holds a float network, in a file of this version, the planes say how far they moved from it.
+
+    Args:
+        whole_places: as `limpq_hub.quant.moved_planes.rounded_moves` takes it: above 1, near numbers in fewer bytes.
     """
     plain, halves = _split(tensors)
     if not (folder / FLOAT_FILE).exists():
@@ -42,7 +46,13 @@ def write_supernet(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     else:
         content = (folder / FLOAT_FILE).read_bytes()
         origins = with_numbers(tensors_from_bytes(content, FLOAT_FILE), FLOAT_FILE)
-        coded = moved_planes(halves, _arrays(origins), hashlib.sha256(content).hexdigest())
+        arrays = _arrays(origins)
+        near = {
+            name: rounded_moves(numbers, arrays[name], whole_places)
+            for name, numbers in halves.items()
+            if name in arrays and arrays[name].shape == numbers.shape
+        }
+        coded = moved_planes(halves | near, arrays, hashlib.sha256(content).hexdigest())
     _write(folder / SUPERNET, plain, coded)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.quant.byte_planes import encode
-from limpq_hub.quant.moved_planes import decode_moved, encode_moved
+from limpq_hub.quant.moved_planes import decode_moved, encode_moved, rounded_moves
 
 EVERY = np.arange(2**16, dtype=np.uint16).view(np.float16)
 
@@ -69,3 +69,46 @@ def test_numbers_in_another_precision_are_no_origin():
     numbers = weights(3)
     with pytest.raises(ArtifactFormatError, match="^it moved from numbers of float16, found float32$"):
         decode_moved(*encode_moved(numbers, numbers), numbers.astype(np.float32))
+
+
+# --- rounded
+
+
+def test_a_move_of_one_place_is_every_number_as_it_is():
+    origins = np.roll(EVERY, 12_345)
+    assert rounded_moves(EVERY, origins, 1).tobytes() == EVERY.tobytes()
+
+
+@pytest.mark.parametrize("turn", [0, 3, 2**15, 40_000])
+@pytest.mark.parametrize("places", [2, 4, 16])
+def test_a_rounded_number_is_within_half_as_many_places_and_finite_where_it_was(turn, places):
+    ordered = np.sort(EVERY[np.isfinite(EVERY)])
+    origins = np.roll(ordered, turn)
+    rounded = rounded_moves(ordered, origins, places)
+    assert np.isfinite(rounded).all()
+    # Places by size: -0.0 and 0.0 stand beside each other and are equal.
+    at = np.searchsorted(ordered, rounded)
+    assert np.abs(at - np.searchsorted(ordered, ordered)).max() <= places // 2 + 1
+    usual = np.abs(ordered) > 2**-13
+    change = np.abs(rounded[usual].astype(np.float64) / ordered[usual] - 1)
+    assert change.max() <= places / 2 * 2**-10
+
+
+def test_by_hand_moves_of_three_five_and_six_places_become_four_four_and_eight():
+    origins = np.array([1, 1, 1, -1], np.float16)
+    numbers = np.array([1 + 3 / 1024, 1 + 5 / 1024, 1 - 5 / 2048, -1 - 6 / 1024], np.float16)
+    expected = [1 + 4 / 1024, 1 + 4 / 1024, 1 - 4 / 2048, -1 - 8 / 1024]
+    assert rounded_moves(numbers, origins, 4).tolist() == expected
+
+
+def test_three_doublings_take_three_bits_less_and_the_streams_are_read_as_ever():
+    origins = weights(200_000)
+    numbers = (origins + np.random.default_rng(9).normal(0, 2e-3, origins.size)).astype(np.float16)
+    sizes = []
+    for places in (1, 2, 4, 8):
+        rounded = rounded_moves(numbers, origins, places)
+        planes = encode_moved(rounded, origins)
+        assert decode_moved(*planes, origins).tobytes() == rounded.tobytes()
+        sizes.append(sum(plane.nbytes for plane in planes))
+    assert sizes == sorted(sizes, reverse=True)
+    assert 8 * (sizes[0] - sizes[-1]) / origins.size == pytest.approx(3, abs=0.3)

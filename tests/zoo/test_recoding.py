@@ -251,8 +251,14 @@ def moved(entry_copy, tiny, float_network):
     return entry_copy
 
 
-def test_a_supernet_near_its_float_network_takes_fewer_bytes_and_has_the_same_numbers(moved, tiny):
-    assert same(networks(moved)[:1], networks_of_supernet(tiny.folder))
+def test_a_supernet_near_its_float_network_takes_fewer_bytes_and_its_weights_are_within_a_five_hundredth(moved, tiny):
+    (near,), (exact,) = networks(moved)[:1], networks_of_supernet(tiny.folder)
+    assert near.keys() == exact.keys()
+    differ = {name for name in exact if not torch.equal(near[name], exact[name])}
+    assert "layer2.0.conv1.weight" in differ
+    assert all(name.endswith(".weight") and exact[name].ndim > 1 for name in differ)
+    for name in differ:
+        assert ((near[name] - exact[name]).abs() <= 2**-9 * exact[name].abs() + 2**-23).all(), name
     file = "supernet.safetensors"
     assert (moved / file).stat().st_size < 0.8 * (tiny.folder / file).stat().st_size
     config = json.loads((moved / "config.json").read_text())
