@@ -98,7 +98,7 @@ class IntegerNetworks:
         # Here, so that the page is up before torch is needed.
         import torch
 
-        from limpq_hub.deploy.layer_latency import cpu_name
+        from limpq_hub.deploy.processor import cpu_name
         from limpq_hub.pictures.preparation import preparation_of
         from limpq_hub.zoo.network import NetworkSpec
 

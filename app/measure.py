@@ -24,7 +24,7 @@ from _zoo import entry_of, plan_of, published_budgets, rival_policies, searched_
 from rich.console import Console
 from rich.progress import track
 
-from limpq_hub.deploy.layer_latency import cpu_name
+from limpq_hub.deploy.processor import cpu_name
 from limpq_hub.errors import DataError
 from limpq_hub.pictures import read_picture
 from limpq_hub.pictures.formats import picture_suffixes

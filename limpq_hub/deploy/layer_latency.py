@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from limpq_hub.deploy.layer_formats import QuantizeDequantize
 from limpq_hub.deploy.network_graph import network_graph
 from limpq_hub.deploy.openvino_core import openvino_core
+from limpq_hub.deploy.processor import cpu_name
 from limpq_hub.deploy.runtimes import OPENVINO_SETTINGS
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.costs import FLOAT
@@ -31,7 +31,6 @@ from limpq_hub.quant.watched_inputs import watched_inputs
 from limpq_hub.zoo.network import NetworkSpec
 
 _WARM_UP = 3
-_CPU_INFO = Path("/proc/cpuinfo")
 # Operators for the input and the output of the network; their time is no layer's.
 _ENDS = ("Parameter", "Input", "Result", "Output")
 
@@ -100,13 +99,6 @@ def measure_layers(
             tell(len(timed), len(set(alike.values())))
     measured = {name: timed[of_name] for name, of_name in alike.items()}
     return LatencyTable(measured, f"OpenVINO {openvino.__version__.split('-')[0]}", cpu_name())
-
-
-def cpu_name() -> str:
-    """Return the name of the processor, as well as the system knows it."""
-    lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 @torch.no_grad()

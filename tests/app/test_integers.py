@@ -2,6 +2,8 @@
 
 import html
 import importlib.util
+import subprocess
+import sys
 
 import _zoo
 import pytest
@@ -12,6 +14,7 @@ from _picture_tables import integers_table
 from _request import Request
 from _zoo import entry_of, published_policy, searched_plan
 from PIL import Image
+from running_app import ROOT
 
 from limpq_hub import load
 from limpq_hub.pictures import read_picture, top_classes
@@ -77,6 +80,25 @@ def test_without_the_extra_torch_still_runs_in_integers_and_one_line_says_what_i
     assert [row.runtime.split()[0] for row in run.rows] == ["torch", "torch"]
     assert run.missing == ('format="openvino" needs openvino, which is not installed: pip install "limpq-hub[export]"')
     assert f"Not exported: {html.escape(run.missing)}." in integers_table(run)
+
+
+PRELOAD = """
+import sys
+sys.modules.update(dict.fromkeys(["onnx", "ml_dtypes", "onnxruntime", "openvino", "qonnx"]))
+from app import FILLED, IntegerNetworks, Networks, preload, start_request
+from _zoo import searched_plan
+networks, request = Networks(), start_request()
+integers = IntegerNetworks(networks)
+preload(request, FILLED, networks, integers)
+assert integers.has(request.model, searched_plan(request)), "the integers were not loaded"
+"""
+
+
+@pytest.mark.slow
+def test_where_no_package_of_the_extra_is_installed_the_demo_starts_and_loads_the_integers_of_torch():
+    command = [sys.executable, "-c", PRELOAD]
+    done = subprocess.run(command, cwd=ROOT / "app", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_policy_is_exported_once_and_the_one_that_was_not_used_for_longest_goes_first(small, picture, monkeypatch):

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 import limpq_hub
 from limpq_hub.deploy.layer_formats import QuantizeDequantize
-from limpq_hub.deploy.layer_latency import cpu_name
 from limpq_hub.deploy.network_graph import network_graph
 from limpq_hub.deploy.parity import FEWEST_AGREEING, FEWEST_SAME_ROWS, SAME_LOGITS
+from limpq_hub.deploy.processor import cpu_name
 from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.pictures.reading import read_picture

@@ -37,8 +37,8 @@ from limpq_hub.deploy.formats import INPUT, OUTPUT, Format
 from limpq_hub.deploy.forward_record import value_ranges
 from limpq_hub.deploy.fused_graph import fused_graph
 from limpq_hub.deploy.layer_formats import QuantizeDequantize
-from limpq_hub.deploy.layer_latency import cpu_name
 from limpq_hub.deploy.network_graph import network_graph
+from limpq_hub.deploy.processor import cpu_name
 from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
