@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from limpq_hub.errors import TrainingError, quoted
+from limpq_hub.errors import BudgetError, TrainingError, quoted
+from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.plan.quantities import format_bitops
+from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.launching import run
 from limpq_hub.train.options import add_push_options, parser_of, settings_of
@@ -113,6 +116,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(
         f"{settings.output}: {policies} {'policy' if policies == 1 else 'policies'}, {size_bytes / 1e6:.1f} MB in all"
     )
+    for policy in entry.published:
+        limit = _bitops_of_name(entry, policy.name) if policy.name in checkpoints else None
+        if limit is not None and policy.bitops > limit:
+            print(
+                f"warning: policy {policy.name} takes {format_bitops(policy.bitops)} BitOps, more than the "
+                f"{format_bitops(limit)} that its name says: was {checkpoints[policy.name]} meant?"
+            )
     if settings.repo_id:
         _push(entry, settings.repo_id, settings)
     else:
@@ -137,6 +147,15 @@ def _push(entry: Entry, repo: str, settings: PublishSettings) -> None:
         ),
         entry.indicators,
     )
+
+
+def _bitops_of_name(entry: Entry, name: str) -> int | None:
+    """Return the limit that a policy's name is, read as a budget of BitOps, or None where it is none."""
+    try:
+        (constraint,) = SearchProblem.of(entry.indicators, Budget(bitops=name)).programme.constraints
+    except BudgetError:
+        return None
+    return int(constraint.limit)
 
 
 def _folder(text: str) -> Path:

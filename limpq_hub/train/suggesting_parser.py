@@ -89,7 +89,12 @@ class SuggestingParser(argparse.ArgumentParser):
             misplaced = self._misplaced(message, options)
             if misplaced:
                 return misplaced
-            near = [self._meant(option, known) for option in options if option not in known]
+            unknown = {option: self._meant(option, known) for option in options if option not in known}
+            # What is required and missing may have been misspelt: the message has not said so yet.
+            near = [
+                word if not word or option in message else f"{word} in place of {option}"
+                for option, word in unknown.items()
+            ]
         meant = dict.fromkeys(filter(None, near))
         return f"; did you mean {' and '.join(meant)}?" if meant else ""
 

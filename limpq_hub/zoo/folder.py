@@ -140,6 +140,10 @@ def open_local_folder(
             f"{quoted(str(path))} is a file, where a folder of kind {kind!r} belongs; give its folder, "
             f"{quoted(str(path.parent))}"
         )
+    if not os.path.isdir(path):
+        raise ArtifactIntegrityError(
+            f"{quoted(str(path))}: there is no such folder; give the output folder of a training"
+        )
 
     def fetch(file: str, size_bytes: int | None) -> Path:
         return path / (_UNFINISHED if unfinished and file == CONFIG else file)

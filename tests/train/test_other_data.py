@@ -182,7 +182,9 @@ def test_a_run_goes_on_whether_its_input_size_is_typed_or_is_that_of_the_weights
     options = ["--model", "test_resnet", *RUN, "--data", str(data), "--weights", f"local-dir:{runs}/float"]
     options += ["--max-steps", "2", "--save-interval", "1", "--output", f"{tmp_path}/out"]
     cut_after_a_save(pretrain.main, [*options, "--input-size", "32"])
-    with pytest.raises(TrainingError, match="^--resume with another input_size; give the options of the first run$"):
+    with pytest.raises(
+        TrainingError, match="^--resume with another input_size; give the options of the first run: --input-size 32$"
+    ):
         pretrain.main([*options, "--input-size", "48", "--resume"])
     pretrain.main([*options, "--resume"])
     assert json.loads((tmp_path / "out/config.json").read_text())["pretrained_cfg"]["input_size"] == [3, 32, 32]

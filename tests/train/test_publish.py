@@ -10,7 +10,7 @@ from tiny_run import FRONT
 
 import limpq_hub
 from limpq_hub import Indicators
-from limpq_hub.errors import ArtifactFormatError, HubNotFoundError, PolicyError, TrainingError
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, HubNotFoundError, PolicyError, TrainingError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.train import publish
 from limpq_hub.zoo.catalog import find_entry
@@ -102,6 +102,24 @@ def test_a_checkpoint_without_a_name_is_answered_with_that_of_its_folder(runs, t
     with pytest.raises(TrainingError) as caught:
         publish.main(["--joint", f"{runs}/joint", "--checkpoint", str(folder), "--output", str(tmp_path / "entry")])
     assert str(caught.value) == f"--checkpoint '{folder}' is not NAME=DIR, write --checkpoint 'w4a4={folder}'"
+
+
+def test_a_checkpoint_folder_that_is_not_there_is_told_as_such(runs, tmp_path):
+    with pytest.raises(ArtifactIntegrityError, match="^'.*/nowhere': there is no such folder; give the output folder"):
+        publish.main(
+            ["--joint", f"{runs}/joint", "--checkpoint", f"w4a4={tmp_path}/nowhere", "--output", f"{tmp_path}/e"]
+        )
+
+
+@pytest.mark.parametrize(("name", "warned"), [("w3a3", True), ("1M", True), ("w5a5", False), ("mine", False)])
+def test_a_checkpoint_that_takes_more_than_its_name_says_is_told(runs, tmp_path, capsys, name, warned):
+    publish.main(["--joint", f"{runs}/joint", "--checkpoint", f"{name}={runs}/w4a4", "--output", f"{tmp_path}/entry"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == warned
+    if warned:
+        assert re.search(
+            rf"policy {name} takes .*M BitOps, more than the .*M that its name says: was .*w4a4 meant\?", lines[0]
+        )
 
 
 def test_folders_may_be_named_as_other_commands_name_them(runs, tmp_path):

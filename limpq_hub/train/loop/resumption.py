@@ -49,7 +49,13 @@ def check_settings(first: Mapping[str, Any], now: Mapping[str, Any], *, noted: C
             f"began: --warmup-epochs {first['warmup_epochs']:g}"
         )
     if changed - _LENGTH or (changed and STEPS not in first):
-        raise TrainingError(f"--resume with another {', '.join(sorted(changed))}; give the options of the first run")
+        advice = "give the options of the first run"
+        typed = _as_typed(first, changed)
+        if typed:
+            advice += f": {shell_command(*typed)}"
+        if changed & _LENGTH and first.get("lr_schedule") != CONSTANT:
+            advice += "; what is to be prolonged is trained with --lr-schedule constant"
+        raise TrainingError(f"--resume with another {', '.join(sorted(changed))}; {advice}")
 
 
 def check_length(first: Mapping[str, Any], now: Mapping[str, Any], done: int) -> None:
@@ -64,9 +70,7 @@ def check_length(first: Mapping[str, Any], now: Mapping[str, Any], done: int) ->
     if before is None or steps == before:
         return
     if now.get("lr_schedule") != CONSTANT:
-        typed = [
-            word for key in sorted(_LENGTH) if first.get(key) is not None for word in (_flag(key), str(first[key]))
-        ]
+        typed = _as_typed(first, _LENGTH)
         raise TrainingError(
             f"--resume up to step {steps}, and the run began with {before} in mind: its learning rate falls along a "
             "cosine to the last step, so that every step would have had another rate. End it as it began, with "
@@ -126,5 +130,12 @@ def _other_processes(first: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
-def _flag(key: str) -> str:
-    return f"--{key.replace('_', '-')}"
+def _as_typed(first: Mapping[str, Any], keys: Collection[str]) -> list[str]:
+    """Return the words that give options as the run began with them; what was given by no word is left out."""
+    words = []
+    for key in sorted(keys):
+        value = first.get(key)
+        values = value if isinstance(value, list) else [value]
+        if not key.endswith("_sha256") and all(is_number(one) or isinstance(one, str) for one in values):
+            words += [f"--{key.replace('_', '-')}", *map(str, values)]
+    return words

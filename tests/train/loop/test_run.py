@@ -74,6 +74,10 @@ def folder(tmp_path):
     return tmp_path / "out"
 
 
+def in_words(value) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def test_every_option_is_either_free_to_change_or_refused(folder):
     assert number_settings(folder).invocation.options.keys() == OTHER_VALUES.keys() | MAY_CHANGE.keys() | {
         "output",
@@ -86,9 +90,11 @@ def test_a_changed_setting_at_resume_is_refused_by_name(folder, name, value):
     first = json.loads((folder / "options.json").read_text())
     assert first[name] != value
     (folder / "options.json").write_text(json.dumps(first | {name: value}))
-    message = f"^--resume with another {name}; give the options of the first run$"
-    with pytest.raises(TrainingError, match=message), training_run(number_settings(folder, "--resume")):
+    with pytest.raises(TrainingError) as refused, training_run(number_settings(folder, "--resume")):
         pass
+    typed = "" if value is None or isinstance(value, bool) else f": --{name.replace('_', '-')} {in_words(value)}"
+    longer = "; what is to be prolonged is trained with --lr-schedule constant" if name in LENGTH else ""
+    assert str(refused.value) == f"--resume with another {name}; give the options of the first run{typed}{longer}"
 
 
 def test_another_number_of_processes_is_refused_with_what_would_change_and_how_many_to_start(folder):
@@ -103,6 +109,7 @@ def test_another_number_of_processes_is_refused_with_what_would_change_and_how_m
     )
 
 
+LENGTH = ("epochs", "max_steps")
 ROWS = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
 CONSTANT = ("--lr-schedule", "constant", "--batch-size", "4", "--warmup-epochs", "0.5", "--momentum", "0.9")
 
@@ -161,6 +168,17 @@ def test_a_run_along_a_cosine_cannot_be_prolonged_and_says_what_would_change_and
     trained(tmp_path / "out", "--batch-size", "4", "--epochs", "9", "--max-steps", "7", "--resume")
 
 
+def test_more_epochs_whose_warm_up_follows_them_are_refused_with_both_as_the_run_began(tmp_path):
+    cosine = ["--batch-size", "4", "--momentum", "0.9"]
+    trained(tmp_path / "out", *cosine, "--epochs", "2", "--warmup-epochs", "1")
+    message = (
+        "^--resume with another epochs, warmup_epochs; give the options of the first run: --epochs 2 "
+        "--warmup-epochs 1.0; what is to be prolonged is trained with --lr-schedule constant$"
+    )
+    with pytest.raises(TrainingError, match=message):
+        trained(tmp_path / "out", *cosine, "--epochs", "3", "--warmup-epochs", "1.5", "--resume")
+
+
 def test_a_warm_up_that_followed_the_epochs_is_to_be_given_when_the_run_is_prolonged(tmp_path):
     trained(tmp_path / "out", *CONSTANT, "--epochs", "1")
     message = (
@@ -190,7 +208,10 @@ def test_all_changed_settings_are_named(folder):
     settings = number_settings(
         folder, "--resume", "--seed", "1", "--lr", "0.3", "--float64", "--crop-scale", "0.5", "1"
     )
-    message = "^--resume with another crop_scale, float64, lr, seed; give the options of the first run$"
+    message = (
+        "^--resume with another crop_scale, float64, lr, seed; give the options of the first run: "
+        r"--crop-scale 0.35 1.0 --lr 0.1 --seed 0$"
+    )
     with pytest.raises(TrainingError, match=message), training_run(settings):
         pass
 
