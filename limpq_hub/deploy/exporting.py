@@ -76,7 +76,12 @@ class Exported:
             f"{FEWEST_SAME_ROWS:.0%} of the pictures within {SAME_LOGITS:g} and {FEWEST_AGREEING:.1%} of one class"
         )
         if self.parity_of_layers is None:
-            return f"OK: at least {promised}, as is promised (of few pictures one may differ)"
+            if self.parity.same_rows >= FEWEST_SAME_ROWS and self.parity.agreement >= FEWEST_AGREEING:
+                return f"OK: at least {promised}, as is promised"
+            return (
+                f"OK: at most one of {self.parity.pictures} pictures differs, which a rounding tie can do; of many at "
+                f"least {promised} are promised"
+            )
         return (
             "OK, layer by layer: each computes what exact arithmetic does with the integers that it has; not "
             f"{promised}, as rounding ties are many"

@@ -148,7 +148,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             placed(module, accelerator.device, channels_last=training.device.channels_last)
             for module in (supernet, teacher)
         )
-        coming = announced_export(settings.export, supernet, costs, settings.calibrate_images)
+        pictures = len(loader.source) if loader.source else settings.calibrate_images
+        coming = announced_export(settings.export, supernet, costs, min(settings.calibrate_images, pictures))
         if coming:
             accelerator.print(coming, flush=True)
         seconds = train_jointly_(accelerator, supernet, teacher, costs, loader, settings.joint, settings.loss, training)
