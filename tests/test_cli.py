@@ -977,7 +977,10 @@ def test_predict_takes_many_pictures_and_folders_and_names_what_it_leaves_out(li
     assert all(seen["guesses"] == single["guesses"] for seen in content["pictures"])
     assert content["bitops"] == single["bitops"]
     broken = quoted(str(folder / "broken.png"))
-    assert err == f"note: left out: {broken} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file\n"
+    assert err == (
+        f"note: {folder}: 1 file that is no picture is left out (1 .txt)\n"
+        f"note: left out: {broken} is not a picture that can be read; give a JPEG, PNG, WebP or GIF file\n"
+    )
     code, out, _ = limpq(*typed)
     assert (code, out.count(single["guesses"][0]["name"])) == (0, 4)
 

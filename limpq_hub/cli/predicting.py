@@ -126,16 +126,21 @@ def _check_paths(options: argparse.Namespace) -> None:
 
 def _files_of(typed: Sequence[Path]) -> list[Path]:
     """Return the pictures that were typed, those of folders in natural order."""
-    from limpq_hub.train.data.picture_files import pictures_below
+    from limpq_hub.train.data.picture_files import left_out_text, pictures_below
 
     paths = []
     for path in typed:
-        names = pictures_below(path).names if path.is_dir() else None
-        if names is not None and not names:
+        if not path.is_dir():
+            paths.append(path)
+            continue
+        files = pictures_below(path)
+        if not files.names:
             raise ImageError(
                 f"{quoted(str(path))} has no pictures in it; give a folder of JPEG, PNG, WebP or GIF files"
             )
-        paths += [path] if names is None else [path / name for name in names]
+        if files.left_out:
+            note(f"note: {path}: {left_out_text(files.left_out)}")
+        paths += [path / name for name in files.names]
     return paths
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from limpq_hub.plan.layer_bits import FLOAT_BITS, LayerBits
 
 Counting = Literal["exact", "limpq"]
-# By shape: a convolution of each channel alone; 1x1 to more and to fewer channels; the same of values that were pooled
-# over the whole picture.
+# By shape: a convolution of each channel alone; 1x1 to more and to fewer channels, behind a depthwise one to as many;
+# to fewer of values that were pooled over the whole picture, and back.
 LayerRole = Literal["depthwise", "expand", "project", "squeeze", "excite"]
 FIXED_BITS = LayerBits(8, 8)
 FLOAT = LayerBits(FLOAT_BITS, FLOAT_BITS)

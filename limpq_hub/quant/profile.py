@@ -50,9 +50,11 @@ def costs_of(module: nn.Module, traced: Trace, fix: Sequence[str] = ()) -> dict[
     ends = _first_and_last(module, order)
     quantized = {name for name, operation in traced.operations.items() if operation.kind != "float"}
     check_patterns("fix", fix, [*quantized, *(name for name, first in traced.ties.items() if first in quantized)])
-    costs = {}
+    costs, role = {}, None
     for name, operation in traced.operations.items():
         fixed = FIXED_BITS if name in ends or is_excluded(name, fix, traced.ties) else None
+        if name in layers:
+            role = role_of(layers[name], operation.inputs, role)
         costs[name] = LayerCost(
             macs=operation.macs,
             macs_limpq=operation.macs_limpq,
@@ -61,7 +63,7 @@ def costs_of(module: nn.Module, traced: Trace, fix: Sequence[str] = ()) -> dict[
             signed=operation.low < 0,
             fixed=FLOAT if operation.kind == "float" else fixed,
             offset=operation.low < 0 and isfinite(operation.low),
-            role=role_of(layers[name], operation.inputs) if name in layers else None,
+            role=role if name in layers else None,
         )
     return costs
 

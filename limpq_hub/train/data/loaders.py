@@ -153,7 +153,7 @@ def _whole(spec: NetworkSpec, source: Source) -> WholePictures:
 def _tell(source: Source) -> None:
     """Say once, on stderr, which files of a folder are no pictures."""
     if isinstance(source, FolderSource) and source.left_out and _is_main_process():
-        print(f"{source.where}: {left_out_text(source.left_out)} are left out", file=sys.stderr, flush=True)
+        print(f"{source.where}: {left_out_text(source.left_out)}", file=sys.stderr, flush=True)
 
 
 def _is_main_process() -> bool:

@@ -79,8 +79,10 @@ def pictures_below(folder: str | Path) -> PictureFiles:
 
 
 def left_out_text(left_out: Mapping[str, int]) -> str:
-    """Return how many files are no pictures, in words."""
-    return f"{sum(left_out.values())} files that are no pictures ({_counted(left_out)})"
+    """Return in words how many files are left out because they are no pictures."""
+    count = sum(left_out.values())
+    files = "1 file that is no picture is" if count == 1 else f"{count} files that are no pictures are"
+    return f"{files} left out ({_counted(left_out)})"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -211,14 +211,14 @@ def test_files_that_are_no_pictures_are_told_in_one_line_and_hidden_ones_are_nob
         (folders / name).write_bytes(encoded(99))
     (folders / "val/.ipynb_checkpoints").mkdir()
     assert reds_and_labels(data_settings(folders), training=False) == VAL
-    said = "3 files that are no pictures (2 .txt, 1 without a suffix) are left out"
+    said = "3 files that are no pictures are left out (2 .txt, 1 without a suffix)"
     assert capsys.readouterr().err == f"{folders}/val: {said}\n"
 
 
 def test_a_pipe_among_the_pictures_is_not_waited_for(folders, capsys):
     os.mkfifo(folders / "val/n2/6.png")
     assert reds_and_labels(data_settings(folders), training=False) == VAL
-    assert "1 files that are no pictures (1 pipe or device) are left out" in capsys.readouterr().err
+    assert "1 file that is no picture is left out (1 pipe or device)" in capsys.readouterr().err
 
 
 def test_pictures_of_a_kind_that_is_not_read_are_refused_not_left_out(folders):
