@@ -179,3 +179,10 @@ def test_pretrain_without_pictures_asks_for_pictures_with_labels(capsys):
         pretrain.main(["--model", "test_resnet", "--output", "out"])
     assert refused.value.code == 2
     assert capsys.readouterr().err.endswith("error: the following arguments are required: --data\n")
+
+
+def test_a_required_option_that_was_misspelt_is_told_beside_what_was_typed(capsys):
+    with pytest.raises(SystemExit):
+        pretrain.parse_options(["--model", "test_resnet", "--data", "pictures", "--ouput", "out"])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("are required: --output; did you mean --output in place of --ouput?")
