@@ -33,8 +33,8 @@ from limpq_hub.zoo.seal import BYTE_PLANES, HALF_CODING, MOVED_PLANES
 from limpq_hub.zoo.tensors import load_strictly, own_state
 
 KIND = "entry"
-# A weight of a supernet is stored to 2^-9 of it, which is what took a sixth less and changed no measurable figure
-# (training/results/resnet18.tiny_imagenet/README.md).
+# A weight of a supernet is stored to 2^-9 of it: a sixth less, and no figure worse
+# (training/results/resnet18.tiny_imagenet/README.md, "Stored with fewer digits").
 _WHOLE_PLACES = 4
 FILES = (
     "indicators.json",
