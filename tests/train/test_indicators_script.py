@@ -48,15 +48,17 @@ def test_an_alpha_that_is_given_is_kept_and_none_is_measured(one_step):
     assert "kl_by_alpha" not in one_step.entry.indicators.provenance
 
 
-def test_what_comes_after_the_training_is_told_before_it_with_the_options_that_shorten_it(one_step, runs):
+def test_what_comes_after_the_training_is_told_before_it_with_the_options_that_shorten_it(one_step, hard_data):
     (told,) = [line for line in one_step.said if line.startswith("after the training ")]
     assert one_step.said.index(told) < next(
         place for place, line in enumerate(one_step.said) if line.startswith("step ")
     )
     policies = len(json.loads((one_step.output / "anchors.json").read_text())["policies"])
+    pictures = len(list((hard_data / "train").glob("*/*")))
+    assert pictures < 2048, "as many as are asked for where nothing is said"
     assert told == (
-        f"after the training the BatchNorm statistics of about {policies} policies are measured on 2048 images each "
-        "(an --anchor-gap N above 99 takes fewer policies, --calibrate-images N fewer images); what is measured is "
+        f"after the training the BatchNorm statistics of about {policies} policies are measured on {pictures} images "
+        "each (an --anchor-gap N above 99 takes fewer policies, --calibrate-images N fewer images); what is measured is "
         "kept, and --resume goes on from it"
     )
 
