@@ -58,8 +58,8 @@ def test_what_comes_after_the_training_is_told_before_it_with_the_options_that_s
     assert pictures < 2048, "as many as are asked for where nothing is said"
     assert told == (
         f"after the training the BatchNorm statistics of about {policies} policies are measured on {pictures} images "
-        "each (an --anchor-gap N above 99 takes fewer policies, --calibrate-images N fewer images); what is measured is "
-        "kept, and --resume goes on from it"
+        "each (an --anchor-gap N above 99 takes fewer policies, --calibrate-images N fewer images); what is measured "
+        "is kept, and --resume goes on from it"
     )
 
 
