@@ -21,10 +21,12 @@ def role_of(layer: nn.Module, inputs: int, before: LayerRole | None) -> LayerRol
         return "depthwise"
     if any(size != 1 for size in layer.kernel_size) or layer.groups > 1:
         return None
-    grows = layer.out_channels - layer.in_channels
+    shrinks, grows = layer.out_channels < layer.in_channels, layer.out_channels > layer.in_channels
     if inputs == layer.in_channels:  # one position: the input is pooled over the picture
-        # What grows without a squeeze before it is the head of a network that pools first.
-        return "squeeze" if grows < 0 else "excite" if grows and before == "squeeze" else None
-    if not grows:
-        return "project" if before in ("depthwise", "excite") else None
-    return "expand" if grows > 0 else "project"
+        if shrinks:
+            return "squeeze"
+        # Without a squeeze before it, it is the head of a network that pools first.
+        return "excite" if grows and before == "squeeze" else None
+    if grows:
+        return "expand"
+    return "project" if shrinks or before in ("depthwise", "excite") else None

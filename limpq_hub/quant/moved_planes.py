@@ -52,6 +52,8 @@ def rounded_moves(numbers: np.ndarray, origins: np.ndarray, whole_places: int) -
         whole_places: how far each moved becomes the nearest multiple of it. A number changes by at most half as many
             times 2^-10 of it.
     """
+    if whole_places == 1:
+        return numbers
     start = _place(origins).astype(np.int32)
     moved = np.rint((_place(numbers) - start) / whole_places).astype(np.int32) * whole_places
     near = _number(np.clip(start + moved, 0, _MOST_PLACE).astype(np.uint16))

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.jsonfile import write_bytes
-from limpq_hub.quant.moved_planes import rounded_moves
 from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE, float_file_of, unpacked_float
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.network import NetworkSpec
@@ -46,13 +45,8 @@ def write_supernet(folder: Path, tensors: Mapping[str, Tensor], *, whole_places:
     else:
         content = (folder / FLOAT_FILE).read_bytes()
         origins = with_numbers(tensors_from_bytes(content, FLOAT_FILE), FLOAT_FILE)
-        arrays = _arrays(origins)
-        near = {
-            name: rounded_moves(numbers, arrays[name], whole_places)
-            for name, numbers in halves.items()
-            if name in arrays and arrays[name].shape == numbers.shape
-        }
-        coded = moved_planes(halves | near, arrays, hashlib.sha256(content).hexdigest())
+        sha256 = hashlib.sha256(content).hexdigest()
+        coded = moved_planes(halves, _arrays(origins), sha256, whole_places=whole_places)
     _write(folder / SUPERNET, plain, coded)
 
 

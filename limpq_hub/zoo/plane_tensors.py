@@ -13,7 +13,7 @@ import numpy as np
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, quoted
 from limpq_hub.quant.byte_planes import decode, encode
-from limpq_hub.quant.moved_planes import decode_moved, encode_moved
+from limpq_hub.quant.moved_planes import decode_moved, encode_moved, rounded_moves
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.seal import BYTE_PLANES, HALF_CODING, MOVED_PLANES
 
@@ -39,7 +39,7 @@ def planes(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def moved_planes(
-    tensors: Mapping[str, np.ndarray], origins: Mapping[str, np.ndarray], sha256: str
+    tensors: Mapping[str, np.ndarray], origins: Mapping[str, np.ndarray], sha256: str, *, whole_places: int = 1
 ) -> dict[str, np.ndarray]:
     """Return the planes of tensors, uint8: "NAME.moved_high" and "NAME.moved_low" where that is less than `planes`.
 
@@ -47,12 +47,13 @@ def moved_planes(
         tensors: float16, by name.
         origins: what they may have moved from, by name.
         sha256: of the file of `origins`, in hex.
+        whole_places: as `limpq_hub.quant.moved_planes.rounded_moves` takes it, of those that moved.
     """
     coded: dict[str, np.ndarray] = {}
     for name, numbers in tensors.items():
         pair, origin = planes({name: numbers}), origins.get(name)
         if origin is not None and (origin.dtype, origin.shape) == (np.float16, numbers.shape):
-            high, low = encode_moved(numbers, origin)
+            high, low = encode_moved(rounded_moves(numbers, origin, whole_places), origin)
             if high.nbytes + low.nbytes < sum(plane.nbytes for plane in pair.values()):
                 pair = {name + _MOVED_HIGH: high, name + _MOVED_LOW: low}
         coded |= pair

@@ -24,6 +24,8 @@ _MAY_CHANGE |= {"compile", "alpha", "anchor_gap", "calibrate_images", *(field.na
 # Compared by themselves, with words of their own.
 _MAY_CHANGE |= {DATA, STEPS, MACHINE}
 _LENGTH = {"epochs", "max_steps"}
+# Options that are recorded under another name, as theirs is a word of Python.
+_FLAGS = {"start_from": "--from"}
 # Where pictures are, which are told apart by what they are as well.
 _PLACES = {"data", "data_root", "unlabelled"}
 
@@ -137,5 +139,5 @@ def _as_typed(first: Mapping[str, Any], keys: Collection[str]) -> list[str]:
         value = first.get(key)
         values = value if isinstance(value, list) else [value]
         if not key.endswith("_sha256") and all(is_number(one) or isinstance(one, str) for one in values):
-            words += [f"--{key.replace('_', '-')}", *map(str, values)]
+            words += [_FLAGS.get(key, f"--{key.replace('_', '-')}"), *map(str, values)]
     return words

@@ -20,6 +20,7 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.train import pretrain
 from limpq_hub.train.loop.folder import record_options
 from limpq_hub.train.loop.interrupt import RunInterruptedError
+from limpq_hub.train.loop.resumption import check_settings
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.zoo.folder import open_local_folder
 
@@ -166,6 +167,13 @@ def test_a_run_along_a_cosine_cannot_be_prolonged_and_says_what_would_change_and
         )
     # Other words for the same steps are the same run.
     trained(tmp_path / "out", "--batch-size", "4", "--epochs", "9", "--max-steps", "7", "--resume")
+
+
+def test_what_to_give_again_is_named_as_it_is_typed():
+    now = {"start_from": "joint", "lr_schedule": "constant"}
+    message = "^--resume with another start_from; give the options of the first run: --from float$"
+    with pytest.raises(TrainingError, match=message):
+        check_settings(now | {"start_from": "float"}, now, noted=())
 
 
 def test_more_epochs_whose_warm_up_follows_them_are_refused_with_both_as_the_run_began(tmp_path):
