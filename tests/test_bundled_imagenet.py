@@ -99,16 +99,41 @@ def test_the_stated_top1_and_agreement_of_each_policy_hold_on_a_fifth_of_the_pho
         assert abs(100 * float(share.float().mean()) - percent) < 4 * standard_error
 
 
+def cells_of(figures: dict) -> str:
+    """Return what a table shows of a measurement: top-1 and agreement in percent, KL in nats, each with its error."""
+    return (
+        f"{figures['top1']:.2f} ± {figures['top1_standard_error']:.2f} | "
+        f"{figures['agreement']:.2f} ± {figures['agreement_standard_error']:.2f} | "
+        f"{figures['kl']:.4f} ± {figures['kl_standard_error']:.4f}"
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_results_show_each_policy_as_it_was_measured(name):
+@pytest.mark.parametrize(
+    ("file", "column"), [("comparison.json", 0), ("finetuned_longer.json", 0), ("photographs_of_others.json", 1)]
+)
+def test_the_results_show_each_policy_as_it_was_measured(name, file, column):
     rows = [line for line in (RESULTS / name / "README.md").read_text().splitlines() if line.startswith("| ")]
-    measured = read_json(RESULTS / name / "comparison.json")["comparison"]
-    assert {policy["budget"] for policy in measured} == {"w4a4", "w6a6", "w8a8"}
+    measured = read_json(RESULTS / name / file)["comparison"]
+    assert {policy["contender"] for policy in measured} == set(CONTENDERS)
     for policy in measured:
-        row = next(row for row in rows if row.startswith(f"| {policy['budget']} | {CONTENDERS[policy['contender']]} |"))
-        for stage in STAGES:
-            figures = policy[stage]
-            assert f"{figures['top1']:.2f} | {figures['kl']:.4f} ± {figures['kl_standard_error']:.4f}" in row
+        policies = (CONTENDERS[policy["contender"]], "both")
+        shown = [row.split(" | ") for row in rows if row.startswith(f"| {policy['budget']} | ")]
+        of_policy = [cells for cells in shown if cells[1] in policies and len(cells) == 9]
+        for stage in set(STAGES) & set(policy):
+            figures = cells_of(policy[stage])
+            found = [" | ".join(cells[3 + 3 * column :][:3]).removesuffix(" |") for cells in of_policy]
+            assert figures in found, (policy["budget"], policy["contender"], stage)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_photographs_of_others_show_every_budget_at_every_stage(name):
+    measured = read_json(RESULTS / name / "photographs_of_others.json")["comparison"]
+    assert {(policy["budget"], policy["contender"]) for policy in measured} == {
+        (budget, contender) for budget in ("w4a4", "w6a6", "w8a8") for contender in CONTENDERS
+    }
+    for policy in measured:
+        assert {stage: policy[stage]["images"] for stage in STAGES} == dict.fromkeys(STAGES, 500)
 
 
 @pytest.mark.parametrize("name", NAMES)

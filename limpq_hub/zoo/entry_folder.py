@@ -34,7 +34,7 @@ from limpq_hub.zoo.tensors import load_strictly, own_state
 
 KIND = "entry"
 # A weight that moved from the float network's is stored to 2^-9 of it, in a sixth fewer bytes; what that does was
-# measured: training/results/resnet18.tiny_imagenet/README.md, "Stored with fewer digits".
+# measured: training/results/resnet18.tiny_imagenet/six_bits/README.md, "Stored with fewer digits".
 _WHOLE_PLACES = 4
 FILES = (
     "indicators.json",

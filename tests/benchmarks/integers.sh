@@ -7,10 +7,12 @@
 #   bash tests/benchmarks/integers.sh photographs OUT        # PHOTOGRAPHS, WEIGHTS: EfficientNet-Lite0 exported
 #
 # TINY, PHOTOGRAPHS and WEIGHTS are variables: Tiny-ImageNet as folders, photographs of ImageNet as folders (train/ and
-# val/ in both), and timm's tf_efficientnet_lite0 as safetensors. TRIAL=1 takes few pictures and rounds, to see it run.
+# val/ in both), and timm's tf_efficientnet_lite0 as safetensors. MODEL is an entry in place of the bundled ResNet-18.
+# TRIAL=1 takes few pictures and rounds, to see it run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 part=$1 out=$2 python=${PYTHON:-python} threads=${THREADS:-2} rounds=40 pictures=10000 photographs=300
+model=${MODEL:-resnet18}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=$threads OMP_WAIT_POLICY=passive
 if [ -n "${TRIAL:-}" ]; then rounds=2 pictures=40 photographs=10; fi
 mkdir -p "$out"
@@ -21,15 +23,16 @@ speed() { # NAME OPTIONS...: the table of one network
 
 agreement() { # NAME OPTIONS...: each way of computing beside the simulation
     "$python" tests/benchmarks/integer_agreement.py --data "$TINY/val" --count "$pictures" --threads "$threads" \
-        --bitops 3G w4a4 w3a3 1.5G --output "$out/$1.json" "${@:2}"
+        --model "$model" --bitops 3G w4a4 w3a3 1.5G --output "$out/$1.json" "${@:2}"
 }
 
 case $part in
 timings)
-    speed resnet18
+    speed resnet18 --model "$model"
     speed efficientnet_lite0 --architecture efficientnet_lite0 --batches 1
-    ONEDNN_MAX_CPU_ISA=AVX2 speed resnet18-avx2 --no-vnni
-    "$python" tests/benchmarks/latency_budget.py --rounds "$rounds" --threads "$threads" --output "$out/latency.json"
+    ONEDNN_MAX_CPU_ISA=AVX2 speed resnet18-avx2 --model "$model" --no-vnni
+    "$python" tests/benchmarks/latency_budget.py --model "$model" --rounds "$rounds" --threads "$threads" \
+        --output "$out/latency.json"
     ;;
 agreement) agreement agreement ;;
 agreement-avx2) ONEDNN_MAX_CPU_ISA=AVX2 agreement agreement-avx2 --no-vnni ;;
