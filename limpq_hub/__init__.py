@@ -21,7 +21,7 @@ The pipeline, each arrow one public function:
   budget allows. It compares policies of one network, and is neither an error nor an accuracy.
 - *Alpha*: how much the importance of weights counts in that sum, where that of activations counts 1.
 - *Joint* weights: one set of weights, trained at all bit-widths at once. They serve any policy; weights *fine-tuned*
-  for a policy serve that one better.
+  for a policy were trained on at its bits alone.
 - *Recalibrated*: with BatchNorm statistics that were measured anew for the policy, on pictures.
 - *Anchors*: the policies whose BatchNorm statistics an entry holds, so that joint weights need no pictures: `load`
   takes those of the nearest anchor.

@@ -112,7 +112,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def controls(bitops: float, size: float | None = 0, alpha: float = 8.0, pins: str = "") -> tuple:
+def controls(bitops: float, size: float | None = 0, alpha: float = 16.0, pins: str = "") -> tuple:
     """The controls, as an endpoint takes them."""
     return MODEL, bitops, size, alpha, pins
 

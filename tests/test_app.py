@@ -172,7 +172,7 @@ def test_the_compare_endpoint_takes_a_policy_of_the_visitor(client, tmp_path):
     )
     bars = json.loads(figure["plot"])["data"]
     assert bars[0]["y"] == [layer.weight for layer in policy.layers.values()]
-    assert "50.74" in totals
+    assert "51.52" in totals
     assert layers.count("<tr>") == 1 + len(policy.layers)
 
 
@@ -183,9 +183,9 @@ def test_the_compare_endpoint_takes_a_policy_of_the_visitor(client, tmp_path):
         (controls(3.0, pins="layer4"), "'layer4' is not a pin"),
         (controls(3.0, pins="<b>x</b>.*=4,4"), "matches no searched layer"),
         (controls(3.0, pins="layer4.*=9,9"), r"weight bits of 9 cannot be: use a whole number from 2 to 8"),
-        (controls(1.18, pins="layer4.*=6,6"), "cannot be met"),
+        (controls(1.18, pins="layer4.*=5,5"), "cannot be met"),
         (controls(3.0, size=-4), "less than minimum value 0"),
-        (controls(99.0), r"greater than maximum value 5\.61"),
+        (controls(99.0), r"greater than maximum value 9\.49"),
         (("no-model", 3.0, None, 8.0, ""), "no-model"),
     ],
 )
@@ -388,7 +388,7 @@ def set_as_at_the_start(page) -> None:
         choose_model(page, MODEL)
         page.get_by_role("button", name="3G").wait_for()
     open_more(page)
-    for field, value in (("#size input", "0"), ("#alpha input[type=number]", "8"), ("#pins textarea, #pins input", "")):
+    for field, value in (("#size input", "0"), ("#alpha input[type=number]", "16"), ("#pins textarea, #pins input", "")):
         if page.input_value(field) != value:
             page.locator(field).fill(value)
             page.locator(field).press("Enter")
@@ -482,7 +482,7 @@ def test_an_example_is_seen_with_one_click_and_again_at_another_budget(page):
     page.locator("#examples").get_by_text("Pizza").click()
     wait_for_answers(page)
     shows = "told => document.querySelector('#networks').innerText.includes(told)"
-    assert page.evaluate(shows, "2.99")
+    assert page.evaluate(shows, "3.00")
     page.get_by_role("button", name="1.5G").click()
     page.wait_for_function(shows, arg="1.50", timeout=60_000)
 
@@ -581,8 +581,8 @@ def test_two_visitors_each_see_their_own_budget(page, open_page):
     first.get_by_role("button", name="1.5G").click()
     second.get_by_role("button", name="w4a4").click()
     first.wait_for_function(f"{TOTALS}.includes('1.50')")
-    second.wait_for_function(f"{TOTALS}.includes('2.83')")
-    assert "2.83" not in first.inner_text("#totals table")
+    second.wait_for_function(f"{TOTALS}.includes('2.84')")
+    assert "2.84" not in first.inner_text("#totals table")
 
 
 def test_opening_the_further_limits_changes_nothing_and_a_size_limit_and_pins_do(page):

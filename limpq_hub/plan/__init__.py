@@ -3,7 +3,7 @@
 ## The search
 
 The objective is a sum over the searched layers: the learned step size of the activations at their bits, plus alpha
-times that of the weights; lower is better. Bits that learned a smaller step than more bits did are left out
+times that of the weights; lower is better. Bits that learned a smaller step than the next more bits did are left out
 (`limpq_hub.Plan.excluded`), unless `candidates=` leaves a layer no others. One option per layer within a budget is a
 multiple-choice knapsack, and `limpq_hub.plan.solver` solves it to a proven optimum, in milliseconds. Every answer is
 recounted in whole numbers against its limits. `limpq_hub.Plan.way` says how it was found, `limpq_hub.Plan.bound` is
@@ -19,7 +19,7 @@ activations of a layer need not add up in it. `limpq_hub.quant.pair_divergence` 
 and in nats where pairs were measured. Both are exact: `limpq_hub.plan.certification` tells how.
 
 The proof is about the objective. How well the objective ranks policies was measured:
-`training/results/resnet18.tiny_imagenet/README.md`.
+`training/results/resnet18.tiny_imagenet/six_bits/README.md`.
 
 ## What may be asked
 

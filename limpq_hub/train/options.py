@@ -33,7 +33,7 @@ from limpq_hub.train.suggesting_parser import SuggestingParser
 from limpq_hub.zoo.network import CROP_MODES, INTERPOLATIONS
 
 BF16_HELP = (
-    "bf16 is faster, but turns the gradients of the step sizes: cosine to float32 0.56 to 0.90 on the bundled "
+    "bf16 is faster, but turns the gradients of the step sizes: cosine to float32 0.56 to 0.90 on a "
     "ResNet-18 (tests/benchmarks/step_gradients.py)"
 )
 
