@@ -388,7 +388,8 @@ def set_as_at_the_start(page) -> None:
         choose_model(page, MODEL)
         page.get_by_role("button", name="3G").wait_for()
     open_more(page)
-    for field, value in (("#size input", "0"), ("#alpha input[type=number]", "16"), ("#pins textarea, #pins input", "")):
+    start = {"#size input": "0", "#alpha input[type=number]": "16", "#pins textarea, #pins input": ""}
+    for field, value in start.items():
         if page.input_value(field) != value:
             page.locator(field).fill(value)
             page.locator(field).press("Enter")
