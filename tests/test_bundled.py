@@ -211,6 +211,23 @@ def test_the_comparisons_in_the_results_are_those_that_were_measured(file):
         assert any(figures in row for row in named)
 
 
+def test_the_criteria_in_the_results_are_those_that_were_measured():
+    measured = read_json(RESULTS.with_name("comparison_of_criteria.json"))["comparison"]
+    of = {(policy["budget"], policy["contender"]): policy.get("paired") for policy in measured}
+    for contender in {contender for _, contender in of} - {"learned"}:
+        [row] = [row for row in rows_of(RESULTS) if row.replace("`", "").startswith(f"| {contender} | ")]
+        less = [of[budget, contender]["joint"] for budget in ("w3a3", "1.5G")]
+        assert (
+            row.split(" | ", 1)[1]
+            == " | ".join(
+                f"{one['kl']:+.4f} ± {one['kl_standard_error']:.4f} {one['verdict']} | "
+                f"{one['right']:+.2f} ± {one['right_standard_error']:.2f}"
+                for one in less
+            )
+            + " |"
+        )
+
+
 def test_the_rank_correlations_in_the_results_are_those_that_were_measured():
     six_bits = RESULTS.parent / "six_bits"
     text = (six_bits / "README.md").read_text()
