@@ -217,15 +217,12 @@ def test_the_criteria_in_the_results_are_those_that_were_measured():
     for contender in {contender for _, contender in of} - {"learned"}:
         [row] = [row for row in rows_of(RESULTS) if row.replace("`", "").startswith(f"| {contender} | ")]
         less = [of[budget, contender]["joint"] for budget in ("w3a3", "1.5G")]
-        assert (
-            row.split(" | ", 1)[1]
-            == " | ".join(
-                f"{one['kl']:+.4f} ± {one['kl_standard_error']:.4f} {one['verdict']} | "
-                f"{one['right']:+.2f} ± {one['right_standard_error']:.2f}"
-                for one in less
-            )
-            + " |"
+        shown = " | ".join(
+            f"{one['kl']:+.4f} ± {one['kl_standard_error']:.4f} {one['verdict']} | "
+            f"{one['right']:+.2f} ± {one['right_standard_error']:.2f}"
+            for one in less
         )
+        assert row.endswith(f" | {shown} |"), contender
 
 
 def test_the_rank_correlations_in_the_results_are_those_that_were_measured():
