@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import format_bitops
@@ -33,7 +34,7 @@ from limpq_hub.train.measure.paired import Paired
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import FLOAT_HELP, add_data_options, add_entry_option, parser_of, settings_of
-from limpq_hub.train.settings import ComparisonSettings
+from limpq_hub.train.settings import ComparisonSettings, CorrelateOver
 from limpq_hub.zoo.card_commands import last_component
 
 FORMAT = 1
@@ -55,7 +56,14 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
         "--correlated",
         type=whole_number(0, 10_000),
         default=40,
-        help="random policies at the first budget, and over all budgets",
+        help="random policies to correlate the objective with what is measured; 0 for none",
+    )
+    group.add_argument(
+        "--correlate-over",
+        nargs="+",
+        choices=get_args(CorrelateOver),
+        default=get_args(CorrelateOver),
+        help="where these are: so many within the first budget, and so many over the whole range of budgets",
     )
     group.add_argument(
         "--correlate-every", type=whole_number(), default=1, help="of so many validation images take one for these"

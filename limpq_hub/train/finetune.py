@@ -6,7 +6,8 @@ r"""LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
 Searches the policy in the entry's indicators (or takes `--policy`), starts from the jointly trained weights and
 steps (`--from joint`) or from the float network (`--from float`), and writes a checkpoint folder. Its
 `metrics.json` is measured on the checkpoint as it lies on the disk: top-1 where there are labels, agreement with the
-float network and KL divergence from it. With `--unlabelled FOLDER` the pictures need no labels.
+float network and KL divergence from it; `--unmeasured` leaves that to others. With `--unlabelled FOLDER` the pictures
+need no labels.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from limpq_hub.errors import TrainingError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
@@ -28,7 +30,7 @@ from limpq_hub.quant.convert import build_quantized, select_policy
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_entry
-from limpq_hub.train.launching import run
+from limpq_hub.train.launching import command_of, run
 from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
@@ -71,6 +73,7 @@ class FinetuneSettings:
         start_from: "joint" or "float": the weights to start from.
         step_start: "lsq" or "least-error": what the step sizes start from with `start_from` "float".
         calibrate_images: training images for the BatchNorm statistics; None for 6000, or 256 to correct frozen ones.
+        unmeasured: whether the checkpoint is left to others to measure, and has no `metrics.json`.
     """
 
     model: str
@@ -84,6 +87,7 @@ class FinetuneSettings:
     start_from: str
     step_start: StepStart
     calibrate_images: int | None
+    unmeasured: bool
 
 
 def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
@@ -98,6 +102,11 @@ def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
         type=whole_number(1, MOST_CALIBRATION_IMAGES),
         help="training images for the BatchNorm statistics; 6000 if not given, 256 to correct frozen ones",
     )
+    parser.add_argument(
+        "--unmeasured",
+        action="store_true",
+        help="save the checkpoint without measuring it, which validate --checkpoint does as well",
+    )
     add_data_options(parser)
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
     add_quantizer_options(parser)
@@ -109,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Fine-tune one policy, save it packed, and measure what was saved."""
     settings = parse_options(argv)
     data, training, output = settings.data, settings.training, settings.training.run.output
+    if settings.unmeasured and settings.push.push_to_hub:
+        raise TrainingError("--unmeasured with --push-to-hub: what is published has its figures; leave one of them out")
     check_push(settings.push, _budget_name(settings))
     with training_run(training) as accelerator:
         entry = find_entry(settings.model)
@@ -123,7 +134,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         images = [] if training.freeze_batch_norm else calibration
         validation = validation_loader(data, spec, classes=ids)
         check_inputs(accelerator, training.run, data, spec, _contents(entry, plan, settings))
-        reference = reference_of(accelerator, entry, settings.weights, validation, needed=data.data is None)
+        reference = None
+        if not settings.unmeasured:
+            reference = reference_of(accelerator, entry, settings.weights, validation, needed=data.data is None)
         for concern in sameness(reference or ()):
             accelerator.print(concern)
 
@@ -146,7 +159,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         record = provenance(accelerator, training.invocation, seconds)
         record["data"] = data_record(data, settings.augmentation)
         if accelerator.is_main_process:
-            save_checkpoint(output, model, plan.costs, provenance=record, unfinished=True)
+            save_checkpoint(output, model, plan.costs, provenance=record, unfinished=not settings.unmeasured)
+        if settings.unmeasured:
+            accelerator.print(f"not measured, at {format_bitops(plan.bitops)} BitOps, in {output}")
+            accelerator.print(f"next: {command_of('validate', '--checkpoint', output)}")
+            return
         accelerator.wait_for_everyone()
         saved, _ = load_checkpoint(open_local_folder(output, "checkpoint", unfinished=True))
         figures = evaluate(accelerator, saved.to(accelerator.device), validation, reference)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from limpq_hub.zoo.model_args import ModelArgument
 
@@ -130,6 +131,9 @@ class PushSettings:
     license: str | None
 
 
+CorrelateOver: TypeAlias = Literal["budget", "range"]
+
+
 @dataclass(frozen=True)
 class ComparisonSettings:
     """Which policies of an entry are compared, and how.
@@ -140,7 +144,8 @@ class ComparisonSettings:
         bitops: budgets at which policies are compared.
         steps: fine-tuning steps of each policy; 0 leaves fine-tuning out.
         random: random policies per budget.
-        correlated: random policies at the first budget, and over all budgets; 0 leaves the correlations out.
+        correlated: random policies of each kind in `correlate_over`; 0 leaves the correlations out.
+        correlate_over: "budget" for those within the first budget, "range" for budgets spread over the whole range.
         correlate_every: of so many validation images one is taken for the correlations.
         calibrate_images: training images that set the BatchNorm statistics of the joint weights; None for 1000 that
             recalibrate, or 256 that correct those of the float network where joint training kept them.
@@ -158,6 +163,7 @@ class ComparisonSettings:
     steps: int
     random: int
     correlated: int
+    correlate_over: Sequence[CorrelateOver]
     correlate_every: int
     calibrate_images: int | None
     data: DataSettings

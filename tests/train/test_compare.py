@@ -226,6 +226,16 @@ def test_random_policies_fit_one_budget_or_spread_over_all_measured_on_the_image
     assert {point["images"] for point in (*at_one, *over_all)} == {24}
 
 
+@pytest.mark.parametrize(("over", "name"), [("budget", "at w3a3"), ("range", "over all budgets")])
+def test_correlations_are_of_the_policies_that_were_asked_for(whole, tiny_command, tmp_path, over, name):
+    (tmp_path / "out").mkdir()
+    shutil.copy(whole.output / "measured.json", tmp_path / "out")
+    shutil.copytree(whole.output / "of-images", tmp_path / "out/of-images")
+    found = compared([*tiny_command, *BUDGETS, "--correlate-over", over], tmp_path / "out")
+    assert found.result["correlation"] == {name: whole.result["correlation"][name]}
+    assert found.evaluated == 0
+
+
 def test_the_result_says_how_it_came_about(whole, runs):
     result = whole.result
     assert (result["format"], result["model"], result["seed"]) == (1, "local-dir:joint", 0)

@@ -85,6 +85,25 @@ def test_validate_reports_what_fine_tuning_measured(runs, data, capsys):
     assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
 
 
+def test_an_unmeasured_checkpoint_has_the_same_weights_and_no_figures(runs, data, tmp_path, capsys):
+    entry = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4"]
+    weights = ["--weights", f"{runs}/float/model.safetensors", "--distill", "0.5"]
+    finetune.main(
+        [*entry, *RUN, "--data", str(data), "--max-steps", "3", *weights, "--unmeasured", "--output", f"{tmp_path}/out"]
+    )
+    *_, summary, following = capsys.readouterr().out.splitlines()
+    assert summary.startswith("not measured, at ")
+    assert following == f"next: accelerate launch -m limpq_hub.train.validate --checkpoint {tmp_path}/out"
+    assert not (tmp_path / "out/metrics.json").exists()
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (runs / "w4a4/model.safetensors").read_bytes()
+
+
+def test_what_is_published_cannot_be_left_unmeasured(runs, data, tmp_path):
+    entry = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4", "--data", str(data)]
+    with pytest.raises(TrainingError, match="--unmeasured with --push-to-hub: .* leave one of them out"):
+        finetune.main([*entry, "--unmeasured", "--push-to-hub", "you/net", "--output", f"{tmp_path}/out"])
+
+
 def test_learned_steps_moved_away_from_their_start(runs):
     found = find_entry(f"local-dir:{runs}/joint").indicators
     steps = [step for of_layer in found.weight_steps.values() for step in of_layer.values()]

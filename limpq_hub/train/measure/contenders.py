@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import get_args
 
@@ -12,6 +12,7 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
+from limpq_hub.train.settings import CorrelateOver
 from limpq_hub.zoo.planning import search
 
 
@@ -84,13 +85,20 @@ def bitops_limit(indicators: Indicators, bitops: str) -> int:
     return total_bitops(indicators.costs, uniform)
 
 
-def random_policies_to_correlate(indicators: Indicators, bitops: str, count: int) -> dict[str, list[Policy]]:
-    """Return random policies within one budget, and as many within budgets spread over the whole range."""
+def random_policies_to_correlate(
+    indicators: Indicators, bitops: str, count: int, over: Collection[CorrelateOver]
+) -> dict[str, list[Policy]]:
+    """Return random policies within one budget, and as many within budgets spread over the whole range.
+
+    Args:
+        over: which of the two are wanted.
+    """
     least, most = indicators.bitops_range()
-    limits = {
-        f"at {bitops}": [bitops_limit(indicators, bitops)] * count,
-        "over all budgets": [least + (most - least) * (place + 1) // (count + 1) for place in range(count)],
-    }
+    limits = {}
+    if "budget" in over:
+        limits[f"at {bitops}"] = [bitops_limit(indicators, bitops)] * count
+    if "range" in over:
+        limits["over all budgets"] = [least + (most - least) * (place + 1) // (count + 1) for place in range(count)]
     return {
         name: [_random_within(indicators, limit, 1000 + seed) for seed, limit in enumerate(limits_of_name)]
         for name, limits_of_name in limits.items()

@@ -34,7 +34,8 @@ def finetuning_arguments(settings: ComparisonSettings, policy_file: Path, folder
     """Return what Python is given to fine-tune the policy of a file: data, device and network of the comparison."""
     # A recipe may name splits: those of the comparison win, even where they are the usual ones.
     splits = ["--train-split", settings.data.train_split, "--val-split", settings.data.val_split]
-    own = ["--policy", str(policy_file), "--max-steps", str(settings.steps), "--output", str(folder)]
+    # The comparison measures the checkpoint itself, image by image.
+    own = ["--policy", str(policy_file), "--max-steps", str(settings.steps), "--unmeasured", "--output", str(folder)]
     return [
         *("-m", "limpq_hub.train.finetune"),
         *(["--resume"] if is_begun(folder) else []),

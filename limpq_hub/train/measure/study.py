@@ -130,11 +130,11 @@ class Study:
 
     def correlations(self) -> dict[str, Figures]:
         """Return the rank correlations of the objective with what was measured, and the points behind them."""
-        first_budget, count = self.settings.bitops[0], self.settings.correlated
-        return {
-            name: self._correlation(policies)
-            for name, policies in random_policies_to_correlate(self.indicators, first_budget, count).items()
-        }
+        settings = self.settings
+        drawn = random_policies_to_correlate(
+            self.indicators, settings.bitops[0], settings.correlated, settings.correlate_over
+        )
+        return {name: self._correlation(policies) for name, policies in drawn.items()}
 
     def described(self, policy: Policy) -> Figures:
         """Return what a policy costs, and its objective."""
