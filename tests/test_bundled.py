@@ -211,18 +211,54 @@ def test_the_comparisons_in_the_results_are_those_that_were_measured(file):
         assert any(figures in row for row in named)
 
 
-def test_the_criteria_in_the_results_are_those_that_were_measured():
-    measured = read_json(RESULTS.with_name("comparison_of_criteria.json"))["comparison"]
-    of = {(policy["budget"], policy["contender"]): policy.get("paired") for policy in measured}
-    for contender in {contender for _, contender in of} - {"learned"}:
-        [row] = [row for row in rows_of(RESULTS) if row.replace("`", "").startswith(f"| {contender} | ")]
-        less = [of[budget, contender]["joint"] for budget in ("w3a3", "1.5G")]
-        shown = " | ".join(
-            f"{one['kl']:+.4f} ± {one['kl_standard_error']:.4f} {one['verdict']} | "
-            f"{one['right']:+.2f} ± {one['right_standard_error']:.2f}"
-            for one in less
-        )
-        assert row.endswith(f" | {shown} |"), contender
+def proof_of(folder: Path) -> tuple[dict, list[list[str]]]:
+    """Return what a proof measured, and the tables of its document, a list of rows each."""
+    blocks = (folder / "proof.md").read_text().replace("`", "").split("\n\n")
+    return read_json(folder / "proof.json"), [block.splitlines() for block in blocks if block.startswith("| ")]
+
+
+def kl_text(difference: dict) -> str:
+    return f"{difference['kl']:+.4f} ± {difference['kl_standard_error']:.4f} {difference['verdict']}"
+
+
+def top1_text(difference: dict) -> str:
+    return f"{difference['right']:+.2f} ± {difference['right_standard_error']:.2f}"
+
+
+@pytest.mark.parametrize("folder", [RESULTS.parent, RESULTS.parent / "six_bits"], ids=["ships", "before"])
+def test_the_tables_of_a_proof_show_what_was_measured(folder):
+    proof, (joint, finetuned, of_seeds, *_) = proof_of(folder)
+    stages = [
+        ("joint", joint, proof["joint"], lambda of: [kl_text(of)]),
+        ("finetuned", finetuned, proof["finetuned"]["0"], lambda of: [kl_text(of), top1_text(of)]),
+    ]
+    for stage, table, measured, cells_of in stages:
+        heads = [head.strip().removesuffix(": KL") for head in table[0].split("|")]
+        for policy in measured:
+            if "paired" not in policy:
+                continue
+            [row] = [row.split("|") for row in table if row.startswith(f"| {policy['contender']} |")]
+            first, cells = heads.index(policy["budget"]), cells_of(policy["paired"][stage])
+            assert [cell.strip() for cell in row[first : first + len(cells)]] == cells, policy["contender"]
+    for budget, contender in {tuple(row.split(" | ")[:2]) for row in of_seeds[2:]}:
+        [row] = [row for row in of_seeds if row.startswith(f"{budget} | {contender} | ")]
+        less = [
+            policy["paired"]["finetuned"]
+            for seed in sorted(proof["finetuned"])
+            for policy in proof["finetuned"][seed]
+            if (policy["budget"], policy["contender"]) == (budget.removeprefix("| "), contender)
+        ]
+        for key, digits in (("kl", 4), ("right", 2)):
+            assert f" | {' '.join(format(one[key], f'+.{digits}f') for one in less)} | " in row
+
+
+def test_the_rank_correlations_of_the_proof_are_those_that_were_measured():
+    proof, (*_, ranks) = proof_of(RESULTS.parent)
+    [measured] = proof["ranks"].values()
+    assert len(measured["points"]) == 60
+    for name, of_objective in {"learned": measured, **measured["criteria"]}.items():
+        [row] = [row for row in ranks if row.startswith(f"| {name} | ")]
+        assert row == f"| {name} | {of_objective['kl']:+.2f} | {of_objective['top1']:+.2f} |"
 
 
 def test_the_rank_correlations_in_the_results_are_those_that_were_measured():
