@@ -14,7 +14,7 @@ from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.matched_batch_norm import MatchedBatchNorm
 from limpq_hub.quant.modes import in_eval_mode
-from limpq_hub.quant.prefix import PrefixOutput, computing_once, out_of_place, prefix_of
+from limpq_hub.quant.prefix import PrefixOutput, computing_once, prefix_of
 from limpq_hub.quant.products import Routed
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
@@ -85,9 +85,7 @@ def _divergences(
         with ExitStack() as changes:
             if norms_matched is not None:
                 changes.enter_context(norms_matched.matching(supernet))
-            for started in prefix.started:
-                changes.enter_context(out_of_place(supernet.get_submodule(started)))
-            for finished in prefix.finished:
+            for finished in prefix:
                 changes.enter_context(computing_once(supernet.get_submodule(finished), outputs))
             for pair in sums:
                 layer.set_bits_(pair)

@@ -15,19 +15,6 @@ from limpq_hub.quant.modes import in_eval_mode
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """The modules that run before a given module starts, in the order of execution; empty if it never starts.
-
-    Attributes:
-        finished: modules that have finished by then, run once and return a tensor; not those inside of another one.
-        started: all modules that have started by then.
-    """
-
-    finished: tuple[str, ...]
-    started: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class PrefixOutput:
     """The output of a module of the prefix.
 
@@ -41,25 +28,26 @@ class PrefixOutput:
 
 
 @torch.no_grad()
-def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Module], bool]) -> Prefix:
-    """Return what runs before the first module of which `starts` is true.
+def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Module], bool]) -> tuple[str, ...]:
+    """Return the modules that have finished before the first one of which `starts` is true starts.
 
     Args:
         network: run once in eval mode.
         example_input: one image or more, [batch, 3, height, width].
+
+    Returns:
+        Names in the order of execution, of modules that run once and return a tensor, and not of those inside of
+        another one; none if no such module starts.
     """
     finished: list[nn.Module] = []
-    started: dict[nn.Module, None] = {}
     calls: Counter[nn.Module] = Counter()
     reached = False
 
     def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Forward pre-hook: count the call, and note the module if no starting module has run yet."""
+        """Forward pre-hook: count the call, and note whether a starting module runs."""
         nonlocal reached
         calls[module] += 1
         reached = reached or starts(module)
-        if not reached:
-            started[module] = None
 
     def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         """Forward hook: note a module that returned a tensor before a starting module has run."""
@@ -75,17 +63,18 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
             for handle in handles:
                 handle.remove()
     if not reached:
-        return Prefix((), ())
+        return ()
     names = {module: name for name, module in network.named_modules()}
     once = [module for module in finished if calls[module] == 1]
     inner = {child for module in once for child in module.modules() if child is not module}
-    finished_names = tuple(names[module] for module in once if module not in inner)
-    return Prefix(finished_names, tuple(names[module] for module in started))
+    return tuple(names[module] for module in once if module not in inner)
 
 
 @contextmanager
 def computing_once(module: nn.Module, outputs: list[PrefixOutput]) -> Iterator[None]:
     """Let a module compute at its first call, cut the graph behind its output, and return the same at later calls.
+
+    Each call returns a copy: what runs behind the module may write over it, as a ReLU in place or `x += shortcut` does.
 
     Args:
         outputs: where the output is added.
@@ -95,13 +84,13 @@ def computing_once(module: nn.Module, outputs: list[PrefixOutput]) -> Iterator[N
     output: PrefixOutput | None = None
 
     def forward(*inputs: Any, **options: Any) -> Tensor:
-        """Compute the output at the first call, and return its detached copy at every call."""
+        """Compute the output at the first call, and return a copy of it at every call."""
         nonlocal output
         if output is None:
             computed = compute(*inputs, **options)
             output = PrefixOutput(computed, computed.detach().requires_grad_(computed.requires_grad))
             outputs.append(output)
-        return output.shared
+        return output.shared.clone()
 
     module.forward = forward
     try:
@@ -111,20 +100,3 @@ def computing_once(module: nn.Module, outputs: list[PrefixOutput]) -> Iterator[N
             del module.forward
         else:
             module.forward = own_forward
-
-
-@contextmanager
-def out_of_place(module: nn.Module) -> Iterator[None]:
-    """Let a module with the flag `inplace` write into a new tensor; others stay as they are.
-
-    An operation in place would write over the output that later passes are given.
-    """
-    flagged: Any = module
-    in_place = getattr(module, "inplace", False)
-    if in_place:
-        flagged.inplace = False
-    try:
-        yield
-    finally:
-        if in_place:
-            flagged.inplace = True

@@ -40,6 +40,7 @@ class SharedRelu(nn.Module):
 NETWORKS = {
     "shared relu": (SharedRelu, 8),
     "taken weight": (TakesAWeight, 8),
+    "shortcut added in place": (lambda: timm.create_model("test_resnet", num_classes=5), 32),
     "mobilenetv2": (lambda: timm.create_model("mobilenetv2_035", num_classes=5), 32),
     "vit": (lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=5, depth=2), 32),
 }

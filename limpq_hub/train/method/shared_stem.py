@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 
-from limpq_hub.quant.prefix import PrefixOutput, computing_once, out_of_place, prefix_of
+from limpq_hub.quant.prefix import PrefixOutput, computing_once, prefix_of
 from limpq_hub.quant.products import Routed
 from limpq_hub.quant.quantized import Quantized
 
@@ -33,8 +33,7 @@ class SharedStem:
 
     def __init__(self, supernet: nn.Module, example_input: Tensor) -> None:
         self.supernet = supernet
-        prefix = prefix_of(supernet, example_input, _switches)
-        self.names, self._started = prefix.finished, prefix.started
+        self.names = prefix_of(supernet, example_input, _switches)
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -49,8 +48,6 @@ class SharedStem:
         with ExitStack() as changes:
             for norm in _moving_averages(modules):
                 changes.enter_context(_averaging_as_often_as(norm, passes))
-            for module in map(self.supernet.get_submodule, self._started):
-                changes.enter_context(out_of_place(module))
             for module in modules:
                 changes.enter_context(computing_once(module, outputs))
             yield
