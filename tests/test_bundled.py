@@ -17,6 +17,7 @@ from torch import nn
 import limpq_hub
 from limpq_hub.errors import InfeasibleBudgetError
 from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.zoo.card_commands import without_paths
@@ -209,6 +210,13 @@ def test_the_comparisons_in_the_results_are_those_that_were_measured(file):
         )
         named = [row for row in rows if row.startswith(f"| {policy['budget']} | {policy['contender']} |")]
         assert any(figures in row for row in named)
+
+
+def test_measured_pairs_of_all_layers_agree_on_the_network_with_three_bits_everywhere():
+    divergences = find_entry("resnet18").indicators.divergences
+    assert len(divergences) == 19
+    of_three_bits = [of_pairs[LayerBits(3, 3)] for of_pairs in divergences.values()]
+    assert of_three_bits == pytest.approx([of_three_bits[0]] * 19, rel=1e-6)
 
 
 def proof_of(folder: Path) -> tuple[dict, list[list[str]]]:
