@@ -242,6 +242,8 @@ def test_the_tables_of_a_proof_show_what_was_measured(folder):
     ]
     for stage, table, measured, cells_of in stages:
         heads = [head.strip().removesuffix(": KL") for head in table[0].split("|")]
+        names = {policy["contender"] for policy in measured if "paired" in policy}
+        assert {row.split(" | ")[0].removeprefix("| ") for row in table[3:]} == names
         for policy in measured:
             if "paired" not in policy:
                 continue

@@ -36,26 +36,31 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
         example_input: one image or more, [batch, 3, height, width].
 
     Returns:
-        Names in the order of execution, of modules that run once and return a tensor, and not of those inside of
-        another one; none if no such module starts.
+        Names in the order of execution, of modules that run once and return a tensor of their own, and not of those
+        inside of another one; none if no such module starts. One that writes over its input, or returns it or a view of
+        it, has to run each time: others may hold that input.
     """
     finished: list[nn.Module] = []
+    taken: list[list[tuple[Tensor, int]]] = []
     calls: Counter[nn.Module] = Counter()
     reached = False
 
-    def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Forward pre-hook: count the call, and note whether a starting module runs."""
+    def enter(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Forward pre-hook: count the call, note what it takes, and whether a starting module runs."""
         nonlocal reached
         calls[module] += 1
+        tensors = [x for x in (*inputs, *options.values()) if isinstance(x, Tensor)]
+        taken.append([(x, x._version) for x in tensors])
         reached = reached or starts(module)
 
-    def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
-        """Forward hook: note a module that returned a tensor before a starting module has run."""
-        if not reached and isinstance(output, Tensor):
+    def leave(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], output: object) -> None:
+        """Forward hook: note a module that returned a tensor of its own before a starting module has run."""
+        before = taken.pop()
+        if not reached and isinstance(output, Tensor) and not _touches(output, before):
             finished.append(module)
 
-    handles = [module.register_forward_pre_hook(enter) for module in network.modules()]
-    handles += [module.register_forward_hook(leave) for module in network.modules()]
+    handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in network.modules()]
+    handles += [module.register_forward_hook(leave, with_kwargs=True) for module in network.modules()]
     with in_eval_mode(network):
         try:
             network(example_input[:1])
@@ -68,6 +73,12 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
     once = [module for module in finished if calls[module] == 1]
     inner = {child for module in once for child in module.modules() if child is not module}
     return tuple(names[module] for module in once if module not in inner)
+
+
+def _touches(output: Tensor, taken: list[tuple[Tensor, int]]) -> bool:
+    """Return whether a call wrote over what it took, by the versions from before, or its output is part of that."""
+    own = output.untyped_storage().data_ptr()
+    return any(x._version != version or x.untyped_storage().data_ptr() == own for x, version in taken)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
         nargs="+",
         choices=get_args(CorrelateOver),
         default=get_args(CorrelateOver),
-        help="where these are: so many within the first budget, and so many over the whole range of budgets",
+        help="where these are: budget, within the first one; range, within budgets spread over the whole range",
     )
     group.add_argument(
         "--correlate-every", type=whole_number(), default=1, help="of so many validation images take one for these"

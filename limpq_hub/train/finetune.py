@@ -6,8 +6,8 @@ r"""LSQ fine-tuning of one policy: from a budget to a packed checkpoint.
 Searches the policy in the entry's indicators (or takes `--policy`), starts from the jointly trained weights and
 steps (`--from joint`) or from the float network (`--from float`), and writes a checkpoint folder. Its
 `metrics.json` is measured on the checkpoint as it lies on the disk: top-1 where there are labels, agreement with the
-float network and KL divergence from it; `--unmeasured` leaves that to others. With `--unlabelled FOLDER` the pictures
-need no labels.
+float network and KL divergence from it; with `--unmeasured` there is none, for others to measure. With `--unlabelled
+FOLDER` the pictures need no labels.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
     parser.add_argument(
         "--unmeasured",
         action="store_true",
-        help="save the checkpoint without measuring it, which validate --checkpoint does as well",
+        help="save the checkpoint without metrics.json; measure it later with validate --checkpoint",
     )
     add_data_options(parser)
     add_training_options(parser, epochs=95, lr=0.04, weight_decay=2.5e-5)
@@ -115,7 +115,7 @@ def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Fine-tune one policy, save it packed, and measure what was saved."""
+    """Fine-tune one policy, save it packed, and measure what was saved unless others will."""
     settings = parse_options(argv)
     data, training, output = settings.data, settings.training, settings.training.run.output
     if settings.unmeasured and settings.push.push_to_hub:
@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         validation = validation_loader(data, spec, classes=ids)
         check_inputs(accelerator, training.run, data, spec, _contents(entry, plan, settings))
         reference = None
-        if not settings.unmeasured:
+        if not settings.unmeasured or training.run.validate_epochs:
             reference = reference_of(accelerator, entry, settings.weights, validation, needed=data.data is None)
         for concern in sameness(reference or ()):
             accelerator.print(concern)

@@ -44,7 +44,7 @@ def save_checkpoint(
     Args:
         model: timm network with one bit-width per layer, from `to_quantized` or `select_policy`.
         costs: cost of each layer.
-        metrics: measured figures, written to `metrics.json`.
+        metrics: measured figures, written to `metrics.json`; with None one of another run is removed.
         provenance: how the checkpoint came about.
         unfinished: whether more is to come, so that nobody but its maker is to open it.
     """
@@ -55,6 +55,7 @@ def save_checkpoint(
     policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
     write_json(folder / "policy.json", policy.to_json())
     write_bytes(folder / WEIGHTS, tensors_to_bytes(packed_tensors(model, policy)))
+    (folder / "metrics.json").unlink(missing_ok=True)
     if metrics is not None:
         write_json(folder / "metrics.json", metrics)
     config = spec.to_config() | {

@@ -37,7 +37,17 @@ class SharedRelu(nn.Module):
         return self.head(self.third(x).mean((2, 3)))
 
 
+class WrittenShortcut(SharedRelu):
+    """The shortcut is what a ReLU in place wrote over."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x))
+        y = self.second(self.relu(x))
+        return self.head((self.third(y) + x).mean((2, 3)))
+
+
 NETWORKS = {
+    "written shortcut": (WrittenShortcut, 8),
     "shared relu": (SharedRelu, 8),
     "taken weight": (TakesAWeight, 8),
     "shortcut added in place": (lambda: timm.create_model("test_resnet", num_classes=5), 32),

@@ -177,7 +177,7 @@ def test_both_stages_are_measured_on_all_images_with_standard_errors(whole):
             assert (row[stage]["images"], row[stage]["kl"] > 0) == (48, True)
         assert row["joint"] != row["finetuned"]
         folder = open_local_folder(whole.output / f"{row['policy_sha256'][:12]}-2", "checkpoint")
-        assert folder.read_json("metrics.json")["top1"] == row["finetuned"]["top1"]
+        assert "metrics.json" not in folder.files
 
 
 def test_fine_tuning_is_the_same_for_all_but_the_policy(whole, tiny_command):

@@ -94,7 +94,7 @@ def test_an_unmeasured_checkpoint_has_the_same_weights_and_no_figures(runs, data
     *_, summary, following = capsys.readouterr().out.splitlines()
     assert summary.startswith("not measured, at ")
     assert following == f"next: accelerate launch -m limpq_hub.train.validate --checkpoint {tmp_path}/out"
-    assert not (tmp_path / "out/metrics.json").exists()
+    assert "metrics.json" not in open_local_folder(tmp_path / "out", "checkpoint").files
     assert (tmp_path / "out/model.safetensors").read_bytes() == (runs / "w4a4/model.safetensors").read_bytes()
 
 

@@ -88,10 +88,12 @@ def bitops_limit(indicators: Indicators, bitops: str) -> int:
 def random_policies_to_correlate(
     indicators: Indicators, bitops: str, count: int, over: Collection[CorrelateOver]
 ) -> dict[str, list[Policy]]:
-    """Return random policies within one budget, and as many within budgets spread over the whole range.
+    """Return random policies to rank by an objective, by the name of where they are.
 
     Args:
-        over: which of the two are wanted.
+        bitops: the budget of those at one budget.
+        count: how many of each kind.
+        over: "budget" for those within that budget, "range" for budgets spread over the whole range.
     """
     least, most = indicators.bitops_range()
     limits = {}
