@@ -196,10 +196,12 @@ def _quantized_values(
 
 
 def _drawn(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return `count` values of a tensor at random positions, [values]; all of them where it has no more."""
+    """Return a copy of `count` values of a tensor at random positions, [values]; all of them where it has no more."""
     # Positions at equal distances would fall on the same columns or channels again and again.
     flat = x.flatten()
-    return flat if len(flat) <= count else flat[torch.randint(len(flat), (count,), generator=generator).to(x.device)]
+    if len(flat) <= count:
+        return flat.clone()  # the network may write over its own
+    return flat[torch.randint(len(flat), (count,), generator=generator).to(x.device)]
 
 
 def _set_least_error_(quantizer: LsqQuantizer, bit_widths: Iterable[int], values: Tensor) -> None:

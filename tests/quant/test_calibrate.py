@@ -329,3 +329,34 @@ def test_step_calibration_of_zeros_gives_a_positive_step(at_policy):
     bits = at_policy.project.bits.weight
     assert at_policy.project.weight_quantizer.step_of(bits).item() >= 1e-6
     assert not at_policy.project.quantized_weight().any()
+
+
+class AddsItsBranch(nn.Module):
+    """The second layer's result is added to its own input, in place or not."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.in_place = in_place
+        self.first, self.second = (nn.Conv2d(channels, 4, 3, padding=1) for channels in (3, 4))
+        self.third, self.head = nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = x.add_(self.second(x)) if self.in_place else x + self.second(x)
+        return self.head(self.third(x).mean((2, 3)))
+
+
+def test_steps_are_those_of_what_a_layer_took_though_the_network_writes_over_it():
+    images = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    written, kept = (to_supernet(AddsItsBranch(in_place), (4, 2), example_input=images) for in_place in (True, False))
+    for model in (written, kept):
+        layers = dict(quantized_layers(model))
+        for layer in layers.values():
+            layer.set_bits_(LayerBits(layer.weight_quantizer.candidates[0], layer.activation_quantizer.candidates[0]))
+        calibrate_steps_(model, layers, [images])
+    steps = {name: x for name, x in kept.named_parameters() if name.endswith(STEP_NAMES)}
+    assert len(steps) == 8
+    for name, x in written.named_parameters():
+        if name in steps:
+            torch.testing.assert_close(x, steps[name], rtol=0, atol=0)

@@ -54,8 +54,10 @@ def _calls(
     for name, layer in layers.items():
 
         def note(module: nn.Module, arguments: Any, output: Tensor, calls: list[Any] = noted[name]) -> Tensor:
-            calls.append((arguments, output))
-            return output.clone()  # what comes behind may write over it
+            # What comes behind may write over either.
+            taken = tuple(x.detach().clone() if isinstance(x, Tensor) else x for x in arguments)
+            calls.append((taken, output))
+            return output.clone()
 
         handles.append(layer.register_forward_hook(note))
     try:
