@@ -265,15 +265,13 @@ def test_the_tables_of_a_proof_show_what_was_measured(folder):
 def test_the_table_of_what_chooses_best_shows_what_was_measured():
     document = RESULTS.with_name("importance.md")
     heads, *rows = [row.replace("`", "").split(" | ") for row in rows_of(document)]
-    measured = [
-        policy for policy in read_json(RESULTS.with_name("importance.json"))["comparison"] if "paired" in policy
-    ]
+    policies = read_json(RESULTS.with_name("importance.json"))["comparison"]
+    measured = [policy for policy in policies if "paired" in policy]
     assert len(measured) == 29 * 5
     for policy in measured:
         [row] = [row for row in rows if row[0].removeprefix("| ").split(": ")[0] == policy["contender"]]
-        assert row[[head.strip(" |") for head in heads].index(policy["budget"])].strip(" |") == kl_text(
-            policy["paired"]
-        )
+        column = [head.strip(" |") for head in heads].index(policy["budget"])
+        assert row[column].strip(" |") == kl_text(policy["paired"])
 
 
 def test_the_rank_correlations_of_the_proof_are_those_that_were_measured():
