@@ -15,10 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from limpq_hub.deploy.lost_tensors import LostTensors, share_memory
+from limpq_hub.deploy.refusals import function_name, refusal
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.module_calls import watched_module_calls
 from limpq_hub.quant.quantizer import LsqQuantizer
+
+# They give Python numbers that are computed from the image: what is done with these is no call of torch.
+_READING = {"item", "tolist", "numpy", "equal", "allclose", "is_nonzero"} | {
+    f"__{name}__" for name in ("array", "bool", "complex", "float", "index", "int")
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,9 @@ def record_forward(network: nn.Module, input_shape: tuple[int, ...]) -> ForwardR
         input_shape: (channels, height, width) of one image.
 
     Raises:
-        UnsupportedLayerError: it returns something else than one tensor that depends on the image.
+        UnsupportedLayerError: it returns something else than one tensor that depends on the image, or computes in a
+            way that calls do not tell: from one of several results of a function, from what was written over in part
+            or under another name, or from numbers of the image in Python.
     """
     image = torch.zeros(1, *input_shape)
     recorder = _Recorder(network, image)
@@ -147,6 +156,7 @@ class _Recorder(TorchFunctionMode):
         self._running: list[nn.Module] = []
         # By identity of the tensor, which is held: a tensor that is gone could give its identity to another one.
         self._values: dict[int, tuple[Tensor, Value]] = {}
+        self._lost = LostTensors()
         self.image = self._new_value(image, "image")
 
     @contextmanager
@@ -164,20 +174,52 @@ class _Recorder(TorchFunctionMode):
         self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         options = kwargs or {}
+        taken = list(_leaves((args, tuple(options.values())), Tensor))
+        versions = [x._version for x in taken]
         result = function(*args, **options)
         # Inside a quantizer nothing is noted: the quantizer is one call.
-        if not isinstance(result, Tensor) or any(isinstance(module, LsqQuantizer) for module in self._running):
+        if any(isinstance(module, LsqQuantizer) for module in self._running):
             return result
-        arguments, options = _replaced(args, self._known), _replaced(options, self._known)
-        if any(_leaves((arguments, tuple(options.values())), Value)):
-            self._note(function, arguments, options, result)
+        if all(self.value_of(x) is None for x in taken) and self._lost.first_of(taken) is None:
+            return result
+        if function_name(function) in _READING:
+            raise refusal(self._module(), f"calls {function_name(function)}, which reads numbers of the image")
+        written = [x for x, version in zip(taken, versions, strict=True) if x._version != version]
+        if isinstance(result, Tensor):
+            self._check_followed(taken)
+            followed = self.value_of(result) is not None
+            self._note(function, _replaced(args, self._known), _replaced(options, self._known), result)
+            self._lose_written(written, result if followed else None)
+        else:
+            for x in _leaves(result, Tensor):
+                self._lost.lose(x, f"one of several results of {function_name(function)}")
+            self._lose_written(written, None)
         return result
+
+    def _check_followed(self, taken: Iterable[Tensor]) -> None:
+        """Raise `UnsupportedLayerError` where one of the tensors that are taken cannot be followed."""
+        if (lost := self._lost.first_of(taken)) is not None:
+            raise refusal(self._module(), f"takes {lost}, which cannot be followed")
+
+    def _lose_written(self, written: Iterable[Tensor], followed: Tensor | None) -> None:
+        """Note that whatever shares its memory with what was written over cannot be followed.
+
+        Args:
+            followed: what was written over and returned, which is a value of its own.
+        """
+        for x in written:
+            sharing = [value for value, _ in self._values.values() if share_memory(value, x)]
+            for other in (x, *sharing):
+                if other is not followed:
+                    self._values.pop(id(other), None)
+                    self._lost.lose(other, "what was written over in part or under another name")
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._running.pop()
-        x = self.value_of(inputs[0]) if inputs else None
-        if isinstance(module, LsqQuantizer) and module.bits is not None and x is not None:
-            self._note(None, (x,), {}, output, module)
+        if isinstance(module, LsqQuantizer) and module.bits is not None and inputs:
+            self._check_followed(inputs[:1])
+            if (x := self.value_of(inputs[0])) is not None:
+                self._note(None, (x,), {}, output, module)
 
     def _note(
         self,
@@ -187,11 +229,15 @@ class _Recorder(TorchFunctionMode):
         result: Tensor,
         quantizer: LsqQuantizer | None = None,
     ) -> None:
-        module = next((name for running in reversed(self._running) if (name := self._names.get(id(running)))), "")
+        module = self._module()
         output = self._new_value(result, f"{module or 'network'}:{len(self.calls)}")
         self.calls.append(Call(function, arguments, options, output, module, quantizer))
         if function is not None:
             self._note_result(output.name, result)
+
+    def _module(self) -> str:
+        """Return the name of the innermost module that runs and has one; empty for the network itself."""
+        return next((name for running in reversed(self._running) if (name := self._names.get(id(running)))), "")
 
     def _new_value(self, x: Tensor, name: str) -> Value:
         value = Value(name, tuple(x.shape))

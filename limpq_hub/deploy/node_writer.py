@@ -10,6 +10,7 @@ from torch import Tensor
 
 from limpq_hub.deploy.forward_record import Call, Value
 from limpq_hub.deploy.graph_builder import GraphBuilder
+from limpq_hub.deploy.refusals import function_name, refusal
 from limpq_hub.errors import UnsupportedLayerError
 
 
@@ -32,11 +33,7 @@ class NodeWriter:
 
     def refused(self, why: str) -> UnsupportedLayerError:
         """Return the error for the current call."""
-        function = getattr(self.call.function, "__name__", str(self.call.function))
-        return UnsupportedLayerError(
-            f"{self.call.module or 'the network'} calls {function}, {why}: convolutional networks of convolutions, "
-            "batch normalizations, additions, pooling and activation functions can be exported"
-        )
+        return refusal(self.call.module, f"calls {function_name(self.call.function)}, {why}")
 
     def node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Add a node named for the module that calls."""

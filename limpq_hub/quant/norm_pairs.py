@@ -80,8 +80,8 @@ class _Consumers(TorchFunctionMode):
         self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        # What returns no tensor, such as a shape, computes nothing.
-        if any(True for _ in _tensors(result)):
+        # What returns no tensor, such as a shape, computes nothing; but `x[:, 0] = 0.` returns nothing at all.
+        if result is None or any(True for _ in _tensors(result)):
             for key in {id(x) for x in _tensors((args, kwargs))} & self.takers.keys():
                 self.takers[key].append(self._running[-1])
         return result

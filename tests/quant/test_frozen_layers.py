@@ -127,6 +127,25 @@ def test_what_a_network_returns_beside_its_logits_is_not_folded(images):
         torch.testing.assert_close(twin(images)["feature"], network(images)["feature"])
 
 
+def test_what_is_written_over_in_front_of_its_normalization_is_not_folded(images):
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            x[:, :2] = 0.0
+            return self.head(torch.relu(self.norm(x)).mean((2, 3)))
+
+    network = quantized(Written())
+    twin = copy.deepcopy(network)
+    freeze_(twin, SHAPE)
+    assert type(twin.norm) is nn.BatchNorm2d
+    with torch.no_grad():
+        check_close(twin(images), network(images))
+
+
 def test_state_and_parameters_are_those_of_the_network(network, frozen):
     assert frozen.state_dict().keys() == network.state_dict().keys()
     assert all(torch.equal(value, frozen.state_dict()[key]) for key, value in network.state_dict().items())

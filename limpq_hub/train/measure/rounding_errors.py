@@ -64,8 +64,9 @@ def quantizer_of(layer: Quantized, kind: BitsKind) -> LsqQuantizer:
 def operands_noted(supernet: nn.Module, layers: Mapping[str, Quantized]) -> Iterator[Operands]:
     """Collect the weights and inputs that layers multiply while a network runs in float, in eval mode.
 
-    Each operand is a view that only its layer uses, so that a gradient with respect to it comes from this layer alone,
-    even where other layers take the same values. At the end all layers have their bits again.
+    Each operand is a copy that only its layer uses, so that a gradient with respect to it comes from this layer alone,
+    even where other layers take the same values, and the network may write over those. At the end all layers have their
+    bits again.
     """
     operands: dict[tuple[str, BitsKind], list[Tensor]] = {}
     bits_before = [(layer, layer.bits) for _, layer in quantized_layers(supernet)]
@@ -75,8 +76,8 @@ def operands_noted(supernet: nn.Module, layers: Mapping[str, Quantized]) -> Iter
             noted = operands.setdefault((name, kind), [])
 
             def note(module: nn.Module, inputs: object, output: Tensor, noted: list[Tensor] = noted) -> Tensor:
-                """Forward hook of a quantizer: note its output as a view that this layer alone uses."""
-                noted.append(output.view_as(output))
+                """Forward hook of a quantizer: note a copy of its output, which this layer alone uses."""
+                noted.append(output.clone())
                 return noted[-1]
 
             handles.append(quantizer_of(layer, kind).register_forward_hook(note))

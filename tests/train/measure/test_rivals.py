@@ -155,6 +155,23 @@ def test_the_relative_error_is_that_of_the_weight_and_of_the_input(network, supe
             assert errors[name][pair] == pytest.approx(expected, rel=1e-9), (name, pair)
 
 
+def test_the_relative_error_is_that_of_an_input_that_is_written_over_later(supernet, images):
+    class Written(nn.Module):
+        def __init__(self, written: bool) -> None:
+            super().__init__()
+            self.first, self.inner, self.outer = supernet.first, supernet.inner, supernet.outer
+            self.written = written
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x).relu()
+            y = self.inner(x)
+            if self.written:
+                x.mul_(3.0)
+            return self.outer(y.mean((2, 3)))
+
+    assert relative_errors(Written(True), [images]) == relative_errors(Written(False), [images])
+
+
 def test_the_gradient_score_is_the_squared_gradient_times_the_squared_change_of_each_output(network, supernet, images):
     scores = gradient_scores(supernet, [images], seed=3)
     logits = network(images)

@@ -1,0 +1,139 @@
+"""Tests of the record of a forward pass: what it cannot follow is refused, and nothing else is."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limpq_hub.deploy.forward_record import record_forward
+from limpq_hub.errors import UnsupportedLayerError
+
+SHAPE = (4, 6, 6)
+
+
+class Computes(nn.Module):
+    """A convolution, what a test does behind it, and the mean of each channel."""
+
+    def __init__(self, behind) -> None:
+        super().__init__()
+        self.conv, self.behind = nn.Conv2d(4, 4, 1), behind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.behind(self.conv(x)).mean((2, 3))
+
+
+def writes_in_part(x):
+    x[:, :2] = 0.0
+    return x
+
+
+def writes_through_a_view(x):
+    x[:, :2].zero_()
+    return x
+
+
+def writes_what_a_view_is_of(x):
+    first = x[:, :2]
+    x.relu_()
+    return first
+
+
+def writes_into_a_constant(x):
+    kept = torch.zeros(1, *SHAPE)
+    kept[:, :2] = x[:, :2]
+    return kept
+
+
+def adds_into_a_constant(x):
+    return torch.ones(1, *SHAPE).add_(x)
+
+
+def writes_many_at_once(x):
+    torch._foreach_mul_([x], 2.0)
+    return x
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        writes_in_part,
+        writes_through_a_view,
+        writes_what_a_view_is_of,
+        writes_into_a_constant,
+        adds_into_a_constant,
+        writes_many_at_once,
+    ],
+)
+def test_what_is_taken_after_it_was_written_over_unseen_is_refused(behind):
+    with pytest.raises(UnsupportedLayerError, match="the network takes what was written over in part or under another"):
+        record_forward(Computes(behind), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("behind", "name"),
+    [
+        (lambda x: x.chunk(2, dim=1)[0], "chunk"),
+        (lambda x: torch.split(x, 1, dim=1)[1], "split"),
+        (lambda x: x.unbind(1)[0][:, None], "unbind"),
+        (lambda x: x.max(dim=1, keepdim=True).values, "max"),
+    ],
+)
+def test_one_of_several_results_is_refused(behind, name):
+    with pytest.raises(UnsupportedLayerError, match=f"the network takes one of several results of {name}, which"):
+        record_forward(Computes(behind), SHAPE)
+
+
+def test_a_layer_that_takes_what_cannot_be_followed_is_named():
+    second = nn.Conv2d(2, 3, 1)
+    network = Computes(lambda x: second(x.chunk(2, dim=1)[0]))
+    network.second = second
+    with pytest.raises(UnsupportedLayerError, match="^second takes one of several results of chunk"):
+        record_forward(network, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("behind", "name"),
+    [
+        (lambda x: x * x.mean().item(), "item"),
+        (lambda x: x * float(x.mean()), "__float__"),
+        (lambda x: x if x.mean() > 0 else -x, "__bool__"),
+        (lambda x: x + torch.tensor(x.tolist()), "tolist"),
+        (lambda x: x + torch.from_numpy(x.numpy()), "numpy"),
+    ],
+)
+def test_numbers_of_the_image_in_python_are_refused(behind, name):
+    with pytest.raises(UnsupportedLayerError, match=f"the network calls {name}, which reads numbers of the image"):
+        record_forward(Computes(behind), SHAPE)
+
+
+def adds_in_place(x):
+    shortcut = x
+    x = torch.relu(x)
+    x += shortcut
+    return x.relu_()
+
+
+def looks_at_shapes(x):
+    whole = x.chunk(2, dim=1)
+    assert whole[0].shape[1] == 2
+    return x.view(x.size(0), *x.shape[1:]) if x.dim() == 4 and x.is_floating_point() else x
+
+
+def writes_what_is_not_taken_again(x):
+    again = x.clone()
+    x[:, :2] = 0.0
+    return again
+
+
+def builds_a_constant(x):
+    kept = torch.zeros(1, *SHAPE)
+    kept[:, :2] = 1.0
+    return x + kept
+
+
+@pytest.mark.parametrize(
+    "behind", [adds_in_place, looks_at_shapes, writes_what_is_not_taken_again, builds_a_constant]
+)
+def test_what_can_be_followed_is_recorded(behind):
+    record = record_forward(Computes(behind), SHAPE)
+    assert record.calls[-1].output == record.logits
+    assert record.producer(record.logits).module == ""
