@@ -130,9 +130,7 @@ def builds_a_constant(x):
     return x + kept
 
 
-@pytest.mark.parametrize(
-    "behind", [adds_in_place, looks_at_shapes, writes_what_is_not_taken_again, builds_a_constant]
-)
+@pytest.mark.parametrize("behind", [adds_in_place, looks_at_shapes, writes_what_is_not_taken_again, builds_a_constant])
 def test_what_can_be_followed_is_recorded(behind):
     record = record_forward(Computes(behind), SHAPE)
     assert record.calls[-1].output == record.logits
