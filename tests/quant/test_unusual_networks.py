@@ -240,3 +240,21 @@ def test_layers_kept_in_a_list_alone_are_told_to_be_registered():
         UnsupportedLayerError, match=r"register what it keeps in lists \(nn\.ModuleList, register_buffer\)$"
     ):
         measure_costs(Unregistered(), (4,))
+
+
+class Centred(nn.Sequential):
+    """A network that takes the mean of its images off in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.5
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [Centred(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 4), nn.Linear(4, 4))],
+    ids=["by hand", "activation in front"],
+)
+def test_network_that_writes_over_its_images_is_refused_with_a_way_on(network):
+    with pytest.raises(UnsupportedLayerError, match=r"writes over the images .* compute new ones \(x = x - mean"):
+        measure_costs(network, (4,))

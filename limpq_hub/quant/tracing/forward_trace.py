@@ -62,16 +62,18 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
 
     Raises:
         UnsupportedLayerError: a layer cannot be quantized, there is none, a pattern matches nothing, or the network
-            does not take such an input.
+            does not take such an input, or writes over it.
     """
     twin = prepared_copy(module, on_meta=True).eval()
     check_layers(twin, exclude)
     recorder = Recorder(twin)
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
+    image = torch.empty(1, *input_shape, device="meta", dtype=dtype)
+    written = image._version
     try:
         # In inference mode a convolution is not taken apart into the operation that is counted.
         with torch.inference_mode(False), torch.no_grad(), recorder.recording():
-            twin(torch.empty(1, *input_shape, device="meta", dtype=dtype))
+            twin(image)
     except LimpqError:
         raise
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
@@ -79,6 +81,11 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
             f"{type(module).__name__} does not run on a batch of one input of shape {list(input_shape)}: "
             f"{quoted(str(error))}; give the input size that it is made for{_unregistered(error)}"
         ) from error
+    if image._version != written:
+        raise UnsupportedLayerError(
+            f"{type(module).__name__} writes over the images that it is given, which are measured more than once: let it "
+            "compute new ones (x = x - mean, not x -= mean; nn.ReLU() in front, not nn.ReLU(inplace=True))"
+        )
     names = product_names(twin, recorder.operations)
     operations = {_operation_name(key, names): operation for key, operation in recorder.operations.items()}
     check_patterns("exclude", exclude, [*operations, *(name for name, _ in twin.named_modules())])
