@@ -6,6 +6,7 @@ has been executed by then, so that it needs no analysis.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,6 @@ from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.module_calls import watched_module_calls
 from limpq_hub.quant.quantizer import LsqQuantizer
-
-# They give Python numbers that are computed from the image: what is done with these is no call of torch.
-_READING = {"item", "tolist", "numpy", "equal", "allclose", "is_nonzero"} | {
-    f"__{name}__" for name in ("array", "bool", "complex", "float", "index", "int")
-}
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,15 @@ class Call:
         """The values that it takes, in the order of its arguments."""
         return list(_leaves((self.arguments, tuple(self.options.values())), Value))
 
+    def same_as(self, other: Call) -> bool:
+        """Return whether another call is of the same function, with the same values and constants."""
+        return (
+            (self.function, self.output, self.module) == (other.function, other.output, other.module)
+            and self.quantizer is other.quantizer
+            and _same(self.arguments, other.arguments)
+            and _same(dict(self.options), dict(other.options))
+        )
+
 
 @dataclass(frozen=True)
 class ForwardRecord:
@@ -94,15 +99,27 @@ def record_forward(network: nn.Module, input_shape: tuple[int, ...]) -> ForwardR
     """Return what a quantized network computes of an image.
 
     Args:
-        network: on the CPU, in float32; it runs in eval mode.
+        network: on the CPU, in float32; it runs in eval mode, on two images of noise.
         input_shape: (channels, height, width) of one image.
 
     Raises:
         UnsupportedLayerError: it returns something else than one tensor that depends on the image, or computes in a
             way that calls do not tell: from one of several results of a function, from what was written over in part
-            or under another name, or from numbers of the image in Python.
+            or under another name, or from numbers of the image that no call of torch carries.
     """
-    image = torch.zeros(1, *input_shape)
+    generator = torch.Generator().manual_seed(0)
+    record, again = (_recorded(network, torch.randn(1, *input_shape, generator=generator)) for _ in range(2))
+    for call, of_other in itertools.zip_longest(record.calls, again.calls):
+        if call is None or of_other is None or not call.same_as(of_other):
+            differing = call or of_other
+            raise refusal(
+                differing.module, f"calls {function_name(differing.function)} with what differs from image to image"
+            )
+    return record
+
+
+def _recorded(network: nn.Module, image: Tensor) -> ForwardRecord:
+    """Return what a network computes of one image; what depends on it in no recorded way is a constant there."""
     recorder = _Recorder(network, image)
     with in_eval_mode(network), recorder.recording():
         output = network(image)
@@ -157,13 +174,24 @@ class _Recorder(TorchFunctionMode):
         # By identity of the tensor, which is held: a tensor that is gone could give its identity to another one.
         self._values: dict[int, tuple[Tensor, Value]] = {}
         self._lost = LostTensors()
+        self._refusal: UnsupportedLayerError | None = None
+        self._state = {id(x) for x in (*network.parameters(), *network.buffers())}
         self.image = self._new_value(image, "image")
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Note what runs inside."""
-        with watched_module_calls(self._running.append, self._leave), self:
-            yield
+        """Note what runs inside.
+
+        Raises:
+            UnsupportedLayerError: something cannot be followed.
+        """
+        try:
+            with watched_module_calls(self._running.append, self._leave), self:
+                yield
+        finally:
+            # Python takes an error of this kind inside of an operator such as + for "try the other operand".
+            if self._refusal is not None:
+                raise self._refusal
 
     def value_of(self, x: object) -> Value | None:
         """Return the value that a tensor is; None of whatever does not depend on the image."""
@@ -180,26 +208,31 @@ class _Recorder(TorchFunctionMode):
         # Inside a quantizer nothing is noted: the quantizer is one call.
         if any(isinstance(module, LsqQuantizer) for module in self._running):
             return result
-        if all(self.value_of(x) is None for x in taken) and self._lost.first_of(taken) is None:
-            return result
-        if function_name(function) in _READING:
-            raise refusal(self._module(), f"calls {function_name(function)}, which reads numbers of the image")
         written = [x for x, version in zip(taken, versions, strict=True) if x._version != version]
+        lost = self._lost_of(taken)
+        if lost is None and all(self.value_of(x) is None for x in taken):
+            return result
         if isinstance(result, Tensor):
-            self._check_followed(taken)
+            self._check_followed(lost)
             followed = self.value_of(result) is not None
             self._note(function, _replaced(args, self._known), _replaced(options, self._known), result)
             self._lose_written(written, result if followed else None)
         else:
+            self._lose_written(written, None)
             for x in _leaves(result, Tensor):
                 self._lost.lose(x, f"one of several results of {function_name(function)}")
-            self._lose_written(written, None)
         return result
 
-    def _check_followed(self, taken: Iterable[Tensor]) -> None:
-        """Raise `UnsupportedLayerError` where one of the tensors that are taken cannot be followed."""
-        if (lost := self._lost.first_of(taken)) is not None:
-            raise refusal(self._module(), f"takes {lost}, which cannot be followed")
+    def _lost_of(self, taken: Iterable[Tensor]) -> str | None:
+        """Return what the first of these tensors that cannot be followed is; None if all can."""
+        return next((why for x in taken if self.value_of(x) is None and (why := self._lost.why(x)) is not None), None)
+
+    def _check_followed(self, lost: str | None) -> None:
+        """Raise `UnsupportedLayerError` if something that cannot be followed is taken; `recording` raises it again."""
+        if lost is not None:
+            refused = refusal(self._module(), f"takes {lost}, which cannot be followed")
+            self._refusal = self._refusal or refused
+            raise refused
 
     def _lose_written(self, written: Iterable[Tensor], followed: Tensor | None) -> None:
         """Note that whatever shares its memory with what was written over cannot be followed.
@@ -208,16 +241,15 @@ class _Recorder(TorchFunctionMode):
             followed: what was written over and returned, which is a value of its own.
         """
         for x in written:
-            sharing = [value for value, _ in self._values.values() if share_memory(value, x)]
-            for other in (x, *sharing):
-                if other is not followed:
-                    self._values.pop(id(other), None)
-                    self._lost.lose(other, "what was written over in part or under another name")
+            self._lost.lose(x, "what was written over in part or under another name")
+            for held, _ in list(self._values.values()):
+                if held is not followed and share_memory(held, x):
+                    del self._values[id(held)]
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._running.pop()
         if isinstance(module, LsqQuantizer) and module.bits is not None and inputs:
-            self._check_followed(inputs[:1])
+            self._check_followed(self._lost_of(inputs[:1]))
             if (x := self.value_of(inputs[0])) is not None:
                 self._note(None, (x,), {}, output, module)
 
@@ -246,7 +278,10 @@ class _Recorder(TorchFunctionMode):
         return value
 
     def _known(self, x: object) -> object:
-        return self.value_of(x) or x
+        value = self.value_of(x)
+        if value is None and isinstance(x, Tensor) and id(x) not in self._state:
+            return x.clone()  # a constant of the pass, which may be written over later
+        return value or x
 
 
 def _replaced(content: Any, replace: Callable[[object], object]) -> Any:
@@ -256,6 +291,17 @@ def _replaced(content: Any, replace: Callable[[object], object]) -> Any:
     if isinstance(content, dict):
         return {key: _replaced(item, replace) for key, item in content.items()}
     return replace(content)
+
+
+def _same(content: Any, other: Any) -> bool:
+    """Return whether nested tuples, lists and dictionaries hold the same; two numbers that are none are the same."""
+    if isinstance(content, Tensor) and isinstance(other, Tensor):
+        return content.shape == other.shape and torch.allclose(content, other, rtol=0, atol=0, equal_nan=True)
+    if isinstance(content, tuple | list) and isinstance(other, tuple | list):
+        return len(content) == len(other) and all(map(_same, content, other))
+    if isinstance(content, dict) and isinstance(other, dict):
+        return content.keys() == other.keys() and all(_same(content[key], other[key]) for key in content)
+    return bool(content == other)
 
 
 def _leaves(content: Any, kind: type) -> Iterator[Any]:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from torch import Tensor
 
 
 class LostTensors:
-    """Tensors that cannot be followed, and why."""
+    """Memory whose numbers cannot be followed, and why."""
 
     def __init__(self) -> None:
-        # By identity of the tensor, which is held: a tensor that is gone could give its identity to another one.
+        # By where the memory begins, with a tensor that keeps it from being given to another one.
         self._held: dict[int, tuple[Tensor, str]] = {}
 
     def lose(self, x: Tensor, why: str) -> None:
-        """Note that a tensor cannot be followed.
+        """Note that what a tensor shows cannot be followed.
 
         Args:
             why: what it is, such as "one of several results of chunk".
         """
-        self._held[id(x)] = (x, why)
+        memory = _memory(x)
+        if memory is not None:
+            self._held.setdefault(memory, (x, why))
 
-    def first_of(self, tensors: Iterable[Tensor]) -> str | None:
-        """Return what the first of some tensors that cannot be followed is; None if all can."""
-        return next((self._held[id(x)][1] for x in tensors if id(x) in self._held), None)
+    def why(self, x: Tensor) -> str | None:
+        """Return what a tensor is that shows such memory; None of any other."""
+        memory = _memory(x)
+        return None if memory is None or memory not in self._held else self._held[memory][1]
 
 
 def share_memory(x: Tensor, other: Tensor) -> bool:
     """Return whether two tensors are views of the same memory, or one of the other."""
-    return x.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    return _memory(x) == _memory(other)
+
+
+def _memory(x: Tensor) -> int | None:
+    """Return where the memory of a tensor begins; None where it has none, as inside of `torch.vmap`."""
+    try:
+        return x.untyped_storage().data_ptr()
+    except NotImplementedError:
+        return None

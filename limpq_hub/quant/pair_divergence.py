@@ -78,7 +78,9 @@ def _divergences(
     matched: Sequence[MatchedBatchNorm | None],
 ) -> Mapping[LayerBits, float]:
     norms = [norm for norm in supernet.modules() if isinstance(norm, SwitchableBatchNorm2d) and norm.layer == name]
-    prefix = prefix_of(supernet, batches[0], lambda module: module is layer or _multiplies_by(module, layer))
+    prefix = prefix_of(
+        supernet, batches[0], lambda module: _has_bits_of(module, layer) or _multiplies_by(module, layer)
+    )
     sums, image_count = dict.fromkeys(pairs_of(layer), 0.0), 0
     for images, reference, norms_matched in zip(batches, references, matched, strict=True):
         outputs: list[PrefixOutput] = []
@@ -109,6 +111,11 @@ def _bits_restored(supernet: nn.Module) -> Iterator[None]:
             layer.set_bits_(bits)
         for norm, width in norms:
             norm.bits = width
+
+
+def _has_bits_of(module: nn.Module, layer: Quantized) -> bool:
+    """Return whether a module is a layer, or shares its weight and so its bits."""
+    return isinstance(module, Quantized) and module.activation_quantizer is layer.activation_quantizer
 
 
 def _multiplies_by(module: nn.Module, layer: nn.Module) -> bool:

@@ -37,11 +37,12 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
 
     Returns:
         Names in the order of execution, of modules that run once and return a tensor of their own, and not of those
-        inside of another one; none if no such module starts. One that writes over its input, or returns it or a view of
-        it, has to run each time: others may hold that input.
+        inside of another one; none if no such module starts. A module that has an effect beside its output runs each
+        time: one that writes over its input, or returns it or a view of it, that takes a list, a dictionary or a set,
+        or that keeps a tensor which is no parameter or buffer.
     """
     finished: list[nn.Module] = []
-    taken: list[list[tuple[Tensor, int]]] = []
+    taken: list[list[tuple[Tensor, int]] | None] = []
     calls: Counter[nn.Module] = Counter()
     reached = False
 
@@ -49,14 +50,17 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
         """Forward pre-hook: count the call, note what it takes, and whether a starting module runs."""
         nonlocal reached
         calls[module] += 1
-        tensors = [x for x in (*inputs, *options.values()) if isinstance(x, Tensor)]
-        taken.append([(x, x._version) for x in tensors])
+        given = (*inputs, *options.values())
+        collects = any(isinstance(x, list | dict | set) for x in given)
+        taken.append(None if collects else [(x, x._version) for x in given if isinstance(x, Tensor)])
         reached = reached or starts(module)
 
     def leave(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], output: object) -> None:
         """Forward hook: note a module that returned a tensor of its own before a starting module has run."""
         before = taken.pop()
-        if not reached and isinstance(output, Tensor) and not _touches(output, before):
+        if reached or before is None or _keeps_tensors(module):
+            return
+        if isinstance(output, Tensor) and not _touches(output, before):
             finished.append(module)
 
     handles = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in network.modules()]
@@ -73,6 +77,11 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
     once = [module for module in finished if calls[module] == 1]
     inner = {child for module in once for child in module.modules() if child is not module}
     return tuple(names[module] for module in once if module not in inner)
+
+
+def _keeps_tensors(module: nn.Module) -> bool:
+    """Return whether a module, or one inside, holds tensors as plain attributes, which it may have set itself."""
+    return any(isinstance(value, Tensor) for part in module.modules() for value in vars(part).values())
 
 
 def _touches(output: Tensor, taken: list[tuple[Tensor, int]]) -> bool:

@@ -47,6 +47,12 @@ def adds_into_a_constant(x):
     return torch.ones(1, *SHAPE).add_(x)
 
 
+def writes_into_the_view_of_a_constant(x):
+    kept = torch.zeros(1, *SHAPE)
+    kept.view(kept.shape).add_(x)
+    return x + kept
+
+
 def writes_many_at_once(x):
     torch._foreach_mul_([x], 2.0)
     return x
@@ -60,6 +66,7 @@ def writes_many_at_once(x):
         writes_what_a_view_is_of,
         writes_into_a_constant,
         adds_into_a_constant,
+        writes_into_the_view_of_a_constant,
         writes_many_at_once,
     ],
 )
@@ -93,16 +100,46 @@ def test_a_layer_that_takes_what_cannot_be_followed_is_named():
 @pytest.mark.parametrize(
     ("behind", "name"),
     [
-        (lambda x: x * x.mean().item(), "item"),
-        (lambda x: x * float(x.mean()), "__float__"),
-        (lambda x: x if x.mean() > 0 else -x, "__bool__"),
-        (lambda x: x + torch.tensor(x.tolist()), "tolist"),
-        (lambda x: x + torch.from_numpy(x.numpy()), "numpy"),
+        (lambda x: x * x.mean().item(), "mul"),
+        (lambda x: x * float(x.mean()), "mul"),
+        (lambda x: x + torch.tensor(x.tolist()), "add"),
+        (lambda x: x + torch.from_numpy(x.numpy() * 2), "add"),
+        (lambda x: x * torch.vmap(torch.sigmoid)(x), "mul"),
     ],
+    ids=["item", "float", "tolist", "numpy", "vmap"],
 )
-def test_numbers_of_the_image_in_python_are_refused(behind, name):
-    with pytest.raises(UnsupportedLayerError, match=f"the network calls {name}, which reads numbers of the image"):
+def test_what_is_computed_from_the_image_where_no_call_tells_it_is_refused(behind, name):
+    with pytest.raises(UnsupportedLayerError, match=f"^the network calls .*{name}.* with what differs from image to"):
         record_forward(Computes(behind), SHAPE)
+
+
+def test_an_operator_of_python_hides_no_refusal():
+    def compares(x):
+        y = x * 1.0
+        y[:, :1] = 0.0
+        return x * (y == 0) + x
+
+    def adds(x):
+        y = x * 1.0
+        y[:, :1] = 0.0
+        return x + y
+
+    for behind in (compares, adds):
+        with pytest.raises(UnsupportedLayerError, match="^the network takes what was written over"):
+            record_forward(Computes(behind), SHAPE)
+
+
+def test_a_constant_is_that_of_the_call_and_not_what_is_written_over_it_later():
+    def decays(x):
+        factor = torch.ones(4, 1, 1)
+        for _ in range(3):
+            x = x * factor
+            factor *= -0.5
+        return x
+
+    record = record_forward(Computes(decays), SHAPE)
+    factors = [call.arguments[1] for call in record.calls if "mul" in call.function.__name__]
+    assert [float(factor[0]) for factor in factors] == [1.0, -0.5, 0.25]
 
 
 def adds_in_place(x):
@@ -124,13 +161,20 @@ def writes_what_is_not_taken_again(x):
     return again
 
 
+def checks_numbers(x):
+    assert torch.isfinite(x).all()
+    return x * 2.0
+
+
 def builds_a_constant(x):
     kept = torch.zeros(1, *SHAPE)
     kept[:, :2] = 1.0
     return x + kept
 
 
-@pytest.mark.parametrize("behind", [adds_in_place, looks_at_shapes, writes_what_is_not_taken_again, builds_a_constant])
+@pytest.mark.parametrize(
+    "behind", [adds_in_place, looks_at_shapes, writes_what_is_not_taken_again, checks_numbers, builds_a_constant]
+)
 def test_what_can_be_followed_is_recorded(behind):
     record = record_forward(Computes(behind), SHAPE)
     assert record.calls[-1].output == record.logits

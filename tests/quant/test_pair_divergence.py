@@ -46,7 +46,60 @@ class WrittenShortcut(SharedRelu):
         return self.head((self.third(y) + x).mean((2, 3)))
 
 
+class Tied(nn.Module):
+    """Two layers of one weight with another one between them; the first to run is the second by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.named_first, self.tied = (nn.Conv2d(count, 6, 3, padding=1) for count in (3, 6, 6))
+        self.tied.weight = self.named_first.weight
+        self.between, self.head = nn.Conv2d(6, 6, 1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.tied(self.first(x).relu()).relu()
+        return self.head(self.named_first(self.between(x).relu()).relu().mean((2, 3)))
+
+
+class AddsInList(nn.Module):
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        branches[0].mul_(2.0)
+        return branches[0] + branches[1]
+
+
+class AppendsToList(nn.Module):
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        branches.append(branches[0] * branches[1])
+        return branches[-1].relu()
+
+
+class Keeps(nn.Module):
+    def forward(self, branches: tuple[Tensor, ...]) -> Tensor:
+        self.kept = branches[0] * 1.5
+        return branches[0] + branches[1]
+
+
+class Branches(nn.Module):
+    """What a module in front of a layer does beside its output is felt behind that layer."""
+
+    def __init__(self, joins: nn.Module) -> None:
+        super().__init__()
+        self.first, self.branch, self.joins = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 1), joins
+        self.second, self.third, self.head = nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        branches = (x, self.branch(x)) if isinstance(self.joins, Keeps) else [x, self.branch(x)]
+        y = self.second(self.joins(branches)).relu()
+        left = self.joins.kept if isinstance(self.joins, Keeps) else branches[-1] + branches[0]
+        left += self.third(y)
+        return self.head(left.mean((2, 3)))
+
+
 NETWORKS = {
+    "tied": (Tied, 8),
+    "list written over": (lambda: Branches(AddsInList()), 8),
+    "list grown": (lambda: Branches(AppendsToList()), 8),
+    "tensor kept": (lambda: Branches(Keeps()), 8),
     "written shortcut": (WrittenShortcut, 8),
     "shared relu": (SharedRelu, 8),
     "taken weight": (TakesAWeight, 8),

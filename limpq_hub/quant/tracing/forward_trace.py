@@ -83,8 +83,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
         ) from error
     if image._version != written:
         raise UnsupportedLayerError(
-            f"{type(module).__name__} writes over the images that it is given, which are measured more than once: let it "
-            "compute new ones (x = x - mean, not x -= mean; nn.ReLU() in front, not nn.ReLU(inplace=True))"
+            f"{type(module).__name__} writes over the images that it is given, which are measured more than once: let "
+            "it compute new ones (x = x - mean, not x -= mean; nn.ReLU() in front, not nn.ReLU(inplace=True))"
         )
     names = product_names(twin, recorder.operations)
     operations = {_operation_name(key, names): operation for key, operation in recorder.operations.items()}
