@@ -141,7 +141,7 @@ def test_other_pictures_do_not_go_on_where_some_were_measured(limpq, with_float,
     (tmp_path / ".indicators.json.measured").write_text(json.dumps({"digest": "0" * 64, "divergences": {}}))
     code, _, err = limpq("measure", f"local-dir:{with_float}", "--images", pictures, "--output", output)
     assert (code, output.exists()) == (5, False)
-    assert "is of another measurement: other pictures, another entry or other weights; remove it to begin anew" in err
+    assert "is of another measurement: other pictures or batches, another entry, other weights" in err
 
 
 def test_a_folder_without_pictures_is_refused(limpq, with_float, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ from limpq_hub.quant.watched_inputs import watched_inputs
 class MatchedBatchNorm:
     """Corrects BatchNorm while a quantized network runs, from the input moments of the float network on these images.
 
+    Each call of a BatchNorm that is called twice is corrected by itself, where `BatchNormCorrection` has one average.
     `BatchNormCorrection` needs one pass to measure a quantized network before the pass that uses the correction; here
     the same pass does both, which saves half of the passes where a network runs once at each of many bit-widths.
     """
@@ -33,10 +35,11 @@ class MatchedBatchNorm:
             images: at least two, [batch, 3, height, width], normalized.
         """
         self._norms = active_batch_norms(float_network)
-        self._moments: dict[str, Moments] = {}
+        # One for each call: a BatchNorm that is called twice takes in two different things.
+        self._moments: dict[str, list[Moments]] = {name: [] for name in self._norms}
 
         def measure(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
-            self._moments[name] = _moments_of(x)
+            self._moments[name].append(_moments_of(x))
 
         with watched_inputs(self._norms, measure), in_eval_mode(float_network):
             float_network(images)
@@ -54,18 +57,22 @@ class MatchedBatchNorm:
         norms = placed_batch_norms(model)
         check_same_norms(norms, self._norms)
         before = {name: copy.deepcopy(norm.state_dict()) for name, norm in norms.items()}
+        calls: Counter[str] = Counter()
 
         def correct_(name: str, norm: nn.BatchNorm2d | SwitchableBatchNorm2d, x: Tensor) -> None:
             """Set the statistics of a BatchNorm so that its output on `x` has the moments of the float network."""
             running = norm.active if isinstance(norm, SwitchableBatchNorm2d) else norm
-            of_pass, of_float = _moments_of(x), self._moments[name]
+            of_pass, of_float = _moments_of(x), self._moments[name][calls[name]]
+            calls[name] += 1
             statistics = corrected_statistics(statistics_of(self._norms[name]), of_pass, of_float, running.eps)
             set_statistics_(running, statistics)
 
+        each_pass = model.register_forward_pre_hook(lambda module, inputs: calls.clear())
         try:
             with watched_inputs(norms, correct_):
                 yield
         finally:
+            each_pass.remove()
             for name, state in before.items():
                 norms[name].load_state_dict(state)
 

@@ -16,7 +16,7 @@ from limpq_hub.quant.matched_batch_norm import MatchedBatchNorm
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.prefix import PrefixOutput, computing_once, prefix_of
 from limpq_hub.quant.products import Routed
-from limpq_hub.quant.quantized import Quantized, quantized_layers
+from limpq_hub.quant.quantized import Quantized, have_same_bits, quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 
@@ -79,7 +79,7 @@ def _divergences(
 ) -> Mapping[LayerBits, float]:
     norms = [norm for norm in supernet.modules() if isinstance(norm, SwitchableBatchNorm2d) and norm.layer == name]
     prefix = prefix_of(
-        supernet, batches[0], lambda module: _has_bits_of(module, layer) or _multiplies_by(module, layer)
+        supernet, batches[0], lambda module: have_same_bits(module, layer) or _multiplies_by(module, layer)
     )
     sums, image_count = dict.fromkeys(pairs_of(layer), 0.0), 0
     for images, reference, norms_matched in zip(batches, references, matched, strict=True):
@@ -111,11 +111,6 @@ def _bits_restored(supernet: nn.Module) -> Iterator[None]:
             layer.set_bits_(bits)
         for norm, width in norms:
             norm.bits = width
-
-
-def _has_bits_of(module: nn.Module, layer: Quantized) -> bool:
-    """Return whether a module is a layer, or shares its weight and so its bits."""
-    return isinstance(module, Quantized) and module.activation_quantizer is layer.activation_quantizer
 
 
 def _multiplies_by(module: nn.Module, layer: nn.Module) -> bool:

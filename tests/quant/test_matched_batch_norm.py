@@ -108,6 +108,21 @@ def test_a_network_without_bits_computes_what_it_did(network, images):
 
 
 @torch.no_grad()
+def test_each_call_of_a_norm_that_is_called_twice_is_matched_to_its_own(network, images):
+    class Twice(TwoNorms):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.other_norm(self.second(self.norm(self.first(x)).relu())).relu()
+            return self.head(self.other_norm(self.third(x)).mean((2, 3)))
+
+    twice = Twice().double().eval()
+    twice.load_state_dict(network.state_dict())
+    twin = copy.deepcopy(twice)
+    with MatchedBatchNorm(twice, images).matching(twin):
+        for _ in range(2):
+            assert torch.allclose(twin(images), twice(images), atol=1e-12)
+
+
+@torch.no_grad()
 def test_pairs_are_measured_with_the_statistics_that_each_of_them_gets(network, images):
     supernet = to_supernet(network, (4, 2), example_input=images).double().eval()
     reference = network(images).log_softmax(-1)

@@ -52,7 +52,7 @@ def with_measured_alpha(
 
 def _best(measured: Mapping[float, Sequence[float]]) -> float:
     """Return the alpha whose divergences have the least geometric mean."""
-    # By rounding, the divergence of a policy that is as good as float can be 0 or negative: it has no logarithm.
+    # The divergence of a policy that is as good as float can be 0, which has no logarithm.
     return min(
         measured, key=lambda alpha: sum(math.log(max(divergence, _LEAST_DIVERGENCE)) for divergence in measured[alpha])
     )

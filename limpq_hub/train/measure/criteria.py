@@ -80,16 +80,28 @@ def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:
 
     Args:
         images: unlabelled, [batch, 3, height, width] each, normalized.
+
+    Raises:
+        TrainingError: what was measured is no number.
     """
     if name in ("learned", "coupled"):
         return _of_steps(entry.indicators, math.hypot if name == "coupled" else lambda *both: sum(both))
     if name in _OF_FLOAT_NETWORK:
         supernet, _ = Measuring(entry, images, "float", None).network()
-        return _OF_FLOAT_NETWORK[name](supernet, images)
+        return _of_numbers(name, _OF_FLOAT_NETWORK[name](supernet, images))
     match = _MEASURED.fullmatch(name)
     weights: MeasuredWeights = "joint" if match and match["weights"] == "joint" else "float"
     others = int(match["others"]) if match and match["others"] else None
     return dict(measured_layers(Measuring(entry, images, weights, others), list(entry.indicators.weight_steps)))
+
+
+def _of_numbers(name: str, costs: Table) -> Table:
+    """Return what a criterion measured; raise `TrainingError` where that is no number."""
+    for layer, pairs in costs.items():
+        for pair, cost in pairs.items():
+            if not math.isfinite(cost):
+                raise TrainingError(f"criterion {name} of {layer} at {pair.text} is {cost}: leave out the criterion")
+    return costs
 
 
 def _of_steps(indicators: Indicators, together: Callable[[float, float], float]) -> Table:

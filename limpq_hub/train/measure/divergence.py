@@ -13,6 +13,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
+from limpq_hub.train.measure.measured_divergence import measured_divergence
 
 
 class Divergence:
@@ -48,13 +49,17 @@ class Divergence:
 
     @torch.no_grad()
     def __call__(self, policy: Policy) -> float:
-        """Return the divergence from the float network, averaged over the images held out."""
+        """Return the divergence from the float network, averaged over the images held out.
+
+        Raises:
+            TrainingError: the predictions are no numbers.
+        """
         digest = policy.digest()
         if digest not in self._measured:
             quantized = select_policy(self.supernet, policy).eval()
             self._set_statistics_(quantized)
             logits = torch.cat([quantized(batch) for batch in self.held_out])
-            self._measured[digest] = float(kl_divergence(logits, self.reference))
+            self._measured[digest] = measured_divergence(float(kl_divergence(logits, self.reference)), "a policy")
             if self._kept:
                 write_json(self._kept, self._measured)
         return self._measured[digest]

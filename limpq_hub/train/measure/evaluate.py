@@ -17,6 +17,7 @@ from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.data.unreadable import UNREADABLE
 from limpq_hub.train.loop.progress import tracked
+from limpq_hub.train.measure.measured_divergence import measured_divergence
 
 ACCURACY_LABELS = {"top1": "top-1, %", "agreement": "agreement with float, %"}
 
@@ -49,6 +50,7 @@ def evaluate(
 
     Raises:
         DataError: there is no image, or too many cannot be decoded.
+        TrainingError: the predictions are no numbers.
     """
     figures, _ = evaluate_each(accelerator, model, loader, reference)
     return figures
@@ -121,7 +123,7 @@ def _figures(
             figures["top1_standard_error"] = _percent_error(top1, images)
         figures["agreement"] = round(100 * agreeing / images, 4)
         figures["agreement_standard_error"] = _percent_error(agreeing, images)
-        figures["kl"] = max(0.0, round(float(divergence.mean()), 6))  # below 0 by rounding errors alone
+        figures["kl"] = round(measured_divergence(float(divergence.mean()), "the network"), 6)
         spread = float(divergence.std(correction=min(1, images - 1)))
         figures["kl_standard_error"] = round(spread / math.sqrt(images), 6)
     return figures | ({"unreadable": unreadable} if unreadable else {}), of_images

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import UnsupportedLayerError
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.pair_divergence import pairs_of
-from limpq_hub.quant.quantized import Quantized
+from limpq_hub.quant.quantized import Quantized, have_same_bits
 from limpq_hub.train.measure.rounding_errors import Table, operands_noted, searched_layers, squared_sum
 
 
@@ -39,27 +41,37 @@ def gradient_scores(supernet: nn.Module, batches: Sequence[Tensor], *, seed: int
         with operands_noted(supernet, layers):
             calls = _calls(supernet, images, layers, generator)
         for name, layer in layers.items():
-            for arguments, output, gradient in calls[name]:
-                for pair in scores[name]:
-                    scores[name][pair] += _score(layer, pair, arguments, output, gradient) / image_count
+            for call, gradient in calls[name]:
+                for pair in pairs_of(layer):
+                    scores[name][pair] += _score(call, pair, gradient) / image_count
     return scores
+
+
+@dataclass(frozen=True)
+class _LayerCall:
+    """One call of a layer, or of one that shares its weight: what it took and what it returned."""
+
+    layer: Quantized
+    arguments: tuple[Any, ...]
+    output: Tensor
 
 
 def _calls(
     network: nn.Module, images: Tensor, layers: Mapping[str, Quantized], generator: torch.Generator
-) -> dict[str, list[tuple[tuple[Any, ...], Tensor, Tensor]]]:
-    """Return of each call of each layer its arguments, its output, and the gradient with respect to that output."""
-    noted: dict[str, list[tuple[tuple[Any, ...], Tensor]]] = {name: [] for name in layers}
+) -> dict[str, list[tuple[_LayerCall, Tensor]]]:
+    """Return each call of each layer, with the gradient with respect to what it returned."""
+    noted: dict[str, list[_LayerCall]] = {name: [] for name in layers}
     handles = []
     for name, layer in layers.items():
 
-        def note(module: nn.Module, arguments: Any, output: Tensor, calls: list[Any] = noted[name]) -> Tensor:
+        def note(module: Any, arguments: Any, output: Tensor, calls: list[_LayerCall] = noted[name]) -> Tensor:
             # What comes behind may write over either.
             taken = tuple(x.detach().clone() if isinstance(x, Tensor) else x for x in arguments)
-            calls.append((taken, output))
+            calls.append(_LayerCall(module, taken, output))
             return output.clone()
 
-        handles.append(layer.register_forward_hook(note))
+        sharing = [module for module in network.modules() if have_same_bits(module, layer)]
+        handles += [module.register_forward_hook(note) for module in sharing]
     try:
         with torch.enable_grad():
             log_probabilities = network(images.detach().requires_grad_()).log_softmax(-1)
@@ -72,15 +84,16 @@ def _calls(
                 f"layer {name!r} is never called by itself: it has no output to score; leave out the criterion"
             )
     labels = torch.multinomial(log_probabilities.detach().exp().cpu(), 1, generator=generator).to(images.device)
-    outputs = [output for calls in noted.values() for _, output in calls]
+    outputs = [call.output for calls in noted.values() for call in calls]
     gradients = iter(torch.autograd.grad(-log_probabilities.gather(1, labels).sum(), outputs))
-    return {name: [(*call, next(gradients)) for call in calls] for name, calls in noted.items()}
+    return {name: [(call, next(gradients)) for call in calls] for name, calls in noted.items()}
 
 
 @torch.no_grad()
-def _score(layer: Quantized, pair: Any, arguments: tuple[Any, ...], output: Tensor, gradient: Tensor) -> float:
-    bits_before = layer.bits
-    layer.set_bits_(pair)
-    change = layer(*arguments) - output
-    layer.set_bits_(bits_before)
+def _score(call: _LayerCall, pair: LayerBits, gradient: Tensor) -> float:
+    """Return the squared sum of what a pair of bits changes of a call's output, times the gradient."""
+    bits_before = call.layer.bits
+    call.layer.set_bits_(pair)
+    change = call.layer(*call.arguments) - call.output
+    call.layer.set_bits_(bits_before)
     return squared_sum(change * gradient)

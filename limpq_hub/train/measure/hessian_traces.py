@@ -47,7 +47,7 @@ def hessian_importance(supernet: nn.Module, batches: Sequence[Tensor], *, probes
             values = sum(x.numel() for x in tensors)
             # Both the trace and the error of inputs are of all images of the batch: the error is per image.
             per_image = values if kind == "weight" else values / len(images)
-            curvature = max(0.0, traces[name, kind]) / per_image
+            curvature = max(traces[name, kind], 0.0) / per_image  # one that is no number stays so
             for bits, error in squared_errors(quantizer_of(layers[name], kind), tensors).items():
                 of_image = error if kind == "weight" else error / len(images)
                 key = (name, kind, bits)

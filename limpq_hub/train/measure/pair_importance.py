@@ -11,14 +11,17 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
+from limpq_hub.errors import ArtifactFormatError, DataError, PolicyError, quoted
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, read_json, write_json
 from limpq_hub.plan.layer_bits import BIT_WIDTHS, LayerBits
 from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.batch_norm_moments import none_alone
 from limpq_hub.quant.calibrate import start_steps_
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.pair_divergence import pair_divergences
+from limpq_hub.train.measure.measured_divergence import measured_divergence
+from limpq_hub.version import __version__
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
@@ -30,11 +33,12 @@ MeasuredWeights: TypeAlias = Literal["float", "joint"]
 
 @dataclass(frozen=True)
 class Measuring:
-    """The inputs of a measurement; measurements with the same digest have the same result.
+    """The inputs of a measurement; those with the same digest and sizes of batches have the same result.
 
     Attributes:
         entry: the network.
-        images: unlabelled, [batch, 3, height, width] each, normalized.
+        images: unlabelled, [batch, 3, height, width] each, normalized. Where statistics are corrected, those of each
+            batch are: other batches of the same images give another result.
         weights: which weights the layers have.
         others: the most bits that all other layers may have, of weights and activations; None for float.
     """
@@ -49,6 +53,10 @@ class Measuring:
             raise PolicyError(f'weights={quoted(self.weights)} cannot be measured: use "float" or "joint"')
         if self.others is not None and self.others not in BIT_WIDTHS:
             raise PolicyError(f"others={quoted(self.others)} cannot be: use bits from 2 to 8, or None for float")
+        if self.corrected and sum(map(len, self.images)) < 2:
+            raise DataError(
+                f"{self.entry.name} has its BatchNorm corrected, for which one image is not enough: give two"
+            )
 
     def digest(self) -> str:
         """Return a sha256 over the files of the entry, the weights and bits that are measured, and the images."""
@@ -109,14 +117,16 @@ def measured_indicators(
     Raises:
         UnknownModelError: the entry holds no float network.
         ArtifactError: a file of it is damaged.
+        TrainingError: the predictions are no numbers.
     """
     indicators, digest = measuring.entry.indicators, measuring.digest()
-    divergences = _measured_before(progress_file, digest)
+    same = {"digest": digest, "batches": [len(images) for images in measuring.images], "version": __version__}
+    divergences = _measured_before(progress_file, same)
     layers = list(indicators.weight_steps)
     tell(len(divergences), len(layers))
     for name, of_pairs in measured_layers(measuring, [name for name in layers if name not in divergences]):
         divergences[name] = {bits.text: value for bits, value in of_pairs.items()}
-        write_json(progress_file, {"digest": digest, "divergences": divergences})
+        write_json(progress_file, {**same, "divergences": divergences})
         tell(len(divergences), len(layers))
     pairs = {name: {LayerBits.of_text(text): value for text, value in divergences[name].items()} for name in layers}
     images = sum(map(len, measuring.images))
@@ -133,34 +143,41 @@ def measured_layers(measuring: Measuring, layers: Sequence[str]) -> Iterator[tup
     Raises:
         UnknownModelError: the entry holds no float network.
         ArtifactError: a file of it is damaged.
+        TrainingError: the predictions are no numbers.
     """
     if not layers:
         return
     network = load_float_network(measuring.entry.folder)
+    # A single image has no spread to correct by.
+    batches = list(none_alone(measuring.images)) if measuring.corrected else measuring.images
     with torch.no_grad():
-        references = [network(images).log_softmax(-1) for images in measuring.images]
+        references = [network(images).log_softmax(-1) for images in batches]
     supernet, others = measuring.network()
     measured = pair_divergences(
         supernet,
-        measuring.images,
+        batches,
         references,
         background=others,
         layers=layers,
         matched_to=network if measuring.corrected else None,
     )
     for name, of_pairs in measured:
-        # Rounding leaves less than 0 of what changes nothing.
-        yield name, {bits: max(0.0, divergence) for bits, divergence in of_pairs.items()}
+        yield name, {bits: measured_divergence(nats, f"{name} at {bits.text}") for bits, nats in of_pairs.items()}
 
 
-def _measured_before(path: Path, digest: str) -> dict[str, Mapping[str, float]]:
-    """Return what a measurement of the same left behind; nothing of another one."""
+def _measured_before(path: Path, same: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
+    """Return what a measurement of the same, by the same version, left behind.
+
+    Raises:
+        ArtifactFormatError: it is of another measurement.
+    """
     if not path.is_file():
         return {}
     content: Any = read_json(path)
     check_shape(content, {"digest": str, "divergences": dict}, str(path))
-    if content["digest"] != digest:
+    if any(content.get(key) != value for key, value in same.items()):
         raise ArtifactFormatError(
-            f"{path} is of another measurement: other pictures, another entry or other weights; remove it to begin anew"
+            f"{path} is of another measurement: other pictures or batches, another entry, other weights or another "
+            "version of limpq-hub; remove it to begin anew"
         )
     return dict(content["divergences"])

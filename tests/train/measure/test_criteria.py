@@ -13,6 +13,7 @@ from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
+from limpq_hub.train.measure import criteria
 from limpq_hub.train.measure.criteria import criterion, indicators_by, table
 
 PAIRS = [LayerBits(weight, activation) for weight in (2, 3, 4) for activation in (2, 3, 4)]
@@ -70,3 +71,11 @@ def test_criteria_are_taken_as_they_are_written(text):
 def test_a_criterion_that_is_not_there_is_named(text):
     with pytest.raises(TrainingError, match=r"criterion '.*' is not known: use learned, coupled, kl-float, kl-joint, "):
         criterion(text)
+
+
+def test_a_criterion_that_is_no_number_chooses_no_bits(entry, monkeypatch):
+    costs = {"a": {LayerBits(4, 4): 1.0, LayerBits(2, 2): float("nan")}}
+    monkeypatch.setattr(criteria, "Measuring", lambda *asked: SimpleNamespace(network=lambda: (None, None)))
+    monkeypatch.setitem(criteria._OF_FLOAT_NETWORK, "error", lambda supernet, images: costs)
+    with pytest.raises(TrainingError, match="^criterion error of a at 2/2 is nan: leave out the criterion"):
+        table("error", entry, [])

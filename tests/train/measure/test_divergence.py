@@ -9,12 +9,14 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 from torch import Tensor, nn
 
+from limpq_hub.errors import TrainingError
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy, to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.train.measure import divergence as divergence_module
 from limpq_hub.train.measure.divergence import Divergence
+from limpq_hub.train.measure.measured_divergence import measured_divergence
 
 
 class Made:
@@ -121,3 +123,10 @@ def test_the_float_network_itself_is_at_no_distance(made, monkeypatch):
     with torch.no_grad():
         expected = log_softmax(made.network(made.images[12:]), 1)
     torch.testing.assert_close(divergence.reference, torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("nats", [float("nan"), float("inf")])
+def test_a_divergence_that_is_no_number_is_not_written_down(nats):
+    with pytest.raises(TrainingError, match="^the predictions of layer2 at 2/3 are not numbers"):
+        measured_divergence(nats, "layer2 at 2/3")
+    assert measured_divergence(-1e-9, "layer2 at 8/8") == 0.0

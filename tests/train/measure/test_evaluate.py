@@ -9,7 +9,7 @@ from scipy.stats import sem
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from limpq_hub.errors import DataError
+from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.data.sources import UNLABELLED
 from limpq_hub.train.data.unreadable import UNREADABLE, Unreadable
@@ -218,3 +218,10 @@ def test_tensor_float_32_is_off_for_log_probabilities_too(tensor_float_32):
     log_probabilities(Accelerator(cpu=True), network, loader_of(Rows([rank(0, 0)], [0]), 1))
     assert seen == [(False, False)]
     assert torch.backends.cudnn.allow_tf32
+
+
+def test_predictions_that_are_no_numbers_have_no_divergence():
+    loader = loader_of(Rows([[1.0, 2.0], [float("nan"), 0.0]], [1, 0]), 2)
+    accelerator = Accelerator(cpu=True)
+    with pytest.raises(TrainingError, match="predictions of the network are not numbers"):
+        evaluate(accelerator, FirstRow(2), loader, [torch.zeros(2, 2).log_softmax(-1)])

@@ -192,6 +192,30 @@ def test_the_gradient_score_is_the_squared_gradient_times_the_squared_change_of_
         assert scores[name][pair] == pytest.approx(float(change.square().sum()) / 5, rel=1e-9), (name, pair)
 
 
+def test_layers_of_one_weight_score_as_one_layer_that_is_called_twice(images):
+    class CalledTwice(Residual):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = self.outer
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.tanh(self.inner(self.first(x).relu())).mean((2, 3))
+            return self.head(torch.tanh(self.again(torch.tanh(self.outer(x)))))
+
+    class Tied(CalledTwice):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = nn.Linear(3, 3, bias=False)
+            self.again.weight = self.outer.weight
+
+    scores = []
+    for made in (CalledTwice, Tied):
+        torch.manual_seed(0)
+        network = made().double().eval()
+        scores.append(gradient_scores(to_supernet(network, CANDIDATES, example_input=images).double(), [images]))
+    assert scores[1]["outer"] == pytest.approx(scores[0]["outer"], rel=1e-9)
+
+
 @pytest.mark.parametrize("criterion", [relative_errors, hessian_importance, gradient_scores])
 def test_a_criterion_changes_neither_the_network_nor_the_images(supernet, images, criterion):
     layers = dict(quantized_layers(supernet))
