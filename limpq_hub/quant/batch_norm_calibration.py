@@ -19,6 +19,7 @@ There are two averages, which differ in more than the last digits where batches 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
 from limpq_hub.quant.single_values import norm_of_one_value
+from limpq_hub.quant.watched_inputs import watched_inputs
 
 # One half to measure, one half to compare: late layers have few values per image.
 FEWEST_IMAGES = 64
@@ -55,13 +57,14 @@ class Recalibration:
 
 @torch.no_grad()
 def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm by torch's running average over `batches`.
+    """Replace the statistics of every active BatchNorm2d by torch's running average over `batches`.
 
-    Everything else runs in eval mode. The momentum of each batch is its share of the images so far, so that each image
-    counts alike in mean and variance; with batches of one size the result equals, to the bit, that of torch with
-    `momentum=None`. Published figures were measured with it; `average_batch_norm_` gives other bits, and with batches
-    of different sizes another variance (see the table of this module). A batch of a single image is joined to its
-    neighbour, because late layers may have one value per channel of it, and so no variance.
+    Everything else runs in eval mode. The momentum of each call is the share of its batch in the images so far, so that
+    each image counts alike in mean and variance, each time that a BatchNorm is called; with batches of one size the
+    result equals, to the bit, that of torch with `momentum=None`. Published figures were measured with it;
+    `average_batch_norm_` gives other bits, and with batches of different sizes another variance (see the table of this
+    module). A batch of a single image is joined to its neighbour, because late layers may have one value per channel of
+    it, and so no variance.
 
     Args:
         batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
@@ -73,9 +76,17 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
     Raises:
         ValueError: there is one image in all, of which a batch normalization has one value per channel.
     """
-    norms = list(active_batch_norms(model).values())
+    named = active_batch_norms(model)
+    norms = list(named.values())
     momenta = [norm.momentum for norm in norms]
-    image_count = 0
+    image_count, batch = 0, 0
+    seen: Counter[str] = Counter()
+
+    def weigh(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
+        """Let a call count as much as the images of its batch do among all calls so far."""
+        seen[name] += batch
+        norm.momentum = batch / seen[name]
+
     with in_eval_mode(model):
         try:
             for images in none_alone(batches):
@@ -84,10 +95,10 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
                     for norm in norms:
                         norm.reset_running_stats()
                         norm.train()
-                image_count += len(images)
-                for norm in norms:
-                    norm.momentum = len(images) / image_count
-                model(images)
+                batch = len(images)
+                image_count += batch
+                with watched_inputs(named, weigh):
+                    model(images)
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
@@ -95,7 +106,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def average_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm by their average over `batches`, added up in float64.
+    """Replace the statistics of every active BatchNorm2d by their average over `batches`, added up in float64.
 
     Means are weighted by the number of values, variances by degrees of freedom, which torch's running average in
     `recalibrate_batch_norm_` weights by images: with batches of one size the two agree but for rounding (see the table

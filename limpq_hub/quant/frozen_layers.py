@@ -6,7 +6,8 @@ halfway between two integers may be rounded to the other one.
 
 A layer computes as in training, without the folded values: in train mode, where gradients are needed, under hooks on
 the layer or its normalization, and in float. Once a tensor that they were computed from has changed, they are computed
-again. Parameters and state dict stay as they are. A convolution that is called alone, `model.conv1(x)`, gives
+again; what is written through `.data` is not seen, and a normalization in the place of a folded one not run: `thaw_`
+first. Parameters and state dict stay as they are. A convolution that is called alone, `model.conv1(x)`, gives
 what is normalized already: for that, and for the very bits of training, there is `thaw_(model)`.
 """
 

@@ -19,8 +19,8 @@ class FrozenValues:
 
     Attributes:
         bits: of weight and input.
-        stamp: address and count of in-place writes of each tensor that all was computed from; -1 where they are not
-            counted, empty once the layer was moved.
+        stamp: address and count of in-place writes of each tensor that all was computed from, -1 where they are not
+            counted, and what the normalization adds to the variance; empty once the layer was moved.
         sources: these tensors, held so that no other one can be given their memory.
         step: of the input, shape [].
         low, high: lowest and highest integer of the input.
@@ -29,7 +29,7 @@ class FrozenValues:
     """
 
     bits: LayerBits
-    stamp: tuple[int, ...]
+    stamp: tuple[float, ...]
     sources: tuple[Tensor, ...]
     step: Tensor
     low: int
@@ -85,14 +85,14 @@ class FrozenLayer(QuantLayer):
             return self._values
         sources = self._sources()
         versions = (-1 if source.is_inference() else source._version for source in sources)
-        stamp = (*(source.data_ptr() for source in sources), *versions)
+        stamp = (*(source.data_ptr() for source in sources), *versions, *(norm.eps for norm in self.norm))
         if self._values is None or (self._values.bits, self._values.stamp) != (self.bits, stamp) or -1 in stamp:
             # Outside inference mode: a tensor made in it could not take part in a later autograd pass of the input.
             with torch.inference_mode(False), torch.no_grad():
                 self._values = self._computed(stamp, sources)
         return self._values
 
-    def _computed(self, stamp: tuple[int, ...], sources: tuple[Tensor, ...]) -> FrozenValues:
+    def _computed(self, stamp: tuple[float, ...], sources: tuple[Tensor, ...]) -> FrozenValues:
         bits, bias = self.bits, self._bias()
         if bits is None:
             raise RuntimeError("a layer in float has no frozen values")

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from limpq_hub.quant.layers import QuantConv2d, QuantConv2dSame, QuantLayer
 from limpq_hub.quant.modes import in_eval_mode
@@ -41,7 +41,7 @@ def normalized_convolutions(
     pairs, returned_ids = {}, {id(x) for x in _tensors(returned)}
     for key, (_, convolution) in watched.outputs.items():
         takers = watched.takers[key]
-        norm = takers[0] if len(takers) == 1 else None
+        norm = next(iter(takers)) if len(takers) == 1 else None
         once = watched.calls[convolution] == 1 and norm is not None and watched.calls[norm] == 1
         if once and type(norm) in norms and key not in returned_ids:
             batch_norm = cast(nn.BatchNorm2d, norm)
@@ -50,19 +50,21 @@ def normalized_convolutions(
     return pairs
 
 
-class _Consumers(TorchFunctionMode):
+class _Consumers(TorchDispatchMode):
     """Notes which module takes what the quantized convolutions of a network return.
+
+    It sees the operations that are computed, whoever calls them: `x[:, 0] = 0.`, `torch.vmap` and scripts as well.
 
     Attributes:
         outputs: what each convolution returned, held so that its identity is not given to another, and the convolution.
-        takers: by the same key, the module that ran innermost at each operation that took it.
+        takers: by the same key, the modules that ran innermost at the operations that took it.
         calls: of each module.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.outputs: dict[int, tuple[Tensor, QuantLayer]] = {}
-        self.takers: dict[int, list[nn.Module]] = {}
+        self.takers: dict[int, set[nn.Module]] = {}
         self.calls: Counter[nn.Module] = Counter()
         self._running: list[nn.Module] = []
 
@@ -74,17 +76,14 @@ class _Consumers(TorchFunctionMode):
         self._running.pop()
         if type(module) in _CONVOLUTIONS:
             self.outputs[id(output)] = (output, cast(QuantLayer, module))
-            self.takers[id(output)] = []
+            self.takers[id(output)] = set()
 
-    def __torch_function__(
-        self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    def __torch_dispatch__(
+        self, operation: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        # What returns no tensor, such as a shape, computes nothing; but `x[:, 0] = 0.` returns nothing at all.
-        if result is None or any(True for _ in _tensors(result)):
-            for key in {id(x) for x in _tensors((args, kwargs))} & self.takers.keys():
-                self.takers[key].append(self._running[-1])
-        return result
+        for key in {id(x) for x in _tensors((args, kwargs))} & self.takers.keys():
+            self.takers[key].add(self._running[-1])
+        return operation(*args, **(kwargs or {}))
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:

@@ -80,6 +80,29 @@ def test_statistics_are_those_that_torch_computes_without_momentum(network, reca
         torch.testing.assert_close(value, expected[name], rtol=rtol, atol=atol)
 
 
+class CalledTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(torch.relu(self.norm(x + 4.0))))
+
+
+@BOTH
+def test_a_norm_that_is_called_twice_has_the_average_over_all_calls(recalibrate_):
+    torch.manual_seed(0)
+    network = CalledTwice().eval()
+    twin = copy.deepcopy(network).train()
+    twin.norm.reset_running_stats()
+    twin.norm.momentum = None
+    for batch in batches(3):
+        twin(batch)
+    recalibrate_(network, batches(3))
+    for key in ("running_mean", "running_var"):
+        torch.testing.assert_close(network.norm.get_buffer(key), twin.norm.get_buffer(key), rtol=1e-5, atol=1e-6)
+
+
 def test_ten_thousand_batches_lose_no_digits():
     network = nn.Sequential(nn.BatchNorm2d(3)).eval()
     images = [batch + 1000 for batch in batches(1)] * 10_000

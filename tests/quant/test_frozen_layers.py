@@ -127,18 +127,33 @@ def test_what_a_network_returns_beside_its_logits_is_not_folded(images):
         torch.testing.assert_close(twin(images)["feature"], network(images)["feature"])
 
 
-def test_what_is_written_over_in_front_of_its_normalization_is_not_folded(images):
-    class Written(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+class BesideNorm(nn.Module):
+    """Something else is done with what a convolution gives than to normalize it."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.conv(x)
-            x[:, :2] = 0.0
+    def __init__(self, beside) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.beside = beside
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.beside is writes_in_part:
+            self.beside(x)
             return self.head(torch.relu(self.norm(x)).mean((2, 3)))
+        return self.head((torch.relu(self.norm(x)) + self.beside(x)).mean((2, 3)))
 
-    network = quantized(Written())
+
+def writes_in_part(x: Tensor) -> None:
+    x[:, :2] = 0.0
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [writes_in_part, lambda x: x[:, :1].tanh(), torch.vmap(torch.tanh)],
+    ids=["written in part", "a view taken", "vmap"],
+)
+def test_what_is_used_beside_its_normalization_is_not_folded(images, beside):
+    network = quantized(BesideNorm(beside))
     twin = copy.deepcopy(network)
     freeze_(twin, SHAPE)
     assert type(twin.norm) is nn.BatchNorm2d
