@@ -12,7 +12,7 @@ There are two averages, which differ in more than the last digits where batches 
 | for | the figures of trainings and comparisons | `limpq_hub.load` with `calibrate=` |
 | the average is added up | by torch, in the type of the statistics | in float64 |
 | a batch's variance counts by | its images | its degrees of freedom, values per channel less 1 |
-| one image with one value per channel | `ValueError` | variance 0 |
+| one image with one value per channel | `DataError` | variance 0 |
 | a BatchNorm that never runs | is reset to mean 0, variance 1 | stays as it was |
 | after an error in the batches | the statistics so far | the statistics from before |
 """
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.errors import DataError
 from limpq_hub.quant.batch_norm_moments import measure_moments, none_alone
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import in_eval_mode
@@ -74,7 +75,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         of the batches that ran before.
 
     Raises:
-        ValueError: there is one image in all, of which a batch normalization has one value per channel.
+        DataError: there is one image in all, of which a batch normalization has one value per channel.
     """
     named = active_batch_norms(model)
     norms = list(named.values())
@@ -91,7 +92,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         try:
             for images in none_alone(batches):
                 if not image_count:
-                    _check_not_alone(model, images)
+                    check_not_alone(model, images)
                     for norm in norms:
                         norm.reset_running_stats()
                         norm.train()
@@ -164,11 +165,15 @@ def recalibrate_if_better_(
     return Recalibration(image_count, kl_before, kl_after, accepted)
 
 
-def _check_not_alone(model: nn.Module, images: Tensor) -> None:
-    """Raise `ValueError` for one image of which a batch normalization has one value per channel."""
+def check_not_alone(model: nn.Module, images: Tensor) -> None:
+    """Raise `DataError` for one image of which a batch normalization has one value per channel.
+
+    Args:
+        images: [batch, 3, height, width]; a single one runs in eval mode.
+    """
     name = norm_of_one_value(model, images) if len(images) == 1 else None
     if name is not None:
-        raise ValueError(
+        raise DataError(
             f"one image leaves batch normalization {name} one value per channel, of which there is no variance; give "
             "two images or more to calibrate with"
         )

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from limpq_hub.errors import TrainingError
@@ -23,7 +24,7 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.plan.search_problem import SearchProblem
-from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import check_not_alone, recalibrate_batch_norm_
 from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.convert import build_quantized, select_policy
@@ -147,6 +148,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         loss, channels_last = settings.loss, training.device.channels_last
         model = _starting_network(entry, plan, spec, settings).train()
         model = placed(model, accelerator.device, channels_last=channels_last)
+        if images:
+            check_not_alone(model, torch.cat(images[:2]))
         if training.freeze_batch_norm:
             original = float_network_of(entry, settings.weights).to(accelerator.device)
             correct_batch_norm_(model, calibration, original)

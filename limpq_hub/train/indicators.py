@@ -11,6 +11,7 @@ the float network is the teacher.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,9 +22,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.errors import TrainingError
 from limpq_hub.plan.first_budget import first_budget
+from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.quant.batch_norm_calibration import check_not_alone
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
@@ -133,16 +137,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         content = fetched_content("weights", start.weights, network)
         content |= fetched_content("teacher", settings.loss.teacher, teacher)
+        if settings.class_names:
+            content["content of --class-names"] = hashlib.sha256(read_regular(settings.class_names)).hexdigest()
         check_inputs(accelerator, training.run, data, spec, content)
         if folded_batch_norms(network):
             restore_batch_norm_(network, calibration_batches(data, spec, _FIRST_IMAGES, accelerator.device))
         # The step sizes start from the images of the first step: the same ones for any number of processes.
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)
+        check_not_alone(network, first[: settings.calibrate_images])
         for concern in sameness([_scores(network, first)]):
             accelerator.print(concern)
         quantization = settings.quantization
         costs = profile_module(network, first, exclude=quantization.exclude, fix=quantization.fix)
+        if all(cost.fixed is not None for cost in costs.values()):
+            raise TrainingError("--exclude and --fix leave no layer whose bits can be searched; name fewer layers")
         supernet = to_supernet(network, settings.joint.candidates, example_input=first, **vars(quantization)).train()
         supernet, teacher = (
             placed(module, accelerator.device, channels_last=training.device.channels_last)

@@ -74,7 +74,7 @@ def add_training_options(
     schedule.add_argument(
         "--weight-decay", type=up_to(10), default=weight_decay, help="0..10; not on steps, BatchNorm and biases"
     )
-    schedule.add_argument("--smoothing", type=share, default=0.1, help="label smoothing, 0..1")
+    schedule.add_argument("--smoothing", type=decay, default=0.1, help="label smoothing, from 0 to below 1")
     schedule.add_argument("--clip-value", type=positive, default=1.0, help="largest gradient entry")
     schedule.add_argument(
         "--ema", type=decay, help="decay of a moving average of the weights, which is what is kept; from 0 to below 1"

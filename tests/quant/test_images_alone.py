@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import UnsupportedLayerError
+from limpq_hub.errors import DataError, UnsupportedLayerError
 from limpq_hub.quant.batch_norm_calibration import average_batch_norm_, recalibrate_batch_norm_
 from limpq_hub.quant.batch_norm_moments import none_alone
 from limpq_hub.quant.convert import to_supernet
@@ -50,7 +50,7 @@ def test_no_image_is_alone_none_is_lost_and_batches_grow_by_one_at_most_twice(si
 def test_one_image_alone_is_refused_where_there_would_be_no_variance():
     network = timm.create_model("test_resnet", num_classes=4).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(ValueError, match=r"^one image leaves batch normalization .* one value per channel, of which"):
+    with pytest.raises(DataError, match=r"^one image leaves batch normalization .* one value per channel, of which"):
         recalibrate_batch_norm_(network, [torch.randn(1, 3, 16, 16)])
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert recalibrate_batch_norm_(network, [torch.randn(1, 3, 64, 64)]) == 1

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_run import CLASSES, NETWORK, RUN
 
-from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.errors import ArtifactIntegrityError, DataError, LimpqError
 from limpq_hub.plan.indicators import DEFAULT_ALPHA
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
@@ -157,3 +157,29 @@ def test_a_step_per_channel_is_trained_recorded_and_fine_tuned(runs, data, tmp_p
         finetune.main([*tuned, *common, *weights, "--output", f"{tmp_path}/from-{start}"])
         packed = load_file(tmp_path / f"from-{start}/model.safetensors")
         assert all(len(packed[f"{name}.weight_scale"]) > 1 for name in entry.indicators.weight_steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--exclude", "*"], "^--exclude and --fix leave no layer whose bits can be searched; name fewer layers$"),
+        (["--fix", "*"], "^--exclude and --fix leave no layer whose bits can be searched; name fewer layers$"),
+    ],
+)
+def test_what_leaves_nothing_to_search_is_told_before_the_training(runs, data, tmp_path, capsys, options, message):
+    command = [*NETWORK, *RUN, "--data", str(data), "--weights", f"{runs}/float/model.safetensors"]
+    with pytest.raises(LimpqError, match=message):
+        indicators.main([*command, *options, "--output", f"{tmp_path}/out"])
+    assert "step 1" not in capsys.readouterr().out
+
+
+def test_one_picture_to_calibrate_with_is_told_before_the_training(runs, data, tmp_path, capsys):
+    joint = [*NETWORK, "--weights", f"{runs}/float/model.safetensors"]
+    for main, options in (
+        (indicators.main, joint),
+        (finetune.main, ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4"]),
+    ):
+        command = [*options, *RUN, "--data", str(data), "--calibrate-images", "1", "--output", f"{tmp_path}/out"]
+        with pytest.raises(DataError, match="^one image leaves batch normalization .* give two images or more"):
+            main(command)
+        assert "step 1" not in capsys.readouterr().out

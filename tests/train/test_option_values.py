@@ -19,6 +19,7 @@ REFUSED = [
     (pretrain, "--lr=--", "argument --lr: expected a value"),
     (pretrain, "--lr fast", "argument --lr: invalid positive value: 'fast'"),
     (pretrain, "--weight-decay nan", "argument --weight-decay: nan is not a number of at least 0 and at most 10"),
+    (pretrain, "--smoothing 1", "argument --smoothing: 1 is not at least 0 and below 1"),
     (pretrain, "--weight-decay -1", "argument --weight-decay: -1 is not a number of at least 0 and at most 10"),
     (pretrain, "--warmup-epochs nan", "argument --warmup-epochs: nan is not a number of at least 0"),
     (pretrain, "--warmup-epochs -1", "argument --warmup-epochs: -1 is not a number of at least 0"),

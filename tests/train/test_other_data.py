@@ -206,6 +206,17 @@ def test_a_run_is_not_resumed_on_other_validation_pictures(runs, copied, tmp_pat
     assert (tmp_path / "out/inputs.json").read_bytes() == noted
 
 
+def test_a_run_is_not_resumed_with_other_class_names_in_the_same_file(runs, data, tmp_path, cut_after_a_save):
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"class0": "Katze", "class1": "Hund"}))
+    options = [*NETWORK, *RUN, "--weights", f"{runs}/float/model.safetensors", "--data", str(data)]
+    options += ["--class-names", str(names), "--save-interval", "1", "--output", f"{tmp_path}/out"]
+    cut_after_a_save(indicators.main, options)
+    names.write_text(json.dumps({"class0": "Hund", "class1": "Katze"}))
+    with pytest.raises(TrainingError, match="^--resume with another content of --class-names than the run began with"):
+        indicators.main([*options, "--resume"])
+
+
 @pytest.fixture
 def tuning(runs, data, tmp_path) -> list[str]:
     """The options of a fine-tuning of a copy of the entry, with a policy in a file."""

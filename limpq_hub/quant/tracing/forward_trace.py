@@ -79,8 +79,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         why = quoted(str(error) or type(error).__name__)
         raise UnsupportedLayerError(
-            f"{type(module).__name__} does not run on a batch of one input of shape {list(input_shape)}: {why}; give the "
-            f"input size that it is made for{_unregistered(error)}"
+            f"{type(module).__name__} does not run on a batch of one input of shape {list(input_shape)}: {why}; give "
+            f"the input size that it is made for{_unregistered(error)}"
         ) from error
     if image._version != written:
         raise UnsupportedLayerError(

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.train.data.folder_source import FolderReader, FolderSource
 from limpq_hub.train.data.picture_files import natural_order, pictures_below
 
 
-def open_folder(data: str, split: str) -> FolderSource:
+def open_folder(
+    data: str, split: str, *, order: Callable[[str], Any] = natural_order, option: str = "--data"
+) -> FolderSource:
     """Return the pictures of `data`/`split`, with the classes in natural order: n2 before n10, and A before a.
+
+    Args:
+        order: what the classes are sorted by, if not that.
+        option: what names `data`, for errors.
 
     Raises:
         DataError: the folder is missing, a class is empty, or it is not clear which class a picture is of.
     """
     folder = Path(data) / split
     if not os.path.isdir(data):
-        raise DataError(f"--data {quoted(data)}: there is no such folder; give one with train/ and val/")
+        raise DataError(f"{option} {quoted(data)}: there is no such folder; give one with train/ and val/")
     if not os.path.isdir(folder):
-        raise DataError(f"--data {quoted(data)} has no folder {split}/; give one with train/ and val/")
+        raise DataError(f"{option} {quoted(data)} has no folder {split}/; give one with train/ and val/")
     inside = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     if not inside:
         raise DataError(f"{folder} has no class folders; put the pictures into one folder per class")
@@ -31,7 +38,7 @@ def open_folder(data: str, split: str) -> FolderSource:
     empty = sorted({*inside} - {name.partition("/")[0] for name in files.names})
     if empty:
         raise DataError(f"{folder}: no image in class {', '.join(empty[:5])}; remove the class or fill it")
-    class_to_idx = {name: index for index, name in enumerate(sorted(inside, key=natural_order))}
+    class_to_idx = {name: index for index, name in enumerate(sorted(inside, key=order))}
     labels = [class_to_idx[name.partition("/")[0]] for name in files.names]
     reader = FolderReader((str(folder),), files.names, [0] * len(labels), labels, class_to_idx)
     return FolderSource(str(folder), reader, files.left_out)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from limpq_hub.plan.input_file import open_regular, read_regular
-from limpq_hub.train.data.sources import PICTURE_BYTES, FileSource
+from limpq_hub.plan.input_file import open_regular
+from limpq_hub.train.data.sources import FileSource, content_of_file, size_of_file
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,8 @@ class FolderSource(FileSource):
 
     def size_bytes(self, index: int) -> int | None:
         """Return the size of the file; None if it cannot be told."""
-        try:
-            return os.stat(self.path(index)).st_size
-        except OSError:
-            return None
+        return size_of_file(self.path(index))
 
     def content(self, index: int) -> bytes:
         """Return the bytes of the file; none if it cannot be read."""
-        try:
-            return read_regular(self.path(index), at_most=PICTURE_BYTES)
-        except OSError:
-            return b""
+        return content_of_file(self.path(index))

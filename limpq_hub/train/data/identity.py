@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 from limpq_hub.train.data.sources import Source
@@ -28,6 +29,11 @@ def identity_of(source: Source) -> dict[str, list[object]]:
         source.classes[label] if source.classes else "": [counts[label], digests[label].hexdigest()]
         for label in sorted(counts)
     }
+
+
+def digest_of(source: Source) -> str:
+    """Return one sha256 of what `identity_of` returns, the order of the classes included."""
+    return hashlib.sha256(json.dumps(list(identity_of(source).items())).encode()).hexdigest()
 
 
 def difference(first: Identity, now: Identity) -> str | None:

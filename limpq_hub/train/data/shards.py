@@ -76,7 +76,23 @@ class ShardReader(Reader):
         return f"{path.parent if absolute else ''}{'/' if absolute else ''}{path.name}/{sample.name}"
 
 
-def open_shards(root: str, split: str) -> FileSource:
+class ShardSource(FileSource):
+    """Pictures in shards."""
+
+    def __init__(self, where: str, reader: ShardReader) -> None:
+        super().__init__(where, reader, reader.labels)
+        self.shards = reader
+
+    def size_bytes(self, index: int) -> int | None:
+        """Return the bytes that a picture has in its shard."""
+        return self.shards.samples[index][1].size
+
+    def content(self, index: int) -> bytes:
+        """Return a picture as it is stored."""
+        return self.shards[index][0].read()
+
+
+def open_shards(root: str, split: str) -> ShardSource:
     """Return the pictures of a split of the shards in the folder `root`.
 
     Raises:
@@ -90,7 +106,7 @@ def open_shards(root: str, split: str) -> FileSource:
             f"{root}: the shards of {split} hold {len(reader)} pictures, its info file says {expected}; fetch them "
             "again"
         )
-    return FileSource(f"{root}/{split}", reader, reader.labels)
+    return ShardSource(f"{root}/{split}", reader)
 
 
 def has_shards(root: str, split: str) -> bool:

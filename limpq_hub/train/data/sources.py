@@ -151,6 +151,14 @@ class TorchSource(Source):
             return f"image {index} of class {self.labels[index]}"
         return Path(self.files[index][0]).relative_to(self.data.root).as_posix()
 
+    def size_bytes(self, index: int) -> int | None:
+        """Return the size of the file; None where there are no files, or it cannot be told."""
+        return None if self.files is None else size_of_file(self.files[index][0])
+
+    def content(self, index: int) -> bytes:
+        """Return the bytes of the file; none where there are no files, or it cannot be read."""
+        return b"" if self.files is None else content_of_file(self.files[index][0])
+
 
 def open_hub_data(name: str, root: str | None, split: str) -> HubSource:
     """Return a split of a data set of the Hub, or of a local folder that `datasets` reads.
@@ -162,6 +170,8 @@ def open_hub_data(name: str, root: str | None, split: str) -> HubSource:
     Raises:
         DataError: `datasets` is not installed, or cannot read this as images with labels.
     """
+    if not name.partition("/")[2].strip("/"):
+        raise DataError(f"--data {quoted(name)} names no data set; write hfds/OWNER/NAME, or hfds//FOLDER")
     try:
         import datasets
     except ImportError:
@@ -191,15 +201,28 @@ def open_torch_data(name: str, root: str, split: str) -> TorchSource:
     Raises:
         DataError: it is not there, or unknown.
     """
-    # timm takes the whole root where it finds no folder of the split: training images would be validated on.
-    if name.lower() in ("torch/image_folder", "torch/folder") and not os.path.isdir(Path(root, split)):
-        raise DataError(f"--data-root {quoted(root)} has no folder {split}/; give one with it, or name the split")
     try:
         return TorchSource(f"{name}/{split}", create_dataset(name, root=root, split=split))
     except (RuntimeError, OSError, AssertionError) as error:
         raise DataError(
             f"--data {quoted(name)}: {_line(error)}; --data-root must hold it, downloaded by torchvision before"
         ) from None
+
+
+def size_of_file(path: str) -> int | None:
+    """Return the size of the file of a picture; None if it cannot be told."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def content_of_file(path: str) -> bytes:
+    """Return the bytes of the file of a picture; none if it cannot be read."""
+    try:
+        return read_regular(path, at_most=PICTURE_BYTES)
+    except OSError:
+        return b""
 
 
 def _picture_in(path: str) -> Image.Image:

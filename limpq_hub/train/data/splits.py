@@ -14,6 +14,9 @@ from limpq_hub.train.settings import DataSettings
 
 _STREAMS = {"hfids": "hfds/", "tfds": "hfds/, wds/ or folders"}
 
+# By torchvision hidden folders are classes, and files with an ending that it does not know are left out.
+_PLAIN_FOLDERS = ("torch/image_folder", "torch/folder")
+
 
 def open_split(data: DataSettings, *, training: bool) -> Source:
     """Return the pictures of the training or the validation split.
@@ -29,6 +32,9 @@ def open_split(data: DataSettings, *, training: bool) -> Source:
     split, kind = data.train_split if training else data.val_split, _kind(data)
     if kind == "hfds":
         return open_hub_data(_name(data), data.data_root, split)
+    if _name(data).lower() in _PLAIN_FOLDERS:
+        # The classes in torchvision's order, n10 before n2; what is a picture is the same everywhere.
+        return open_folder(_root(data), split, order=str, option="--data-root")
     if kind == "torch":
         return open_torch_data(_name(data), _root(data), split)
     if kind == "wds":
@@ -53,6 +59,8 @@ def has_training_split(data: DataSettings) -> bool:
     kind = _kind(data)
     if kind == "wds":
         return has_shards(_root(data), data.train_split)
+    if _name(data).lower() in _PLAIN_FOLDERS:
+        return os.path.isdir(Path(_root(data), data.train_split))
     return kind != "folder" or os.path.isdir(Path(_name(data), data.train_split))
 
 

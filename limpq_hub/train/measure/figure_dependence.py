@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Mapping
 
 from limpq_hub.plan.input_file import read_regular
+from limpq_hub.train.data.identity import digest_of
+from limpq_hub.train.data.splits import open_split
 from limpq_hub.train.loop.provenance import weights_record
 from limpq_hub.train.recipe import path_of
-from limpq_hub.train.settings import ComparisonSettings
+from limpq_hub.train.settings import ComparisonSettings, DataSettings
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_tensors import SUPERNET
 from limpq_hub.zoo.float_file import float_file_of
@@ -19,15 +21,21 @@ _MAY_CHANGE |= {"criteria", "criterion_images", "contenders", "calibrated", "cor
 
 
 def what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mapping[str, object]:
-    """Return the options and the digests of all files that a figure depends on."""
+    """Return the options and the digests of all files and pictures that a figure depends on."""
     record = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
-    if not settings.data.unlabelled:
-        record.pop("unlabelled", None)  # as in what was measured before there was this option
     record |= weights_record(settings.invocation)
     files = entry.folder.config["files"]
     record |= {
         name: files[name]["sha256"] for name in (SUPERNET, float_file_of(entry.folder)) if name and name in files
     }
+    trains = settings.calibrate_images != 0 or bool(settings.steps or settings.criteria)
+    record |= digests_of_pictures(settings.data, training=trains)
     if settings.recipe:
         record["recipe_sha256"] = hashlib.sha256(read_regular(path_of(settings.recipe))).hexdigest()
     return record
+
+
+def digests_of_pictures(data: DataSettings, *, training: bool) -> dict[str, str]:
+    """Return a sha256 of the validation pictures, and of the training pictures where these are read as well."""
+    read = {"validation pictures": False} | ({"training pictures": True} if training else {})
+    return {name: digest_of(open_split(data, training=split)) for name, split in read.items()}

@@ -22,6 +22,7 @@ from limpq_hub.errors import DataError
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.loaders import training_loader, validation_loader
 from limpq_hub.train.data.splits import has_training_split, open_split
+from limpq_hub.train.measure.figure_dependence import digests_of_pictures
 
 
 @pytest.fixture
@@ -150,14 +151,42 @@ def test_a_torchvision_picture_that_cannot_be_decoded_is_named(folders, capsys):
     (folders / "val/n2/5.png").write_bytes(encoded(5)[:40])
     settings = data_settings("torch/image_folder", data_root=str(folders))
     assert [label for _, label in reds_and_labels(settings, training=False)] == [-1, 0, 2]
-    assert "cannot be decoded, left out: torch/image_folder/val/n2/5.png (" in capsys.readouterr().err
+    assert f"cannot be decoded, left out: {folders}/val/n2/5.png (" in capsys.readouterr().err
 
 
 def test_a_split_that_is_missing_is_not_replaced_by_the_whole_folder(folders):
     shutil.rmtree(folders / "val")
     settings = data_settings("torch/image_folder", data_root=str(folders))
-    with pytest.raises(DataError, match=r"has no folder val/; give one with it, or name the split"):
+    with pytest.raises(DataError, match=r"^--data-root '.*' has no folder val/; give one with train/ and val/"):
         validation_loader(settings, SPEC)
+
+
+def test_a_torchvision_folder_has_the_pictures_and_classes_that_a_folder_has(folders, capsys):
+    (folders / "train/.ipynb_checkpoints").mkdir()
+    for hidden in (".ipynb_checkpoints/5-checkpoint.png", "n2/._0.png"):
+        (folders / "train" / hidden).write_bytes(encoded(5))
+    (folders / "train/n2/9.gif").write_bytes(encoded(9, "GIF"))
+    (folders / "train/n2/notes.txt").write_text("none")
+    plain, named = data_settings(folders), data_settings("torch/image_folder", data_root=str(folders))
+    assert open_split(named, training=True).names() == open_split(plain, training=True).names()
+    assert "n2/9.gif" in open_split(named, training=True).names()
+    (folders / "train/n2/hard").mkdir()
+    (folders / "train/n2/hard/1.png").write_bytes(encoded(1))
+    with pytest.raises(DataError, match="n2/hard lies inside the class folder 'n2'"):
+        open_split(named, training=True)
+
+
+@pytest.mark.parametrize("root", [None, "torch/image_folder"], ids=["folder", "torchvision"])
+def test_what_tells_data_from_other_data_are_the_pictures_and_not_their_names(folders, root):
+    settings = data_settings(folders) if root is None else data_settings(root, data_root=str(folders))
+    before = digests_of_pictures(settings, training=True)
+    assert before.keys() == {"validation pictures", "training pictures"}
+    for split in ("train", "val"):
+        (folders / split / "n2").rename(folders / "moved")
+        (folders / split / "n10").rename(folders / split / "n2")
+        (folders / "moved").rename(folders / split / "n10")
+    after = digests_of_pictures(settings, training=True)
+    assert all(after[split] != digest for split, digest in before.items())
 
 
 @pytest.mark.parametrize(

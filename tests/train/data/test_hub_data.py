@@ -125,6 +125,12 @@ def test_a_data_set_of_the_hub_that_cannot_be_reached_is_named(tmp_path):
         validation_loader(data_settings("hfds/nobody/nothing", data_root=str(tmp_path)), SPEC)
 
 
+@pytest.mark.parametrize("name", ["hfds/", "hfds//"])
+def test_a_data_set_of_the_hub_without_a_name_is_refused(name):
+    with pytest.raises(DataError, match=f"^--data '{name}' names no data set; write hfds/OWNER/NAME, or hfds//FOLDER$"):
+        validation_loader(data_settings(name), SPEC)
+
+
 def test_without_the_datasets_package_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(

@@ -23,6 +23,7 @@ from drawn_pictures import (
 
 from limpq_hub.errors import ArtifactFormatError, DataError
 from limpq_hub.train.data.description import class_records, data_record
+from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.loaders import training_loader, validation_loader
 from limpq_hub.train.data.splits import has_training_split, open_split
 
@@ -218,3 +219,13 @@ def test_the_record_of_shards_is_the_hash_of_shard_and_member_names(shards):
         "validation_names_sha256": hashlib.sha256(names.encode()).hexdigest(),
         "training_images": 6,
     }
+
+
+def test_shards_of_other_pictures_under_the_same_names_are_other_data(shards):
+    settings = data_settings("wds/x", data_root=str(shards))
+    before = identity_of(open_split(settings, training=False))
+    members = {f"{label}.PNG": encoded(10 * label + 6) for label in range(3)}
+    members |= {f"{label}.cls": str(label).encode() for label in range(3)}
+    write_shard(shards / "x-val-0.tar", members)
+    words = difference(before, identity_of(open_split(settings, training=False)))
+    assert words == "with other pictures in class class 0, class 1, class 2 (3 then, 3 now)"
