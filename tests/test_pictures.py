@@ -1,6 +1,7 @@
 """Tests of pictures from files: every kind of file shows what a person sees in it, and what is none is refused."""
 
 import io
+import re
 import struct
 import time
 import zlib
@@ -46,12 +47,32 @@ def pixels(path) -> np.ndarray:
 
 def header(width: int, height: int, color: int = 2) -> bytes:
     """A PNG of 8 bits per channel that says how large it is and holds no pixels."""
+    return png(width, height, 8, color, b"")
+
+
+def png(width: int, height: int, bits: int, color: int, rows: bytes, transparent: bytes = b"") -> bytes:
+    """A PNG of rows that each begin with a zero, for no filter; `transparent` is its tRNS chunk."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    size = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    size = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+    chunks = [(b"IHDR", size), *([(b"tRNS", transparent)] if transparent else [])]
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*named) for named in chunks)
+
+
+def grey_tiff(
+    width: int, bits: int, pixels: bytes, *, kind: int = 1, white_is_zero: bool = False, order: str = "<"
+) -> bytes:
+    """A TIFF of one row of grey; kind 1 is unsigned, 2 signed, 3 float. Big-endian ones are compressed."""
+    pixels = zlib.compress(pixels) if order == ">" else pixels
+    tags = {256: width, 257: 1, 258: bits, 259: 8 if order == ">" else 1, 262: 0 if white_is_zero else 1}
+    place = 8 + 2 + 12 * 10 + 4
+    tags |= {273: place, 277: 1, 278: 1, 279: len(pixels), 339: kind}
+    fields = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items())
+    begin = (b"MM" if order == ">" else b"II") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    return begin + fields + struct.pack("<I", 0) + pixels
 
 
 def mode_or_refusal(path) -> str:
@@ -137,6 +158,65 @@ def test_sixteen_bit_grey_keeps_its_brightness(saved, kind):
     found = pixels(saved(Image.fromarray(ramp), kind))
     assert np.abs(found - (ramp / 257)[..., None]).max() <= 1
     assert (found[0, 0].tolist(), found[-1, -1].tolist()) == ([0, 0, 0], [255, 255, 255])
+
+
+# By hand: the transparent color, and one that is near it, in every number of bits that Pillow changes.
+TRANSPARENT = {
+    "2-bit grey": (png(4, 1, 2, 0, b"\0\x1b", b"\0\x01"), [0, 255, 170, 255]),
+    "4-bit grey": (png(4, 1, 4, 0, b"\0\x05\x6a", b"\0\x05"), [0, 255, 102, 170]),
+    "16-bit grey": (png(2, 1, 16, 0, b"\0\x64\x01\x64\x02", b"\x64\x01"), [255, 99]),
+    "16-bit RGB": (png(2, 1, 16, 2, b"\0" + b"\x64\x01" * 3 + b"\x65\x01" * 3, b"\x64\x01" * 3), [255, 101]),
+}
+
+
+@pytest.mark.parametrize(("content", "shown"), TRANSPARENT.values(), ids=TRANSPARENT)
+def test_a_transparent_color_shows_white_in_any_number_of_bits(tmp_path, content, shown):
+    (tmp_path / "picture.png").write_bytes(content)
+    assert pixels(tmp_path / "picture.png")[0, :, 0].tolist() == shown
+
+
+FLOATS = struct.pack("<3f", 0, 0.5, 1)
+GREYS = {
+    "16 bits, white is zero": (
+        grey_tiff(3, 16, struct.pack("<3H", 0, 32896, 65535), white_is_zero=True),
+        [255, 127, 0],
+    ),
+    "12 bits": (grey_tiff(2, 12, b"\xff\xf8\x00"), [255, 127]),
+    "floats": (grey_tiff(3, 32, FLOATS, kind=3), [0, 127, 255]),
+    "floats, white is zero": (grey_tiff(3, 32, FLOATS, kind=3, white_is_zero=True), [255, 127, 0]),
+    "PFM": (b"Pf\n3 1\n-1.0\n" + FLOATS, [0, 127, 255]),
+}
+
+
+@pytest.mark.parametrize(("content", "shown"), GREYS.values(), ids=GREYS)
+def test_grey_is_scaled_by_what_its_file_says_is_white(tmp_path, content, shown):
+    (tmp_path / "picture.tif").write_bytes(content)
+    assert pixels(tmp_path / "picture.tif")[0, :, 0].tolist() == shown
+
+
+NO_WHITE = "and nothing says which of them is white; save it as grey of 8 or 16 bits"
+UNKNOWN_WHITE = {
+    "signed 8 bits": (grey_tiff(1, 8, b"\x80", kind=2), f"its grey is in signed numbers, {NO_WHITE}"),
+    "signed 16 bits": (grey_tiff(1, 16, b"\0\x80", kind=2), f"its grey is in signed numbers, {NO_WHITE}"),
+    "32 bits": (grey_tiff(1, 32, b"\xff\xff\xff\xff"), f"its grey is in numbers of 32 bits, {NO_WHITE}"),
+    "large floats": (
+        grey_tiff(2, 32, struct.pack("<2f", -1, 812.5), kind=3),
+        "its grey goes from -1 to 812.5, and of floats 0 is black and 1 is white; scale it to 0..1, or save it as grey "
+        "of 8 or 16 bits",
+    ),
+    "NaN": (grey_tiff(2, 32, struct.pack("<2f", 0.5, float("nan")), kind=3), "its grey goes from nan to nan, and of "),
+    "big-endian floats": (
+        grey_tiff(1, 32, struct.pack(">f", 1), kind=3, order=">"),
+        "it holds compressed floats in big-endian order, which Pillow mixes up; save it uncompressed, or as grey of 8",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), UNKNOWN_WHITE.values(), ids=UNKNOWN_WHITE)
+def test_grey_of_which_nothing_says_what_is_white_is_refused_and_not_shown_wrong(tmp_path, content, reason):
+    (tmp_path / "picture.tif").write_bytes(content)
+    with pytest.raises(ImageError, match=rf"picture\.tif' is not readable: {re.escape(reason)}"):
+        read_picture(tmp_path / "picture.tif")
 
 
 @pytest.mark.parametrize(("mode", "white"), [("L", 255), ("1", 1)])

@@ -15,6 +15,8 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageEr
 
 from limpq_hub.errors import ImageError, InputFileError, quoted
 from limpq_hub.pictures.formats import advice_for_content, picture_formats
+from limpq_hub.pictures.transparent_color import scale_transparent_color_
+from limpq_hub.pictures.wide_grey import check_grey, is_wide_grey, rgb_of_wide_grey
 from limpq_hub.plan.input_file import open_regular
 
 MOST_PIXELS = 50_000_000
@@ -53,8 +55,8 @@ def read_picture(
         most_pixels: a larger picture is refused from its header.
 
     Raises:
-        ImageError: the file is missing, no picture, damaged, of more than `most_pixels`, or would take far more to
-            decode than its pixels.
+        ImageError: the file is missing, no picture, damaged, of more than `most_pixels`, would take far more to decode
+            than its pixels, or is of grey in numbers of which nothing says what is white.
     """
     name = quoted(os.fspath(path)) if name is None else name
     try:
@@ -117,17 +119,20 @@ def upright_rgb(picture: Image.Image, *, name: str = "the picture", most_pixels:
         most_pixels: a larger picture is refused.
 
     Raises:
-        ImageError: it is too large, or would take far more to decode than its pixels.
+        ImageError: it is too large, would take far more to decode than its pixels, or is of grey in numbers of which
+            nothing says what is white.
     """
     if picture.width * picture.height > most_pixels:
         raise ImageError(
             f"{name} has {picture.width} x {picture.height} pixels, more than {most_pixels:,}; scale it down first"
         )
     _check_decoding(picture, name)
+    check_grey(picture, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        scale_transparent_color_(picture)
         ImageOps.exif_transpose(picture, in_place=True)
-        return _to_rgb(picture)
+        return _to_rgb(picture, name)
 
 
 def _check_decoding(picture: Image.Image, name: str) -> None:
@@ -150,11 +155,9 @@ def _check_decoding(picture: Image.Image, name: str) -> None:
             )
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        # Pillow clips 16-bit grey to 8 bits: scale it instead.
-        grey = picture.convert("F")
-        return grey.point(lambda value: value * (255 / 65535)).convert("L").convert("RGB")
+def _to_rgb(picture: Image.Image, name: str) -> Image.Image:
+    if is_wide_grey(picture):
+        return rgb_of_wide_grey(picture, name)
     if "A" in picture.getbands() or "transparency" in picture.info:
         layered = picture.convert("RGBA")
         white = Image.new("RGBA", layered.size, "white")

@@ -24,6 +24,7 @@ from limpq_hub.train.launching import run
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.evaluate import accuracy_of, accuracy_text
+from limpq_hub.train.measure.figure_dependence import digests_of_pictures
 from limpq_hub.train.measure.joint_front import budgets, joint_records
 from limpq_hub.train.measure.measurement_cache import MeasurementCache
 from limpq_hub.train.measure.recalibration_images import recalibration_images
@@ -109,7 +110,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
     measured = MeasurementCache(
         settings.output.with_name(f".{settings.output.name}.measured"),
-        options | {"supernet_sha256": supernet_sha256, "calibrate_images": calibrate_images},
+        options
+        | {"supernet_sha256": supernet_sha256, "calibrate_images": calibrate_images}
+        | digests_of_pictures(data, training=bool(calibrate_images)),
         writes=accelerator.is_main_process,
     )
     measurements = joint_records(accelerator, settings.model, bitops, images, validation, reference, measured)

@@ -455,13 +455,15 @@ def test_figures_of_other_options_are_not_taken(whole, tmp_path, options, named)
     )
 
 
-def test_figures_of_another_training_are_not_taken(whole, tmp_path):
+@pytest.mark.parametrize("key", ["supernet.safetensors", "validation pictures", "training pictures"])
+def test_figures_of_another_training_or_other_pictures_are_not_taken(whole, tmp_path, key):
     shutil.copytree(whole.output, tmp_path / "out")
     path = tmp_path / "out/measured.json"
     content = json.loads(path.read_text())
-    content["settings"]["supernet.safetensors"] = "0" * 64
+    assert len(content["settings"][key]) == 64
+    content["settings"][key] = "0" * 64
     path.write_text(json.dumps(content))
-    with pytest.raises(TrainingError, match="was measured with another supernet.safetensors; choose another --output"):
+    with pytest.raises(TrainingError, match=f"was measured with another {key}; choose another --output"):
         compared(whole.command, tmp_path / "out")
 
 

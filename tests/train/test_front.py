@@ -1,6 +1,7 @@
 """The front: budgets over the whole range, and at each of them what validate.py measures."""
 
 import json
+import shutil
 import re
 
 import pytest
@@ -147,3 +148,25 @@ def test_a_front_that_was_cut_off_does_not_go_on_with_other_options(runs, hard_d
         front.main([*command, "16"])
     with pytest.raises(TrainingError, match="was measured with another calibrate_images; choose another --output"):
         front.main([*command, "8"])
+
+
+def test_a_front_that_was_cut_off_does_not_go_on_with_other_pictures(runs, hard_data, tmp_path, monkeypatch):
+    pictures = shutil.copytree(hard_data, tmp_path / "data")
+    command = ["--model", f"local-dir:{runs}/joint", "--bitops", *FRONT, *RUN, "--data", str(pictures)]
+    command += ["--calibrate-images", "0", "--output", str(tmp_path / "front.json")]
+    evaluate, calls = joint_front.evaluate, iter(range(9))
+
+    def cut_off(*arguments):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(joint_front, "evaluate", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        front.main(command)
+    first, second, *_ = sorted((pictures / "val").iterdir())
+    first.rename(tmp_path / "moved")
+    second.rename(first)
+    (tmp_path / "moved").rename(second)
+    with pytest.raises(TrainingError, match="was measured with another validation pictures; choose another --output"):
+        front.main(command)
