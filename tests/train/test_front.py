@@ -1,8 +1,8 @@
 """The front: budgets over the whole range, and at each of them what validate.py measures."""
 
 import json
-import shutil
 import re
+import shutil
 
 import pytest
 from tiny_run import FRONT, RUN
