@@ -1357,3 +1357,11 @@ def test_an_interrupt_exits_as_shells_expect(limpq, monkeypatch):
 
     monkeypatch.setattr("limpq_hub.zoo.planning.search", interrupt)
     assert limpq("search", "resnet18", "--bitops", "3G") == (130, "", "limpq search: interrupted\n")
+
+
+@pytest.mark.parametrize("command", ["search", "explain", "compare", "frontier"])
+def test_more_time_is_advised_as_the_option_that_gives_it(limpq, tiny, command):
+    budget = () if command == "frontier" else ("--bitops", "w3a3")
+    code, _, err = limpq(command, tiny.name, *budget, "--time-limit", "1e-9")
+    assert code == 2
+    assert err == f"limpq {command}: no proven optimum in time; raise --time-limit, or use fewer candidates\n"

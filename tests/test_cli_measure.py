@@ -154,3 +154,19 @@ def test_a_folder_without_pictures_is_refused(limpq, with_float, tmp_path):
         code, _, err = limpq("measure", f"local-dir:{with_float}", *words)
         assert code == 3
         assert told in err
+
+
+def test_a_measurement_is_written_into_a_stream_beside_which_nothing_can_be_kept(limpq, with_float, pictures, tmp_path):
+    words = ("measure", f"local-dir:{with_float}", "--images", pictures, "--count", 2, "--output")
+    with (tmp_path / "indicators.json").open("w") as stream:
+        code, _, err = limpq(*words, f"/dev/fd/{stream.fileno()}")
+    assert code == 0, err
+    assert Indicators.load(tmp_path / "indicators.json").divergences
+
+
+def test_a_folder_to_write_is_refused_before_anything_is_measured(limpq, tmp_path):
+    for command in ("measure resnet18 --images nowhere", "measure-latency resnet18"):
+        code, _, err = limpq(*command.split(), "--output", tmp_path)
+        assert code == 2
+        told = f"argument --output: '{tmp_path}' is a folder, and a file is to be written; name one, for example"
+        assert f"{told} {tmp_path}/" in err

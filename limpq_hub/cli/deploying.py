@@ -13,7 +13,7 @@ from limpq_hub.cli.output import new_table, note, print_facts, print_json, print
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.train.option_types import seed
+from limpq_hub.train.option_types import output_file, seed
 
 _NEEDED = 'needs: pip install "limpq-hub[export]"'
 FORMATS = ("openvino", "onnxruntime", "qonnx")
@@ -62,7 +62,9 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
     measure.add_argument("--runtime", choices=("openvino",), default="openvino", help="what runs the layers")
     measure.add_argument("--rounds", type=count, default=30, help="how often each layer runs at each of its bits")
     measure.add_argument("--threads", type=count, help="how many to use; as many as the runtime takes if not given")
-    measure.add_argument("--output", type=Path, required=True, metavar="TABLE.csv", help="the table to write")
+    measure.add_argument(
+        "--output", type=output_file("table.csv"), required=True, metavar="TABLE.csv", help="the table to write"
+    )
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from limpq_hub.cli.output import note
-from limpq_hub.plan.input_file import system_error_text
-
-# What a shell makes of a programme that SIGPIPE ended.
-CLOSED_PIPE = 141
-_SYSTEM = 3
+from limpq_hub.plan.standard_streams import end_of_system_error
 
 
 @contextmanager
@@ -44,17 +38,8 @@ def _end(number: int, _: object) -> None:
 
 
 def tell_system_error(command: str, error: OSError) -> int:
-    """Say why a file, or what is printed, cannot be read or written, and return the exit code.
-
-    Nothing is said where the reader of what is printed has gone away: `limpq list | head -1` is no error.
-    """
-    if error.filename is None:
-        # Python would try once more at its end to print the rest, and complain.
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return CLOSED_PIPE
-        note(f"limpq {command}: what is printed cannot be written: {error.strerror or error}; send it elsewhere")
-    else:
-        note(f"limpq {command}: {system_error_text(error)}")
-    return _SYSTEM
+    """Say why a file, or what is printed, cannot be read or written, and return the exit code."""
+    code, text = end_of_system_error(error)
+    if text is not None:
+        note(f"limpq {command}: {text}")
+    return code

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from limpq_hub.errors import quoted
+from limpq_hub.plan.standard_streams import open_closed_streams
 from limpq_hub.train.extras import advice_for
 
 # What sysexits.h calls an error of the programme itself.
@@ -25,6 +26,7 @@ def told_in_one_line(main: Main) -> Callable[..., int]:
     @functools.wraps(main)
     def told(argv: Sequence[str] | None = None) -> int:
         arguments = sys.argv[1:] if argv is None else argv
+        open_closed_streams()
         _escape_what_cannot_be_shown()
         try:
             return main(argv)

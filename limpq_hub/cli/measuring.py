@@ -13,8 +13,9 @@ from limpq_hub.cli.output import note, print_json
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
+from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.train.option_types import MOST_THREADS, seed, whole_number
+from limpq_hub.train.option_types import MOST_THREADS, output_file, seed, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from limpq_hub.zoo.network import NetworkSpec
 
 _BATCH = 50
+_MEASURED = ("measuring the importance", "layers")
 # What chose the best policies of those that were tried: training/results/resnet18.tiny_imagenet/importance.md.
 _OTHERS_OF_JOINT = 3
 
@@ -55,7 +57,9 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
         type=whole_number(1, MOST_THREADS),
         help=f"CPU threads, at most {MOST_THREADS}; as many as torch takes if not given",
     )
-    measure.add_argument("--output", type=Path, required=True, help="the indicators.json to write")
+    measure.add_argument(
+        "--output", type=output_file("indicators.json"), required=True, help="the indicators.json to write"
+    )
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -77,8 +81,7 @@ def _measure(options: argparse.Namespace) -> None:
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = drawn_pictures(options.images, options.count, options.seed, spec)
     others = _OTHERS_OF_JOINT if options.others is None and options.weights == "joint" else options.others
-    progress_file = options.output.with_name(f".{options.output.name}.measured")
-    with progress_teller("measuring the importance", "layers") as tell:
+    with progress_file_of(options.output) as progress_file, progress_teller(*_MEASURED) as tell:
         indicators = measured_indicators(Measuring(entry, images, options.weights, others), progress_file, tell=tell)
     indicators.save(options.output)
     if options.json:

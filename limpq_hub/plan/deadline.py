@@ -14,7 +14,7 @@ NEVER = float("inf")
 LONGEST_TIME_LIMIT_S = 86_400
 # What is said where the time is over, and what to do then.
 NOT_IN_TIME = "no proven optimum in time"
-MORE_TIME = "raise time_limit_s, or use fewer candidates"
+MORE_TIME = "raise time_limit_s=, or use fewer candidates"
 
 Item = TypeVar("Item")
 

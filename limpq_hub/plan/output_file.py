@@ -55,6 +55,20 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         raise OutputError(f"{quoted(str(path))} is {kind_of(mode)}, which is not written to; name a file")
 
 
+def is_replaced(path: str | os.PathLike[str]) -> bool:
+    """Return whether `write_bytes` makes or replaces a regular file; it writes into a pipe, a device or /dev/stdout.
+
+    Raises:
+        OSError: what stands at `path` cannot be looked at.
+    """
+    if _OPEN_FILE.fullmatch(os.fspath(path)):
+        return False
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return True
+
+
 def _replace(path: Path, data: bytes, mode: int) -> None:
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +108,7 @@ def _opened_stream(path: Path) -> int:
 
 def _write_into(path: Path, opened: Callable[[], int], data: bytes) -> None:
     """Write all of `data`, in pieces that are waited for."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where the process was started with it closed
         stream.flush()  # what was printed before comes before
     try:
         with os.fdopen(opened(), "wb", buffering=0) as file:

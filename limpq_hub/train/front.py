@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, validation_loader
@@ -29,7 +30,7 @@ from limpq_hub.train.measure.joint_front import budgets, joint_records
 from limpq_hub.train.measure.measurement_cache import MeasurementCache
 from limpq_hub.train.measure.recalibration_images import recalibration_images
 from limpq_hub.train.measure.reference import reference_of
-from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
+from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, output_file, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
 from limpq_hub.train.plan_notes import print_plan_notes
 from limpq_hub.train.push import publishing_command
@@ -83,7 +84,7 @@ def parse_options(argv: Sequence[str] | None) -> FrontSettings:
         help="training images to recalibrate BatchNorm; 1000 if not given, and none of an entry whose joint training "
         "kept the float network's statistics",
     )
-    parser.add_argument("--output", type=Path, required=True, help="JSON file for the figures")
+    parser.add_argument("--output", type=output_file("front.json"), required=True, help="JSON file for the figures")
     add_data_options(parser)
     return settings_of(FrontSettings, parser, "front", argv)
 
@@ -91,6 +92,11 @@ def parse_options(argv: Sequence[str] | None) -> FrontSettings:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure every budget."""
     settings = parse_options(argv)
+    with progress_file_of(settings.output) as progress_file:
+        _measure(settings, progress_file)
+
+
+def _measure(settings: FrontSettings, progress_file: Path) -> None:
     data = settings.data
     accelerator = new_accelerator(settings.device)
     entry = find_entry(settings.model)
@@ -109,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     supernet_sha256 = entry.folder.config["files"][SUPERNET]["sha256"]
     options = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
     measured = MeasurementCache(
-        settings.output.with_name(f".{settings.output.name}.measured"),
+        progress_file,
         options
         | {"supernet_sha256": supernet_sha256, "calibrate_images": calibrate_images}
         | digests_of_pictures(data, training=bool(calibrate_images)),

@@ -10,9 +10,9 @@ from pathlib import Path, PurePath
 from typing import NoReturn
 
 from limpq_hub.errors import LimpqError, TrainingError
-from limpq_hub.plan.input_file import system_error_text
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.plan.standard_streams import end_of_system_error, open_closed_streams
 from limpq_hub.train.extras import advice_for
 from limpq_hub.train.loop.interrupt import handled_signals, how_to_resume, stop_at_once, stop_without_resume
 
@@ -54,14 +54,20 @@ def command_line(name: str, argv: Sequence[str] | None) -> str:
 
 def run(main: Callable[[], None]) -> None:
     """Run a command: an error that was raised on purpose is one line on stderr, and its exit code; so is a signal."""
+    open_closed_streams()
     for number in handled_signals():
         signal.signal(number, stop_at_once if _can_resume() else stop_without_resume)
     try:
         main()
-    except (LimpqError, OSError) as error:
-        text = as_typed(str(error)) if isinstance(error, LimpqError) else system_error_text(error)
-        print(f"{_program()}: {text}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 3))
+        sys.stdout.flush()  # here, where an error can still be told
+    except LimpqError as error:
+        print(f"{_program()}: {as_typed(str(error))}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        code, text = end_of_system_error(error)
+        if text is not None:
+            print(f"{_program()}: {text}", file=sys.stderr)
+        sys.exit(code)
     except RuntimeError as error:
         # torch raises it in the main thread, wherever that is.
         if not str(error).startswith("DataLoader worker"):

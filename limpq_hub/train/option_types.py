@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
+import stat
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from limpq_hub.plan.input_file import kind_of
 from limpq_hub.zoo.model_args import RefusedArgument, typed_argument
 
 # More than any machine has: what is mistyped shall not start thousands of processes.
@@ -105,6 +109,26 @@ def decay(text: str) -> float:
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
     return value
+
+
+def output_file(example: str) -> Callable[[str], Path]:
+    """Return an argparse type for a file to write: a folder is refused before anything is measured.
+
+    Args:
+        example: the name of such a file, which is advised.
+    """
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+            advised = shlex.quote(str(path / example)) if stat.S_ISDIR(mode) else example
+            raise argparse.ArgumentTypeError(
+                f"{str(path)!r} is {kind_of(mode)}, and a file is to be written; name one, for example {advised}"
+            )
+        return path
+
+    return parse
 
 
 def augmentation_policy(text: str) -> str:

@@ -39,7 +39,7 @@ from limpq_hub.train.measure.validated_network import (
     network_of_entry,
     network_of_export,
 )
-from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
+from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, output_file, whole_number
 from limpq_hub.train.options import add_data_options, add_policy_options, parser_of, settings_of
 from limpq_hub.train.plan_notes import print_plan_notes
 from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
@@ -99,7 +99,7 @@ def parse_options(argv: Sequence[str] | None) -> ValidateSettings:
         default=0,
         help="training images to recalibrate BatchNorm on",
     )
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    parser.add_argument("--output", type=output_file("validation.json"), help="JSON file for the figures")
     add_data_options(parser)
     return settings_of(ValidateSettings, parser, "validate", argv)
 

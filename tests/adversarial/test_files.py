@@ -33,6 +33,7 @@ from limpq_hub.pictures import read_picture
 from limpq_hub.plan import input_file, output_file
 from limpq_hub.plan.input_file import TEXT_BYTES, read_regular
 from limpq_hub.plan.jsonfile import read_json, write_bytes
+from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.train.data import shards, sources
 from limpq_hub.train.data.decoded_pictures import WholePictures
 from limpq_hub.train.data.folder_source import FolderReader, FolderSource
@@ -241,6 +242,18 @@ def test_a_link_is_written_through(tmp_path, chain, dangling, relative):
     assert os.listdir(target.parent) == ["p.json"]
 
 
+def test_progress_is_kept_only_beside_a_file(tmp_path):
+    (tmp_path / "old.json").write_bytes(b"")
+    for name in ("old.json", "new.json"):
+        with progress_file_of(tmp_path / name) as kept:
+            assert kept == tmp_path / f".{name}.measured"
+    for path in (Path("/dev/null"), Path("/dev/stdout"), Path("/dev/fd/1"), pipe(tmp_path / "pipe")):
+        with progress_file_of(path) as kept:
+            kept.write_bytes(b"{}")
+            assert kept.parent not in (path.parent, tmp_path)
+        assert not kept.parent.exists()
+
+
 def test_links_in_a_circle_are_refused(tmp_path):
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
@@ -310,6 +323,11 @@ def test_the_pipe_of_a_shell_gets_what_is_written():
     assert done.stderr == "data\n"
 
 
+def test_a_file_is_written_where_nothing_can_be_printed(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    write_bytes("/dev/null", b"{}")
+
+
 def test_a_number_that_nothing_is_open_under_is_refused():
     with pytest.raises(OSError, match="Bad file descriptor: '/dev/fd/987654'"):
         write_bytes("/dev/fd/987654", b"")
@@ -342,6 +360,15 @@ def test_a_full_disk_is_told_once(arguments):
     )
     assert "None" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_what_is_printed_into_a_closed_stream_goes_nowhere(closed):
+    command = f'"{sys.executable}" -m limpq_hub list {closed}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("resnet18" in done.stdout, "next: " in done.stdout) == (closed == "2>&-", False)
+    assert ("next: " in done.stderr) == (closed == ">&-")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -4,6 +4,7 @@ import pytest
 
 from limpq_hub.errors import quoted
 from limpq_hub.plan.constraints import KINDS
+from limpq_hub.plan.deadline import MORE_TIME
 from limpq_hub.plan.option_wording import as_typed
 
 
@@ -15,6 +16,7 @@ from limpq_hub.plan.option_wording import as_typed
         ('Use bitops="14.4G" or more, or size="3MB".', "Use --bitops 14.4G or more, or --size 3MB."),
         ("alpha=nan cannot be: use", "--alpha nan cannot be: use"),
         ("raise time_limit_s=20.5, please", "raise --time-limit 20.5, please"),
+        (MORE_TIME, "raise --time-limit, or use fewer candidates"),
         ('0.01 or "1%": allow_gap=1% is', '0.01 or "1%": --allow-gap 1% is'),
         ('format="openvino" needs onnx', "--format openvino needs onnx"),
         (

@@ -150,6 +150,14 @@ def test_a_front_that_was_cut_off_does_not_go_on_with_other_options(runs, hard_d
         front.main([*command, "8"])
 
 
+def test_a_front_is_written_into_a_stream_beside_which_nothing_can_be_kept(runs, hard_data, tmp_path):
+    command = ["--model", f"local-dir:{runs}/joint", "--bitops", FRONT[0], *RUN, "--data", str(hard_data)]
+    with (tmp_path / "front.json").open("w") as stream:
+        front.main([*command, "--calibrate-images", "16", "--output", f"/dev/fd/{stream.fileno()}"])
+    found, whole = (json.loads((folder / "front.json").read_text())["joint"] for folder in (tmp_path, runs))
+    assert found == whole[:2]
+
+
 def test_a_front_that_was_cut_off_does_not_go_on_with_other_pictures(runs, hard_data, tmp_path, monkeypatch):
     pictures = shutil.copytree(hard_data, tmp_path / "data")
     command = ["--model", f"local-dir:{runs}/joint", "--bitops", *FRONT, *RUN, "--data", str(pictures)]

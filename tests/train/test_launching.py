@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import runpy
 import shlex
 import signal
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from limpq_hub.train import launching
 from limpq_hub.train.launching import command_line, command_of, torchrun_command
 
 ROOT = Path(__file__).parents[2]
@@ -142,3 +145,48 @@ def test_an_error_on_purpose_begins_with_the_name_of_what_runs(started_either_wa
 
 def test_every_command_has_a_script_and_the_other_way_round():
     assert {path.stem for path in (ROOT / "training").glob("*.py")} == set(ALL)
+
+
+@pytest.fixture
+def printing() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that starts a command which prints a line, its stdout at a descriptor, or closed if that is None."""
+    code = "from limpq_hub.train.launching import run; run(lambda: print('figures'))"
+
+    def start(stdout: int | None) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-c", code]
+        if stdout is None:
+            words = ["bash", "-c", '"$@" >&-', "bash", *words]
+        return subprocess.run(words, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120, cwd=ROOT)
+
+    return start
+
+
+def test_a_reader_that_goes_away_ends_a_command_without_a_word(printing):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = printing(writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_full_disk_below_what_is_printed_is_told_as_that(printing):
+    with open("/dev/full", "w") as full:
+        done = printing(full.fileno())
+    assert done.returncode == 3
+    assert done.stderr == "-c: what is printed cannot be written: No space left on device; send it elsewhere\n"
+
+
+def test_a_closed_stdout_takes_what_is_printed(printing):
+    done = printing(None)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_error_of_the_system_that_is_not_of_printing_is_told_as_it_is(monkeypatch, capsys):
+    def fail() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("sys.argv", ["training/pretrain.py"])
+    monkeypatch.setattr(launching, "handled_signals", list)
+    with pytest.raises(SystemExit) as left:
+        launching.run(fail)
+    assert (left.value.code, capsys.readouterr().err) == (3, "pretrain.py: Too many open files\n")

@@ -88,6 +88,16 @@ REFUSED = [
     ),
     (validate, "--weights local-dir:out/joint", "argument --weights: 'local-dir:out/joint' is no choice of auto, "),
     (validate, "--weights jiont", "argument --weights: invalid choice: 'jiont' (choose from "),
+    (
+        front,
+        "--output .",
+        "argument --output: '.' is a folder, and a file is to be written; name one, for example front.",
+    ),
+    (
+        validate,
+        "--output /",
+        "argument --output: '/' is a folder, and a file is to be written; name one, for example /",
+    ),
     (compare, "--random 5000", "argument --random: '5000' is not a whole number of at least 0 and at most 1000"),
 ]
 

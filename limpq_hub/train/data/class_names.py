@@ -26,7 +26,7 @@ def read_class_names(path: Path) -> list[str] | dict[str, str]:
     try:
         content = read_json(path)
     except OSError as error:
-        raise DataError(f"{where} cannot be read: {error.strerror}; {_FORM}") from None
+        raise DataError(f"{where} cannot be read: {error.strerror or error}; {_FORM}") from None
     except ArtifactFormatError as error:
         raise DataError(f"--class-names {error}") from None
     if isinstance(content, list):

@@ -21,7 +21,7 @@ SIZES = [(9, 1), (40, 147_456), (10**3, 1), (10**9, 1)]
 KINDS = [("bitops",), ("size",), ("latency",), ("bitops", "size"), ("bitops", "latency"), ("size", "latency")]
 # Seeds of networks on which a solver, with its preprocessing and cuts, has called a worse policy optimal.
 MISJUDGED = (432, 588, 1603, 1639, 1663, 1709, 1795, 1909, 2257, 2329, 2563, 3121)
-LATE = "^no proven optimum in time; raise time_limit_s, or use fewer candidates$"
+LATE = "^no proven optimum in time; raise time_limit_s=, or use fewer candidates$"
 # What the solver needs of a constraint, for a process of its own.
 CONSTRAINT = """
 import dataclasses

@@ -210,7 +210,7 @@ def test_a_constraint_of_many_equal_costs_that_a_dynamic_programme_solves_is_sol
 
 
 def test_where_no_time_is_left_there_is_an_error_and_no_solution(nearly_equal):
-    with pytest.raises(SearchError, match="^no proven optimum in time; raise time_limit_s, or use fewer candidates$"):
+    with pytest.raises(SearchError, match="^no proven optimum in time; raise time_limit_s=, or use fewer candidates$"):
         nearly_equal.solve(time.monotonic())
 
 
@@ -221,7 +221,7 @@ def test_without_a_proof_in_time_the_error_names_a_gap_that_is_enough(nearly_equ
     assert time.monotonic() - began < 1.2  # much less than the minutes that it would take
     message = (
         r"no proven optimum in time: the best policy that was found loses at most (\S+) of its objective more than the "
-        r"optimum; allow_gap=(0\.\d+) takes it, or raise time_limit_s, or use fewer candidates"
+        r"optimum; allow_gap=(0\.\d+) takes it, or raise time_limit_s=, or use fewer candidates"
     )
     reached, enough = re.fullmatch(message, str(caught.value)).groups()
     assert 0 < float(enough) < 0.01

@@ -154,6 +154,10 @@ def test_a_file_of_names_that_is_missing_or_no_json_is_refused(tmp_path):
         DataError, match=r"--class-names '.*nowhere.json' cannot be read: No such file or directory; wri"
     ):
         classes_of_network(3, data, tmp_path / "nowhere.json")
+    with pytest.raises(
+        DataError, match=r"--class-names '/dev/null' cannot be read: '/dev/null' is a device, not a file that can be"
+    ):
+        classes_of_network(3, data, Path("/dev/null"))
     (tmp_path / "names.json").write_text("{")
     with pytest.raises(DataError, match=r"^--class-names .*names.json is not JSON"):
         classes_of_network(3, data, tmp_path / "names.json")

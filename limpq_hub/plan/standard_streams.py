@@ -1,0 +1,38 @@
+"""Standard output and error of a command: what is said where they take nothing, and what if one is closed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from contextlib import suppress
+
+from limpq_hub.plan.input_file import system_error_text
+
+# What a shell makes of a programme that SIGPIPE ended.
+CLOSED_PIPE = 141
+_SYSTEM = 3
+# Without the name of a file these are of what is printed; others are not: too many open files, no memory to fork.
+_OF_PRINTING = {errno.EPIPE, errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def open_closed_streams() -> None:
+    """Let what is printed go nowhere where this process was started with stdout or stderr closed: `limpq list >&-`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", errors="replace"))
+
+
+def end_of_system_error(error: OSError) -> tuple[int, str | None]:
+    """Return the exit code of a command that a file, or what is printed, ends, and what to say of it.
+
+    Nothing is said where the reader of what is printed has gone away: `limpq list | head -1` is no error.
+    """
+    if error.filename is not None or error.errno not in _OF_PRINTING:
+        return _SYSTEM, system_error_text(error)
+    # Python would try once more at its end to print the rest, and complain.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return CLOSED_PIPE, None
+    return _SYSTEM, f"what is printed cannot be written: {error.strerror}; send it elsewhere"
