@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from limpq_hub.zoo.network import NetworkSpec
 
 _BATCH = 50
-_MEASURED = ("measuring the importance", "layers")
 # What chose the best policies of those that were tried: training/results/resnet18.tiny_imagenet/importance.md.
 _OTHERS_OF_JOINT = 3
 
@@ -81,8 +80,8 @@ def _measure(options: argparse.Namespace) -> None:
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = drawn_pictures(options.images, options.count, options.seed, spec)
     others = _OTHERS_OF_JOINT if options.others is None and options.weights == "joint" else options.others
-    with progress_file_of(options.output) as progress_file, progress_teller(*_MEASURED) as tell:
-        indicators = measured_indicators(Measuring(entry, images, options.weights, others), progress_file, tell=tell)
+    with progress_file_of(options.output) as kept, progress_teller("measuring the importance", "layers") as tell:
+        indicators = measured_indicators(Measuring(entry, images, options.weights, others), kept, tell=tell)
     indicators.save(options.output)
     if options.json:
         print_json(indicators.to_json())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from limpq_hub.deploy.forward_record import Call, Value
+from limpq_hub.deploy.recorded_call import Call, Value
 from limpq_hub.deploy.spatial_operations import SpatialOperations
 
 ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}

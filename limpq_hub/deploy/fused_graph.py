@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from limpq_hub.deploy.float_operations import FloatOperations
 from limpq_hub.deploy.formats import INPUT, OUTPUT
-from limpq_hub.deploy.forward_record import Call, ForwardRecord, Value, record_forward
+from limpq_hub.deploy.forward_record import ForwardRecord, record_forward
 from limpq_hub.deploy.graph_builder import GraphBuilder
 from limpq_hub.deploy.integer_layer import IntegerLayer, integer_layers
 from limpq_hub.deploy.network_graph import activation_bounds
+from limpq_hub.deploy.recorded_call import Call, Value
 from limpq_hub.quant.quantizer import LsqQuantizer
 
 _POOLING_MAXIMA = {torch.max_pool2d, functional.max_pool2d}

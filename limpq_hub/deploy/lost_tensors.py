@@ -30,12 +30,13 @@ class LostTensors:
 
 def share_memory(x: Tensor, other: Tensor) -> bool:
     """Return whether two tensors are views of the same memory, or one of the other."""
-    return _memory(x) == _memory(other)
+    memory = _memory(x)
+    return memory is not None and memory == _memory(other)
 
 
 def _memory(x: Tensor) -> int | None:
-    """Return where the memory of a tensor begins; None where it has none, as inside of `torch.vmap`."""
+    """Return where the memory of a tensor begins; None where it has none: empty, or inside of `torch.vmap`."""
     try:
-        return x.untyped_storage().data_ptr()
+        return x.untyped_storage().data_ptr() or None
     except NotImplementedError:
         return None

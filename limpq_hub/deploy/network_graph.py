@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from limpq_hub.deploy.float_operations import ADDITIONS, FloatOperations
 from limpq_hub.deploy.formats import INPUT, OUTPUT
-from limpq_hub.deploy.forward_record import Call, ForwardRecord, Value, record_forward
+from limpq_hub.deploy.forward_record import ForwardRecord, record_forward
 from limpq_hub.deploy.graph_builder import GraphBuilder
 from limpq_hub.deploy.integer_layer import integer_layers
 from limpq_hub.deploy.layer_formats import BoundedValue, LayerFormat
+from limpq_hub.deploy.recorded_call import Call, Value
 
 # Beyond what any value of a network is, and no infinity, which would be removed.
 _ANY_NUMBER = 1e30

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from limpq_hub.deploy.forward_record import Call, Value
 from limpq_hub.deploy.graph_builder import GraphBuilder
+from limpq_hub.deploy.recorded_call import Call, Value
 from limpq_hub.deploy.refusals import function_name, refusal
 from limpq_hub.errors import UnsupportedLayerError
 

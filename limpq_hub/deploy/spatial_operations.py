@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from limpq_hub.deploy.forward_record import Value
 from limpq_hub.deploy.node_writer import NodeWriter
+from limpq_hub.deploy.recorded_call import Value
 
 
 class SpatialOperations(NodeWriter):

@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 from PIL import Image, PngImagePlugin
 
-# Pillow leaves the color as the file has it, while it decodes grey of 2 and 4 bits and color of 16 bits to 8.
+# Pillow leaves the color as the file has it, while it decodes grey of 2 and 4 bits and color of 16 bits to 8. Of these
+# 16 bits it drops the low 8, so that colors which differ in these alone are transparent too.
 _TO_8_BITS: Mapping[str, Callable[[int], int]] = MappingProxyType(
     {
         "L;2": lambda value: value * 85,

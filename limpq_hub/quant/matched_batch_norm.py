@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.errors import PolicyError
 from limpq_hub.quant.batch_norm_correction import check_same_norms, corrected_statistics
 from limpq_hub.quant.batch_norm_moments import Moments
 from limpq_hub.quant.modes import in_eval_mode
@@ -52,7 +53,7 @@ class MatchedBatchNorm:
             model: in eval mode, run on the images of this object.
 
         Raises:
-            PolicyError: the networks have other BatchNorms.
+            PolicyError: the networks have other BatchNorms, or call one more often.
         """
         norms = placed_batch_norms(model)
         check_same_norms(norms, self._norms)
@@ -62,6 +63,8 @@ class MatchedBatchNorm:
         def correct_(name: str, norm: nn.BatchNorm2d | SwitchableBatchNorm2d, x: Tensor) -> None:
             """Set the statistics of a BatchNorm so that its output on `x` has the moments of the float network."""
             running = norm.active if isinstance(norm, SwitchableBatchNorm2d) else norm
+            if calls[name] == len(self._moments[name]):
+                raise PolicyError(f"BatchNorm {name} runs more often than in the float network; give the one it is of")
             of_pass, of_float = _moments_of(x), self._moments[name][calls[name]]
             calls[name] += 1
             statistics = corrected_statistics(statistics_of(self._norms[name]), of_pass, of_float, running.eps)

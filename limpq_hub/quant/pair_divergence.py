@@ -16,7 +16,7 @@ from limpq_hub.quant.matched_batch_norm import MatchedBatchNorm
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.prefix import PrefixOutput, computing_once, prefix_of
 from limpq_hub.quant.products import Routed
-from limpq_hub.quant.quantized import Quantized, have_same_bits, quantized_layers
+from limpq_hub.quant.quantized import Quantized, quantized_layers, shares_quantizers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 
 
@@ -79,7 +79,7 @@ def _divergences(
 ) -> Mapping[LayerBits, float]:
     norms = [norm for norm in supernet.modules() if isinstance(norm, SwitchableBatchNorm2d) and norm.layer == name]
     prefix = prefix_of(
-        supernet, batches[0], lambda module: have_same_bits(module, layer) or _multiplies_by(module, layer)
+        supernet, batches[0], lambda module: shares_quantizers(module, layer) or _multiplies_by(module, layer)
     )
     sums, image_count = dict.fromkeys(pairs_of(layer), 0.0), 0
     for images, reference, norms_matched in zip(batches, references, matched, strict=True):

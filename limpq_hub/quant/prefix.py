@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from limpq_hub.quant.modes import in_eval_mode
 
+# Where torch keeps what a module registers.
+_OF_TORCH = ("_parameters", "_buffers")
+
 
 @dataclass(frozen=True)
 class PrefixOutput:
@@ -27,6 +30,8 @@ class PrefixOutput:
     shared: Tensor
 
 
+# Not in inference mode, whose tensors do not count what is written into them.
+@torch.inference_mode(False)
 @torch.no_grad()
 def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Module], bool]) -> tuple[str, ...]:
     """Return the modules that have finished before the first one of which `starts` is true starts.
@@ -36,10 +41,10 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
         example_input: one image or more, [batch, 3, height, width].
 
     Returns:
-        Names in the order of execution, of modules that run once and return a tensor of their own, and not of those
-        inside of another one; none if no such module starts. A module that has an effect beside its output runs each
-        time: one that writes over its input, or returns it or a view of it, that takes a list, a dictionary or a set,
-        or that keeps a tensor which is no parameter or buffer.
+        Names in the order of execution, of modules that run once, as all inside of them, and return a tensor of their
+        own, and not of those inside of another one; none if no such module starts. A module that has an effect beside
+        its output runs each time: one that writes over its input, or returns it or a view of it, that takes a list, a
+        dictionary or a set, or that keeps a tensor which is no parameter or buffer, alone or in a list or dictionary.
     """
     finished: list[nn.Module] = []
     taken: list[list[tuple[Tensor, int]] | None] = []
@@ -67,21 +72,26 @@ def prefix_of(network: nn.Module, example_input: Tensor, starts: Callable[[nn.Mo
     handles += [module.register_forward_hook(leave, with_kwargs=True) for module in network.modules()]
     with in_eval_mode(network):
         try:
-            network(example_input[:1])
+            network(example_input[:1].clone())
         finally:
             for handle in handles:
                 handle.remove()
     if not reached:
         return ()
     names = {module: name for name, module in network.named_modules()}
-    once = [module for module in finished if calls[module] == 1]
+    once = [module for module in finished if calls[module] == 1 and all(calls[part] <= 1 for part in module.modules())]
     inner = {child for module in once for child in module.modules() if child is not module}
     return tuple(names[module] for module in once if module not in inner)
 
 
 def _keeps_tensors(module: nn.Module) -> bool:
     """Return whether a module, or one inside, holds tensors as plain attributes, which it may have set itself."""
-    return any(isinstance(value, Tensor) for part in module.modules() for value in vars(part).values())
+    for part in module.modules():
+        for name, value in vars(part).items():
+            held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
+            if name not in _OF_TORCH and any(isinstance(item, Tensor) for item in held):
+                return True
+    return False
 
 
 def _touches(output: Tensor, taken: list[tuple[Tensor, int]]) -> bool:

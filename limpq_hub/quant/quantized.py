@@ -59,6 +59,6 @@ def quantized_layers(module: nn.Module) -> Iterator[tuple[str, Quantized]]:
             yield name, layer
 
 
-def have_same_bits(module: nn.Module, layer: Quantized) -> bool:
+def shares_quantizers(module: nn.Module, layer: Quantized) -> bool:
     """Return whether a module is a quantized layer, or another one that shares its weight and so its quantizers."""
     return isinstance(module, Quantized) and module.weight_quantizer is layer.weight_quantizer

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from limpq_hub.errors import TrainingError
@@ -148,8 +147,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         loss, channels_last = settings.loss, training.device.channels_last
         model = _starting_network(entry, plan, spec, settings).train()
         model = placed(model, accelerator.device, channels_last=channels_last)
-        if images:
-            check_not_alone(model, torch.cat(images[:2]))
+        if len(images) == 1:
+            check_not_alone(model, images[0])
         if training.freeze_batch_norm:
             original = float_network_of(entry, settings.weights).to(accelerator.device)
             correct_batch_norm_(model, calibration, original)

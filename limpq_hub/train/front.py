@@ -118,7 +118,7 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
         progress_file,
         options
         | {"supernet_sha256": supernet_sha256, "calibrate_images": calibrate_images}
-        | digests_of_pictures(data, training=bool(calibrate_images)),
+        | digests_of_pictures(data),
         writes=accelerator.is_main_process,
     )
     measurements = joint_records(accelerator, settings.model, bitops, images, validation, reference, measured)

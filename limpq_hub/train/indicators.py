@@ -11,7 +11,6 @@ the float network is the teacher.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.first_budget import first_budget
-from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.quant.batch_norm_calibration import check_not_alone
@@ -45,7 +43,7 @@ from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
 from limpq_hub.train.measure.kept_measurements import forget_measurements
 from limpq_hub.train.measure.verdict import concerns, sameness
 from limpq_hub.train.method.entry_weights import float_file_in
-from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
+from limpq_hub.train.method.fetched_weights import fetched_content, file_content, is_fetched
 from limpq_hub.train.method.float_weights import local_file
 from limpq_hub.train.method.joint_training import train_jointly_
 from limpq_hub.train.method.networks import description_of, float_network, placed
@@ -137,8 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         content = fetched_content("weights", start.weights, network)
         content |= fetched_content("teacher", settings.loss.teacher, teacher)
-        if settings.class_names:
-            content["content of --class-names"] = hashlib.sha256(read_regular(settings.class_names)).hexdigest()
+        content |= file_content("class-names", settings.class_names)
         check_inputs(accelerator, training.run, data, spec, content)
         if folded_batch_norms(network):
             restore_batch_norm_(network, calibration_batches(data, spec, _FIRST_IMAGES, accelerator.device))

@@ -103,8 +103,8 @@ def fraction(text: str) -> float:
     return value
 
 
-def decay(text: str) -> float:
-    """Return a number from 0 to below 1, as an argparse type: what is kept of a running average at each step."""
+def below_one(text: str) -> float:
+    """Return a number from 0 to below 1, as an argparse type: at 1 nothing would be learned."""
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")

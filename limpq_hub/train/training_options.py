@@ -12,7 +12,7 @@ from limpq_hub.train.option_types import (
     AscendingShares,
     at_least_zero,
     augmentation_policy,
-    decay,
+    below_one,
     fraction,
     positive,
     share,
@@ -70,14 +70,16 @@ def add_training_options(
         default=warmup_epochs,
         help=f"epochs of linear warm-up{left_open.get('warmup_epochs', '')}",
     )
-    schedule.add_argument("--momentum", type=decay, default=0.9, help="SGD momentum, from 0 to below 1")
+    schedule.add_argument("--momentum", type=below_one, default=0.9, help="SGD momentum, from 0 to below 1")
     schedule.add_argument(
         "--weight-decay", type=up_to(10), default=weight_decay, help="0..10; not on steps, BatchNorm and biases"
     )
-    schedule.add_argument("--smoothing", type=decay, default=0.1, help="label smoothing, from 0 to below 1")
+    schedule.add_argument("--smoothing", type=below_one, default=0.1, help="label smoothing, from 0 to below 1")
     schedule.add_argument("--clip-value", type=positive, default=1.0, help="largest gradient entry")
     schedule.add_argument(
-        "--ema", type=decay, help="decay of a moving average of the weights, which is what is kept; from 0 to below 1"
+        "--ema",
+        type=below_one,
+        help="decay of a moving average of the weights, which is what is kept; from 0 to below 1",
     )
     parser.set_defaults(step_optimizer=None, step_lr=None, freeze_batch_norm=False)
     augment = parser.add_argument_group("augmentation")

@@ -26,16 +26,22 @@ FIGURES = {"kl": (1.0, 4), "right": (100.0, 2)}
 
 def main() -> None:
     """Print a row for each policy of each budget that all folders have."""
-    options = parse_options()
-    differences: dict[tuple[str, str], list[dict[str, Tensor]]] = defaultdict(list)
-    for folder in options.folders:
-        for key, of_images in differences_of(folder).items():
-            differences[key].append(of_images)
     print("| budget | policy | KL above the first's, nats | of each seed | top-1, points | of each seed | verdict |")
     print("|---|---|---|---|---|---|---|")
-    for (budget, contender), of_seeds in differences.items():
-        if len(of_seeds) == len(options.folders):
-            print(f"| {budget} | {contender} | {' | '.join(cells(of_seeds))} |")
+    print("\n".join(rows_of(parse_options().folders)))
+
+
+def rows_of(folders: Sequence[Path]) -> list[str]:
+    """Return a row in Markdown for each policy of each budget that the comparisons in all folders have."""
+    differences: dict[tuple[str, str], list[dict[str, Tensor]]] = defaultdict(list)
+    for folder in folders:
+        for key, of_images in differences_of(folder).items():
+            differences[key].append(of_images)
+    return [
+        f"| {budget} | {contender} | {' | '.join(cells(of_seeds))} |"
+        for (budget, contender), of_seeds in differences.items()
+        if len(of_seeds) == len(folders)
+    ]
 
 
 def differences_of(folder: Path) -> dict[tuple[str, str], dict[str, Tensor]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.deploy.forward_record import record_forward
+from limpq_hub.deploy.forward_record import record_forward, value_ranges
 from limpq_hub.errors import UnsupportedLayerError
 
 SHAPE = (4, 6, 6)
@@ -109,8 +109,35 @@ def test_a_layer_that_takes_what_cannot_be_followed_is_named():
     ids=["item", "float", "tolist", "numpy", "vmap"],
 )
 def test_what_is_computed_from_the_image_where_no_call_tells_it_is_refused(behind, name):
-    with pytest.raises(UnsupportedLayerError, match=f"^the network calls .*{name}.* with what differs from image to"):
+    with pytest.raises(UnsupportedLayerError, match=f"^the network calls .*{name}.* by what differs from image to"):
         record_forward(Computes(behind), SHAPE)
+
+
+def test_a_choice_between_two_results_is_refused():
+    network, seen = Computes(lambda x: seen.append(float(x[0, 0, 0, 0])) or x), []
+    record_forward(network, SHAPE)
+    between = sum(seen) / len(seen)
+
+    def chooses(x):
+        first, second = x * 2.0, x * 3.0
+        return first if float(x[0, 0, 0, 0]) > between else second
+
+    network.behind = chooses
+    with pytest.raises(UnsupportedLayerError, match="by what differs from image to image"):
+        record_forward(network, SHAPE)
+
+
+def test_a_constant_may_be_no_number_and_of_any_type():
+    record = record_forward(Computes(lambda x: torch.nan_to_num(x, float("nan")) * torch.tensor(2)), SHAPE)
+    assert [call.function.__name__ for call in record.calls] == ["conv2d", "nan_to_num", "mul", "mean"]
+
+
+def test_it_is_recorded_in_inference_mode_too():
+    network = Computes(adds_in_place)
+    with torch.inference_mode():
+        inside = record_forward(network, SHAPE)
+        assert list(value_ranges(network, [torch.randn(2, *SHAPE)])) == [call.output.name for call in inside.calls]
+    assert [call.output for call in inside.calls] == [call.output for call in record_forward(network, SHAPE).calls]
 
 
 def test_an_operator_of_python_hides_no_refusal():
@@ -173,9 +200,17 @@ def builds_a_constant(x):
 
 
 @pytest.mark.parametrize(
-    "behind", [adds_in_place, looks_at_shapes, writes_what_is_not_taken_again, checks_numbers, builds_a_constant]
+    ("behind", "called"),
+    [
+        (adds_in_place, ["relu", "add_", "relu_"]),
+        (looks_at_shapes, ["view"]),
+        (writes_what_is_not_taken_again, ["clone"]),
+        (checks_numbers, ["isfinite", "mul"]),
+        (builds_a_constant, ["add"]),
+    ],
 )
-def test_what_can_be_followed_is_recorded(behind):
+def test_what_can_be_followed_is_recorded(behind, called):
     record = record_forward(Computes(behind), SHAPE)
+    names = [call.function.__name__ for call in record.calls if record.consumers(call.output)]
+    assert names == ["conv2d", *called]
     assert record.calls[-1].output == record.logits
-    assert record.producer(record.logits).module == ""

@@ -14,6 +14,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import set_policy_, to_supernet
 from limpq_hub.quant.kl_divergence import kl_divergence
+from limpq_hub.quant.matched_batch_norm import MatchedBatchNorm
 from limpq_hub.quant.pair_divergence import pair_divergences
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
@@ -93,6 +94,20 @@ class Branches(nn.Module):
         left = self.joins.kept if isinstance(self.joins, Keeps) else branches[-1] + branches[0]
         left += self.third(y)
         return self.head(left.mean((2, 3)))
+
+
+class SharedNorm(nn.Module):
+    """A BatchNorm in front of a layer and behind it, each time inside of a block that runs once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        norm = nn.BatchNorm2d(6)
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.front, self.back = (nn.Sequential(nn.Conv2d(6, 6, 1), norm, nn.ReLU()) for _ in range(2))
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.back(self.front(self.first(x))).mean((2, 3)))
 
 
 NETWORKS = {
@@ -177,3 +192,22 @@ def test_single_layers_can_be_measured_alone():
     _, supernet, batches, references = made("shared relu")
     whole = dict(pair_divergences(supernet, batches, references))
     assert dict(pair_divergences(supernet, batches, references, layers=["third"])) == {"third": whole["third"]}
+
+
+def test_a_norm_that_is_shared_across_the_layer_is_matched_in_every_pass():
+    torch.manual_seed(0)
+    network = SharedNorm().double()
+    images = torch.randn(6, 3, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        network.train()(images * 1.5)
+        reference = network.eval()(images).log_softmax(-1)
+    supernet = to_supernet(network, CANDIDATES, example_input=images).double()
+    measured = dict(pair_divergences(supernet, [images], [reference], layers=["back.0"], matched_to=network))["back.0"]
+    layers = dict(quantized_layers(supernet.eval()))
+    for layer in layers.values():
+        layer.set_bits_(None)
+    for pair, divergence in measured.items():
+        layers["back.0"].set_bits_(pair)
+        with torch.no_grad(), MatchedBatchNorm(network, images).matching(supernet):
+            expected = float(kl_divergence(supernet(images), reference))
+        assert divergence == pytest.approx(expected, rel=1e-9, abs=1e-15), pair

@@ -258,3 +258,11 @@ class Centred(nn.Sequential):
 def test_network_that_writes_over_its_images_is_refused_with_a_way_on(network):
     with pytest.raises(UnsupportedLayerError, match=r"writes over the images .* compute new ones \(x = x - mean"):
         measure_costs(network, (4,))
+
+
+@torch.inference_mode()
+def test_costs_are_counted_in_inference_mode_too():
+    assert [cost.macs for cost in measure_costs(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), (4,)).values()] == [
+        12,
+        6,
+    ]

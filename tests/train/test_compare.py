@@ -451,7 +451,7 @@ def test_figures_of_other_options_are_not_taken(whole, tmp_path, options, named)
     with pytest.raises(TrainingError) as caught:
         compared([*whole.command, *options], tmp_path / "out")
     assert str(caught.value) == (
-        f"{tmp_path}/out/measured.json was measured with another {named}; choose another --output"
+        f"{tmp_path}/out/measured.json was measured with different {named}; choose another --output"
     )
 
 
@@ -463,7 +463,7 @@ def test_figures_of_another_training_or_other_pictures_are_not_taken(whole, tmp_
     assert len(content["settings"][key]) == 64
     content["settings"][key] = "0" * 64
     path.write_text(json.dumps(content))
-    with pytest.raises(TrainingError, match=f"was measured with another {key}; choose another --output"):
+    with pytest.raises(TrainingError, match=f"was measured with different {key}; choose another --output"):
         compared(whole.command, tmp_path / "out")
 
 

@@ -146,7 +146,7 @@ def test_a_front_that_was_cut_off_does_not_go_on_with_other_options(runs, hard_d
     monkeypatch.setattr(joint_front, "evaluate", cut_off)
     with pytest.raises(KeyboardInterrupt):
         front.main([*command, "16"])
-    with pytest.raises(TrainingError, match="was measured with another calibrate_images; choose another --output"):
+    with pytest.raises(TrainingError, match="was measured with different calibrate_images; choose another --output"):
         front.main([*command, "8"])
 
 
@@ -176,5 +176,5 @@ def test_a_front_that_was_cut_off_does_not_go_on_with_other_pictures(runs, hard_
     first.rename(tmp_path / "moved")
     second.rename(first)
     (tmp_path / "moved").rename(second)
-    with pytest.raises(TrainingError, match="was measured with another validation pictures; choose another --output"):
+    with pytest.raises(TrainingError, match="was measured with different validation pictures; choose another --output"):
         front.main(command)

@@ -68,12 +68,12 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
     check_layers(twin, exclude)
     recorder = Recorder(twin)
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
-    image = torch.empty(1, *input_shape, device="meta", dtype=dtype)
-    written = image._version
     try:
         # In inference mode a convolution is not taken apart into the operation that is counted.
         with torch.inference_mode(False), torch.no_grad(), recorder.recording():
+            image = torch.empty(1, *input_shape, device="meta", dtype=dtype)
             twin(image)
+            is_written_over = image._version > 0
     except LimpqError:
         raise
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
@@ -82,7 +82,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
             f"{type(module).__name__} does not run on a batch of one input of shape {list(input_shape)}: {why}; give "
             f"the input size that it is made for{_unregistered(error)}"
         ) from error
-    if image._version != written:
+    if is_written_over:
         raise UnsupportedLayerError(
             f"{type(module).__name__} writes over the images that it is given, which are measured more than once: let "
             "it compute new ones (x = x - mean, not x -= mean; nn.ReLU() in front, not nn.ReLU(inplace=True))"

@@ -79,17 +79,11 @@ class ShardReader(Reader):
 class ShardSource(FileSource):
     """Pictures in shards."""
 
-    def __init__(self, where: str, reader: ShardReader) -> None:
-        super().__init__(where, reader, reader.labels)
-        self.shards = reader
+    reader: ShardReader
 
     def size_bytes(self, index: int) -> int | None:
         """Return the bytes that a picture has in its shard."""
-        return self.shards.samples[index][1].size
-
-    def content(self, index: int) -> bytes:
-        """Return a picture as it is stored."""
-        return self.shards[index][0].read()
+        return self.reader.samples[index][1].size
 
 
 def open_shards(root: str, split: str) -> ShardSource:
@@ -106,7 +100,7 @@ def open_shards(root: str, split: str) -> ShardSource:
             f"{root}: the shards of {split} hold {len(reader)} pictures, its info file says {expected}; fetch them "
             "again"
         )
-    return ShardSource(f"{root}/{split}", reader)
+    return ShardSource(f"{root}/{split}", reader, reader.labels)
 
 
 def has_shards(root: str, split: str) -> bool:

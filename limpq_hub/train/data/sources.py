@@ -117,6 +117,12 @@ class FileSource(Source):
         """Return the file's path below the split."""
         return self.reader.filename(index)
 
+    def content(self, index: int) -> bytes:
+        """Return a picture as it is stored."""
+        file, _ = self.reader[index]
+        with file:
+            return file.read()
+
 
 class HubSource(FileSource):
     """Pictures of the `datasets` package, which need not have file names."""

@@ -15,7 +15,7 @@ from limpq_hub.train.settings import DataSettings
 _STREAMS = {"hfids": "hfds/", "tfds": "hfds/, wds/ or folders"}
 
 # By torchvision hidden folders are classes, and files with an ending that it does not know are left out.
-_PLAIN_FOLDERS = ("torch/image_folder", "torch/folder")
+_TORCH_FOLDERS = ("torch/image_folder", "torch/folder")
 
 
 def open_split(data: DataSettings, *, training: bool) -> Source:
@@ -32,7 +32,7 @@ def open_split(data: DataSettings, *, training: bool) -> Source:
     split, kind = data.train_split if training else data.val_split, _kind(data)
     if kind == "hfds":
         return open_hub_data(_name(data), data.data_root, split)
-    if _name(data).lower() in _PLAIN_FOLDERS:
+    if kind == "torch folder":
         # The classes in torchvision's order, n10 before n2; what is a picture is the same everywhere.
         return open_folder(_root(data), split, order=str, option="--data-root")
     if kind == "torch":
@@ -59,7 +59,7 @@ def has_training_split(data: DataSettings) -> bool:
     kind = _kind(data)
     if kind == "wds":
         return has_shards(_root(data), data.train_split)
-    if _name(data).lower() in _PLAIN_FOLDERS:
+    if kind == "torch folder":
         return os.path.isdir(Path(_root(data), data.train_split))
     return kind != "folder" or os.path.isdir(Path(_name(data), data.train_split))
 
@@ -78,6 +78,8 @@ def _kind(data: DataSettings) -> str:
             f"--data {quoted(_name(data))} is a stream without an index, which cannot be continued exactly; use "
             f"{_STREAMS[kind]}"
         )
+    if _name(data).lower() in _TORCH_FOLDERS:
+        return "torch folder"
     return kind if kind in ("torch", "wds", "hfds") else "folder"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.train.data.identity import digest_of
-from limpq_hub.train.data.splits import open_split
+from limpq_hub.train.data.splits import has_training_split, open_split
 from limpq_hub.train.loop.provenance import weights_record
 from limpq_hub.train.recipe import path_of
 from limpq_hub.train.settings import ComparisonSettings, DataSettings
@@ -28,14 +28,15 @@ def what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mappin
     record |= {
         name: files[name]["sha256"] for name in (SUPERNET, float_file_of(entry.folder)) if name and name in files
     }
-    trains = settings.calibrate_images != 0 or bool(settings.steps or settings.criteria)
-    record |= digests_of_pictures(settings.data, training=trains)
+    record |= digests_of_pictures(settings.data)
     if settings.recipe:
         record["recipe_sha256"] = hashlib.sha256(read_regular(path_of(settings.recipe))).hexdigest()
     return record
 
 
-def digests_of_pictures(data: DataSettings, *, training: bool) -> dict[str, str]:
-    """Return a sha256 of the validation pictures, and of the training pictures where these are read as well."""
-    read = {"validation pictures": False} | ({"training pictures": True} if training else {})
-    return {name: digest_of(open_split(data, training=split)) for name, split in read.items()}
+def digests_of_pictures(data: DataSettings) -> dict[str, str]:
+    """Return a sha256 of the validation pictures, and of the training pictures if there are any."""
+    digests = {"validation pictures": digest_of(open_split(data, training=False))}
+    if data.unlabelled or has_training_split(data):
+        digests["training pictures"] = digest_of(open_split(data, training=True))
+    return digests

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.pair_divergence import pairs_of
-from limpq_hub.quant.quantized import Quantized, have_same_bits
+from limpq_hub.quant.quantized import Quantized, shares_quantizers
 from limpq_hub.train.measure.rounding_errors import Table, operands_noted, searched_layers, squared_sum
 
 
@@ -70,7 +70,7 @@ def _calls(
             calls.append(_LayerCall(module, taken, output))
             return output.clone()
 
-        sharing = [module for module in network.modules() if have_same_bits(module, layer)]
+        sharing = [module for module in network.modules() if shares_quantizers(module, layer)]
         handles += [module.register_forward_hook(note) for module in sharing]
     try:
         with torch.enable_grad():

@@ -37,7 +37,7 @@ class MeasurementCache:
             keys = sorted(content["settings"].keys() | self.settings.keys())
             changed = [key for key in keys if content["settings"].get(key) != self.settings.get(key)]
             if changed:
-                raise TrainingError(f"{path} was measured with another {', '.join(changed)}; choose another --output")
+                raise TrainingError(f"{path} was measured with different {', '.join(changed)}; choose another --output")
             self.figures = content["figures"]
 
     def figures_of(self, key: str, measure: Callable[[], Figures], *, beside: Path | None = None) -> Figures:

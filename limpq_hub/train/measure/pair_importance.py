@@ -41,6 +41,10 @@ class Measuring:
             batch are: other batches of the same images give another result.
         weights: which weights the layers have.
         others: the most bits that all other layers may have, of weights and activations; None for float.
+
+    Raises:
+        PolicyError: there are no such weights or bits.
+        DataError: the statistics of the entry are corrected, and there is one image, or none.
     """
 
     entry: Entry
@@ -53,10 +57,9 @@ class Measuring:
             raise PolicyError(f'weights={quoted(self.weights)} cannot be measured: use "float" or "joint"')
         if self.others is not None and self.others not in BIT_WIDTHS:
             raise PolicyError(f"others={quoted(self.others)} cannot be: use bits from 2 to 8, or None for float")
-        if self.corrected and sum(map(len, self.images)) < 2:
-            raise DataError(
-                f"{self.entry.name} has its BatchNorm corrected, for which one image is not enough: give two"
-            )
+        given = sum(map(len, self.images))
+        if self.corrected and given < 2:
+            raise DataError(f"{self.entry.name} corrects its BatchNorm by two images or more, {given} given; give more")
 
     def digest(self) -> str:
         """Return a sha256 over the files of the entry, the weights and bits that are measured, and the images."""

@@ -1,12 +1,14 @@
-"""Weights that come from the Hub, by their content: a name without a revision means others once they are renewed."""
+"""What a run starts from, by its content: weights of the Hub, which may be renewed, and files that may be edited."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from limpq_hub.plan.input_file import read_regular
 from limpq_hub.zoo.tensors import own_state, tensors_to_bytes
 
 
@@ -16,7 +18,7 @@ def is_fetched(name: object) -> bool:
 
 
 def content_name(option: str) -> str:
-    """Return what a message calls the content of the weights that an option names: "weights" or "teacher"."""
+    """Return what a message calls the content of what an option names: "weights", "teacher" or "class-names"."""
     return f"content of --{option}"
 
 
@@ -36,3 +38,8 @@ def fetched_content(option: str, name: str | None, network: nn.Module, *, new_he
     heads = tuple(f"{head}." for head in ([classifiers] if isinstance(classifiers, str) else classifiers))
     state = {key: value for key, value in own_state(network).items() if not key.startswith(heads)}
     return {content_name(option): hashlib.sha256(tensors_to_bytes(state)).hexdigest()}
+
+
+def file_content(option: str, path: Path | None) -> dict[str, str]:
+    """Return the sha256 of the file that an option names, by `content_name`; nothing where none was given."""
+    return {} if path is None else {content_name(option): hashlib.sha256(read_regular(path)).hexdigest()}

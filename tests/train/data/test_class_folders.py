@@ -17,10 +17,13 @@ from drawn_pictures import (
     encoded,
     reds_and_labels,
 )
+from torchvision.datasets import ImageFolder
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.description import class_records, data_record
+from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.loaders import training_loader, validation_loader
+from limpq_hub.train.data.sources import TorchSource
 from limpq_hub.train.data.splits import has_training_split, open_split
 from limpq_hub.train.measure.figure_dependence import digests_of_pictures
 
@@ -179,13 +182,13 @@ def test_a_torchvision_folder_has_the_pictures_and_classes_that_a_folder_has(fol
 @pytest.mark.parametrize("root", [None, "torch/image_folder"], ids=["folder", "torchvision"])
 def test_what_tells_data_from_other_data_are_the_pictures_and_not_their_names(folders, root):
     settings = data_settings(folders) if root is None else data_settings(root, data_root=str(folders))
-    before = digests_of_pictures(settings, training=True)
+    before = digests_of_pictures(settings)
     assert before.keys() == {"validation pictures", "training pictures"}
     for split in ("train", "val"):
         (folders / split / "n2").rename(folders / "moved")
         (folders / split / "n10").rename(folders / split / "n2")
         (folders / "moved").rename(folders / split / "n10")
-    after = digests_of_pictures(settings, training=True)
+    after = digests_of_pictures(settings)
     assert all(after[split] != digest for split, digest in before.items())
 
 
@@ -270,3 +273,15 @@ def test_a_folder_inside_one_class_is_named_and_an_empty_one_is_not(folders):
         DataError, match="train: n10/hard lies inside the class folder 'n10'; put the pictures directly"
     ):
         open_split(data_settings(folders), training=True)
+
+
+def test_a_data_set_of_torchvision_with_files_is_told_by_them(folders):
+    def opened() -> TorchSource:
+        return TorchSource("pictures", ImageFolder(str(folders / "val")))
+
+    source, before = opened(), identity_of(opened())
+    assert [source.name(index) for index in range(len(source))] == ["n10/5.png", "n2/5.png", "other/5.png"]
+    with source.picture(1) as picture:
+        assert picture.convert("RGB").getpixel((0, 0))[0] == 5
+    (folders / "val/n2/5.png").write_bytes(encoded(6))
+    assert difference(before, identity_of(opened())) == "with other pictures in class n2 (1 then, 1 now)"
