@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from benchmarks.comparison_over_seeds import rows_of as rows_of_seeds
 from PIL import Image
 from timm.data import create_transform
 from torch import nn
@@ -250,8 +251,14 @@ def test_the_tables_of_a_proof_show_what_was_measured(folder):
             [row] = [row.split("|") for row in table if row.startswith(f"| {policy['contender']} |")]
             first, cells = heads.index(policy["budget"]), cells_of(policy["paired"][stage])
             assert [cell.strip() for cell in row[first : first + len(cells)]] == cells, policy["contender"]
-    for budget, contender in {tuple(row.split(" | ")[:2]) for row in of_seeds[2:]}:
-        [row] = [row for row in of_seeds if row.startswith(f"{budget} | {contender} | ")]
+    if folder.name == "six_bits":
+        check_seeds(proof, of_seeds)
+
+
+def check_seeds(proof: dict, table: list[str]) -> None:
+    """The differences of each seed are those that were measured; the images of each are not kept."""
+    for budget, contender in {tuple(row.split(" | ")[:2]) for row in table[2:]}:
+        [row] = [row for row in table if row.startswith(f"{budget} | {contender} | ")]
         less = [
             policy["paired"]["finetuned"]
             for seed in sorted(proof["finetuned"])
@@ -260,6 +267,21 @@ def test_the_tables_of_a_proof_show_what_was_measured(folder):
         ]
         for key, digits in (("kl", 4), ("right", 2)):
             assert f" | {' '.join(format(one[key], f'+.{digits}f') for one in less)} | " in row
+
+
+def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
+    _, (_, _, of_seeds, at_fewest, *_) = proof_of(RESULTS.parent)
+    folders = [RESULTS.parent / f"finetuned/seed{seed}" for seed in range(3)]
+    of_two = [row for row in rows_of_seeds(folders[1:]) if row.startswith("| w3a3 ")]
+    assert of_seeds[2:] == of_two + rows_of_seeds(folders)
+    kept = {(row["budget"], row["contender"]): row for row in read_json(folders[0] / "comparison.json")["comparison"]}
+    reference = kept["1.3G", "learned"]["finetuned"]
+    assert at_fewest[2].endswith(f"| {reference['kl']:.4f} | {reference['top1']:.2f} % |")
+    for row in at_fewest[3:]:
+        _, contender, *cells, _ = map(str.strip, row.split("|"))
+        difference = kept["1.3G", contender]["paired"]["finetuned"]
+        assert cells == [kl_text(difference), top1_text(difference)], contender
+    assert len(at_fewest) == 3 + 6
 
 
 def test_the_table_of_what_chooses_best_shows_what_was_measured():
