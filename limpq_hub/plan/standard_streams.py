@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from contextlib import suppress
 
@@ -26,9 +27,11 @@ def open_closed_streams() -> None:
 def end_of_system_error(error: OSError) -> tuple[int, str | None]:
     """Return the exit code of a command that a file, or what is printed, ends, and what to say of it.
 
-    Nothing is said where the reader of what is printed has gone away: `limpq list | head -1` is no error.
+    Nothing is said where the reader of what is printed has gone away: `limpq list | head -1` is no error. A pipe to
+    another process, such as one that decodes pictures, may break too where stdout is none.
     """
-    if error.filename is not None or error.errno not in _OF_PRINTING:
+    of_printing = error.errno in _OF_PRINTING and (error.errno != errno.EPIPE or _prints_into_pipe())
+    if error.filename is not None or not of_printing:
         return _SYSTEM, system_error_text(error)
     # Python would try once more at its end to print the rest, and complain.
     with suppress(OSError, ValueError):
@@ -36,3 +39,11 @@ def end_of_system_error(error: OSError) -> tuple[int, str | None]:
     if isinstance(error, BrokenPipeError):
         return CLOSED_PIPE, None
     return _SYSTEM, f"what is printed cannot be written: {error.strerror}; send it elsewhere"
+
+
+def _prints_into_pipe() -> bool:
+    """Return whether stdout is a pipe or a socket."""
+    with suppress(OSError, ValueError):
+        mode = os.fstat(sys.stdout.fileno()).st_mode
+        return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    return False

@@ -181,12 +181,13 @@ def test_a_closed_stdout_takes_what_is_printed(printing):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_error_of_the_system_that_is_not_of_printing_is_told_as_it_is(monkeypatch, capsys):
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EPIPE], ids=["files", "a pipe to another process"])
+def test_an_error_of_the_system_that_is_not_of_printing_is_told_as_it_is(monkeypatch, capsys, number):
     def fail() -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("sys.argv", ["training/pretrain.py"])
     monkeypatch.setattr(launching, "handled_signals", list)
     with pytest.raises(SystemExit) as left:
         launching.run(fail)
-    assert (left.value.code, capsys.readouterr().err) == (3, "pretrain.py: Too many open files\n")
+    assert (left.value.code, capsys.readouterr().err) == (3, f"pretrain.py: {os.strerror(number)}\n")
