@@ -22,5 +22,5 @@ def refusal(module: str, what: str) -> UnsupportedLayerError:
 
 
 def function_name(function: Callable[..., Any] | None) -> str:
-    """Return what a function of torch is called."""
-    return getattr(function, "__name__", str(function))
+    """Return what a function of torch is called; a recorded call without one is of a quantizer."""
+    return "a quantizer" if function is None else getattr(function, "__name__", str(function))

@@ -40,6 +40,7 @@ class MatchedBatchNorm:
         self._moments: dict[str, list[Moments]] = {name: [] for name in self._norms}
 
         def measure(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
+            """Note the moments of what a BatchNorm takes in."""
             self._moments[name].append(_moments_of(x))
 
         with watched_inputs(self._norms, measure), in_eval_mode(float_network):

@@ -69,10 +69,12 @@ class _Consumers(TorchDispatchMode):
         self._running: list[nn.Module] = []
 
     def enter(self, module: nn.Module) -> None:
+        """Note that a module starts."""
         self._running.append(module)
         self.calls[module] += 1
 
     def leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Note that a module ends, and what it returned if it is a convolution."""
         self._running.pop()
         if type(module) in _CONVOLUTIONS:
             self.outputs[id(output)] = (output, cast(QuantLayer, module))

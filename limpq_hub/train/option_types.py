@@ -119,6 +119,7 @@ def output_file(example: str) -> Callable[[str], Path]:
     """
 
     def parse(text: str) -> Path:
+        """Return the path, where a file, a pipe or a device can be written."""
         path = Path(text)
         mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):

@@ -133,19 +133,23 @@ def test_statistics_that_joint_training_kept_are_measured_once(runs, hard_data, 
     assert "recalibrated" not in capsys.readouterr().out
 
 
-def test_a_front_that_was_cut_off_does_not_go_on_with_other_options(runs, hard_data, tmp_path, monkeypatch):
-    command = ["--model", f"local-dir:{runs}/joint", "--bitops", *FRONT, *RUN, "--data", str(hard_data)]
-    command += ["--output", str(tmp_path / "front.json"), "--calibrate-images"]
+def cut_off_after(figures: int, command: list[str], monkeypatch) -> None:
     evaluate, calls = joint_front.evaluate, iter(range(9))
 
     def cut_off(*arguments):
-        if next(calls) == 2:
+        if next(calls) == figures:
             raise KeyboardInterrupt
         return evaluate(*arguments)
 
     monkeypatch.setattr(joint_front, "evaluate", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        front.main([*command, "16"])
+        front.main(command)
+
+
+def test_a_front_that_was_cut_off_does_not_go_on_with_other_options(runs, hard_data, tmp_path, monkeypatch):
+    command = ["--model", f"local-dir:{runs}/joint", "--bitops", *FRONT, *RUN, "--data", str(hard_data)]
+    command += ["--output", str(tmp_path / "front.json"), "--calibrate-images"]
+    cut_off_after(2, [*command, "16"], monkeypatch)
     with pytest.raises(TrainingError, match="was measured with different calibrate_images; choose another --output"):
         front.main([*command, "8"])
 
@@ -162,16 +166,7 @@ def test_a_front_that_was_cut_off_does_not_go_on_with_other_pictures(runs, hard_
     pictures = shutil.copytree(hard_data, tmp_path / "data")
     command = ["--model", f"local-dir:{runs}/joint", "--bitops", *FRONT, *RUN, "--data", str(pictures)]
     command += ["--calibrate-images", "0", "--output", str(tmp_path / "front.json")]
-    evaluate, calls = joint_front.evaluate, iter(range(9))
-
-    def cut_off(*arguments):
-        if next(calls) == 1:
-            raise KeyboardInterrupt
-        return evaluate(*arguments)
-
-    monkeypatch.setattr(joint_front, "evaluate", cut_off)
-    with pytest.raises(KeyboardInterrupt):
-        front.main(command)
+    cut_off_after(1, command, monkeypatch)
     first, second, *_ = sorted((pictures / "val").iterdir())
     first.rename(tmp_path / "moved")
     second.rename(first)

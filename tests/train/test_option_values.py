@@ -11,7 +11,7 @@ from limpq_hub.errors import InfeasibleBudgetError, TrainingError
 from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
 
 COMMANDS = [compare, finetune, front, indicators, pretrain, publish, validate]
-MODEL = ["--model", "test_resnet", "--data", "pictures", "--output", "out"]
+MODEL = ["--model", "test_resnet", "--data", "pictures", "--output", "not-there/out"]
 REFUSED = [
     (pretrain, "--workers -1", "argument --workers: '-1' is not a whole number of at least 0 and at most 256"),
     (pretrain, f"--seed {'9' * 20}", f"argument --seed: '{'9' * 20}' is not a whole number of at least 0"),

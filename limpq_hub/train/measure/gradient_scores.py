@@ -65,6 +65,7 @@ def _calls(
     for name, layer in layers.items():
 
         def note(module: Any, arguments: Any, output: Tensor, calls: list[_LayerCall] = noted[name]) -> Tensor:
+            """Forward hook: note a call of the layer, and hand on a copy of what it returned."""
             # What comes behind may write over either.
             taken = tuple(x.detach().clone() if isinstance(x, Tensor) else x for x in arguments)
             calls.append(_LayerCall(module, taken, output))
