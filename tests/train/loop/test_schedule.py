@@ -28,11 +28,11 @@ SCHEDULE = ScheduleSettings(
 )
 
 
-@pytest.fixture
-def supernet() -> nn.Module:
+@pytest.fixture(params=[False, True], ids=["a step a layer", "a step a channel"])
+def supernet(request) -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3)]
-    return to_supernet(nn.Sequential(*layers), (4, 2), example_input=torch.randn(2, 3, 8, 8))
+    return to_supernet(nn.Sequential(*layers), (4, 2), example_input=torch.randn(2, 3, 8, 8), per_channel=request.param)
 
 
 def moved_by_zero_gradients(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> set[str]:
@@ -149,3 +149,8 @@ def test_how_long_and_how_fast_a_run_trains_is_one_line():
         "training by recipe slow: 3 steps of 8 images, 3 epochs; rate 0.1 (0.001 of the step sizes) after 1.5 "
         f"epochs of warm-up{set_them}"
     )
+    long = replace(SCHEDULE, warmup_epochs=0.5)
+    assert training_description(RunLength(steps=50, steps_per_epoch=100, images_per_step=8), long).endswith(
+        f"{set_them}; the warm-up is longer, 50 steps: that rate is never reached"
+    )
+    assert training_description(RunLength(steps=51, steps_per_epoch=100, images_per_step=8), long).endswith(set_them)
