@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from limpq_hub.train.settings import Invocation
 
 # How pictures are batched and computed. Where they are is in the settings, whether it was typed or of a recipe.
-_BATCHES = ("--cache-images", "--batch-size", "--workers", "--seed")
-_DEVICE = ("--threads", "--mixed-precision", "--float64", "--channels-last")
+_BATCHES = ("--cache-images", "--no-cache-images", "--batch-size", "--workers", "--seed")
+_DEVICE = (
+    *("--threads", "--mixed-precision"),
+    *("--float64", "--no-float64", "--channels-last", "--no-channels-last"),
+)
 _PREPARATION = ("--mean", "--std", "--crop-pct", "--crop-mode", "--interpolation")
 # By the next command. Rates, lengths and augmentations are of one training, and what is published is said each time.
 _MEANT_FOR = {
@@ -27,6 +30,11 @@ def carried_options(invocation: Invocation, command: str) -> list[str]:
         command: the next one, "indicators" or "finetune".
     """
     return _typed_of(invocation.typed, _MEANT_FOR[command])
+
+
+def typed_computing_options(invocation: Invocation) -> list[str]:
+    """Return what was typed of how to compute: over a recipe that says otherwise it wins."""
+    return _typed_of(invocation.typed, (*_DEVICE, "--no-cache-images"))
 
 
 def _typed_of(words: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -41,7 +41,14 @@ from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
 from limpq_hub.train.method.networks import float_network_of, placed
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
-from limpq_hub.train.options import add_data_options, add_policy_options, add_push_options, parser_of, settings_of
+from limpq_hub.train.options import (
+    SWITCH,
+    add_data_options,
+    add_policy_options,
+    add_push_options,
+    parser_of,
+    settings_of,
+)
 from limpq_hub.train.plan_notes import print_plan_notes
 from limpq_hub.train.push import check_push, publishing_command, push_with_policy
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, PushSettings
@@ -104,7 +111,8 @@ def parse_options(argv: Sequence[str] | None) -> FinetuneSettings:
     )
     parser.add_argument(
         "--unmeasured",
-        action="store_true",
+        action=SWITCH,
+        default=False,
         help="save the checkpoint without metrics.json; measure it later with validate --checkpoint",
     )
     add_data_options(parser)

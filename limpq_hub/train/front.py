@@ -44,7 +44,7 @@ from limpq_hub.zoo.policy_request import plan_for
 
 FORMAT = 1
 # Options that no figure depends on, or that its key names.
-_MAY_CHANGE = {"bitops", "points", "output", "workers", "threads"}
+_MAY_CHANGE = {"bitops", "points", "output", "workers", "threads", "batch_size"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def parse_options(argv: Sequence[str] | None) -> FrontSettings:
         "kept the float network's statistics",
     )
     parser.add_argument("--output", type=output_file("front.json"), required=True, help="JSON file for the figures")
-    add_data_options(parser)
+    add_data_options(parser, trains=False)
     return settings_of(FrontSettings, parser, "front", argv)
 
 
@@ -109,7 +109,7 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     calibrate_images = recalibration_images(statistics_of_entry(entry.folder), settings.calibrate_images)
     images = calibration_batches(data, spec, calibrate_images, accelerator.device)
-    validation = validation_loader(data, spec, classes=ids)
+    validation = validation_loader(data, spec, data.batch_size, classes=ids)
     reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)
     began, records = time.monotonic(), []
     supernet_sha256 = entry.folder.config["files"][SUPERNET]["sha256"]
@@ -122,12 +122,15 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
         writes=accelerator.is_main_process,
     )
     measurements = joint_records(accelerator, settings.model, bitops, images, validation, reference, measured)
+    before = len(measured.figures)
     for done, (shipped, *recalibrated) in enumerate(measurements, start=1):
         records += [shipped, *recalibrated]
         also = "".join(f", recalibrated {figures[accuracy_of(figures)]:.2f} %" for figures in recalibrated)
-        minutes = (time.monotonic() - began) / done * (len(bitops) - done) / 60
+        now = len(measured.figures) - before
+        minutes = (time.monotonic() - began) / max(1, now) * (len(bitops) - done) / 60
+        left = f"{minutes:.1f} min left" if now else "measured before"
         accelerator.print(
-            f"budget {done}/{len(bitops)}, {minutes:.1f} min left: {format_bitops(shipped['bitops'])} BitOps: "
+            f"budget {done}/{len(bitops)}, {left}: {format_bitops(shipped['bitops'])} BitOps: "
             f"{accuracy_text(shipped)}{also}",
             flush=True,
         )
@@ -137,7 +140,7 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
             "model": last_component(entry.name),
             "supernet_sha256": supernet_sha256,
             "joint": records,
-            **provenance(accelerator, settings.invocation, time.monotonic() - began),
+            **provenance(accelerator, settings.invocation, None if before else time.monotonic() - began),
             "data": data_record(data),
         }
         write_json(settings.output, content)

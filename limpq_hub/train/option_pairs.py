@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
+from limpq_hub.train.training_options import FIRST_SPARING_EPOCH, USUAL_MOMENTUM
+
+# As timm knows them, of `OPTIMIZERS`.
+WITH_MOMENTUM = {"madgrad", "momentum", "rmsproptf", "sgd"}
+
 
 def settle_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Fill in the share of the teacher; exit like argparse where options contradict each other.
@@ -16,7 +21,9 @@ def settle_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
     _check_precision(parser, options)
     _check_schedule(parser, options)
     _check_augmentation(parser, options)
+    _check_momentum(parser, options)
     _check_passes(parser, options)
+    _check_comparisons_of_passes(parser, options)
     _check_push(parser, options)
 
 
@@ -29,6 +36,16 @@ def _check_schedule(parser: argparse.ArgumentParser, options: argparse.Namespace
     warmup, epochs = getattr(options, "warmup_epochs", 0), getattr(options, "epochs", None)
     if epochs is not None and warmup > epochs:
         parser.error(f"--warmup-epochs {warmup:g}: in --epochs {epochs} the learning rate would never be reached")
+
+
+def _check_momentum(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    momentum = getattr(options, "momentum", USUAL_MOMENTUM)
+    if momentum == USUAL_MOMENTUM or {options.optimizer, options.step_optimizer} & WITH_MOMENTUM:
+        return
+    parser.error(
+        f"--momentum {momentum:g}: --optimizer {options.optimizer} has none; leave it out, or use "
+        f"{', '.join(sorted(WITH_MOMENTUM))}"
+    )
 
 
 def _check_augmentation(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -50,6 +67,29 @@ def _check_passes(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error(
             f"--uniform highest --mixtures 0 would train {max(candidates)} bits alone; give --mixtures 1 or more, or "
             "--uniform all"
+        )
+
+
+def _check_comparisons_of_passes(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exit where an option needs passes that a joint step does not have."""
+    if not hasattr(options, "mixtures"):
+        return
+    uniform = len(options.candidates) if options.uniform == "all" else 1
+    for name in ("in_place_distill", "output_distance"):
+        if getattr(options, name) and uniform + options.mixtures < 2:
+            parser.error(
+                f"--{name.replace('_', '-')} {getattr(options, name):g} compares passes, and a step has one; give "
+                "--mixtures 1 or more, or leave it out"
+            )
+    if not options.spare_oscillating:
+        return
+    spared = f"--spare-oscillating {options.spare_oscillating:g}"
+    if not options.mixtures:
+        parser.error(f"{spared} is of the passes at random bits; give --mixtures 1 or more, or --spare-oscillating 0")
+    if options.epochs <= FIRST_SPARING_EPOCH:
+        parser.error(
+            f"{spared} begins after {FIRST_SPARING_EPOCH} epochs, and --epochs {options.epochs} ends before; give "
+            f"--epochs {FIRST_SPARING_EPOCH + 1} or more, or --spare-oscillating 0"
         )
 
 

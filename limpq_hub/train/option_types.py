@@ -132,11 +132,13 @@ def output_file(example: str) -> Callable[[str], Path]:
     return parse
 
 
-def augmentation_policy(text: str) -> str:
-    """Return a policy of timm's automatic augmentations, as an argparse type."""
+def augmentation_policy(text: str) -> str | None:
+    """Return a policy of timm's automatic augmentations, or None for "none", as an argparse type."""
+    if text == "none":
+        return None
     if not _AUGMENTATION.fullmatch(text):
         raise argparse.ArgumentTypeError(
-            f"{text[:80]!r} is no policy of timm's: write for example rand-m7-mstd0.5, augmix-m3-w3 or original"
+            f"{text[:80]!r} is no policy of timm's: write for example rand-m7-mstd0.5, augmix-m3-w3, original or none"
         )
     return text
 

@@ -27,7 +27,7 @@ from limpq_hub.train.option_types import (
     whole_number,
 )
 from limpq_hub.train.recipe import add_recipe_option, with_recipe
-from limpq_hub.train.settings import Invocation
+from limpq_hub.train.settings import VALIDATION_BATCH, Invocation
 from limpq_hub.train.settings_conversion import Settings, settings_from
 from limpq_hub.train.suggesting_parser import SuggestingParser
 from limpq_hub.zoo.network import CROP_MODES, INTERPOLATIONS
@@ -43,6 +43,9 @@ WEIGHTS_HELP = (
 )
 FLOAT_HELP = "float network: safetensors file, local-dir:FOLDER or hf-hub:OWNER/NAME; that of the entry if not given"
 
+
+# What a recipe may say yes to, and the command line no.
+SWITCH = argparse.BooleanOptionalAction
 
 _UNLABELLED_HELP = (
     "folders of pictures without labels, nested or flat, in place of the training images of --data; without --data, "
@@ -153,11 +156,12 @@ def add_policy_options(parser: argparse.ArgumentParser, *, teacher: bool = False
         _add_teacher_options(group)
 
 
-def add_data_options(parser: argparse.ArgumentParser, *, labels: bool = False) -> None:
+def add_data_options(parser: argparse.ArgumentParser, *, labels: bool = False, trains: bool = True) -> None:
     """Add the data set and the device.
 
     Args:
         labels: whether pictures without labels are of no use: `--unlabelled` is then answered, and not offered.
+        trains: False for a command that measures alone, in float32.
     """
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -176,10 +180,10 @@ def add_data_options(parser: argparse.ArgumentParser, *, labels: bool = False) -
     data.add_argument("--train-split", default="train", help="folder or split of the training images")
     data.add_argument("--val-split", default="val", help="folder or split of the validation images")
     data.add_argument(
-        "--cache-images", action="store_true", help="decode the training images once, into at most half the free memory"
-    )
-    data.add_argument(
-        "--batch-size", type=whole_number(1, LARGEST_BATCH), default=128, help="images per process and step"
+        "--batch-size",
+        type=whole_number(1, LARGEST_BATCH),
+        default=128 if trains else VALIDATION_BATCH,
+        help="images per process and step" if trains else "images that are measured together",
     )
     device = parser.add_argument_group("device")
     device.add_argument(
@@ -193,14 +197,27 @@ def add_data_options(parser: argparse.ArgumentParser, *, labels: bool = False) -
         type=whole_number(1, MOST_THREADS),
         help=f"CPU threads, at most {MOST_THREADS}; all cores if not given",
     )
+    device.add_argument("--seed", type=seed, default=0, help=f"of every random choice, 0 to {LARGEST_SEED}")
+    if trains:
+        _add_computing_options(data, device)
+
+
+def _add_computing_options(data: argparse._ArgumentGroup, device: argparse._ArgumentGroup) -> None:
+    """Add how training images are kept, and how a training computes."""
+    data.add_argument(
+        "--cache-images",
+        action=SWITCH,
+        default=False,
+        help="decode the training images once, into at most half the free memory",
+    )
     device.add_argument("--mixed-precision", choices=("no", "bf16"), default="no", help=BF16_HELP)
     device.add_argument(
         "--float64",
-        action="store_true",
+        action=SWITCH,
+        default=False,
         help="compute in float64: several times slower, and the same result for any number of processes",
     )
-    device.add_argument("--channels-last", action="store_true", help="memory format of images and weights")
-    device.add_argument("--seed", type=seed, default=0, help=f"of every random choice, 0 to {LARGEST_SEED}")
+    device.add_argument("--channels-last", action=SWITCH, default=False, help="memory format of images and weights")
 
 
 def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-hub") -> None:

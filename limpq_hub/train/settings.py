@@ -12,6 +12,9 @@ from typing import Literal, TypeAlias
 
 from limpq_hub.zoo.model_args import ModelArgument
 
+# Images that are measured together where nothing else is said.
+VALIDATION_BATCH = 250
+
 
 @dataclass(frozen=True)
 class Invocation:

@@ -23,6 +23,9 @@ from limpq_hub.train.training_settings import CONSTANT, COSINE
 
 # Those of timm that a saved state holds entirely; others keep figures where a state does not look.
 OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", "rmsproptf", "lion", "madgrad")
+USUAL_MOMENTUM = 0.9
+# Epochs done before the first layers are chosen that `--spare-oscillating` spares.
+FIRST_SPARING_EPOCH = 5
 
 
 def add_training_options(
@@ -70,7 +73,7 @@ def add_training_options(
         default=warmup_epochs,
         help=f"epochs of linear warm-up{left_open.get('warmup_epochs', '')}",
     )
-    schedule.add_argument("--momentum", type=below_one, default=0.9, help="SGD momentum, from 0 to below 1")
+    schedule.add_argument("--momentum", type=below_one, default=USUAL_MOMENTUM, help="SGD momentum, from 0 to below 1")
     schedule.add_argument(
         "--weight-decay", type=up_to(10), default=weight_decay, help="0..10; not on steps, BatchNorm and biases"
     )
@@ -93,7 +96,9 @@ def add_training_options(
     )
     augment.add_argument("--color-jitter", type=up_to(10), default=0.0, help="strength of the color jitter, 0..10")
     augment.add_argument(
-        "--auto-augment", type=augmentation_policy, help="timm's policy string, for example rand-m7-mstd0.5"
+        "--auto-augment",
+        type=augmentation_policy,
+        help="timm's policy string, for example rand-m7-mstd0.5; none for none",
     )
     augment.add_argument(
         "--data-fraction", type=fraction, default=1.0, help="share of the training images used, above 0 and up to 1"
@@ -191,7 +196,8 @@ def add_joint_options(parser: argparse.ArgumentParser) -> None:
         "--spare-oscillating",
         type=share,
         default=0.0,
-        help="share of layers, those whose weights flip most, kept from their fewest bits at times from epoch 5 on",
+        help="share of layers, those whose weights flip most, kept from their fewest bits at times from epoch "
+        f"{FIRST_SPARING_EPOCH} on",
     )
     joint.add_argument(
         "--share-stem",

@@ -48,7 +48,7 @@ class ScheduleSettings:
         clip_value: largest gradient entry.
         ema: decay of a moving average of the weights, which is then what is kept; None for none.
         step_optimizer, step_lr: an optimizer and a peak learning rate of their own for the step sizes.
-        lr_schedule: "cosine" down to 1e-5 at the last step, or "constant", of a run that may be prolonged.
+        lr_schedule: "cosine" down to 1e-5, one step after the last, or "constant", of a run that may be prolonged.
     """
 
     epochs: int

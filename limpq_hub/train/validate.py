@@ -100,7 +100,7 @@ def parse_options(argv: Sequence[str] | None) -> ValidateSettings:
         help="training images to recalibrate BatchNorm on",
     )
     parser.add_argument("--output", type=output_file("validation.json"), help="JSON file for the figures")
-    add_data_options(parser)
+    add_data_options(parser, trains=False)
     return settings_of(ValidateSettings, parser, "validate", argv)
 
 
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
     recalibrate_batch_norm_(network.to(accelerator.device), images)
     began = time.monotonic()
-    validation, reference = validation_loader(data, spec, classes=ids), None
+    validation, reference = validation_loader(data, spec, data.batch_size, classes=ids), None
     if entry is not None:
         reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)
     figures = evaluate(accelerator, network, validation, reference)

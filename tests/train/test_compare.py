@@ -23,6 +23,7 @@ from limpq_hub import Indicators
 from limpq_hub.errors import ArtifactFormatError, TrainingError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train import compare, finetune, publish, validate
+from limpq_hub.train.loop.batches import RunLength
 from limpq_hub.train.loop.run_files import OPTIONS
 from limpq_hub.train.measure import same_finetuning as _same_finetuning
 from limpq_hub.train.measure import study as _study
@@ -381,6 +382,21 @@ def test_only_a_fine_tuning_that_was_begun_is_resumed(tiny_command, tmp_path):
     (output / "folder").mkdir(parents=True)
     (output / "folder" / OPTIONS).write_text("{}")
     assert "--resume" in finetuning([*tiny_command, "w3a3"], output)[1]
+
+
+def test_a_fine_tuning_has_the_steps_that_it_is_named_after(tiny_command, tmp_path):
+    typed = [*tiny_command, "w3a3", "--steps", "2000", "--recipe", "zoo-resnet18-tiny-imagenet"]
+    schedule = finetune.parse_options(finetuning(typed, tmp_path / "out")[1]).training.schedule
+    # The recipe says one epoch; of few pictures each epoch may be a single step.
+    loader = SimpleNamespace(sampler=range(8), batch_size=8)
+    assert RunLength.of(loader, schedule, processes=1).steps == 2000
+
+
+def test_what_is_typed_of_how_to_compute_wins_over_the_recipe_of_the_fine_tuning(tiny_command, tmp_path):
+    command = [*tiny_command, "w3a3", "--recipe", "zoo-resnet18-tiny-imagenet"]
+    assert finetune.parse_options(finetuning(command, tmp_path / "out")[1]).training.device.channels_last
+    _, words = finetuning([*command, "--no-channels-last"], tmp_path / "out")
+    assert not finetune.parse_options(words).training.device.channels_last
 
 
 def test_each_policy_is_told_in_words_once_it_is_measured(whole):

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from timm.data import create_transform
+from timm.optim import get_optimizer_info
+from torch import nn
 
 from limpq_hub.errors import InfeasibleBudgetError, TrainingError
+from limpq_hub.quant.convert import to_supernet
 from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
+from limpq_hub.train.method.oscillation import update_oscillating_
+from limpq_hub.train.option_pairs import WITH_MOMENTUM
+from limpq_hub.train.training_options import OPTIMIZERS
 
 COMMANDS = [compare, finetune, front, indicators, pretrain, publish, validate]
 MODEL = ["--model", "test_resnet", "--data", "pictures", "--output", "not-there/out"]
@@ -34,8 +41,8 @@ REFUSED = [
     (
         pretrain,
         "--auto-augment nonsense",
-        "argument --auto-augment: 'nonsense' is no policy of timm's: write for example rand-m7-mstd0.5, augmix-m3-w3 "
-        "or original",
+        "argument --auto-augment: 'nonsense' is no policy of timm's: write for example rand-m7-mstd0.5, augmix-m3-w3, "
+        "original or none",
     ),
     (pretrain, "--auto-augment rand-mmstd0.5", "argument --auto-augment: 'rand-mmstd0.5' is no policy of timm's"),
     (pretrain, "--auto-augment rand-m7-n99", "argument --auto-augment: 'rand-m7-n99' is no policy of timm's"),
@@ -55,6 +62,29 @@ REFUSED = [
         "--float64 --mixed-precision bf16",
         "--float64 and --mixed-precision bf16 contradict each other; give one",
     ),
+    (pretrain, "--momentum 0.5 --optimizer adamw", "--momentum 0.5: --optimizer adamw has none; leave it out, or use "),
+    (
+        indicators,
+        "--candidates 4 --mixtures 0 --in-place-distill 0.5",
+        "--in-place-distill 0.5 compares passes, and a step has one; give --mixtures 1 or more, or leave it out",
+    ),
+    (
+        indicators,
+        "--candidates 4 --mixtures 0 --output-distance 1",
+        "--output-distance 1 compares passes, and a step has one; give --mixtures 1 or more, or leave it out",
+    ),
+    (
+        indicators,
+        "--mixtures 0 --spare-oscillating 0.5",
+        "--spare-oscillating 0.5 is of the passes at random bits; give --mixtures 1 or more, or --spare-oscillating 0",
+    ),
+    (
+        indicators,
+        "--epochs 5 --spare-oscillating 0.5",
+        "--spare-oscillating 0.5 begins after 5 epochs, and --epochs 5 ends before; give --epochs 6 or more, or ",
+    ),
+    (validate, "--bitops 3G --float64", "unrecognized arguments: --float64"),
+    (front, "--mixed-precision bf16", "unrecognized arguments: --mixed-precision bf16"),
     (indicators, "--candidates 9", "argument --candidates: '9' is not a whole number of at least 2 and at most 8"),
     (indicators, "--candidates 4 1", "argument --candidates: '1' is not a whole number of at least 2 and at most 8"),
     (indicators, "--candidates 4 3 4", "--candidates: 4 stands twice; give each bit-width once"),
@@ -110,6 +140,18 @@ def test_a_value_that_cannot_be_meant_is_refused_in_one_line(capsys, command, wo
         command.parse_options([*MODEL, *words.split()])
     assert ended.value.code == 2
     assert f"error: {told}" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_optimizers_that_have_momentum_are_those_that_timm_gives_it_to():
+    assert {name for name in OPTIMIZERS if get_optimizer_info(name).has_momentum} == WITH_MOMENTUM
+
+
+def test_layers_are_spared_from_the_epoch_that_the_shortest_run_with_them_has():
+    settings = indicators.parse_options([*MODEL, "--epochs", "6", "--spare-oscillating", "1"])
+    layers = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3)
+    supernet = to_supernet(nn.Sequential(*layers), (4, 2), example_input=torch.randn(1, 3, 8, 8))
+    chosen = [update_oscillating_({}, supernet, 1.0, epoch) for epoch in range(settings.training.schedule.epochs)]
+    assert [bool(layers) for layers in chosen] == [False] * 5 + [True]
 
 
 POLICIES = [

@@ -58,6 +58,15 @@ def test_what_is_typed_wins(recipe):
     assert (options.epochs, options.candidates, options.float64) == (2, [8, 5, 3], True)
 
 
+def test_what_a_recipe_switches_on_is_switched_off_again(recipe):
+    path = recipe("indicators:\n  cache-images: true\n  channels-last: true\n  auto-augment: rand-m6-mstd0.5\n")
+    assert (options_of(path).cache_images, options_of(path).channels_last) == (True, True)
+    back = ["--no-cache-images", "--no-channels-last", "--auto-augment", "none"]
+    options = options_of(path, *back, "--color-jitter", "0.4")
+    assert (options.cache_images, options.channels_last) == (False, False)
+    assert (options.auto_augment, options.color_jitter) == (None, 0.4)
+
+
 def test_what_is_typed_before_the_recipe_wins_too(recipe):
     path = recipe("indicators:\n  epochs: 7\n")
     parser = parser_of("A command.", "indicators")

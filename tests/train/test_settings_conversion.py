@@ -64,7 +64,8 @@ def test_each_command_reads_data_and_device_and_how_it_was_called(command, monke
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2}, raising=False)
     settings = command.parse_options([*NEEDED, "--seed", "7", "--threads", "3", "--val-split", "test"])
     training = getattr(settings, "training", settings)
-    assert settings.data == DataSettings("pictures", batch_size=128, workers=2, seed=7, val_split="test")
+    batch_size = 250 if command in (validate, front) else 128
+    assert settings.data == DataSettings("pictures", batch_size=batch_size, workers=2, seed=7, val_split="test")
     assert training.device == DeviceSettings(threads=3)
     name = command.__name__.rpartition(".")[2]
     assert f"limpq_hub.train.{name} --model resnet18 --data pictures" in training.invocation.command

@@ -23,10 +23,9 @@ from limpq_hub.train.data.picture_loader import PictureLoader, TrainingLoader, b
 from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.splits import open_split
 from limpq_hub.train.data.unreadable import UNREADABLE
-from limpq_hub.train.settings import AugmentationSettings, DataSettings
+from limpq_hub.train.settings import VALIDATION_BATCH, AugmentationSettings, DataSettings
 from limpq_hub.zoo.network import NetworkSpec
 
-_VALIDATION_BATCH = 250
 _CALIBRATION_BATCH = 128
 
 
@@ -63,7 +62,7 @@ def training_loader(
 def validation_loader(
     data: DataSettings,
     spec: NetworkSpec,
-    batch_size: int = _VALIDATION_BATCH,
+    batch_size: int = VALIDATION_BATCH,
     *,
     every: int = 1,
     classes: Sequence[str] | None = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
+from limpq_hub.train.carried_options import typed_computing_options
 from limpq_hub.train.loop.run_files import is_begun
 from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.train.settings_conversion import arguments_of
@@ -35,13 +36,16 @@ def finetuning_arguments(settings: ComparisonSettings, policy_file: Path, folder
     # A recipe may name splits: those of the comparison win, even where they are the usual ones.
     splits = ["--train-split", settings.data.train_split, "--val-split", settings.data.val_split]
     # The comparison measures the checkpoint itself, image by image.
-    own = ["--policy", str(policy_file), "--max-steps", str(settings.steps), "--unmeasured", "--output", str(folder)]
+    own = ["--policy", str(policy_file), "--unmeasured", "--output", str(folder)]
+    # A recipe, or the default, may say fewer epochs than these steps are; each epoch is a step or more.
+    length = ["--epochs", str(settings.steps), "--max-steps", str(settings.steps)]
     return [
         *("-m", "limpq_hub.train.finetune"),
         *(["--resume"] if is_begun(folder) else []),
         *arguments_of(settings, "model", "weights", "recipe"),
         *arguments_of(settings.data),
         *splits,
-        *arguments_of(settings.device),
+        *typed_computing_options(settings.invocation),
         *own,
+        *length,
     ]

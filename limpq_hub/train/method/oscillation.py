@@ -11,8 +11,9 @@ from torch import nn
 from limpq_hub.quant.fake_quantization import quantization_range, spread_over
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.quantized import quantized_layers
+from limpq_hub.train.training_options import FIRST_SPARING_EPOCH
 
-_FIRST_EPOCH, _EPOCHS_BETWEEN = 5, 2
+_EPOCHS_BETWEEN = 2
 _NEAR = 0.125  # of a step
 
 
@@ -39,7 +40,7 @@ def update_oscillating_(choice: dict[str, Any], supernet: nn.Module, share: floa
     Source: Tang et al., "Retraining-free Model Quantization via One-Shot Weight-Coupling Learning", CVPR 2024: from
     epoch 5 on.
     """
-    next_epoch = choice["chosen_in_epoch"] + _EPOCHS_BETWEEN if choice else _FIRST_EPOCH
+    next_epoch = choice["chosen_in_epoch"] + _EPOCHS_BETWEEN if choice else FIRST_SPARING_EPOCH
     if share and epoch >= next_epoch:
         choice |= {"chosen_in_epoch": epoch, "oscillating": oscillating_layers(supernet, share)}
     return choice.get("oscillating", ())
