@@ -149,7 +149,7 @@ def recalibrate_if_better_(
     image_count = sum(map(len, batches))
     if image_count < FEWEST_IMAGES:
         return Recalibration(image_count, None, None, accepted=False)
-    measured, held_out = _halves(batches)
+    measured, held_out = halves(batches)
     targets = torch.cat([reference(images) for images in held_out]).log_softmax(-1)
     norms = active_batch_norms(model)
     before = {name: statistics_of(norm) for name, norm in norms.items()}
@@ -165,6 +165,17 @@ def recalibrate_if_better_(
     return Recalibration(image_count, kl_before, kl_after, accepted)
 
 
+def halves(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the first and the second half of the images; the batch in the middle is cut where it must be."""
+    left, first, second = sum(map(len, batches)) // 2, [], []
+    for images in batches:
+        taken = min(left, len(images))
+        left -= taken
+        first += [images[:taken]] if taken else []
+        second += [images[taken:]] if taken < len(images) else []
+    return first, second
+
+
 def check_not_alone(model: nn.Module, images: Tensor) -> None:
     """Raise `DataError` for one image of which a batch normalization has one value per channel.
 
@@ -177,17 +188,6 @@ def check_not_alone(model: nn.Module, images: Tensor) -> None:
             f"one image leaves batch normalization {name} one value per channel, of which there is no variance; give "
             "two images or more to calibrate with"
         )
-
-
-def _halves(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the first and the second half of the images; the batch in the middle is cut where it must be."""
-    left, first, second = sum(map(len, batches)) // 2, [], []
-    for images in batches:
-        taken = min(left, len(images))
-        left -= taken
-        first += [images[:taken]] if taken else []
-        second += [images[taken:]] if taken < len(images) else []
-    return first, second
 
 
 def _kl(model: nn.Module, batches: Sequence[Tensor], targets: Tensor) -> float:

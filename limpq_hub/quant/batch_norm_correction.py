@@ -57,7 +57,10 @@ class BatchNormCorrection:
 def corrected_statistics(
     statistics: Mapping[str, Tensor], of_quantized: Moments, of_float: Moments, epsilon: float
 ) -> dict[str, Tensor]:
-    """Return statistics with which a BatchNorm has the same mean and variance behind it as in the float network.
+    """Return statistics with which a BatchNorm has the mean behind it that it has in the float network, and its spread.
+
+    The mean is the same where the running variance is above 0, the variance but for `epsilon`, which keeps a channel
+    that hardly varies from being stretched.
 
     Args:
         statistics: running mean and variance of the float network, [channels] each.

@@ -50,7 +50,7 @@ def rounded_moves(numbers: np.ndarray, origins: np.ndarray, whole_places: int) -
         numbers: float16, of any shape.
         origins: where they moved from, float16 of the same shape.
         whole_places: how far each moved becomes the nearest multiple of it. A number changes by at most half as many
-            times 2^-10 of it.
+            times 2^-10 of it, or of 2^-14 where it is smaller.
     """
     if whole_places == 1:
         return numbers

@@ -64,7 +64,8 @@ def fit(
     """
     schedule, run = settings.schedule, settings.run
     length = RunLength.of(loader, schedule, accelerator.num_processes)
-    check_batch_size(model, loader.batch_size, accelerator.num_processes)
+    if not settings.freeze_batch_norm:
+        check_batch_size(model, loader.batch_size, accelerator.num_processes)
     states = states_of(run.output)
     done = newest_step(states)
     record_options(accelerator, run, settings.invocation, loader.source, steps=length.steps, done=done)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin, is_tensorboard_available
+from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, is_tensorboard_available
 
 from limpq_hub.train.loop.folder import check_folder, locked
 from limpq_hub.train.loop.huge_pages import use_huge_pages
@@ -17,6 +18,9 @@ from limpq_hub.train.loop.launcher import check_launcher_settings
 from limpq_hub.train.loop.processes import check_processes
 from limpq_hub.train.settings import DeviceSettings
 from limpq_hub.train.training_settings import TrainingSettings
+
+# Other processes wait while the main one alone measures what a training gave; torch would end them after ten minutes.
+_LONGEST_WAIT = timedelta(days=7)
 
 
 def new_accelerator(
@@ -43,6 +47,7 @@ def new_accelerator(
         project_dir=folder,
         # Where nothing is said, Accelerate takes the number from a variable and divides every loss by it.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_WAIT)],
     )
     check_processes(accelerator)
     return accelerator

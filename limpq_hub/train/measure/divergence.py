@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.errors import DataError
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.policy import Policy
+from limpq_hub.quant.batch_norm_calibration import halves
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
@@ -36,12 +38,15 @@ class Divergence:
             statistics: where those of a policy come from.
             kept: JSON file in which each divergence is kept as it is measured, by the digest of its policy; those that
                 are in it, of the same networks and images, are not measured again.
+
+        Raises:
+            DataError: there are fewer than two images.
         """
-        if len(images) == 1:  # of a small data set, or few images
-            images = images[0].chunk(2)
-        half = len(images) // 2
-        self.supernet, self.held_out = supernet, images[half:]
-        self._set_statistics_ = statistics_setter(statistics, images[:half], network)
+        if sum(map(len, images)) < 2:
+            raise DataError("two images or more tell how far a policy is from the float network: give more of them")
+        setting, self.held_out = halves(images)
+        self.supernet = supernet
+        self._set_statistics_ = statistics_setter(statistics, setting, network)
         self._kept = kept
         self._measured: dict[str, float] = read_json(kept) if kept and kept.exists() else {}
         with torch.no_grad():

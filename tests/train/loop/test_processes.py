@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,15 @@ def test_two_processes_have_the_weights_and_statistics_of_one_at_the_same_global
     assert len(statistics) >= 40
     for name in statistics:
         torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-9, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.slow
+def test_processes_wait_for_what_the_main_one_measures_alone():
+    script_of_two = Path(__file__).parents[1] / "waiting_processes.py"
+    words = [sys.executable, *TORCHRUN, "2", str(script_of_two)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.stdout.split("\n") == ["gloo waits 604800 s"] * 2 + [""], done.stderr
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from torch import nn
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.train.loop import state as _state
+from limpq_hub.train.loop.run_files import newest_step
 from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.train.training_options import OPTIMIZERS
 from limpq_hub.zoo.folder import open_local_folder, seal_folder
@@ -216,6 +217,19 @@ def test_of_two_states_the_newest_wins_and_the_older_goes_at_the_next_save(tmp_p
     assert capsys.readouterr().err == ""
     train(found, 2).save(folder)
     assert [path.name for path in folder.iterdir()] == ["step-00000006"]
+
+
+def test_a_copy_under_another_name_is_no_state_and_stays(tmp_path):
+    folder = tmp_path / "states"
+    _, newer = two_saved(folder)
+    shutil.copytree(folder / "step-00000004", folder / "step-00000004.bak")
+    shutil.copytree(folder / "step-00000004", folder / "step-copy")
+    assert newest_step(folder) == 4
+    found = tiny_state(1)
+    found.restore(folder)
+    assert_bit_identical(newer, found)
+    train(found, 2).save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000004.bak", "step-00000006", "step-copy"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 from torch import Tensor, nn
 
-from limpq_hub.errors import TrainingError
+from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy, to_supernet
@@ -54,12 +54,13 @@ def made() -> Made:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
-def test_half_of_the_batches_set_the_statistics_and_the_other_half_is_measured(made, bits):
+def test_half_of_the_images_set_the_statistics_and_the_other_half_is_measured(made, bits):
     one, two, three, four, five = made.images.split([4, 6, 5, 6, 3])
     found = Divergence(made.supernet, made.network, [one, two, three, four, five])(made.policy(bits))
-    expected = made.by_hand(bits, [one, two], torch.cat([three, four, five]))
+    held_out = torch.cat([three[2:], four, five])
+    expected = made.by_hand(bits, [one, two, three[:2]], held_out)
     assert found == pytest.approx(expected, rel=1e-4)
-    assert found != pytest.approx(made.by_hand(bits, [], torch.cat([three, four, five])), rel=1e-2)
+    assert found != pytest.approx(made.by_hand(bits, [], held_out), rel=1e-2)
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -90,6 +91,16 @@ def test_fewer_bits_are_further_away(made):
 def test_of_a_single_batch_half_of_the_images_are_measured(made):
     found = Divergence(made.supernet, made.network, [made.images])(made.policy(3))
     assert found == pytest.approx(made.by_hand(3, [made.images[:12]], made.images[12:]), rel=1e-4)
+
+
+def test_a_short_last_batch_does_not_measure_alone(made):
+    found = Divergence(made.supernet, made.network, [made.images[:23], made.images[23:]])(made.policy(3))
+    assert found == pytest.approx(made.by_hand(3, [made.images[:12]], made.images[12:]), rel=1e-4)
+
+
+def test_one_image_is_refused(made):
+    with pytest.raises(DataError, match="^two images or more tell how far a policy is from the float network"):
+        Divergence(made.supernet, made.network, [made.images[:1]])
 
 
 def test_a_divergence_is_measured_once_per_policy(made, monkeypatch):
