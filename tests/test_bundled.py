@@ -7,11 +7,13 @@ import warnings
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from benchmarks.comparison_over_seeds import rows_of as rows_of_seeds
 from PIL import Image
+from scipy.stats import spearmanr
 from timm.data import create_transform
 from torch import nn
 
@@ -36,6 +38,12 @@ POLICIES = ("1.5G", "w3a3", "w4a4", "3G")
 def rows_of(document: Path) -> list[str]:
     """Return the lines of the tables of a Markdown file."""
     return [line for line in document.read_text().splitlines() if line.startswith("| ")]
+
+
+def tables_of(document: Path) -> list[list[str]]:
+    """Return the rows of each table of a Markdown file, names in code as plain text."""
+    blocks = document.read_text().replace("`", "").split("\n\n")
+    return [block.splitlines() for block in blocks if block.startswith("| ")]
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +230,7 @@ def test_measured_pairs_of_all_layers_agree_on_the_network_with_three_bits_every
 
 def proof_of(folder: Path) -> tuple[dict, list[list[str]]]:
     """Return what a proof measured, and the tables of its document, a list of rows each."""
-    blocks = (folder / "proof.md").read_text().replace("`", "").split("\n\n")
-    return read_json(folder / "proof.json"), [block.splitlines() for block in blocks if block.startswith("| ")]
+    return read_json(folder / "proof.json"), tables_of(folder / "proof.md")
 
 
 def kl_text(difference: dict) -> str:
@@ -285,8 +292,7 @@ def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
 
 
 def test_the_table_of_what_chooses_best_shows_what_was_measured():
-    document = RESULTS.with_name("importance.md")
-    heads, *rows = [row.replace("`", "").split(" | ") for row in rows_of(document)]
+    heads, *rows = [row.split(" | ") for row in tables_of(RESULTS.with_name("importance.md"))[0]]
     policies = read_json(RESULTS.with_name("importance.json"))["comparison"]
     measured = [policy for policy in policies if "paired" in policy]
     assert len(measured) == 29 * 5
@@ -303,6 +309,28 @@ def test_the_rank_correlations_of_the_proof_are_those_that_were_measured():
     for name, of_objective in {"learned": measured, **measured["criteria"]}.items():
         [row] = [row for row in ranks if row.startswith(f"| {name} | ")]
         assert row == f"| {name} | {of_objective['kl']:+.2f} | {of_objective['top1']:+.2f} |"
+
+
+def test_the_terms_between_layers_add_what_was_measured():
+    measured = read_json(RESULTS.with_name("neighbour_terms.json"))
+    rows = [row.split(" | ") for row in tables_of(RESULTS.with_name("importance.md"))[1]]
+    names = {"kl-joint@3": "| kl-joint@3", "learned+kl-joint@3": "| learned and kl-joint@3, each by its spread"}
+    for objective, of_figures in measured["objectives"].items():
+        for key, shares in of_figures.items():
+            [row] = [row for row in rows if row[:2] == [names[objective], {"kl": "KL", "top1": "top-1"}[key]]]
+            expected = [f"{shares['none']['Spearman']:+.2f}"]
+            for share in ("half", "all"):
+                of_share = shares[share]
+                expected += [
+                    f"{of_share['Spearman']:+.2f}",
+                    f"{of_share['added']:+.2f} ± {of_share['standard error']:.2f}",
+                ]
+            assert " | ".join(row[2:]) == f"{' | '.join(expected)} |"
+    # The figures of the policies give the same ranks.
+    [ranks] = read_json(RESULTS.with_name("proof.json"))["ranks"].values()
+    with_terms = np.array(measured["alone"]) + np.array(measured["terms"])
+    found = spearmanr(with_terms, [point["kl"] for point in ranks["points"]]).statistic
+    assert round(found, 4) == measured["objectives"]["kl-joint@3"]["kl"]["all"]["Spearman"]
 
 
 def test_the_rank_correlations_in_the_results_are_those_that_were_measured():
