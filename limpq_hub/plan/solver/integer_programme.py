@@ -23,6 +23,10 @@ _LARGEST_COEFFICIENT = 10**5
 _MOST_REPAIRS = 100
 # What PuLP takes, at most, to write down one option and hand it to HiGHS.
 _SECONDS_PER_OPTION = 5e-5
+# Where costs reach so much higher than what a better choice may take, they are scaled anew without the others.
+_MUCH_HIGHER = 2.0
+# Relative: more than rounding adds to the cost of a choice above the least.
+_SAFETY = 1e-12
 # More than HiGHS is wrong by in a bound, in scaled costs.
 _BOUND_TOLERANCE = 1e-4
 
@@ -54,7 +58,8 @@ def solve_with_highs(
     """Return the option that each group takes for the least total cost within all limits, [groups], or None.
 
     Args:
-        costs: [groups, options], rows of different lengths where groups have different numbers of options.
+        costs: [groups, options], rows of different lengths where groups have different numbers of options; infinite for
+            an option that takes no part.
         constraints: each with coefficients of the same shape.
         deadline: when to give up, by `time.monotonic`.
         options: the options of each group that take part; all of them if None.
@@ -66,11 +71,31 @@ def solve_with_highs(
     if time.monotonic() + _SECONDS_PER_OPTION * sum(map(len, options or costs)) > deadline:
         raise NoProofError  # even writing the programme down takes longer
     affordable = [
-        _affordable_options(constraints, group, range(len(costs[group])) if options is None else options[group])
-        for group in range(len(costs))
+        _affordable_options(
+            constraints,
+            group,
+            [
+                option
+                for option in (range(len(of_group)) if options is None else options[group])
+                if of_group[option] < math.inf
+            ],
+        )
+        for group, of_group in enumerate(costs)
     ]
     if not all(affordable):
         return None
+    choice = _solve_among(costs, constraints, affordable, deadline)
+    hopeful = None if choice is None else _hopeful_options(costs, affordable, choice)
+    return choice if hopeful is None else solve_with_highs(costs, constraints, deadline, hopeful)
+
+
+def _solve_among(
+    costs: Sequence[Sequence[float]],
+    constraints: Sequence[LinearConstraint],
+    affordable: Sequence[Sequence[int]],
+    deadline: float,
+) -> list[int] | None:
+    """Return what `solve_with_highs` does; options that no choice within the limits takes are left out already."""
 
     def narrowed(table: Sequence[Sequence[Number]]) -> tuple[tuple[Number, ...], ...]:
         """Return a table [groups, options] with the affordable options alone."""
@@ -95,7 +120,7 @@ def solve_with_highs(
 def _solve(
     costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float
 ) -> list[int] | None:
-    """Return what `solve_with_highs` does; options that no choice within the limits takes are left out already."""
+    """Return what `solve_with_highs` does, by one programme of all options."""
     least = [min(options) for options in costs]
     above_least = [[cost - lowest for cost in options] for options, lowest in zip(costs, least, strict=True)]
     largest = max(map(max, above_least)) or 1.0
@@ -164,6 +189,31 @@ def _affordable_options(constraints: Sequence[LinearConstraint], group: int, opt
             constraint.coefficients[group][option] <= most_of_constraint
             for constraint, most_of_constraint in zip(constraints, most, strict=True)
         )
+    ]
+
+
+def _hopeful_options(
+    costs: Sequence[Sequence[float]], options: Sequence[Sequence[int]], choice: Sequence[int]
+) -> list[list[int]] | None:
+    """Return the options, [groups][options], that a choice better than a given one may take; None if scaling them anew
+    gains little.
+
+    One that alone costs more above the least of its group than the whole choice does is in no better one. HiGHS is
+    wrong by a share of the largest cost, so one that is far too dear hides what the others cost.
+    """
+    least = [min(of_group[option] for option in kept) for of_group, kept in zip(costs, options, strict=True)]
+    above = math.fsum(of_group[option] - lowest for of_group, option, lowest in zip(costs, choice, least, strict=True))
+    largest = max(
+        of_group[option] - lowest
+        for of_group, kept, lowest in zip(costs, options, least, strict=True)
+        for option in kept
+    )
+    if not 0 < above * _MUCH_HIGHER < largest:
+        return None
+    most = above * (1 + _SAFETY)
+    return [
+        [option for option in kept if of_group[option] - lowest <= most]
+        for of_group, kept, lowest in zip(costs, options, least, strict=True)
     ]
 
 

@@ -58,7 +58,8 @@ class Programme:
     """What is minimized, and within what.
 
     Attributes:
-        costs: [groups, options], rows of different lengths where groups have different numbers of options.
+        costs: [groups, options], rows of different lengths where groups have different numbers of options; infinite for
+            an option that takes no part.
         constraints: each with coefficients of the same shape, and a limit.
     """
 
@@ -88,8 +89,9 @@ class Programme:
         except TooManyStatesError:
             if not DynamicProgramme.fits(scaled):
                 return self._solve_hard(scaled, deadline, allow_gap)
-            return self._checked(DynamicProgramme(scaled, deadline).cheapest(scaled.limits[0]), DYNAMIC_PROGRAMME)
-        return self._checked(best and best.choice, ENUMERATION)
+            choice = DynamicProgramme(scaled, deadline).cheapest(scaled.limits[0])
+            return self._sharpened(scaled, choice, DYNAMIC_PROGRAMME, deadline, allow_gap)
+        return self._sharpened(scaled, best and best.choice, ENUMERATION, deadline, allow_gap)
 
     def solve_at_limits(
         self, constraint: int, limits: Sequence[int], deadline: float, allow_gap: float = 0.0
@@ -114,7 +116,8 @@ class Programme:
                 yield programme._solve_with_highs(deadline, allow_gap)
                 continue
             if table is not None:
-                yield programme._checked(table.cheapest(scaled.scaled_limit(constraint, limit)), DYNAMIC_PROGRAMME)
+                choice = table.cheapest(scaled.scaled_limit(constraint, limit))
+                yield programme._sharpened(scaled, choice, DYNAMIC_PROGRAMME, deadline, allow_gap)
                 continue
             with_limit = scaled.with_limit(constraint, limit)
             try:
@@ -124,7 +127,7 @@ class Programme:
                 yield programme._solve_hard(with_limit, deadline, allow_gap)
                 continue
             gap = best.gap if best else 0.0
-            yield programme._checked(best and best.choice, ENUMERATION)
+            yield programme._sharpened(scaled, best and best.choice, ENUMERATION, deadline, allow_gap)
 
     def with_limit(self, constraint: int, limit: int) -> Programme:
         """Return the same programme with another limit of one constraint, by its number."""
@@ -169,6 +172,9 @@ class Programme:
         near = near_choice(scaled, relaxation, _share_of_time(_TIME_TO_TRY, deadline), enough)
         if near is None:
             return self._solve_with_highs(deadline, allow_gap)
+        hopeful = self._hopeful(scaled, near)
+        if hopeful is not None:
+            return hopeful.solve(deadline, allow_gap)
         bound = scaled.unscaled_bound(relaxation.bound - relaxation.safety)
         gap = relaxation.gap_of(scaled, near)
         if gap <= enough:
@@ -185,6 +191,26 @@ class Programme:
             ]
             return self._solve_with_highs(deadline, allow_gap, options, Solution(near.tolist(), BOUND, bound))
         return self._checked(enumerated.choice, ENUMERATION)
+
+    def _sharpened(
+        self, scaled: ScaledProgramme, choice: Integers | None, way: str, deadline: float, allow_gap: float
+    ) -> Solution | None:
+        """Return the best choice of the scaled programme, or that of a finer one where the scale was too coarse."""
+        hopeful = None if choice is None else self._hopeful(scaled, choice)
+        return self._checked(choice, way) if hopeful is None else hopeful.solve(deadline, allow_gap)
+
+    def _hopeful(self, scaled: ScaledProgramme, choice: Integers) -> Programme | None:
+        """Return the programme of the options that a better choice may take; None where that tells nothing apart."""
+        hopeful = scaled.hopeful(choice)
+        options_taken = zip(self.costs, choice.tolist(), strict=True)
+        if hopeful is None or all(of_group[option] == min(of_group) for of_group, option in options_taken):
+            return None
+        costs = [
+            [cost if takes_part else math.inf for cost, takes_part in zip(of_group, taking_part, strict=False)]
+            for of_group, taking_part in zip(self.costs, hopeful.tolist(), strict=True)
+        ]
+        # Costs that are equal as floats stay so on every scale.
+        return Programme(costs, self.constraints) if costs != [list(of_group) for of_group in self.costs] else None
 
     def _solve_with_highs(
         self,

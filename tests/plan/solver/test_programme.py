@@ -87,6 +87,48 @@ def test_all_ways_agree(random_programme, best_choice, constraints):
     assert feasible > 30
 
 
+def with_dear_options(rng, drawn, dear):
+    """Return a programme in which some options cost so much more that floats beside them tell nothing else apart."""
+    costs = [[cost + dear * (rng.random() < 0.3) for cost in of_group] for of_group in drawn.costs]
+    return type(drawn)(costs, drawn.constraints)
+
+
+@pytest.mark.parametrize("most_states", [1, states.MOST_STATES])
+@pytest.mark.parametrize("dear", [10**12, 10**16, 10**30, 10**300])
+@pytest.mark.parametrize("constraints", [1, 2, 3])
+def test_options_that_cost_enormously_much_hide_nothing_of_the_others(
+    random_programme, best_choice, monkeypatch, constraints, dear, most_states
+):
+    rng = random.Random(f"{constraints} {dear}")
+    monkeypatch.setattr(states, "MOST_STATES", most_states)
+    hidden = 0
+    for _ in range(60):
+        drawn = with_dear_options(rng, random_programme(rng, constraints, largest=(1, 10, 1000, 10**5)), dear)
+        best = best_choice(drawn)
+        if best is None or best.cost >= dear:
+            continue  # within the limits there is nothing but what is dear
+        hidden += max(map(max, drawn.costs)) >= dear
+        (at_limit,) = drawn.solve_at_limits(0, [drawn.constraints[0].limit], MUCH_LATER)
+        for solution in (drawn.solve(MUCH_LATER), at_limit):
+            check_best(drawn, best, solution)
+    assert hidden > 10
+
+
+def test_the_frontier_finds_what_dear_options_hide_at_every_limit(random_programme, best_choice, monkeypatch):
+    rng = random.Random(80)
+    for fits in (DynamicProgramme.fits, lambda _: False):
+        monkeypatch.setattr(DynamicProgramme, "fits", fits)
+        for _ in range(10):
+            drawn = with_dear_options(rng, random_programme(rng, 1, largest=[1000]), 10**20)
+            constraint = drawn.constraints[0]
+            limits = sorted(rng.randint(constraint.least, constraint.most) for _ in range(8))
+            everything = drawn.with_limit(0, constraint.most)
+            for limit, solution in zip(limits, everything.solve_at_limits(0, limits, MUCH_LATER), strict=True):
+                best = best_choice(drawn.with_limit(0, limit))
+                if best.cost < 10**20:
+                    check_best(drawn.with_limit(0, limit), best, solution)
+
+
 @pytest.mark.parametrize("largest", [10**15, 10**16, 10**20])
 @pytest.mark.parametrize("constraints", [1, 2])
 def test_numbers_that_floats_cannot_add_up_exactly_are_left_to_highs(
