@@ -18,11 +18,14 @@ class RunnerUp:
         kl_behind: how much larger its expected divergence from the float network is, in nats: what each layer alone was
             measured to cause, added up. Layers that err together cause more or less than that. It may be below 0 where
             the objective is another one; None where no pairs were measured.
+        gap: how much smaller the objective of the best such policy may be; 0 unless the search allowed a gap and the
+            proof took long.
     """
 
     policy: Policy
     objective_behind: float
     kl_behind: float | None
+    gap: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Certificate:
         for what, runner_up in (("second best policy", self.second_best), ("best uniform policy", self.best_uniform)):
             if runner_up is not None:
                 kl = "" if runner_up.kl_behind is None else f", {runner_up.kl_behind:+.6f} nats"
-                lines.append(f"{what}: objective +{runner_up.objective_behind:.6f}{kl}")
+                gap = f", to a gap of {runner_up.gap:.6f}" if runner_up.gap else ""
+                lines.append(f"{what}: objective +{runner_up.objective_behind:.6f}{kl}{gap}")
         return lines
 
 
@@ -67,4 +71,5 @@ def _to_json(runner_up: RunnerUp) -> dict[str, Any]:
         "policy": runner_up.policy.to_json(),
         "objective_behind": runner_up.objective_behind,
         "kl_behind": runner_up.kl_behind,
+        **({"gap": runner_up.gap} if runner_up.gap else {}),
     }

@@ -39,7 +39,7 @@ def search(
     Args:
         time_limit_s: seconds after which the search gives up, up to a day; the certificate has as many of its own.
         allow_gap: where the proof takes long, the share of its objective by which a policy may lie above the bound:
-            0.01 or "1%". Such a plan has `optimal` False, and its `bound`.
+            0.01 or "1%". Such a plan has `optimal` False, and its `bound`. It holds for the second best as well.
         choices: `alpha`, `importance`, `candidates`, `pin`, `exclude`, `tie` and `counting`, as in `SearchProblem.of`.
 
     Raises:
@@ -57,4 +57,4 @@ def search(
     if solution is None:
         raise conflict(problem, deadline)
     plan = problem.plan(solution, time.perf_counter() - began)
-    return replace(plan, certify=partial(certify, problem, solution, plan, time_limit_s))
+    return replace(plan, certify=partial(certify, problem, solution, plan, time_limit_s, gap))

@@ -177,7 +177,7 @@ def test_only_a_search_has_a_certificate(three):
 def test_a_plan_that_is_not_proven_has_its_bound_and_no_second_best(three, monkeypatch):
     plan = search(three, Budget(bitops=64 + 560))
     unproven = replace(plan, bound=plan.objective - 0.125, optimal=False)
-    problem, solution, _, _ = plan.certify.args
+    problem, solution, *_ = plan.certify.args
     certificate = certification.certify(problem, replace(solution, bound=unproven.bound), unproven, 10)
     assert (certificate.bound, certificate.gap, certificate.second_best) == (0.375, 0.125, None)
     assert certificate.lines()[0].startswith("bound 0.375000")
@@ -185,6 +185,6 @@ def test_a_plan_that_is_not_proven_has_its_bound_and_no_second_best(three, monke
 
 def test_a_certificate_that_takes_too_long_says_so(three):
     plan = search(three, Budget(bitops=64 + 560))
-    problem, solution, _, _ = plan.certify.args
+    problem, solution, *_ = plan.certify.args
     with pytest.raises(SearchError, match="no proven optimum in time; raise time_limit_s"):
         certification.certify(problem, solution, plan, 1e-9)

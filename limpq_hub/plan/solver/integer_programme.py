@@ -29,6 +29,10 @@ _MUCH_HIGHER = 2.0
 _SAFETY = 1e-12
 # More than HiGHS is wrong by in a bound, in scaled costs.
 _BOUND_TOLERANCE = 1e-4
+# A bound so near to its choice proves it, in scaled costs.
+_PROOF_TOLERANCE = 1e-6
+# Of an allowed gap, for HiGHS: the rest is for what it is wrong by.
+_SHARE_OF_GAP = 0.99
 
 Number = TypeVar("Number", int, float)
 # A PuLP variable of each option of each group, 1 where the group takes it: [groups, options].
@@ -36,7 +40,7 @@ Variables = Sequence[Sequence[pulp.LpVariable]]
 
 
 class NoProofError(SearchError):
-    """There was no proof in time.
+    """There was no proof in time, or none was needed within the allowed gap.
 
     Attributes:
         choice: [groups], the best choice that was found, or None.
@@ -54,6 +58,7 @@ def solve_with_highs(
     constraints: Sequence[LinearConstraint],
     deadline: float,
     options: Sequence[Collection[int]] | None = None,
+    allow_gap: float = 0.0,
 ) -> list[int] | None:
     """Return the option that each group takes for the least total cost within all limits, [groups], or None.
 
@@ -63,9 +68,10 @@ def solve_with_highs(
         constraints: each with coefficients of the same shape.
         deadline: when to give up, by `time.monotonic`.
         options: the options of each group that take part; all of them if None.
+        allow_gap: the share of the total cost that a choice may cost more than the bound.
 
     Raises:
-        NoProofError: there is no proven optimum in time.
+        NoProofError: there is no proven optimum in time, or before a choice within the gap.
         SearchError: HiGHS does not work.
     """
     if time.monotonic() + _SECONDS_PER_OPTION * sum(map(len, options or costs)) > deadline:
@@ -84,9 +90,9 @@ def solve_with_highs(
     ]
     if not all(affordable):
         return None
-    choice = _solve_among(costs, constraints, affordable, deadline)
+    choice = _solve_among(costs, constraints, affordable, deadline, allow_gap)
     hopeful = None if choice is None else _hopeful_options(costs, affordable, choice)
-    return choice if hopeful is None else solve_with_highs(costs, constraints, deadline, hopeful)
+    return choice if hopeful is None else solve_with_highs(costs, constraints, deadline, hopeful, allow_gap)
 
 
 def _solve_among(
@@ -94,6 +100,7 @@ def _solve_among(
     constraints: Sequence[LinearConstraint],
     affordable: Sequence[Sequence[int]],
     deadline: float,
+    allow_gap: float,
 ) -> list[int] | None:
     """Return what `solve_with_highs` does; options that no choice within the limits takes are left out already."""
 
@@ -112,13 +119,13 @@ def _solve_among(
 
     within_reach = [replace(constraint, coefficients=narrowed(constraint.coefficients)) for constraint in constraints]
     try:
-        return unnarrowed(_solve(narrowed(costs), within_reach, deadline))
+        return unnarrowed(_solve(narrowed(costs), within_reach, deadline, allow_gap))
     except NoProofError as error:
         raise NoProofError(unnarrowed(error.choice), error.bound) from None
 
 
 def _solve(
-    costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float
+    costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float, allow_gap: float
 ) -> list[int] | None:
     """Return what `solve_with_highs` does, by one programme of all options."""
     least = [min(options) for options in costs]
@@ -139,8 +146,12 @@ def _solve(
     for constraint in constraints:
         coefficients, limit = _reduced(constraint)
         problem += _weighted_sum(coefficients, variables) <= limit
+    least_cost = math.fsum(least)
     for _ in range(_MOST_REPAIRS):
-        run_highs(problem, deadline)
+        # HiGHS counts its gap without the least costs.
+        share = _SHARE_OF_GAP * allow_gap
+        absolute_gap = share * least_cost / largest * _COST_SCALE
+        run_highs(problem, deadline, relative_gap=share, absolute_gap=absolute_gap)
         if problem.status == pulp.LpStatusInfeasible:
             return None
         choice = [
@@ -148,8 +159,17 @@ def _solve(
         ]
         exceeded = next((constraint for constraint in constraints if constraint.total(choice) > constraint.limit), None)
         # `status` also reads Optimal when a time limit stopped at a merely feasible point; `sol_status` does not.
-        if problem.sol_status != pulp.LpSolutionOptimal:
-            bound = math.fsum(least) + (_proven_bound(problem) - _BOUND_TOLERANCE) / _COST_SCALE * largest
+        stopped = problem.sol_status != pulp.LpSolutionOptimal
+        if stopped or (allow_gap and exceeded is None):
+            proven = _proven_bound(problem)
+            scaled_cost = math.fsum(of_group[option] for of_group, option in zip(scaled_costs, choice, strict=True))
+            if not stopped and scaled_cost - proven <= _PROOF_TOLERANCE:
+                return choice
+            bound = least_cost + (proven - _BOUND_TOLERANCE) / _COST_SCALE * largest
+            cost = least_cost + scaled_cost / _COST_SCALE * largest
+            if not stopped and cost - bound > allow_gap * cost:
+                allow_gap = 0.0  # it is too small beside what HiGHS is wrong by
+                continue
             raise NoProofError(choice if exceeded is None else None, bound)
         if exceeded is None:
             return choice

@@ -27,6 +27,8 @@ BOUND = "bound"
 HIGHS = "HiGHS"
 # More constraints leave too many choices near the bound.
 _MOST_CONSTRAINTS_ENUMERATED = 2
+# Costs are at least 0: every choice is within such a gap of its bound.
+_ANY_GAP = 2.0
 # First gap of a limit, as a multiple of the gap that the limit before it needed.
 _FIRST_GAP = 1.2
 # Of the time that is left: for enumerating what is near the bound, before it is known how near a choice is.
@@ -66,13 +68,13 @@ class Programme:
     costs: Sequence[Sequence[float]]
     constraints: Sequence[LinearConstraint]
 
-    def solve(self, deadline: float, allow_gap: float = 0.0) -> Solution | None:
+    def solve(self, deadline: float, allow_gap: float | None = 0.0) -> Solution | None:
         """Return the choice of least total cost that meets all constraints, or None if there is none.
 
         Args:
             deadline: when to give up, by `time.monotonic`.
             allow_gap: where an optimum takes long to prove, the share of the total cost that a choice may cost more
-                than the bound.
+                than the bound; None, which is as good as 0, where who asks cannot allow one, so that none is advised.
 
         Raises:
             SearchError: no proven optimum in time, and no choice within the gap.
@@ -94,7 +96,7 @@ class Programme:
         return self._sharpened(scaled, best and best.choice, ENUMERATION, deadline, allow_gap)
 
     def solve_at_limits(
-        self, constraint: int, limits: Sequence[int], deadline: float, allow_gap: float = 0.0
+        self, constraint: int, limits: Sequence[int], deadline: float, allow_gap: float | None = 0.0
     ) -> Iterator[Solution | None]:
         """Yield, for each of many limits of one constraint, the solution at this limit, or None where there is none.
 
@@ -149,19 +151,31 @@ class Programme:
         """Return the total cost of a solution."""
         return self._cost(solution.choice)
 
-    def least(self, constraint: LinearConstraint, deadline: float) -> int | None:
-        """Return the least sum of a constraint that all others allow, or None if they allow nothing.
+    def is_feasible(self, deadline: float) -> bool:
+        """Return whether a choice meets all constraints.
 
         Args:
             deadline: when to give up, by `time.monotonic`.
 
         Raises:
+            SearchError: neither a choice nor a proof that there is none in time.
+        """
+        return self.solve(deadline, _ANY_GAP) is not None
+
+    def least(self, constraint: LinearConstraint, deadline: float, allow_gap: float | None = None) -> int | None:
+        """Return the least sum of a constraint that all others allow, or None if they allow nothing.
+
+        Args:
+            deadline: when to give up, by `time.monotonic`.
+            allow_gap: the share of it that the sum returned may be larger, as `solve` takes it.
+
+        Raises:
             SearchError: not proven in time.
         """
-        solution = Programme(constraint.coefficients, self.without(constraint).constraints).solve(deadline)
+        solution = Programme(constraint.coefficients, self.without(constraint).constraints).solve(deadline, allow_gap)
         return None if solution is None else constraint.total(solution.choice)
 
-    def _solve_hard(self, scaled: ScaledProgramme, deadline: float, allow_gap: float) -> Solution | None:
+    def _solve_hard(self, scaled: ScaledProgramme, deadline: float, allow_gap: float | None) -> Solution | None:
         """Return what `solve` does, where too many choices are near the bound to enumerate all of them."""
         relaxation = Relaxation.of(scaled, deadline)
         if relaxation is None:
@@ -179,7 +193,7 @@ class Programme:
         gap = relaxation.gap_of(scaled, near)
         if gap <= enough:
             return self._checked(near, BOUND)
-        if self._gap(near.tolist(), bound) <= allow_gap:
+        if self._gap(near.tolist(), bound) <= (allow_gap or 0.0):
             return self._checked(near, BOUND, bound)
         left_s = deadline - time.monotonic()
         most_states = int(min(max(_STATES_PER_SECOND * left_s, 1), _MOST_STATES_OF_HARD))
@@ -193,7 +207,7 @@ class Programme:
         return self._checked(enumerated.choice, ENUMERATION)
 
     def _sharpened(
-        self, scaled: ScaledProgramme, choice: Integers | None, way: str, deadline: float, allow_gap: float
+        self, scaled: ScaledProgramme, choice: Integers | None, way: str, deadline: float, allow_gap: float | None
     ) -> Solution | None:
         """Return the best choice of the scaled programme, or that of a finer one where the scale was too coarse."""
         hopeful = None if choice is None else self._hopeful(scaled, choice)
@@ -215,7 +229,7 @@ class Programme:
     def _solve_with_highs(
         self,
         deadline: float,
-        allow_gap: float,
+        allow_gap: float | None,
         options: Sequence[Collection[int]] | None = None,
         near: Solution | None = None,
     ) -> Solution | None:
@@ -229,12 +243,14 @@ class Programme:
         from limpq_hub.plan.solver.integer_programme import NoProofError, solve_with_highs
 
         try:
-            choice = solve_with_highs(self.costs, self.constraints, deadline, options)
+            choice = solve_with_highs(self.costs, self.constraints, deadline, options, allow_gap or 0.0)
         except NoProofError as error:
             return self._unproven(error.choice, error.bound, near, allow_gap)
         return None if choice is None else Solution(choice, HIGHS)
 
-    def _unproven(self, choice: list[int] | None, bound: float, near: Solution | None, allow_gap: float) -> Solution:
+    def _unproven(
+        self, choice: list[int] | None, bound: float, near: Solution | None, allow_gap: float | None
+    ) -> Solution:
         """Return the better of two choices if it is near enough to the better of the bounds.
 
         Raises:
@@ -247,9 +263,9 @@ class Programme:
         best = min(known, key=self._cost)
         bound = min(self._cost(best), max(bound, near.bound if near and near.bound is not None else -math.inf))
         gap = self._gap(best, bound)
-        if gap <= allow_gap:
+        if gap <= (allow_gap or 0.0):
             return Solution(best, HIGHS, bound)
-        if not gap < 1:
+        if allow_gap is None or not gap < 1:
             raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
         # Rounded up, so that it is enough.
         enough = decimal_above(Fraction(gap), 2)

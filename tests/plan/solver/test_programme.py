@@ -293,6 +293,39 @@ def test_within_an_allowed_gap_the_bound_is_below_the_optimum_and_the_choice_wit
     assert unproven > 10
 
 
+def correlated(programme, seed, groups, options):
+    """Return a programme of three constraints whose costs fall as what is used grows: HiGHS takes long to prove."""
+    rng = random.Random(seed)
+    tables = [[sorted(rng.randint(1, 10**6) for _ in range(options)) for _ in range(groups)] for _ in range(3)]
+    costs = [[3 * 10**6 - sum(used) for used in zip(*of_group, strict=True)] for of_group in zip(*tables, strict=True)]
+    return programme(costs, tables, [(sum(map(min, table)) + sum(map(max, table))) // 2 for table in tables])
+
+
+def test_within_an_allowed_gap_highs_gives_a_choice_at_most_so_far_above_the_optimum(programme, best_choice):
+    unproven = 0
+    for seed in range(4):
+        drawn = correlated(programme, seed, 7, 5)
+        best = best_choice(drawn)
+        for allowed in (1e-9, 0.01, 0.5):
+            solution = drawn.solve(MUCH_LATER, allow_gap=allowed)
+            if solution.bound is None:
+                check_best(drawn, best, solution)
+                continue
+            unproven += 1
+            cost = cost_of(drawn, solution.choice)
+            assert all(constraint.total(solution.choice) <= constraint.limit for constraint in drawn.constraints)
+            assert cost * (1 - allowed) <= solution.bound <= best.cost <= cost
+    assert unproven > 3
+
+
+def test_highs_spends_no_time_on_a_proof_beyond_the_allowed_gap(programme):
+    drawn = correlated(programme, 0, 40, 9)
+    began = time.monotonic()
+    solution = drawn.solve(began + 30, allow_gap=0.2)
+    assert time.monotonic() - began < 10  # a second on an idle machine; without the gap all of the 30
+    assert solution.bound <= cost_of(drawn, solution.choice) <= solution.bound / (1 - 0.2)
+
+
 def test_choices_of_equal_cost_at_the_bound_are_one_of_the_best_at_once(programme):
     # Each choice costs what it leaves unused: the best ones use the limit up, and there are very many.
     rng = random.Random(0)
