@@ -42,8 +42,8 @@ def certify(
     return Certificate(
         bound=plan.bound,
         gap=plan.objective - plan.bound,
-        second_best=_runner_up(problem, plan, second.choice, second.gap),
-        best_uniform=_runner_up(problem, plan, _best_uniform(problem, deadline)),
+        second_best=_runner_up(problem, plan, solution, second.choice, second.gap),
+        best_uniform=_runner_up(problem, plan, solution, _best_uniform(problem, deadline)),
     )
 
 
@@ -64,10 +64,10 @@ def _second_best(programme: Programme, best: Solution, deadline: float, allow_ga
         if solution is None:
             continue
         choice = [of_group[place] for of_group, place in zip(options, solution.choice, strict=True)]
-        bound = min(bound, _cost(programme, choice) if solution.bound is None else solution.bound)
-        if second is None or _cost(programme, choice) < _cost(programme, second):
+        bound = min(bound, math.inf if solution.bound is None else solution.bound)
+        if second is None or programme.difference(choice, second) < 0:
             second = choice
-    return _Second(second, 0.0 if second is None else max(0.0, _cost(programme, second) - bound))
+    return _Second(second, 0.0 if second is None else max(0.0, programme.cost(second) - bound))
 
 
 def _parts(programme: Programme, best: Sequence[int]) -> Iterator[list[list[int]]]:
@@ -105,12 +105,14 @@ def _best_uniform(problem: SearchProblem, deadline: float) -> Sequence[int] | No
         choice = [group.options.index(pair) if len(group.options) > 1 else 0 for group in problem.groups]
         if any(constraint.total(choice) > constraint.limit for constraint in programme.constraints):
             continue
-        if best is None or _cost(programme, choice) < _cost(programme, best):
+        if best is None or programme.difference(choice, best) < 0:
             best = choice
     return best
 
 
-def _runner_up(problem: SearchProblem, plan: Plan, choice: Sequence[int] | None, gap: float = 0.0) -> RunnerUp | None:
+def _runner_up(
+    problem: SearchProblem, plan: Plan, best: Solution, choice: Sequence[int] | None, gap: float = 0.0
+) -> RunnerUp | None:
     if choice is None:
         return None
     policy = problem.policy(choice)
@@ -119,8 +121,6 @@ def _runner_up(problem: SearchProblem, plan: Plan, choice: Sequence[int] | None,
         of_pairs[policy.layers[name]] - of_pairs[plan.policy.layers[name]] for name, of_pairs in divergences.items()
     ]
     kl_behind = math.fsum(differences) if divergences else None
-    return RunnerUp(policy, _cost(problem.programme, choice) - plan.objective, kl_behind, gap)
-
-
-def _cost(programme: Programme, choice: Sequence[int]) -> float:
-    return math.fsum(costs[option] for costs, option in zip(programme.costs, choice, strict=True))
+    behind = problem.programme.difference(choice, best.choice)
+    # Below 0 is only what the search does not tell apart.
+    return RunnerUp(policy, max(0.0, behind) if plan.optimal else behind, kl_behind, gap)

@@ -147,9 +147,14 @@ class Programme:
             return None
         return ScaledProgramme.of(self.costs, self.constraints)
 
-    def total(self, solution: Solution) -> float:
-        """Return the total cost of a solution."""
-        return self._cost(solution.choice)
+    def cost(self, choice: Sequence[int]) -> float:
+        """Return the total cost of a choice, [groups]."""
+        return math.fsum(costs[option] for costs, option in zip(self.costs, choice, strict=True))
+
+    def difference(self, choice: Sequence[int], other: Sequence[int]) -> float:
+        """Return how much more a choice costs than another, [groups] both; exact beside what they have in common."""
+        taken = zip(self.costs, choice, other, strict=True)
+        return math.fsum(costs[option] - costs[option_of_other] for costs, option, option_of_other in taken)
 
     def is_feasible(self, deadline: float) -> bool:
         """Return whether a choice meets all constraints.
@@ -260,8 +265,8 @@ class Programme:
         known = [one_choice for one_choice in choices if one_choice is not None]
         if not known:
             raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
-        best = min(known, key=self._cost)
-        bound = min(self._cost(best), max(bound, near.bound if near and near.bound is not None else -math.inf))
+        best = min(known, key=self.cost)
+        bound = min(self.cost(best), max(bound, near.bound if near and near.bound is not None else -math.inf))
         gap = self._gap(best, bound)
         if gap <= (allow_gap or 0.0):
             return Solution(best, HIGHS, bound)
@@ -274,12 +279,9 @@ class Programme:
             f"optimum; allow_gap={enough} takes it, or {MORE_TIME}"
         )
 
-    def _cost(self, choice: Sequence[int]) -> float:
-        return math.fsum(costs[option] for costs, option in zip(self.costs, choice, strict=True))
-
     def _gap(self, choice: Sequence[int], bound: float) -> float:
         """Return how much more than a bound a choice costs, as a share of its cost; infinite where it costs nothing."""
-        cost = self._cost(choice)
+        cost = self.cost(choice)
         return max(0.0, cost - bound) / cost if cost > 0 else math.inf if cost > bound else 0.0
 
     def _checked(self, options: Integers | None, way: str, bound: float | None = None) -> Solution | None:
@@ -296,7 +298,7 @@ class Programme:
                 f"the {way} returned a policy over the budget, which is a fault of limpq-hub: report it with the model "
                 "and the budget"
             )
-        return Solution(choice, way, None if bound is None else min(bound, self._cost(choice)))
+        return Solution(choice, way, None if bound is None else min(bound, self.cost(choice)))
 
 
 def _share_of_time(share: float, deadline: float) -> float:
