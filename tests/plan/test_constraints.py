@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 import re
 
@@ -99,6 +101,22 @@ def test_latency_counts_the_layers_of_the_table_only(network):
 def test_a_latency_table_that_does_not_fit_the_network_is_refused(network, table, because):
     with pytest.raises(BudgetError, match=because):
         search(network({"a": {2: 0.4, 4: 0.2}}), Budget(latency=(table, 5)))
+
+
+@pytest.mark.parametrize("round_trip", [lambda plan: pickle.loads(pickle.dumps(plan)), copy.deepcopy])
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+def test_a_plan_of_every_kind_of_limit_is_pickled_and_copied_with_its_proof(random_network, constraint, round_trip):
+    rng = random.Random(constraint)
+    indicators = random_network(rng, largest=1000)
+    table = layer_table(rng, indicators, 0.1)
+    limit = {"compression": 7, "bitops": "w4a4"}.get(constraint, 10**5)
+    plan = search(indicators, limited(constraint, limit, table))
+    copied = round_trip(plan)
+    assert copied == plan
+    problem, of_copy = plan.certify.args[0], copied.certify.args[0]
+    for was, now in zip(problem.programme.constraints, of_copy.programme.constraints, strict=True):
+        assert (now.span, now.limit, now.coefficients) == (was.span, was.limit, was.coefficients)
+    assert copied.certificate == plan.certificate
 
 
 def test_compression_is_met_exactly(network):

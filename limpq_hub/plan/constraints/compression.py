@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -45,7 +46,7 @@ class Compression(LinearKind[Fraction]):
             products(groups, lambda name: costs[name].weights, lambda bits: bits.weight),
             math.floor(float_bits / limit),
             requested=limit,
-            amount_of=lambda bits: Fraction(float_bits, bits),
+            amount_of=partial(Fraction, float_bits),
         )
 
     def without_effect(self, most: Fraction) -> str:
