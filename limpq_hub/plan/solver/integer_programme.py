@@ -92,7 +92,12 @@ def solve_with_highs(
         return None
     choice = _solve_among(costs, constraints, affordable, deadline, allow_gap)
     hopeful = None if choice is None else _hopeful_options(costs, affordable, choice)
-    return choice if hopeful is None else solve_with_highs(costs, constraints, deadline, hopeful, allow_gap)
+    if hopeful is None:
+        return choice
+    finer = solve_with_highs(costs, constraints, deadline, hopeful, allow_gap)
+    if finer is None:
+        raise NoProofError(choice)  # HiGHS is wrong that there is none
+    return finer
 
 
 def _solve_among(

@@ -193,7 +193,7 @@ class Programme:
             return self._solve_with_highs(deadline, allow_gap)
         hopeful = self._hopeful(scaled, near)
         if hopeful is not None:
-            return hopeful.solve(deadline, allow_gap)
+            return hopeful._solve_again(near, deadline, allow_gap)
         bound = scaled.unscaled_bound(relaxation.bound - relaxation.safety)
         gap = relaxation.gap_of(scaled, near)
         if gap <= enough:
@@ -215,8 +215,15 @@ class Programme:
         self, scaled: ScaledProgramme, choice: Integers | None, way: str, deadline: float, allow_gap: float | None
     ) -> Solution | None:
         """Return the best choice of the scaled programme, or that of a finer one where the scale was too coarse."""
-        hopeful = None if choice is None else self._hopeful(scaled, choice)
-        return self._checked(choice, way) if hopeful is None else hopeful.solve(deadline, allow_gap)
+        if choice is None:
+            return None
+        hopeful = self._hopeful(scaled, choice)
+        return self._checked(choice, way) if hopeful is None else hopeful._solve_again(choice, deadline, allow_gap)
+
+    def _solve_again(self, choice: Integers, deadline: float, allow_gap: float | None) -> Solution:
+        """Return what `solve` does, where a choice is known, so that there is one."""
+        known = Solution(choice.tolist(), ENUMERATION)
+        return self.solve(deadline, allow_gap) or self._unproven(None, -math.inf, known, allow_gap)
 
     def _hopeful(self, scaled: ScaledProgramme, choice: Integers) -> Programme | None:
         """Return the programme of the options that a better choice may take; None where that tells nothing apart."""
@@ -251,7 +258,10 @@ class Programme:
             choice = solve_with_highs(self.costs, self.constraints, deadline, options, allow_gap or 0.0)
         except NoProofError as error:
             return self._unproven(error.choice, error.bound, near, allow_gap)
-        return None if choice is None else Solution(choice, HIGHS)
+        if choice is None:
+            # Where a choice is known, HiGHS is wrong that there is none.
+            return near and self._unproven(None, -math.inf, near, allow_gap)
+        return Solution(choice, HIGHS)
 
     def _unproven(
         self, choice: list[int] | None, bound: float, near: Solution | None, allow_gap: float | None

@@ -283,6 +283,23 @@ def test_a_solution_over_budget_in_whole_numbers_is_never_returned(small, highs_
     assert len(solved) == 2
 
 
+def test_a_solver_that_first_finds_a_choice_and_then_none_has_proven_nothing(programme, highs_gives):
+    solved = []
+
+    def forgetful(problem, deadline, **gaps):
+        run_highs(problem, deadline, **gaps)
+        solved.append(problem)
+        if len(solved) == 2:
+            problem.status = pulp.LpStatusInfeasible
+
+    highs_gives(forgetful)
+    # The first cost dwarfs the others, so that they are solved once more without it.
+    drawn = programme([[10**9, 4, 2], [5, 1, 0]], [[[1, 2, 4], [1, 2, 4]]], [6])
+    with pytest.raises(SearchError, match=LATE) as caught:
+        solve_with_highs(drawn.costs, drawn.constraints, in_seconds(10))
+    assert (len(solved), caught.value.choice) == (2, [2, 1])
+
+
 def test_a_solver_that_is_over_budget_again_and_again_is_an_error(small, highs_gives):
     deadlines, deadline = [], in_seconds(10)
 

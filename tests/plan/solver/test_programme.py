@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from limpq_hub.errors import SearchError
+from limpq_hub.plan.solver import integer_programme, states
 from limpq_hub.plan.solver import programme as programme_module
-from limpq_hub.plan.solver import states
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
 from limpq_hub.plan.solver.enumeration import Cheapest
 from limpq_hub.plan.solver.integer_programme import solve_with_highs
@@ -333,6 +333,14 @@ def test_choices_of_equal_cost_at_the_bound_are_one_of_the_best_at_once(programm
     drawn = programme([[10**6 - weight for weight in of_group] for of_group in table], [table], [25 * 10**6])
     solution = drawn.solve(time.monotonic() + 3)
     assert (cost_of(drawn, solution.choice), solution.way) == (50 * 10**6 - 25 * 10**6, BOUND)
+
+
+def test_where_a_choice_is_known_highs_does_not_say_that_there_is_none(nearly_equal, monkeypatch):
+    monkeypatch.setattr(integer_programme, "solve_with_highs", lambda *_: None)
+    with pytest.raises(SearchError, match="the best policy that was found loses at most"):
+        nearly_equal.solve(time.monotonic() + 2)
+    solution = nearly_equal.solve(time.monotonic() + 2, allow_gap=0.01)
+    assert all(constraint.total(solution.choice) <= constraint.limit for constraint in nearly_equal.constraints)
 
 
 def test_many_limits_have_one_deadline(nearly_equal):
