@@ -74,16 +74,16 @@ def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
     choice.add_argument("--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'")
     choice.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits")
     choice.add_argument("--tie", action="append", nargs="+", metavar="PATTERN", help="layers that get the same bits")
-    choice.add_argument(
+    add_effort_options(choice)
+
+
+def add_effort_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add how long a command may search, and what is near enough."""
+    parser.add_argument(
         "--allow-gap",
         metavar="SHARE",
         help="where a proof takes long, take a policy this near to the bound: 0.01 or 1%%; it is told as unproven",
     )
-    add_time_limit(choice)
-
-
-def add_time_limit(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add how long a command may search."""
     parser.add_argument(
         "--time-limit",
         dest="time_limit_s",

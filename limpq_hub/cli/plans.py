@@ -11,9 +11,9 @@ from limpq_hub.cli.options import (
     MODEL_OR_FILE,
     WORDS,
     add_budget_options,
+    add_effort_options,
     add_objective_options,
     add_search_options,
-    add_time_limit,
     arguments_in_effect,
     next_command,
     search_arguments,
@@ -21,7 +21,7 @@ from limpq_hub.cli.options import (
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_notes, print_table
 from limpq_hub.errors import OutputError, SearchError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
-from limpq_hub.plan.deadline import deadline_in, seconds_left
+from limpq_hub.plan.deadline import deadline_in, seconds_left, with_all_candidates
 from limpq_hub.plan.frontier_search import MOST_POINTS
 from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.jsonfile import write_json
@@ -79,7 +79,7 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare.epilog = WORDS
     add_budget_options(compare)
     add_objective_options(compare)
-    add_time_limit(compare)
+    add_effort_options(compare)
     compare.add_argument("--seed", type=seed, default=0, help=f"of the random policy, 0 to {LARGEST_SEED}")
 
     explain = command("explain", _explain, "Say which layers got more or fewer bits, and what one more would cost.")
@@ -166,6 +166,7 @@ def _budget_to_type(indicators: Indicators, plan: Plan, arguments: dict[str, Any
     return budget if same else str(plan.bitops)
 
 
+@with_all_candidates()
 def _compare(options: argparse.Namespace) -> None:
     from limpq_hub.plan.plan import Plan
     from limpq_hub.zoo.planning import baselines, indicators_of, search
@@ -213,8 +214,7 @@ def _explain(options: argparse.Namespace) -> None:
     _print_outliers(plan)
     print_notes(plan)
     choices = {name: arguments.pop(name) for name in ("candidates", "pin", "exclude", "tie") if name in arguments}
-    for only_of_search in ("allow_gap", "importance"):
-        arguments.pop(only_of_search, None)
+    arguments.pop("importance", None)  # only of a search
     uniform = baselines(indicators, **arguments, time_limit_s=seconds_left(deadline)).get("uniform")
     explanation = explain(indicators, plan, uniform=uniform, **choices, time_limit_s=seconds_left(deadline))
     if options.json:

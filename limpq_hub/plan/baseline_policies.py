@@ -15,10 +15,11 @@ from limpq_hub.errors import BudgetError, InfeasibleBudgetError, PolicyError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.budget_check import fits_of
 from limpq_hub.plan.costs import Counting
-from limpq_hub.plan.deadline import deadline_in, seconds_left
+from limpq_hub.plan.deadline import deadline_in, seconds_left, with_all_candidates
 from limpq_hub.plan.indicators import Indicators, Steps
 from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
 from limpq_hub.plan.optimum import search
+from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.sensitivity import by_weight_errors, weight_errors
 
@@ -28,6 +29,7 @@ LayerKinds = tuple[str, tuple[BitsKind, ...]]  # name of a layer, and which of i
 _NONE_FITS = "no policy fits this budget: even the fewest bits are above it; raise the budget"
 
 
+@with_all_candidates()
 def policies_to_compare(
     indicators: Indicators,
     budget: Budget,
@@ -37,6 +39,7 @@ def policies_to_compare(
     counting: Counting = "exact",
     weights: Mapping[str, NDArray[Any]] | None = None,
     time_limit_s: float = 60,
+    allow_gap: str | float | None = None,
 ) -> dict[str, Policy]:
     """Return policies within `budget` by what they are.
 
@@ -49,14 +52,20 @@ def policies_to_compare(
     Args:
         weights: float weights by layer; without them there is no "sensitivity".
         time_limit_s: seconds for all of them together, up to a day.
+        allow_gap: for each that is searched for, as in `search`.
 
     Raises:
         InfeasibleBudgetError: no policy meets `budget`.
         SearchError: they are not found in time.
     """
     deadline = deadline_in(time_limit_s)
+
+    def searched(importances: Indicators, alpha: float | None) -> Plan:
+        left = seconds_left(deadline)
+        return search(importances, budget, alpha=alpha, counting=counting, time_limit_s=left, allow_gap=allow_gap)
+
     # Where nothing fits, it says what would.
-    search(indicators, budget, alpha=alpha, counting=counting, time_limit_s=seconds_left(deadline))
+    searched(indicators, alpha)
     fits = fits_of(indicators, budget, counting, deadline)
     policies = {}
     try:
@@ -69,14 +78,12 @@ def policies_to_compare(
     # Other importances have other outliers, so other bits to choose from: maybe none within the budget.
     with suppress(BudgetError, InfeasibleBudgetError):
         reverse = reversed_importance(indicators)
-        left = seconds_left(deadline)
-        policies["reversed"] = search(reverse, budget, alpha=alpha, counting=counting, time_limit_s=left).policy
+        policies["reversed"] = searched(reverse, alpha).policy
     if weights is not None and "uniform" in policies:
         activation = next(policies["uniform"].layers[name].activation for name in indicators.activation_steps)
         sensitivity = by_weight_errors(indicators, weight_errors(weights, indicators), activation)
         with suppress(BudgetError, InfeasibleBudgetError):
-            left = seconds_left(deadline)
-            policies["sensitivity"] = search(sensitivity, budget, counting=counting, time_limit_s=left).policy
+            policies["sensitivity"] = searched(sensitivity, None).policy
     return policies
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from limpq_hub.plan.certificate import Certificate, RunnerUp
 from limpq_hub.plan.deadline import deadline_in, until
@@ -23,37 +24,50 @@ from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.programme import Programme, Solution
 
 
-def certify(problem: SearchProblem, solution: Solution, plan: Plan, time_limit_s: float) -> Certificate:
+def certify(
+    problem: SearchProblem, solution: Solution, plan: Plan, time_limit_s: float, allow_gap: float = 0.0
+) -> Certificate:
     """Return what is proven of the plan of a solution.
 
     Args:
         time_limit_s: seconds after which it gives up.
+        allow_gap: as `Programme.solve` takes it, for each search for the second best.
 
     Raises:
         SearchError: the time is over.
     """
     deadline = deadline_in(time_limit_s)
     optimal = solution.bound is None
+    second = _second_best(problem.programme, solution, deadline, allow_gap) if optimal else _Second(None, 0.0)
     return Certificate(
         bound=plan.bound,
         gap=plan.objective - plan.bound,
-        second_best=_runner_up(problem, plan, _second_best(problem.programme, solution, deadline)) if optimal else None,
-        best_uniform=_runner_up(problem, plan, _best_uniform(problem, deadline)),
+        second_best=_runner_up(problem, plan, solution, second.choice, second.gap),
+        best_uniform=_runner_up(problem, plan, solution, _best_uniform(problem, deadline)),
     )
 
 
-def _second_best(programme: Programme, best: Solution, deadline: float) -> Sequence[int] | None:
-    """Return the choice of least cost among all others, [groups], or None if no other meets the constraints."""
+class _Second(NamedTuple):
+    """The choice of least cost among all others, [groups], or None; and how much less another one may cost."""
+
+    choice: Sequence[int] | None
+    gap: float
+
+
+def _second_best(programme: Programme, best: Solution, deadline: float, allow_gap: float) -> _Second:
+    """Return the second best choice; it has none if no other choice meets the constraints."""
     second: Sequence[int] | None = None
+    bound = math.inf
     for options in until(deadline, _parts(programme, best.choice)):
         part = _narrowed(programme, options)
-        solution = part.solve(deadline)
+        solution = part.solve(deadline, allow_gap)
         if solution is None:
             continue
         choice = [of_group[place] for of_group, place in zip(options, solution.choice, strict=True)]
-        if second is None or _cost(programme, choice) < _cost(programme, second):
+        bound = min(bound, math.inf if solution.bound is None else solution.bound)
+        if second is None or programme.difference(choice, second) < 0:
             second = choice
-    return second
+    return _Second(second, 0.0 if second is None else max(0.0, programme.cost(second) - bound))
 
 
 def _parts(programme: Programme, best: Sequence[int]) -> Iterator[list[list[int]]]:
@@ -91,12 +105,14 @@ def _best_uniform(problem: SearchProblem, deadline: float) -> Sequence[int] | No
         choice = [group.options.index(pair) if len(group.options) > 1 else 0 for group in problem.groups]
         if any(constraint.total(choice) > constraint.limit for constraint in programme.constraints):
             continue
-        if best is None or _cost(programme, choice) < _cost(programme, best):
+        if best is None or programme.difference(choice, best) < 0:
             best = choice
     return best
 
 
-def _runner_up(problem: SearchProblem, plan: Plan, choice: Sequence[int] | None) -> RunnerUp | None:
+def _runner_up(
+    problem: SearchProblem, plan: Plan, best: Solution, choice: Sequence[int] | None, gap: float = 0.0
+) -> RunnerUp | None:
     if choice is None:
         return None
     policy = problem.policy(choice)
@@ -105,8 +121,6 @@ def _runner_up(problem: SearchProblem, plan: Plan, choice: Sequence[int] | None)
         of_pairs[policy.layers[name]] - of_pairs[plan.policy.layers[name]] for name, of_pairs in divergences.items()
     ]
     kl_behind = math.fsum(differences) if divergences else None
-    return RunnerUp(policy, _cost(problem.programme, choice) - plan.objective, kl_behind)
-
-
-def _cost(programme: Programme, choice: Sequence[int]) -> float:
-    return math.fsum(costs[option] for costs, option in zip(programme.costs, choice, strict=True))
+    behind = problem.programme.difference(choice, best.choice)
+    # Below 0 is only what the search does not tell apart.
+    return RunnerUp(policy, max(0.0, behind) if plan.optimal else behind, kl_behind, gap)

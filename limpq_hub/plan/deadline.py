@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from limpq_hub.errors import BudgetError, SearchError, quoted
@@ -14,7 +15,8 @@ NEVER = float("inf")
 LONGEST_TIME_LIMIT_S = 86_400
 # What is said where the time is over, and what to do then.
 NOT_IN_TIME = "no proven optimum in time"
-MORE_TIME = "raise time_limit_s=, or use fewer candidates"
+_FEWER_CANDIDATES = ", or use fewer candidates"
+MORE_TIME = f"raise time_limit_s={_FEWER_CANDIDATES}"
 
 Item = TypeVar("Item")
 
@@ -62,3 +64,12 @@ def until(deadline: float, items: Iterable[Item]) -> Iterator[Item]:
     for item in items:
         check_time(deadline)
         yield item
+
+
+@contextmanager
+def with_all_candidates() -> Iterator[None]:
+    """Leave the advice to use fewer candidates out of the errors of a block: for what takes none."""
+    try:
+        yield
+    except SearchError as error:
+        raise SearchError(str(error).replace(_FEWER_CANDIDATES, "")) from None

@@ -34,7 +34,7 @@ def search_frontier(
     Args:
         budget: constraints that every plan meets as well, BitOps among them: those of the last plan at most.
         time_limit_s: seconds for the whole frontier, up to a day.
-        allow_gap: for each plan, as in `search`.
+        allow_gap: for each plan, as in `search`, and for the least BitOps, where other limits make it hard to find.
         choices: `alpha`, `importance`, `candidates`, `pin`, `exclude`, `tie` and `counting` as in `search`.
 
     Raises:
@@ -52,7 +52,7 @@ def search_frontier(
     check_each_constraint(problem, deadline)
     programme = problem.programme
     bitops = programme.constraints[0]
-    least, best = programme.least(bitops, deadline), programme.solve(deadline, gap)
+    least, best = programme.least(bitops, deadline, gap), programme.solve(deadline, gap)
     if least is None or best is None:
         raise conflict(problem, deadline)
     most = bitops.total(best.choice)

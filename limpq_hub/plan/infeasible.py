@@ -115,6 +115,6 @@ def _changes_in_turn(programme: Programme, deadline: float) -> list[tuple[Linear
 def _conflicting(programme: Programme, first: LinearConstraint, deadline: float) -> list[LinearConstraint]:
     """Return constraints that conflict, none of them without need, `first` among them where it takes part."""
     for constraint in programme.constraints:
-        if constraint is not first and programme.without(constraint).solve(deadline) is None:
+        if constraint is not first and not programme.without(constraint).is_feasible(deadline):
             return _conflicting(programme.without(constraint), first, deadline)
     return list(programme.constraints)

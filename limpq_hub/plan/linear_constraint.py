@@ -23,7 +23,7 @@ class LinearConstraint:
         kind: what it limits, and how that is told.
         coefficients: for each layer group, one whole number per option.
         requested: the limit as it was asked for, in the units of the kind.
-        amount_of: turns a sum of coefficients into the units of the kind.
+        amount_of: turns a sum of coefficients into the units of the kind; no lambda, so that a plan can be pickled.
     """
 
     kind: ConstraintKind[Any]

@@ -27,11 +27,11 @@ def search(
 ) -> Plan:
     """Return the policy of least importance lost among all that meet `budget`, proven optimal unless a gap is allowed.
 
-    Of policies that lose the same (to 2^-50 of what any could lose), it is the one with the least sum in the first
-    constraint, in the order of `Budget`, then in the second, then the one with the fewest weight bits, then activation
-    bits, in the first layer by name where they differ. HiGHS takes over for three constraints that add up over layers
-    and where too many policies are nearly the best: it returns any one of those within 1e-9 of the largest importance,
-    always the same. `limpq_hub.plan.solver` tells how.
+    Of policies that lose the same (to 2^-36 of the most that bits of which none alone loses more than the policy can
+    add up to), it is the one with the least sum in the first constraint, in the order of `Budget`, then in the second,
+    then the one with the fewest weight bits, then activation bits, in the first layer by name where they differ. HiGHS
+    takes over for three constraints that add up over layers and where too many policies are nearly the best: it returns
+    any one of those within 2e-9 of what it loses, always the same. `limpq_hub.plan.solver` tells how.
 
     `Plan.certificate` says how far the second best policy and the best uniform one lie behind; it searches again, once
     for each layer, when it is asked for.
@@ -39,7 +39,7 @@ def search(
     Args:
         time_limit_s: seconds after which the search gives up, up to a day; the certificate has as many of its own.
         allow_gap: where the proof takes long, the share of its objective by which a policy may lie above the bound:
-            0.01 or "1%". Such a plan has `optimal` False, and its `bound`.
+            0.01 or "1%". Such a plan has `optimal` False, and its `bound`. It holds for the second best as well.
         choices: `alpha`, `importance`, `candidates`, `pin`, `exclude`, `tie` and `counting`, as in `SearchProblem.of`.
 
     Raises:
@@ -57,4 +57,4 @@ def search(
     if solution is None:
         raise conflict(problem, deadline)
     plan = problem.plan(solution, time.perf_counter() - began)
-    return replace(plan, certify=partial(certify, problem, solution, plan, time_limit_s))
+    return replace(plan, certify=partial(certify, problem, solution, plan, time_limit_s, gap))

@@ -21,8 +21,9 @@ def total_size_bits(costs: Costs, policy: Policy) -> int:
 
 
 def compression_ratio(costs: Costs, policy: Policy) -> float:
-    """Return the 32-bit size of all weights divided by their size under `policy`."""
-    return FLOAT_BITS * sum(cost.weights for cost in costs.values()) / total_size_bits(costs, policy)
+    """Return the 32-bit size of all weights divided by their size under `policy`; 1 of a network without weights."""
+    size_bits = total_size_bits(costs, policy)
+    return FLOAT_BITS * sum(cost.weights for cost in costs.values()) / size_bits if size_bits else 1.0
 
 
 def peak_activation_bytes(costs: Costs, policy: Policy) -> int:

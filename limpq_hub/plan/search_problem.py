@@ -124,7 +124,7 @@ class SearchProblem:
     def plan(self, solution: Solution, seconds: float) -> Plan:
         """Return the plan of a choice, its costs counted afresh."""
         policy = self.policy(solution.choice)
-        objective = self.programme.total(solution)
+        objective = self.programme.cost(solution.choice)
         return Plan.of(
             policy,
             self.indicators.costs,

@@ -55,6 +55,7 @@ class BaselineOptions(Limits, Objective, total=False):
     """The keyword arguments of `baselines` after its own."""
 
     time_limit_s: float
+    allow_gap: str | float | None
 
 
 def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchOptions]) -> Plan:
@@ -138,8 +139,8 @@ def baselines(
     Args:
         model: as in `search`.
         seed: of the random policy.
-        options: the limits, `alpha` and `counting` of `search`; `time_limit_s` for all policies together, 60 if not
-            given.
+        options: the limits, `alpha`, `counting` and `allow_gap` of `search`; `time_limit_s` for all policies together,
+            60 if not given.
 
     Raises:
         BudgetError: no budget, or one that is malformed.

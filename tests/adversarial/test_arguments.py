@@ -38,7 +38,7 @@ OPTIONS = {
         "--tie", "--time-limit", "--allow-gap", "--json",
     ),
     "frontier": ("--points", "--size", "--alpha", "--candidates", "--time-limit", "--allow-gap", "--json"),
-    "compare": ("--bitops", "--size", "--seed", "--alpha", "--time-limit", "--counting", "--json"),
+    "compare": ("--bitops", "--size", "--seed", "--alpha", "--time-limit", "--allow-gap", "--counting", "--json"),
     "explain": ("--bitops", "--compression", "--pin", "--tie", "--time-limit", "--allow-gap", "--json"),
     "list": ("--json",),
     "info": ("--json",),

@@ -177,7 +177,7 @@ def test_only_a_search_has_a_certificate(three):
 def test_a_plan_that_is_not_proven_has_its_bound_and_no_second_best(three, monkeypatch):
     plan = search(three, Budget(bitops=64 + 560))
     unproven = replace(plan, bound=plan.objective - 0.125, optimal=False)
-    problem, solution, _, _ = plan.certify.args
+    problem, solution, *_ = plan.certify.args
     certificate = certification.certify(problem, replace(solution, bound=unproven.bound), unproven, 10)
     assert (certificate.bound, certificate.gap, certificate.second_best) == (0.375, 0.125, None)
     assert certificate.lines()[0].startswith("bound 0.375000")
@@ -185,6 +185,57 @@ def test_a_plan_that_is_not_proven_has_its_bound_and_no_second_best(three, monke
 
 def test_a_certificate_that_takes_too_long_says_so(three):
     plan = search(three, Budget(bitops=64 + 560))
-    problem, solution, _, _ = plan.certify.args
+    problem, solution, *_ = plan.certify.args
     with pytest.raises(SearchError, match="no proven optimum in time; raise time_limit_s"):
         certification.certify(problem, solution, plan, 1e-9)
+
+
+def test_policies_that_only_rounding_tells_apart_are_level_in_a_certificate(network):
+    # 0.3 + 0.3 as floats is less than 0.1 + 0.2 + 0.3, by one rounding.
+    level = 0
+    for seed in range(60):
+        rng = random.Random(seed)
+        steps = [
+            {
+                name: dict(
+                    zip((2, 3, 4), sorted((rng.randint(1, 9) / 10 for _ in range(3)), reverse=True), strict=True)
+                )
+                for name in "abc"
+            }
+            for _ in "wa"
+        ]
+        indicators = network(*steps, macs={name: rng.choice([100, 200]) for name in "abc"}, alpha=1.0)
+        least, most = indicators.bitops_range()
+        certificate = search(indicators, Budget(bitops=rng.randint(least, most))).certificate
+        for runner_up in (certificate.second_best, certificate.best_uniform):
+            if runner_up is not None:
+                # Sums of tenths: all that is less than a tenth is rounding.
+                level += runner_up.objective_behind < 1e-6
+                assert runner_up.objective_behind >= 0
+        assert not any("+-" in line or "-0.000000" in line for line in certificate.lines())
+    assert level > 5
+
+
+def test_a_difference_below_what_is_shown_has_a_plus(three):
+    certificate = search(three, Budget(bitops=64 + 560)).certificate
+    second = replace(certificate.second_best, objective_behind=-1e-12, kl_behind=-1e-12)
+    lines = replace(certificate, second_best=second).lines()
+    assert lines[1] == "second best policy: objective +0.000000, +0.000000 nats"
+    second = replace(certificate.second_best, objective_behind=-0.25, kl_behind=-0.125)
+    lines = replace(certificate, second_best=second).lines()
+    assert lines[1] == "second best policy: objective -0.250000, -0.125000 nats"
+
+
+def test_the_second_best_is_told_beside_a_layer_that_loses_enormously_much_whatever_it_gets(three):
+    huge = dict.fromkeys(PAIRS, 1e17)
+    plain = search(three, Budget(bitops=64 + 560))
+    beside = search(replace(three, divergences={**three.divergences, "b": huge}), Budget(bitops=64 + 560))
+    without_b = search(
+        replace(three, divergences={**three.divergences, "b": dict.fromkeys(PAIRS, 0.0)}), Budget(bitops=624)
+    )
+    assert plain.certificate.second_best.objective_behind == pytest.approx(0.05)
+    assert beside.policy == without_b.policy
+    expected, found = without_b.certificate, beside.certificate
+    assert found.second_best.objective_behind == expected.second_best.objective_behind
+    assert found.best_uniform.policy == expected.best_uniform.policy
+    assert found.best_uniform.objective_behind == expected.best_uniform.objective_behind > 0

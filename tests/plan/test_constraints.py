@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 import re
 
@@ -15,6 +17,7 @@ from limpq_hub.plan.constraints.layer_table import LayerTableKind
 from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
+from limpq_hub.plan.plan import Plan
 
 CONSTRAINTS = [kind.name for kind in KINDS]
 TABLES = [kind.name for kind in KINDS if isinstance(kind, LayerTableKind)]
@@ -99,6 +102,36 @@ def test_latency_counts_the_layers_of_the_table_only(network):
 def test_a_latency_table_that_does_not_fit_the_network_is_refused(network, table, because):
     with pytest.raises(BudgetError, match=because):
         search(network({"a": {2: 0.4, 4: 0.2}}), Budget(latency=(table, 5)))
+
+
+def test_a_network_of_products_of_activations_alone_is_searched_and_has_no_compression_to_limit(network):
+    indicators = network({name: {2: 0.8, 4: 0.2} for name in ("qk", "av")}, weights=0)
+    plan = search(indicators, Budget(bitops=8 * 1000 + 16 * 1000))
+    assert (plan.size_bytes, plan.compression, plan.bitops) == (0, 1.0, 24_000)
+    assert Plan.from_json(plan.to_json()) == plan
+    assert search(indicators, Budget(size=1)).bitops == 32_000
+    assert [plan.bitops for plan in search_frontier(indicators, 2)] == [8000, 32_000]
+    message = (
+        "compression= limits weights, and toynet at 32x32 has none: its layers are products of activations; use bitops="
+    )
+    with pytest.raises(BudgetError, match=f"^{re.escape(message)}$"):
+        search(indicators, Budget(compression=4))
+
+
+@pytest.mark.parametrize("round_trip", [lambda plan: pickle.loads(pickle.dumps(plan)), copy.deepcopy])
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+def test_a_plan_of_every_kind_of_limit_is_pickled_and_copied_with_its_proof(random_network, constraint, round_trip):
+    rng = random.Random(constraint)
+    indicators = random_network(rng, largest=1000)
+    table = layer_table(rng, indicators, 0.1)
+    limit = {"compression": 7, "bitops": "w4a4"}.get(constraint, 10**5)
+    plan = search(indicators, limited(constraint, limit, table))
+    copied = round_trip(plan)
+    assert copied == plan
+    problem, of_copy = plan.certify.args[0], copied.certify.args[0]
+    for was, now in zip(problem.programme.constraints, of_copy.programme.constraints, strict=True):
+        assert (now.span, now.limit, now.coefficients) == (was.span, was.limit, was.coefficients)
+    assert copied.certificate == plan.certificate
 
 
 def test_compression_is_met_exactly(network):

@@ -443,3 +443,21 @@ def test_a_network_of_fixed_layers_has_nothing_to_choose(network):
     assert (plan.bitops, plan.objective, plan.optimal) == (128, 0, True)
     with pytest.raises(InfeasibleBudgetError, match=r'^bitops="127" cannot be met'):
         search(indicators, Budget(bitops=127))
+
+
+@pytest.mark.parametrize("diverged", [1e6, 1e12, 1e15, 1e16, 1e30])
+@pytest.mark.parametrize("constraints", [1, 3])
+def test_a_step_that_diverged_changes_neither_the_plan_nor_its_second_best(network, diverged, constraints):
+    def searched(step):
+        steps = {name: {2: 0.8, 4: 0.2, 8: 0.01} for name in "abc"}
+        indicators = network({**steps, "a": {**steps["a"], 2: step}}, steps)
+        table = {"a": {(weight, activation): 1 for weight in steps["a"] for activation in steps["a"]}}
+        others = {"size": 150, "latency": (table, 3)} if constraints == 3 else {}
+        return search(indicators, Budget(bitops=100_000, **others))
+
+    # By hand: 2 bits of that layer's weights are in neither policy.
+    usual, beside = searched(0.9), searched(diverged)
+    assert usual.policy.layers["a"].weight > 2
+    assert (beside.objective, beside.optimal) == (pytest.approx(usual.objective, rel=1e-12), True)
+    behind = usual.certificate.second_best.objective_behind
+    assert beside.certificate.second_best.objective_behind == pytest.approx(behind, abs=1e-9)

@@ -382,7 +382,7 @@ def test_every_kind_of_constraint_is_a_keyword_of_every_function_that_takes_a_bu
     [
         (limpq_hub.search, "bitop"),
         (limpq_hub.frontier, "bitops"),
-        (limpq_hub.baselines, "allow_gap"),
+        (limpq_hub.baselines, "candidates"),
         (limpq_hub.baselines, "pin"),
     ],
 )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from limpq_hub.errors import BudgetError
 from limpq_hub.plan.constraints.linear_kind import LinearKind, products
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
@@ -37,15 +39,24 @@ class Compression(LinearKind[Fraction]):
     def constraint(
         self, limit: Fraction, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting
     ) -> LinearConstraint:
-        """Return the limit on the sum of weights x weight bits."""
+        """Return the limit on the sum of weights x weight bits.
+
+        Raises:
+            BudgetError: the network has no weights.
+        """
         costs = indicators.costs
         float_bits = FLOAT_BITS * sum(cost.weights for cost in costs.values())
+        if not float_bits:
+            raise BudgetError(
+                f"{self.name}= limits weights, and {indicators.title} has none: its layers are products of "
+                "activations; use bitops="
+            )
         return LinearConstraint(
             self,
             products(groups, lambda name: costs[name].weights, lambda bits: bits.weight),
             math.floor(float_bits / limit),
             requested=limit,
-            amount_of=lambda bits: Fraction(float_bits, bits),
+            amount_of=partial(Fraction, float_bits),
         )
 
     def without_effect(self, most: Fraction) -> str:

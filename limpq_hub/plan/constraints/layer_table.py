@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any, ClassVar
 
 from limpq_hub.errors import BudgetError, quoted
@@ -132,7 +133,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
             coefficients,
             math.floor(most * scale) + slack,
             requested=most,
-            amount_of=lambda total: max(Fraction(total - slack), Fraction(0)) / scale,
+            amount_of=partial(_amount_of, slack=slack, scale=scale),
         )
 
     def without_effect(self, most: Fraction) -> str:
@@ -165,6 +166,11 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
                 )
             amounts[bits] = Fraction(amount) if isinstance(amount, int) else Fraction(repr(float(amount)))
         return amounts
+
+
+def _amount_of(total: int, slack: int, scale: Fraction) -> Fraction:
+    """Return what a sum of scaled entries stands for in the unit of the table."""
+    return max(Fraction(total - slack), Fraction(0)) / scale
 
 
 def _has_few_digits(amount: Fraction) -> bool:

@@ -33,10 +33,12 @@ class Size(LinearKind[int]):
     ) -> LinearConstraint:
         """Return the limit on the sum of weights x weight bits."""
         coefficients = products(groups, lambda name: indicators.costs[name].weights, lambda bits: bits.weight)
-        return LinearConstraint(
-            self, coefficients, limit * 8, requested=Fraction(limit), amount_of=lambda bits: Fraction(bits, 8)
-        )
+        return LinearConstraint(self, coefficients, limit * 8, requested=Fraction(limit), amount_of=_bytes_of)
 
     def text(self, amount: Fraction) -> str:
         """Return bytes with two decimals, rounded up: "4.50MB"."""
         return enough_size(math.ceil(amount))
+
+
+def _bytes_of(bits: int) -> Fraction:
+    return Fraction(bits, 8)

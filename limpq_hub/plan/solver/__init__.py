@@ -33,6 +33,12 @@ whole numbers, and a choice over a limit is forbidden and the programme solved a
 largest cost of an option. The first two ways tell equal costs apart by a rule (`enumeration.cheapest`), HiGHS returns
 any one of them, always the same.
 
+**Where one option dwarfs the rest,** a step that diverged for instance, the others are rounded coarsely beside it, and
+HiGHS no longer sees them. But an option that alone costs more above the least of its group than a whole choice does
+above the least of all groups is in no better choice. So where such options make the scale coarse, they are left out and
+the programme is solved again on a finer one, until costs are rounded to 2^-36 of the most that the options left can add
+up to; for HiGHS, until the largest of them is at most twice what its choice costs above the least.
+
 **Terms**, and the shapes of arrays:
 
 - *costs*, [groups, options]; *coefficients*, [constraints, groups, options]; *limits*, [constraints]. A group with

@@ -23,8 +23,16 @@ _LARGEST_COEFFICIENT = 10**5
 _MOST_REPAIRS = 100
 # What PuLP takes, at most, to write down one option and hand it to HiGHS.
 _SECONDS_PER_OPTION = 5e-5
+# Where costs reach so much higher than what a better choice may take, they are scaled anew without the others.
+_MUCH_HIGHER = 2.0
+# Relative: more than rounding adds to the cost of a choice above the least.
+_SAFETY = 1e-12
 # More than HiGHS is wrong by in a bound, in scaled costs.
 _BOUND_TOLERANCE = 1e-4
+# A bound so near to its choice proves it, in scaled costs.
+_PROOF_TOLERANCE = 1e-6
+# Of an allowed gap, for HiGHS: the rest is for what it is wrong by.
+_SHARE_OF_GAP = 0.99
 
 Number = TypeVar("Number", int, float)
 # A PuLP variable of each option of each group, 1 where the group takes it: [groups, options].
@@ -32,7 +40,7 @@ Variables = Sequence[Sequence[pulp.LpVariable]]
 
 
 class NoProofError(SearchError):
-    """There was no proof in time.
+    """There was no proof in time, or none was needed within the allowed gap.
 
     Attributes:
         choice: [groups], the best choice that was found, or None.
@@ -50,27 +58,56 @@ def solve_with_highs(
     constraints: Sequence[LinearConstraint],
     deadline: float,
     options: Sequence[Collection[int]] | None = None,
+    allow_gap: float = 0.0,
 ) -> list[int] | None:
     """Return the option that each group takes for the least total cost within all limits, [groups], or None.
 
     Args:
-        costs: [groups, options], rows of different lengths where groups have different numbers of options.
+        costs: [groups, options], rows of different lengths where groups have different numbers of options; infinite for
+            an option that takes no part.
         constraints: each with coefficients of the same shape.
         deadline: when to give up, by `time.monotonic`.
         options: the options of each group that take part; all of them if None.
+        allow_gap: the share of the total cost that a choice may cost more than the bound.
 
     Raises:
-        NoProofError: there is no proven optimum in time.
+        NoProofError: there is no proven optimum in time, or before a choice within the gap.
         SearchError: HiGHS does not work.
     """
     if time.monotonic() + _SECONDS_PER_OPTION * sum(map(len, options or costs)) > deadline:
         raise NoProofError  # even writing the programme down takes longer
     affordable = [
-        _affordable_options(constraints, group, range(len(costs[group])) if options is None else options[group])
-        for group in range(len(costs))
+        _affordable_options(
+            constraints,
+            group,
+            [
+                option
+                for option in (range(len(of_group)) if options is None else options[group])
+                if of_group[option] < math.inf
+            ],
+        )
+        for group, of_group in enumerate(costs)
     ]
     if not all(affordable):
         return None
+    choice = _solve_among(costs, constraints, affordable, deadline, allow_gap)
+    hopeful = None if choice is None else _hopeful_options(costs, affordable, choice)
+    if hopeful is None:
+        return choice
+    finer = solve_with_highs(costs, constraints, deadline, hopeful, allow_gap)
+    if finer is None:
+        raise NoProofError(choice)  # HiGHS is wrong that there is none
+    return finer
+
+
+def _solve_among(
+    costs: Sequence[Sequence[float]],
+    constraints: Sequence[LinearConstraint],
+    affordable: Sequence[Sequence[int]],
+    deadline: float,
+    allow_gap: float,
+) -> list[int] | None:
+    """Return what `solve_with_highs` does; options that no choice within the limits takes are left out already."""
 
     def narrowed(table: Sequence[Sequence[Number]]) -> tuple[tuple[Number, ...], ...]:
         """Return a table [groups, options] with the affordable options alone."""
@@ -87,15 +124,15 @@ def solve_with_highs(
 
     within_reach = [replace(constraint, coefficients=narrowed(constraint.coefficients)) for constraint in constraints]
     try:
-        return unnarrowed(_solve(narrowed(costs), within_reach, deadline))
+        return unnarrowed(_solve(narrowed(costs), within_reach, deadline, allow_gap))
     except NoProofError as error:
         raise NoProofError(unnarrowed(error.choice), error.bound) from None
 
 
 def _solve(
-    costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float
+    costs: Sequence[Sequence[float]], constraints: Sequence[LinearConstraint], deadline: float, allow_gap: float
 ) -> list[int] | None:
-    """Return what `solve_with_highs` does; options that no choice within the limits takes are left out already."""
+    """Return what `solve_with_highs` does, by one programme of all options."""
     least = [min(options) for options in costs]
     above_least = [[cost - lowest for cost in options] for options, lowest in zip(costs, least, strict=True)]
     largest = max(map(max, above_least)) or 1.0
@@ -114,8 +151,12 @@ def _solve(
     for constraint in constraints:
         coefficients, limit = _reduced(constraint)
         problem += _weighted_sum(coefficients, variables) <= limit
+    least_cost = math.fsum(least)
     for _ in range(_MOST_REPAIRS):
-        run_highs(problem, deadline)
+        # HiGHS counts its gap without the least costs.
+        share = _SHARE_OF_GAP * allow_gap
+        absolute_gap = share * least_cost / largest * _COST_SCALE
+        run_highs(problem, deadline, relative_gap=share, absolute_gap=absolute_gap)
         if problem.status == pulp.LpStatusInfeasible:
             return None
         choice = [
@@ -123,8 +164,17 @@ def _solve(
         ]
         exceeded = next((constraint for constraint in constraints if constraint.total(choice) > constraint.limit), None)
         # `status` also reads Optimal when a time limit stopped at a merely feasible point; `sol_status` does not.
-        if problem.sol_status != pulp.LpSolutionOptimal:
-            bound = math.fsum(least) + (_proven_bound(problem) - _BOUND_TOLERANCE) / _COST_SCALE * largest
+        stopped = problem.sol_status != pulp.LpSolutionOptimal
+        if stopped or (allow_gap and exceeded is None):
+            proven = _proven_bound(problem)
+            scaled_cost = math.fsum(of_group[option] for of_group, option in zip(scaled_costs, choice, strict=True))
+            if not stopped and scaled_cost - proven <= _PROOF_TOLERANCE:
+                return choice
+            bound = least_cost + (proven - _BOUND_TOLERANCE) / _COST_SCALE * largest
+            cost = least_cost + scaled_cost / _COST_SCALE * largest
+            if not stopped and cost - bound > allow_gap * cost:
+                allow_gap = 0.0  # it is too small beside what HiGHS is wrong by
+                continue
             raise NoProofError(choice if exceeded is None else None, bound)
         if exceeded is None:
             return choice
@@ -164,6 +214,31 @@ def _affordable_options(constraints: Sequence[LinearConstraint], group: int, opt
             constraint.coefficients[group][option] <= most_of_constraint
             for constraint, most_of_constraint in zip(constraints, most, strict=True)
         )
+    ]
+
+
+def _hopeful_options(
+    costs: Sequence[Sequence[float]], options: Sequence[Sequence[int]], choice: Sequence[int]
+) -> list[list[int]] | None:
+    """Return the options, [groups][options], that a choice better than a given one may take; None if scaling them anew
+    gains little.
+
+    One that alone costs more above the least of its group than the whole choice does is in no better one. HiGHS is
+    wrong by a share of the largest cost, so one that is far too dear hides what the others cost.
+    """
+    least = [min(of_group[option] for option in kept) for of_group, kept in zip(costs, options, strict=True)]
+    above = math.fsum(of_group[option] - lowest for of_group, option, lowest in zip(costs, choice, least, strict=True))
+    largest = max(
+        of_group[option] - lowest
+        for of_group, kept, lowest in zip(costs, options, least, strict=True)
+        for option in kept
+    )
+    if not 0 < above * _MUCH_HIGHER < largest:
+        return None
+    most = above * (1 + _SAFETY)
+    return [
+        [option for option in kept if of_group[option] - lowest <= most]
+        for of_group, kept, lowest in zip(costs, options, least, strict=True)
     ]
 
 

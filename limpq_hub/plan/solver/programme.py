@@ -27,6 +27,8 @@ BOUND = "bound"
 HIGHS = "HiGHS"
 # More constraints leave too many choices near the bound.
 _MOST_CONSTRAINTS_ENUMERATED = 2
+# Costs are at least 0: every choice is within such a gap of its bound.
+_ANY_GAP = 2.0
 # First gap of a limit, as a multiple of the gap that the limit before it needed.
 _FIRST_GAP = 1.2
 # Of the time that is left: for enumerating what is near the bound, before it is known how near a choice is.
@@ -58,20 +60,21 @@ class Programme:
     """What is minimized, and within what.
 
     Attributes:
-        costs: [groups, options], rows of different lengths where groups have different numbers of options.
+        costs: [groups, options], rows of different lengths where groups have different numbers of options; infinite for
+            an option that takes no part.
         constraints: each with coefficients of the same shape, and a limit.
     """
 
     costs: Sequence[Sequence[float]]
     constraints: Sequence[LinearConstraint]
 
-    def solve(self, deadline: float, allow_gap: float = 0.0) -> Solution | None:
+    def solve(self, deadline: float, allow_gap: float | None = 0.0) -> Solution | None:
         """Return the choice of least total cost that meets all constraints, or None if there is none.
 
         Args:
             deadline: when to give up, by `time.monotonic`.
             allow_gap: where an optimum takes long to prove, the share of the total cost that a choice may cost more
-                than the bound.
+                than the bound; None, which is as good as 0, where who asks cannot allow one, so that none is advised.
 
         Raises:
             SearchError: no proven optimum in time, and no choice within the gap.
@@ -88,11 +91,12 @@ class Programme:
         except TooManyStatesError:
             if not DynamicProgramme.fits(scaled):
                 return self._solve_hard(scaled, deadline, allow_gap)
-            return self._checked(DynamicProgramme(scaled, deadline).cheapest(scaled.limits[0]), DYNAMIC_PROGRAMME)
-        return self._checked(best and best.choice, ENUMERATION)
+            choice = DynamicProgramme(scaled, deadline).cheapest(scaled.limits[0])
+            return self._sharpened(scaled, choice, DYNAMIC_PROGRAMME, deadline, allow_gap)
+        return self._sharpened(scaled, best and best.choice, ENUMERATION, deadline, allow_gap)
 
     def solve_at_limits(
-        self, constraint: int, limits: Sequence[int], deadline: float, allow_gap: float = 0.0
+        self, constraint: int, limits: Sequence[int], deadline: float, allow_gap: float | None = 0.0
     ) -> Iterator[Solution | None]:
         """Yield, for each of many limits of one constraint, the solution at this limit, or None where there is none.
 
@@ -114,7 +118,8 @@ class Programme:
                 yield programme._solve_with_highs(deadline, allow_gap)
                 continue
             if table is not None:
-                yield programme._checked(table.cheapest(scaled.scaled_limit(constraint, limit)), DYNAMIC_PROGRAMME)
+                choice = table.cheapest(scaled.scaled_limit(constraint, limit))
+                yield programme._sharpened(scaled, choice, DYNAMIC_PROGRAMME, deadline, allow_gap)
                 continue
             with_limit = scaled.with_limit(constraint, limit)
             try:
@@ -124,7 +129,7 @@ class Programme:
                 yield programme._solve_hard(with_limit, deadline, allow_gap)
                 continue
             gap = best.gap if best else 0.0
-            yield programme._checked(best and best.choice, ENUMERATION)
+            yield programme._sharpened(scaled, best and best.choice, ENUMERATION, deadline, allow_gap)
 
     def with_limit(self, constraint: int, limit: int) -> Programme:
         """Return the same programme with another limit of one constraint, by its number."""
@@ -142,23 +147,40 @@ class Programme:
             return None
         return ScaledProgramme.of(self.costs, self.constraints)
 
-    def total(self, solution: Solution) -> float:
-        """Return the total cost of a solution."""
-        return self._cost(solution.choice)
+    def cost(self, choice: Sequence[int]) -> float:
+        """Return the total cost of a choice, [groups]."""
+        return math.fsum(costs[option] for costs, option in zip(self.costs, choice, strict=True))
 
-    def least(self, constraint: LinearConstraint, deadline: float) -> int | None:
-        """Return the least sum of a constraint that all others allow, or None if they allow nothing.
+    def difference(self, choice: Sequence[int], other: Sequence[int]) -> float:
+        """Return how much more a choice costs than another, [groups] both; exact beside what they have in common."""
+        taken = zip(self.costs, choice, other, strict=True)
+        return math.fsum(costs[option] - costs[option_of_other] for costs, option, option_of_other in taken)
+
+    def is_feasible(self, deadline: float) -> bool:
+        """Return whether a choice meets all constraints.
 
         Args:
             deadline: when to give up, by `time.monotonic`.
 
         Raises:
+            SearchError: neither a choice nor a proof that there is none in time.
+        """
+        return self.solve(deadline, _ANY_GAP) is not None
+
+    def least(self, constraint: LinearConstraint, deadline: float, allow_gap: float | None = None) -> int | None:
+        """Return the least sum of a constraint that all others allow, or None if they allow nothing.
+
+        Args:
+            deadline: when to give up, by `time.monotonic`.
+            allow_gap: the share of it that the sum returned may be larger, as `solve` takes it.
+
+        Raises:
             SearchError: not proven in time.
         """
-        solution = Programme(constraint.coefficients, self.without(constraint).constraints).solve(deadline)
+        solution = Programme(constraint.coefficients, self.without(constraint).constraints).solve(deadline, allow_gap)
         return None if solution is None else constraint.total(solution.choice)
 
-    def _solve_hard(self, scaled: ScaledProgramme, deadline: float, allow_gap: float) -> Solution | None:
+    def _solve_hard(self, scaled: ScaledProgramme, deadline: float, allow_gap: float | None) -> Solution | None:
         """Return what `solve` does, where too many choices are near the bound to enumerate all of them."""
         relaxation = Relaxation.of(scaled, deadline)
         if relaxation is None:
@@ -169,11 +191,14 @@ class Programme:
         near = near_choice(scaled, relaxation, _share_of_time(_TIME_TO_TRY, deadline), enough)
         if near is None:
             return self._solve_with_highs(deadline, allow_gap)
+        hopeful = self._hopeful(scaled, near)
+        if hopeful is not None:
+            return hopeful._solve_again(near, deadline, allow_gap)
         bound = scaled.unscaled_bound(relaxation.bound - relaxation.safety)
         gap = relaxation.gap_of(scaled, near)
         if gap <= enough:
             return self._checked(near, BOUND)
-        if self._gap(near.tolist(), bound) <= allow_gap:
+        if self._gap(near.tolist(), bound) <= (allow_gap or 0.0):
             return self._checked(near, BOUND, bound)
         left_s = deadline - time.monotonic()
         most_states = int(min(max(_STATES_PER_SECOND * left_s, 1), _MOST_STATES_OF_HARD))
@@ -186,10 +211,37 @@ class Programme:
             return self._solve_with_highs(deadline, allow_gap, options, Solution(near.tolist(), BOUND, bound))
         return self._checked(enumerated.choice, ENUMERATION)
 
+    def _sharpened(
+        self, scaled: ScaledProgramme, choice: Integers | None, way: str, deadline: float, allow_gap: float | None
+    ) -> Solution | None:
+        """Return the best choice of the scaled programme, or that of a finer one where the scale was too coarse."""
+        if choice is None:
+            return None
+        hopeful = self._hopeful(scaled, choice)
+        return self._checked(choice, way) if hopeful is None else hopeful._solve_again(choice, deadline, allow_gap)
+
+    def _solve_again(self, choice: Integers, deadline: float, allow_gap: float | None) -> Solution:
+        """Return what `solve` does, where a choice is known, so that there is one."""
+        known = Solution(choice.tolist(), ENUMERATION)
+        return self.solve(deadline, allow_gap) or self._unproven(None, -math.inf, known, allow_gap)
+
+    def _hopeful(self, scaled: ScaledProgramme, choice: Integers) -> Programme | None:
+        """Return the programme of the options that a better choice may take; None where that tells nothing apart."""
+        hopeful = scaled.hopeful(choice)
+        options_taken = zip(self.costs, choice.tolist(), strict=True)
+        if hopeful is None or all(of_group[option] == min(of_group) for of_group, option in options_taken):
+            return None
+        costs = [
+            [cost if takes_part else math.inf for cost, takes_part in zip(of_group, taking_part, strict=False)]
+            for of_group, taking_part in zip(self.costs, hopeful.tolist(), strict=True)
+        ]
+        # Costs that are equal as floats stay so on every scale.
+        return Programme(costs, self.constraints) if costs != [list(of_group) for of_group in self.costs] else None
+
     def _solve_with_highs(
         self,
         deadline: float,
-        allow_gap: float,
+        allow_gap: float | None,
         options: Sequence[Collection[int]] | None = None,
         near: Solution | None = None,
     ) -> Solution | None:
@@ -203,12 +255,17 @@ class Programme:
         from limpq_hub.plan.solver.integer_programme import NoProofError, solve_with_highs
 
         try:
-            choice = solve_with_highs(self.costs, self.constraints, deadline, options)
+            choice = solve_with_highs(self.costs, self.constraints, deadline, options, allow_gap or 0.0)
         except NoProofError as error:
             return self._unproven(error.choice, error.bound, near, allow_gap)
-        return None if choice is None else Solution(choice, HIGHS)
+        if choice is None:
+            # Where a choice is known, HiGHS is wrong that there is none.
+            return near and self._unproven(None, -math.inf, near, allow_gap)
+        return Solution(choice, HIGHS)
 
-    def _unproven(self, choice: list[int] | None, bound: float, near: Solution | None, allow_gap: float) -> Solution:
+    def _unproven(
+        self, choice: list[int] | None, bound: float, near: Solution | None, allow_gap: float | None
+    ) -> Solution:
         """Return the better of two choices if it is near enough to the better of the bounds.
 
         Raises:
@@ -218,12 +275,12 @@ class Programme:
         known = [one_choice for one_choice in choices if one_choice is not None]
         if not known:
             raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
-        best = min(known, key=self._cost)
-        bound = min(self._cost(best), max(bound, near.bound if near and near.bound is not None else -math.inf))
+        best = min(known, key=self.cost)
+        bound = min(self.cost(best), max(bound, near.bound if near and near.bound is not None else -math.inf))
         gap = self._gap(best, bound)
-        if gap <= allow_gap:
+        if gap <= (allow_gap or 0.0):
             return Solution(best, HIGHS, bound)
-        if not gap < 1:
+        if allow_gap is None or not gap < 1:
             raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
         # Rounded up, so that it is enough.
         enough = decimal_above(Fraction(gap), 2)
@@ -232,12 +289,9 @@ class Programme:
             f"optimum; allow_gap={enough} takes it, or {MORE_TIME}"
         )
 
-    def _cost(self, choice: Sequence[int]) -> float:
-        return math.fsum(costs[option] for costs, option in zip(self.costs, choice, strict=True))
-
     def _gap(self, choice: Sequence[int], bound: float) -> float:
         """Return how much more than a bound a choice costs, as a share of its cost; infinite where it costs nothing."""
-        cost = self._cost(choice)
+        cost = self.cost(choice)
         return max(0.0, cost - bound) / cost if cost > 0 else math.inf if cost > bound else 0.0
 
     def _checked(self, options: Integers | None, way: str, bound: float | None = None) -> Solution | None:
@@ -254,7 +308,7 @@ class Programme:
                 f"the {way} returned a policy over the budget, which is a fault of limpq-hub: report it with the model "
                 "and the budget"
             )
-        return Solution(choice, way, None if bound is None else min(bound, self._cost(choice)))
+        return Solution(choice, way, None if bound is None else min(bound, self.cost(choice)))
 
 
 def _share_of_time(share: float, deadline: float) -> float:

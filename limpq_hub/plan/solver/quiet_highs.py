@@ -17,7 +17,9 @@ _REINSTALL = "reinstall it: pip install --force-reinstall pulp highspy"
 _STDOUT_LOCK = threading.Lock()
 
 
-def run_highs(problem: pulp.LpProblem, deadline: float) -> None:
+def run_highs(
+    problem: pulp.LpProblem, deadline: float, *, relative_gap: float = 0.0, absolute_gap: float = 0.0
+) -> None:
     """Solve `problem` with HiGHS, inside this process: no solver and no file outlives it.
 
     The number of threads is left to HiGHS: all programmes of a process share it, and where another one has set it,
@@ -25,12 +27,14 @@ def run_highs(problem: pulp.LpProblem, deadline: float) -> None:
 
     Args:
         deadline: when to give up, by `time.monotonic`.
+        relative_gap, absolute_gap: how far above the bound an answer may lie that needs no improvement, as a share of
+            its cost or as a cost; one of both is enough.
 
     Raises:
         SearchError: it could not be run, or gave up before the deadline.
     """
     try:
-        problem.solve(_QuietHighs(deadline))
+        problem.solve(_QuietHighs(deadline, relative_gap, absolute_gap))
     except pulp.PulpSolverError:
         raise SearchError(f"HiGHS could not be run; {_REINSTALL}") from None
     if problem.status == pulp.LpStatusNotSolved and time.monotonic() < deadline:
@@ -40,8 +44,8 @@ def run_highs(problem: pulp.LpProblem, deadline: float) -> None:
 class _QuietHighs(pulp.HiGHS):
     """HiGHS that keeps a deadline, without the banner that it prints, against its options, where it is first made."""
 
-    def __init__(self, deadline: float) -> None:
-        super().__init__(msg=False, gapRel=0, gapAbs=0)
+    def __init__(self, deadline: float, relative_gap: float, absolute_gap: float) -> None:
+        super().__init__(msg=False, gapRel=relative_gap, gapAbs=absolute_gap)
         self._deadline = deadline
 
     def callSolver(self, lp: pulp.LpProblem) -> None:  # the name is PuLP's

@@ -14,10 +14,13 @@ from limpq_hub.plan.linear_constraint import LinearConstraint
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
 
 # Both are below 2^53, up to which whole numbers are exact in a float64.
 _LARGEST_COST_SUM = 2.0**50
 _LARGEST_COEFFICIENT_SUM = 2**52
+# Costs are told apart well enough where they are rounded to this share of the most that a better choice may cost.
+_FINE_ENOUGH = 2.0**-36
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class ScaledProgramme:
         divided by their greatest common divisor, and costs rounded to 2^-50 of the largest sum that they can have.
 
         Args:
-            costs: [groups, options], rows of different lengths where groups have different numbers of options.
+            costs: [groups, options], rows of different lengths where groups have different numbers of options; infinite
+                for an option that takes no part.
             constraints: each with a limit that the least coefficients meet.
         """
         if any(constraint.most > _LARGEST_COEFFICIENT_SUM for constraint in constraints):
@@ -104,6 +108,20 @@ class ScaledProgramme:
         """Return whether a choice, [groups], is within every limit."""
         taken = self.coefficients[:, np.arange(len(choice)), choice].sum(1)
         return bool((taken <= self.limits).all())
+
+    def hopeful(self, choice: Integers) -> Booleans | None:
+        """Return which options a choice better than a given one, [groups], may take, where the others hide it.
+
+        An option that alone costs more above the least of its group than the whole choice does is in no better one.
+        Where such options are so dear that all others are rounded coarsely beside them, the choice may be wrong.
+
+        Returns:
+            [groups, options], or None if the costs of those that a better choice may take are fine enough.
+        """
+        # Each cost was rounded by at most one half.
+        hopeful = self.costs <= self.cost_of(choice) + len(self.costs)
+        largest_sum = np.where(hopeful, self.costs, 0.0).max(1).sum()
+        return hopeful if largest_sum * _FINE_ENOUGH < 1 else None
 
     def unscaled_bound(self, bound: float) -> float:
         """Return what no choice costs less than, unscaled, if none costs less than `bound` here.

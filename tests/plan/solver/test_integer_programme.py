@@ -259,7 +259,7 @@ def test_constraints_that_exclude_each_other_have_no_solution(programme):
 
 
 def test_a_solution_that_highs_has_not_proven_is_an_error(small, highs_gives):
-    def stopped(problem, deadline):
+    def stopped(problem, deadline, **gaps):
         run_highs(problem, deadline)
         problem.sol_status = pulp.LpSolutionIntegerFeasible
 
@@ -271,7 +271,7 @@ def test_a_solution_that_highs_has_not_proven_is_an_error(small, highs_gives):
 def test_a_solution_over_budget_in_whole_numbers_is_never_returned(small, highs_gives):
     solved = []
 
-    def tolerant(problem, deadline):
+    def tolerant(problem, deadline, **gaps):
         solved.append(problem)
         run_highs(problem, deadline)
         if len(solved) == 1:  # a solver whose tolerance lets the best but too costly options through
@@ -283,10 +283,27 @@ def test_a_solution_over_budget_in_whole_numbers_is_never_returned(small, highs_
     assert len(solved) == 2
 
 
+def test_a_solver_that_first_finds_a_choice_and_then_none_has_proven_nothing(programme, highs_gives):
+    solved = []
+
+    def forgetful(problem, deadline, **gaps):
+        run_highs(problem, deadline, **gaps)
+        solved.append(problem)
+        if len(solved) == 2:
+            problem.status = pulp.LpStatusInfeasible
+
+    highs_gives(forgetful)
+    # The first cost dwarfs the others, so that they are solved once more without it.
+    drawn = programme([[10**9, 4, 2], [5, 1, 0]], [[[1, 2, 4], [1, 2, 4]]], [6])
+    with pytest.raises(SearchError, match=LATE) as caught:
+        solve_with_highs(drawn.costs, drawn.constraints, in_seconds(10))
+    assert (len(solved), caught.value.choice) == (2, [2, 1])
+
+
 def test_a_solver_that_is_over_budget_again_and_again_is_an_error(small, highs_gives):
     deadlines, deadline = [], in_seconds(10)
 
-    def stubborn(problem, until):
+    def stubborn(problem, until, **gaps):
         deadlines.append(until)
         for variable in problem.variables():
             variable.varValue = float(variable.name.endswith("_2"))

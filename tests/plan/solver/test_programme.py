@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from limpq_hub.errors import SearchError
+from limpq_hub.plan.solver import integer_programme, states
 from limpq_hub.plan.solver import programme as programme_module
-from limpq_hub.plan.solver import states
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
 from limpq_hub.plan.solver.enumeration import Cheapest
 from limpq_hub.plan.solver.integer_programme import solve_with_highs
@@ -85,6 +85,48 @@ def test_all_ways_agree(random_programme, best_choice, constraints):
             (solution,) = drawn.solve_at_limits(0, [drawn.constraints[0].limit], MUCH_LATER)
             assert (solution.choice, solution.way) == (best.choice, DYNAMIC_PROGRAMME)
     assert feasible > 30
+
+
+def with_dear_options(rng, drawn, dear):
+    """Return a programme in which some options cost so much more that floats beside them tell nothing else apart."""
+    costs = [[cost + dear * (rng.random() < 0.3) for cost in of_group] for of_group in drawn.costs]
+    return type(drawn)(costs, drawn.constraints)
+
+
+@pytest.mark.parametrize("most_states", [1, states.MOST_STATES])
+@pytest.mark.parametrize("dear", [10**12, 10**16, 10**30, 10**300])
+@pytest.mark.parametrize("constraints", [1, 2, 3])
+def test_options_that_cost_enormously_much_hide_nothing_of_the_others(
+    random_programme, best_choice, monkeypatch, constraints, dear, most_states
+):
+    rng = random.Random(f"{constraints} {dear}")
+    monkeypatch.setattr(states, "MOST_STATES", most_states)
+    hidden = 0
+    for _ in range(60):
+        drawn = with_dear_options(rng, random_programme(rng, constraints, largest=(1, 10, 1000, 10**5)), dear)
+        best = best_choice(drawn)
+        if best is None or best.cost >= dear:
+            continue  # within the limits there is nothing but what is dear
+        hidden += max(map(max, drawn.costs)) >= dear
+        (at_limit,) = drawn.solve_at_limits(0, [drawn.constraints[0].limit], MUCH_LATER)
+        for solution in (drawn.solve(MUCH_LATER), at_limit):
+            check_best(drawn, best, solution)
+    assert hidden > 10
+
+
+def test_the_frontier_finds_what_dear_options_hide_at_every_limit(random_programme, best_choice, monkeypatch):
+    rng = random.Random(80)
+    for fits in (DynamicProgramme.fits, lambda _: False):
+        monkeypatch.setattr(DynamicProgramme, "fits", fits)
+        for _ in range(10):
+            drawn = with_dear_options(rng, random_programme(rng, 1, largest=[1000]), 10**20)
+            constraint = drawn.constraints[0]
+            limits = sorted(rng.randint(constraint.least, constraint.most) for _ in range(8))
+            everything = drawn.with_limit(0, constraint.most)
+            for limit, solution in zip(limits, everything.solve_at_limits(0, limits, MUCH_LATER), strict=True):
+                best = best_choice(drawn.with_limit(0, limit))
+                if best.cost < 10**20:
+                    check_best(drawn.with_limit(0, limit), best, solution)
 
 
 @pytest.mark.parametrize("largest", [10**15, 10**16, 10**20])
@@ -195,7 +237,7 @@ def test_a_limit_of_the_constraint_itself_does_not_change_its_least_sum(programm
 def test_the_total_cost_is_added_up_exactly(programme):
     drawn = programme([[0.1]] * 10, [[[1]] * 10], [10])
     solution = drawn.solve(MUCH_LATER)
-    assert drawn.total(solution) == 1.0
+    assert drawn.cost(solution.choice) == 1.0
     assert sum([0.1] * 10) != 1.0
 
 
@@ -251,6 +293,39 @@ def test_within_an_allowed_gap_the_bound_is_below_the_optimum_and_the_choice_wit
     assert unproven > 10
 
 
+def correlated(programme, seed, groups, options):
+    """Return a programme of three constraints whose costs fall as what is used grows: HiGHS takes long to prove."""
+    rng = random.Random(seed)
+    tables = [[sorted(rng.randint(1, 10**6) for _ in range(options)) for _ in range(groups)] for _ in range(3)]
+    costs = [[3 * 10**6 - sum(used) for used in zip(*of_group, strict=True)] for of_group in zip(*tables, strict=True)]
+    return programme(costs, tables, [(sum(map(min, table)) + sum(map(max, table))) // 2 for table in tables])
+
+
+def test_within_an_allowed_gap_highs_gives_a_choice_at_most_so_far_above_the_optimum(programme, best_choice):
+    unproven = 0
+    for seed in range(4):
+        drawn = correlated(programme, seed, 7, 5)
+        best = best_choice(drawn)
+        for allowed in (1e-9, 0.01, 0.5):
+            solution = drawn.solve(MUCH_LATER, allow_gap=allowed)
+            if solution.bound is None:
+                check_best(drawn, best, solution)
+                continue
+            unproven += 1
+            cost = cost_of(drawn, solution.choice)
+            assert all(constraint.total(solution.choice) <= constraint.limit for constraint in drawn.constraints)
+            assert cost * (1 - allowed) <= solution.bound <= best.cost <= cost
+    assert unproven > 3
+
+
+def test_highs_spends_no_time_on_a_proof_beyond_the_allowed_gap(programme):
+    drawn = correlated(programme, 0, 40, 9)
+    began = time.monotonic()
+    solution = drawn.solve(began + 30, allow_gap=0.2)
+    assert time.monotonic() - began < 10  # a second on an idle machine; without the gap all of the 30
+    assert solution.bound <= cost_of(drawn, solution.choice) <= solution.bound / (1 - 0.2)
+
+
 def test_choices_of_equal_cost_at_the_bound_are_one_of_the_best_at_once(programme):
     # Each choice costs what it leaves unused: the best ones use the limit up, and there are very many.
     rng = random.Random(0)
@@ -258,6 +333,14 @@ def test_choices_of_equal_cost_at_the_bound_are_one_of_the_best_at_once(programm
     drawn = programme([[10**6 - weight for weight in of_group] for of_group in table], [table], [25 * 10**6])
     solution = drawn.solve(time.monotonic() + 3)
     assert (cost_of(drawn, solution.choice), solution.way) == (50 * 10**6 - 25 * 10**6, BOUND)
+
+
+def test_where_a_choice_is_known_highs_does_not_say_that_there_is_none(nearly_equal, monkeypatch):
+    monkeypatch.setattr(integer_programme, "solve_with_highs", lambda *_: None)
+    with pytest.raises(SearchError, match="the best policy that was found loses at most"):
+        nearly_equal.solve(time.monotonic() + 2)
+    solution = nearly_equal.solve(time.monotonic() + 2, allow_gap=0.01)
+    assert all(constraint.total(solution.choice) <= constraint.limit for constraint in nearly_equal.constraints)
 
 
 def test_many_limits_have_one_deadline(nearly_equal):
