@@ -107,6 +107,13 @@ class ConstraintKind(ABC, Generic[Limit]):
         """
         return list(groups)
 
+    def told(self, limit: Limit, groups: Sequence[LayerGroup]) -> list[LayerGroup]:
+        """Return the groups without the options of which the limit does not tell what they take: a table may lack some.
+
+        A group may have none left.
+        """
+        return list(groups)
+
     def most_allowed(self, limit: Limit, indicators: Indicators, groups: Sequence[LayerGroup]) -> Fraction | None:
         """Return the most that any options take where the limit rules out none of them, else None.
 

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -100,6 +101,16 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
                     )
         return table, exact_number(self.name, limit, self.units, _FORM)
 
+    def told(self, limit: tuple[LayerTable | LayerArray, Fraction], groups: Sequence[LayerGroup]) -> list[LayerGroup]:
+        """Return the groups without the options that the table lacks for one of their layers; an array has all bits."""
+        table, _ = limit
+        if isinstance(table, LayerArray):
+            return list(groups)
+        return [
+            replace(group, options=tuple(bits for bits in group.options if _has(table, group, bits)))
+            for group in groups
+        ]
+
     def constraint(
         self,
         limit: tuple[LayerTable | LayerArray, Fraction],
@@ -165,6 +176,11 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
                 )
             amounts[bits] = Fraction(amount) if isinstance(amount, int) else Fraction(repr(float(amount)))
         return amounts
+
+
+def _has(table: LayerTable, group: LayerGroup, bits: LayerBits) -> bool:
+    """Return whether the table tells what each layer of a group takes at some bits: nothing, if it does not name it."""
+    return all((bits.weight, bits.activation) in table[name] for name in group.layers if name in table)
 
 
 def _has_few_digits(amount: Fraction) -> bool:
