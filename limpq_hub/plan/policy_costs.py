@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.costs import Costs, Counting, LayerCost
 from limpq_hub.plan.layer_bits import FLOAT_BITS, LayerBits
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.rounding import float_below
 
 
 def total_bitops(costs: Costs, policy: Policy, counting: Counting = "exact") -> int:
@@ -21,8 +23,10 @@ def total_size_bits(costs: Costs, policy: Policy) -> int:
 
 
 def compression_ratio(costs: Costs, policy: Policy) -> float:
-    """Return the 32-bit size of all weights divided by their size under `policy`."""
-    return FLOAT_BITS * sum(cost.weights for cost in costs.values()) / total_size_bits(costs, policy)
+    """Return the 32-bit size of all weights divided by their size under `policy`, as a limit that the policy meets."""
+    return float_below(
+        Fraction(FLOAT_BITS * sum(cost.weights for cost in costs.values()), total_size_bits(costs, policy))
+    )
 
 
 def peak_activation_bytes(costs: Costs, policy: Policy) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from fractions import Fraction
 
 import pytest
 
@@ -80,14 +81,12 @@ def test_a_policy_fits_where_it_meets_every_limit_and_only_there_outliers_includ
     for kind in CONSTRAINTS:
         # The costs of policies themselves, so that some policies meet the limit exactly.
         _, drawn = rng.choice(recounts)
-        limit = float_bytes / drawn["size"] if kind == "compression" else drawn[kind] or 1
+        limit = Fraction(float_bytes) / Fraction(drawn["size"]) if kind == "compression" else drawn[kind] or 1
         if kind == "size":
             limit = -(-int(limit * 8) // 8)
         fits = fits_of(indicators, limited(kind, limit, table), counting)
         for policy, costs in recounts:
-            meets = costs["size"] * limit <= float_bytes if kind == "compression" else costs[kind] <= limit
-            if kind == "compression" and costs["size"] == drawn["size"]:
-                continue  # the quotient is rounded to a float: on either side of this very size
+            meets = Fraction(costs["size"]) * limit <= float_bytes if kind == "compression" else costs[kind] <= limit
             assert fits(policy) == meets, (kind, limit, costs)
 
 

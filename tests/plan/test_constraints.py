@@ -216,6 +216,17 @@ def test_the_attributes_of_an_infeasible_budget_work_when_fed_back(random_networ
         search(indicators, limited(constraint, tightest * (1.001 if constraint == "compression" else 0.999), table))
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_the_compression_of_a_plan_and_the_most_that_is_possible_work_when_fed_back(random_network, seed):
+    rng = random.Random(seed)
+    indicators = random_network(rng, layers=3, candidates=(2, 4), largest=10 ** (seed % 8 + 1))
+    smallest = search(indicators, Budget(bitops="1e30"), candidates=[2])
+    assert search(indicators, Budget(compression=smallest.compression)).compression == smallest.compression
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(compression=1000))
+    assert search(indicators, Budget(compression=caught.value.maximum)).compression == caught.value.maximum
+
+
 @pytest.mark.parametrize("constraint", CONSTRAINTS)
 def test_the_limit_that_was_asked_for_is_quoted_and_differs_from_the_stated_minimum(random_network, constraint):
     indicators = random_network(random.Random(3), layers=3, candidates=(2, 4), largest=10**9)

@@ -25,7 +25,7 @@ from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.layer_table_file import EntryWords, LayerTable, read_layer_table
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.quantities import exact_number, is_number
-from limpq_hub.plan.rounding import decimal_above, float_above, log10, nearest_float
+from limpq_hub.plan.rounding import as_written, decimal_above, float_above, log10, nearest_float
 
 # A table, or the path of one as CSV, and the limit.
 TableLimit = tuple[LayerTable | str | os.PathLike[str], str | float]
@@ -69,7 +69,10 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
     def option_words(self, value: Any) -> list[str] | None:
         """Return the path of the file and the limit, or None for a table that is no file."""
         table, limit = value
-        return [str(table), str(limit)] if isinstance(table, str | os.PathLike) else None
+        if not isinstance(table, str | os.PathLike) or not isinstance(limit, str | int | float):
+            return None
+        path = os.fspath(table)
+        return [f"./{path}" if path.startswith("-") else path, str(limit)]  # no path is taken for an option
 
     def parse(self, value: Any) -> tuple[LayerTable | LayerArray, Fraction]:
         """Return the table, read from its file if a path was given, and the limit, exactly as it was written.
@@ -174,7 +177,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
                     f"the {self.name} table has no {self.entry.column} for layer {quoted(name)} at {bits.weight} "
                     f"weight and {bits.activation} activation bits; add it"
                 )
-            amounts[bits] = Fraction(amount) if isinstance(amount, int) else Fraction(repr(float(amount)))
+            amounts[bits] = Fraction(amount) if isinstance(amount, int) else as_written(amount)
         return amounts
 
 
