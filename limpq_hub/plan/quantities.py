@@ -182,7 +182,10 @@ def enough_size(size_bytes: int) -> str:
 
 
 def _with_unit(value: int, units: Sequence[str], sizes: Mapping[str, int], rounded: Callable[[Fraction], int]) -> str:
-    """Return `value` in the largest of `units` that it fills, with two decimals made by `rounded`."""
-    unit = next(unit for unit in units if sizes[unit] <= max(value, 1))
+    """Return `value` in the largest of `units` that it fills once `rounded` has made two decimals of it."""
+    place = next(place for place, unit in enumerate(units) if sizes[unit] <= max(value, 1))
+    unit = units[place]
     hundredths = rounded(Fraction(value * 100, sizes[unit]))
+    if place and hundredths * sizes[unit] >= 100 * sizes[units[place - 1]]:
+        return f"1.00{units[place - 1]}"
     return f"{value}{unit}" if sizes[unit] == 1 else f"{hundredths // 100}.{hundredths % 100:02d}{unit}"
