@@ -874,6 +874,19 @@ def test_a_search_of_measured_importance_is_explained_where_learned_outliers_lea
     assert "- every layer has the bits of the uniform policy, 2/2\n" in out
 
 
+def test_a_limit_of_a_table_that_is_advised_can_be_typed(limpq, tiny, tmp_path):
+    table = tmp_path / "TABLE.csv"
+    pairs = [(weight, activation) for weight in (2, 3, 4) for activation in (2, 3, 4)]
+    lines = [f"layer1.0.conv1,{weight},{activation},{weight * activation / 8}" for weight, activation in pairs]
+    table.write_text("\n".join(["layer,weight_bits,activation_bits,time", *lines]))
+    for limit, refused in (("0.3", "--latency TABLE.csv 0.3 cannot be met"), ("5G", "--latency 5G is not a budget")):
+        code, _, err = limpq("search", tiny.name, "--latency", table, limit)
+        assert code == 2
+        assert refused in err
+        (advised,) = re.findall(r" use (?:for example )?--latency TABLE\.csv (\S+)", err)
+        assert limpq("search", tiny.name, "--latency", table, advised)[0] == 0
+
+
 @pytest.mark.parametrize("command", ["explain", "compare"])
 def test_outliers_and_limits_on_the_weights_alone_are_noted(limpq, tiny, tmp_path, command):
     content = tiny.indicators.to_json()

@@ -65,6 +65,10 @@ class ConstraintKind(ABC, Generic[Limit]):
             value = f"{value}{'' if '' in self.units else self.unit}"
         return [value] if isinstance(value, str) and self.takes(value) else None
 
+    def keyword(self, text: str) -> str:
+        """Return the argument of `search` for the text of a limit, as a message tells it: `size="4.50MB"`."""
+        return f'{self.name}="{text}"'
+
     @abstractmethod
     def parse(self, value: Any) -> Limit:
         """Return the limit that an argument of `search` stands for.

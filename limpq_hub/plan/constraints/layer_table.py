@@ -74,17 +74,22 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
         path = os.fspath(table)
         return [f"./{path}" if path.startswith("-") else path, str(limit)]  # no path is taken for an option
 
+    def keyword(self, text: str) -> str:
+        """Return the argument of `search` for the text of a limit: `latency=(table, "2.142")`."""
+        return f'{self.name}=(table, "{text}")'
+
     def parse(self, value: Any) -> tuple[LayerTable | LayerArray, Fraction]:
         """Return the table, read from its file if a path was given, and the limit, exactly as it was written.
 
         Raises:
             BudgetError: it is no table and limit, the file cannot be read, or an entry cannot have been measured.
         """
+        advice = f"use for example {self.keyword('2.5')}"
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
             reads = read_layer_array if str(value[0]).endswith(".npy") else read_layer_table
             value = (reads(value[0], self.entry), value[1])
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], LayerArray):
-            return value[0], exact_number(self.name, value[1], self.units, _FORM)
+            return value[0], exact_number(self.name, value[1], self.units, advice)
         if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], Mapping) or not value[0]:
             raise BudgetError(f"{self.name}={quoted(value)} is not a budget: {_FORM}")
         table, limit = value
@@ -102,7 +107,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
                         f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
                         f"{self.entry.with_article} is 0 or from {_SMALLEST:g} to {_LARGEST:g}; use another unit"
                     )
-        return table, exact_number(self.name, limit, self.units, _FORM)
+        return table, exact_number(self.name, limit, self.units, advice)
 
     def told(self, limit: tuple[LayerTable | LayerArray, Fraction], groups: Sequence[LayerGroup]) -> list[LayerGroup]:
         """Return the groups without the options that the table lacks for one of their layers; an array has all bits."""
