@@ -842,6 +842,51 @@ def test_explain_as_json_is_the_explanation_and_nothing_else(limpq, tiny):
         assert one["bitops"] == cost.macs_limpq * other * (one["bits"] - getattr(bits, one["kind"]))
 
 
+def test_what_was_searched_in_a_table_of_the_candidates_alone_can_be_explained_as_the_next_line_says(
+    limpq, tiny, tmp_path
+):
+    table = tmp_path / "times.csv"
+    searched = [name for name, cost in tiny.costs.items() if cost.fixed is None]
+    pairs = [(weight, activation) for weight in (3, 4) for activation in (3, 4)]
+    lines = [f"{name},{weight},{activation},{weight * activation}" for name in searched for weight, activation in pairs]
+    table.write_text("\n".join(["layer,weight_bits,activation_bits,time", *lines]))
+    typed = [tiny.name, "--latency", table, 12 * len(searched), "--candidates", 3, 4]
+    explain_it = next_of(limpq("search", *typed)[2])
+    assert explain_it[0] == "explain"
+    code, out, err = limpq(*explain_it)
+    assert code == 0, err
+    assert "Beside uniform 3/3 bits" in out
+    assert limpq(*next_of(err)[:-1], tmp_path / "policy.json")[0] == 0
+
+
+def test_a_search_of_measured_importance_is_explained_where_learned_outliers_leave_no_policy(limpq, tiny, tmp_path):
+    content = tiny.indicators.to_json()
+    pairs = [(weight, activation) for weight in (2, 3, 4) for activation in (2, 3, 4)]
+    for layer in content["layers"].values():
+        if "weight_steps" in layer:
+            layer["weight_steps"]["2"] = layer["weight_steps"]["3"] / 2
+            layer["divergences"] = {f"{weight}/{activation}": 1 / weight / activation for weight, activation in pairs}
+    (tmp_path / "measured.json").write_text(json.dumps(content))
+    options = ("--bitops", "w2a2", "--importance", "measured")
+    explain_it = next_of(limpq("search", tmp_path / "measured.json", *options)[2])
+    code, out, err = limpq(*explain_it)
+    assert code == 0, err
+    assert "- every layer has the bits of the uniform policy, 2/2\n" in out
+
+
+def test_a_limit_of_a_table_that_is_advised_can_be_typed(limpq, tiny, tmp_path):
+    table = tmp_path / "TABLE.csv"
+    pairs = [(weight, activation) for weight in (2, 3, 4) for activation in (2, 3, 4)]
+    lines = [f"layer1.0.conv1,{weight},{activation},{weight * activation / 8}" for weight, activation in pairs]
+    table.write_text("\n".join(["layer,weight_bits,activation_bits,time", *lines]))
+    for limit, refused in (("0.3", "--latency TABLE.csv 0.3 cannot be met"), ("5G", "--latency 5G is not a budget")):
+        code, _, err = limpq("search", tiny.name, "--latency", table, limit)
+        assert code == 2
+        assert refused in err
+        (advised,) = re.findall(r" use (?:for example )?--latency TABLE\.csv (\S+)", err)
+        assert limpq("search", tiny.name, "--latency", table, advised)[0] == 0
+
+
 @pytest.mark.parametrize("command", ["explain", "compare"])
 def test_outliers_and_limits_on_the_weights_alone_are_noted(limpq, tiny, tmp_path, command):
     content = tiny.indicators.to_json()

@@ -19,8 +19,9 @@ from limpq_hub.cli.options import (
     search_arguments,
 )
 from limpq_hub.cli.output import new_table, note, percent, print_json, print_notes, print_table
-from limpq_hub.errors import OutputError, SearchError
+from limpq_hub.errors import OutputError, PolicyError, SearchError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
+from limpq_hub.plan.budget import Budget, split_limits
 from limpq_hub.plan.deadline import deadline_in, seconds_left, with_all_candidates
 from limpq_hub.plan.frontier_search import MOST_POINTS
 from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
@@ -31,6 +32,7 @@ from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
 from limpq_hub.train.option_types import LARGEST_SEED, seed, whole_number
 
 if TYPE_CHECKING:
+    from limpq_hub.plan.baseline_policies import Fits
     from limpq_hub.plan.indicators import Indicators
     from limpq_hub.plan.plan import Plan
     from limpq_hub.plan.policy import Policy
@@ -204,8 +206,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
+    from limpq_hub.plan.budget_check import fits_of
     from limpq_hub.plan.explanation import explain
-    from limpq_hub.zoo.planning import baselines, indicators_of, search
+    from limpq_hub.zoo.planning import indicators_of, search
 
     indicators = indicators_of(options.model)
     arguments = search_arguments(options)
@@ -213,10 +216,11 @@ def _explain(options: argparse.Namespace) -> None:
     plan = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
     _print_outliers(plan)
     print_notes(plan)
-    choices = {name: arguments.pop(name) for name in ("candidates", "pin", "exclude", "tie") if name in arguments}
-    arguments.pop("importance", None)  # only of a search
-    uniform = baselines(indicators, **arguments, time_limit_s=seconds_left(deadline)).get("uniform")
-    explanation = explain(indicators, plan, uniform=uniform, **choices, time_limit_s=seconds_left(deadline))
+    limits, choices = split_limits(arguments)
+    fits = fits_of(indicators, Budget(**limits), plan.counting, deadline)
+    of_layers = {name: value for name, value in choices.items() if name in ("candidates", "pin", "exclude", "tie")}
+    uniform, left = _largest_uniform(indicators, fits), seconds_left(deadline)
+    explanation = explain(indicators, plan, uniform=uniform, **of_layers, time_limit_s=left)
     if options.json:
         print_json(explanation.to_json())
         return
@@ -227,6 +231,16 @@ def _explain(options: argparse.Namespace) -> None:
     words = arguments_in_effect(options.model, search_arguments(options), plan.without_effect)
     search_again = shell_command("limpq", "search", Path(options.model), *words, "--output", "policy.json")
     note(f"next: {search_again}")
+
+
+def _largest_uniform(indicators: Indicators, fits: Fits) -> Policy | None:
+    """Return the largest policy of equal bits that fits, or None: only uneven bits fit, or none were learned by all."""
+    from limpq_hub.plan.baseline_policies import uniform_largest
+
+    try:
+        return uniform_largest(indicators, fits)
+    except PolicyError:
+        return None
 
 
 def _entry(model: str) -> Entry | None:

@@ -94,6 +94,16 @@ class Budget:
             groups = kind.allowed(limit, indicators, groups)
         return groups
 
+    def told(self, groups: Iterable[LayerGroup]) -> list[LayerGroup]:
+        """Return the groups without the options of which a limit does not tell what they take: a table may lack some.
+
+        A group may have none left.
+        """
+        groups = list(groups)
+        for kind, limit in self.kinds:
+            groups = kind.told(limit, groups)
+        return groups
+
     def linear_constraints(
         self, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting, deadline: float = NEVER
     ) -> list[LinearConstraint]:

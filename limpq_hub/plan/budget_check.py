@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from limpq_hub.errors import BudgetError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.deadline import NEVER, check_time
@@ -18,17 +17,16 @@ def fits_of(
 ) -> Callable[[Policy], bool]:
     """Return a function that says whether a policy of learned bits meets `budget`, outliers included.
 
+    A policy does not fit that has bits which a table of the budget lacks: a search that had to choose among others
+    needs no entries for them.
+
     Args:
         deadline: after which the function raises a `SearchError`, by `time.monotonic`: whoever tries policy after
             policy then stops.
     """
-    groups = budget.allowed(indicators, group_layers(indicators))
-    try:
-        constraints = budget.linear_constraints(indicators, groups, counting)
-    except BudgetError:  # a table need not hold bits that no search chooses: a policy with these does not fit
-        chosen, outliers = indicators.without_outliers
-        groups = budget.allowed(chosen, group_layers(indicators, outliers=outliers))
-        constraints = budget.linear_constraints(chosen, groups, counting)
+    groups = budget.told(budget.allowed(indicators, group_layers(indicators)))
+    any_fits = all(group.options for group in groups)
+    constraints = budget.linear_constraints(indicators, groups, counting) if any_fits else []
     places = [{bits: place for place, bits in enumerate(group.options)} for group in groups]
 
     def fits(policy: Policy) -> bool:

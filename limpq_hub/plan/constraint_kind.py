@@ -11,14 +11,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import LayerGroup
-from limpq_hub.plan.quantities import plainly_written
+from limpq_hub.plan.quantities import WITHOUT_UNIT, plainly_written
 from limpq_hub.plan.rounding import decimal_above
 
 Limit = TypeVar("Limit")
 _MOST_DIGITS = 12
 _LONGEST_TEXT = 76
-# A limit of fewer BitOps or bytes was probably typed without its unit.
-_WITHOUT_UNIT = 1000
 
 
 class ConstraintKind(ABC, Generic[Limit]):
@@ -63,7 +61,13 @@ class ConstraintKind(ABC, Generic[Limit]):
 
     def option_words(self, value: Any) -> list[str] | None:
         """Return what is typed after the flag for an argument of `search`, or None where no shell can hold it."""
-        return [str(value)] if isinstance(value, str | int | float) else None
+        if isinstance(value, int | float):
+            value = f"{value}{'' if '' in self.units else self.unit}"
+        return [value] if isinstance(value, str) and self.takes(value) else None
+
+    def keyword(self, text: str) -> str:
+        """Return the argument of `search` for the text of a limit, as a message tells it: `size="4.50MB"`."""
+        return f'{self.name}="{text}"'
 
     @abstractmethod
     def parse(self, value: Any) -> Limit:
@@ -92,7 +96,7 @@ class ConstraintKind(ABC, Generic[Limit]):
         Args:
             least, most: between them a limit is possible and of effect.
         """
-        if requested >= _WITHOUT_UNIT:
+        if requested >= WITHOUT_UNIT:
             return ""
         for unit, size in self.units.items():
             if size > 1 and least <= requested * size <= most:
@@ -104,6 +108,13 @@ class ConstraintKind(ABC, Generic[Limit]):
 
         Raises:
             InfeasibleBudgetError: a group has no option left.
+        """
+        return list(groups)
+
+    def told(self, limit: Limit, groups: Sequence[LayerGroup]) -> list[LayerGroup]:
+        """Return the groups without the options of which the limit does not tell what they take: a table may lack some.
+
+        A group may have none left.
         """
         return list(groups)
 

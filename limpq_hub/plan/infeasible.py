@@ -44,8 +44,7 @@ def check_each_constraint(problem: SearchProblem, deadline: float) -> None:
     beside += [f"the {name} that was given" for name in ruling_out]
     alone = f"; alone, {first.kind.name} of {first.span} is possible" if minimum > first.least else ""
     instead = "".join(
-        f'; {other.kind.name} ({other.span}) needs "{other.text_of(minimum_of[other.kind.name])}" as well'
-        for other in others
+        f"; and use {other.keyword(minimum_of[other.kind.name])} as well (alone: {other.span})" for other in others
     )
     raise first.infeasible(
         problem.indicators.title,
@@ -75,11 +74,8 @@ def conflict(problem: SearchProblem, deadline: float) -> InfeasibleBudgetError |
         constraint.kind.name for constraint in _conflicting(programme, first, deadline) if constraint is not first
     )
     # Without a single change that works, all of them are needed.
-    before, after = ("or keep it, and use", "instead") if single_changes else ("and", "as well")
-    instead = "".join(
-        f'; {before} {other.kind.name}="{other.text_of(total)}" {after} (alone: {other.span})'
-        for other, total in others
-    )
+    before, after = ("or keep it, and", "instead") if single_changes else ("and", "as well")
+    instead = "".join(f"; {before} use {other.keyword(total)} {after} (alone: {other.span})" for other, total in others)
     return first.infeasible(problem.indicators.title, minimum, f" together with {together}", instead=instead)
 
 

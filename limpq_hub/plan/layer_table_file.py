@@ -5,11 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.input_file import read_regular
+
+# Python itself would read "1_0" and full-width digits too. What is not finite is refused by who knows the layer.
+_WHOLE = re.compile(r"[0-9]+")
+_AMOUNT = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|inf)")
 
 # {layer: {(weight bits, activation bits): what it takes}}
 LayerTable = Mapping[str, Mapping[tuple[int, int], float]]
@@ -55,7 +60,7 @@ def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTa
             if len(line) != len(heading):
                 raise ValueError
             layer, weight, activation, entry = (line[place] for place in places)
-            bits, amount = (int(weight), int(activation)), float(entry)
+            bits, amount = (_whole(weight), _whole(activation)), _amount(entry)
         except (IndexError, ValueError):
             raise BudgetError(
                 f"{name}, line {number}: {quoted(','.join(line))} is not a layer, two whole numbers of bits and "
@@ -70,6 +75,20 @@ def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTa
     if not table:
         raise BudgetError(f"{name} holds no {words.plural}; add lines such as layer1.0.conv1,4,4,0.21")
     return table
+
+
+def _whole(text: str) -> int:
+    """Return a whole number of ASCII digits; raises `ValueError` for text that is none."""
+    if not _WHOLE.fullmatch(text.strip(" ")):
+        raise ValueError
+    return int(text)
+
+
+def _amount(text: str) -> float:
+    """Return a number in ASCII; raises `ValueError` for text that is none."""
+    if not _AMOUNT.fullmatch(text.strip(" ")):
+        raise ValueError
+    return float(text)
 
 
 def _lines(path: str | os.PathLike[str], what: str, advice: str) -> Iterator[list[str]]:

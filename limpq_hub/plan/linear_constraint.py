@@ -56,6 +56,10 @@ class LinearConstraint:
         """Return text that allows a sum of coefficients when it is fed back as this constraint."""
         return self.kind.text(self.amount_of(total))
 
+    def keyword(self, total: int) -> str:
+        """Return the argument of `search` that allows a sum of coefficients, as a message tells it."""
+        return self.kind.keyword(self.text_of(total))
+
     def total(self, choice: Sequence[int]) -> int:
         """Return the sum of the coefficients of the chosen options.
 
@@ -79,9 +83,9 @@ class LinearConstraint:
         meant = kind.meant(self.requested, self.amount_of(minimum), self.amount_of(self.most))
         ends = sorted(kind.number(self.amount_of(total)) for total in (minimum, self.most))
         return InfeasibleBudgetError(
-            f'{kind.name}="{kind.requested_text(self.requested)}" cannot be met{beside}: {network} {kind.at_least} '
+            f"{kind.keyword(kind.requested_text(self.requested))} cannot be met{beside}: {network} {kind.at_least} "
             f"{self.text_of(minimum)}{because} {kind.at_most} {self.text_of(self.most)}; "
-            f'use {kind.name}="{self.text_of(minimum)}" {kind.advice}{instead}{meant}',
+            f"use {self.keyword(minimum)} {kind.advice}{instead}{meant}",
             requested=nearest_float(self.requested) if self.requested.denominator > 1 else int(self.requested),
             minimum=ends[0],
             maximum=ends[1],

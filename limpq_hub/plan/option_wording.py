@@ -37,7 +37,8 @@ _ITEM = rf"{_QUOTED}|[0-9]+"
 _PLAIN = r"(?:[\w.+%-]*\w%?)?(?![\w{(\[])"
 _KEYWORD = re.compile(
     rf"(?<![\w.\-])(?P<name>{'|'.join(sorted(_FLAGS, key=len, reverse=True))})="
-    rf"(?:\[(?P<listed>(?:{_ITEM})(?:, (?:{_ITEM}))*)\]|(?P<cut>{_CUT})|(?P<quoted>{_QUOTED})|(?P<plain>{_PLAIN}))"
+    rf"(?:\[(?P<listed>(?:{_ITEM})(?:, (?:{_ITEM}))*)\]|(?P<cut>{_CUT})|(?P<quoted>{_QUOTED})|(?P<plain>{_PLAIN})"
+    rf"|\(table, (?P<of_table>{_QUOTED})\))"
 )
 
 
@@ -53,7 +54,9 @@ def as_typed(message: str) -> str:
 
 def _option(match: re.Match[str]) -> str:
     flag = _FLAGS[match["name"]]
-    if match["listed"]:
+    if match["of_table"]:
+        words = ["TABLE.csv", match["of_table"][1:-1]]
+    elif match["listed"]:
         words = [text.strip("'\"") for text in re.findall(_ITEM, match["listed"])]
     elif match["cut"]:
         words = [match["cut"][1:]]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import select
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from limpq_hub.errors import OutputError, quoted
@@ -23,6 +24,9 @@ _OPEN_FILE = re.compile(r"/dev/(?P<name>stdout|stderr)|/(?:dev|proc/self)/fd/(?P
 _NUMBERS = {"stdout": 1, "stderr": 2}
 # A pipe that is said to take something takes that many bytes without waiting.
 _CHUNK_BYTES = getattr(select, "PIPE_BUF", 512)
+
+# Characters of a name that its temporary file keeps: of up to 4 bytes each, and a name has at most 255.
+_NAME_KEPT = 50
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -41,16 +45,15 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         number = int(open_file["number"]) if open_file["number"] else _NUMBERS[open_file["name"]]
         _write_into(path, lambda: os.dup(number), data)
         return
-    try:
+    mode: int | None = None
+    with suppress(FileNotFoundError):
         mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        mode = stat.S_IFREG | 0o644
-    if stat.S_ISDIR(mode):
+    if mode is None or stat.S_ISREG(mode):
+        _replace(path, data, None if mode is None else stat.S_IMODE(mode))
+    elif stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+    elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         _write_into(path, lambda: _opened_stream(path), data)
-    elif stat.S_ISREG(mode):
-        _replace(path, data, stat.S_IMODE(mode))
     else:
         raise OutputError(f"{quoted(str(path))} is {kind_of(mode)}, which is not written to; name a file")
 
@@ -69,20 +72,25 @@ def is_replaced(path: str | os.PathLike[str]) -> bool:
         return True
 
 
-def _replace(path: Path, data: bytes, mode: int) -> None:
+def _replace(path: Path, data: bytes, mode: int | None) -> None:
+    """Write a regular file; with the rights of the one that it replaces, or those that the umask leaves a new one."""
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:200]}.")
+        # `tempfile` would make a file for its owner alone, and what the umask is can be read by changing it only.
+        temporary = target.parent / f".{target.name[:_NAME_KEPT]}.{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        handle = os.open(temporary, flags, 0o666 if mode is None else 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, mode)
+            if mode is not None:
+                os.chmod(temporary, mode)
             os.replace(temporary, target)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         if error.errno is None:
             raise

@@ -51,7 +51,7 @@ class Plan:
         costs: cost of each layer before its bits were known.
         bitops: BitOps of one image, first and last layer included.
         size_bytes: bytes of all quantized weights, without step sizes, biases and BatchNorm.
-        compression: 32-bit size of the weights divided by their size.
+        compression: 32-bit size of the weights divided by their size; rounded down, so that it is a limit this meets.
         activation_bytes: bytes of the largest layer input, for one image.
         objective: sum over the searched layers of activation step + alpha x weight step; of the divergence in nats
             where the importance is measured.
@@ -234,9 +234,12 @@ class Plan:
             **{key: content[key] for key in _PROOF},
         )
         for key in ("bitops", "size_bytes", "activation_bytes", "compression"):
-            if getattr(plan, key) != content.get(key):
+            recount = getattr(plan, key)
+            # Earlier versions rounded the ratio to the nearest float, perhaps upwards.
+            accepted = (recount, math.nextafter(recount, math.inf)) if key == "compression" else (recount,)
+            if content.get(key) not in accepted:
                 raise ArtifactFormatError(
-                    f"{name}: {key} is {quoted(content.get(key))}, a recount gives {quoted(getattr(plan, key))}"
+                    f"{name}: {key} is {quoted(content.get(key))}, a recount gives {quoted(recount)}"
                 )
         return plan
 

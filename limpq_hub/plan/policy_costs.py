@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.costs import Costs, Counting, LayerCost
 from limpq_hub.plan.layer_bits import FLOAT_BITS, LayerBits
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.rounding import float_below
 
 
 def total_bitops(costs: Costs, policy: Policy, counting: Counting = "exact") -> int:
@@ -21,9 +23,16 @@ def total_size_bits(costs: Costs, policy: Policy) -> int:
 
 
 def compression_ratio(costs: Costs, policy: Policy) -> float:
-    """Return the 32-bit size of all weights divided by their size under `policy`; 1 of a network without weights."""
+    """Return the 32-bit size of all weights divided by their size under `policy`, as a limit that the policy meets.
+
+    It is 1 of a network without weights.
+    """
     size_bits = total_size_bits(costs, policy)
-    return FLOAT_BITS * sum(cost.weights for cost in costs.values()) / size_bits if size_bits else 1.0
+    return (
+        float_below(Fraction(FLOAT_BITS * sum(cost.weights for cost in costs.values()), size_bits))
+        if size_bits
+        else 1.0
+    )
 
 
 def peak_activation_bytes(costs: Costs, policy: Policy) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from limpq_hub.errors import BudgetError, quoted
+from limpq_hub.plan.rounding import as_written
 
 BITOPS_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 SIZE_UNITS = {
@@ -23,6 +24,8 @@ SIZE_UNITS = {
 }
 # The BitOps of a uniform policy, in place of a number of them.
 UNIFORM_BITOPS = re.compile(r"w([2-8])a([2-8])", re.ASCII)
+# Bytes and BitOps of a network are more: fewer were probably typed without their unit.
+WITHOUT_UNIT = 1000
 _LONGEST_TEXT = 32
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)( ?)([A-Za-z]*)", re.ASCII)
 _GAP = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?) ?(%?)", re.ASCII)
@@ -71,7 +74,7 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
     elif not math.isfinite(value):
         raise BudgetError(f"{refused}: it must be finite; {advice}")
     else:
-        number = Fraction(repr(float(value)))
+        number = as_written(float(value))
     if number <= 0:
         raise BudgetError(f"{refused}: it must be above 0; {advice}")
     return number
@@ -107,6 +110,8 @@ def _meant(name: str, text: str, units: Mapping[str, int]) -> str:
     if size not in (None, "B", *units):
         return f'{match[1]}{size} is a size: give size="{match[1]}{size}"; otherwise '
     typed = match[3].lower()
+    if not typed and "" not in units and float(match[1]) >= WITHOUT_UNIT:
+        return f'did you mean "{match[1]}B"? Otherwise '
     near = [unit for unit in units if unit and (unit.lower().startswith(typed) or typed.startswith(unit.lower()))]
     # Networks take megabytes: who types "3G" for a size has BitOps in mind, or a slip, and no 3 GB of weights.
     unit = _unit_named(match[3], units, "") or ("MB" if {"MB", "GB"} & set(near) else next(iter(near), None))
@@ -177,7 +182,10 @@ def enough_size(size_bytes: int) -> str:
 
 
 def _with_unit(value: int, units: Sequence[str], sizes: Mapping[str, int], rounded: Callable[[Fraction], int]) -> str:
-    """Return `value` in the largest of `units` that it fills, with two decimals made by `rounded`."""
-    unit = next(unit for unit in units if sizes[unit] <= max(value, 1))
+    """Return `value` in the largest of `units` that it fills once `rounded` has made two decimals of it."""
+    place = next(place for place, unit in enumerate(units) if sizes[unit] <= max(value, 1))
+    unit = units[place]
     hundredths = rounded(Fraction(value * 100, sizes[unit]))
+    if place and hundredths * sizes[unit] >= 100 * sizes[units[place - 1]]:
+        return f"1.00{units[place - 1]}"
     return f"{value}{unit}" if sizes[unit] == 1 else f"{hundredths // 100}.{hundredths % 100:02d}{unit}"

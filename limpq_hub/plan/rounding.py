@@ -27,13 +27,18 @@ def nearest_float(exact: Fraction) -> float:
         return math.inf
 
 
+def as_written(number: float) -> Fraction:
+    """Return the decimal that a finite float is written as: what a budget reads it as, not what its bits stand for."""
+    return Fraction(repr(float(number)))
+
+
 def float_below(exact: Fraction) -> float:
-    """Return the largest float that is not above `exact`."""
+    """Return the largest float that, as it is written, is not above `exact`."""
     near = min(nearest_float(exact), sys.float_info.max)
-    return near if Fraction(near) <= exact else math.nextafter(near, -math.inf)
+    return near if as_written(near) <= exact else math.nextafter(near, -math.inf)
 
 
 def float_above(exact: Fraction) -> float:
-    """Return the smallest float that is not below `exact`."""
+    """Return the smallest float that, as it is written, is not below `exact`."""
     near = nearest_float(exact)
-    return near if math.isinf(near) or Fraction(near) >= exact else math.nextafter(near, math.inf)
+    return near if math.isinf(near) or as_written(near) >= exact else math.nextafter(near, math.inf)

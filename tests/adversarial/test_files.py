@@ -298,6 +298,23 @@ def test_the_rights_of_a_file_that_is_replaced_stay(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_new_file_has_the_rights_that_the_umask_leaves(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_bytes(tmp_path / "x.json", b"1")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.json").stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_file_of_the_longest_name_can_be_written(tmp_path):
+    for name in ("\u00e4" * 125 + ".json", "x" * 250 + ".json"):
+        write_bytes(tmp_path / name, b"1")
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).unlink()
+
+
 WRITE = """
 from limpq_hub.plan.jsonfile import write_bytes
 print("before")

@@ -15,6 +15,7 @@ import pytest
 from limpq_hub.errors import BudgetError, LimpqError
 from limpq_hub.plan.budget import Budget, limit_words, typed_limits
 from limpq_hub.plan.constraints import KINDS
+from limpq_hub.plan.constraints.layer_table import LayerTableKind
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.quantities import enough_bitops, enough_size
 
@@ -330,6 +331,31 @@ def test_limits_written_as_options_are_read_back_as_they_were(tmp_path):
     assert typed_limits(vars(parser.parse_args(words))) == limits
 
 
-@pytest.mark.parametrize("limits", [{"bitops": "3G", "latency": (TIMES, 2.5)}, {"bitops": Fraction(3)}])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("number", [4_000_000, 4e6, 3.5e9, 1e22, 12.25])
+def test_a_limit_that_was_a_number_is_the_same_limit_when_it_is_typed(kind, number, tmp_path, monkeypatch):
+    np.save(tmp_path / "-times.npy", np.ones((1, 8, 8)))
+    monkeypatch.chdir(tmp_path)
+    is_table = isinstance(kind, LayerTableKind)
+    limit = ("-times.npy", number) if is_table else number
+    parser = argparse.ArgumentParser()
+    parser.add_argument(kind.flag, **kind.option)
+    typed = typed_limits(vars(parser.parse_args(limit_words({kind.name: limit}))))
+    of_typed, of_number = (Budget(**given).limits[kind.name] for given in (typed, {kind.name: limit}))
+    assert of_typed[1:] == of_number[1:] if is_table else of_typed == of_number
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("4500000", "4500000B"), ("1000", "1000B"), ("4.5", "4.5MB")])
+@pytest.mark.parametrize("name", ["size", "activation_memory"])
+def test_of_bytes_without_a_unit_a_large_number_is_taken_for_bytes_and_a_small_one_for_megabytes(name, typed, meant):
+    with pytest.raises(BudgetError, match=rf'the unit is missing .*; did you mean "{meant}"\? Otherwise use'):
+        Budget(**{name: typed})
+    Budget(**{name: meant})
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"bitops": "3G", "latency": (TIMES, 2.5)}, {"bitops": Fraction(3)}, {"bitops": 10**40}, {"size": 10**40}],
+)
 def test_limits_that_no_command_line_can_hold_are_not_written_as_options(limits):
     assert limit_words(limits) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from fractions import Fraction
 
 import pytest
 
@@ -80,14 +81,12 @@ def test_a_policy_fits_where_it_meets_every_limit_and_only_there_outliers_includ
     for kind in CONSTRAINTS:
         # The costs of policies themselves, so that some policies meet the limit exactly.
         _, drawn = rng.choice(recounts)
-        limit = float_bytes / drawn["size"] if kind == "compression" else drawn[kind] or 1
+        limit = Fraction(float_bytes) / Fraction(drawn["size"]) if kind == "compression" else drawn[kind] or 1
         if kind == "size":
             limit = -(-int(limit * 8) // 8)
         fits = fits_of(indicators, limited(kind, limit, table), counting)
         for policy, costs in recounts:
-            meets = costs["size"] * limit <= float_bytes if kind == "compression" else costs[kind] <= limit
-            if kind == "compression" and costs["size"] == drawn["size"]:
-                continue  # the quotient is rounded to a float: on either side of this very size
+            meets = Fraction(costs["size"]) * limit <= float_bytes if kind == "compression" else costs[kind] <= limit
             assert fits(policy) == meets, (kind, limit, costs)
 
 
@@ -136,8 +135,22 @@ def test_a_memory_that_no_layer_input_fits_is_an_infeasible_budget_already(netwo
         fits_of(indicators, Budget(activation_memory=16))
 
 
-def test_a_table_without_the_time_of_a_layer_that_was_learned_is_refused(network):
+def test_bits_that_a_table_lacks_do_not_fit(network):
+    indicators = network({name: {2: 0.2, 4: 0.1} for name in "ab"})
+    fits = fits_of(indicators, Budget(latency=({"a": {(2, 2): 1, (4, 2): 1, (4, 4): 1}}, 1)))
+    bits = {"fits": [(2, 2), (4, 2), (4, 4)], "lacks": [(2, 4)]}
+    for of_a in bits["fits"] + bits["lacks"]:
+        policy = Policy("toynet", {"a": LayerBits(*of_a), "b": LayerBits(2, 4)})  # no table names "b": it takes nothing
+        assert fits(policy) == (of_a in bits["fits"])
+
+
+def test_nothing_fits_a_table_that_lacks_all_bits_of_a_layer(network):
     indicators = network({"a": {2: 0.2, 4: 0.1}})
-    message = r"^the latency table has no time for layer 'a' at 2 weight and 4 activation bits; add it$"
+    fits = fits_of(indicators, Budget(latency=({"a": {(8, 8): 0.1 + 0.2}}, 1)))
+    assert not any(fits(Policy.uniform("toynet", indicators.costs, bits)) for bits in (2, 4, 8))
+
+
+def test_a_table_that_names_a_layer_of_another_network_is_refused(network):
+    message = r"^the latency table names layer 'z', which the network does not have; remove it, or check its name$"
     with pytest.raises(BudgetError, match=message):
-        fits_of(indicators, Budget(latency=({"a": {(2, 2): 1, (4, 2): 1, (4, 4): 1}}, 1)))
+        fits_of(network({"a": {2: 0.2, 4: 0.1}}), Budget(latency=({"z": {(2, 2): 1}}, 1)))

@@ -18,7 +18,7 @@ from limpq_hub.plan.optimum import search
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.programme import Programme
 
-ADVICE = re.compile(r'use (\w+)="([^"]*)"')
+ADVICE = re.compile(r'use (\w+)=(?:\(table, )?"([^"]*)"')
 
 
 def budget_of(limits, table):
@@ -139,7 +139,7 @@ def test_two_constraints_that_conflict_solved_by_hand(network):
         search(indicators, Budget(bitops="8K", latency=(fast_at_four, 2)))
     assert str(caught.value) == (
         'bitops="8K" cannot be met together with latency: toynet at 32x32 needs at least 16.00K and uses at most '
-        '16.00K; use bitops="16.00K" or more, or a smaller input; or keep it, and use latency="9.5" instead '
+        '16.00K; use bitops="16.00K" or more, or a smaller input; or keep it, and use latency=(table, "9.5") instead '
         "(alone: 1.25 to 9.5)"
     )
     error = caught.value
@@ -157,7 +157,7 @@ def test_each_constraint_that_cannot_be_met_alone_is_named_with_what_it_needs(ne
     )
     with pytest.raises(InfeasibleBudgetError, match=r'^bitops="7.999K" .* use bitops="8.00K" ') as caught:
         search(indicators, Budget(bitops=7999, size=199))
-    assert str(caught.value).endswith('; size (200B to 400B) needs "200B" as well')
+    assert str(caught.value).endswith('; and use size="200B" as well (alone: 200B to 400B)')
     search(indicators, Budget(bitops="8.00K", size="200B"))
 
 

@@ -123,6 +123,12 @@ def test_an_empty_file_lacks_all_columns(csv_file, data):
         "conv1,4,4,0.5 ms",
         f"conv1,{'9' * 5000},4,0.5",  # more digits than Python reads
         "conv1,4,4,0,21",
+        "conv1,\uff14,4,0.5",
+        "conv1,4,4,\uff15",
+        "conv1,4,4,1_0",
+        "conv1,4_0,4,1",
+        "conv1,+4,4,1",
+        "conv1,4,4,infinity",
     ],
     ids=lambda line: line[:20],
 )

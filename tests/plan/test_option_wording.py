@@ -39,6 +39,7 @@ from limpq_hub.plan.option_wording import as_typed
             "every activation went to its most bits; add --bitops or",
         ),
         ("in_place_alpha=3 and x.size=3 and --size=3MB", "in_place_alpha=3 and x.size=3 and --size=3MB"),
+        ('use latency=(table, "3.04") or more', "use --latency TABLE.csv 3.04 or more"),
         ("latency={'a': 3}", "latency={'a': 3}"),
     ],
 )

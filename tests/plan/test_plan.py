@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 import random
 from dataclasses import replace
 
@@ -336,6 +337,11 @@ def test_keys_that_are_not_known_are_passed_over_outside_of_the_costs(content, i
 )
 def test_a_value_that_no_search_gives_is_refused_by_its_key(content, path, value):
     refused(changed(content, path, value), path[-1])
+
+
+def test_a_compression_that_was_rounded_up_by_an_earlier_version_is_read_as_the_recount(content):
+    content["compression"] = math.nextafter(Plan.from_json(content).compression, math.inf)
+    assert Plan.from_json(content).compression < content["compression"]
 
 
 def test_a_recount_of_more_digits_than_python_prints_is_refused(content):

@@ -27,8 +27,22 @@ def test_a_decimal_above_is_at_most_a_thousandth_more():
 
 
 def test_the_nearest_floats_on_both_sides_are_found():
-    for exact in (Fraction(1, 3), Fraction(1, 10), Fraction(2**60 + 1), Fraction(10**17 + 3, 7)):
+    for exact in (Fraction(1, 3), Fraction(2, 7), Fraction(2**60 + 1), Fraction(10**17 + 3, 7)):
         below, above = float_below(exact), float_above(exact)
-        assert Fraction(below) < exact < Fraction(above)
+        assert Fraction(repr(below)) < exact < Fraction(repr(above))
         assert math.nextafter(below, math.inf) == above
     assert float_below(Fraction(5, 2)) == float_above(Fraction(5, 2)) == 2.5
+    assert float_below(Fraction(1, 10)) == float_above(Fraction(1, 10)) == 0.1
+
+
+def test_a_float_is_on_its_side_as_it_is_written_too():
+    rng = random.Random(0)
+    on_the_wrong_side = 0
+    for _ in range(2000):
+        exact = Fraction(rng.randint(1, 10**9), rng.randint(1, 10**9))
+        below, above = float_below(exact), float_above(exact)
+        assert Fraction(repr(below)) <= exact <= Fraction(repr(above))
+        assert Fraction(repr(math.nextafter(below, math.inf))) > exact
+        assert Fraction(repr(math.nextafter(above, -math.inf))) < exact
+        on_the_wrong_side += Fraction(below) > exact or Fraction(above) < exact
+    assert on_the_wrong_side  # the bits of some floats stand for a number that is not on that side

@@ -114,6 +114,13 @@ def test_another_policy_gets_the_joint_weights_with_the_figure_measured_for_exac
     assert "no fine-tuned policy lies below it; fine-tune it with: accelerate" in message
 
 
+def test_a_table_of_the_candidates_alone_is_enough_to_load(tiny, load_joint):
+    table = {name: {(4, 4): 1} for name, cost in tiny.costs.items() if cost.fixed is None}
+    model, _ = load_joint(latency=(table, len(table)), candidates=[4], weights="joint")
+    assert model.limpq.plan.mean_bits() == (4, 4)
+    assert model.limpq.nearest.name == "large"  # the other one has bits that the table lacks
+
+
 def test_joint_weights_compute_what_the_supernet_computes_at_the_policy(tiny, load_joint):
     model, _ = load_joint(policy=tiny.joint)
     expected = select_policy(tiny.supernet, tiny.joint).eval()

@@ -334,7 +334,7 @@ def test_limits_of_the_frontier_that_only_conflict_together_are_refused_by_their
     size = sum(cost.weights * (8 if cost.fixed else 2) for cost in tiny.costs.values()) // 8
     assert limpq_hub.frontier(tiny.name, points=2, size=size + 165_888 * 2 // 8, latency=(times, 5))
     message = (
-        r'^size="\d+B" cannot be met together with latency: .*; or keep it, and use latency="6" instead '
+        r'^size="\d+B" cannot be met together with latency: .*; or keep it, and use latency=\(table, "6"\) instead '
         r"\(alone: [\d.]+ to [\d.]+\)$"
     )
     with pytest.raises(InfeasibleBudgetError, match=message) as caught:

@@ -47,8 +47,8 @@ class ActivationMemory(ConstraintKind[int]):
         minimum, maximum = _least_and_most(indicators, groups)
         least = self.text(Fraction(minimum))
         raise InfeasibleBudgetError(
-            f'{self.name}="{self.requested_text(Fraction(limit))}" cannot be met: the largest layer input of '
-            f'{indicators.title} takes at least {least}; use {self.name}="{least}" {self.advice}',
+            f"{self.keyword(self.requested_text(Fraction(limit)))} cannot be met: the largest layer input of "
+            f"{indicators.title} takes at least {least}; use {self.keyword(least)} {self.advice}",
             requested=limit,
             minimum=minimum,
             maximum=maximum,

@@ -18,7 +18,10 @@ from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import BITOPS_UNITS, UNIFORM_BITOPS, enough_bitops, whole_number
+from limpq_hub.plan.rounding import decimal_above
 
+# Whole BitOps have no more decimals in the largest unit.
+_ALL_DIGITS = 40
 # More than any network of a zoo takes: a limit that is none.
 ANY_BITOPS = 10**30
 _LIKE_UNIFORM = re.compile(r"w\d*|[wa]\d*[wa]\d*", re.ASCII | re.IGNORECASE)
@@ -62,8 +65,6 @@ class BitOps(LinearKind[int | LayerBits]):
         return enough_bitops(math.ceil(amount))
 
     def requested_text(self, requested: Fraction) -> str:
-        """Return BitOps in the largest unit that takes at most three decimals, else as a whole number."""
-        for unit, size in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
-            if requested >= size and requested * 1000 % size == 0:
-                return f"{float(requested / size):.3f}".rstrip("0").rstrip(".") + unit
-        return str(requested)
+        """Return BitOps in the unit that what is needed is told in, with as many decimals as they have."""
+        unit = next(unit for unit in ("G", "M", "K", "") if self.units[unit] <= requested or not unit)
+        return f"{decimal_above(requested / self.units[unit], _ALL_DIGITS)}{unit}"

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.layer_table_file import EntryWords, LayerTable, read_layer_table
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.quantities import exact_number, is_number
-from limpq_hub.plan.rounding import decimal_above, float_above, log10, nearest_float
+from limpq_hub.plan.rounding import as_written, decimal_above, float_above, log10, nearest_float
 
 # A table, or the path of one as CSV, and the limit.
 TableLimit = tuple[LayerTable | str | os.PathLike[str], str | float]
@@ -69,7 +70,14 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
     def option_words(self, value: Any) -> list[str] | None:
         """Return the path of the file and the limit, or None for a table that is no file."""
         table, limit = value
-        return [str(table), str(limit)] if isinstance(table, str | os.PathLike) else None
+        if not isinstance(table, str | os.PathLike) or not isinstance(limit, str | int | float):
+            return None
+        path = os.fspath(table)
+        return [f"./{path}" if path.startswith("-") else path, str(limit)]  # no path is taken for an option
+
+    def keyword(self, text: str) -> str:
+        """Return the argument of `search` for the text of a limit: `latency=(table, "2.142")`."""
+        return f'{self.name}=(table, "{text}")'
 
     def parse(self, value: Any) -> tuple[LayerTable | LayerArray, Fraction]:
         """Return the table, read from its file if a path was given, and the limit, exactly as it was written.
@@ -77,11 +85,12 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
         Raises:
             BudgetError: it is no table and limit, the file cannot be read, or an entry cannot have been measured.
         """
+        advice = f"use for example {self.keyword('2.5')}"
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | os.PathLike):
             reads = read_layer_array if str(value[0]).endswith(".npy") else read_layer_table
             value = (reads(value[0], self.entry), value[1])
         if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], LayerArray):
-            return value[0], exact_number(self.name, value[1], self.units, _FORM)
+            return value[0], exact_number(self.name, value[1], self.units, advice)
         if not isinstance(value, tuple) or len(value) != 2 or not isinstance(value[0], Mapping) or not value[0]:
             raise BudgetError(f"{self.name}={quoted(value)} is not a budget: {_FORM}")
         table, limit = value
@@ -99,7 +108,17 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
                         f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
                         f"{self.entry.with_article} is 0 or from {_SMALLEST:g} to {_LARGEST:g}; use another unit"
                     )
-        return table, exact_number(self.name, limit, self.units, _FORM)
+        return table, exact_number(self.name, limit, self.units, advice)
+
+    def told(self, limit: tuple[LayerTable | LayerArray, Fraction], groups: Sequence[LayerGroup]) -> list[LayerGroup]:
+        """Return the groups without the options that the table lacks for one of their layers; an array has all bits."""
+        table, _ = limit
+        if isinstance(table, LayerArray):
+            return list(groups)
+        return [
+            replace(group, options=tuple(bits for bits in group.options if _has(table, group, bits)))
+            for group in groups
+        ]
 
     def constraint(
         self,
@@ -164,13 +183,18 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
                     f"the {self.name} table has no {self.entry.column} for layer {quoted(name)} at {bits.weight} "
                     f"weight and {bits.activation} activation bits; add it"
                 )
-            amounts[bits] = Fraction(amount) if isinstance(amount, int) else Fraction(repr(float(amount)))
+            amounts[bits] = Fraction(amount) if isinstance(amount, int) else as_written(amount)
         return amounts
 
 
 def _amount_of(total: int, slack: int, scale: Fraction) -> Fraction:
     """Return what a sum of scaled entries stands for in the unit of the table."""
     return max(Fraction(total - slack), Fraction(0)) / scale
+
+
+def _has(table: LayerTable, group: LayerGroup, bits: LayerBits) -> bool:
+    """Return whether the table tells what each layer of a group takes at some bits: nothing, if it does not name it."""
+    return all((bits.weight, bits.activation) in table[name] for name in group.layers if name in table)
 
 
 def _has_few_digits(amount: Fraction) -> bool:
