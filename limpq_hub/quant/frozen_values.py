@@ -19,8 +19,8 @@ class FrozenValues:
 
     Attributes:
         bits: of weight and input.
-        stamp: address and count of in-place writes of each tensor that all was computed from, -1 where they are not
-            counted, and what the normalization adds to the variance; empty once the layer was moved.
+        stamp: of the tensors that all was computed from (`stamp_of`), and what the normalization adds to the variance;
+            empty once the layer was moved.
         sources: these tensors, held so that no other one can be given their memory.
         step: of the input, shape [].
         low, high: lowest and highest integer of the input.
@@ -40,6 +40,12 @@ class FrozenValues:
     def integers_of(self, x: Tensor) -> Tensor:
         """Return the integers that `x` falls on, in the shape and precision of `x`."""
         return quantize_to_integers(upcast_half(x), self.step, self.low, self.high).to(x.dtype)
+
+
+def stamp_of(sources: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """Return the address and the count of in-place writes of each tensor, -1 where they are not counted."""
+    versions = (-1 if source.is_inference() else source._version for source in sources)
+    return (*(source.data_ptr() for source in sources), *versions)
 
 
 class FrozenLayer(QuantLayer):
@@ -84,8 +90,7 @@ class FrozenLayer(QuantLayer):
         if torch.compiler.is_compiling() and self._values is not None:
             return self._values
         sources = self._sources()
-        versions = (-1 if source.is_inference() else source._version for source in sources)
-        stamp = (*(source.data_ptr() for source in sources), *versions, *(norm.eps for norm in self.norm))
+        stamp = (*stamp_of(sources), *(norm.eps for norm in self.norm))
         if self._values is None or (self._values.bits, self._values.stamp) != (self.bits, stamp) or -1 in stamp:
             # Outside inference mode: a tensor made in it could not take part in a later autograd pass of the input.
             with torch.inference_mode(False), torch.no_grad():

@@ -77,7 +77,8 @@ def load(
         arithmetic: "simulated" multiplies floats that lie on the grids of the integers, batch normalizations folded
             into them (`limpq_hub.quant.frozen_layers`). "integer" multiplies the integers of convolutions as such, on a
             CPU: the same network, but for rounding ties. Layers where that is slower or could overflow are simulated,
-            and `.limpq.in_float` says which and why.
+            and `.limpq.in_float` says which and why; so is every layer in train mode, where gradients are wanted, in
+            another precision than float32, on another device, and where a value is no number.
         build: makes a network that timm does not have (`limpq_hub.zoo.own_network`); no entry makes one be imported.
         options: every keyword of `limpq_hub.search`: a limit such as bitops="3G", and choices such as pin=.
 

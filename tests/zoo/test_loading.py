@@ -86,6 +86,18 @@ def test_integers_give_the_same_logits_and_tell_what_is_simulated(tiny):
     assert torch.equal(logits(copy.deepcopy(model), tiny.images), logits(model, tiny.images))
 
 
+def test_weights_that_are_loaded_into_a_network_of_integers_are_those_it_computes_with(tiny, load_joint):
+    model = load(tiny.name, policy=tiny.policies["small"], arithmetic="integer")
+    joint, _ = load_joint(policy=tiny.policies["small"], weights="joint")
+    with torch.inference_mode():
+        before = model(tiny.images)
+        model.load_state_dict(joint.state_dict())
+        torch.testing.assert_close(model(tiny.images), copy.deepcopy(model)(tiny.images))
+        # A value halfway between two integers may be rounded to the other one, in a few of the images.
+        difference = (model(tiny.images) - joint(tiny.images)).abs().amax(1).median()
+    assert difference < 1e-3 < (before - joint(tiny.images)).abs().amax(1).median()
+
+
 def test_an_arithmetic_that_is_not_known_and_integers_on_a_gpu_are_refused(tiny):
     with pytest.raises(PolicyError, match='arithmetic=\'int8\' is not known: use "simulated" or "integer"'):
         load(tiny.name, bitops="w3a3", arithmetic="int8")
