@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.fake_quantization import quantize_to_integers, spread_over, upcast_half
+from limpq_hub.quant.graph_nodes import is_traced
 from limpq_hub.quant.layers import QuantLayer
 
 
@@ -60,7 +61,7 @@ class FrozenLayer(QuantLayer):
 
     def runs_frozen(self, x: Tensor) -> bool:
         """Return whether the layer computes by its frozen values; its normalization asks the same of its own input."""
-        if self.bits is None or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
+        if is_traced(x) or self.bits is None or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
             return False
         if torch.compiler.is_compiling() and (self._values is None or self._values.bits != self.bits):
             return False

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.frozen_values import stamp_of
+from limpq_hub.quant.graph_nodes import is_traced
 from limpq_hub.quant.layers import QuantConv2d
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 
@@ -94,7 +95,7 @@ class IntegerConv2d(QuantConv2d):
 
     def _packed_weight(self, x: Tensor) -> PackedWeight | None:
         """Return the weight packed as it is now; None where `x` is not to be multiplied by it."""
-        if self.training or x.dtype != torch.float32 or x.device.type != "cpu":
+        if is_traced(x) or self.training or x.dtype != torch.float32 or x.device.type != "cpu":
             return None
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             return None
