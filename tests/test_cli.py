@@ -1380,6 +1380,16 @@ def test_importing_for_another_network_is_refused_and_writes_nothing(
     assert not output.exists()
 
 
+def test_a_pickle_that_is_not_there_is_told_before_torch_is_imported(run_python, tmp_path):
+    arguments = ["import", str(tmp_path / "no.pkl"), "--model", "test_resnet", "--output", str(tmp_path / "out.json")]
+    code = (
+        f"import sys; from limpq_hub.cli import main; print(main({arguments}), {{'torch', 'timm'}} & set(sys.modules))"
+    )
+    result = run_python(code)
+    assert "no.pkl" in result.stderr
+    assert result.stdout == "3 set()\n"
+
+
 @pytest.mark.parametrize("option", ["--input-size", "--num-classes"])
 @pytest.mark.parametrize("value", ["0", "-3", "wide"])
 def test_importing_at_a_size_that_cannot_be_is_refused(limpq, steps_pickle, tmp_path, option, value):

@@ -76,9 +76,26 @@ def test_a_prediction_in_integers_is_the_simulated_one_and_says_what_is_simulate
 
 
 def test_bits_are_not_asked_of_an_exported_network(limpq, pictures, tmp_path):
-    code, _, told = limpq("predict", pictures / "0.png", "--exported", tmp_path, "--bitops", "3G")
+    asked = (("--bitops", "3G"), ("--policy", "policy.json"), ("--weights", "joint"), ("--arithmetic", "integer"))
+    for options in (*asked, ("--time-limit", "3")):
+        code, _, told = limpq("predict", pictures / "0.png", "--exported", tmp_path, *options)
+        assert code == 2
+        assert "--exported has the bits and the weights that it was exported with: leave out budget, policy, " in told
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--count", "3"), "--count and --seed draw from the pictures of --images FOLDER: add it, or leave them out"),
+        (("--seed", "0"), "--count and --seed draw from the pictures of --images FOLDER: add it, or leave them out"),
+        (("--format", "qonnx", "--explain"), "--explain tells what a runtime runs, and --format qonnx is for hardware"),
+    ],
+)
+def test_an_option_of_export_that_would_change_nothing_is_refused(limpq, tiny, tmp_path, options, message):
+    code, _, told = limpq("export", tiny.name, "--bitops", "w3a3", "--output", tmp_path / "out", *options)
     assert code == 2
-    assert "--exported has the bits that it was exported with: leave out budget, policy and --arithmetic" in told
+    assert message in told
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

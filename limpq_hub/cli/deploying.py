@@ -10,12 +10,15 @@ from pathlib import Path
 from limpq_hub.cli.measuring import check_folder, drawn_pictures
 from limpq_hub.cli.options import MODEL, add_load_options, check_request, count, search_arguments
 from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_notes, print_table
+from limpq_hub.errors import OutputError
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import output_file, seed
 
 _NEEDED = 'needs: pip install "limpq-hub[export]"'
+# Drawn to compare logits on.
+_IMAGES = 100
 FORMATS = ("openvino", "onnxruntime", "qonnx")
 
 
@@ -38,8 +41,8 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
     export.add_argument(
         "--images", metavar="FOLDER", help="pictures to compare logits on, nested or flat; noise if not given"
     )
-    export.add_argument("--count", type=count, default=100, help="how many of them, drawn by --seed")
-    export.add_argument("--seed", type=seed, default=0, help="of the draw")
+    export.add_argument("--count", type=count, help=f"how many of them, drawn by --seed; {_IMAGES} if not given")
+    export.add_argument("--seed", type=seed, help="of the draw; 0 if not given")
     export.add_argument(
         "--no-vnni",
         dest="vnni",
@@ -71,6 +74,7 @@ def _export(options: argparse.Namespace) -> None:
     from limpq_hub.deploy.formats import check_format
 
     check_format(options.format)
+    _check_effect(options)
     check_request(options)
     if options.images:
         check_folder(options.images)
@@ -85,7 +89,7 @@ def _export(options: argparse.Namespace) -> None:
         note(f"note: {as_typed(str(warning.message))}")
     images = None
     if options.images:
-        images = drawn_pictures(options.images, options.count, options.seed, model.limpq.network)
+        images = drawn_pictures(options.images, options.count or _IMAGES, options.seed or 0, model.limpq.network)
     exported = export(model, options.output, format=options.format, images=images, vnni=options.vnni)
     plan, pictures = model.limpq.plan, "noise (pictures: --images FOLDER)" if exported.noise else options.images
     if options.json:
@@ -113,6 +117,14 @@ def _export(options: argparse.Namespace) -> None:
         print_table(layers)
     if exported.format != "qonnx":  # which is for tools that make hardware
         note(f"next: {shell_command('limpq', 'predict', options.images or 'FOLDER', '--exported', options.output)}")
+
+
+def _check_effect(options: argparse.Namespace) -> None:
+    """Raise `OutputError` for an option that would change nothing beside the others."""
+    if not options.images and (options.count is not None or options.seed is not None):
+        raise OutputError("--count and --seed draw from the pictures of --images FOLDER: add it, or leave them out")
+    if options.explain and options.format == "qonnx":
+        raise OutputError("--explain tells what a runtime runs, and --format qonnx is for hardware: leave it out")
 
 
 def _measure(options: argparse.Namespace) -> None:

@@ -126,19 +126,19 @@ def _in_words(value: object) -> str:
 
 
 def _import(options: argparse.Namespace) -> None:
-    import timm
-    import torch
+    from limpq_hub.interop import import_limpq_indicators, read_limpq_pickle
 
-    from limpq_hub.interop import import_limpq_indicators
-    from limpq_hub.quant.profile import profile_module
+    read_limpq_pickle(options.pickle)  # before torch is imported, which takes seconds
+    from limpq_hub.quant.profile import measure_costs
+    from limpq_hub.zoo.meta_network import input_shape_of, network_on_meta
     from limpq_hub.zoo.timm_names import known_config
 
     known_config(options.model)
     if "." in options.model:
         architecture = options.model.partition(".")[0]
         raise UnknownModelError(f"{quoted(options.model)} names weights; give the architecture alone, {architecture}")
-    network = timm.create_model(options.model, num_classes=options.num_classes, pretrained=False)
-    costs = profile_module(network, torch.zeros(1, 3, options.input_size, options.input_size))
+    network = network_on_meta(options.model, num_classes=options.num_classes, input_size=options.input_size)
+    costs = measure_costs(network, input_shape_of(network))
     indicators = import_limpq_indicators(
         options.pickle,
         model=options.model,

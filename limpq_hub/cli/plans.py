@@ -120,14 +120,16 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _frontier(options: argparse.Namespace) -> None:
-    from limpq_hub.zoo.planning import frontier, indicators_of
+    from limpq_hub.zoo.planning import frontier, indicators_of, options_in_effect
 
     entry, arguments = _entry(options.model), search_arguments(options)
     if options.plot:
         check_figure_path(options.plot)
-    plans = frontier(options.model, points=options.points, **arguments)
+    indicators = entry.indicators if entry else indicators_of(options.model)
+    plans = frontier(indicators, points=options.points, **arguments)
+    in_effect = options_in_effect(indicators, arguments, proven=all(plan.optimal for plan in plans))
     if options.plot:
-        shipped = entry.front(calibrated=False) if entry and not arguments else []
+        shipped = entry.front(calibrated=False) if entry and not in_effect else []
         plot_frontier(plans, options.plot, [(record["bitops"], record["top1"]) for record in shipped])
         note(f"wrote {options.plot}")
     measured = [entry.joint_top1(plan.policy.digest()) if entry else None for plan in plans]
@@ -145,14 +147,14 @@ def _frontier(options: argparse.Namespace) -> None:
             *(f"{bits:.2f}" for bits in plan.mean_bits()),
             f"{plan.objective:.4f}",
             # What was measured lies on the frontier without these options.
-            _expected(None if arguments else entry, plan, top1),
+            _expected(None if in_effect else entry, plan, top1),
         )
     print_table(table)
-    others = ", with the other options as here" if arguments else ""
+    others = ", with the other options as here" if in_effect else ""
     print_notes(plans[0])
     # At the last budget nothing is traded.
     middle = plans[len(plans) // 2]
-    bitops = _budget_to_type(entry.indicators if entry else indicators_of(options.model), middle, arguments)
+    bitops = _budget_to_type(indicators, middle, arguments)
     note(f"next: {shell_command('limpq', 'search', Path(options.model), '--bitops', bitops)}{others}")
 
 
@@ -171,17 +173,19 @@ def _budget_to_type(indicators: Indicators, plan: Plan, arguments: dict[str, Any
 @with_all_candidates()
 def _compare(options: argparse.Namespace) -> None:
     from limpq_hub.plan.plan import Plan
-    from limpq_hub.zoo.planning import baselines, indicators_of, search
+    from limpq_hub.zoo.planning import baselines_within, indicators_of, search
 
+    # One entry for all: on the Hub, a name may mean another commit a moment later.
     arguments, entry = search_arguments(options), _entry(options.model)
-    indicators = indicators_of(options.model)
+    indicators = entry.indicators if entry else indicators_of(options.model)
     deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
     best = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
     _print_outliers(best)
     print_notes(best)
     plans: dict[str, Plan] = {best.importance: best}
-    left = {"time_limit_s": seconds_left(deadline)}
-    for name, policy in baselines(options.model, seed=options.seed, **(arguments | left)).items():
+    limits, objective = split_limits(arguments | {"time_limit_s": seconds_left(deadline)})
+    others = baselines_within(Budget(**limits), entry or indicators, seed=options.seed, **objective)
+    for name, policy in others.items():
         plans[name] = Plan.of_policy(indicators, policy, alpha=best.alpha, counting=best.counting)
     policies = {name: plan.policy for name, plan in plans.items()}
     top1: dict[str, tuple[float | None, str]] = {

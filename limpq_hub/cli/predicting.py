@@ -43,7 +43,9 @@ def add_predict_command(command: Callable[..., argparse.ArgumentParser]) -> None
         default="simulated",
         help="integer: convolutions multiply integers; the same network, but for rounding ties",
     )
-    predict.add_argument("--top", type=count, default=5, help="how many classes to show")
+    predict.add_argument(
+        "--top", type=count, default=5, help="how many classes to show; of several pictures with --json only"
+    )
 
 
 @dataclass(frozen=True)
@@ -200,9 +202,11 @@ def _check_exported(options: argparse.Namespace) -> None:
     """Check that a folder of `limpq export` is one, and that nothing is asked of it that it cannot change."""
     from limpq_hub.deploy.export_folder import open_export
 
-    if search_arguments(options) or options.policy or options.arithmetic == "integer":
+    asked = search_arguments(options) or options.policy or options.weights != "auto"
+    if asked or options.arithmetic == "integer":
         raise OutputError(
-            "--exported has the bits that it was exported with: leave out budget, policy and --arithmetic"
+            "--exported has the bits and the weights that it was exported with: leave out budget, policy, --weights "
+            "and --arithmetic"
         )
     open_export(options.exported)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from limpq_hub.quant.frozen_values import FrozenLayer
+from limpq_hub.quant.graph_nodes import is_traced, node_of
 
 
 class FoldedNorm(nn.BatchNorm2d):
@@ -25,6 +26,8 @@ class FoldedBatchNorm2d(FoldedNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalized input, both [batch, channels, height, width]."""
+        if is_traced(input):
+            return cast(Tensor, node_of(self, input))
         return input if self.convolution[0].runs_frozen(input) else super().forward(input)
 
 
@@ -33,4 +36,6 @@ class FoldedBatchNormAct2d(FoldedNorm, BatchNormAct2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalized and activated input, both [batch, channels, height, width]."""
+        if is_traced(x):
+            return cast(Tensor, node_of(self, x))
         return self.act(self.drop(x)) if self.convolution[0].runs_frozen(x) else BatchNormAct2d.forward(self, x)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.fake_quantization import quantize_to_integers, spread_over, upcast_half
+from limpq_hub.quant.graph_nodes import is_traced
 from limpq_hub.quant.layers import QuantLayer
 
 
@@ -19,8 +20,8 @@ class FrozenValues:
 
     Attributes:
         bits: of weight and input.
-        stamp: address and count of in-place writes of each tensor that all was computed from, -1 where they are not
-            counted, and what the normalization adds to the variance; empty once the layer was moved.
+        stamp: of the tensors that all was computed from (`stamp_of`), and what the normalization adds to the variance;
+            empty once the layer was moved.
         sources: these tensors, held so that no other one can be given their memory.
         step: of the input, shape [].
         low, high: lowest and highest integer of the input.
@@ -42,6 +43,12 @@ class FrozenValues:
         return quantize_to_integers(upcast_half(x), self.step, self.low, self.high).to(x.dtype)
 
 
+def stamp_of(sources: tuple[Tensor, ...]) -> tuple[int, ...]:
+    """Return the address and the count of in-place writes of each tensor, -1 where they are not counted."""
+    versions = (-1 if source.is_inference() else source._version for source in sources)
+    return (*(source.data_ptr() for source in sources), *versions)
+
+
 class FrozenLayer(QuantLayer):
     """Base class of frozen layers: their folded values, and whether a call may use them.
 
@@ -54,7 +61,7 @@ class FrozenLayer(QuantLayer):
 
     def runs_frozen(self, x: Tensor) -> bool:
         """Return whether the layer computes by its frozen values; its normalization asks the same of its own input."""
-        if self.bits is None or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
+        if is_traced(x) or self.bits is None or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
             return False
         if torch.compiler.is_compiling() and (self._values is None or self._values.bits != self.bits):
             return False
@@ -84,8 +91,7 @@ class FrozenLayer(QuantLayer):
         if torch.compiler.is_compiling() and self._values is not None:
             return self._values
         sources = self._sources()
-        versions = (-1 if source.is_inference() else source._version for source in sources)
-        stamp = (*(source.data_ptr() for source in sources), *versions, *(norm.eps for norm in self.norm))
+        stamp = (*stamp_of(sources), *(norm.eps for norm in self.norm))
         if self._values is None or (self._values.bits, self._values.stamp) != (self.bits, stamp) or -1 in stamp:
             # Outside inference mode: a tensor made in it could not take part in a later autograd pass of the input.
             with torch.inference_mode(False), torch.no_grad():

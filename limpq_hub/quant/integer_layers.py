@@ -2,18 +2,24 @@
 
 The result of a layer is the sum of integers, exact in 32 bits, times the two steps: what the simulation computes in
 floating point, without its rounding. So the values in between agree but for the last digits, and where such a value
-lies on the edge between two integers it may be rounded to the other one.
+lies on the edge between two integers it may be rounded to the other one. A call that integers cannot answer so, such as
+one that wants gradients, is simulated.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from math import isfinite, isnan
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.frozen_layers import thaw_
+from limpq_hub.quant.frozen_values import stamp_of
+from limpq_hub.quant.graph_nodes import is_traced
 from limpq_hub.quant.layers import QuantConv2d
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 
@@ -21,27 +27,59 @@ from limpq_hub.quant.quantized import Quantized, quantized_layers
 _ISA_WITHOUT_VNNI = {"SSE41", "AVX", "AVX2", "AVX512_CORE"}
 
 
-class IntegerConv2d(QuantConv2d):
-    """A quantized convolution whose input and weight are multiplied as integers; for eval mode, without gradients.
+@dataclass(frozen=True)
+class PackedWeight:
+    """The weight of a convolution as oneDNN takes it, and what shows whether it is still up to date.
 
-    The weight is packed once, at the first call: whoever changes it afterwards changes nothing.
+    Attributes:
+        bits: of weight and input.
+        stamp: of the tensors that it was computed from (`limpq_hub.quant.frozen_values.stamp_of`).
+        sources: these tensors, held so that no other one can be given their memory.
+        weight: integers in an order of oneDNN's.
+        weight_steps: float32 [outputs].
+        no_zero_points: int32 [outputs], all 0.
+        step: of the input.
+        low, high: lowest and highest integer of the input.
     """
 
-    _packed: tuple[Any, ...] | None = None
+    bits: LayerBits
+    stamp: tuple[int, ...]
+    sources: tuple[Tensor, ...]
+    weight: Any
+    weight_steps: Tensor
+    no_zero_points: Tensor
+    step: float
+    low: int
+    high: int
+
+
+class IntegerConv2d(QuantConv2d):
+    """A quantized convolution whose input and weight are multiplied as integers.
+
+    The weight is packed at the first call, and again once weight, steps or bits have changed; what is written through
+    `.data` is not seen. In train mode, in float, where gradients are needed, of values that are not float32 on the CPU,
+    and where one is no number, it is simulated.
+    """
+
+    _packed: PackedWeight | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return the convolution of the quantized input, both [batch, channels, height, width], float32."""
-        weight, weight_steps, no_zero_points, step, low, high = self._packed or self._pack()
-        integers = input.div(step).clamp_(low, high).round_()
+        """Return the convolution of the quantized input, both [batch, channels, height, width]."""
+        packed = self._packed_weight(input)
+        if packed is None:
+            return super().forward(input)
+        integers = input.div(packed.step).clamp_(packed.low, packed.high).round_()
+        if isnan(integers.sum().item()):  # no integer stands for what is no number
+            return super().forward(input)
         # oneDNN takes unsigned integers around a zero point.
-        octets = (integers.sub_(low) if low else integers).to(torch.uint8)
+        octets = (integers.sub_(packed.low) if packed.low else integers).to(torch.uint8)
         return torch.ops.onednn.qconv2d_pointwise(
             octets,
-            step,
-            -low,
-            weight,
-            weight_steps,
-            no_zero_points,
+            packed.step,
+            -packed.low,
+            packed.weight,
+            packed.weight_steps,
+            packed.no_zero_points,
             self.bias,
             self.stride,
             self.padding,
@@ -55,14 +93,36 @@ class IntegerConv2d(QuantConv2d):
             "",
         )
 
-    @torch.no_grad()
-    def _pack(self) -> tuple[Any, ...]:
-        bits = self.bits
-        if bits is None:
-            raise RuntimeError("a convolution that multiplies integers was switched to float")
+    def _packed_weight(self, x: Tensor) -> PackedWeight | None:
+        """Return the weight packed as it is now; None where `x` is not to be multiplied by it."""
+        if is_traced(x) or self.training or x.dtype != torch.float32 or x.device.type != "cpu":
+            return None
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            return None
+        sources, bits, packed = self._sources(), self.bits, self._packed
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *sources)):
+            return None
+        stamp = stamp_of(sources)
+        if packed is None or (packed.bits, packed.stamp) != (bits, stamp) or -1 in stamp:
+            with torch.inference_mode(False), torch.no_grad():
+                packed = self._packed = None if bits is None else self._pack(bits, stamp, sources)
+        return packed
+
+    def _sources(self) -> tuple[Tensor, ...]:
+        """Return the tensors that the result is computed from beside the input."""
+        weight, activation = self.weight_quantizer, self.activation_quantizer
+        sources = (self.weight, weight.step, activation.step, self.bias, getattr(activation, "zero_point", None))
+        return tuple(source for source in sources if source is not None)
+
+    def _pack(self, bits: LayerBits, stamp: tuple[int, ...], sources: tuple[Tensor, ...]) -> PackedWeight | None:
+        floats = [source for source in sources if source.is_floating_point()]
+        if any(source.dtype != torch.float32 or source.device.type != "cpu" for source in floats):
+            return None
         low, high = self.activation_quantizer.range_of(bits.activation)
         step = self.activation_quantizer.step_of(bits.activation).item()
         steps = self.weight_quantizer.step_of(bits.weight).expand(self.out_channels).contiguous()
+        if self.weight.isnan().any() or not steps.isfinite().all() or not isfinite(step):
+            return None
         packed = torch.ops.onednn.qconv_prepack(
             self.weight_integers(bits.weight),
             steps,
@@ -74,8 +134,17 @@ class IntegerConv2d(QuantConv2d):
             self.groups,
             None,
         )
-        self._packed = (packed, steps, torch.zeros(self.out_channels, dtype=torch.int32), step, low, high)
-        return self._packed
+        held = tuple(source.detach() for source in sources)
+        no_zero_points = torch.zeros(self.out_channels, dtype=torch.int32)
+        return PackedWeight(bits, stamp, held, packed, steps, no_zero_points, step, low, high)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._packed = None
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._packed = None
+        super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # What oneDNN packs cannot be copied.
@@ -108,6 +177,7 @@ def run_simulated_(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is IntegerConv2d:
             cast(Any, module).__class__ = QuantConv2d
+            vars(module).pop("_packed", None)
 
 
 def has_vnni() -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from limpq_hub.quant.fake_quantization import Grid, quantize_to_integers
+from limpq_hub.quant.graph_nodes import is_traced, node_of
 from limpq_hub.quant.quantized import Quantized
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.quant.tracing.operations import WEIGHT_OPERATIONS, Multiplication, weighted
@@ -133,6 +134,8 @@ class QuantLayer(Quantized):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return what the class computes of the same arguments, its input and its weight quantized."""
+        if is_traced(*args, *kwargs.values()):
+            return cast(Tensor, node_of(self, *args, **kwargs))
         with _WeightOperations(self.multiply):
             return super().forward(*args, **kwargs)
 
@@ -142,6 +145,8 @@ class QuantConv2d(QuantLayer, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution of the quantized input, both [batch, channels, height, width]."""
+        if is_traced(input):
+            return cast(Tensor, node_of(self, input))
         return self._conv_forward(self.activation_quantizer(input), self.quantized_weight(), self.bias)
 
 
@@ -154,6 +159,8 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the linear map of the quantized input, both [batch, ..., features]."""
+        if is_traced(input):
+            return cast(Tensor, node_of(self, input))
         return nn.functional.linear(self.activation_quantizer(input), self.quantized_weight(), self.bias)
 
 

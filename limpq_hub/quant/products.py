@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.fake_quantization import Grid
+from limpq_hub.quant.graph_nodes import is_traced, node_of
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.quantized import Quantized
 from limpq_hub.quant.quantizer import LsqQuantizer
@@ -55,6 +56,8 @@ class Routed(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the class computes of the same arguments, what it multiplies being quantized."""
+        if is_traced(*args, *kwargs.values()):
+            return node_of(self, *args, **kwargs)
         with _RoutedCalls(self):
             return super().forward(*args, **kwargs)
 

@@ -54,8 +54,8 @@ def assemble_entry(
 
     Raises:
         PolicyError: `importance` is "measured", and the pairs of bits were not.
-        ArtifactError: a file is damaged, `front` is of another supernet, `indicators` are of another training, or
-            `target` holds something else, the entry of another network among it.
+        ArtifactError: a file is damaged, two names are of one policy, `front` is of another supernet, `indicators` are
+            of another training, or `target` holds something else, the entry of another network among it.
     """
     network = NetworkSpec.from_config(joint.config, joint.name)
     for name, checkpoint in checkpoints.items():
@@ -71,6 +71,7 @@ def assemble_entry(
                     f"{checkpoint.name} is {what} {theirs}, the entry {what} {ours}: give checkpoints that were "
                     "fine-tuned from this entry"
                 )
+    _check_names(Entry(joint.name, joint, "local"), checkpoints)
     metrics = joint.read_json("metrics.json")
     if front is not None:
         check_shape(front, {"joint": [JOINT_RECORD]}, "front")
@@ -111,6 +112,19 @@ def assemble_entry(
             _name_paths(policy)
         write_json(building / "metrics.json", without_paths(metrics))
         seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
+
+
+def _check_names(joint: Entry, checkpoints: Mapping[str, SealedFolder]) -> None:
+    """Raise `ArtifactFormatError` if a policy would be published under two names: which weights are meant is open."""
+    name_of = {kept.policy_sha256: kept.name for kept in joint.published if kept.name not in checkpoints}
+    for name, checkpoint in checkpoints.items():
+        digest = checkpoint.config.get("policy_sha256")
+        other = name_of.setdefault(str(digest), name)
+        if other != name:
+            raise ArtifactFormatError(
+                f"{quoted(other)} and {quoted(name)} are fine-tuned for the same policy, and an entry has one network "
+                f"for a policy: give one of them, under the name {quoted(other)}"
+            )
 
 
 def _name_paths(policy: Path) -> None:

@@ -139,7 +139,7 @@ class Entry:
                     **{key: config[key] for key in _COSTS},
                 )
             )
-        return tuple(sorted(policies, key=lambda published: published.bitops))
+        return tuple(sorted(policies, key=lambda published: (published.bitops, published.name)))
 
     def checkpoint(self, policy_name: str) -> SealedFolder:
         """Return the folder of a published policy, opened and verified once; its files are verified at every read."""
@@ -178,11 +178,20 @@ class Entry:
         The weights fine-tuned for exactly this policy come first, the joint weights as shipped second.
         """
         digest = policy.digest()
-        for published in self.published:
-            if published.policy_sha256 == digest and published.top1 is not None:
-                return published.top1, "fine-tuned"
+        published = self.published_at(digest)
+        if published is not None and published.top1 is not None:
+            return published.top1, "fine-tuned"
         top1 = self.joint_top1(digest)
         return None if top1 is None else (top1, "joint")
+
+    def published_at(self, policy_sha256: str) -> Published | None:
+        """Return the checkpoint that was fine-tuned for exactly a policy, or None.
+
+        Of several, in an entry of an earlier version, it is the one of the best top-1; where none has one, the first by
+        name.
+        """
+        same = [published for published in self.published if published.policy_sha256 == policy_sha256]
+        return max(same, key=lambda published: -1.0 if published.top1 is None else published.top1, default=None)
 
     def expected_top1(self, bitops: int) -> float | None:
         """Return the top-1 in percent that the joint weights can be expected to have where a search spends `bitops`.

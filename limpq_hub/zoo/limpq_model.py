@@ -29,7 +29,8 @@ class Loaded:
         top1: percent, measured for exactly these weights and this policy, else None.
         expected_top1: percent, on a line between the measured budgets of the joint weights on both sides; None where
             `top1` is known, BatchNorm was recalibrated, or the policy is not the best for a BitOps budget alone.
-        nearest: the published fine-tuned policy next below in BitOps, or None.
+        nearest: of the published fine-tuned policies that meet the limits that were asked for, whatever else was, that
+            of the most BitOps; for a given policy that next below; or None.
         source: "bundled", "local" or "hub".
         revision: commit on the Hub, or None.
         network: architecture, input size and preprocessing.
@@ -55,7 +56,10 @@ class Loaded:
 
     def __str__(self) -> str:
         """Return the figures in one line."""
-        proof = "proven optimal" if self.plan.optimal else "not searched"
+        searched = (
+            f"searched, bound {self.plan.bound:.6f} of {self.plan.objective:.6f}" if self.plan.way else "as given"
+        )
+        proof = "proven optimal" if self.plan.optimal else searched
         return (
             f"{self.network.architecture} at {self.network.input_size}x{self.network.input_size}: "
             f"{self.plan.bitops:,} BitOps ({proof}), {format_size(self.plan.size_bytes)} of weights, "

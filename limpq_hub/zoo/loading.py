@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError, UnknownModelError, quoted
+from limpq_hub.plan.budget import split_limits
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import (
     FEWEST_IMAGES,
@@ -31,7 +33,7 @@ from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.limpq_model import Arithmetic, LimpqModel, Loaded, Weights, accuracy_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.own_network import use_factory
-from limpq_hub.zoo.planning import SearchOptions
+from limpq_hub.zoo.planning import SearchOptions, options_in_effect
 from limpq_hub.zoo.policy_networks import joint_network, published_network, random_network
 from limpq_hub.zoo.policy_request import plan_for
 
@@ -69,7 +71,7 @@ def load(
         policy: bits per layer instead of a search; also the content or path of a `policy.json`.
         weights: "finetuned" or "joint" insist; "auto" takes the checkpoint fine-tuned for exactly this policy if
             there is one, else the jointly trained weights.
-        pretrained: False leaves the weights random.
+        pretrained: False leaves the weights random; not beside `weights`.
         revision, cache_dir, token: for the Hub.
         device: where the network goes.
         calibrate: unlabelled image batches, [batch, 3, height, width], normalized; BatchNorm is recalibrated on them.
@@ -77,7 +79,8 @@ def load(
         arithmetic: "simulated" multiplies floats that lie on the grids of the integers, batch normalizations folded
             into them (`limpq_hub.quant.frozen_layers`). "integer" multiplies the integers of convolutions as such, on a
             CPU: the same network, but for rounding ties. Layers where that is slower or could overflow are simulated,
-            and `.limpq.in_float` says which and why.
+            and `.limpq.in_float` says which and why; so is every layer in train mode, where gradients are wanted, in
+            another precision than float32, on another device, and where a value is no number.
         build: makes a network that timm does not have (`limpq_hub.zoo.own_network`); no entry makes one be imported.
         options: every keyword of `limpq_hub.search`: a limit such as bitops="3G", and choices such as pin=.
 
@@ -92,6 +95,8 @@ def load(
     if weights not in ("auto", "finetuned", "joint"):
         raise UnknownModelError(f'weights={quoted(weights)} is not known: use "auto", "finetuned" or "joint"')
     device = torch.device(device)
+    if not pretrained and weights != "auto":
+        raise UnknownModelError(f"weights={quoted(weights)} and pretrained=False contradict each other: give one")
     if arithmetic not in ("simulated", "integer"):
         raise PolicyError(f'arithmetic={quoted(arithmetic)} is not known: use "simulated" or "integer"')
     if arithmetic == "integer" and device.type != "cpu":
@@ -101,8 +106,9 @@ def load(
         use_factory(build, entry.indicators.model, entry.name)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     plan = plan_for(entry, policy, **options)
-    digest, advice = plan.policy.digest(), how_to_finetune(entry, policy, options)
-    exact = next((published for published in entry.published if published.policy_sha256 == digest), None)
+    in_effect = options_in_effect(entry.indicators, options, proven=plan.optimal)
+    digest, advice = plan.policy.digest(), how_to_finetune(entry, policy, in_effect)
+    exact = entry.published_at(digest)
     if weights == "finetuned" and exact is None:
         names = ", ".join(published.name for published in entry.published) or "none"
         raise UnknownModelError(
@@ -134,7 +140,7 @@ def load(
             in_float = run_in_integers_(network)
         else:
             freeze_(network, spec.input_shape)
-    only_bitops = {key for key, value in options.items() if value is not None} == {"bitops"}
+    only_bitops = in_effect.keys() - set(plan.without_effect) <= {"bitops"} <= in_effect.keys()
     on_front = source == "joint" and as_shipped and only_bitops
     loaded = cast(LimpqModel, network)
     loaded.limpq = Loaded(
@@ -154,7 +160,7 @@ def load(
     if recalibration is not None and recalibration.images and not recalibration.accepted:
         _warn_not_recalibrated(entry.name, recalibration)
     if source != "finetuned":
-        _warn(entry.name, loaded.limpq, advice)
+        _warn(entry.name, loaded.limpq, split_limits(in_effect)[0].keys(), advice)
     return loaded
 
 
@@ -173,6 +179,21 @@ def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Ite
         yield images.to(device)
 
 
+def _nearest_text(loaded: Loaded, limits: Collection[str]) -> str:
+    """Return which fine-tuned policy is the nearest; `limits` are the keywords of what a search had to meet."""
+    plan, nearest = loaded.plan, loaded.nearest
+    by_others = set(limits) - {"bitops"}
+    if nearest is None:
+        return f"no fine-tuned policy {'meets the same limits' if by_others else 'lies below it'}"
+    if nearest.policy_sha256 == plan.policy.digest():
+        which = "fine-tuned for this policy"
+    elif nearest.bitops > total_bitops(plan.costs, plan.policy):  # what else was asked for can leave a budget unspent
+        which = "the fine-tuned policy of the most BitOps within the same limits"
+    else:
+        which = f"the fine-tuned policy next below{' within the same limits' if by_others else ''}"
+    return f"{which} is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, {accuracy_text(nearest.top1)})"
+
+
 def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:
     if recalibration.kl_before is None:
         why = f"{recalibration.images} images are too few to tell whether that helps; give {FEWEST_IMAGES} or more"
@@ -184,17 +205,10 @@ def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:
     warnings.warn(f"calibrate: {name} keeps its BatchNorm statistics: {why}", NotRecalibratedWarning, stacklevel=3)
 
 
-def _warn(name: str, loaded: Loaded, advice: str) -> None:
-    nearest = loaded.nearest
-    better = (
-        f"the fine-tuned policy next below is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, "
-        f"{accuracy_text(nearest.top1)})"
-        if nearest
-        else "no fine-tuned policy lies below it"
-    )
+def _warn(name: str, loaded: Loaded, limits: Collection[str], advice: str) -> None:
     warnings.warn(
         f"{name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
-        f"{accuracy_text(loaded.top1, loaded.expected_top1)}): {better}; {advice}",
+        f"{accuracy_text(loaded.top1, loaded.expected_top1)}): {_nearest_text(loaded, limits)}; {advice}",
         NotFineTunedWarning,
         stacklevel=3,
     )

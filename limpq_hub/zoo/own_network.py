@@ -117,7 +117,7 @@ def registered(factory: Factory) -> str:
     Raises:
         UnknownModelError: the factory has no import path.
     """
-    path = f"{getattr(factory, '__module__', '')}.{getattr(factory, '__qualname__', '')}"
+    path = _import_path(factory)
     name = path.replace(".", "__")
     if not re.fullmatch(r"[A-Za-z0-9_]+", name) or not hasattr(factory, "__qualname__"):
         raise UnknownModelError(
@@ -144,6 +144,10 @@ def registered(factory: Factory) -> str:
     return name
 
 
+def _import_path(factory: Factory) -> str:
+    return f"{getattr(factory, '__module__', '')}.{getattr(factory, '__qualname__', '')}"
+
+
 def use_factory(factory: Factory, architecture: str, entry: str) -> None:
     """Let an entry be built by a factory.
 
@@ -157,6 +161,6 @@ def use_factory(factory: Factory, architecture: str, entry: str) -> None:
     name = registered(factory)
     if name != architecture:
         raise UnknownModelError(
-            f"{entry} is of {quoted(architecture)}, build={name.replace('__', '.')} makes {quoted(name)}: give the "
+            f"{entry} is of {quoted(architecture)}, build={_import_path(factory)} makes {quoted(name)}: give the "
             "factory that the entry was made with"
         )

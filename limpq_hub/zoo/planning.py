@@ -18,6 +18,7 @@ from limpq_hub.plan.layer_groups import Candidates, Pins
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.float_file import float_file_of, float_weights
 
 if TYPE_CHECKING:
@@ -150,12 +151,25 @@ def baselines(
     _check_keywords("baselines", options, BaselineOptions)
     limits, objective = split_limits(options)
     budget = Budget(**limits)
-    indicators, weights = indicators_of(model), None
-    if not isinstance(model, Indicators) and not str(model).endswith(".json"):
-        folder = find_entry(model).folder
-        # A product of activations has no weights whose rounding could be measured.
-        has_weights = float_file_of(folder) is not None and all(cost.weights for cost in indicators.costs.values())
-        weights = float_weights(folder, indicators.costs) if has_weights else None
+    if isinstance(model, Indicators) or str(model).endswith(".json"):
+        return baselines_within(budget, indicators_of(model), seed=seed, **objective)
+    return baselines_within(budget, find_entry(model), seed=seed, **objective)
+
+
+def baselines_within(
+    budget: Budget, source: Entry | Indicators, *, seed: int = 0, **objective: Any
+) -> dict[str, Policy]:
+    """Return what `baselines` returns of an entry that was found already, or of indicators alone.
+
+    Args:
+        objective: `alpha`, `counting` and `time_limit_s` of `baselines`.
+    """
+    if isinstance(source, Indicators):
+        return policies_to_compare(source, budget, seed=seed, weights=None, **objective)
+    indicators = source.indicators
+    # A product of activations has no weights whose rounding could be measured.
+    has_weights = float_file_of(source.folder) is not None and all(cost.weights for cost in indicators.costs.values())
+    weights = float_weights(source.folder, indicators.costs) if has_weights else None
     return policies_to_compare(indicators, budget, seed=seed, weights=weights, **objective)
 
 
@@ -174,6 +188,23 @@ def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
             raise UnknownModelError(f"there is no file {quoted(str(model))}; give the path of an indicators.json")
         return Indicators.load(model)
     return find_entry(model).indicators
+
+
+def options_in_effect(indicators: Indicators, options: Mapping[str, Any], *, proven: bool) -> dict[str, Any]:
+    """Return the keywords of a search that its plans depend on.
+
+    Left out are what is None or the indicators' own anyway, the time limit, and a gap that was allowed but not used.
+
+    Args:
+        proven: whether every plan is proven optimal.
+    """
+    own = {"alpha": indicators.alpha, "counting": "exact", "importance": indicators.objective}
+    unused = {"time_limit_s", "allow_gap"} if proven else {"time_limit_s"}
+    return {
+        key: value
+        for key, value in options.items()
+        if value is not None and key not in unused and (key not in own or value != own[key])
+    }
 
 
 def _check_keywords(function: str, options: Mapping[str, Any], known: type) -> None:

@@ -63,3 +63,134 @@ def test_what_would_be_slower_or_could_overflow_is_simulated_and_the_reason_told
     }
     assert [type(layer) is IntegerConv2d for layer in network] == [False, False, False, True, False]
     assert type(network[2]) is QuantConv2d
+
+
+def pair() -> tuple[QuantLayer, nn.Module]:
+    """Return a layer that multiplies integers and has been called, and the one that is simulated beside it."""
+    torch.manual_seed(0)
+    simulated = quantized(nn.Conv2d(3, 4, 3), "signed", per_channel=True)
+    integer = copy.deepcopy(simulated)
+    run_in_integers_(integer)
+    integer(torch.randn(1, 3, 8, 8))
+    return integer, simulated
+
+
+def write_in_place(layer: QuantLayer) -> None:
+    with torch.no_grad():
+        layer.weight.mul_(0.5)
+
+
+def widen_the_weight_steps(layer: QuantLayer) -> None:
+    layer.weight_quantizer.set_step_(4, 0.25)
+
+
+def widen_the_input_step(layer: QuantLayer) -> None:
+    layer.activation_quantizer.set_step_(6, 0.25)
+
+
+def load_a_state(layer: QuantLayer, *, assign: bool = False) -> None:
+    state = {name: tensor.detach().clone() for name, tensor in layer.state_dict().items()}
+    layer.load_state_dict(state | {"weight": state["weight"] * -0.5}, assign=assign)
+
+
+def assign_a_state(layer: QuantLayer) -> None:
+    load_a_state(layer, assign=True)
+
+
+def another_parameter(layer: QuantLayer) -> None:
+    layer.weight = nn.Parameter(layer.weight * 0.5, requires_grad=False)
+
+
+def move(layer: QuantLayer) -> None:
+    layer._apply(lambda tensor: tensor * 0.5 if tensor.is_floating_point() else tensor)
+
+
+def switch_to_float(layer: QuantLayer) -> None:
+    layer.set_bits_(None)
+
+
+def no_number_in_the_weight(layer: QuantLayer) -> None:
+    with torch.no_grad():
+        layer.weight[0, 0, 0, 0] = torch.nan
+
+
+def no_number_in_a_step(layer: QuantLayer) -> None:
+    with torch.no_grad():
+        layer.weight_quantizer.step[0, 1] = torch.inf
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        write_in_place,
+        widen_the_weight_steps,
+        widen_the_input_step,
+        load_a_state,
+        assign_a_state,
+        another_parameter,
+        move,
+        switch_to_float,
+        no_number_in_the_weight,
+        no_number_in_a_step,
+        nn.Module.train,
+    ],
+)
+def test_what_was_changed_after_the_first_call_is_what_the_next_one_multiplies_by(change):
+    integer, simulated = pair()
+    images = (torch.randn(2, 3, 8, 8) * 64).round() / 64
+    before = integer(images)
+    for layer in (integer, simulated):
+        change(layer)
+    torch.testing.assert_close(integer(images), simulated(images), equal_nan=True)
+    assert not torch.equal(integer(images), before) or change is nn.Module.train
+    torch.testing.assert_close(copy.deepcopy(integer)(images), simulated(images), equal_nan=True)
+
+
+def test_a_pixel_that_is_no_number_makes_the_same_outputs_no_numbers_as_in_the_simulation():
+    integer, simulated = pair()
+    images = torch.randn(2, 3, 8, 8)
+    images[0, 1, 2, 5] = torch.nan
+    found = integer(images).isnan()
+    assert torch.equal(found, simulated(images).isnan())
+    assert (found.any(), found.all(), found[1].any()) == (True, False, False)
+    images[0, 1, 2, 5] = torch.inf  # the highest number of the grid
+    torch.testing.assert_close(integer(images), simulated(images))
+
+
+@pytest.mark.parametrize("learns", ["the input", "the weight", "a step", "the bias"])
+def test_where_a_gradient_is_wanted_it_is_that_of_the_simulation(learns):
+    gradients = []
+    for layer in pair():
+        learned = {
+            "the input": torch.linspace(-1, 1, 3 * 64).reshape(1, 3, 8, 8),
+            "the weight": layer.weight,
+            "a step": layer.weight_quantizer.step,
+            "the bias": layer.bias,
+        }
+        learned[learns].requires_grad_(True)
+        layer(learned["the input"]).square().sum().backward()
+        gradients.append(learned[learns].grad)
+        with torch.no_grad():
+            assert not layer(learned["the input"]).requires_grad
+    assert gradients[0].abs().sum() > 0
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_in_another_precision_it_is_the_simulation(dtype):
+    integer, simulated = (layer.to(dtype) for layer in pair())
+    images = torch.randn(2, 3, 8, 8).to(dtype)
+    assert torch.equal(integer(images), simulated(images))
+    assert integer(images).dtype == dtype
+    with pytest.raises(RuntimeError, match="same"):
+        integer(images.float())
+    back = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(integer.float()(back), simulated.float()(back))
+
+
+def test_images_without_a_batch_and_of_other_channels_are_answered_as_by_the_simulation():
+    integer, simulated = pair()
+    image = torch.randn(3, 8, 8)
+    assert torch.equal(integer(image), simulated(image))
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 4 channels"):
+        integer(torch.randn(1, 4, 8, 8))

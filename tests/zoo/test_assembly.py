@@ -30,6 +30,14 @@ def joint(tiny):
 
 
 @pytest.fixture
+def bare(entry_copy, reseal):
+    """The entry without its policies."""
+    shutil.rmtree(entry_copy / "policies")
+    reseal(entry_copy)
+    return open_local_folder(entry_copy, "entry")
+
+
+@pytest.fixture
 def checkpoints(tiny):
     return {name: open_local_folder(tiny.folder / "policies" / name, "checkpoint") for name in ("small", "large")}
 
@@ -42,17 +50,17 @@ def front_of(entry, **changes):
     } | changes
 
 
-def test_an_assembled_entry_holds_everything_under_the_names_that_were_given(tiny, joint, checkpoints, tmp_path):
-    assemble_entry(joint, {"3G": checkpoints["small"], "a-b.c_1": checkpoints["large"]}, tmp_path / "entry")
+def test_an_assembled_entry_holds_everything_under_the_names_that_were_given(tiny, bare, checkpoints, tmp_path):
+    assemble_entry(bare, {"3G": checkpoints["small"], "a-b.c_1": checkpoints["large"]}, tmp_path / "entry")
     entry = find_entry(f"local-dir:{tmp_path}/entry")
-    assert sorted(published.name for published in entry.published) == ["3G", "a-b.c_1", "large", "small"]
+    assert sorted(published.name for published in entry.published) == ["3G", "a-b.c_1"]
     made = content(tmp_path / "entry")
     for old, new in (("small", "3G"), ("large", "a-b.c_1")):
         assert {file: made[f"policies/{new}/{file}"] for file in content(tiny.folder / "policies" / old)} == content(
             tiny.folder / "policies" / old
         )
     assert made["supernet.safetensors"] == (tiny.folder / "supernet.safetensors").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["entry"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != tiny.folder.name) == ["entry"]
 
 
 def test_what_an_earlier_version_recorded_with_its_folders_is_published_with_names(entry_copy, reseal, tmp_path):
@@ -84,15 +92,33 @@ def test_what_an_earlier_version_recorded_with_its_folders_is_published_with_nam
     load_checkpoint(entry.checkpoint("small"))
 
 
-def test_a_checkpoint_takes_the_place_of_one_of_the_same_name(tiny, joint, checkpoints, tmp_path):
-    assemble_entry(joint, {"small": checkpoints["large"]}, tmp_path / "entry")
+def test_a_checkpoint_takes_the_place_of_one_of_the_same_name(tiny, entry_copy, reseal, checkpoints, tmp_path):
+    shutil.rmtree(entry_copy / "policies" / "large")
+    reseal(entry_copy)
+    assemble_entry(open_local_folder(entry_copy, "entry"), {"small": checkpoints["large"]}, tmp_path / "entry")
     made = content(tmp_path / "entry" / "policies" / "small")
     assert made == content(tiny.folder / "policies" / "large")
 
 
-def test_assembling_twice_makes_the_same_bytes(joint, checkpoints, tmp_path):
+def test_one_policy_under_two_names_is_refused_and_under_its_own_again_is_not(joint, bare, checkpoints, tmp_path):
+    small = checkpoints["small"]
+    for of_entry, named, first, second in (
+        (joint, {"3G": small}, "small", "3G"),
+        (bare, {"b": small, "a": small}, "b", "a"),
+        (joint, {"small": checkpoints["large"]}, "large", "small"),
+    ):
+        says = f"'{first}' and '{second}' are fine-tuned for the same policy, and an entry has one network for a policy"
+        with pytest.raises(ArtifactFormatError, match=f"^{says}: give one of them, under the name '{first}'$"):
+            assemble_entry(of_entry, named, tmp_path / "entry")
+        assert not (tmp_path / "entry").exists()
+    assemble_entry(joint, {"small": checkpoints["large"], "large": small}, tmp_path / "entry")
+    published = find_entry(f"local-dir:{tmp_path}/entry").published
+    assert [(policy.name, policy.top1) for policy in published] == [("large", 61.5), ("small", 72.25)]
+
+
+def test_assembling_twice_makes_the_same_bytes(bare, checkpoints, tmp_path):
     for _ in range(2):
-        assemble_entry(joint, {"3G": checkpoints["small"]}, tmp_path / "entry", front_of(joint))
+        assemble_entry(bare, {"3G": checkpoints["small"]}, tmp_path / "entry", front_of(bare))
         made = content(tmp_path / "entry")
         (tmp_path / "kept").mkdir(exist_ok=True)
         assert content(tmp_path / "kept") in ({}, made)

@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import warnings
+from dataclasses import replace
 
 import pytest
 import timm
@@ -28,6 +29,7 @@ from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
+from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import save_checkpoint
 from limpq_hub.zoo.entry_folder import save_float_network
 from limpq_hub.zoo.loading import NotFineTunedWarning, NotRecalibratedWarning
@@ -84,6 +86,18 @@ def test_integers_give_the_same_logits_and_tell_what_is_simulated(tiny):
     difference = (logits(model, tiny.images) - logits(simulated, tiny.images)).abs()
     assert difference.amax(1).median() < 1e-4
     assert torch.equal(logits(copy.deepcopy(model), tiny.images), logits(model, tiny.images))
+
+
+def test_weights_that_are_loaded_into_a_network_of_integers_are_those_it_computes_with(tiny, load_joint):
+    model = load(tiny.name, policy=tiny.policies["small"], arithmetic="integer")
+    joint, _ = load_joint(policy=tiny.policies["small"], weights="joint")
+    with torch.inference_mode():
+        before = model(tiny.images)
+        model.load_state_dict(joint.state_dict())
+        torch.testing.assert_close(model(tiny.images), copy.deepcopy(model)(tiny.images))
+        # A value halfway between two integers may be rounded to the other one, in a few of the images.
+        difference = (model(tiny.images) - joint(tiny.images)).abs().amax(1).median()
+    assert difference < 1e-3 < (before - joint(tiny.images)).abs().amax(1).median()
 
 
 def test_an_arithmetic_that_is_not_known_and_integers_on_a_gpu_are_refused(tiny):
@@ -558,11 +572,11 @@ def test_between_measured_budgets_the_network_and_the_warning_say_what_to_expect
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"alpha": 2.0},
-        {"size": "1GB"},
+        {"alpha": 3.0},
+        {"compression": 8.5},
         {"candidates": [2, 3, 4]},
         {"pin": {"conv1.3": (4, 4)}},
-        {"counting": "exact"},
+        {"counting": "limpq"},
         {"pretrained": False},
     ],
     ids=str,
@@ -620,8 +634,70 @@ def test_nothing_is_expected_of_fine_tuned_weights_but_of_the_joint_ones_at_thei
     model, message = load_joint(name, bitops="w3a3", weights="joint")
     assert (model.limpq.top1, model.limpq.expected_top1) == (None, pytest.approx(45.0))
     assert "(joint weights, about 45.0 % top-1 expected)" in message
-    assert "next below is small" in message
+    assert ": fine-tuned for this policy is small (" in message
     assert "measured 61.50 % top-1)" in message
+
+
+@pytest.fixture
+def twice_published(tiny, entry_copy, reseal):
+    """An entry of an earlier version: the policy of "small" as "again" as well, of other weights and another top-1."""
+    twin, again = copy.deepcopy(tiny.checkpoints["small"]), entry_copy / "policies/again"
+    with torch.no_grad():
+        twin.fc.bias += torch.arange(len(twin.fc.bias))
+
+    def name(top1: float | None) -> str:
+        save_checkpoint(again, twin, tiny.costs, metrics=None if top1 is None else {"top1": top1})
+        reseal(entry_copy)
+        return f"local-dir:{entry_copy}"
+
+    return name, twin
+
+
+@pytest.mark.parametrize("top1", [None, 50.0, 70.0])
+def test_of_two_checkpoints_of_one_policy_the_weights_are_those_that_the_figure_is_of(tiny, twice_published, top1):
+    name, twin = twice_published
+    model = load(name(top1), policy=tiny.policies["small"])
+    served = twin if top1 == 70.0 else tiny.checkpoints["small"]
+    assert torch.equal(logits(model, tiny.images), logits(served, tiny.images))
+    measured = find_entry(name(top1)).measured_top1(tiny.policies["small"])
+    assert measured == (model.limpq.top1, "fine-tuned") == (max(61.5, top1 or 0), "fine-tuned")
+
+
+def test_a_plan_that_leaves_its_budget_unspent_is_not_said_to_lie_above_what_fits_it(tiny, load_joint):
+    budget = search(tiny.name, bitops="w3a3").bitops
+    model, message = load_joint(bitops=budget, candidates=[2])
+    assert model.limpq.plan.bitops < model.limpq.nearest.bitops <= budget
+    assert "): the fine-tuned policy of the most BitOps within the same limits is small (" in message
+    size = search(tiny.name, bitops="w3a3").size_bytes - 1
+    _, message = load_joint(bitops="w4a4", size=size)
+    assert "): no fine-tuned policy meets the same limits; " in message
+
+
+def test_options_that_the_plan_does_not_depend_on_change_neither_advice_nor_expectation(tiny, between, load_joint):
+    model, advice = load_joint(between, bitops="w4a3")
+    own = {"alpha": tiny.indicators.alpha, "counting": "exact", "importance": "learned"}
+    for options in ({"time_limit_s": 30.0}, {"allow_gap": "1%"}, own):
+        other, message = load_joint(between, bitops="w4a3", **options)
+        assert other.limpq.plan.policy == model.limpq.plan.policy
+        assert (message, other.limpq.expected_top1) == (advice, model.limpq.expected_top1)
+    # A limit that every choice of bits meets is named, and the plan is that of the BitOps all the same.
+    other, message = load_joint(between, bitops="w4a3", compression="1x")
+    assert other.limpq.expected_top1 == model.limpq.expected_top1
+    assert "--bitops w4a3 --compression 1x --data" in message
+
+
+def test_the_line_says_whether_a_policy_was_proven_searched_or_given(tiny):
+    proven, given = load(tiny.name, bitops="w3a3").limpq, load(tiny.name, policy=tiny.policies["small"]).limpq
+    assert "BitOps (proven optimal), " in str(proven)
+    assert "BitOps (as given), " in str(given)
+    within = replace(proven, plan=replace(proven.plan, optimal=False, objective=2.5, bound=2.25, way="HiGHS"))
+    assert "BitOps (searched, bound 2.250000 of 2.500000), " in str(within)
+
+
+@pytest.mark.parametrize("weights", ["finetuned", "joint"])
+def test_weights_that_insist_and_random_ones_contradict_each_other(tiny, weights):
+    with pytest.raises(UnknownModelError, match=f"^weights='{weights}' and pretrained=False contradict each other"):
+        load(tiny.name, policy=tiny.policies["small"], weights=weights, pretrained=False)
 
 
 def test_what_is_loaded_in_inference_mode_is_a_network_like_any_other(tiny):

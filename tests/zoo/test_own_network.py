@@ -101,6 +101,12 @@ def test_another_factory_than_that_of_the_entry_is_refused(example):
     assert str(caught.value).endswith("other_net': give the factory that the entry was made with")
 
 
+def test_the_import_path_in_an_error_keeps_its_underscores(example, monkeypatch):
+    monkeypatch.setattr(other_net, "__module__", "__main__")
+    with pytest.raises(UnknownModelError, match=r"build=__main__\.other_net makes '__main____other_net'"):
+        limpq_hub.load(f"local-dir:{example['folder']}", bitops="w3a3", build=other_net)
+
+
 @pytest.mark.parametrize("factory", [lambda num_classes: nn.Identity(), 3], ids=["lambda", "number"])
 def test_a_factory_without_an_import_path_is_refused(factory):
     with pytest.raises(UnknownModelError, match="cannot be found by an import path: give a function or class at the"):

@@ -22,6 +22,7 @@ from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.zoo.entry_tensors import float_tensors
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.hub import repository
 from limpq_hub.zoo.planning import BaselineOptions, FrontierOptions, SearchOptions, indicators_of
 
 BASELINES = ["uniform", "uniform filled", "random", "reversed"]
@@ -399,6 +400,35 @@ def test_name_path_text_and_indicators_give_the_same_baselines(tiny):
     assert list(baselines[0]) == BASELINES
     assert all(policies == baselines[0] for policies in baselines)
     assert baselines[0]["uniform"] == limpq_hub.Policy.uniform("test_resnet", tiny.costs, 3, input_size=32)
+
+
+def compare(name: str, limpq) -> None:
+    assert limpq("compare", name, "--bitops", "w3a3")[0] == 0
+
+
+def show_the_frontier(name: str, limpq) -> None:
+    assert limpq("frontier", name, "--points", "3")[0] == 0
+
+
+def only_baselines(name: str, limpq) -> None:
+    limpq_hub.baselines(name, bitops="w3a3")
+
+
+@pytest.mark.parametrize("look", [compare, show_the_frontier, only_baselines])
+def test_a_name_on_the_hub_is_taken_for_one_commit_once(on_hub, limpq, monkeypatch, look):
+    asked, resolve = [], repository.resolve_commit
+    monkeypatch.setattr(repository, "resolve_commit", lambda *arguments: asked.append(1) or resolve(*arguments))
+    look("hf-hub:you/tiny", limpq)
+    assert len(asked) == 1
+
+
+def test_a_time_limit_does_not_hide_what_the_joint_weights_are_expected_to_reach(limpq, with_front):
+    name = with_front((1, 10.0), (10**12, 50.0))
+    shown = [
+        limpq("frontier", name, "--points", "3", *more)[1] for more in ((), ("--time-limit", "30"), ("--tie", "*"))
+    ]
+    assert shown[0] == shown[1]
+    assert [out.count("about ") > 0 for out in shown] == [True, True, False]
 
 
 @pytest.mark.parametrize("counting", ["exact", "limpq"])
