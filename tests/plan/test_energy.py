@@ -86,7 +86,8 @@ def test_an_energy_that_no_policy_meets_is_refused_with_the_least_that_one_does(
     with pytest.raises(InfeasibleBudgetError) as caught:
         search(indicators, Budget(energy=(table, "0.2")))
     assert str(caught.value) == (
-        'energy=(table, "0.2") cannot be met: toynet at 32x32 needs at least 0.3 and uses at most 1.25; use energy=(table, "0.3") or more'
+        'energy=(table, "0.2") cannot be met: toynet at 32x32 needs at least 0.3 and uses at most 1.25; '
+        'use energy=(table, "0.3") or more'
     )
     assert search(indicators, Budget(energy=(table, caught.value.minimum))).policy.layers["a"].weight == 4
 
