@@ -487,10 +487,28 @@ def test_the_next_line_carries_a_budget_that_has_effect(limpq, tiny, picture):
     explained = limpq("explain", tiny.name, "--bitops", "300G")[2]
     assert explained.endswith(f"\nnext: limpq search {tiny.name} --bitops w3a3 --output policy.json\n")
     pinned = limpq("search", tiny.name, "--bitops", "300G", "--pin", "layer[1-3]*=4,4")[2]
-    assert pinned.endswith(f"\nnext: limpq search {tiny.name} --bitops w3a3\n")
+    assert re.search(rf"\nnext: limpq search {tiny.name} --bitops \S+M --pin 'layer\[1-3\]\*=4,4'\n$", pinned)
     few = limpq("search", tiny.name, "--size", "3GB", "--candidates", "2", "4")[2]
     assert few.endswith(f"\nnext: limpq search {tiny.name} --bitops w2a2 --candidates '*=2,4'\n")
     assert "so nothing is traded" not in limpq("search", tiny.name, "--bitops", "w3a3")[2]  # the advice is true
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["--candidates", "3", "4"],
+        ["--candidates", "conv1.*=2"],
+        ["--candidates", "*=2,4", "layer*=4", "--pin", "layer4*=4,4"],
+        ["--exclude", "layer[2-4]*", "--tie", "conv1*", "--counting", "limpq", "--time-limit", "20"],
+        ["--pin", "*.conv2=2,2"],
+    ],
+)
+def test_the_budget_that_the_next_line_carries_can_be_met_with_the_same_choices(limpq, tiny, choices):
+    then = next_of(limpq("search", tiny.name, "--bitops", "300G", *choices)[2])
+    assert {"--bitops", choices[0]} <= {*then}
+    code, _, err = limpq(*then)
+    assert code == 0, err
+    assert "so nothing is traded" not in err
 
 
 def test_explain_says_that_nothing_is_left_to_raise_in_place_of_empty_tables(limpq, tiny):

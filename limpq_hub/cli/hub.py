@@ -89,4 +89,4 @@ def _push(options: argparse.Namespace) -> None:
 
 
 def _search_of(model: str, entry: Entry) -> str:
-    return shell_command("limpq", "search", model, "--bitops", first_budget(entry.indicators.candidates))
+    return shell_command("limpq", "search", model, "--bitops", first_budget(entry.indicators))

@@ -86,7 +86,7 @@ def _measure(options: argparse.Namespace) -> None:
     if options.json:
         print_json(indicators.to_json())
     note(f"measured on {sum(map(len, images))} pictures, in {options.output}")
-    budget = first_budget(indicators.candidates)
+    budget = first_budget(indicators, importance="measured")
     search = shell_command("limpq", "search", options.output, "--bitops", budget, "--importance", "measured")
     note(f"next: {search}")
 

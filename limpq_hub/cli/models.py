@@ -84,7 +84,7 @@ def _list(options: argparse.Namespace) -> None:
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
     print_table(table)
     first, _ = entries[0]
-    budget = first_budget(first.indicators.candidates)
+    budget = first_budget(first.indicators)
     note(f"next: {shell_command('limpq', 'search', first.name, '--bitops', budget)}")
 
 
@@ -149,5 +149,5 @@ def _import(options: argparse.Namespace) -> None:
     indicators.save(options.output)
     if options.json:
         print_json({"output": str(options.output), "layers": len(costs), "candidates": indicators.candidates})
-    budget = first_budget(indicators.candidates)
+    budget = first_budget(indicators)
     note(f"wrote {options.output}; next: {shell_command('limpq', 'search', options.output, '--bitops', budget)}")

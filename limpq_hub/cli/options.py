@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ MODEL = "resnet18, hf-hub:owner/name, or local-dir:path"
 MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
 WORDS = "what objective, joint, alpha and other words mean: python -m pydoc limpq_hub"
 
-_OF_LAYERS, _ALL_LAYERS = {"pin", "exclude", "tie"}, {"*"}
-_CHOICES = ("alpha", "counting", "importance", "candidates", "pin", "exclude", "tie", "time_limit_s", "allow_gap")
+_OF_SOLVING = ("time_limit_s", "allow_gap")
+_CHOICES = ("alpha", "counting", "importance", "candidates", "pin", "exclude", "tie", *_OF_SOLVING)
 
 
 def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
@@ -151,24 +150,17 @@ def arguments_in_effect(model: str, arguments: Mapping[str, Any], without_effect
         arguments: of `search`.
         without_effect: keywords of these limits.
     """
+    from limpq_hub.zoo.planning import indicators_of
+
     limits, choices = split_limits(_in_effect(arguments, without_effect))
     if limits or not without_effect:
         return typed_arguments(limits | choices)
-    if choices.keys() & _OF_LAYERS or set(choices.get("candidates", _ALL_LAYERS)) != _ALL_LAYERS:
-        choices = {}  # what single layers must have may take more than the budget that is advised
-    return ["--bitops", first_budget(_widths(model, choices)), *typed_arguments(choices)]
+    asked = {name: value for name, value in choices.items() if name not in _OF_SOLVING}
+    return ["--bitops", first_budget(indicators_of(model), **asked), *typed_arguments(choices)]
 
 
 def _in_effect(arguments: Mapping[str, Any], without_effect: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in without_effect}
-
-
-def _widths(model: str, choices: Mapping[str, Any]) -> Iterable[int]:
-    """Return the bit-widths that a search with these choices may use."""
-    from limpq_hub.zoo.planning import indicators_of
-
-    candidates = choices.get("candidates")
-    return chain.from_iterable(candidates.values()) if candidates else indicators_of(model).candidates
 
 
 def _typed_choice(name: str, value: Any) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -82,6 +83,13 @@ class Budget:
     def kinds(self) -> Iterator[tuple[ConstraintKind[Any], Any]]:
         """Each kind that is limited, with its limit."""
         return ((kind, self.limits[kind.name]) for kind in KINDS if kind.name in self.limits)
+
+    def changed(self, limits: Mapping[str, Any]) -> Budget:
+        """Return this budget with other limits, by keyword and as they were parsed; None where there is none now."""
+        changed = copy(self)
+        kept = {name: limit for name, limit in {**self.limits, **limits}.items() if limit is not None}
+        object.__setattr__(changed, "limits", FrozenMapping(kept))
+        return changed
 
     def allowed(self, indicators: Indicators, groups: Iterable[LayerGroup]) -> list[LayerGroup]:
         """Return the groups without the options that a limit rules out one by one, such as the activation memory.

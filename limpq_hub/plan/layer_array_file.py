@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import math
 import os
+import re
 from dataclasses import dataclass
 
 from limpq_hub.errors import BudgetError, quoted
@@ -12,6 +13,14 @@ from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.layer_table_file import EntryWords, LayerTable
 
 _BITS = range(1, 9)
+_MAGIC = b"\x93NUMPY"
+_KEYS = {
+    "descr": re.compile(r"'descr': *'([ -&(-~]{1,16})'"),
+    "fortran_order": re.compile(r"'fortran_order': *(True|False)"),
+    "shape": re.compile(r"'shape': *\(((?:[0-9]{1,18}(?:, *|(?=\))))*)\)"),
+}
+# Integers and floats of 8 to 64 bits, in either order of bytes.
+_NUMBERS = re.compile(r"[<>|=]?(?:[iu][1248]|f[248])")
 # As in `limpq_hub.plan.constraints.layer_table`: entries beyond these are taken for typing errors.
 _SMALLEST, _LARGEST = 1e-100, 1e100
 
@@ -61,18 +70,52 @@ def read_layer_array(path: str | os.PathLike[str], words: EntryWords) -> LayerAr
     name = f"{words.table} table {quoted(str(path))}"
     advice = "give an array [layers, 8, 8], saved by numpy.save"
     try:
-        array = np.load(io.BytesIO(read_regular(path)), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        content = read_regular(path)
+        header, numbers = _parts(content)
+        kind, in_columns, shape = _described(header)
+    except (OSError, ValueError) as error:
         raise BudgetError(f"{name} cannot be read ({str(error)[:100]}); {advice}") from None
-    if (
-        not isinstance(array, np.ndarray)
-        or array.ndim != 3
-        or array.shape[1:] != (8, 8)
-        or array.dtype.kind not in "iuf"
-    ):
-        shape = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "several arrays"
-        raise BudgetError(f"{name} holds {shape}; {advice}")
+    if not _NUMBERS.fullmatch(kind) or len(shape) != 3 or shape[1:] != (8, 8):
+        raise BudgetError(f"{name} holds {kind} {list(shape)}; {advice}")
+    dtype = np.dtype(kind)
+    if len(numbers) != math.prod(shape) * dtype.itemsize:
+        raise BudgetError(
+            f"{name} has {len(numbers):,} bytes of numbers, and {kind} {list(shape)} takes "
+            f"{math.prod(shape) * dtype.itemsize:,}; is the file whole? {advice}"
+        )
+    # In float64 before they are compared: in fewer bits the largest number allowed is infinite.
+    array = np.frombuffer(numbers, dtype).reshape(shape, order="F" if in_columns else "C").astype(np.float64)
     if not ((array == 0) | ((array >= _SMALLEST) & (array <= _LARGEST))).all():
         raise BudgetError(f"{name} holds a number that is neither 0 nor from {_SMALLEST:g} to {_LARGEST:g}; {advice}")
-    rows = array.astype(np.float64).tolist()
-    return LayerArray(name, tuple(tuple(map(tuple, of_layer)) for of_layer in rows))
+    return LayerArray(name, tuple(tuple(tuple(map(float, row)) for row in of_layer) for of_layer in array))
+
+
+def _parts(content: bytes) -> tuple[str, bytes]:
+    """Return the header of the content of a `.npy` file, and the bytes of its numbers.
+
+    Raises:
+        ValueError: it is none.
+
+    Source: `numpy.lib.format`, versions 1 to 3.
+    """
+    if not content.startswith(_MAGIC):
+        raise ValueError("it does not begin like a file of numpy.save")
+    length_bytes = 2 if content[len(_MAGIC) :][:1] == b"\x01" else 4
+    begin = len(_MAGIC) + 2 + length_bytes
+    end = begin + int.from_bytes(content[begin - length_bytes : begin], "little")
+    if end > len(content):
+        raise ValueError("it ends in its header")
+    return content[begin:end].decode("utf-8"), content[end:]
+
+
+def _described(header: str) -> tuple[str, bool, tuple[int, ...]]:
+    """Return the type of the numbers in a header, whether the first index changes fastest, and the shape.
+
+    Raises:
+        ValueError: it has another form; what it holds is not evaluated.
+    """
+    found = {key: pattern.findall(header) for key, pattern in _KEYS.items()}
+    if any(len(values) != 1 for values in found.values()):
+        raise ValueError("its header does not describe one array of plain numbers")
+    (kind,), (in_columns,), (shape,) = found.values()
+    return kind, in_columns == "True", tuple(int(length) for length in re.findall("[0-9]{1,18}", shape))

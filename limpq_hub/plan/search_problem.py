@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from limpq_hub.errors import BudgetError, quoted
+from limpq_hub.errors import BudgetError, InfeasibleBudgetError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraint_kind import ConstraintKind
 from limpq_hub.plan.constraints.bitops import ANY_BITOPS
@@ -30,25 +30,29 @@ class SearchProblem:
     Attributes:
         indicators: with their outliers.
         outliers: what was left out.
-        groups: layers that get the same bits, and the bits they may get; in the order of their names, so that the
-            order of the layers changes no answer.
+        learned: layers that get the same bits, and the bits they may get, whatever the budget.
+        groups: the same with the bits they may get within the budget, in the order of their names, so that the order
+            of the layers changes no answer.
         programme: importance and constraints, an entry for each option of each group.
         alpha: factor of the weight importance in the objective.
         counting: how MACs are counted.
         budget: what the constraints come from.
         restricted: whether layers were pinned, excluded or tied, or candidates left out.
+        unmet: the errors for limits that leave a group no bits at all; `budget` has the least that do leave some.
         without_effect: what is limited so that every choice is within it, each with the most that one takes; nothing
             where there is no choice.
     """
 
     indicators: Indicators
     outliers: tuple[Outlier, ...]
+    learned: Sequence[LayerGroup]
     groups: Sequence[LayerGroup]
     programme: Programme
     alpha: float
     counting: Counting
     budget: Budget
     restricted: bool
+    unmet: tuple[InfeasibleBudgetError, ...]
     without_effect: tuple[tuple[ConstraintKind[Any], Fraction], ...]
 
     @classmethod
@@ -80,7 +84,6 @@ class SearchProblem:
 
         Raises:
             BudgetError: alpha or counting cannot be, or a layer table lacks bits or names another network's layer.
-            InfeasibleBudgetError: no layer bits are within the activation memory.
             PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
             SearchError: the time is over.
         """
@@ -98,7 +101,22 @@ class SearchProblem:
             tie=tie,
             deadline=deadline,
         )
-        groups = sorted(budget.allowed(indicators, until(deadline, learned)), key=lambda group: min(group.layers))
+        restricted = any(choice is not None for choice in (candidates, pin, exclude, tie))
+        return cls._of_groups(indicators, outliers, learned, alpha, counting, budget, restricted, deadline)
+
+    @classmethod
+    def _of_groups(
+        cls,
+        indicators: Indicators,
+        outliers: tuple[Outlier, ...],
+        learned: Sequence[LayerGroup],
+        alpha: float,
+        counting: Counting,
+        budget: Budget,
+        restricted: bool,
+        deadline: float,
+    ) -> SearchProblem:
+        groups, budget, unmet = _allowed(budget, indicators, learned, deadline)
         importances = [_importances(indicators, group, alpha) for group in until(deadline, groups)]
         _check_sum(importances, alpha)
         programme = Programme(importances, budget.linear_constraints(indicators, groups, counting, deadline))
@@ -112,13 +130,28 @@ class SearchProblem:
         return cls(
             indicators,
             _not_chosen(outliers, groups),
+            learned,
             groups,
             programme,
             alpha,
             counting,
             budget,
-            restricted=any(choice is not None for choice in (candidates, pin, exclude, tie)),
+            restricted,
+            unmet,
             without_effect=tuple((kind, most) for kind, most in most_of if most is not None and has_choice),
+        )
+
+    def within(self, budget: Budget, deadline: float) -> SearchProblem:
+        """Return the same search within another budget; raises like `of`."""
+        return self._of_groups(
+            self.indicators,
+            self.outliers,
+            self.learned,
+            self.alpha,
+            self.counting,
+            budget,
+            self.restricted,
+            deadline,
         )
 
     def plan(self, solution: Solution, seconds: float) -> Plan:
@@ -171,6 +204,21 @@ class SearchProblem:
             *notes,
             "only the weights are limited, so every activation went to its most bits; add bitops= to limit them too",
         )
+
+
+def _allowed(
+    budget: Budget, indicators: Indicators, learned: Sequence[LayerGroup], deadline: float
+) -> tuple[list[LayerGroup], Budget, tuple[InfeasibleBudgetError, ...]]:
+    """Return the groups within a budget, what the budget is with each limit raised that leaves none, and the errors."""
+    unmet: list[InfeasibleBudgetError] = []
+    while True:
+        try:
+            groups = budget.allowed(indicators, until(deadline, learned))
+        except InfeasibleBudgetError as error:
+            unmet.append(error)
+            budget = budget.changed({error.constraint: error.minimum})
+        else:
+            return sorted(groups, key=lambda group: min(group.layers)), budget, tuple(unmet)
 
 
 def _not_chosen(outliers: Sequence[Outlier], groups: Iterable[LayerGroup]) -> tuple[Outlier, ...]:

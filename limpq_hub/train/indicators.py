@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.first_budget import first_budget
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.quant.batch_norm_calibration import check_not_alone
@@ -234,7 +235,7 @@ def _tell_and_push(settings: IndicatorsSettings) -> None:
     if settings.quantization.per_channel:
         searched = Path(f"{output}-entry")
         print(_measuring_line(output, searched, data))
-    budget = first_budget(settings.joint.candidates)
+    budget = first_budget(Indicators.load(output / "indicators.json"))
     print(f"next: {shell_command('limpq', 'search', searched / 'indicators.json', '--bitops', budget)}")
     pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
     # Without labels the teacher is all there is to learn from in fine-tuning, whatever its share was here.

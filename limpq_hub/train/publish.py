@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         repository = f"you/{entry.indicators.model}-limpq"
         model = f"local-dir:{settings.output}"
-        budget = first_budget(entry.indicators.candidates)
+        budget = first_budget(entry.indicators)
         print(f"next: {shell_command('limpq', 'predict', 'PICTURE', '--model', model, '--bitops', budget)}")
         print(f"to publish it for everyone, or with --private: {shell_command('limpq', 'push', model, repository)}")
 

@@ -61,7 +61,7 @@ def check_push(push: PushSettings, policy_name: str | None = None) -> None:
 def announce(pushed: Pushed, indicators: Indicators) -> None:
     """Say where a published entry is, and what to do with it."""
     tag = f", tag {pushed.tag}" if pushed.tag else ""
-    budget = first_budget(indicators.candidates)
+    budget = first_budget(indicators)
     search = shell_command("limpq", "search", f"hf-hub:{pushed.repo}", "--bitops", budget)
     done = "nothing changed, that is" if pushed.unchanged else "published"
     print(f"{done} {pushed.repo}@{pushed.commit[:12]}{tag}; next: {search}")

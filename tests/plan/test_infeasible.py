@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def test_two_constraints_that_conflict_solved_by_hand(network):
 
 def test_each_constraint_that_cannot_be_met_alone_is_named_with_what_it_needs(network):
     indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, macs=1000, weights=800)
-    because = "(every searched layer at its fewest bits, first and last at 8)"
+    because = "(every searched layer at its fewest bits)"
     with pytest.raises(InfeasibleBudgetError) as caught:
         search(indicators, Budget(bitops="8K", size=199))
     assert str(caught.value) == (
@@ -207,17 +208,97 @@ def test_a_kind_that_rules_out_options_is_told_beside_a_minimum_whatever_its_nam
         name = "input_memory"
 
     monkeypatch.setattr("limpq_hub.plan.budget.KINDS", (*KINDS, InputMemory()))
-    indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {2: 0.4, 4: 0.1}}, macs=1000, inputs=100)
-    needed = ': toynet at 32x32 needs at least 4.00K and uses at most 8.00K; use bitops="4.00K" or more, '
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {2: 0.4, 4: 0.1}}, inputs=100)
+    table = {"a": {(w, a): 9 // a for w in (2, 4) for a in (2, 4)}}
+    for name, other in (("activation_memory", "input_memory"), ("input_memory", "activation_memory")):
+        with pytest.raises(InfeasibleBudgetError) as caught:
+            search(indicators, Budget(latency=(table, 3), **{name: 25, other: 50}))
+        assert str(caught.value) == (
+            f'latency=(table, "3") cannot be met beside {name}="25B": toynet at 32x32 needs at least 4 and uses at '
+            f'most 4; use latency=(table, "4") or more; or raise {name}='
+        )
+        search(indicators, Budget(latency=(table, 4), **{name: 25, other: 50}))
+        search(indicators, Budget(latency=(table, 3), **{name: 50, other: 50}))
+
+
+def test_an_activation_memory_that_plays_no_part_in_a_minimum_is_not_named(network):
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, macs=1000, inputs=100)
+    only_at_two = {"a": {(2, 2): 3, (4, 2): 3}}  # the table lacks what the memory rules out, so to raise it is no way
+    for limits in ({"bitops": "1K"}, {"size": 1}, {"latency": (only_at_two, 1)}):
+        with pytest.raises(InfeasibleBudgetError) as caught:
+            search(indicators, Budget(**limits, activation_memory=25))
+        assert "activation_memory" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "fixed", "outlier", "because"),
+    [
+        ("ab", {}, False, "(every searched layer at its fewest bits)"),
+        ("ab", {"head": (8, 8)}, False, "(every searched layer at its fewest bits, 1 fixed at 8)"),
+        ("ab", {"head": (8, 4)}, False, "(every searched layer at its fewest bits, 1 fixed at other bits)"),
+        ("ab", {"head": (32, 32)}, False, "(every searched layer at its fewest bits, 1 in float)"),
+        ("ab", {"a": (8, 8), "c": (8, 8)}, False, "(every searched layer at its fewest bits, first and last at 8)"),
+        ("ab", {}, True, "(every searched layer at its fewest bits that are no outliers)"),
+        ("", {"head": (8, 8)}, False, ""),
+    ],
+)
+def test_why_a_minimum_is_no_smaller_is_told_as_it_is(network, names, fixed, outlier, because):
+    steps = {name: {2: 0.4, 3: 0.3, 4: 0.2} for name in names if name not in fixed}
+    if outlier:
+        steps["a"] = {2: 0.1, 3: 0.3, 4: 0.2}
+    indicators = network(steps, fixed=fixed)
+    order = sorted(indicators.costs)
+    indicators = replace(indicators, costs={name: indicators.costs[name] for name in order})
     with pytest.raises(InfeasibleBudgetError) as caught:
-        search(indicators, Budget(bitops="1K", activation_memory=25))
-    assert str(caught.value) == (
-        f'bitops="1K" cannot be met beside the activation_memory that was given{needed}'
-        "or a smaller input; or raise activation_memory"
-    )
+        search(indicators, Budget(bitops=1))
+    needed = re.search(r" needs at least \S+ ?(.*) and uses at most ", str(caught.value))[1]
+    assert needed == because
+
+
+def test_what_is_needed_besides_an_activation_memory_is_told_with_it(network):
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, macs=1000, inputs=100)
     with pytest.raises(InfeasibleBudgetError) as caught:
-        search(indicators, Budget(bitops="1K", activation_memory=25, input_memory=26))
+        search(indicators, Budget(bitops="1K", activation_memory=24))
     assert str(caught.value) == (
-        f'bitops="1K" cannot be met beside the activation_memory that was given and the input_memory that was given'
-        f"{needed}or a smaller input; or raise activation_memory; or raise input_memory"
+        'activation_memory="24B" cannot be met: the largest layer input of toynet at 32x32 takes at least 25B; use '
+        'activation_memory="25B" or more, or a smaller input; with activation_memory="25B", bitops="1K" cannot be '
+        "met: toynet at 32x32 needs at least 4.00K (every searched layer at its fewest bits) and uses at most 8.00K; "
+        'use bitops="4.00K" or more, or a smaller input'
     )
+    error = caught.value
+    assert (error.requested, error.minimum, error.constraint) == (24, 25, "activation_memory")
+    search(indicators, Budget(bitops="4.00K", activation_memory="25B"))
+
+
+def test_what_cannot_be_met_beside_a_conflict_is_told_with_the_first_change(network):
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, macs=1000, weights=800)
+    fast_at_four = {"a": {(2, 4): 9.5, (4, 4): 1.25}}
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(bitops="8K", size=1, latency=(fast_at_four, 2)))
+    assert str(caught.value) == (
+        'bitops="8K" cannot be met together with latency: toynet at 32x32 needs at least 16.00K and uses at most '
+        '16.00K; use bitops="16.00K" or more, or a smaller input; or keep it, and use latency=(table, "9.5") instead '
+        '(alone: 1.25 to 9.5); with bitops="16.00K", size="1B" cannot be met beside latency: toynet at 32x32 needs at '
+        'least 400B and uses at most 400B; use size="400B" or more; alone, size of 200B to 400B is possible'
+    )
+    search(indicators, Budget(bitops="16.00K", size="400B", latency=(fast_at_four, 2)))
+
+
+def test_whatever_cannot_be_met_all_that_is_advised_together_works(torn):
+    followed = 0
+    for seed in range(300):
+        rng = random.Random(seed)
+        indicators, table = torn(rng, 10**3)
+        most = {"bitops": 10**5, "size": 2000, "activation_memory": 500, "latency": 200, "compression": 12}
+        names = rng.sample(list(most), rng.randint(2, 5))
+        limits = {name: rng.randint(1, rng.choice((3, most[name]))) for name in names}
+        try:
+            search(indicators, budget_of(limits, table))
+        except InfeasibleBudgetError as error:
+            parts = str(error).split("; with ")
+            # Of changes between which one may choose, what follows goes with the first.
+            advised = [advice for part in parts for advice in ADVICE.findall(part.partition("; or keep it")[0])]
+            assert advised
+            search(indicators, budget_of(limits | dict(advised), table))
+            followed += len(parts) > 1
+    assert followed >= 20
