@@ -27,7 +27,9 @@ def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     push.epilog = "what a repository holds, and what is checked: python -m pydoc limpq_hub.zoo.hub"
     push.add_argument("model", help=MODEL)
     push.add_argument("repository", help="owner/name, for example you/resnet18-limpq")
-    push.add_argument("--private", action="store_true", help="create the repository as a private one")
+    push.add_argument(
+        "--private", action="store_true", help="create the repository as a private one; one that is public is refused"
+    )
     push.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")
     push.add_argument("--revision", help="branch that the commit goes to; the main branch if not given")
     push.add_argument("--tag", help="name of the commit; the next of v1, v2, ... if not given")

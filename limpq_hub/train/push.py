@@ -25,6 +25,7 @@ from limpq_hub.zoo.entry_tensors import have_same_supernet
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.hub.names import check_repository
 from limpq_hub.zoo.hub.publishing import Pushed, push_entry
+from limpq_hub.zoo.hub.replacing import check_takes_entry
 from limpq_hub.zoo.hub.repository import token_holder
 
 
@@ -35,7 +36,8 @@ def check_push(push: PushSettings, policy_name: str | None = None) -> None:
         policy_name: what the trained policy is to be published as.
 
     Raises:
-        HubError: no such name can be, or the token is missing, not valid, or may not write there.
+        HubError: no such name can be, or the token is missing, not valid, or may not write there; or the repository
+            holds something else than an entry, or is public where `--private` was typed.
         TrainingError: `policy_name` cannot name a policy.
     """
     repo = push.push_to_hub
@@ -56,6 +58,7 @@ def check_push(push: PushSettings, policy_name: str | None = None) -> None:
             f"{repo}: the token in use is that of {holder['name']}, who may not write for {owner}; publish as "
             f"{holder['name']}/{repo.split('/')[1]}, or give another token in HF_TOKEN"
         )
+    check_takes_entry(repo, private=push.private)
 
 
 def announce(pushed: Pushed, indicators: Indicators) -> None:

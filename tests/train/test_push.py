@@ -51,11 +51,33 @@ def test_without_a_repository_nothing_is_asked(online):
 
 
 @pytest.mark.parametrize("policy_name", [None, "w4a4", "2.5G"])
-def test_a_token_that_may_write_there_passes_and_only_says_whose_it_is(online, policy_name):
+def test_a_token_that_may_write_there_passes_and_only_says_whose_it_is_and_what_is_there(online, policy_name):
     check("you/net", policy_name)
     # Once in each process, the client also asks how it should name itself.
     asked = [f"{asked.method} {asked.path}" for asked in online.hub.requests if "harness" not in asked.path]
-    assert asked == ["GET /api/whoami-v2"]
+    assert asked == ["GET /api/whoami-v2", "GET /api/models/you/net"]
+
+
+def test_a_repository_that_takes_no_entry_is_refused_before_a_training(on_hub):
+    on_hub.hub.commit("you/bert", {"config.json": b'{"model_type": "bert"}'})
+    on_hub.hub.commit("you/data", {"train.csv": b"1"})
+    on_hub.hub.commit("you/new", {"README.md": b"#", "LICENSE": b"mine"})
+    for repo in ("you/tiny", "you/new", "you/none"):
+        check(repo)
+    with pytest.raises(
+        HubRefusedError, match=r"^you/bert holds a config\.json, and no entry of limpq-hub, or one that was changed; "
+    ):
+        check("you/bert")
+    with pytest.raises(HubRefusedError, match=r"^you/data holds 'train\.csv', and no entry of limpq-hub; publish in"):
+        check("you/data")
+
+
+def test_a_private_repository_that_is_public_already_is_refused_before_a_training(on_hub):
+    private = PushSettings("you/tiny", private=True, license=None)
+    with pytest.raises(HubRefusedError, match=r"^you/tiny is there already, and everyone can read it: nothing was se"):
+        check_push(private)
+    on_hub.hub.restrict("you/tiny", private=True)
+    check_push(private)
 
 
 @pytest.mark.parametrize("repo", ["net", "you/", "you/a/b", "you/ne t"])

@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from limpq_hub.errors import ArtifactIntegrityError, HubRefusedError, quoted
@@ -18,6 +19,7 @@ from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder_copy import copy_verified
 from limpq_hub.zoo.hub import repository as hub
 from limpq_hub.zoo.hub.names import check_repository, check_revision
+from limpq_hub.zoo.hub.replacing import files_of_entry_there
 from limpq_hub.zoo.hub.upload import create_tag, upload_folder
 
 CARD = "README.md"
@@ -54,9 +56,12 @@ def push_entry(
     expected: str | None = None,
     token: str | None = None,
 ) -> Pushed:
-    """Make a Hub repository hold exactly this entry and its card, tag the commit, and compare what the Hub gives back.
+    """Make a Hub repository hold this entry and its card, tag the commit, and compare what the Hub gives back.
+
+    Of what is there, an entry of the same network is replaced; files that belong to no entry stay.
 
     Args:
+        private: create the repository as a private one.
         branch: where the commit goes; the main branch if None.
         create_pr: propose the commit instead; no tag then.
         tag: name of the commit; the next of v1, v2, ... if None.
@@ -68,7 +73,8 @@ def push_entry(
             else.
         PolicyError: a policy is malformed, or does not fit the network; nothing was sent.
         HubMovedError: the branch is not at `expected`, or moved since; nothing was changed.
-        HubRefusedError: the tag is there already, or is the name of a branch; or the Hub refused the push.
+        HubRefusedError: the tag is there already, or is the name of a branch; the repository holds something else than
+            an entry of this network, or is public where `private` was asked for; or the Hub refused the push.
         HubError: the Hub did not take it otherwise.
     """
     check_repository(repo)
@@ -90,6 +96,7 @@ def push_entry(
             branch=branch,
             create_pr=create_pr,
             expected=expected,
+            replaced=partial(files_of_entry_there, entry.folder.config, repo, token=token),
             token=token,
         )
         _compare(folder, repo, commit, Path(temporary) / "cache", token)
