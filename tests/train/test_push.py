@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
 
 from limpq_hub.errors import (
@@ -173,7 +173,7 @@ def beside(on_hub, tiny, monkeypatch):
     monkeypatch.setattr(publishing, "plot_policy", lambda plan, path: path.write_bytes(b"\x89PNG"))
     assemble = _push.assemble_entry
 
-    def push(name: str, *meanwhile, entry=None) -> None:
+    def push(name: str, *meanwhile, entry=None, license=None) -> None:
         waiting = list(meanwhile)
 
         def assemble_after(*given) -> None:
@@ -184,7 +184,7 @@ def beside(on_hub, tiny, monkeypatch):
         checkpoint = open_local_folder(tiny.folder / "policies/small", "checkpoint")
         with monkeypatch.context() as patched:
             patched.setattr(_push, "assemble_entry", assemble_after)
-            push_with_policy(entry or find_entry(tiny.name), name, checkpoint, "you/tiny")
+            push_with_policy(entry or find_entry(tiny.name), name, checkpoint, "you/tiny", license=license)
 
     return push
 
@@ -225,6 +225,41 @@ def test_a_policy_is_published_beside_the_same_joint_weights_in_the_file_of_anot
     beside("first", entry=find_entry(f"local-dir:{entry_copy}"))
     assert policies_of(on_hub) == {"small", "large", "first"}
     assert on_hub.hub.files("you/tiny")["supernet.safetensors"] == published
+
+
+STATED = """---
+library_name: limpq-hub
+license: other
+license_name: ours
+license_link: https://example.org
+base_model: you/float
+base_model_relation: finetune
+tags:
+- mine
+---
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+@pytest.mark.parametrize("license", [None, "mit"])
+def test_a_policy_published_beside_leaves_licence_and_base_model_of_the_card(on_hub, beside, license):
+    on_hub.hub.commit("you/tiny", {"README.md": STATED.encode()})
+    beside("first", license=license)
+    card = ModelCard(on_hub.hub.files("you/tiny")["README.md"].decode()).data.to_dict()
+    of_license = ("license", "license_name", "license_link")
+    expected = ("mit", None, None) if license else ("other", "ours", "https://example.org")
+    assert tuple(map(card.get, of_license)) == expected
+    assert (card["base_model"], card["base_model_relation"]) == ("you/float", "finetune")
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+@pytest.mark.parametrize(
+    "text", ["# no front matter", "---\n- a list\n---\n", "---\na: [\n---\n", "---\nlicense: 3\n---\n"]
+)
+def test_a_card_that_states_nothing_that_can_be_read_stops_no_policy(on_hub, beside, text):
+    on_hub.hub.commit("you/tiny", {"README.md": text.encode()})
+    beside("first")
+    assert b"license" not in on_hub.hub.files("you/tiny")["README.md"]
 
 
 def test_a_policy_of_another_network_is_not_published_beside(on_hub, beside, entry_copy, reseal):

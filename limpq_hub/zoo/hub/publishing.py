@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from limpq_hub.errors import ArtifactIntegrityError, HubRefusedError, quoted
+from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plots import plot_policy
@@ -53,6 +55,7 @@ def push_entry(
     tag: str | None = None,
     license: str | None = None,
     base_model: str | None = None,
+    stated: Mapping[str, Any] = FrozenMapping({}),
     expected: str | None = None,
     token: str | None = None,
 ) -> Pushed:
@@ -65,7 +68,7 @@ def push_entry(
         branch: where the commit goes; the main branch if None.
         create_pr: propose the commit instead; no tag then.
         tag: name of the commit; the next of v1, v2, ... if None.
-        license, base_model: for the card, which leaves out what is None.
+        license, base_model, stated: for the card, as `render_card` takes them.
         expected: commit that the entry was built from, where it was built from what the branch holds.
 
     Raises:
@@ -86,7 +89,7 @@ def push_entry(
         raise HubRefusedError(f"{repo} has a tag {quoted(tag)} already; choose another one")
     with tempfile.TemporaryDirectory(prefix="limpq-push-") as temporary:
         folder = Path(temporary) / "entry"
-        write_repository(entry, folder, repo, license=license, base_model=base_model)
+        write_repository(entry, folder, repo, license=license, base_model=base_model, stated=stated)
         message = f"{entry.indicators.model}: indicators, joint weights and {len(entry.published)} fine-tuned policies"
         commit = upload_folder(
             folder,
@@ -108,7 +111,15 @@ def push_entry(
     return Pushed(repo, commit, tag, unchanged)
 
 
-def write_repository(entry: Entry, folder: Path, repo: str, *, license: str | None, base_model: str | None) -> None:
+def write_repository(
+    entry: Entry,
+    folder: Path,
+    repo: str,
+    *,
+    license: str | None,
+    base_model: str | None,
+    stated: Mapping[str, Any] = FrozenMapping({}),
+) -> None:
     """Write what the repository is to hold: the verified files of the entry, its card and its figures.
 
     Raises:
@@ -117,7 +128,8 @@ def write_repository(entry: Entry, folder: Path, repo: str, *, license: str | No
         HubError: the entry is on the Hub, which does not give a file of it.
     """
     copy_verified(entry.folder, folder)
-    (folder / CARD).write_text(render_card(entry, repo, license=license, base_model=base_model), encoding="utf-8")
+    card = render_card(entry, repo, license=license, base_model=base_model, stated=stated)
+    (folder / CARD).write_text(card, encoding="utf-8")
     for published in entry.published:
         policy = Policy.from_json(entry.checkpoint(published.name).read_json("policy.json"))
         if policy.digest() != published.policy_sha256:
