@@ -14,7 +14,7 @@ _CARD = "README.md"
 _STATED = ("license", "license_name", "license_link", "base_model", "base_model_relation")
 
 
-def stated_on_card(repo: str, commit: str, token: str | None = None) -> dict[str, Any]:
+def stated_on_card(repo: str, commit: str, token: str | bool | None = None) -> dict[str, Any]:
     """Return those fields of the front matter that only the owner of a repository knows; empty without a card.
 
     Raises:

@@ -57,7 +57,7 @@ def push_entry(
     base_model: str | None = None,
     stated: Mapping[str, Any] = FrozenMapping({}),
     expected: str | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
 ) -> Pushed:
     """Make a Hub repository hold this entry and its card, tag the commit, and compare what the Hub gives back.
 
@@ -141,7 +141,7 @@ def write_repository(
         plot_policy(Plan.of_policy(entry.indicators, policy), figure)
 
 
-def _compare(folder: Path, repo: str, commit: str, cache: Path, token: str | None) -> None:
+def _compare(folder: Path, repo: str, commit: str, cache: Path, token: str | bool | None) -> None:
     """Raise `ArtifactIntegrityError` unless the Hub gives back every file as it was sent, card and figures too."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         file, size_bytes = path.relative_to(folder).as_posix(), path.stat().st_size

@@ -24,7 +24,7 @@ _ELSEWHERE = "publish in another repository"
 
 
 def files_of_entry_there(
-    config: Mapping[str, Any], repo: str, commit: str, files: Collection[str], token: str | None = None
+    config: Mapping[str, Any], repo: str, commit: str, files: Collection[str], token: str | bool | None = None
 ) -> set[str]:
     """Return which files of a commit belong to the entry that it holds, none where it holds none.
 
@@ -46,7 +46,7 @@ def files_of_entry_there(
     return {file for file in files if file in (*there.files, CONFIG) or fnmatchcase(file, figure_of("*"))}
 
 
-def check_takes_entry(repo: str, *, private: bool, token: str | None = None) -> None:
+def check_takes_entry(repo: str, *, private: bool, token: str | bool | None = None) -> None:
     """Raise `HubError` where a repository takes no entry, whichever it is: as far as can be known before there is one.
 
     Args:
@@ -71,7 +71,7 @@ def check_private(repo: str, found: ModelInfo) -> None:
         )
 
 
-def _entry_there(repo: str, commit: str, files: Collection[str], token: str | None) -> SealedFolder | None:
+def _entry_there(repo: str, commit: str, files: Collection[str], token: str | bool | None) -> SealedFolder | None:
     """Return the entry that a commit holds; None where it holds nothing that could be lost."""
     if CONFIG not in files:
         foreign = sorted(file for file in files if not any(fnmatchcase(file, known) for known in _BEFORE_AN_ENTRY))

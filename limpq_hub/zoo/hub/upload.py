@@ -32,7 +32,7 @@ def upload_folder(
     create_pr: bool = False,
     expected: str | None = None,
     replaced: Callable[[str, Collection[str]], Collection[str]] = _nothing,
-    token: str | None = None,
+    token: str | bool | None = None,
 ) -> str:
     """Make the repository hold the files of a folder, in one commit, and return that commit.
 
@@ -111,7 +111,7 @@ def _without_bars() -> Iterator[None]:
             enable_progress_bars()
 
 
-def create_tag(repo: str, tag: str, commit: str, token: str | None = None) -> None:
+def create_tag(repo: str, tag: str, commit: str, token: str | bool | None = None) -> None:
     """Give a commit a name that stays.
 
     Raises:
