@@ -61,13 +61,18 @@ def _pull(options: argparse.Namespace) -> None:
 def _push(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
     from limpq_hub.zoo.folder_copy import replaced_folder
-    from limpq_hub.zoo.hub.publishing import push_entry, write_repository
+    from limpq_hub.zoo.hub.publishing import check_names, push_entry, write_repository
 
+    check_names(options.repository, tag=options.tag, branch=options.revision)
     entry = find_entry(options.model)
     card = {"license": options.license, "base_model": options.base_model}
     if options.dry_run:
         with replaced_folder(options.dry_run) as folder:
             write_repository(entry, folder, options.repository, **card)
+            sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        if options.json:
+            written = {"repo": options.repository, "folder": str(options.dry_run)}
+            print_json(written | {"files": len(sizes), "bytes": sum(sizes)})
         note(f"wrote {options.dry_run}; without --dry-run it becomes {options.repository}")
         return
     pushed = push_entry(

@@ -80,10 +80,7 @@ def push_entry(
             an entry of this network, or is public where `private` was asked for; or the Hub refused the push.
         HubError: the Hub did not take it otherwise.
     """
-    check_repository(repo)
-    check_revision(repo, tag)
-    if tag is not None and tag in ("main", branch):
-        raise HubRefusedError(f"tag {quoted(tag)} is the name of a branch; choose another one")
+    check_names(repo, tag=tag, branch=branch)
     tags = hub.tags_of(repo, token)
     if tag in tags:
         raise HubRefusedError(f"{repo} has a tag {quoted(tag)} already; choose another one")
@@ -109,6 +106,15 @@ def push_entry(
     tag = tag or _next_version(tags)
     create_tag(repo, tag, commit, token)
     return Pushed(repo, commit, tag, unchanged)
+
+
+def check_names(repo: str, *, tag: str | None, branch: str | None) -> None:
+    """Raise `HubError` where a repository, a tag or a branch cannot have its name; nothing is asked of the Hub."""
+    check_repository(repo)
+    check_revision(repo, tag)
+    check_revision(repo, branch)
+    if tag is not None and tag in ("main", branch):
+        raise HubRefusedError(f"tag {quoted(tag)} is the name of a branch; choose another one")
 
 
 def write_repository(
