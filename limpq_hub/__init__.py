@@ -94,7 +94,13 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'limpq_hub' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ValueError:
+        from limpq_hub.zoo.hub_address import check_address
+
+        check_address()
+        raise
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,9 @@
 """Tests of `limpq doctor`: what is here, what is missing and how it is installed, and whether the Hub answers."""
 
 import json
+import os
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -49,6 +52,43 @@ def test_a_hub_that_answers_and_one_that_does_not_are_told_apart(findings, onlin
 def test_a_cache_that_cannot_be_written_is_told_with_what_to_set(findings, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert findings()["cache"].endswith(" cannot be written; set HF_HOME to a folder that can")
+
+
+def test_a_cache_in_the_place_of_a_file_is_told_with_what_to_set(findings, monkeypatch, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    folder = tmp_path / "file"
+    assert findings()["cache"] == (
+        f"{folder}/hub cannot be a folder: {folder} is a file; set HF_HOME to a folder that can be written"
+    )
+
+
+@pytest.mark.parametrize(
+    ("package", "error", "broken", "told"),
+    [
+        ("torch", "OSError('libcudart.so.12: cannot open')", ["devices"], "OSError: 'libcudart.so.12: cannot open'"),
+        ("torch", "SyntaxError('of another Python')", ["devices"], "SyntaxError: 'of another Python'"),
+        ("huggingface_hub", None, ["cache", "Hub"], 'ImportError: "cannot import name '),
+        ("torch", "AttributeError('half installed')", ["devices"], "AttributeError: 'half installed'"),
+    ],
+)
+def test_what_is_broken_is_told_in_its_own_line_and_the_rest_all_the_same(tmp_path, package, error, broken, told):
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text(f"raise {error}" if error else "")
+    # In an entry of its own, before all others: a package of another version than this one needs.
+    code = "import sys; sys.path.insert(0, sys.argv.pop()); from limpq_hub.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "doctor", "--json", str(tmp_path)],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [name for name, finding in found.items() if finding.startswith("does not work: ")] == broken
+    assert all(found[name].startswith(f"does not work: {told}") for name in broken)
 
 
 def test_missing_extras_are_told_with_the_line_that_installs_them(findings, monkeypatch):

@@ -86,6 +86,39 @@ def test_a_dry_run_writes_what_a_push_sends_and_sends_nothing(online, limpq, tin
     assert b"base_model: you/float" in sent["README.md"]
 
 
+def test_a_dry_run_prints_a_record_of_what_it_wrote(online, limpq, tiny, tmp_path):
+    folder = tmp_path / "dry"
+    code, out, _ = limpq("push", tiny.name, "you/net", "--dry-run", str(folder), "--json")
+    written = content(folder)
+    size = sum(map(len, written.values()))
+    assert (code, json.loads(out)) == (
+        0,
+        {"repo": "you/net", "folder": str(folder), "files": len(written), "bytes": size},
+    )
+    assert online.hub.requests == []
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run", "dry"]])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["not a name"], "'not a name' is not the name of a Hub repository: write owner/name"),
+        (["you/net", "--tag", "x y"], "you/net: 'x y' is not a branch, tag or commit; write for example main or v1"),
+        (["you/net", "--revision", "x y"], "you/net: 'x y' is not a branch, tag or commit; write for example main or"),
+        (["you/net", "--tag", "a", "--revision", "a"], "tag 'a' is the name of a branch; choose another one"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_in_a_dry_run_too(
+    online, limpq, tiny, tmp_path, monkeypatch, dry, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = limpq("push", tiny.name, *arguments, *dry)
+    assert (code, out) == (6, "")
+    assert err.startswith(f"limpq push: {message}")
+    assert not (tmp_path / "dry").exists()
+    assert online.hub.requests == []
+
+
 def test_a_push_without_a_licence_states_none(online, limpq, tiny):
     assert limpq("push", tiny.name, "you/net")[0] == 0
     assert b"license" not in online.hub.files("you/net")["README.md"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from limpq_hub.errors import quoted
 from limpq_hub.plan.standard_streams import open_closed_streams
 from limpq_hub.train.extras import advice_for
+from limpq_hub.zoo.hub_address import address_fault
 
 # What sysexits.h calls an error of the programme itself.
 FAULT = 70
@@ -40,6 +41,11 @@ def told_in_one_line(main: Main) -> Callable[..., int]:
             if install:
                 print(f"limpq: {install}", file=sys.stderr)
                 return _SYSTEM
+            # timm and the client of the Hub read it when they are imported, for a bundled model too.
+            address = address_fault() if isinstance(error, ValueError) else None
+            if address:
+                print(f"limpq: {address}", file=sys.stderr)
+                return address.exit_code
             if "--debug" in arguments:
                 traceback.print_exc()
             what = f"{type(error).__name__}: {quoted(str(error))}"

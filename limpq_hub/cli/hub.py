@@ -27,7 +27,9 @@ def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     push.epilog = "what a repository holds, and what is checked: python -m pydoc limpq_hub.zoo.hub"
     push.add_argument("model", help=MODEL)
     push.add_argument("repository", help="owner/name, for example you/resnet18-limpq")
-    push.add_argument("--private", action="store_true", help="create the repository as a private one")
+    push.add_argument(
+        "--private", action="store_true", help="create the repository as a private one; one that is public is refused"
+    )
     push.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")
     push.add_argument("--revision", help="branch that the commit goes to; the main branch if not given")
     push.add_argument("--tag", help="name of the commit; the next of v1, v2, ... if not given")
@@ -59,13 +61,18 @@ def _pull(options: argparse.Namespace) -> None:
 def _push(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
     from limpq_hub.zoo.folder_copy import replaced_folder
-    from limpq_hub.zoo.hub.publishing import push_entry, write_repository
+    from limpq_hub.zoo.hub.publishing import check_names, push_entry, write_repository
 
+    check_names(options.repository, tag=options.tag, branch=options.revision)
     entry = find_entry(options.model)
     card = {"license": options.license, "base_model": options.base_model}
     if options.dry_run:
         with replaced_folder(options.dry_run) as folder:
             write_repository(entry, folder, options.repository, **card)
+            sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        if options.json:
+            written = {"repo": options.repository, "folder": str(options.dry_run)}
+            print_json(written | {"files": len(sizes), "bytes": sum(sizes)})
         note(f"wrote {options.dry_run}; without --dry-run it becomes {options.repository}")
         return
     pushed = push_entry(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickletools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,15 +75,15 @@ def import_limpq_indicators(
         if not isinstance(content.get(key), dict):
             raise ArtifactFormatError(f"{path}: no {key!r} steps in it; is it an indicator file of the LIMPQ authors?")
         names = [str(name).removeprefix("module.") for name in content[key]]
-        for name in names:
-            if names.count(name) > 1:
-                raise ArtifactFormatError(f"{path}: layer {quoted(name)} stands twice among the {key!r} steps")
-        named = dict(zip(names, content[key].values(), strict=True))
-        foreign = [name for name in named if name not in costs]
+        foreign = [name for name in names if name not in costs]
         if foreign:
             raise ArtifactFormatError(
                 f"{path}: layer {quoted(foreign[0])} is not a layer of {model}; is --model right?"
             )
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise ArtifactFormatError(f"{path}: layer {quoted(twice[0])} stands twice among the {key!r} steps")
+        named = dict(zip(names, content[key].values(), strict=True))
         steps[key] = {name: _step_sizes(f"{path}: layer {name}", named[name]) for name in searched if name in named}
     with errors_naming(str(path)):
         return Indicators(

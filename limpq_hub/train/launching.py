@@ -15,6 +15,7 @@ from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.plan.standard_streams import end_of_system_error, open_closed_streams
 from limpq_hub.train.extras import advice_for
 from limpq_hub.train.loop.interrupt import handled_signals, how_to_resume, stop_at_once, stop_without_resume
+from limpq_hub.zoo.hub_address import address_fault
 
 _SCRIPTS = Path("training")
 # They run as one process: there is nothing for Accelerate to launch.
@@ -102,6 +103,12 @@ def run_command(name: str) -> None:
             raise
         print(f"{_program()}: {advice}", file=sys.stderr)
         sys.exit(3)
+    except ValueError:
+        address = address_fault()
+        if address is None:
+            raise
+        print(f"{_program()}: {address}", file=sys.stderr)
+        sys.exit(address.exit_code)
     except KeyboardInterrupt:
         _leave_interrupted()
     run(main)

@@ -224,7 +224,9 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
     """Add where the result is published."""
     group = parser.add_argument_group("Hub")
     group.add_argument(name, metavar="OWNER/NAME", help="repository that the result is published in; none if not given")
-    group.add_argument("--private", action="store_true", help="create the repository as a private one")
+    group.add_argument(
+        "--private", action="store_true", help="create the repository as a private one; one that is public is refused"
+    )
     group.add_argument("--license", help="identifier of the licence of the weights; the card states none if not given")
 
 

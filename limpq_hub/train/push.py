@@ -23,8 +23,10 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_tensors import have_same_supernet
 from limpq_hub.zoo.folder import SealedFolder
+from limpq_hub.zoo.hub.card_there import stated_on_card
 from limpq_hub.zoo.hub.names import check_repository
 from limpq_hub.zoo.hub.publishing import Pushed, push_entry
+from limpq_hub.zoo.hub.replacing import check_takes_entry
 from limpq_hub.zoo.hub.repository import token_holder
 
 
@@ -35,7 +37,8 @@ def check_push(push: PushSettings, policy_name: str | None = None) -> None:
         policy_name: what the trained policy is to be published as.
 
     Raises:
-        HubError: no such name can be, or the token is missing, not valid, or may not write there.
+        HubError: no such name can be, or the token is missing, not valid, or may not write there; or the repository
+            holds something else than an entry, or is public where `--private` was typed.
         TrainingError: `policy_name` cannot name a policy.
     """
     repo = push.push_to_hub
@@ -56,6 +59,7 @@ def check_push(push: PushSettings, policy_name: str | None = None) -> None:
             f"{repo}: the token in use is that of {holder['name']}, who may not write for {owner}; publish as "
             f"{holder['name']}/{repo.split('/')[1]}, or give another token in HF_TOKEN"
         )
+    check_takes_entry(repo, private=push.private)
 
 
 def announce(pushed: Pushed, indicators: Indicators) -> None:
@@ -91,7 +95,8 @@ def push_with_policy(
 ) -> None:
     """Publish an entry with one more fine-tuned policy, beside those that the repository holds already.
 
-    Where somebody else changes the repository meanwhile, it is read and published once more.
+    What the card there states of licence and base model stays, but for a licence given here. Where somebody else
+    changes the repository meanwhile, it is read and published once more.
 
     Args:
         private, license: as `push_entry` takes them.
@@ -118,10 +123,11 @@ def _push_beside(
         expected = published.revision
     except HubNotFoundError:
         published, expected = entry, None
+    stated = stated_on_card(repo, expected) if expected else {}
     if not have_same_supernet(published.folder, entry.folder):
         raise HubRefusedError(f"{repo} holds another network than {entry.name}; publish in another repository")
     with tempfile.TemporaryDirectory(prefix="limpq-") as temporary:
         folder = Path(temporary) / "entry"
         assemble_entry(published.folder, {name: checkpoint}, folder)
         assembled = find_entry(f"local-dir:{folder}")
-        return push_entry(assembled, repo, private=private, license=license, expected=expected)
+        return push_entry(assembled, repo, private=private, license=license, stated=stated, expected=expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
@@ -23,13 +24,22 @@ from limpq_hub.zoo.measurement import (
 TAGS = ("limpq", "quantization", "mixed-precision", "timm")
 
 
-def render_card(entry: Entry, repo: str, *, license: str | None = None, base_model: str | None = None) -> str:
+def render_card(
+    entry: Entry,
+    repo: str,
+    *,
+    license: str | None = None,
+    base_model: str | None = None,
+    stated: Mapping[str, Any] = FrozenMapping({}),
+) -> str:
     """Return the text of the card.
 
     Args:
         repo: the repository that it is for, owner/name.
         license: identifier of the licence of the weights; not stated if None.
         base_model: Hub repository of the float network that the entry came from, if it is there.
+        stated: what a card before this one stated of both, as fields of its front matter; `license` and `base_model`
+            come in the place of that.
 
     Raises:
         ArtifactError: a file of the entry is damaged or malformed.
@@ -40,6 +50,9 @@ def render_card(entry: Entry, repo: str, *, license: str | None = None, base_mod
         "pipeline_tag": "image-classification",
         "tags": [hub.LIBRARY, *TAGS],
     }
+    typed = {"license": license, "base_model": base_model}
+    kept = {key: value for key, value in stated.items() if not any(typed[of] for of in typed if key.startswith(of))}
+    front_matter |= kept
     if license:
         front_matter["license"] = license
     dataset = hub_dataset(entry.indicators.provenance.get("command"))

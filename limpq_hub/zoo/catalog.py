@@ -23,22 +23,27 @@ from limpq_hub.errors import (
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder import CONFIG, EXPORT_SEAL, is_unfinished, open_folder, open_local_folder
+from limpq_hub.zoo.hub_address import check_address
+from limpq_hub.zoo.prefixes import with_prefix
 
 BUNDLED = Path(__file__).parent / "bundled"
 # The environment variable with the owner on the Hub in whose repositories names are looked up that are not bundled.
 OWNER_VARIABLE = "LIMPQ_HUB_OWNER"
-# The entry that a name stands for: an architecture without its tag, or without timm's "tf_" before it.
+# The entry that a name stands for: an architecture without its tag, or a name without timm's "tf_" before it.
 DEFAULTS = {
     "resnet18": "resnet18.tiny_imagenet",
     "efficientnet_lite0": "tf_efficientnet_lite0.in1k",
+    "efficientnet_lite0.in1k": "tf_efficientnet_lite0.in1k",
     "mobilenetv2_100": "mobilenetv2_100.in1k",
 }
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Return the names of the bundled entries that match a shell pattern, sorted."""
+    """Return the names of the bundled entries that match a shell pattern, under any name that they have; sorted."""
     names = sorted(folder.name for folder in BUNDLED.iterdir() if (folder / "config.json").is_file())
-    return [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(_architecture(name), pattern)]
+    others = {name: [other for other, entry in DEFAULTS.items() if entry == name] for name in names}
+    known = {name: [name, _architecture(name), *others[name]] for name in names}
+    return [name for name in names if any(fnmatchcase(any_name, pattern) for any_name in known[name])]
 
 
 def find_entry(
@@ -46,7 +51,7 @@ def find_entry(
     *,
     revision: str | None = None,
     cache_dir: str | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
 ) -> Entry:
     """Return the entry that `name` means: "resnet18", "resnet18.tiny_imagenet", "local-dir:path", "hf-hub:owner/name".
 
@@ -59,6 +64,8 @@ def find_entry(
         HubError: the Hub does not give it.
     """
     if not isinstance(name, str):
+        if isinstance(name, os.PathLike) and os.path.isdir(name):
+            raise _unprefixed(os.fsdecode(name))
         raise UnknownModelError(f"a model is named by text, found {quoted(name)}; known: {', '.join(list_models())}")
     if name.startswith("hf-hub:"):
         return _from_hub(name, revision, cache_dir, token)
@@ -75,6 +82,9 @@ def find_entry(
                 ".publish"
             )
         return Entry(name, open_local_folder(path, "entry"), "local")
+    prefixed = with_prefix(name)
+    if prefixed is not None and not os.path.exists(name):
+        raise UnknownModelError(f"{quoted(name)} is not how a model is named: write {quoted(prefixed)}")
     if "/" in name or "\\" in name:
         if os.path.isdir(name):
             raise _unprefixed(name)
@@ -122,13 +132,18 @@ def _refuse_exported(folder: Path) -> None:
         )
 
 
-def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str | None) -> Entry:
+def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str | bool | None) -> Entry:
+    check_address()
     from limpq_hub.zoo.hub import repository as hub
 
     repo, _, named_revision = name.removeprefix("hf-hub:").partition("@")
     if named_revision and revision and named_revision != revision:
         raise UnknownModelError(f"{quoted(name)} and revision={quoted(revision)} name two revisions; give one")
-    commit = hub.resolve_commit(repo, revision or named_revision or None, cache_dir, token)
+    asked = (named_revision or None) if revision is None else revision
+    prefixed = with_prefix(repo)
+    if prefixed is not None:
+        raise UnknownModelError(f"{quoted(name)} is not how a model is named: write {quoted(prefixed)}")
+    commit = hub.resolve_commit(repo, asked, cache_dir, token)
 
     def fetch(file: str, size_bytes: int | None, *, anew: bool = False) -> Path:
         return hub.fetch_file(repo, file, commit, cache_dir, token, size_bytes=size_bytes, anew=anew)
@@ -142,7 +157,8 @@ def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str
             with suppress(HubError):  # if the files cannot be listed, the error at hand is raised
                 hub.refuse_pickles(repo, commit, token)
         raise
-    return Entry(name, folder, "hub", commit)
+    # Without its revision, what is advised for the entry would be done with another one's weights.
+    return Entry(f"hf-hub:{repo}@{asked}" if asked else f"hf-hub:{repo}", folder, "hub", commit)
 
 
 def _architecture(name: str) -> str:

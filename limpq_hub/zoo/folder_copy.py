@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from limpq_hub.errors import ArtifactFormatError, quoted
+from limpq_hub.errors import ArtifactFormatError, OutputError, quoted
 from limpq_hub.plan.jsonfile import write_bytes
-from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder
+from limpq_hub.zoo.folder import CONFIG, EXPORT_SEAL, SealedFolder, open_local_folder
 from limpq_hub.zoo.seal import sealed
+
+# What is moved into a folder last.
+_SEALS = {CONFIG: 1, EXPORT_SEAL: 2}
 
 
 def _check_nothing_else(target: Path) -> None:
@@ -35,16 +39,23 @@ def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_noth
 
     Raises:
         ArtifactError: `target` is there and not an entry, or holds something else as well, which would be lost.
+        OutputError: `target` is not empty, and the current folder, one above it, or a mounted disk.
         OSError: a folder cannot be written or renamed; what was at `target` is still there.
     """
     target = target.resolve()
-    if target.exists() and os.listdir(target):
+    is_empty = target.is_dir() and not os.listdir(target)
+    if target.exists() and not is_empty:
         check(target)
+        _check_can_be_renamed(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+    # An empty folder is filled, for it may be the one that a shell is in, or a disk: neither can be renamed.
+    with tempfile.TemporaryDirectory(dir=target if is_empty else target.parent, prefix=f".{target.name}.") as temporary:
         building, before = Path(temporary) / "new", Path(temporary) / "old"
         building.mkdir()
         yield building
+        if is_empty:
+            _move_into(target, building)
+            return
         try:
             if target.exists():
                 target.rename(before)
@@ -54,6 +65,33 @@ def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_noth
             # which is about to be deleted.
             if before.exists() and not target.exists():
                 before.rename(target)
+
+
+def _check_can_be_renamed(target: Path) -> None:
+    """Raise `OutputError` where a folder cannot make way for another one of its name."""
+    with suppress(FileNotFoundError):  # the current folder may be gone
+        if Path.cwd().is_relative_to(target):
+            raise OutputError(
+                f"{target} is the current folder or holds it, and is not empty: go to another one, or choose another "
+                "folder"
+            )
+    if target.is_mount():
+        raise OutputError(f"{target} is a mounted disk, and not empty: choose a folder on it")
+
+
+def _move_into(target: Path, building: Path) -> None:
+    """Move what was built into a folder, its seal last: until that is there, nobody takes the folder for whole."""
+    moved: list[Path] = []
+    try:
+        for path in sorted(building.iterdir(), key=lambda path: _SEALS.get(path.name, 0)):
+            moved.append(path.rename(target / path.name))
+    except BaseException:
+        for path in moved:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def copy_verified(source: SealedFolder, target: Path) -> None:

@@ -57,7 +57,7 @@ def load(
     pretrained: bool = True,
     revision: str | None = None,
     cache_dir: str | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
     device: str | torch.device = "cpu",
     calibrate: Iterable[Tensor] | None = None,
     arithmetic: Arithmetic = "simulated",

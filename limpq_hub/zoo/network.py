@@ -17,7 +17,8 @@ from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.quant.profile import costs_of
 from limpq_hub.quant.tracing.forward_trace import Trace, trace
-from limpq_hub.zoo.model_args import ModelArgument, RefusedArgument, checked_arguments, kept_arguments, typed_text
+from limpq_hub.zoo.model_args import ModelArgument, RefusedArgument, checked_arguments, kept_arguments
+from limpq_hub.zoo.network_title import network_title
 from limpq_hub.zoo.timm_network import BUILD_ERRORS, arguments_of, timm_network
 
 _SHAPE = {
@@ -74,8 +75,7 @@ class NetworkSpec:
     @property
     def title(self) -> str:
         """Which network it is, in words."""
-        named = " ".join([self.architecture, *typed_text(self.model_args)])
-        return f"{named} at {self.input_size} pixels with {self.num_classes} classes"
+        return network_title(self.architecture, self.input_size, self.num_classes, self.model_args)
 
     @property
     def preparation(self) -> str:

@@ -7,6 +7,7 @@ import pickle
 import random
 import re
 import struct
+import time
 
 import pytest
 
@@ -340,3 +341,16 @@ def test_the_reader_never_imports_torch(run_python, write, published):
     )
     result = run_python(code)
     assert re.fullmatch(r"False\n", result.stdout), result.stderr
+
+
+def test_as_many_names_as_a_file_can_hold_are_read_in_a_moment(write, costs):
+    steps = {f"layer{number}": {2: 0.1} for number in range(20_000)}
+    many = dict.fromkeys(steps, costs["block.conv1"])
+    path = write({"weight": steps, "act": steps})
+    begun = time.monotonic()
+    with pytest.raises(ArtifactFormatError, match="'layer0' is not a layer of toynet"):
+        import_limpq_indicators(path, model="toynet", input_size=8, num_classes=10, costs=costs)
+    twice = write({"weight": steps | {"module.layer7": {2: 0.1}}, "act": steps})
+    with pytest.raises(ArtifactFormatError, match="layer 'layer7' stands twice among the 'weight' steps"):
+        import_limpq_indicators(twice, model="toynet", input_size=8, num_classes=10, costs=many)
+    assert time.monotonic() - begun < 5

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
 
 from limpq_hub.errors import (
@@ -51,11 +51,33 @@ def test_without_a_repository_nothing_is_asked(online):
 
 
 @pytest.mark.parametrize("policy_name", [None, "w4a4", "2.5G"])
-def test_a_token_that_may_write_there_passes_and_only_says_whose_it_is(online, policy_name):
+def test_a_token_that_may_write_there_passes_and_only_says_whose_it_is_and_what_is_there(online, policy_name):
     check("you/net", policy_name)
     # Once in each process, the client also asks how it should name itself.
     asked = [f"{asked.method} {asked.path}" for asked in online.hub.requests if "harness" not in asked.path]
-    assert asked == ["GET /api/whoami-v2"]
+    assert asked == ["GET /api/whoami-v2", "GET /api/models/you/net"]
+
+
+def test_a_repository_that_takes_no_entry_is_refused_before_a_training(on_hub):
+    on_hub.hub.commit("you/bert", {"config.json": b'{"model_type": "bert"}'})
+    on_hub.hub.commit("you/data", {"train.csv": b"1"})
+    on_hub.hub.commit("you/new", {"README.md": b"#", "LICENSE": b"mine"})
+    for repo in ("you/tiny", "you/new", "you/none"):
+        check(repo)
+    with pytest.raises(
+        HubRefusedError, match=r"^you/bert holds a config\.json, and no entry of limpq-hub, or one that was changed; "
+    ):
+        check("you/bert")
+    with pytest.raises(HubRefusedError, match=r"^you/data holds 'train\.csv', and no entry of limpq-hub; publish in"):
+        check("you/data")
+
+
+def test_a_private_repository_that_is_public_already_is_refused_before_a_training(on_hub):
+    private = PushSettings("you/tiny", private=True, license=None)
+    with pytest.raises(HubRefusedError, match=r"^you/tiny is there already, and everyone can read it: nothing was se"):
+        check_push(private)
+    on_hub.hub.restrict("you/tiny", private=True)
+    check_push(private)
 
 
 @pytest.mark.parametrize("repo", ["net", "you/", "you/a/b", "you/ne t"])
@@ -151,7 +173,7 @@ def beside(on_hub, tiny, monkeypatch):
     monkeypatch.setattr(publishing, "plot_policy", lambda plan, path: path.write_bytes(b"\x89PNG"))
     assemble = _push.assemble_entry
 
-    def push(name: str, *meanwhile, entry=None) -> None:
+    def push(name: str, *meanwhile, entry=None, license=None) -> None:
         waiting = list(meanwhile)
 
         def assemble_after(*given) -> None:
@@ -162,7 +184,7 @@ def beside(on_hub, tiny, monkeypatch):
         checkpoint = open_local_folder(tiny.folder / "policies/small", "checkpoint")
         with monkeypatch.context() as patched:
             patched.setattr(_push, "assemble_entry", assemble_after)
-            push_with_policy(entry or find_entry(tiny.name), name, checkpoint, "you/tiny")
+            push_with_policy(entry or find_entry(tiny.name), name, checkpoint, "you/tiny", license=license)
 
     return push
 
@@ -203,6 +225,41 @@ def test_a_policy_is_published_beside_the_same_joint_weights_in_the_file_of_anot
     beside("first", entry=find_entry(f"local-dir:{entry_copy}"))
     assert policies_of(on_hub) == {"small", "large", "first"}
     assert on_hub.hub.files("you/tiny")["supernet.safetensors"] == published
+
+
+STATED = """---
+library_name: limpq-hub
+license: other
+license_name: ours
+license_link: https://example.org
+base_model: you/float
+base_model_relation: finetune
+tags:
+- mine
+---
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+@pytest.mark.parametrize("license", [None, "mit"])
+def test_a_policy_published_beside_leaves_licence_and_base_model_of_the_card(on_hub, beside, license):
+    on_hub.hub.commit("you/tiny", {"README.md": STATED.encode()})
+    beside("first", license=license)
+    card = ModelCard(on_hub.hub.files("you/tiny")["README.md"].decode()).data.to_dict()
+    of_license = ("license", "license_name", "license_link")
+    expected = ("mit", None, None) if license else ("other", "ours", "https://example.org")
+    assert tuple(map(card.get, of_license)) == expected
+    assert (card["base_model"], card["base_model_relation"]) == ("you/float", "finetune")
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+@pytest.mark.parametrize(
+    "text", ["# no front matter", "---\n- a list\n---\n", "---\na: [\n---\n", "---\nlicense: 3\n---\n"]
+)
+def test_a_card_that_states_nothing_that_can_be_read_stops_no_policy(on_hub, beside, text):
+    on_hub.hub.commit("you/tiny", {"README.md": text.encode()})
+    beside("first")
+    assert b"license" not in on_hub.hub.files("you/tiny")["README.md"]
 
 
 def test_a_policy_of_another_network_is_not_published_beside(on_hub, beside, entry_copy, reseal):

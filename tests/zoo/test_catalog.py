@@ -125,6 +125,71 @@ def test_an_unprefixed_path_is_answered_with_both_fixes_filled_in(name):
         find_entry(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("https://huggingface.co/you/x", "hf-hub:you/x"),
+        ("https://huggingface.co/you/x/", "hf-hub:you/x"),
+        ("https://huggingface.co/you/x/tree/main", "hf-hub:you/x"),
+        ("https://huggingface.co/you/x/blob/v1/config.json", "hf-hub:you/x@v1"),
+        ("http://127.0.0.1:8000/you/x/resolve/main/config.json?download=true", "hf-hub:you/x"),
+        ("huggingface.co/you/x", "hf-hub:you/x"),
+        ("hf-hub:https://huggingface.co/you/x", "hf-hub:you/x"),
+        ("hf_hub:you/x", "hf-hub:you/x"),
+        ("hf:you/x@v1", "hf-hub:you/x@v1"),
+        ("hf://you/x", "hf-hub:you/x"),
+        ("HF-HUB:you/x", "hf-hub:you/x"),
+        ("local_dir:out/entry", "local-dir:out/entry"),
+    ],
+)
+def test_an_address_or_another_prefix_is_answered_with_the_name_that_is_meant(online, name, instead):
+    message = f"^{re.escape(repr(name))} is not how a model is named: write {re.escape(repr(instead))}$"
+    with pytest.raises(UnknownModelError, match=message):
+        find_entry(name)
+    assert online.hub.requests == []
+
+
+def test_a_hub_name_without_an_owner_is_refused_without_a_request(online):
+    message = r"^'bert' is not the name of a Hub repository: write hf-hub:owner/name$"
+    for name in ("hf-hub:bert", "hf-hub:bert@v1"):
+        with pytest.raises(HubNotFoundError, match=message):
+            find_entry(name)
+    assert online.hub.requests == []
+
+
+def test_a_path_of_a_folder_is_answered_with_its_name(entry_copy):
+    with pytest.raises(UnknownModelError, match=f"^'{entry_copy}' is a folder: write local-dir:{entry_copy}$"):
+        find_entry(entry_copy)
+
+
+def test_an_entry_is_found_and_listed_by_its_name_without_the_prefix_of_timm():
+    for name in ("efficientnet_lite0", "efficientnet_lite0.in1k", "tf_efficientnet_lite0.in1k"):
+        assert find_entry(name).name == "tf_efficientnet_lite0.in1k"
+        assert list_models(name) == ["tf_efficientnet_lite0.in1k"]
+    assert list_models("efficientnet*") == ["tf_efficientnet_lite0.in1k"]
+
+
+def test_an_entry_of_a_revision_is_named_with_it_however_it_was_given(on_hub):
+    on_hub.hub.tag("you/tiny", "v1")
+    commit = on_hub.hub.references("you/tiny")["refs/heads/main"]
+    for name, revision, named in (
+        ("hf-hub:you/tiny", "v1", "hf-hub:you/tiny@v1"),
+        ("hf-hub:you/tiny@v1", None, "hf-hub:you/tiny@v1"),
+        ("hf-hub:you/tiny@v1", "v1", "hf-hub:you/tiny@v1"),
+        ("hf-hub:you/tiny", commit, f"hf-hub:you/tiny@{commit}"),
+        ("hf-hub:you/tiny", None, "hf-hub:you/tiny"),
+    ):
+        assert find_entry(name, revision=revision, cache_dir=on_hub.cache).name == named
+
+
+@pytest.mark.parametrize("revision", [1, 0, True, "", b"v1", ["v1"]])
+def test_a_revision_that_is_no_name_is_refused(online, revision):
+    message = f"^you/tiny: {re.escape(repr(revision))} is not a branch, tag or commit; write for example main or v1$"
+    with pytest.raises(HubNotFoundError, match=message):
+        find_entry("hf-hub:you/tiny", revision=revision)
+    assert online.hub.requests == []
+
+
 @pytest.mark.parametrize("name", ["out/entry", "entry", "./out"])
 def test_a_folder_without_its_prefix_is_answered_with_that_alone(entry_copy, tmp_path, monkeypatch, name):
     (tmp_path / "work" / "out").mkdir(parents=True)

@@ -5,13 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.errors import ArtifactIntegrityError, OutputError
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fill(target: Path, *files: str) -> None:
+    with replaced_folder(target) as building:
+        for file in files:
+            (building / file).parent.mkdir(parents=".." not in file, exist_ok=True)
+            (building / file).write_bytes(b"{}")
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), KeyboardInterrupt()], ids=repr)
@@ -35,6 +42,74 @@ def test_a_folder_takes_the_place_of_an_entry_and_leaves_nothing_else(tiny, entr
         (building / "one.json").write_bytes(b"1")
     assert content(entry_copy) == {"one.json": b"1"}
     assert [path.name for path in entry_copy.parent.iterdir()] == [entry_copy.name]
+
+
+def test_an_empty_folder_is_filled_and_stays_the_same_folder(tiny, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with replaced_folder(Path(".")) as building:
+        copy_verified(open_local_folder(tiny.folder, "entry"), building)
+    assert content(Path(".")) == content(tiny.folder)
+    assert Path(".").samefile(tmp_path / "empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_an_empty_folder_that_is_a_disk_is_filled(tiny, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    rename = Path.rename
+
+    def rename_on_one_disk(path: Path, target: Path) -> Path:
+        if path == tmp_path / "disk" or path.is_relative_to(tmp_path / "disk") != target.is_relative_to(
+            tmp_path / "disk"
+        ):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_on_one_disk)
+    with replaced_folder(tmp_path / "disk") as building:
+        copy_verified(open_local_folder(tiny.folder, "entry"), building)
+    assert content(tmp_path / "disk") == content(tiny.folder)
+
+
+@pytest.mark.parametrize("seal", ["config.json", "verify.json"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
+def test_a_seal_comes_last_and_where_it_does_not_come_the_folder_is_empty_again(tmp_path, monkeypatch, seal, error):
+    rename = Path.rename
+
+    def rename_but_the_seal(path: Path, target: Path) -> Path:
+        if path.name == seal:
+            assert (tmp_path / "policies/small/config.json").exists()
+            assert (tmp_path / "z.json").exists()
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_but_the_seal)
+    with pytest.raises(type(error)):
+        fill(tmp_path, "policies/small/config.json", "a.json", "z.json", "config.json", seal)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_before_the_end_leaves_an_empty_folder_empty(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        fill(tmp_path, "one.json", "no such folder/../two.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("current", [".", "policies"])
+def test_the_current_folder_is_not_replaced_under_the_shell_that_is_in_it(tiny, entry_copy, monkeypatch, current):
+    monkeypatch.chdir(entry_copy / current)
+    message = f"^{entry_copy} is the current folder or holds it, and is not empty: go to another one, or choose another"
+    with pytest.raises(OutputError, match=message), replaced_folder(entry_copy):
+        pass
+    assert content(entry_copy) == content(tiny.folder)
+
+
+def test_a_disk_with_an_entry_on_it_is_not_replaced(tiny, entry_copy, monkeypatch):
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == entry_copy)
+    message = f"^{entry_copy} is a mounted disk, and not empty: choose a folder on it$"
+    with pytest.raises(OutputError, match=message), replaced_folder(entry_copy):
+        pass
+    assert content(entry_copy) == content(tiny.folder)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"format": 1, "kind": "entry", "files": {}}'])

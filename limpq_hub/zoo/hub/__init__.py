@@ -28,8 +28,10 @@ limpq push local-dir:out/my-entry you/resnet18-limpq    # verified, one commit, 
 limpq push local-dir:out/my-entry you/resnet18-limpq --dry-run out/what-would-be-sent
 ```
 
-The trainings publish in the same way, `publish` with `--repo-id`, `indicators` and `finetune` with `--push-to-hub`, and
-check name, token and rights before they start. A push is refused if the branch moved meanwhile; `finetune` then reads
-the repository again, so that no policy of somebody else is lost. The card names data set, split, number of images and
-seed beside each figure, and a licence only where `--license` gives one.
+The trainings publish in the same way, `publish` with `--repo-id`, `indicators` and `finetune` with `--push-to-hub`; the
+last two check name, token and rights before they start. A repository that holds something else than an entry of the
+same network is left as it is, and files in it that belong to no entry stay. A push is refused if the branch moved
+meanwhile; `finetune` then reads the repository again, so that no policy of somebody else is lost. The card names data
+set, split, number of images and seed beside each figure, and a licence only where `--license` gives one, or the card
+that `finetune` adds a policy to.
 """

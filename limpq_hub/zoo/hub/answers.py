@@ -35,6 +35,7 @@ from limpq_hub.errors import (
 )
 from limpq_hub.zoo.hub.failures import client_error, failure_of
 from limpq_hub.zoo.hub.limits import limited
+from limpq_hub.zoo.hub.names import not_a_repository
 
 Result = TypeVar("Result")
 # The statuses from 400 to 499 that do not mean a wrong request: the same request may succeed later.
@@ -110,7 +111,7 @@ def _as_our_error(
     where, cause = _place(repo, revision), error.__cause__
     match error:
         case HFValidationError():
-            return HubNotFoundError(f"{quoted(repo)} is not the name of a Hub repository: write hf-hub:owner/name")
+            return not_a_repository(repo)
         case GatedRepoError():
             return HubGatedError(
                 f"{where} is gated; ask for access on its page on the Hub, then give a token that has it"

@@ -16,12 +16,17 @@ _PICKLES = (".bin", ".ckpt", ".dill", ".joblib", ".pickle", ".pkl", ".pt", ".pth
 def check_repository(repo: str) -> None:
     """Raise `HubNotFoundError` unless `repo` is owner/name."""
     if not is_repository(repo):
-        raise HubNotFoundError(f"{quoted(repo)} is not the name of a Hub repository: write owner/name")
+        raise not_a_repository(repo, "owner/name")
+
+
+def not_a_repository(repo: str, instead: str = "hf-hub:owner/name") -> HubNotFoundError:
+    """Return the error for a name that no repository can have; `instead` is what to write."""
+    return HubNotFoundError(f"{quoted(repo)} is not the name of a Hub repository: write {instead}")
 
 
 def check_revision(repo: str, revision: str | None) -> None:
     """Raise `HubNotFoundError` unless `revision` can be the name of a branch, tag or commit."""
-    if revision is not None and not _REVISION.fullmatch(revision):
+    if revision is not None and not (isinstance(revision, str) and _REVISION.fullmatch(revision)):
         raise HubNotFoundError(
             f"{repo}: {quoted(revision)} is not a branch, tag or commit; write for example main or v1"
         )

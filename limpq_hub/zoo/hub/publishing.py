@@ -7,9 +7,12 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from limpq_hub.errors import ArtifactIntegrityError, HubRefusedError, quoted
+from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plots import plot_policy
@@ -18,6 +21,7 @@ from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder_copy import copy_verified
 from limpq_hub.zoo.hub import repository as hub
 from limpq_hub.zoo.hub.names import check_repository, check_revision
+from limpq_hub.zoo.hub.replacing import files_of_entry_there
 from limpq_hub.zoo.hub.upload import create_tag, upload_folder
 
 CARD = "README.md"
@@ -51,16 +55,20 @@ def push_entry(
     tag: str | None = None,
     license: str | None = None,
     base_model: str | None = None,
+    stated: Mapping[str, Any] = FrozenMapping({}),
     expected: str | None = None,
-    token: str | None = None,
+    token: str | bool | None = None,
 ) -> Pushed:
-    """Make a Hub repository hold exactly this entry and its card, tag the commit, and compare what the Hub gives back.
+    """Make a Hub repository hold this entry and its card, tag the commit, and compare what the Hub gives back.
+
+    Of what is there, an entry of the same network is replaced; files that belong to no entry stay.
 
     Args:
+        private: create the repository as a private one.
         branch: where the commit goes; the main branch if None.
         create_pr: propose the commit instead; no tag then.
         tag: name of the commit; the next of v1, v2, ... if None.
-        license, base_model: for the card, which leaves out what is None.
+        license, base_model, stated: for the card, as `render_card` takes them.
         expected: commit that the entry was built from, where it was built from what the branch holds.
 
     Raises:
@@ -68,19 +76,17 @@ def push_entry(
             else.
         PolicyError: a policy is malformed, or does not fit the network; nothing was sent.
         HubMovedError: the branch is not at `expected`, or moved since; nothing was changed.
-        HubRefusedError: the tag is there already, or is the name of a branch; or the Hub refused the push.
+        HubRefusedError: the tag is there already, or is the name of a branch; the repository holds something else than
+            an entry of this network, or is public where `private` was asked for; or the Hub refused the push.
         HubError: the Hub did not take it otherwise.
     """
-    check_repository(repo)
-    check_revision(repo, tag)
-    if tag is not None and tag in ("main", branch):
-        raise HubRefusedError(f"tag {quoted(tag)} is the name of a branch; choose another one")
+    check_names(repo, tag=tag, branch=branch)
     tags = hub.tags_of(repo, token)
     if tag in tags:
         raise HubRefusedError(f"{repo} has a tag {quoted(tag)} already; choose another one")
     with tempfile.TemporaryDirectory(prefix="limpq-push-") as temporary:
         folder = Path(temporary) / "entry"
-        write_repository(entry, folder, repo, license=license, base_model=base_model)
+        write_repository(entry, folder, repo, license=license, base_model=base_model, stated=stated)
         message = f"{entry.indicators.model}: indicators, joint weights and {len(entry.published)} fine-tuned policies"
         commit = upload_folder(
             folder,
@@ -90,6 +96,7 @@ def push_entry(
             branch=branch,
             create_pr=create_pr,
             expected=expected,
+            replaced=partial(files_of_entry_there, entry.folder.config, repo, token=token),
             token=token,
         )
         _compare(folder, repo, commit, Path(temporary) / "cache", token)
@@ -101,7 +108,24 @@ def push_entry(
     return Pushed(repo, commit, tag, unchanged)
 
 
-def write_repository(entry: Entry, folder: Path, repo: str, *, license: str | None, base_model: str | None) -> None:
+def check_names(repo: str, *, tag: str | None, branch: str | None) -> None:
+    """Raise `HubError` where a repository, a tag or a branch cannot have its name; nothing is asked of the Hub."""
+    check_repository(repo)
+    check_revision(repo, tag)
+    check_revision(repo, branch)
+    if tag is not None and tag in ("main", branch):
+        raise HubRefusedError(f"tag {quoted(tag)} is the name of a branch; choose another one")
+
+
+def write_repository(
+    entry: Entry,
+    folder: Path,
+    repo: str,
+    *,
+    license: str | None,
+    base_model: str | None,
+    stated: Mapping[str, Any] = FrozenMapping({}),
+) -> None:
     """Write what the repository is to hold: the verified files of the entry, its card and its figures.
 
     Raises:
@@ -110,7 +134,8 @@ def write_repository(entry: Entry, folder: Path, repo: str, *, license: str | No
         HubError: the entry is on the Hub, which does not give a file of it.
     """
     copy_verified(entry.folder, folder)
-    (folder / CARD).write_text(render_card(entry, repo, license=license, base_model=base_model), encoding="utf-8")
+    card = render_card(entry, repo, license=license, base_model=base_model, stated=stated)
+    (folder / CARD).write_text(card, encoding="utf-8")
     for published in entry.published:
         policy = Policy.from_json(entry.checkpoint(published.name).read_json("policy.json"))
         if policy.digest() != published.policy_sha256:
@@ -122,7 +147,7 @@ def write_repository(entry: Entry, folder: Path, repo: str, *, license: str | No
         plot_policy(Plan.of_policy(entry.indicators, policy), figure)
 
 
-def _compare(folder: Path, repo: str, commit: str, cache: Path, token: str | None) -> None:
+def _compare(folder: Path, repo: str, commit: str, cache: Path, token: str | bool | None) -> None:
     """Raise `ArtifactIntegrityError` unless the Hub gives back every file as it was sent, card and figures too."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         file, size_bytes = path.relative_to(folder).as_posix(), path.stat().st_size

@@ -22,14 +22,21 @@ from limpq_hub.errors import (
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.version import __version__
 from limpq_hub.zoo.hub.answers import ask_hub
-from limpq_hub.zoo.hub.names import check_revision, checked_commit, first_pickle, is_commit, is_repository
+from limpq_hub.zoo.hub.names import (
+    check_revision,
+    checked_commit,
+    first_pickle,
+    is_commit,
+    is_repository,
+    not_a_repository,
+)
 from limpq_hub.zoo.hub.tokens import usable_token
 
 LIBRARY = "limpq-hub"
 _MOST = 1000
 
 
-def hub_client(token: str | None) -> HfApi:
+def hub_client(token: str | bool | None) -> HfApi:
     """Return the client of the Hub; each of its requests says that this library asks.
 
     Raises:
@@ -38,7 +45,7 @@ def hub_client(token: str | None) -> HfApi:
     return HfApi(token=usable_token(token), library_name=LIBRARY, library_version=__version__)
 
 
-def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token: str | None) -> str:
+def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token: str | bool | None) -> str:
     """Return the commit that `revision` means now, or meant last where the Hub cannot be reached.
 
     Args:
@@ -47,6 +54,8 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
     Raises:
         HubError: the Hub has no such repository, or cannot be reached and the cache does not know it either.
     """
+    if not is_repository(repo):
+        raise not_a_repository(repo)
     check_revision(repo, revision)
     if revision is not None and is_commit(revision):
         return revision
@@ -80,7 +89,7 @@ def fetch_file(
     file: str,
     commit: str,
     cache_dir: str | None,
-    token: str | None,
+    token: str | bool | None,
     *,
     size_bytes: int | None = None,
     anew: bool = False,
@@ -105,7 +114,7 @@ def fetch_file(
         raise
 
 
-def refuse_pickles(repo: str, commit: str, token: str | None) -> None:
+def refuse_pickles(repo: str, commit: str, token: str | bool | None) -> None:
     """Raise `UnsafeFileError` where a repository without an entry holds a pickle, or `HubError`."""
     files = ask_hub(repo, commit, lambda: hub_client(token).list_repo_files(repo, revision=commit))
     pickle = first_pickle(files)
@@ -117,7 +126,7 @@ def refuse_pickles(repo: str, commit: str, token: str | None) -> None:
         )
 
 
-def list_repositories(owner: str, token: str | None = None) -> list[str]:
+def list_repositories(owner: str, token: str | bool | None = None) -> list[str]:
     """Return the repositories of `owner` that say they are made for this library, sorted.
 
     Raises:
@@ -139,7 +148,7 @@ def list_repositories(owner: str, token: str | None = None) -> list[str]:
     return sorted(names)
 
 
-def token_holder(repo: str, token: str | None = None) -> dict[str, Any]:
+def token_holder(repo: str, token: str | bool | None = None) -> dict[str, Any]:
     """Return what the Hub says of whose token this is, with "name" and, if it says, "orgs" and "auth".
 
     Args:
@@ -154,7 +163,7 @@ def token_holder(repo: str, token: str | None = None) -> dict[str, Any]:
     return holder
 
 
-def tags_of(repo: str, token: str | None = None) -> dict[str, str]:
+def tags_of(repo: str, token: str | bool | None = None) -> dict[str, str]:
     """Return the commit of each tag, empty where there is no such repository yet.
 
     Raises:

@@ -128,6 +128,78 @@ def test_what_is_no_longer_part_of_the_entry_is_deleted_from_the_repository(onli
     assert ".gitattributes" in online.hub.files(REPO)
 
 
+FOREIGN = {
+    "bert": {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"weights", "README.md": b"# my bert"},
+    "a float network of timm": {"config.json": b'{"architecture": "resnet18", "num_classes": 10}'},
+    "no config": {"README.md": b"#", "notebook.ipynb": b"{}"},
+    "a pickle": {"pytorch_model.bin": b"weights"},
+}
+
+
+@pytest.mark.parametrize("branch", [None, "next"])
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_a_repository_of_another_model_is_left_as_it_is(online, tiny, foreign, branch):
+    online.hub.commit(REPO, FOREIGN[foreign])
+    before, files = online.hub.references(REPO), online.hub.files(REPO)
+    with pytest.raises(HubRefusedError, match=rf"^{REPO} holds .*no entry of limpq-hub.*; publish in another rep"):
+        push_entry(find_entry(tiny.name), REPO, branch=branch)
+    assert (online.hub.references(REPO), online.hub.files(REPO)) == (before, files)
+
+
+@pytest.mark.parametrize("field", [{"input_size": 64}, {"num_classes": 9}, {"model_args": {"act_layer": "silu"}}])
+def test_an_entry_of_another_network_is_left_as_it_is(online, tiny, entry_copy, reseal, field):
+    reseal(entry_copy, **field)
+    online.hub.commit(REPO, content(entry_copy))
+    before = online.hub.references(REPO)
+    with pytest.raises(HubRefusedError) as caught:
+        push_entry(find_entry(tiny.name), REPO)
+    (value,) = field.values()
+    assert str(value["act_layer"] if isinstance(value, dict) else value) in str(caught.value)
+    assert str(caught.value).startswith(f"{REPO} holds an entry of test_resnet ")
+    assert str(caught.value).endswith(
+        ", and this one is of test_resnet at 32 pixels with 10 classes; publish in another repository"
+    )
+    assert online.hub.references(REPO) == before
+
+
+def test_an_entry_that_is_damaged_is_not_replaced(online, tiny):
+    config = (tiny.folder / "config.json").read_bytes().replace(b"test_resnet", b"test_resnot")
+    online.hub.commit(REPO, content(tiny.folder) | {"config.json": config})
+    with pytest.raises(
+        HubRefusedError, match=rf"^{REPO} holds a config\.json, and no entry of limpq-hub, or one that was cha"
+    ):
+        push_entry(find_entry(tiny.name), REPO)
+
+
+def test_files_of_the_owner_stay_where_an_entry_is_replaced(online, tiny, entry_copy, reseal):
+    own = {"LICENSE": b"mine", "notebook.ipynb": b"{}", "figures/cat.png": b"cat", "policies/notes.md": b"why"}
+    online.hub.commit(REPO, {"README.md": b"# to come", "LICENSE": b"mine"})
+    push_entry(find_entry(tiny.name), REPO)
+    online.hub.commit(REPO, own)
+    shutil.rmtree(entry_copy / "policies" / "small")
+    reseal(entry_copy)
+    push_entry(find_entry(f"local-dir:{entry_copy}"), REPO)
+    files = online.hub.files(REPO)
+    assert {name: files.pop(name) for name in own} == own
+    assert files.keys() - content(entry_copy).keys() == {".gitattributes", "README.md", "figures/bits-large.png"}
+
+
+@pytest.mark.parametrize("branch", [None, "next"])
+def test_a_private_push_to_a_repository_that_everyone_can_read_is_refused(online, tiny, branch):
+    before = online.hub.commit(REPO, {"README.md": b"#"})
+    online.hub.requests.clear()
+    with pytest.raises(HubRefusedError) as caught:
+        push_entry(find_entry(tiny.name), REPO, private=True, branch=branch)
+    assert str(caught.value) == (
+        f"{REPO} is there already, and everyone can read it: nothing was sent; make it private in its settings on the "
+        "Hub, publish without --private, or publish in another repository"
+    )
+    assert not [line for line in sent(online) if line.startswith("PUT") or "/commit/" in line]
+    assert online.hub.references(REPO) == {"refs/heads/main": before}
+    online.hub.restrict(REPO, private=True)
+    assert push_entry(find_entry(tiny.name), REPO, private=True).tag == "v1"
+
+
 @pytest.mark.parametrize(
     "file", ["classes.json", "supernet.safetensors", "policies/small/config.json", "policies/large/model.safetensors"]
 )

@@ -97,7 +97,7 @@ def test_a_revision_that_is_not_in_the_cache_is_named(cache, revision):
     "repo",
     [
         *("", "a/b/c", "/name", "owner/", "../name", "owner/..", "owner/na me", "owner/name?x=1", "own\ner/name"),
-        *("owner/name.git", "-owner/name", "owner/na--me", "o" * 97 + "/name", "https://huggingface.co/owner/name"),
+        *("owner/name.git", "-owner/name", "owner/na--me", "o" * 97 + "/name"),
     ],
 )
 def test_a_malformed_repository_name_is_answered_with_the_grammar(repo):
@@ -463,6 +463,27 @@ def test_certificates_that_cannot_be_read_are_told_as_that(online, monkeypatch, 
         "you/tiny@main: the certificates cannot be read (No such file or directory); check what SSL_CERT_FILE and "
         "SSL_CERT_DIR name, or unset both"
     )
+
+
+def test_a_token_is_taken_as_the_client_takes_it(on_hub, monkeypatch):
+    on_hub.hub.restrict("you/tiny", private=True)
+    for token in (None, True, "", on_hub.hub.token, f" {on_hub.hub.token}\n"):
+        assert find_entry("hf-hub:you/tiny", token=token, cache_dir=on_hub.cache).source == "hub"
+    with pytest.raises(HubNotFoundError, match="^you/tiny@main: the Hub shows no such repository"):
+        find_entry("hf-hub:you/tiny", token=False, cache_dir=on_hub.cache)
+    monkeypatch.setenv("HF_TOKEN", "no token")  # which is not sent
+    on_hub.hub.restrict("you/tiny")
+    assert find_entry("hf-hub:you/tiny", token=False, cache_dir=on_hub.cache).source == "hub"
+
+
+@pytest.mark.parametrize(
+    ("token", "kind"), [(3, "int"), (0, "int"), (b"hf_loopback", "bytes"), (["hf_loopback"], "list")]
+)
+def test_a_token_that_is_no_text_is_refused_without_showing_it(online, token, kind):
+    message = f"^token= takes the text of a token, or True, False or None; found a {kind}$"
+    with pytest.raises(HubUnauthorizedError, match=message):
+        hub.tags_of("you/tiny", token)
+    assert online.hub.requests == []
 
 
 def test_a_proxy_that_cannot_be_is_told_as_that(online, monkeypatch):

@@ -1,0 +1,31 @@
+"""What is wrong with HF_ENDPOINT: where it is no URL, neither the client of the Hub nor timm can be imported."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from limpq_hub.errors import HubUnavailableError, quoted
+
+_VARIABLE = "HF_ENDPOINT"
+
+
+def address_fault() -> HubUnavailableError | None:
+    """Return the error for an address of the Hub that cannot be read, None for one that can."""
+    address = os.environ.get(_VARIABLE, "")
+    try:
+        parts = urlsplit(address)
+        _ = parts.hostname, parts.port  # read when asked for
+    except ValueError as error:
+        return HubUnavailableError(
+            f"{_VARIABLE}={quoted(address)} is no address of a Hub: {quoted(str(error))}; check {_VARIABLE}, or unset "
+            "it"
+        )
+    return None
+
+
+def check_address() -> None:
+    """Raise `HubUnavailableError` where the address of the Hub cannot be read."""
+    fault = address_fault()
+    if fault is not None:
+        raise fault
