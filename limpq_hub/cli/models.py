@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from limpq_hub.cli.options import MODEL, WORDS, count
 from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_table
@@ -14,6 +15,9 @@ from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
+
+if TYPE_CHECKING:
+    from limpq_hub.zoo.measurement import Measurement
 
 
 def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -37,7 +41,14 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry, list_models
-    from limpq_hub.zoo.measurement import accuracy_cell, float_label, float_size
+    from limpq_hub.zoo.measurement import (
+        accuracy_cell,
+        float_label,
+        float_measurement,
+        float_size,
+        joint_measurement,
+        policy_measurement,
+    )
 
     if options.pattern.startswith(("local-dir:", "hf-hub:")):
         raise UnknownModelError(
@@ -68,20 +79,30 @@ def _list(options: argparse.Namespace) -> None:
         note(f"{where} matches {quoted(options.pattern)}{folder}")
         return
     table = new_table("Models", "model", "input", "weights", "BitOps", "size", "on disk", "top-1")
+    captions: list[str] = []
     for entry, record in entries:
         size = str(entry.indicators.input_size)
-        float_top1 = accuracy_cell(entry.metrics.get("float", {}))
+        measured = float_measurement(entry)
+        float_top1 = accuracy_cell(entry.metrics.get("float", {}), measured)
+        on_images = {measured.images_text} if float_top1 else set()
         table.add_row(entry.name, size, float_label(entry), "", float_size(entry), "", float_top1)
         for policy in record["policies"]:
             bitops, weights = format_bitops(policy["bitops"]), format_size(policy["size_bytes"])
-            on_disk, top1 = format_size(policy["disk_bytes"]), accuracy_cell(policy)
+            measured = policy_measurement(entry, policy["name"])
+            on_disk, top1 = format_size(policy["disk_bytes"]), accuracy_cell(policy, measured)
+            on_images |= {measured.images_text} if top1 else set()
             table.add_row("", size, f"{policy['name']} fine-tuned", bitops, weights, on_disk, top1)
         adapted = {joint["policy_sha256"]: accuracy_cell(joint) for joint in entry.joint_records(calibrated=True)}
         for joint in entry.joint_records(calibrated=False):
-            kind, top1 = "joint, set to this budget", accuracy_cell(joint)
+            measured = joint_measurement(entry, joint)
+            kind, top1 = "joint, set to this budget", accuracy_cell(joint, measured)
+            on_images |= {measured.images_text} if top1 else set()
             if joint["policy_sha256"] in adapted:
                 top1 += f", recalibrated {adapted[joint['policy_sha256']]}"
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
+        if on_images := on_images - {""}:
+            captions.append(f"{entry.name}: top-1 on {' or '.join(sorted(on_images))}")
+    table.caption = "\n".join([*captions, *(["± one standard error"] if captions else [])]) or None
     print_table(table)
     first, _ = entries[0]
     budget = first_budget(first.indicators)
@@ -90,13 +111,14 @@ def _list(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
-    from limpq_hub.zoo.measurement import accuracy_cell, float_label
+    from limpq_hub.zoo.measurement import accuracy_cell, float_label, float_measurement, policy_measurement
 
     entry = find_entry(options.model)
     record = entry.summary()
     if options.json:
         print_json(record | {"layers": entry.indicators.to_json()["layers"]})
         return
+    of_float = float_measurement(entry)
     rows = {
         "architecture": f"timm {record['architecture']}, {record['num_classes']} classes",
         "input": f"{record['input_size']} x {record['input_size']} pixels",
@@ -104,18 +126,24 @@ def _info(options: argparse.Namespace) -> None:
         + (f", {record['float_layers']} in float" if record["float_layers"] else ""),
         "MACs": format_bitops(record["macs"]),
         "BitOps": f"{enough_bitops(record['minimum_bitops'])} to {enough_bitops(record['maximum_bitops'])}",
-        f"top-1, {float_label(entry)}": accuracy_cell(entry.metrics.get("float", {})),
+        f"top-1, {float_label(entry)}": _measured(accuracy_cell(entry.metrics.get("float", {}), of_float), of_float),
         "bits chosen by": IMPORTANCE_WORDS[entry.indicators.objective],
         "source": " ".join(filter(None, (record["source"], record["revision"]))),
     }
     for policy in record["policies"]:
         size, on_disk = format_size(policy["size_bytes"]), format_size(policy["disk_bytes"])
         costs = f"{format_bitops(policy['bitops'])} BitOps, {size} of weights, {on_disk} on disk"
-        rows[f"policy {policy['name']}"] = f"{costs}, top-1 {accuracy_cell(policy)}"
+        measured = policy_measurement(entry, policy["name"])
+        rows[f"policy {policy['name']}"] = f"{costs}, top-1 {_measured(accuracy_cell(policy, measured), measured)}"
         rows[f"policy {policy['name']} from"] = policy["command"] or "an unknown command"
     rows |= {f"file {name}": format_size(size) for name, size in record["files"].items()}
     rows |= {key: _in_words(value) for key, value in record["provenance"].items()}
     print_facts(entry.name, rows)
+
+
+def _measured(accuracy: str, measurement: Measurement) -> str:
+    """Return an accuracy with the images that it was measured on, where it was and they are known."""
+    return f"{accuracy} on {measurement.images_text}" if accuracy and measurement.images_text else accuracy
 
 
 def _in_words(value: object) -> str:

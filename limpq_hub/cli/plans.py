@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +205,7 @@ def _compare(options: argparse.Namespace) -> None:
     table.add_row("weights", *(format_size(plan.size_bytes) for plan in plans.values()))
     table.add_row(_objective(best), *(f"{plan.objective:.4f}" for plan in plans.values()))
     table.add_row("top-1", *(f"{percent(value)} {weights}".strip() for value, weights in top1.values()))
+    table.caption = _measured_on(entry, policies, top1)
     print_table(table)
     note(f"next: {next_command(options.model, arguments, without_effect=best.without_effect)}")
 
@@ -257,6 +258,23 @@ def _entry(model: str) -> Entry | None:
 def _objective(plan: Plan) -> str:
     """Return what a table calls the objective of a plan, with what it adds up."""
     return f"objective, {IMPORTANCE_WORDS[plan.importance]}"
+
+
+def _measured_on(
+    entry: Entry | None, policies: Mapping[str, Policy], top1: Mapping[str, tuple[float | None, str]]
+) -> str | None:
+    """Return on what the top-1 of each policy was measured, and how sure it is; None where that is not known."""
+    from limpq_hub.zoo.measurement import top1_measurement
+
+    errors: dict[str, list[float]] = {}
+    for name, (value, weights) in top1.items():
+        if entry and value is not None:
+            of_weights: Any = weights
+            measured = top1_measurement(entry, policies[name].digest(), of_weights)
+            if measured and (error := measured.standard_error(value)) is not None:
+                errors.setdefault(measured.images_text, []).append(error)
+    lines = [f"top-1 on {images}; standard error {max(found):.2f} %" for images, found in errors.items()]
+    return "\n".join(lines) or None
 
 
 def _expected(entry: Entry | None, plan: Plan, measured: float | None) -> str:

@@ -163,6 +163,7 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
     """Return the network of an entry."""
     from limpq_hub.pictures import top_classes
     from limpq_hub.zoo.loading import load
+    from limpq_hub.zoo.measurement import top1_text
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -178,7 +179,8 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
         note(f"note: {as_typed(str(warning.message))}")
     for name, reason in model.limpq.in_float.items():
         note(f"note: {name} is simulated: {reason}")
-    loaded = model.limpq
+    loaded, measured = model.limpq, model.limpq.measurement
+    where = (measured and measured.images_text) or "its validation images"
     record = {
         "model": options.model,
         "weights": loaded.weights,
@@ -186,11 +188,12 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
         "bitops": loaded.plan.bitops,
         "size_bytes": loaded.plan.size_bytes,
         "top1": loaded.top1,
+        "top1_images": measured and measured.images,
     }
     caption = (
         f"one of {loaded.network.num_classes} classes; {loaded.weights} weights, "
         f"{format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
-        + (f"\n{loaded.top1:.2f} % top-1 on its validation images" if loaded.top1 is not None else "")
+        + (f"\n{top1_text(loaded.top1, measured)} top-1 on {where}" if loaded.top1 is not None else "")
     )
     without_effect = loaded.plan.without_effect
     return _Classifier(

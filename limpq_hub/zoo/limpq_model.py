@@ -13,6 +13,7 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.quant.batch_norm_calibration import Recalibration
 from limpq_hub.zoo.entry import Published
+from limpq_hub.zoo.measurement import Measurement
 from limpq_hub.zoo.network import NetworkSpec
 
 Weights = Literal["finetuned", "joint", "random"]
@@ -27,6 +28,7 @@ class Loaded:
         plan: policy, costs and proof.
         weights: "finetuned" for exactly this policy, "joint" from joint training, or "random".
         top1: percent, measured for exactly these weights and this policy, else None.
+        measurement: of `top1`: on which images, and how many; None where that is None.
         expected_top1: percent, on a line between the measured budgets of the joint weights on both sides; None where
             `top1` is known, BatchNorm was recalibrated, or the policy is not the best for a BitOps budget alone.
         nearest: of the published fine-tuned policies that meet the limits that were asked for, whatever else was, that
@@ -50,6 +52,7 @@ class Loaded:
     revision: str | None
     network: NetworkSpec
     classes: tuple[Mapping[str, str], ...] = field(repr=False)
+    measurement: Measurement | None = field(default=None, repr=False)
     recalibration: Recalibration | None = None
     arithmetic: Arithmetic = "simulated"
     in_float: Mapping[str, str] = field(default=FrozenMapping({}), repr=False)

@@ -31,6 +31,7 @@ from limpq_hub.zoo.entry_tensors import check_supernet_size
 from limpq_hub.zoo.finetuning_advice import how_to_finetune, nearest_finetuned
 from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.limpq_model import Arithmetic, LimpqModel, Loaded, Weights, accuracy_text
+from limpq_hub.zoo.measurement import top1_measurement
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.own_network import use_factory
 from limpq_hub.zoo.planning import SearchOptions, options_in_effect
@@ -147,6 +148,9 @@ def load(
         plan=plan,
         weights=source,
         top1=top1,
+        measurement=None
+        if top1 is None
+        else top1_measurement(entry, digest, "joint" if source == "joint" else "fine-tuned"),
         expected_top1=entry.expected_top1(plan.bitops) if on_front and top1 is None else None,
         nearest=nearest_finetuned(entry, plan, options),
         source=entry.source,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import sqrt
+from typing import Any, Literal, cast
 
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.zoo.entry import Entry
@@ -29,6 +30,19 @@ class Measurement:
     seed: int | None
     command: str | None
 
+    @property
+    def images_text(self) -> str:
+        """Data set, number and split of the images; empty where the number is not known."""
+        return "" if self.images is None else ", ".join(filter(None, (self.data, f"{self.images} {self.split} images")))
+
+    def standard_error(self, top1: float) -> float | None:
+        """Return the standard error of a share in percent, in percent; None where the number of images is not known.
+
+        Source: sqrt(p (1 - p) / n) of a share p of n images.
+        """
+        known = self.images is not None and 0 < self.images < 2**63  # what a file says can be any number
+        return sqrt(top1 * (100 - top1) / cast(int, self.images)) if known else None
+
     def __str__(self) -> str:
         """Return all but the command, as a table shows it."""
         images = None if self.images is None else f"{self.images} {self.split} images"
@@ -36,14 +50,34 @@ class Measurement:
         return ", ".join(filter(None, (self.data, images, seed))) or "not said"
 
 
-def accuracy_cell(figures: Mapping[str, Any]) -> str:
-    """Return how right a network is, for a table: top-1; where it is missing, agreement and KL to the float network."""
+def accuracy_cell(figures: Mapping[str, Any], measured: Measurement | None = None) -> str:
+    """Return how right a network is, for a table: top-1; where it is missing, agreement and KL to the float network.
+
+    Args:
+        measured: how; top-1 then comes with its standard error.
+    """
     if figures.get("top1") is not None:
-        return f"{figures['top1']:.2f} %"
+        return top1_text(figures["top1"], measured)
     if figures.get("agreement") is None:
         return ""
     kl = "" if figures.get("kl") is None else f", KL {figures['kl']:.4f}"
     return f"agrees with float on {figures['agreement']:.2f} %{kl}"
+
+
+def top1_text(top1: float, measured: Measurement | None) -> str:
+    """Return a top-1 in percent with its standard error; without, where the number of images is not known."""
+    error = measured and measured.standard_error(top1)
+    return f"{top1:.2f} %" if error is None else f"{top1:.2f} % ± {error:.2f}"
+
+
+def top1_measurement(entry: Entry, policy_sha256: str, weights: Literal["fine-tuned", "joint"]) -> Measurement | None:
+    """Return how the top-1 of a policy was measured that `Entry.measured_top1` gives; None if it was not."""
+    if weights == "fine-tuned":
+        published = entry.published_at(policy_sha256)
+        return None if published is None or published.top1 is None else policy_measurement(entry, published.name)
+    records = entry.joint_records(calibrated=False)
+    measured = (joint for joint in records if joint["policy_sha256"] == policy_sha256 and "top1" in joint)
+    return next((joint_measurement(entry, joint) for joint in measured), None)
 
 
 def measurement_of(entry: Entry, figures: Mapping[str, Any], provenance: object) -> Measurement:

@@ -21,6 +21,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo import catalog
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
+from limpq_hub.zoo.measurement import Measurement, top1_text
 from limpq_hub.zoo.network import NetworkSpec
 
 
@@ -490,3 +491,10 @@ def test_the_size_on_disk_is_that_of_all_files_of_the_policy(tiny):
     assert [policy["disk_bytes"] for policy in entry.summary()["policies"]] == [
         published.disk_bytes for published in entry.published
     ]
+
+
+@pytest.mark.parametrize("images", [0, -3, 10**400, None])
+def test_a_number_of_images_that_cannot_be_gives_no_standard_error(images):
+    measured = Measurement("photos", images, "validation", None, None)
+    assert measured.standard_error(50.0) is None
+    assert top1_text(50.0, measured) == top1_text(50.0, None) == "50.00 %"
