@@ -277,18 +277,25 @@ def check_seeds(proof: dict, table: list[str]) -> None:
 
 
 def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
-    _, (_, _, of_seeds, at_fewest, *_) = proof_of(RESULTS.parent)
+    _, (_, _, of_seeds, of_budgets, *_) = proof_of(RESULTS.parent)
     folders = [RESULTS.parent / f"finetuned/seed{seed}" for seed in range(3)]
     of_two = [row for row in rows_of_seeds(folders[1:]) if row.startswith("| w3a3 ")]
     assert of_seeds[2:] == of_two + rows_of_seeds(folders)
     kept = {(row["budget"], row["contender"]): row for row in read_json(folders[0] / "comparison.json")["comparison"]}
-    reference = kept["1.3G", "learned"]["finetuned"]
-    assert at_fewest[2].endswith(f"| {reference['kl']:.4f} | {reference['top1']:.2f} % |")
-    for row in at_fewest[3:]:
+    budgets = ["w4a4", "2G", "1.5G", "1.3G"]
+    references = [kept[budget, "learned"]["finetuned"] for budget in budgets]
+    told = " | ".join(f"{reference['kl']:.4f} | {reference['top1']:.2f} %" for reference in references)
+    assert of_budgets[2].endswith(f"| {told} |")
+    shown = 0
+    for row in of_budgets[3:]:
         _, contender, *cells, _ = map(str.strip, row.split("|"))
-        difference = kept["1.3G", contender]["paired"]["finetuned"]
-        assert cells == [kl_text(difference), top1_text(difference)], contender
-    assert len(at_fewest) == 3 + 6
+        for place, budget in enumerate(budgets):
+            policy = kept.get((budget, contender))
+            difference = policy and policy["paired"]["finetuned"]
+            expected = [kl_text(difference), top1_text(difference)] if difference else ["-", "-"]
+            assert cells[2 * place : 2 * place + 2] == expected, (budget, contender)
+            shown += bool(difference)
+    assert shown == len(kept) - len(budgets)
 
 
 def test_the_table_of_what_chooses_best_shows_what_was_measured():
