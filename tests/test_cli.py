@@ -209,7 +209,7 @@ def test_list_shows_weights_and_files_of_a_policy_and_both_figures_of_the_joint_
     assert "┃ on disk " in out
     weights = sum(cost.weights for cost in tiny.costs.values())
     expected = [["test_resnet.noise", "32", "float32", "", format_size(4 * weights), "", "80.00 %"]]
-    for name, top1 in (("small", "61.50 % ± 2.43"), ("large", "72.25 % ± 2.24")):
+    for name, top1 in (("small", "61.50 % +/- 2.43"), ("large", "72.25 % +/- 2.24")):
         bits = {layer: (tiny.costs[layer], found) for layer, found in tiny.policies[name].layers.items()}
         bitops = sum(cost.macs * found.weight * found.activation for cost, found in bits.values())
         size = sum(cost.weights * found.weight for cost, found in bits.values()) / 8
@@ -994,7 +994,7 @@ def test_predict_shows_the_most_likely_classes(limpq, tiny, picture):
     assert (code, err) == (0, f"next: limpq explain {tiny.name} --bitops w3a3\n")
     assert len(re.findall(r"│ noise \d +│ +\d+\.\d% ", out)) == 3
     assert "one of 10 classes; finetuned weights" in out
-    assert "61.50 % ± 2.43 top-1 on 400 validation images" in re.sub(r"\s+", " ", out)
+    assert "61.50 % +/- 2.43 top-1 on 400 validation images" in re.sub(r"\s+", " ", out)
 
 
 def test_predict_as_json_holds_the_guesses(limpq, tiny, picture):
@@ -1190,7 +1190,7 @@ def test_a_model_in_a_folder_with_brackets_is_shown_as_it_is(limpq, tiny, tmp_pa
 def test_a_top1_comes_with_its_standard_error_and_the_images_it_was_measured_on(limpq, picture):
     where = "photos, 1300 validation images"
     record = json.loads((BUNDLED / "mobilenetv2_100.in1k/policies/w4a4/metrics.json").read_text())
-    with_error = f"{record['top1']:.2f} % ± {record['top1_standard_error']:.2f}"
+    with_error = f"{record['top1']:.2f} % +/- {record['top1_standard_error']:.2f}"
     listed = limpq("list", "mobilenetv2*")[1]
     assert with_error in listed
     assert f"mobilenetv2_100.in1k: top-1 on {where}" in listed

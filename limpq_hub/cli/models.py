@@ -102,7 +102,7 @@ def _list(options: argparse.Namespace) -> None:
             table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
         if on_images := on_images - {""}:
             captions.append(f"{entry.name}: top-1 on {' or '.join(sorted(on_images))}")
-    table.caption = "\n".join([*captions, *(["± one standard error"] if captions else [])]) or None
+    table.caption = "\n".join([*captions, *(["+/- one standard error"] if captions else [])]) or None
     print_table(table)
     first, _ = entries[0]
     budget = first_budget(first.indicators)

@@ -67,7 +67,7 @@ def accuracy_cell(figures: Mapping[str, Any], measured: Measurement | None = Non
 def top1_text(top1: float, measured: Measurement | None) -> str:
     """Return a top-1 in percent with its standard error; without, where the number of images is not known."""
     error = measured and measured.standard_error(top1)
-    return f"{top1:.2f} %" if error is None else f"{top1:.2f} % ± {error:.2f}"
+    return f"{top1:.2f} %" if error is None else f"{top1:.2f} % +/- {error:.2f}"
 
 
 def top1_measurement(entry: Entry, policy_sha256: str, weights: Literal["fine-tuned", "joint"]) -> Measurement | None:
