@@ -71,7 +71,7 @@ def assemble_entry(
                     f"{checkpoint.name} is {what} {theirs}, the entry {what} {ours}: give checkpoints that were "
                     "fine-tuned from this entry"
                 )
-    _check_names(Entry(joint.name, joint, "local"), checkpoints)
+    _check_names(checkpoints)
     metrics = joint.read_json("metrics.json")
     if front is not None:
         check_shape(front, {"joint": [JOINT_RECORD]}, "front")
@@ -114,9 +114,12 @@ def assemble_entry(
         seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
 
 
-def _check_names(joint: Entry, checkpoints: Mapping[str, SealedFolder]) -> None:
-    """Raise `ArtifactFormatError` if a policy would be published under two names: which weights are meant is open."""
-    name_of = {kept.policy_sha256: kept.name for kept in joint.published if kept.name not in checkpoints}
+def _check_names(checkpoints: Mapping[str, SealedFolder]) -> None:
+    """Raise `ArtifactFormatError` if two checkpoints are given for one policy: which weights are meant is open.
+
+    One that the entry has already is no reason: a training that ends is not told so late that its policy is there.
+    """
+    name_of: dict[str, str] = {}
     for name, checkpoint in checkpoints.items():
         digest = checkpoint.config.get("policy_sha256")
         other = name_of.setdefault(str(digest), name)

@@ -187,7 +187,7 @@ class Entry:
     def published_at(self, policy_sha256: str) -> Published | None:
         """Return the checkpoint that was fine-tuned for exactly a policy, or None.
 
-        Of several, in an entry of an earlier version, it is the one of the best top-1; where none has one, the first by
+        Of several, published one after the other, it is the one of the best top-1; where none has one, the first by
         name.
         """
         same = [published for published in self.published if published.policy_sha256 == policy_sha256]

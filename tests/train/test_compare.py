@@ -393,7 +393,8 @@ def test_a_fine_tuning_has_the_steps_that_it_is_named_after(tiny_command, tmp_pa
 
 
 def test_what_is_typed_of_how_to_compute_wins_over_the_recipe_of_the_fine_tuning(tiny_command, tmp_path):
-    command = [*tiny_command, "w3a3", "--recipe", "zoo-resnet18-tiny-imagenet"]
+    (tmp_path / "mine.yaml").write_text("finetune:\n  channels-last: true\n")
+    command = [*tiny_command, "w3a3", "--recipe", f"{tmp_path}/mine.yaml"]
     assert finetune.parse_options(finetuning(command, tmp_path / "out")[1]).training.device.channels_last
     _, words = finetuning([*command, "--no-channels-last"], tmp_path / "out")
     assert not finetune.parse_options(words).training.device.channels_last

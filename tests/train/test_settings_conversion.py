@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from limpq_hub import cli
+from limpq_hub import Indicators, cli
+from limpq_hub.plan.costs import LayerCost
+from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
 from limpq_hub.train.carried_options import carried_options
+from limpq_hub.train.indicators import IndicatorsSettings
 from limpq_hub.train.settings import DataSettings, DeviceSettings
 from limpq_hub.train.settings_conversion import arguments_of, settings_from
 
@@ -26,6 +30,26 @@ class Whole:
     part: Part
     data: Part
     output: Path
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch) -> Callable[..., IndicatorsSettings]:
+    """A function that returns the settings of a joint training whose indicators are in out/joint."""
+    monkeypatch.chdir(tmp_path)
+
+    def settings(*typed: str) -> IndicatorsSettings:
+        given = indicators.parse_options(["--model", "resnet18", "--output", "out/joint", *typed])
+        costs = {
+            name: LayerCost(1000, 1000, 100, 10, signed=True, fixed=None if name == "between" else LayerBits(8, 8))
+            for name in ("first", "between", "last")
+        }
+        steps = {"between": {bits: 1 / bits for bits in given.joint.candidates}}
+        folder = tmp_path / "out/joint"
+        folder.mkdir(parents=True, exist_ok=True)
+        Indicators("resnet18", 64, 10, costs, steps, steps).save(folder / "indicators.json")
+        return given
+
+    return settings
 
 
 def test_fields_take_the_values_of_their_names_and_parts_likewise():
@@ -124,8 +148,10 @@ def test_what_was_typed_and_is_meant_for_the_next_command_is_carried_with_its_va
         (["--data", "p", "--recipe", "retraining-free-resnet18"], []),
     ],
 )
-def test_the_fine_tuning_that_a_joint_training_names_has_its_teacher_pictures_and_device(typed, carried, capsys):
-    given = indicators.parse_options(["--model", "resnet18", "--output", "out/joint", *typed])
+def test_the_fine_tuning_that_a_joint_training_names_has_its_teacher_pictures_and_device(
+    typed, carried, trained, capsys
+):
+    given = trained(*typed)
     indicators._tell_and_push(given)
     line = capsys.readouterr().out.splitlines()[-1]
     words = shlex.split(line.removeprefix("then: accelerate launch -m limpq_hub.train.finetune "))
@@ -150,15 +176,13 @@ def test_the_fine_tuning_that_a_joint_training_names_has_its_teacher_pictures_an
     ],
 )
 def test_a_joint_training_with_a_step_per_channel_says_how_pairs_are_measured_and_published(
-    typed, pictures, capsys, tmp_path, monkeypatch
+    typed, pictures, trained, capsys, tmp_path
 ):
-    for folder in ("a b", "p/t", "out/joint"):
+    for folder in ("a b", "p/t"):
         (tmp_path / folder).mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    options = ["--model", "resnet18", "--output", "out/joint", *typed]
-    indicators._tell_and_push(indicators.parse_options(options))
+    indicators._tell_and_push(trained(*typed))
     assert "measure" not in capsys.readouterr().out
-    indicators._tell_and_push(indicators.parse_options([*options, "--per-channel"]))
+    indicators._tell_and_push(trained(*typed, "--per-channel"))
     line = next(line for line in capsys.readouterr().out.splitlines() if "measured pairs" in line)
     measure, publishing = line.partition("(training/README.md): ")[2].split(" && ")
     words = shlex.split(measure)
