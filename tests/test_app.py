@@ -130,7 +130,7 @@ def test_the_integers_answer_as_those_of_the_package_beside_the_float_network_wi
 
 
 def test_the_search_endpoint_answers_within_50_ms(server, client):
-    times = search_times_ms(server.url, 20)
+    times = search_times_ms(server.url, 60)
     assert min(times) <= SERVER_TIME_MS, times  # what else the machine does only adds to it
 
 
