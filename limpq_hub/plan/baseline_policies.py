@@ -61,6 +61,7 @@ def policies_to_compare(
     deadline = deadline_in(time_limit_s)
 
     def searched(importances: Indicators, alpha: float | None) -> Plan:
+        """Return the best plan by some importances, in the time that is left."""
         left = seconds_left(deadline)
         return search(importances, budget, alpha=alpha, counting=counting, time_limit_s=left, allow_gap=allow_gap)
 

@@ -82,6 +82,7 @@ def _entry_there(repo: str, commit: str, files: Collection[str], token: str | bo
     with tempfile.TemporaryDirectory(prefix="limpq-hub-") as cache:
 
         def fetch(file: str, size_bytes: int | None) -> Path:
+            """Return where a file of the commit was fetched to."""
             return hub.fetch_file(repo, file, commit, cache, token, size_bytes=size_bytes)
 
         try:
