@@ -21,7 +21,9 @@ from limpq_hub.plan.deadline import deadline_in, until
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.search_problem import SearchProblem
-from limpq_hub.plan.solver.programme import Programme, Solution
+from limpq_hub.plan.solver.programme import Programme
+from limpq_hub.plan.solver.solution import Solution
+from limpq_hub.plan.solver.solving import solve
 
 
 def certify(
@@ -60,7 +62,7 @@ def _second_best(programme: Programme, best: Solution, deadline: float, allow_ga
     bound = math.inf
     for options in until(deadline, _parts(programme, best.choice)):
         part = _narrowed(programme, options)
-        solution = part.solve(deadline, allow_gap)
+        solution = solve(part, deadline, allow_gap)
         if solution is None:
             continue
         choice = [of_group[place] for of_group, place in zip(options, solution.choice, strict=True)]

@@ -14,6 +14,7 @@ from limpq_hub.plan.infeasible import check_each_constraint, conflict
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import allowed_gap
 from limpq_hub.plan.search_problem import SearchProblem
+from limpq_hub.plan.solver.solving import least_total, solve, solve_at_limits
 
 MOST_POINTS = 10_000
 
@@ -52,14 +53,14 @@ def search_frontier(
     check_each_constraint(problem, deadline)
     programme = problem.programme
     bitops = programme.constraints[0]
-    least, best = programme.least(bitops, deadline, gap), programme.solve(deadline, gap)
+    least, best = least_total(programme, bitops, deadline, gap), solve(programme, deadline, gap)
     if least is None or best is None:
         raise conflict(problem, deadline)
     most = bitops.total(best.choice)
     limits = [least + (most - least) * point // (points - 1) for point in range(points)]
     frontier: list[Plan] = []
     choice_before = None
-    for solution in programme.with_limit(0, most).solve_at_limits(0, limits, deadline, gap):
+    for solution in solve_at_limits(programme.with_limit(0, most), 0, limits, deadline, gap):
         if solution is not None and solution.choice != choice_before:
             choice_before = solution.choice
             plan = problem.plan(solution, time.perf_counter() - began)

@@ -16,6 +16,7 @@ from limpq_hub.plan.layer_bits import BITS_KINDS
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.programme import Programme
+from limpq_hub.plan.solver.solving import is_feasible, least_total, solve
 
 _USUALLY_FIXED = (8, 8)
 
@@ -39,7 +40,7 @@ def check_each_constraint(problem: SearchProblem, deadline: float) -> None:
     feasible = [constraint for constraint in programme.constraints if constraint.least <= constraint.limit]
     minimum_of: dict[str, int] = {}
     for constraint in unmet:
-        total = Programme(programme.costs, [*feasible, constraint]).least(constraint, deadline)
+        total = least_total(Programme(programme.costs, [*feasible, constraint]), constraint, deadline)
         if total is None:  # then those that can be met alone conflict
             raise conflict(replace(problem, programme=Programme(programme.costs, feasible)), deadline, unmet)
         minimum_of[constraint.kind.name] = total
@@ -111,7 +112,7 @@ def _and_the_rest(problem: SearchProblem, deadline: float) -> InfeasibleBudgetEr
     with suppress(SearchError):  # what is known is told, though not in time whether it is all
         try:
             check_each_constraint(rest, deadline)
-            if rest.programme.solve(deadline) is None:
+            if solve(rest.programme, deadline) is None:
                 raise conflict(rest, deadline)
         except InfeasibleBudgetError as other:
             return _followed(error, [kind.keyword(kind.text(Fraction(error.minimum)))], other)
@@ -143,7 +144,7 @@ def _ruling_out(
             without = problem.within(problem.budget.changed({kind.name: None}), deadline).programme
             constraints = [of for of in without.constraints if of.kind.name in met or of.kind.name == name]
             same = next(of for of in constraints if of.kind.name == name)
-            total = Programme(without.costs, constraints).least(same, deadline)
+            total = least_total(Programme(without.costs, constraints), same, deadline)
             if total is not None and same.text_of(total) != first.text_of(minimum):
                 ruling_out.append((kind, limit))
     return ruling_out
@@ -183,7 +184,7 @@ def _raising(programme: Programme, first: LinearConstraint, minimum: int, deadli
 
 def _single_changes(programme: Programme, deadline: float) -> list[tuple[LinearConstraint, int]]:
     """Return the constraints that can give way alone, each with the least sum that all others allow."""
-    totals = [(constraint, programme.least(constraint, deadline)) for constraint in programme.constraints]
+    totals = [(constraint, least_total(programme, constraint, deadline)) for constraint in programme.constraints]
     return [(constraint, total) for constraint, total in totals if total is not None]
 
 
@@ -192,7 +193,7 @@ def _changes_in_turn(programme: Programme, deadline: float) -> list[tuple[Linear
     changes: list[tuple[LinearConstraint, int]] = []
     feasible: list[LinearConstraint] = []
     for constraint in reversed(programme.constraints):
-        total = Programme(programme.costs, [*feasible, constraint]).least(constraint, deadline)
+        total = least_total(Programme(programme.costs, [*feasible, constraint]), constraint, deadline)
         if total is not None and total > constraint.limit:
             changes.append((constraint, total))
             constraint = replace(constraint, limit=total)
@@ -203,6 +204,6 @@ def _changes_in_turn(programme: Programme, deadline: float) -> list[tuple[Linear
 def _conflicting(programme: Programme, first: LinearConstraint, deadline: float) -> list[LinearConstraint]:
     """Return constraints that conflict, none of them without need, `first` among them where it takes part."""
     for constraint in programme.constraints:
-        if constraint is not first and not programme.without(constraint).is_feasible(deadline):
+        if constraint is not first and not is_feasible(programme.without(constraint), deadline):
             return _conflicting(programme.without(constraint), first, deadline)
     return list(programme.constraints)

@@ -15,6 +15,7 @@ from limpq_hub.plan.infeasible import check_each_constraint, conflict
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import allowed_gap
 from limpq_hub.plan.search_problem import SearchProblem
+from limpq_hub.plan.solver.solving import solve
 
 
 def search(
@@ -53,7 +54,7 @@ def search(
     deadline, gap = deadline_in(time_limit_s), allowed_gap(allow_gap)
     problem = SearchProblem.of(indicators, budget, deadline=deadline, **choices)
     check_each_constraint(problem, deadline)
-    solution = problem.programme.solve(deadline, gap)
+    solution = solve(problem.programme, deadline, gap)
     if solution is None:
         raise conflict(problem, deadline)
     plan = problem.plan(solution, time.perf_counter() - began)

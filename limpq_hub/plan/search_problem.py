@@ -20,7 +20,8 @@ from limpq_hub.plan.layer_groups import Candidates, LayerGroup, Pins, group_laye
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.quantities import is_number
-from limpq_hub.plan.solver.programme import Programme, Solution
+from limpq_hub.plan.solver.programme import Programme
+from limpq_hub.plan.solver.solution import Solution
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.search_problem import SearchProblem
+from limpq_hub.plan.solver.solving import solve
 
 PICKLE = Path(__file__).parents[3] / "shared/reference/limpq_resnet50_indicators.pkl"
 BITS = range(2, 7)
@@ -124,7 +125,7 @@ def measurements_of(resnet50: Indicators, time_limit_s: float) -> dict[str, Meas
         ):
             programme = SearchProblem.of(many, budget).programme
             measurements[f"{LAYERS} layers, {shapes}, {count}: solver"] = Measurement(
-                lambda programme=programme: programme.solve(time.monotonic() + time_limit_s),
+                lambda programme=programme: solve(programme, time.monotonic() + time_limit_s),
                 lambda many=many, bitops=bitops, limit=limit: plain_search(many, bitops, limit, time_limit_s),
                 goal,
                 slow=True,

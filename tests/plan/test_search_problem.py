@@ -7,7 +7,7 @@ import pytest
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.search_problem import SearchProblem
-from limpq_hub.plan.solver.programme import Solution
+from limpq_hub.plan.solver.solution import Solution
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ within every limit:
     minimize  sum over groups of costs[group, option taken]
     such that sum over groups of coefficients[constraint, group, option taken] <= limits[constraint]
 
-`programme.py` holds this problem as `Programme` and takes the first way that suits it:
+`programme.py` holds this problem as `Programme`; `solving.py` takes the first way that suits it, and returns a
+`Solution` (`solution.py`):
 
 1. *Enumeration near a bound* (`enumeration.py`): one or two constraints. Milliseconds, and most searches.
 2. *Dynamic programme* (`dynamic_programme.py`): one constraint whose sums are few whole numbers. It is taken where the

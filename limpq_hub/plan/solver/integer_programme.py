@@ -14,6 +14,7 @@ import pulp
 from limpq_hub.errors import SearchError
 from limpq_hub.plan.deadline import MORE_TIME, NOT_IN_TIME
 from limpq_hub.plan.linear_constraint import LinearConstraint
+from limpq_hub.plan.solver.options_left import affordable_options, hopeful_options
 from limpq_hub.plan.solver.quiet_highs import run_highs
 
 # HiGHS looks only for choices that cost at least 1e-6 less than its best so far: costs are scaled to reach up to this.
@@ -23,10 +24,6 @@ _LARGEST_COEFFICIENT = 10**5
 _MOST_REPAIRS = 100
 # What PuLP takes, at most, to write down one option and hand it to HiGHS.
 _SECONDS_PER_OPTION = 5e-5
-# Where costs reach so much higher than what a better choice may take, they are scaled anew without the others.
-_MUCH_HIGHER = 2.0
-# Relative: more than rounding adds to the cost of a choice above the least.
-_SAFETY = 1e-12
 # More than HiGHS is wrong by in a bound, in scaled costs.
 _BOUND_TOLERANCE = 1e-4
 # A bound so near to its choice proves it, in scaled costs.
@@ -77,7 +74,7 @@ def solve_with_highs(
     if time.monotonic() + _SECONDS_PER_OPTION * sum(map(len, options or costs)) > deadline:
         raise NoProofError  # even writing the programme down takes longer
     affordable = [
-        _affordable_options(
+        affordable_options(
             constraints,
             group,
             [
@@ -91,7 +88,7 @@ def solve_with_highs(
     if not all(affordable):
         return None
     choice = _solve_among(costs, constraints, affordable, deadline, allow_gap)
-    hopeful = None if choice is None else _hopeful_options(costs, affordable, choice)
+    hopeful = None if choice is None else hopeful_options(costs, affordable, choice)
     if hopeful is None:
         return choice
     finer = solve_with_highs(costs, constraints, deadline, hopeful, allow_gap)
@@ -202,44 +199,6 @@ def _proven_bound(problem: pulp.LpProblem) -> float:
     """Return what no choice costs less than by what HiGHS has proven, at least 0: all costs are."""
     bound = problem.solverModel.getInfo().mip_dual_bound
     return bound if math.isfinite(bound) else 0.0
-
-
-def _affordable_options(constraints: Sequence[LinearConstraint], group: int, options: Collection[int]) -> list[int]:
-    """Return those of the options of a group that are within every limit while all other groups use the least."""
-    most = [constraint.limit - constraint.least + min(constraint.coefficients[group]) for constraint in constraints]
-    return [
-        option
-        for option in options
-        if all(
-            constraint.coefficients[group][option] <= most_of_constraint
-            for constraint, most_of_constraint in zip(constraints, most, strict=True)
-        )
-    ]
-
-
-def _hopeful_options(
-    costs: Sequence[Sequence[float]], options: Sequence[Sequence[int]], choice: Sequence[int]
-) -> list[list[int]] | None:
-    """Return the options, [groups][options], that a choice better than a given one may take; None if scaling them anew
-    gains little.
-
-    One that alone costs more above the least of its group than the whole choice does is in no better one. HiGHS is
-    wrong by a share of the largest cost, so one that is far too dear hides what the others cost.
-    """
-    least = [min(of_group[option] for option in kept) for of_group, kept in zip(costs, options, strict=True)]
-    above = math.fsum(of_group[option] - lowest for of_group, option, lowest in zip(costs, choice, least, strict=True))
-    largest = max(
-        of_group[option] - lowest
-        for of_group, kept, lowest in zip(costs, options, least, strict=True)
-        for option in kept
-    )
-    if not 0 < above * _MUCH_HIGHER < largest:
-        return None
-    most = above * (1 + _SAFETY)
-    return [
-        [option for option in kept if of_group[option] - lowest <= most]
-        for of_group, kept, lowest in zip(costs, options, least, strict=True)
-    ]
 
 
 def _weighted_sum(weights: Sequence[Sequence[float]], variables: Variables) -> pulp.LpAffineExpression:

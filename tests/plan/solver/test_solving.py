@@ -11,11 +11,12 @@ import pytest
 
 from limpq_hub.errors import SearchError
 from limpq_hub.plan.solver import integer_programme, states
-from limpq_hub.plan.solver import programme as programme_module
+from limpq_hub.plan.solver import solving as solving_module
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
 from limpq_hub.plan.solver.enumeration import Cheapest
 from limpq_hub.plan.solver.integer_programme import solve_with_highs
-from limpq_hub.plan.solver.programme import BOUND, DYNAMIC_PROGRAMME, ENUMERATION, HIGHS
+from limpq_hub.plan.solver.solution import BOUND, DYNAMIC_PROGRAMME, ENUMERATION, HIGHS
+from limpq_hub.plan.solver.solving import least_total, solve, solve_at_limits
 
 MUCH_LATER = time.monotonic() + 10**4
 
@@ -55,7 +56,7 @@ def test_one_and_two_constraints_are_solved_by_enumeration_by_the_rule_for_equal
     rng = random.Random(30 + constraints)
     for _ in range(200):
         drawn = random_programme(rng, constraints)
-        best, solution = best_choice(drawn), drawn.solve(MUCH_LATER)
+        best, solution = best_choice(drawn), solve(drawn, MUCH_LATER)
         assert (solution and (solution.choice, solution.way)) == (best and (best.choice, ENUMERATION)), drawn
 
 
@@ -64,7 +65,7 @@ def test_three_constraints_are_solved_by_highs(random_programme, best_choice):
     ways = set()
     for _ in range(60):
         drawn = random_programme(rng, 3)
-        solution = drawn.solve(MUCH_LATER)
+        solution = solve(drawn, MUCH_LATER)
         check_best(drawn, best_choice(drawn), solution)
         ways.add(solution and solution.way)
     assert ways == {HIGHS, None}
@@ -78,11 +79,11 @@ def test_all_ways_agree(random_programme, best_choice, constraints):
         drawn = random_programme(rng, constraints, largest=(1, 3, 10, 1000, 10**5))
         best = best_choice(drawn)
         feasible += best is not None
-        check_best(drawn, best, drawn.solve(MUCH_LATER))
+        check_best(drawn, best, solve(drawn, MUCH_LATER))
         choice = solve_with_highs(drawn.costs, drawn.constraints, time.monotonic() + 10)
         assert (choice and cost_of(drawn, choice)) == (best and best.cost), drawn
         if constraints == 1:
-            (solution,) = drawn.solve_at_limits(0, [drawn.constraints[0].limit], MUCH_LATER)
+            (solution,) = solve_at_limits(drawn, 0, [drawn.constraints[0].limit], MUCH_LATER)
             assert (solution.choice, solution.way) == (best.choice, DYNAMIC_PROGRAMME)
     assert feasible > 30
 
@@ -108,8 +109,8 @@ def test_options_that_cost_enormously_much_hide_nothing_of_the_others(
         if best is None or best.cost >= dear:
             continue  # within the limits there is nothing but what is dear
         hidden += max(map(max, drawn.costs)) >= dear
-        (at_limit,) = drawn.solve_at_limits(0, [drawn.constraints[0].limit], MUCH_LATER)
-        for solution in (drawn.solve(MUCH_LATER), at_limit):
+        (at_limit,) = solve_at_limits(drawn, 0, [drawn.constraints[0].limit], MUCH_LATER)
+        for solution in (solve(drawn, MUCH_LATER), at_limit):
             check_best(drawn, best, solution)
     assert hidden > 10
 
@@ -123,7 +124,7 @@ def test_the_frontier_finds_what_dear_options_hide_at_every_limit(random_program
             constraint = drawn.constraints[0]
             limits = sorted(rng.randint(constraint.least, constraint.most) for _ in range(8))
             everything = drawn.with_limit(0, constraint.most)
-            for limit, solution in zip(limits, everything.solve_at_limits(0, limits, MUCH_LATER), strict=True):
+            for limit, solution in zip(limits, solve_at_limits(everything, 0, limits, MUCH_LATER), strict=True):
                 best = best_choice(drawn.with_limit(0, limit))
                 if best.cost < 10**20:
                     check_best(drawn.with_limit(0, limit), best, solution)
@@ -138,7 +139,7 @@ def test_numbers_that_floats_cannot_add_up_exactly_are_left_to_highs(
     ways = set()
     for _ in range(40):
         drawn = random_programme(rng, constraints, largest=[largest])
-        solution = drawn.solve(MUCH_LATER)
+        solution = solve(drawn, MUCH_LATER)
         check_best(drawn, best_choice(drawn), solution)
         if drawn.scaled() is None:
             ways.add(solution and solution.way)
@@ -154,7 +155,7 @@ def test_where_too_many_choices_are_near_the_bound_the_other_ways_give_the_same_
     ways = []
     for _ in range(60):
         drawn = random_programme(rng, constraints)
-        solution = drawn.solve(MUCH_LATER)
+        solution = solve(drawn, MUCH_LATER)
         check_best(drawn, best_choice(drawn), solution)
         ways.append(solution and solution.way)
     # The dynamic programme suits one constraint of small numbers; else a good choice narrows down what is enumerated.
@@ -169,9 +170,9 @@ def test_without_constraints_each_group_takes_the_first_of_its_cheapest_options(
 
 def test_a_limit_below_the_least_of_its_constraint_has_no_solution(programme):
     drawn = programme([[1, 0], [1, 0]], [[[2, 3], [4, 5]], [[1, 1], [1, 1]]], [5, 2])
-    assert drawn.solve(MUCH_LATER) is None
-    assert drawn.with_limit(0, 6).solve(MUCH_LATER).choice == [0, 0]
-    assert drawn.with_limit(0, 6).with_limit(1, 1).solve(MUCH_LATER) is None
+    assert solve(drawn, MUCH_LATER) is None
+    assert solve(drawn.with_limit(0, 6), MUCH_LATER).choice == [0, 0]
+    assert solve(drawn.with_limit(0, 6).with_limit(1, 1), MUCH_LATER) is None
 
 
 def test_a_limit_of_one_constraint_is_changed_in_a_copy(programme):
@@ -195,7 +196,7 @@ def test_each_of_many_limits_of_a_constraint_has_the_solution_of_its_own_search(
         least, most = (sum(map(which, drawn.constraints[index].coefficients)) for which in (min, max))
         limits = sorted(rng.randint(least - 1, most) for _ in range(12))
         for limit, solution in zip(
-            limits, drawn.with_limit(index, most).solve_at_limits(index, limits, MUCH_LATER), strict=True
+            limits, solve_at_limits(drawn.with_limit(index, most), index, limits, MUCH_LATER), strict=True
         ):
             check_best(drawn.with_limit(index, limit), best_choice(drawn.with_limit(index, limit)), solution)
             ways.add(solution and solution.way)
@@ -208,8 +209,8 @@ def test_limits_in_any_order_have_the_same_solutions(random_programme):
     for _ in range(30):
         drawn = random_programme(rng, 2)
         limits = [rng.randint(0, sum(map(max, drawn.constraints[0].coefficients))) for _ in range(8)]
-        as_drawn = dict(zip(limits, drawn.solve_at_limits(0, limits, MUCH_LATER), strict=True))
-        ascending = dict(zip(sorted(limits), drawn.solve_at_limits(0, sorted(limits), MUCH_LATER), strict=True))
+        as_drawn = dict(zip(limits, solve_at_limits(drawn, 0, limits, MUCH_LATER), strict=True))
+        ascending = dict(zip(sorted(limits), solve_at_limits(drawn, 0, sorted(limits), MUCH_LATER), strict=True))
         assert as_drawn == ascending
 
 
@@ -224,19 +225,19 @@ def test_the_least_sum_of_a_constraint_that_the_others_allow_is_that_of_every_ch
             others = [other for other in drawn.constraints if other is not constraint]
             limits = [other.limit for other in others]
             best = best_choice(programme(constraint.coefficients, [other.coefficients for other in others], limits))
-            assert drawn.least(constraint, MUCH_LATER) == (best and best.cost)
+            assert least_total(drawn, constraint, MUCH_LATER) == (best and best.cost)
             nothing += best is None
     assert nothing > 0
 
 
 def test_a_limit_of_the_constraint_itself_does_not_change_its_least_sum(programme):
     drawn = programme([[0, 0]], [[[3, 1]], [[1, 5]]], [0, 1])
-    assert [drawn.least(constraint, MUCH_LATER) for constraint in drawn.constraints] == [3, None]
+    assert [least_total(drawn, constraint, MUCH_LATER) for constraint in drawn.constraints] == [3, None]
 
 
 def test_the_total_cost_is_added_up_exactly(programme):
     drawn = programme([[0.1]] * 10, [[[1]] * 10], [10])
-    solution = drawn.solve(MUCH_LATER)
+    solution = solve(drawn, MUCH_LATER)
     assert drawn.cost(solution.choice) == 1.0
     assert sum([0.1] * 10) != 1.0
 
@@ -247,19 +248,19 @@ def test_a_constraint_of_many_equal_costs_that_a_dynamic_programme_solves_is_sol
     limit = (6 * sum(map(min, table)) + 4 * sum(map(max, table))) // 10
     drawn = programme([[1000 - weight for weight in of_group] for of_group in table], [table], [limit])
     # All who use up the limit lose the same: too many for the enumeration, and HiGHS takes long.
-    solution = drawn.solve(time.monotonic() + 3)
+    solution = solve(drawn, time.monotonic() + 3)
     assert (cost_of(drawn, solution.choice), solution.way) == (20 * 1000 - limit, DYNAMIC_PROGRAMME)
 
 
 def test_where_no_time_is_left_there_is_an_error_and_no_solution(nearly_equal):
     with pytest.raises(SearchError, match="^no proven optimum in time; raise time_limit_s=, or use fewer candidates$"):
-        nearly_equal.solve(time.monotonic())
+        solve(nearly_equal, time.monotonic())
 
 
 def test_without_a_proof_in_time_the_error_names_a_gap_that_is_enough(nearly_equal):
     began = time.monotonic()
     with pytest.raises(SearchError) as caught:
-        nearly_equal.solve(began + 0.6)
+        solve(nearly_equal, began + 0.6)
     assert time.monotonic() - began < 1.2  # much less than the minutes that it would take
     message = (
         r"no proven optimum in time: the best policy that was found loses at most (\S+) of its objective more than the "
@@ -268,7 +269,7 @@ def test_without_a_proof_in_time_the_error_names_a_gap_that_is_enough(nearly_equ
     reached, enough = re.fullmatch(message, str(caught.value)).groups()
     assert 0 < float(enough) < 0.01
     assert float(enough) == pytest.approx(float(reached), rel=0.1)
-    solution = nearly_equal.solve(time.monotonic() + 2, allow_gap=float(enough))
+    solution = solve(nearly_equal, time.monotonic() + 2, allow_gap=float(enough))
     assert solution.bound <= cost_of(nearly_equal, solution.choice) <= solution.bound / (1 - float(enough))
     assert all(constraint.total(solution.choice) <= constraint.limit for constraint in nearly_equal.constraints)
 
@@ -283,7 +284,7 @@ def test_within_an_allowed_gap_the_bound_is_below_the_optimum_and_the_choice_wit
     unproven = 0
     for _ in range(100):
         drawn = random_programme(rng, constraints)
-        best, solution = best_choice(drawn), drawn.solve(MUCH_LATER, allow_gap=0.5)
+        best, solution = best_choice(drawn), solve(drawn, MUCH_LATER, allow_gap=0.5)
         if best is None or solution.bound is None:
             check_best(drawn, best, solution)
             continue
@@ -307,7 +308,7 @@ def test_within_an_allowed_gap_highs_gives_a_choice_at_most_so_far_above_the_opt
         drawn = correlated(programme, seed, 7, 5)
         best = best_choice(drawn)
         for allowed in (1e-9, 0.01, 0.5):
-            solution = drawn.solve(MUCH_LATER, allow_gap=allowed)
+            solution = solve(drawn, MUCH_LATER, allow_gap=allowed)
             if solution.bound is None:
                 check_best(drawn, best, solution)
                 continue
@@ -321,7 +322,7 @@ def test_within_an_allowed_gap_highs_gives_a_choice_at_most_so_far_above_the_opt
 def test_highs_spends_no_time_on_a_proof_beyond_the_allowed_gap(programme):
     drawn = correlated(programme, 0, 40, 9)
     began = time.monotonic()
-    solution = drawn.solve(began + 30, allow_gap=0.2)
+    solution = solve(drawn, began + 30, allow_gap=0.2)
     assert time.monotonic() - began < 10  # a second on an idle machine; without the gap all of the 30
     assert solution.bound <= cost_of(drawn, solution.choice) <= solution.bound / (1 - 0.2)
 
@@ -331,22 +332,22 @@ def test_choices_of_equal_cost_at_the_bound_are_one_of_the_best_at_once(programm
     rng = random.Random(0)
     table = [[rng.randint(0, 10**6) for _ in range(25)] for _ in range(50)]
     drawn = programme([[10**6 - weight for weight in of_group] for of_group in table], [table], [25 * 10**6])
-    solution = drawn.solve(time.monotonic() + 3)
+    solution = solve(drawn, time.monotonic() + 3)
     assert (cost_of(drawn, solution.choice), solution.way) == (50 * 10**6 - 25 * 10**6, BOUND)
 
 
 def test_where_a_choice_is_known_highs_does_not_say_that_there_is_none(nearly_equal, monkeypatch):
     monkeypatch.setattr(integer_programme, "solve_with_highs", lambda *_: None)
     with pytest.raises(SearchError, match="the best policy that was found loses at most"):
-        nearly_equal.solve(time.monotonic() + 2)
-    solution = nearly_equal.solve(time.monotonic() + 2, allow_gap=0.01)
+        solve(nearly_equal, time.monotonic() + 2)
+    solution = solve(nearly_equal, time.monotonic() + 2, allow_gap=0.01)
     assert all(constraint.total(solution.choice) <= constraint.limit for constraint in nearly_equal.constraints)
 
 
 def test_many_limits_have_one_deadline(nearly_equal):
     began = time.monotonic()
     with pytest.raises(SearchError, match="no proven optimum in time"):
-        list(nearly_equal.solve_at_limits(0, [23 * 10**6] * 5, began + 0.4))
+        list(solve_at_limits(nearly_equal, 0, [23 * 10**6] * 5, began + 0.4))
     assert time.monotonic() - began < 1
 
 
@@ -354,22 +355,22 @@ def test_many_limits_have_one_deadline(nearly_equal):
 def test_an_answer_over_its_limits_is_never_given(random_programme, monkeypatch, constraints):
     rng = random.Random(constraints)
     drawn = random_programme(rng, constraints)
-    while drawn.solve(MUCH_LATER) is None or drawn.constraints[0].least == drawn.constraints[0].most:
+    while solve(drawn, MUCH_LATER) is None or drawn.constraints[0].least == drawn.constraints[0].most:
         drawn = random_programme(rng, constraints)
     dearest = np.array(
         [max(range(len(of_group)), key=of_group.__getitem__) for of_group in drawn.constraints[0].coefficients]
     )
     drawn = drawn.with_limit(0, drawn.constraints[0].total(dearest) - 1)
-    monkeypatch.setattr(programme_module, "cheapest", lambda *_: Cheapest(dearest, 0.0))
+    monkeypatch.setattr(solving_module, "cheapest", lambda *_: Cheapest(dearest, 0.0))
     message = (
         "^the enumeration returned a policy over the budget, which is a fault of limpq-hub: "
         "report it with the model and the budget$"
     )
     with pytest.raises(SearchError, match=message):
-        drawn.solve(MUCH_LATER)
+        solve(drawn, MUCH_LATER)
     monkeypatch.setattr(DynamicProgramme, "fits", lambda _: False)
     with pytest.raises(SearchError, match=message):
-        list(drawn.solve_at_limits(0, [drawn.constraints[0].limit], MUCH_LATER))
+        list(solve_at_limits(drawn, 0, [drawn.constraints[0].limit], MUCH_LATER))
 
 
 def test_a_gap_that_is_too_wide_for_the_next_limit_is_given_up_for_a_fresh_one(programme, monkeypatch):
@@ -378,6 +379,6 @@ def test_a_gap_that_is_too_wide_for_the_next_limit_is_given_up_for_a_fresh_one(p
     drawn = programme(costs, [table], [6 * 10**6])
     monkeypatch.setattr(DynamicProgramme, "fits", lambda _: False)
     monkeypatch.setattr(states, "MOST_STATES", 2000)
-    monkeypatch.setattr(programme_module, "_FIRST_GAP", 10.0**30)
-    solutions = list(drawn.solve_at_limits(0, [5 * 10**6, 6 * 10**6], MUCH_LATER))
+    monkeypatch.setattr(solving_module, "_FIRST_GAP", 10.0**30)
+    solutions = list(solve_at_limits(drawn, 0, [5 * 10**6, 6 * 10**6], MUCH_LATER))
     assert [solution.way for solution in solutions] == [ENUMERATION, ENUMERATION]

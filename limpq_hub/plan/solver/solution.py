@@ -1,0 +1,78 @@
+"""A choice that a search found, checked, or near enough to a bound where there was no proof in time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from limpq_hub.errors import SearchError
+from limpq_hub.plan.deadline import MORE_TIME, NOT_IN_TIME
+from limpq_hub.plan.rounding import decimal_above
+from limpq_hub.plan.solver.programme import Programme
+from limpq_hub.plan.solver.scaled_programme import Integers
+
+ENUMERATION = "enumeration"
+DYNAMIC_PROGRAMME = "dynamic programme"
+BOUND = "bound"
+HIGHS = "HiGHS"
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A choice, and how it was found.
+
+    Attributes:
+        choice: [groups], the number of the option that each group takes.
+        way: "enumeration", "dynamic programme", "bound" (the choice costs no more than what all cost at least) or
+            "HiGHS"; of a choice that is not proven to be the best, the way that proved the bound.
+        bound: no choice costs less in total; None if this one is proven to be the best.
+    """
+
+    choice: list[int]
+    way: str
+    bound: float | None = None
+
+
+def checked(programme: Programme, options: Integers | None, way: str, bound: float | None = None) -> Solution | None:
+    """Return a choice, [groups], as a solution, its coefficients added up afresh; None stays None.
+
+    Raises:
+        SearchError: it is over a limit.
+    """
+    if options is None:
+        return None
+    choice = options.tolist()
+    if any(constraint.total(choice) > constraint.limit for constraint in programme.constraints):
+        raise SearchError(
+            f"the {way} returned a policy over the budget, which is a fault of limpq-hub: report it with the model "
+            "and the budget"
+        )
+    return Solution(choice, way, None if bound is None else min(bound, programme.cost(choice)))
+
+
+def near_enough(
+    programme: Programme, choice: list[int] | None, bound: float, near: Solution | None, allow_gap: float | None
+) -> Solution:
+    """Return the better of two choices if it is near enough to the better of the bounds.
+
+    Raises:
+        SearchError: it is not, or there is no choice; says which gap was reached.
+    """
+    choices = (choice, near.choice if near else None)
+    known = [one_choice for one_choice in choices if one_choice is not None]
+    if not known:
+        raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
+    best = min(known, key=programme.cost)
+    bound = min(programme.cost(best), max(bound, near.bound if near and near.bound is not None else -math.inf))
+    gap = programme.gap(best, bound)
+    if gap <= (allow_gap or 0.0):
+        return Solution(best, HIGHS, bound)
+    if allow_gap is None or not gap < 1:
+        raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
+    # Rounded up, so that it is enough.
+    enough = decimal_above(Fraction(gap), 2)
+    raise SearchError(
+        f"{NOT_IN_TIME}: the best policy that was found loses at most {gap:.2g} of its objective more than the "
+        f"optimum; allow_gap={enough} takes it, or {MORE_TIME}"
+    )
