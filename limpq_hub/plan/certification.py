@@ -33,7 +33,7 @@ def certify(
 
     Args:
         time_limit_s: seconds after which it gives up.
-        allow_gap: as `Programme.solve` takes it, for each search for the second best.
+        allow_gap: as `solve` takes it, for each search for the second best.
 
     Raises:
         SearchError: the time is over.

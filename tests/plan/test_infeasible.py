@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from limpq_hub.errors import InfeasibleBudgetError, SearchError
+from limpq_hub.plan import infeasible, optimum
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.constraints.activation_memory import ActivationMemory
 from limpq_hub.plan.infeasible import conflict
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.search_problem import SearchProblem
-from limpq_hub.plan.solver.programme import Programme
+from limpq_hub.plan.solver import solving
 
 ADVICE = re.compile(r'use (\w+)=(?:\(table, )?"([^"]*)"')
 
@@ -183,13 +184,14 @@ def test_a_minimum_that_another_constraint_raises_is_told_as_one_beside_it(netwo
 
 def test_all_that_is_solved_for_one_answer_shares_one_time_limit(network, monkeypatch):
     indicators = network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.1}}, macs=1000, weights=800)
-    deadlines, solve = [], Programme.solve
+    deadlines, solve = [], solving.solve
 
     def noted(programme, deadline, *gap):
         deadlines.append(deadline)
         return solve(programme, deadline, *gap)
 
-    monkeypatch.setattr(Programme, "solve", noted)
+    for module in (infeasible, optimum, solving):
+        monkeypatch.setattr(module, "solve", noted)
     with pytest.raises(InfeasibleBudgetError):
         search(indicators, Budget(bitops="8K", latency=({"a": {(2, 4): 9.5, (4, 4): 1.25}}, 2)), time_limit_s=5)
     assert len(deadlines) > 2

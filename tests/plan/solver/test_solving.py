@@ -164,7 +164,7 @@ def test_where_too_many_choices_are_near_the_bound_the_other_ways_give_the_same_
 
 
 def test_without_constraints_each_group_takes_the_first_of_its_cheapest_options(programme):
-    solution = programme([[3, 1, 2], [5], [4, 2, 2]], [], []).solve(MUCH_LATER)
+    solution = solve(programme([[3, 1, 2], [5], [4, 2, 2]], [], []), MUCH_LATER)
     assert (solution.choice, solution.way) == ([1, 0, 1], ENUMERATION)
 
 
