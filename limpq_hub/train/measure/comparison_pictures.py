@@ -9,35 +9,46 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from limpq_hub.plots import save_figure
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
+from limpq_hub.train.measure.paired import Paired
 
 _STAGES = {
     "calibrated": "without training",
     "joint": "as jointly trained",
     "finetuned": "after the same fine-tuning",
 }
+_VERDICTS = {"ahead": "tab:green", "level": "0.4", "behind": "tab:red"}
+_FIRST = "tab:blue"
 
 
 def save_comparison(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a PNG with a chart per budget and stage: top-1 of each policy, or agreement, with two standard errors.
+    """Write a PNG with a chart per budget and stage: the KL of each policy above that of the first one of its budget.
+
+    The bars are two standard errors of the differences on the same images, the colours the verdicts; beside them stands
+    the top-1 of each policy, or its agreement.
 
     Args:
-        rows: the rows of a comparison: "budget", "contender", and figures under "joint", and perhaps
-            "calibrated" and "finetuned".
+        rows: the rows of a comparison: "budget", "contender", figures under "joint", and perhaps "calibrated" and
+            "finetuned", and of all but the first of a budget the differences under "paired".
     """
     budgets = list(dict.fromkeys(row["budget"] for row in rows))
     stages = [stage for stage in _STAGES if stage in rows[0]]
-    figure = Figure(figsize=(5.2 * len(stages) + 1.5, 3.1 * len(budgets) + 0.6), layout="constrained")
+    most = max(sum(row["budget"] == budget for row in rows) for budget in budgets)
+    size = (5.2 * len(stages) + 1.5, (max(0.25 * most, 1.2) + 0.8) * len(budgets) + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
     charts = figure.subplots(len(budgets), len(stages), squeeze=False, sharey="row")
     for of_budget, budget in zip(charts, budgets, strict=True):
         chosen = [row for row in rows if row["budget"] == budget]
         for axes, stage in zip(of_budget, stages, strict=True):
-            _draw_policies(axes, [(row["contender"], row[stage]) for row in chosen])
+            _draw_policies(axes, chosen, stage)
             axes.set_title(f"budget {budget}: {_STAGES[stage]}", fontsize=10)
     for axes in charts[-1]:
-        axes.set_xlabel(f"{ACCURACY_LABELS[accuracy_of(rows[0][stages[0]])]}, ± 2 standard errors")
+        axes.set_xlabel(f"KL above that of {rows[0]['contender']}, nats, ± 2 standard errors")
+    verdicts = [Line2D([], [], color=color, marker="o", markersize=4) for color in _VERDICTS.values()]
+    figure.legend(verdicts, _VERDICTS, loc="outside upper right", ncols=len(verdicts), fontsize=9, frameon=False)
     save_figure(figure, path)
 
 
@@ -69,15 +80,26 @@ def save_correlation(path: Path, correlations: Mapping[str, Mapping[str, Any]]) 
     save_figure(figure, path)
 
 
-def _draw_policies(axes: Axes, figures: Sequence[tuple[str, Mapping[str, float]]]) -> None:
-    places = range(len(figures))[::-1]
-    for place, (contender, of_policy) in zip(places, figures, strict=True):
-        color = "tab:red" if contender == "reversed" else "tab:blue" if contender == "learned" else "0.45"
-        key = accuracy_of(of_policy)
-        error = 2 * of_policy[f"{key}_standard_error"]
-        axes.errorbar(of_policy[key], place, xerr=error, fmt="o", color=color, capsize=3)
-        axes.annotate(f"{of_policy[key]:.2f}", (of_policy[key], place), (0, 5), textcoords="offset points",
-                      ha="center", fontsize=8, color=color)  # fmt: skip
-    axes.set_yticks(list(places), [contender for contender, _ in figures])
-    axes.margins(y=0.12)
+def _draw_policies(axes: Axes, rows: Sequence[Mapping[str, Any]], stage: str) -> None:
+    places = range(len(rows))[::-1]
+    key = accuracy_of(rows[0][stage])
+    axes.axvline(0, color=_FIRST, linewidth=1)
+    axes.text(1.02, 1, ACCURACY_LABELS[key], transform=axes.transAxes, fontsize=8, va="bottom")
+    for place, row in zip(places, rows, strict=True):
+        axes.text(1.02, place, f"{row[stage][key]:.2f}", transform=axes.get_yaxis_transform(), fontsize=8, va="center")
+        if "paired" not in row:
+            axes.plot(0, place, "o", markersize=4, color=_FIRST)
+            continue
+        difference: Paired = row["paired"][stage]
+        axes.errorbar(
+            difference["kl"],
+            place,
+            xerr=2 * difference["kl_standard_error"],
+            fmt="o",
+            markersize=4,
+            color=_VERDICTS[difference["verdict"]],
+            capsize=3,
+        )
+    axes.set_yticks(list(places), [row["contender"] for row in rows], fontsize=9)
+    axes.margins(y=0.06)
     axes.grid(axis="x", alpha=0.3)
