@@ -16,8 +16,9 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.budget_check import fits_of
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.deadline import deadline_in, seconds_left, with_all_candidates
-from limpq_hub.plan.indicators import Indicators, Steps
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
+from limpq_hub.plan.learned_values import Steps
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,30 +13,17 @@ from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
 from limpq_hub.plan.jsonfile import errors_naming, read_json, write_json
-from limpq_hub.plan.layer_bits import BIT_WIDTHS, BitsKind, LayerBits
+from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.learned_values import Divergences, Steps, check_divergences, check_same_layers, check_steps
+from limpq_hub.plan.outliers import Outlier, outliers_of
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
-from limpq_hub.plan.quantities import is_number
 
 DEFAULT_ALPHA = 2.0
 # Far above any network, and far below where sums leave a float.
 LARGEST_COUNT = 10**18
-LARGEST_STEP = 1e38
-Steps = Mapping[str, Mapping[int, float]]
-Divergences = Mapping[str, Mapping[LayerBits, float]]
 # What the objective of a search adds up: learned step sizes, or the measured divergence of each pair of bit-widths.
 Importance: TypeAlias = Literal["learned", "measured"]
-
-
-@dataclass(frozen=True)
-class Outlier:
-    """Bits that are left out of a search: fewer, but with a smaller learned step size than the next more bits."""
-
-    layer: str
-    kind: BitsKind
-    bits: int
-    step: float
-    step_above: float
 
 
 @dataclass(frozen=True)
@@ -74,13 +60,13 @@ class Indicators:
     def __post_init__(self) -> None:
         searched = [name for name, cost in self.costs.items() if cost.fixed is None]
         for kind, steps in (("weight", self.weight_steps), ("activation", self.activation_steps)):
-            _check_same_layers(kind, steps, searched)
+            check_same_layers(kind, steps, searched)
             for name, of_layer in steps.items():
-                _check_steps(kind, name, of_layer)
+                check_steps(kind, name, of_layer)
             frozen = {name: FrozenMapping(steps[name]) for name in searched}
             object.__setattr__(self, f"{kind}_steps", FrozenMapping(frozen))
         if self.divergences or self.objective == "measured":
-            _check_divergences(self.divergences, searched, self.weight_steps, self.activation_steps)
+            check_divergences(self.divergences, searched, self.weight_steps, self.activation_steps)
         frozen_pairs = {name: FrozenMapping(self.divergences[name]) for name in searched if self.divergences}
         object.__setattr__(self, "divergences", FrozenMapping(frozen_pairs))
         for name, cost in self.costs.items():
@@ -164,7 +150,7 @@ class Indicators:
         """
         if self.objective == "measured":
             return self, ()
-        outliers = (*_outliers("weight", self.weight_steps), *_outliers("activation", self.activation_steps))
+        outliers = (*outliers_of("weight", self.weight_steps), *outliers_of("activation", self.activation_steps))
         banned = {(outlier.kind, outlier.layer, outlier.bits) for outlier in outliers}
 
         def keep(kind: str, steps: Steps) -> Steps:
@@ -254,66 +240,3 @@ class Indicators:
             for name, cost in self.costs.items()
         }
         return Policy(self.model, bits, self.input_size)
-
-
-def _outliers(kind: BitsKind, steps: Steps) -> Iterable[Outlier]:
-    for name, of_layer in steps.items():
-        widths = sorted(of_layer, reverse=True)
-        for above, bits in itertools.pairwise(widths):
-            if of_layer[bits] < of_layer[above]:
-                yield Outlier(name, kind, bits, of_layer[bits], of_layer[above])
-
-
-def _check_same_layers(kind: str, steps: Steps, searched: list[str]) -> None:
-    known = set(searched)  # a list of thousands is slow to look names up in
-    for name in steps:
-        if name not in known:
-            raise ArtifactFormatError(
-                f"{kind} steps for layer {quoted(name)}, which is not a searched layer; remove it"
-            )
-    for name in searched:
-        if name not in steps:
-            raise ArtifactFormatError(
-                f"layer {quoted(name)} has no {kind} steps; train them with accelerate launch -m "
-                "limpq_hub.train.indicators"
-            )
-
-
-def _check_divergences(
-    divergences: Divergences, searched: list[str], weight_steps: Steps, activation_steps: Steps
-) -> None:
-    if set(divergences) != set(searched):
-        different = ", ".join(sorted(map(str, set(divergences) ^ set(searched)))[:3])
-        raise ArtifactFormatError(
-            f"the divergences of pairs must be those of the searched layers, all of them; they differ in {different}"
-        )
-    for name, of_pairs in divergences.items():
-        for bits, value in of_pairs.items():
-            if not is_number(value) or not 0 <= value <= LARGEST_STEP:
-                raise ArtifactFormatError(
-                    f"layer {quoted(name)}: the divergence at {bits.text} bits must be a number of at least 0 and at "
-                    f"most {LARGEST_STEP:g}, found {quoted(value)}"
-                )
-        for weight, activation in itertools.product(weight_steps[name], activation_steps[name]):
-            if LayerBits(weight, activation) not in of_pairs:
-                raise ArtifactFormatError(f"layer {quoted(name)}: no divergence at {weight}/{activation} bits")
-
-
-def _check_steps(kind: str, name: str, steps: Mapping[int, float]) -> None:
-    if not steps:
-        raise ArtifactFormatError(f"{kind} steps of layer {quoted(name)}: none given, at least one bit-width is needed")
-    for bits, step in steps.items():
-        if type(bits) is not int or bits not in BIT_WIDTHS:
-            raise ArtifactFormatError(
-                f"{kind} steps of layer {quoted(name)}: a bit-width is a whole number from 2 to 8, found {quoted(bits)}"
-            )
-        if not is_number(step) or step <= 0:
-            raise ArtifactFormatError(
-                f"{kind} steps of layer {quoted(name)}: the step at {bits} bits must be a number above 0, found "
-                f"{quoted(step)}"
-            )
-        if step > LARGEST_STEP:
-            raise ArtifactFormatError(
-                f"{kind} steps of layer {quoted(name)}: the step at {bits} bits is {quoted(step)}, more than any "
-                f"float32 network can learn; use at most {LARGEST_STEP:.0e}"
-            )

@@ -10,8 +10,9 @@ from typing import Any
 
 from limpq_hub.errors import PolicyError, quoted
 from limpq_hub.plan.deadline import NEVER, until
-from limpq_hub.plan.indicators import Indicators, Outlier
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.outliers import Outlier
 
 Pins = Mapping[str, tuple[int, int]]
 Candidates = Collection[int] | Mapping[str, Collection[int]]

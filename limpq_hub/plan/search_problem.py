@@ -14,9 +14,10 @@ from limpq_hub.plan.constraint_kind import ConstraintKind
 from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.deadline import NEVER, until
-from limpq_hub.plan.indicators import Importance, Indicators, Outlier
+from limpq_hub.plan.indicators import Importance, Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import Candidates, LayerGroup, Pins, group_layers
+from limpq_hub.plan.outliers import Outlier
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.quantities import is_number

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError
-from limpq_hub.plan.indicators import Indicators, Outlier
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.outliers import Outlier
 
 
 @pytest.fixture

@@ -1,0 +1,30 @@
+"""Outliers: bits that are no candidates, since they learned a smaller step size than more bits did."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from limpq_hub.plan.layer_bits import BitsKind
+from limpq_hub.plan.learned_values import Steps
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """Bits that are left out of a search: fewer, but with a smaller learned step size than the next more bits."""
+
+    layer: str
+    kind: BitsKind
+    bits: int
+    step: float
+    step_above: float
+
+
+def outliers_of(kind: BitsKind, steps: Steps) -> Iterable[Outlier]:
+    """Yield the outliers among the steps of the weights or of the activations of all layers."""
+    for name, of_layer in steps.items():
+        widths = sorted(of_layer, reverse=True)
+        for above, bits in itertools.pairwise(widths):
+            if of_layer[bits] < of_layer[above]:
+                yield Outlier(name, kind, bits, of_layer[bits], of_layer[above])
