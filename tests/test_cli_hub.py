@@ -124,6 +124,65 @@ def test_a_push_without_a_licence_states_none(online, limpq, tiny):
     assert b"license" not in online.hub.files("you/net")["README.md"]
 
 
+LICENSED = CARD.replace(b"tags:", b"license: other\nlicense_name: ours\nbase_model: you/float\ntags:")
+
+
+def test_a_push_keeps_the_licence_and_the_base_model_that_the_card_there_states(online, limpq, tiny):
+    online.hub.commit("you/net", {"README.md": LICENSED})
+    for branch in (None, "next"):
+        assert limpq("push", tiny.name, "you/net", *(["--revision", branch] if branch else []))[0] == 0
+        card = online.hub.files("you/net", branch or "main")["README.md"]
+        assert b"license: other\nlicense_name: ours\n" in card
+        assert b"base_model: you/float\n" in card
+        assert b"Mixed-precision" in card
+    assert limpq("push", tiny.name, "you/net", "--license", "mit")[0] == 0
+    card = online.hub.files("you/net")["README.md"]
+    assert b"license: mit\n" in card
+    assert b"ours" not in card
+    assert b"base_model: you/float\n" in card
+
+
+def test_a_push_keeps_what_the_card_beside_the_entry_states_and_a_dry_run_too(online, limpq, entry_copy, tmp_path):
+    (entry_copy / "README.md").write_bytes(b"\xef\xbb\xbf" + LICENSED.replace(b"\n", b"\r\n"))
+    entry = f"local-dir:{entry_copy}"
+    assert limpq("push", entry, "you/net", "--dry-run", str(tmp_path / "dry"))[0] == 0
+    assert limpq("push", entry, "you/net")[0] == 0
+    card = online.hub.files("you/net")["README.md"]
+    assert card == (tmp_path / "dry" / "README.md").read_bytes()
+    assert b"license: other\nlicense_name: ours\n" in card
+    assert limpq("push", "hf-hub:you/net", "you/copy")[0] == 0
+    assert b"license: other\nlicense_name: ours\n" in online.hub.files("you/copy")["README.md"]
+
+
+def test_two_licences_are_for_the_one_who_pushes_to_settle(online, limpq, entry_copy):
+    (entry_copy / "README.md").write_bytes(CARD.replace(b"tags:", b"license: apache-2.0\ntags:"))
+    before = online.hub.commit("you/net", {"README.md": LICENSED})
+    code, out, err = limpq("push", f"local-dir:{entry_copy}", "you/net")
+    assert (code, out) == (6, "")
+    assert err == (
+        "limpq push: you/net states the licence 'other' 'ours', the card of the entry 'apache-2.0': name the one to "
+        "state with --license\n"
+    )
+    assert commit_of(online, "you/net") == before
+    assert limpq("push", f"local-dir:{entry_copy}", "you/net", "--license", "apache-2.0")[0] == 0
+    assert b"license: apache-2.0\n" in online.hub.files("you/net")["README.md"]
+
+
+def test_a_licence_that_was_stated_while_the_files_were_made_is_not_dropped(online, limpq, tiny, monkeypatch):
+    online.hub.commit("you/net", {"README.md": CARD})
+    monkeypatch.setattr(
+        publishing,
+        "plot_policy",
+        lambda plan, path: (path.write_bytes(b"\x89PNG"), online.hub.commit("you/net", {"README.md": LICENSED})),
+    )
+    code, _, err = limpq("push", tiny.name, "you/net")
+    assert (code, err) == (
+        6,
+        "limpq push: you/net@main was changed by somebody else meanwhile; nothing was changed; push again\n",
+    )
+    assert online.hub.files("you/net")["README.md"] == LICENSED
+
+
 def test_push_prints_the_commit_and_the_tag(online, limpq, tiny):
     code, out, err = limpq("push", tiny.name, "you/net")
     commit = commit_of(online, "you/net")
