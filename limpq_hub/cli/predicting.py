@@ -163,7 +163,7 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
     """Return the network of an entry."""
     from limpq_hub.pictures import top_classes
     from limpq_hub.zoo.loading import load
-    from limpq_hub.zoo.measurement import top1_text
+    from limpq_hub.zoo.measurement import top1_on_images
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -180,7 +180,6 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
     for name, reason in model.limpq.in_float.items():
         note(f"note: {name} is simulated: {reason}")
     loaded, measured = model.limpq, model.limpq.measurement
-    where = (measured and measured.images_text) or "its validation images"
     record = {
         "model": options.model,
         "weights": loaded.weights,
@@ -193,7 +192,7 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
     caption = (
         f"one of {loaded.network.num_classes} classes; {loaded.weights} weights, "
         f"{format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
-        + (f"\n{top1_text(loaded.top1, measured)} top-1 on {where}" if loaded.top1 is not None else "")
+        + (f"\n{top1_on_images(loaded.top1, measured)}" if loaded.top1 is not None else "")
     )
     without_effect = loaded.plan.without_effect
     return _Classifier(

@@ -26,12 +26,13 @@ from limpq_hub.quant.batch_norm_calibration import (
 from limpq_hub.quant.frozen_layers import freeze_
 from limpq_hub.quant.integer_layers import run_in_integers_
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.entry_tensors import check_supernet_size
 from limpq_hub.zoo.finetuning_advice import how_to_finetune, nearest_finetuned
 from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.limpq_model import Arithmetic, LimpqModel, Loaded, Weights, accuracy_text
-from limpq_hub.zoo.measurement import top1_measurement
+from limpq_hub.zoo.measurement import policy_measurement, top1_measurement
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.own_network import use_factory
 from limpq_hub.zoo.planning import SearchOptions, options_in_effect
@@ -164,7 +165,7 @@ def load(
     if recalibration is not None and recalibration.images and not recalibration.accepted:
         _warn_not_recalibrated(entry.name, recalibration)
     if source != "finetuned":
-        _warn(entry.name, loaded.limpq, split_limits(in_effect)[0].keys(), advice)
+        _warn(entry, loaded.limpq, split_limits(in_effect)[0].keys(), advice)
     return loaded
 
 
@@ -183,7 +184,7 @@ def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Ite
         yield images.to(device)
 
 
-def _nearest_text(loaded: Loaded, limits: Collection[str]) -> str:
+def _nearest_text(entry: Entry, loaded: Loaded, limits: Collection[str]) -> str:
     """Return which fine-tuned policy is the nearest; `limits` are the keywords of what a search had to meet."""
     plan, nearest = loaded.plan, loaded.nearest
     by_others = set(limits) - {"bitops"}
@@ -195,7 +196,8 @@ def _nearest_text(loaded: Loaded, limits: Collection[str]) -> str:
         which = "the fine-tuned policy of the most BitOps within the same limits"
     else:
         which = f"the fine-tuned policy next below{' within the same limits' if by_others else ''}"
-    return f"{which} is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, {accuracy_text(nearest.top1)})"
+    accuracy = accuracy_text(nearest.top1, policy_measurement(entry, nearest.name))
+    return f"{which} is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, {accuracy})"
 
 
 def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:
@@ -209,10 +211,11 @@ def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:
     warnings.warn(f"calibrate: {name} keeps its BatchNorm statistics: {why}", NotRecalibratedWarning, stacklevel=3)
 
 
-def _warn(name: str, loaded: Loaded, limits: Collection[str], advice: str) -> None:
+def _warn(entry: Entry, loaded: Loaded, limits: Collection[str], advice: str) -> None:
     warnings.warn(
-        f"{name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
-        f"{accuracy_text(loaded.top1, loaded.expected_top1)}): {_nearest_text(loaded, limits)}; {advice}",
+        f"{entry.name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
+        f"{accuracy_text(loaded.top1, loaded.measurement, loaded.expected_top1)}): "
+        f"{_nearest_text(entry, loaded, limits)}; {advice}",
         NotFineTunedWarning,
         stacklevel=3,
     )
