@@ -8,6 +8,7 @@ import sys
 import pytest
 from huggingface_hub import close_session, constants
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+from PIL import Image
 
 from limpq_hub.zoo.hub import publishing
 
@@ -276,6 +277,18 @@ def test_an_upload_that_breaks_off_is_told_in_one_line(online, limpq, tiny):
     online.hub.fault("/upload/*", "drop", math.inf)
     code, out, err = limpq("push", tiny.name, "you/net")
     assert (code, out, err.count("\n")) == (6, "", 1)
+
+
+@pytest.mark.parametrize("limit", [["--bitops", "w3a3"], ["--size", "1GB"]])  # one chooses nothing: another is advised
+@pytest.mark.parametrize("command", ["predict", "search", "explain", "compare", "export"])
+def test_a_command_asks_the_hub_once_what_a_name_means(on_hub, limpq, tmp_path, command, limit):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    words = [command, *(["--model"] if command == "predict" else []), "hf-hub:you/tiny", *limit]
+    words += {"predict": [str(tmp_path / "red.png")], "export": ["--output", str(tmp_path / "out")]}.get(command, [])
+    code, _, err = limpq(*words)
+    assert code == 0, err
+    asked = [request for request in on_hub.hub.requests if request.path.startswith("/api/models/you/tiny")]
+    assert len(asked) == 1, [request.path for request in asked]
 
 
 def test_a_table_and_a_search_say_the_same_of_a_hub_name_and_of_its_folder(on_hub, limpq, tiny):

@@ -92,13 +92,16 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    from limpq_hub.zoo.planning import search
+    from limpq_hub.zoo.planning import indicators_of, search
 
     if options.format != "limpq" and not options.output:
         raise OutputError(f"--format {options.format} needs a file to write: add --output bits.json")
     if options.plot:
         check_figure_path(options.plot)
-    plan = search(options.model, **search_arguments(options))
+    arguments = search_arguments(options)
+    Budget(**split_limits(arguments)[0])  # a malformed budget is told before a model is looked for
+    indicators = indicators_of(options.model)
+    plan = search(indicators, **arguments)
     certificate = plan.certificate if options.certificate else None
     _print_outliers(plan)
     print_notes(plan)
@@ -116,7 +119,9 @@ def _search(options: argparse.Namespace) -> None:
         print(f"- {line}")
     # An entry runs a policy; indicators alone have no weights.
     policy_file = options.output if options.format == "limpq" and not options.model.endswith(".json") else None
-    then = next_command(options.model, search_arguments(options), policy_file, without_effect=plan.without_effect)
+    then = next_command(
+        options.model, arguments, policy_file, without_effect=plan.without_effect, indicators=indicators
+    )
     note(f"next: {then}")
 
 
@@ -216,7 +221,8 @@ def _compare(options: argparse.Namespace) -> None:
     )
     table.caption = top1s.caption()
     print_table(table)
-    note(f"next: {next_command(options.model, arguments, without_effect=best.without_effect)}")
+    then = next_command(options.model, arguments, without_effect=best.without_effect, indicators=indicators)
+    note(f"next: {then}")
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -242,7 +248,7 @@ def _explain(options: argparse.Namespace) -> None:
         print_table(table)
     for sentence in explanation.sentences():
         print(f"- {sentence}")
-    words = arguments_in_effect(options.model, search_arguments(options), plan.without_effect)
+    words = arguments_in_effect(options.model, search_arguments(options), plan.without_effect, indicators)
     search_again = shell_command("limpq", "search", Path(options.model), *words, "--output", "policy.json")
     note(f"next: {search_again}")
 

@@ -94,20 +94,44 @@ def load(
         ArtifactError: a file is damaged; nothing is half-loaded.
         HubError: the Hub does not give it.
     """
-    if weights not in ("auto", "finetuned", "joint"):
-        raise UnknownModelError(f'weights={quoted(weights)} is not known: use "auto", "finetuned" or "joint"')
-    device = torch.device(device)
-    if not pretrained and weights != "auto":
-        raise UnknownModelError(f"weights={quoted(weights)} and pretrained=False contradict each other: give one")
-    if arithmetic not in ("simulated", "integer"):
-        raise PolicyError(f'arithmetic={quoted(arithmetic)} is not known: use "simulated" or "integer"')
-    if arithmetic == "integer" and device.type != "cpu":
-        raise PolicyError(f'arithmetic="integer" runs on a CPU, not on {device}: leave out device= or arithmetic=')
+    device = _checked_device(device, weights, pretrained, arithmetic)
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
+    return load_entry(
+        entry,
+        policy=policy,
+        weights=weights,
+        pretrained=pretrained,
+        device=device,
+        calibrate=calibrate,
+        arithmetic=arithmetic,
+        build=build,
+        **options,
+    )
+
+
+def load_entry(
+    entry: Entry,
+    plan: Plan | None = None,
+    *,
+    policy: Policy | Plan | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    weights: Literal["auto", "finetuned", "joint"] = "auto",
+    pretrained: bool = True,
+    device: str | torch.device = "cpu",
+    calibrate: Iterable[Tensor] | None = None,
+    arithmetic: Arithmetic = "simulated",
+    build: Callable[..., nn.Module] | None = None,
+    **options: Unpack[SearchOptions],
+) -> LimpqModel:
+    """Return what `load` does of an entry that was found already; the others are its arguments.
+
+    Args:
+        plan: what `plan_for` made of `policy` and `options`, if it was asked already.
+    """
+    device = _checked_device(device, weights, pretrained, arithmetic)
     if build is not None:
         use_factory(build, entry.indicators.model, entry.name)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    plan = plan_for(entry, policy, **options)
+    plan = plan_for(entry, policy, **options) if plan is None else plan
     in_effect = options_in_effect(entry.indicators, options, proven=plan.optimal)
     digest, advice = plan.policy.digest(), how_to_finetune(entry, policy, in_effect)
     exact = entry.published_at(digest)
@@ -169,6 +193,20 @@ def load(
     return loaded
 
 
+def _checked_device(device: str | torch.device, weights: str, pretrained: bool, arithmetic: str) -> torch.device:
+    """Return the device, once the arguments of `load` that no entry is needed for go together."""
+    if weights not in ("auto", "finetuned", "joint"):
+        raise UnknownModelError(f'weights={quoted(weights)} is not known: use "auto", "finetuned" or "joint"')
+    device = torch.device(device)
+    if not pretrained and weights != "auto":
+        raise UnknownModelError(f"weights={quoted(weights)} and pretrained=False contradict each other: give one")
+    if arithmetic not in ("simulated", "integer"):
+        raise PolicyError(f'arithmetic={quoted(arithmetic)} is not known: use "simulated" or "integer"')
+    if arithmetic == "integer" and device.type != "cpu":
+        raise PolicyError(f'arithmetic="integer" runs on a CPU, not on {device}: leave out device= or arithmetic=')
+    return device
+
+
 def _recalibrate_(network: nn.Module, batches: Iterable[Tensor], reference: nn.Module | None) -> Recalibration:
     """Recalibrate BatchNorm on the images; with a float network at hand, only if they bring `network` closer to it."""
     if reference is not None:
@@ -208,7 +246,7 @@ def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:
             f"with statistics of half of the {recalibration.images} images, KL to the float network on the other half "
             f"is {recalibration.kl_after:.4f} instead of {recalibration.kl_before:.4f}"
         )
-    warnings.warn(f"calibrate: {name} keeps its BatchNorm statistics: {why}", NotRecalibratedWarning, stacklevel=3)
+    warnings.warn(f"calibrate: {name} keeps its BatchNorm statistics: {why}", NotRecalibratedWarning, stacklevel=4)
 
 
 def _warn(entry: Entry, loaded: Loaded, limits: Collection[str], advice: str) -> None:
@@ -217,5 +255,5 @@ def _warn(entry: Entry, loaded: Loaded, limits: Collection[str], advice: str) ->
         f"{accuracy_text(loaded.top1, loaded.measurement, loaded.expected_top1)}): "
         f"{_nearest_text(entry, loaded, limits)}; {advice}",
         NotFineTunedWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
