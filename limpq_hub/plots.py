@@ -51,14 +51,14 @@ def plot_policy(plan: Plan, path: str | os.PathLike[str]) -> None:
 
 
 def plot_frontier(
-    plans: Sequence[Plan], path: str | os.PathLike[str], measured: Sequence[tuple[int, float]] = ()
+    plans: Sequence[Plan], path: str | os.PathLike[str], measured: Sequence[tuple[int, float, float | None]] = ()
 ) -> None:
     """Write a figure of the objective over BitOps, and of top-1 where it was measured.
 
     Args:
         plans: BitOps ascending.
         path: the suffix tells the format.
-        measured: (BitOps, top-1 in percent) of the joint weights.
+        measured: (BitOps, top-1 in percent, its standard error or None) of the joint weights.
 
     Raises:
         OutputError: there is no plan, or no figure can be written in the format of this suffix.
@@ -77,9 +77,15 @@ def plot_frontier(
     axes.set_title(f"{plans[0].policy.model}: the best policy at each of {len(plans)} budgets")
     if measured:
         top1_axes = axes.twinx()
-        bitops, top1 = zip(*sorted(measured), strict=True)
-        top1_axes.plot([value / 1e9 for value in bitops], top1, "s--", color=_MEASURED, markersize=4)
-        top1_axes.set_ylabel("top-1 of the joint weights, percent", color=_MEASURED)
+        bitops, top1, errors = zip(*sorted(measured, key=lambda point: point[:2]), strict=True)
+        gigabitops = [value / 1e9 for value in bitops]
+        top1_axes.plot(gigabitops, top1, "s--", color=_MEASURED, markersize=4)
+        label = "top-1 of the joint weights, percent"
+        if any(error is not None for error in errors):
+            bars = [error or 0.0 for error in errors]
+            top1_axes.errorbar(gigabitops, top1, yerr=bars, fmt="none", color=_MEASURED, capsize=3)
+            label += ", +/- one standard error"
+        top1_axes.set_ylabel(label, color=_MEASURED)
     save_figure(figure, path)
 
 

@@ -246,12 +246,13 @@ def test_frontier_prints_a_line_for_each_plan_from_the_fewest_bitops_to_the_most
                 f"{sum(layer.weight for layer in bits) / len(searched):.2f}",
                 f"{sum(layer.activation for layer in bits) / len(searched):.2f}",
                 f"{plan.objective:.4f}",
-                "33.50 %" if plan.policy == tiny.joint else "not measured",
+                "33.50 % +/- 2.36" if plan.policy == tiny.joint else "not measured",
             ]
         )
     assert cells(out) == expected
     assert [row[3:5] for row in (expected[0], expected[-1])] == [["2.00", "2.00"], ["4.00", "4.00"]]
-    assert expected[0][-1] == "33.50 %"
+    assert expected[0][-1] == "33.50 % +/- 2.36"
+    assert "top-1 on 400 validation images" in out
     assert "the best policy at each budget" in " ".join(out.split())
     model, bitops = re.fullmatch(r"next: limpq search (.*) --bitops (.*)\n", err).groups()
     assert model == tiny.name
@@ -582,7 +583,7 @@ def test_frontier_draws_the_measured_front_unless_another_one_was_asked_for(
     code, out, err = limpq("frontier", name, "--points", 4, "--plot", path, *limits)
     ((plans, given, measured),) = drawn
     assert (code, given) == (0, path)
-    assert sorted(measured) == ([] if limits else [(9_000_000, 60.0), (40_000_000, 80.0)])
+    assert sorted(measured) == ([] if limits else [(9_000_000, 60.0, None), (40_000_000, 80.0, None)])
     assert [format_bitops(plan.bitops) for plan in plans] == [row[0] for row in cells(out)]
     assert err.startswith(f"wrote {path}\nnext: limpq search ")
 
@@ -755,28 +756,29 @@ def test_compare_shows_the_bits_of_each_policy_what_it_costs_and_its_objective(l
             format_size(-(-sum(cost.weights * bits.weight for cost, bits in of) // 8)),
             f"{objective:.4f}",
         ]
-        assert found[name][-1] == ("61.50 % fine-tuned" if name == "learned" else "not measured")
+        assert found[name][-1] == ("61.50 % +/- 2.43 fine-tuned" if name == "learned" else "not measured")
 
 
 @pytest.mark.parametrize(
     ("budget", "expected"),
     [
-        ("w2a2", "33.50 % joint"),
-        ("w3a3", "61.50 % fine-tuned"),
-        ("w4a4", "72.25 % fine-tuned"),
+        ("w2a2", "33.50 % +/- 2.36 joint"),
+        ("w3a3", "61.50 % +/- 2.43 fine-tuned"),
+        ("w4a4", "72.25 % +/- 2.24 fine-tuned"),
         ("w4a3", "not measured"),
     ],
 )
 def test_compare_shows_the_top1_of_every_policy_that_was_measured(limpq, tiny, budget, expected):
     found = columns(limpq("compare", tiny.name, "--bitops", budget)[1])
-    assert found["learned"][-1] == expected
+    # Where all have a figure, each takes two lines.
+    assert " ".join(found["learned"][-2:]).endswith(expected)
     if budget in ("w2a2", "w4a4"):  # nothing else fits, or everything does
-        assert {cells[-1] for name, cells in found.items() if name != "layer"} == {expected}
+        assert all(" ".join(cells[-2:]).endswith(expected) for name, cells in found.items() if name != "layer")
 
 
 def test_compare_prefers_the_figure_of_the_fine_tuned_weights(limpq, tiny, with_front):
     name = with_front((20_000_000, 12.5, 0, tiny.policies["small"].digest()))
-    assert columns(limpq("compare", name, "--bitops", "w3a3")[1])["learned"][-1] == "61.50 % fine-tuned"
+    assert columns(limpq("compare", name, "--bitops", "w3a3")[1])["learned"][-1] == "61.50 % +/- 2.43 fine-tuned"
 
 
 def test_compare_of_a_file_has_no_figures(limpq, tiny):
@@ -812,7 +814,7 @@ def test_compare_as_json_holds_a_plan_of_each_policy_and_nothing_else(limpq, tin
 
 def test_compare_of_the_bundled_model_shows_its_published_policy(limpq):
     found = columns(limpq("compare", "resnet18", "--bitops", "3G")[1])
-    assert re.fullmatch(r"\d\d\.\d\d % fine-tuned", found["learned"][-1])
+    assert re.fullmatch(r"\d\d\.\d\d % \+/- 0\.50 fine-tuned", found["learned"][-1])
     assert {cells[-1] for name, cells in found.items() if name not in ("layer", "learned")} == {"not measured"}
 
 
@@ -1196,7 +1198,9 @@ def test_a_top1_comes_with_its_standard_error_and_the_images_it_was_measured_on(
     assert f"mobilenetv2_100.in1k: top-1 on {where}" in listed
     assert f"top-1 {with_error} on {where}\n" in limpq("info", "mobilenetv2_100")[1]
     compared = limpq("compare", "resnet18", "--bitops", "3G")[1]
-    assert "top-1 on tiny-imagenet, 10000 validation images; standard error 0.50 %" in compared
+    assert "top-1 on tiny-imagenet, 10000 validation images" in compared
+    assert "+/- one standard error" in compared
+    assert re.search(r"\d\d\.\d\d % \+/- 0\.50 fine-tuned", compared)
     policy = BUNDLED / "mobilenetv2_100.in1k/policies/w4a4/policy.json"
     seen = re.sub(r"\s+", " ", limpq("predict", picture, "--model", "mobilenetv2_100", "--policy", policy)[1])
     assert f"{with_error} top-1 on {where}" in seen

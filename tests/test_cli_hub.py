@@ -8,6 +8,7 @@ import sys
 import pytest
 from huggingface_hub import close_session, constants
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+from PIL import Image
 
 from limpq_hub.zoo.hub import publishing
 
@@ -124,6 +125,65 @@ def test_a_push_without_a_licence_states_none(online, limpq, tiny):
     assert b"license" not in online.hub.files("you/net")["README.md"]
 
 
+LICENSED = CARD.replace(b"tags:", b"license: other\nlicense_name: ours\nbase_model: you/float\ntags:")
+
+
+def test_a_push_keeps_the_licence_and_the_base_model_that_the_card_there_states(online, limpq, tiny):
+    online.hub.commit("you/net", {"README.md": LICENSED})
+    for branch in (None, "next"):
+        assert limpq("push", tiny.name, "you/net", *(["--revision", branch] if branch else []))[0] == 0
+        card = online.hub.files("you/net", branch or "main")["README.md"]
+        assert b"license: other\nlicense_name: ours\n" in card
+        assert b"base_model: you/float\n" in card
+        assert b"Mixed-precision" in card
+    assert limpq("push", tiny.name, "you/net", "--license", "mit")[0] == 0
+    card = online.hub.files("you/net")["README.md"]
+    assert b"license: mit\n" in card
+    assert b"ours" not in card
+    assert b"base_model: you/float\n" in card
+
+
+def test_a_push_keeps_what_the_card_beside_the_entry_states_and_a_dry_run_too(online, limpq, entry_copy, tmp_path):
+    (entry_copy / "README.md").write_bytes(b"\xef\xbb\xbf" + LICENSED.replace(b"\n", b"\r\n"))
+    entry = f"local-dir:{entry_copy}"
+    assert limpq("push", entry, "you/net", "--dry-run", str(tmp_path / "dry"))[0] == 0
+    assert limpq("push", entry, "you/net")[0] == 0
+    card = online.hub.files("you/net")["README.md"]
+    assert card == (tmp_path / "dry" / "README.md").read_bytes()
+    assert b"license: other\nlicense_name: ours\n" in card
+    assert limpq("push", "hf-hub:you/net", "you/copy")[0] == 0
+    assert b"license: other\nlicense_name: ours\n" in online.hub.files("you/copy")["README.md"]
+
+
+def test_two_licences_are_for_the_one_who_pushes_to_settle(online, limpq, entry_copy):
+    (entry_copy / "README.md").write_bytes(CARD.replace(b"tags:", b"license: apache-2.0\ntags:"))
+    before = online.hub.commit("you/net", {"README.md": LICENSED})
+    code, out, err = limpq("push", f"local-dir:{entry_copy}", "you/net")
+    assert (code, out) == (6, "")
+    assert err == (
+        "limpq push: you/net states the licence 'other' 'ours', the card of the entry 'apache-2.0': name the one to "
+        "state with --license\n"
+    )
+    assert commit_of(online, "you/net") == before
+    assert limpq("push", f"local-dir:{entry_copy}", "you/net", "--license", "apache-2.0")[0] == 0
+    assert b"license: apache-2.0\n" in online.hub.files("you/net")["README.md"]
+
+
+def test_a_licence_that_was_stated_while_the_files_were_made_is_not_dropped(online, limpq, tiny, monkeypatch):
+    online.hub.commit("you/net", {"README.md": CARD})
+    monkeypatch.setattr(
+        publishing,
+        "plot_policy",
+        lambda plan, path: (path.write_bytes(b"\x89PNG"), online.hub.commit("you/net", {"README.md": LICENSED})),
+    )
+    code, _, err = limpq("push", tiny.name, "you/net")
+    assert (code, err) == (
+        6,
+        "limpq push: you/net@main was changed by somebody else meanwhile; nothing was changed; push again\n",
+    )
+    assert online.hub.files("you/net")["README.md"] == LICENSED
+
+
 def test_push_prints_the_commit_and_the_tag(online, limpq, tiny):
     code, out, err = limpq("push", tiny.name, "you/net")
     commit = commit_of(online, "you/net")
@@ -217,6 +277,18 @@ def test_an_upload_that_breaks_off_is_told_in_one_line(online, limpq, tiny):
     online.hub.fault("/upload/*", "drop", math.inf)
     code, out, err = limpq("push", tiny.name, "you/net")
     assert (code, out, err.count("\n")) == (6, "", 1)
+
+
+@pytest.mark.parametrize("limit", [["--bitops", "w3a3"], ["--size", "1GB"]])  # one chooses nothing: another is advised
+@pytest.mark.parametrize("command", ["predict", "search", "explain", "compare", "export"])
+def test_a_command_asks_the_hub_once_what_a_name_means(on_hub, limpq, tmp_path, command, limit):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    words = [command, *(["--model"] if command == "predict" else []), "hf-hub:you/tiny", *limit]
+    words += {"predict": [str(tmp_path / "red.png")], "export": ["--output", str(tmp_path / "out")]}.get(command, [])
+    code, _, err = limpq(*words)
+    assert code == 0, err
+    asked = [request for request in on_hub.hub.requests if request.path.startswith("/api/models/you/tiny")]
+    assert len(asked) == 1, [request.path for request in asked]
 
 
 def test_a_table_and_a_search_say_the_same_of_a_hub_name_and_of_its_folder(on_hub, limpq, tiny):

@@ -133,7 +133,7 @@ def test_the_axis_names_the_importance_that_was_measured(drawn):
 
 
 def test_measured_top1_is_a_second_line_with_its_own_axis_in_the_order_of_bitops(plans, drawn):
-    plot_frontier(plans, "frontier.png", [(3_000_000, 60.0), (1_000_000, 40.0), (2_000_000, 55.5)])
+    plot_frontier(plans, "frontier.png", [(3_000_000, 60.0, None), (1_000_000, 40.0, None), (2_000_000, 55.5, None)])
     of_objective, of_top1 = drawn[0][0].axes
     (line,) = of_top1.lines
     assert list(line.get_xdata()) == [0.001, 0.002, 0.003]
@@ -143,6 +143,14 @@ def test_measured_top1_is_a_second_line_with_its_own_axis_in_the_order_of_bitops
     assert of_objective.get_shared_x_axes().joined(of_objective, of_top1)
     assert of_objective.yaxis.label.get_color() == of_objective.lines[0].get_color()
     assert of_top1.yaxis.label.get_color() == line.get_color() != of_objective.lines[0].get_color()
+
+
+def test_measured_top1_has_bars_of_its_standard_error_and_the_axis_says_so(plans, drawn):
+    plot_frontier(plans, "frontier.png", [(2_000_000, 55.5, 0.25), (1_000_000, 40.0, 0.5)])
+    of_top1 = drawn[0][0].axes[1]
+    (bars,) = of_top1.containers[0].lines[2]
+    assert [tuple(segment[:, 1]) for segment in bars.get_segments()] == [(39.5, 40.5), (55.25, 55.75)]
+    assert of_top1.get_ylabel() == "top-1 of the joint weights, percent, +/- one standard error"
 
 
 def test_a_frontier_of_one_plan_is_a_point(plans, drawn):
@@ -190,7 +198,7 @@ def test_a_file_that_is_there_is_replaced(plan, tmp_path):
 )
 def test_a_suffix_of_no_picture_is_refused_with_those_there_are_and_leaves_no_file(plan, plans, tmp_path, name):
     path = tmp_path / name
-    for write in (lambda: plot_policy(plan, path), lambda: plot_frontier(plans, str(path), [(1, 2.0)])):
+    for write in (lambda: plot_policy(plan, path), lambda: plot_frontier(plans, str(path), [(1, 2.0, 0.5)])):
         with pytest.raises(
             OutputError, match=r": a figure is written as one of jpg, pdf, png, svg, webp; use for example \.png$"
         ) as caught:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from limpq_hub.cli.measuring import check_folder, drawn_pictures
-from limpq_hub.cli.options import MODEL, add_load_options, check_request, count, search_arguments
+from limpq_hub.cli.options import MODEL, add_load_options, count, found_request, search_arguments
 from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_notes, print_table
 from limpq_hub.errors import OutputError
 from limpq_hub.plan.option_wording import as_typed
@@ -75,15 +75,15 @@ def _export(options: argparse.Namespace) -> None:
 
     check_format(options.format)
     _check_effect(options)
-    check_request(options)
+    entry, plan = found_request(options)
     if options.images:
         check_folder(options.images)
     from limpq_hub.deploy.exporting import export
-    from limpq_hub.zoo.loading import load
+    from limpq_hub.zoo.loading import load_entry
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = load(options.model, policy=options.policy, weights=options.weights, **search_arguments(options))
+        model = load_entry(entry, plan, policy=options.policy, weights=options.weights, **search_arguments(options))
     print_notes(model.limpq.plan)
     for warning in caught:
         note(f"note: {as_typed(str(warning.message))}")
@@ -91,7 +91,7 @@ def _export(options: argparse.Namespace) -> None:
     if options.images:
         images = drawn_pictures(options.images, options.count or _IMAGES, options.seed or 0, model.limpq.network)
     exported = export(model, options.output, format=options.format, images=images, vnni=options.vnni)
-    plan, pictures = model.limpq.plan, "noise (pictures: --images FOLDER)" if exported.noise else options.images
+    pictures = "noise (pictures: --images FOLDER)" if exported.noise else options.images
     if options.json:
         print_json(exported.to_json() | {"output": str(options.output), "bitops": plan.bitops})
         return

@@ -12,6 +12,7 @@ from limpq_hub.cli.output import note, print_json
 from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.train.option_types import LICENSE_HELP
 
 if TYPE_CHECKING:
     from limpq_hub.zoo.entry import Entry
@@ -33,9 +34,14 @@ def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     push.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")
     push.add_argument("--revision", help="branch that the commit goes to; the main branch if not given")
     push.add_argument("--tag", help="name of the commit; the next of v1, v2, ... if not given")
-    push.add_argument("--license", help="identifier of the licence of the weights; not stated if not given")
-    push.add_argument("--base-model", help="Hub repository of the float network, if it is there")
-    push.add_argument("--dry-run", type=Path, metavar="FOLDER", help="write what would be sent to this folder instead")
+    push.add_argument("--license", help=LICENSE_HELP)
+    push.add_argument("--base-model", help="Hub repository of the float network; else as --license")
+    push.add_argument(
+        "--dry-run",
+        type=Path,
+        metavar="FOLDER",
+        help="write what would be sent to this folder instead; the Hub is not asked what its card states",
+    )
 
 
 def _pull(options: argparse.Namespace) -> None:

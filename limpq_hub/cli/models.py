@@ -92,7 +92,10 @@ def _list(options: argparse.Namespace) -> None:
             on_disk, top1 = format_size(policy["disk_bytes"]), accuracy_cell(policy, measured)
             on_images |= {measured.images_text} if top1 else set()
             table.add_row("", size, f"{policy['name']} fine-tuned", bitops, weights, on_disk, top1)
-        adapted = {joint["policy_sha256"]: accuracy_cell(joint) for joint in entry.joint_records(calibrated=True)}
+        adapted = {
+            joint["policy_sha256"]: accuracy_cell(joint, joint_measurement(entry, joint))
+            for joint in entry.joint_records(calibrated=True)
+        }
         for joint in entry.joint_records(calibrated=False):
             measured = joint_measurement(entry, joint)
             kind, top1 = "joint, set to this budget", accuracy_cell(joint, measured)

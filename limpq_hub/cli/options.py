@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limpq_hub.plan.budget import limit_words, split_limits, typed_limits
 from limpq_hub.plan.constraints import KINDS
@@ -15,6 +15,11 @@ from limpq_hub.plan.deadline import LONGEST_TIME_LIMIT_S
 from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import whole_number
+
+if TYPE_CHECKING:
+    from limpq_hub.plan.indicators import Indicators
+    from limpq_hub.plan.plan import Plan
+    from limpq_hub.zoo.entry import Entry
 
 # Pixels, classes, or lines to show.
 count = whole_number(1, 1_000_000)
@@ -102,12 +107,16 @@ def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     return typed_limits(vars(options)) | choices
 
 
-def check_request(options: argparse.Namespace) -> None:
-    """Find and search what `load` is going to: what is wrong with it is told before torch is imported, in seconds."""
+def found_request(options: argparse.Namespace) -> tuple[Entry, Plan]:
+    """Return entry and plan for `load_entry`: what is wrong is told before torch is imported, which takes seconds.
+
+    Looked up once, for on the Hub a name may mean another commit a moment later.
+    """
     from limpq_hub.zoo.catalog import find_entry
     from limpq_hub.zoo.policy_request import plan_for
 
-    plan_for(find_entry(options.model), options.policy, **search_arguments(options))
+    entry = find_entry(options.model)
+    return entry, plan_for(entry, options.policy, **search_arguments(options))
 
 
 def typed_arguments(arguments: Mapping[str, Any]) -> list[str]:
@@ -124,6 +133,7 @@ def next_command(
     policy: str | os.PathLike[str] | None = None,
     *,
     without_effect: Collection[str] = (),
+    indicators: Indicators | None = None,
 ) -> str:
     """Return what to type after bits were chosen: why they are as they are; of a policy in a file, what runs it.
 
@@ -132,23 +142,27 @@ def next_command(
         arguments: of `search`, that chose the bits.
         policy: file that holds them, instead.
         without_effect: keywords of limits that chose nothing; where there are no others, one that does is advised.
+        indicators: those of the model, if they were read already.
     """
     if policy is None:
         nothing_chosen = without_effect and not split_limits(_in_effect(arguments, without_effect))[0]
-        words = arguments_in_effect(model, arguments, without_effect)
+        words = arguments_in_effect(model, arguments, without_effect, indicators)
         return shell_command("limpq", "search" if nothing_chosen else "explain", Path(model), *words)
     # An entry of the same name may lie in "out".
     folder = Path("out", f"{Path(model.rpartition(':')[2].partition('@')[0]).name}-exported")
     return shell_command("limpq", "export", Path(model), "--policy", Path(policy), "--output", folder)
 
 
-def arguments_in_effect(model: str, arguments: Mapping[str, Any], without_effect: Collection[str]) -> list[str]:
+def arguments_in_effect(
+    model: str, arguments: Mapping[str, Any], without_effect: Collection[str], indicators: Indicators | None = None
+) -> list[str]:
     """Return how a search is typed without the limits that chose nothing; with one that does, where none is left.
 
     Args:
         model: as it was typed.
         arguments: of `search`.
         without_effect: keywords of these limits.
+        indicators: those of the model, if they were read already.
     """
     from limpq_hub.zoo.planning import indicators_of
 
@@ -156,7 +170,7 @@ def arguments_in_effect(model: str, arguments: Mapping[str, Any], without_effect
     if limits or not without_effect:
         return typed_arguments(limits | choices)
     asked = {name: value for name, value in choices.items() if name not in _OF_SOLVING}
-    return ["--bitops", first_budget(indicators_of(model), **asked), *typed_arguments(choices)]
+    return ["--bitops", first_budget(indicators or indicators_of(model), **asked), *typed_arguments(choices)]
 
 
 def _in_effect(arguments: Mapping[str, Any], without_effect: Collection[str]) -> dict[str, Any]:

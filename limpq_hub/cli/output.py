@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from limpq_hub.plan.plan import Plan
 
 
-def percent(value: float | None) -> str:
-    """Return a top-1 for people to read."""
-    return "not measured" if value is None else f"{value:.2f} %"
-
-
 def new_table(title: str, *headings: str) -> Table:
     """Return an empty table whose cells are printed without rich's markup; it has no header if all headings are ""."""
     from rich.markup import escape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from limpq_hub.cli.options import (
     next_command,
     search_arguments,
 )
-from limpq_hub.cli.output import new_table, note, percent, print_json, print_notes, print_table
+from limpq_hub.cli.output import new_table, note, print_json, print_notes, print_table
 from limpq_hub.errors import OutputError, PolicyError, SearchError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.budget import Budget, split_limits
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _COMPARE_LIMIT_S = 60.0
 # How many outliers a note names.
 _OUTLIERS_SHOWN = 3
+_NOT_MEASURED = "not measured"
 
 
 def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -91,13 +92,16 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    from limpq_hub.zoo.planning import search
+    from limpq_hub.zoo.planning import indicators_of, search
 
     if options.format != "limpq" and not options.output:
         raise OutputError(f"--format {options.format} needs a file to write: add --output bits.json")
     if options.plot:
         check_figure_path(options.plot)
-    plan = search(options.model, **search_arguments(options))
+    arguments = search_arguments(options)
+    Budget(**split_limits(arguments)[0])  # a malformed budget is told before a model is looked for
+    indicators = indicators_of(options.model)
+    plan = search(indicators, **arguments)
     certificate = plan.certificate if options.certificate else None
     _print_outliers(plan)
     print_notes(plan)
@@ -115,7 +119,9 @@ def _search(options: argparse.Namespace) -> None:
         print(f"- {line}")
     # An entry runs a policy; indicators alone have no weights.
     policy_file = options.output if options.format == "limpq" and not options.model.endswith(".json") else None
-    then = next_command(options.model, search_arguments(options), policy_file, without_effect=plan.without_effect)
+    then = next_command(
+        options.model, arguments, policy_file, without_effect=plan.without_effect, indicators=indicators
+    )
     note(f"next: {then}")
 
 
@@ -129,10 +135,10 @@ def _frontier(options: argparse.Namespace) -> None:
     plans = frontier(indicators, points=options.points, **arguments)
     in_effect = options_in_effect(indicators, arguments, proven=all(plan.optimal for plan in plans))
     if options.plot:
-        shipped = entry.front(calibrated=False) if entry and not in_effect else []
-        plot_frontier(plans, options.plot, [(record["bitops"], record["top1"]) for record in shipped])
+        plot_frontier(plans, options.plot, _shipped(entry) if entry and not in_effect else [])
         note(f"wrote {options.plot}")
     measured = [entry.joint_top1(plan.policy.digest()) if entry else None for plan in plans]
+    top1s = _Top1s(entry)
     if options.json:
         print_json([plan.to_json() | {"top1": top1} for plan, top1 in zip(plans, measured, strict=True)])
         return
@@ -147,8 +153,9 @@ def _frontier(options: argparse.Namespace) -> None:
             *(f"{bits:.2f}" for bits in plan.mean_bits()),
             f"{plan.objective:.4f}",
             # What was measured lies on the frontier without these options.
-            _expected(None if in_effect else entry, plan, top1),
+            _expected(None if in_effect else entry, plan) if top1 is None else top1s.cell(plan.policy, top1, "joint"),
         )
+    table.caption = top1s.caption()
     print_table(table)
     others = ", with the other options as here" if in_effect else ""
     print_notes(plans[0])
@@ -204,10 +211,18 @@ def _compare(options: argparse.Namespace) -> None:
     table.add_row("BitOps", *(format_bitops(plan.bitops) for plan in plans.values()))
     table.add_row("weights", *(format_size(plan.size_bytes) for plan in plans.values()))
     table.add_row(_objective(best), *(f"{plan.objective:.4f}" for plan in plans.values()))
-    table.add_row("top-1", *(f"{percent(value)} {weights}".strip() for value, weights in top1.values()))
-    table.caption = _measured_on(entry, policies, top1)
+    top1s = _Top1s(entry)
+    table.add_row(
+        "top-1",
+        *(
+            _NOT_MEASURED if value is None else f"{top1s.cell(policies[name], value, weights)} {weights}"
+            for name, (value, weights) in top1.items()
+        ),
+    )
+    table.caption = top1s.caption()
     print_table(table)
-    note(f"next: {next_command(options.model, arguments, without_effect=best.without_effect)}")
+    then = next_command(options.model, arguments, without_effect=best.without_effect, indicators=indicators)
+    note(f"next: {then}")
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -233,7 +248,7 @@ def _explain(options: argparse.Namespace) -> None:
         print_table(table)
     for sentence in explanation.sentences():
         print(f"- {sentence}")
-    words = arguments_in_effect(options.model, search_arguments(options), plan.without_effect)
+    words = arguments_in_effect(options.model, search_arguments(options), plan.without_effect, indicators)
     search_again = shell_command("limpq", "search", Path(options.model), *words, "--output", "policy.json")
     note(f"next: {search_again}")
 
@@ -260,26 +275,40 @@ def _objective(plan: Plan) -> str:
     return f"objective, {IMPORTANCE_WORDS[plan.importance]}"
 
 
-def _measured_on(
-    entry: Entry | None, policies: Mapping[str, Policy], top1: Mapping[str, tuple[float | None, str]]
-) -> str | None:
-    """Return on what the top-1 of each policy was measured, and how sure it is; None where that is not known."""
-    from limpq_hub.zoo.measurement import top1_measurement
+class _Top1s:
+    """The top-1 of policies of one entry, for a table, and its caption: on which images these were measured."""
 
-    errors: dict[str, list[float]] = {}
-    for name, (value, weights) in top1.items():
-        if entry and value is not None:
-            of_weights: Any = weights
-            measured = top1_measurement(entry, policies[name].digest(), of_weights)
-            if measured and (error := measured.standard_error(value)) is not None:
-                errors.setdefault(measured.images_text, []).append(error)
-    lines = [f"top-1 on {images}; standard error {max(found):.2f} %" for images, found in errors.items()]
-    return "\n".join(lines) or None
+    def __init__(self, entry: Entry | None) -> None:
+        self._entry = entry
+        self._on_images: dict[str, None] = {}
+
+    def cell(self, policy: Policy, top1: float, weights: Any) -> str:
+        """Return a measured top-1 with its standard error; `weights` as `measured_top1` names them."""
+        from limpq_hub.zoo.measurement import top1_measurement, top1_text
+
+        measured = None if self._entry is None else top1_measurement(self._entry, policy.digest(), weights)
+        if measured and measured.images_text:
+            self._on_images[measured.images_text] = None
+        return top1_text(top1, measured)
+
+    def caption(self) -> str | None:
+        """Return on which images the cells so far were measured; None where that is not known."""
+        return f"top-1 on {' or '.join(self._on_images)}\n+/- one standard error" if self._on_images else None
 
 
-def _expected(entry: Entry | None, plan: Plan, measured: float | None) -> str:
-    expected = entry.expected_top1(plan.bitops) if entry and measured is None else None
-    return percent(measured) if expected is None else f"about {expected:.1f} %"
+def _shipped(entry: Entry) -> list[tuple[int, float, float | None]]:
+    """Return BitOps, top-1 and its standard error of the joint weights at each budget that was measured."""
+    from limpq_hub.zoo.measurement import joint_measurement
+
+    return [
+        (record["bitops"], record["top1"], joint_measurement(entry, record).standard_error(record["top1"]))
+        for record in entry.front(calibrated=False)
+    ]
+
+
+def _expected(entry: Entry | None, plan: Plan) -> str:
+    expected = entry.expected_top1(plan.bitops) if entry else None
+    return _NOT_MEASURED if expected is None else f"about {expected:.1f} %"
 
 
 def _print_outliers(plan: Plan) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limpq_hub.cli.options import MODEL, add_load_options, check_request, count, next_command, search_arguments
+from limpq_hub.cli.options import MODEL, add_load_options, count, found_request, next_command, search_arguments
 from limpq_hub.cli.output import new_table, note, print_json, print_notes, print_table
 from limpq_hub.errors import ImageError, OutputError, quoted
 from limpq_hub.plan.option_wording import as_typed
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from limpq_hub.pictures import Guess
+    from limpq_hub.plan.plan import Plan
+    from limpq_hub.zoo.entry import Entry
 
 
 def add_predict_command(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -69,15 +71,14 @@ class _Classifier:
 
 def _predict(options: argparse.Namespace) -> None:
     _check_paths(options)
-    if options.exported:
+    request = None if options.exported else found_request(options)
+    if request is None:
         _check_exported(options)
-    else:
-        check_request(options)
     from limpq_hub.pictures import read_picture
 
     paths = _files_of(options.picture)
     single = read_picture(paths[0]) if len(paths) == 1 else None  # before the network, which takes longer
-    classifier = _exported(options) if options.exported else _loaded(options)
+    classifier = _exported(options) if request is None else _loaded(options, *request)
     guessed = dict(_classified(classifier, paths)) if single is None else {paths[0]: classifier.classify(single)}
     if not guessed:
         raise ImageError(f"none of the {len(paths)} pictures can be read")
@@ -86,9 +87,15 @@ def _predict(options: argparse.Namespace) -> None:
         print_json(classifier.record | ({"pictures": pictures} if single is None else pictures[0]))
         return
     _print(classifier, guessed)
-    if options.model:
-        arguments, without_effect = search_arguments(options), classifier.without_effect
-        note(f"next: {next_command(options.model, arguments, options.policy, without_effect=without_effect)}")
+    if request is not None:
+        then = next_command(
+            options.model,
+            search_arguments(options),
+            options.policy,
+            without_effect=classifier.without_effect,
+            indicators=request[0].indicators,
+        )
+        note(f"next: {then}")
 
 
 def _print(classifier: _Classifier, guessed: dict[Path, list[Guess]]) -> None:
@@ -159,16 +166,17 @@ def _classified(classifier: _Classifier, paths: Sequence[Path]) -> Iterator[tupl
             yield path, guesses
 
 
-def _loaded(options: argparse.Namespace) -> _Classifier:
-    """Return the network of an entry."""
+def _loaded(options: argparse.Namespace, entry: Entry, plan: Plan) -> _Classifier:
+    """Return the network of an entry at a plan."""
     from limpq_hub.pictures import top_classes
-    from limpq_hub.zoo.loading import load
-    from limpq_hub.zoo.measurement import top1_text
+    from limpq_hub.zoo.loading import load_entry
+    from limpq_hub.zoo.measurement import top1_on_images
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = load(
-            options.model,
+        model = load_entry(
+            entry,
+            plan,
             policy=options.policy,
             weights=options.weights,
             arithmetic=options.arithmetic,
@@ -180,7 +188,6 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
     for name, reason in model.limpq.in_float.items():
         note(f"note: {name} is simulated: {reason}")
     loaded, measured = model.limpq, model.limpq.measurement
-    where = (measured and measured.images_text) or "its validation images"
     record = {
         "model": options.model,
         "weights": loaded.weights,
@@ -193,7 +200,7 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
     caption = (
         f"one of {loaded.network.num_classes} classes; {loaded.weights} weights, "
         f"{format_bitops(loaded.plan.bitops)} BitOps, {format_size(loaded.plan.size_bytes)}"
-        + (f"\n{top1_text(loaded.top1, measured)} top-1 on {where}" if loaded.top1 is not None else "")
+        + (f"\n{top1_on_images(loaded.top1, measured)}" if loaded.top1 is not None else "")
     )
     without_effect = loaded.plan.without_effect
     return _Classifier(

@@ -21,6 +21,10 @@ LARGEST_BATCH, LARGEST_INPUT = 65_536, 4096
 LARGEST_SEED = 2**32 - 1
 # Calibration pictures are held in memory.
 MOST_CALIBRATION_IMAGES = 65_536
+LICENSE_HELP = (
+    "identifier of the licence of the weights; what the card states that is there already, or beside the entry, if not "
+    "given"
+)
 _USUAL_WORKERS = 2
 _MOST = 10**9
 _LARGEST_NUMBER = 1e6

@@ -17,6 +17,7 @@ from limpq_hub.train.option_types import (
     LARGEST_BATCH,
     LARGEST_INPUT,
     LARGEST_SEED,
+    LICENSE_HELP,
     MOST_THREADS,
     MOST_WORKERS,
     add_model_arguments,
@@ -227,7 +228,7 @@ def add_push_options(parser: argparse.ArgumentParser, *, name: str = "--push-to-
     group.add_argument(
         "--private", action="store_true", help="create the repository as a private one; one that is public is refused"
     )
-    group.add_argument("--license", help="identifier of the licence of the weights; the card states none if not given")
+    group.add_argument("--license", help=LICENSE_HELP)
 
 
 def _add_teacher_options(group: argparse._ArgumentGroup) -> None:

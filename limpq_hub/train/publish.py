@@ -10,10 +10,10 @@ folder becomes one commit of that Hub repository, with a card, a tag, read back 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from limpq_hub.errors import BudgetError, TrainingError, quoted
 from limpq_hub.plan.budget import Budget
@@ -30,6 +30,7 @@ from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.hub.card_there import stated_in
 from limpq_hub.zoo.hub.publishing import push_entry
 
 # What only a push takes.
@@ -101,8 +102,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if settings.output.resolve() == settings.joint.resolve():
         raise TrainingError("--output would replace --joint; choose another --output")
     checkpoints = dict(map(_named_folder, settings.checkpoint))
+    joint = open_local_folder(settings.joint, "entry")
     assemble_entry(
-        open_local_folder(settings.joint, "entry"),
+        joint,
         {name: open_local_folder(folder, "checkpoint") for name, folder in checkpoints.items()},
         settings.output,
         read_json(settings.front) if settings.front else None,
@@ -124,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{format_bitops(limit)} that its name says: was {checkpoints[policy.name]} meant?"
             )
     if settings.repo_id:
-        _push(entry, settings.repo_id, settings)
+        _push(entry, settings.repo_id, settings, stated_in(joint))
     else:
         repository = f"you/{entry.indicators.model}-limpq"
         model = f"local-dir:{settings.output}"
@@ -133,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"to publish it for everyone, or with --private: {shell_command('limpq', 'push', model, repository)}")
 
 
-def _push(entry: Entry, repo: str, settings: PublishSettings) -> None:
+def _push(entry: Entry, repo: str, settings: PublishSettings, stated: Mapping[str, Any]) -> None:
     announce(
         push_entry(
             entry,
@@ -144,6 +146,7 @@ def _push(entry: Entry, repo: str, settings: PublishSettings) -> None:
             tag=settings.tag,
             license=settings.license,
             base_model=settings.base_model,
+            stated=stated,
         ),
         entry.indicators,
     )

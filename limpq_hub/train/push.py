@@ -23,7 +23,7 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_tensors import have_same_supernet
 from limpq_hub.zoo.folder import SealedFolder
-from limpq_hub.zoo.hub.card_there import stated_on_card
+from limpq_hub.zoo.hub.card_there import stated_in
 from limpq_hub.zoo.hub.names import check_repository
 from limpq_hub.zoo.hub.publishing import Pushed, push_entry
 from limpq_hub.zoo.hub.replacing import check_takes_entry
@@ -123,11 +123,12 @@ def _push_beside(
         expected = published.revision
     except HubNotFoundError:
         published, expected = entry, None
-    stated = stated_on_card(repo, expected) if expected else {}
     if not have_same_supernet(published.folder, entry.folder):
         raise HubRefusedError(f"{repo} holds another network than {entry.name}; publish in another repository")
     with tempfile.TemporaryDirectory(prefix="limpq-") as temporary:
         folder = Path(temporary) / "entry"
         assemble_entry(published.folder, {name: checkpoint}, folder)
         assembled = find_entry(f"local-dir:{folder}")
+        # Of a repository that is there its own card alone is asked.
+        stated = {} if expected else stated_in(entry.folder)
         return push_entry(assembled, repo, private=private, license=license, stated=stated, expected=expected)

@@ -120,14 +120,14 @@ def _importance(indicators: Indicators) -> str:
 
 
 def _policies(entry: Entry) -> str:
-    of_float = accuracy_cell(entry.metrics.get("float", {}))
+    of_float = accuracy_cell(entry.metrics.get("float", {}), float_measurement(entry))
     rows = ["| weights | BitOps | size of the weights | on disk | top-1 | measured on |", "|---|---|---|---|---|---|"]
     if of_float:
         size, measurement = float_size(entry), float_measurement(entry)
         rows.append(f"| {float_label(entry)} | - | {size} | - | {of_float} | {measurement} |")
     for published in reversed(entry.published):
         measurement = policy_measurement(entry, published.name)
-        accuracy = accuracy_cell(vars(published))
+        accuracy = accuracy_cell(vars(published), measurement)
         cells = f"{accuracy} | {measurement}" if accuracy else "not measured | -"
         costs = f"{format_size(published.size_bytes)} | {format_size(published.disk_bytes)}"
         rows.append(f"| fine-tuned: {published.name} | {format_bitops(published.bitops)} | {costs} | {cells} |")
@@ -138,9 +138,10 @@ def _joint(entry: Entry) -> str:
     front = entry.joint_records(calibrated=False)
     if not front:
         return ""
+    measured = [(record, joint_measurement(entry, record)) for record in front]
     rows = [
-        f"| {format_bitops(record['bitops'])} | {accuracy_cell(record)} | {joint_measurement(entry, record)} |"
-        for record in front
+        f"| {format_bitops(record['bitops'])} | {accuracy_cell(record, measurement)} | {measurement} |"
+        for record, measurement in measured
     ]
     head = "Any other budget is served from the jointly trained weights, without training:"
     return "\n".join([head, "", "| BitOps | top-1 | measured on |", "|---|---|---|", *rows])

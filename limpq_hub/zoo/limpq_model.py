@@ -13,7 +13,7 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.quant.batch_norm_calibration import Recalibration
 from limpq_hub.zoo.entry import Published
-from limpq_hub.zoo.measurement import Measurement
+from limpq_hub.zoo.measurement import Measurement, top1_on_images
 from limpq_hub.zoo.network import NetworkSpec
 
 Weights = Literal["finetuned", "joint", "random"]
@@ -66,7 +66,8 @@ class Loaded:
         return (
             f"{self.network.architecture} at {self.network.input_size}x{self.network.input_size}: "
             f"{self.plan.bitops:,} BitOps ({proof}), {format_size(self.plan.size_bytes)} of weights, "
-            f"{self.weights} weights, {accuracy_text(self.top1, self.expected_top1)}"
+            f"{self.weights} weights, "
+            f"{accuracy_text(self.top1, self.measurement, self.expected_top1)}"
         )
 
 
@@ -83,8 +84,8 @@ class LimpqModel(nn.Module):
     limpq: Loaded
 
 
-def accuracy_text(top1: float | None, expected: float | None = None) -> str:
-    """Return what is known of a top-1 in percent: measured, expected, or neither."""
+def accuracy_text(top1: float | None, measurement: Measurement | None, expected: float | None = None) -> str:
+    """Return what is known of a top-1 in percent: measured, and how, expected, or neither."""
     if top1 is not None:
-        return f"measured {top1:.2f} % top-1"
+        return f"measured {top1_on_images(top1, measurement)}"
     return "accuracy not measured" if expected is None else f"about {expected:.1f} % top-1 expected"

@@ -26,12 +26,13 @@ from limpq_hub.quant.batch_norm_calibration import (
 from limpq_hub.quant.frozen_layers import freeze_
 from limpq_hub.quant.integer_layers import run_in_integers_
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.entry_tensors import check_supernet_size
 from limpq_hub.zoo.finetuning_advice import how_to_finetune, nearest_finetuned
 from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.limpq_model import Arithmetic, LimpqModel, Loaded, Weights, accuracy_text
-from limpq_hub.zoo.measurement import top1_measurement
+from limpq_hub.zoo.measurement import policy_measurement, top1_measurement
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.own_network import use_factory
 from limpq_hub.zoo.planning import SearchOptions, options_in_effect
@@ -93,20 +94,44 @@ def load(
         ArtifactError: a file is damaged; nothing is half-loaded.
         HubError: the Hub does not give it.
     """
-    if weights not in ("auto", "finetuned", "joint"):
-        raise UnknownModelError(f'weights={quoted(weights)} is not known: use "auto", "finetuned" or "joint"')
-    device = torch.device(device)
-    if not pretrained and weights != "auto":
-        raise UnknownModelError(f"weights={quoted(weights)} and pretrained=False contradict each other: give one")
-    if arithmetic not in ("simulated", "integer"):
-        raise PolicyError(f'arithmetic={quoted(arithmetic)} is not known: use "simulated" or "integer"')
-    if arithmetic == "integer" and device.type != "cpu":
-        raise PolicyError(f'arithmetic="integer" runs on a CPU, not on {device}: leave out device= or arithmetic=')
+    device = _checked_device(device, weights, pretrained, arithmetic)
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
+    return load_entry(
+        entry,
+        policy=policy,
+        weights=weights,
+        pretrained=pretrained,
+        device=device,
+        calibrate=calibrate,
+        arithmetic=arithmetic,
+        build=build,
+        **options,
+    )
+
+
+def load_entry(
+    entry: Entry,
+    plan: Plan | None = None,
+    *,
+    policy: Policy | Plan | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    weights: Literal["auto", "finetuned", "joint"] = "auto",
+    pretrained: bool = True,
+    device: str | torch.device = "cpu",
+    calibrate: Iterable[Tensor] | None = None,
+    arithmetic: Arithmetic = "simulated",
+    build: Callable[..., nn.Module] | None = None,
+    **options: Unpack[SearchOptions],
+) -> LimpqModel:
+    """Return what `load` does of an entry that was found already; the others are its arguments.
+
+    Args:
+        plan: what `plan_for` made of `policy` and `options`, if it was asked already.
+    """
+    device = _checked_device(device, weights, pretrained, arithmetic)
     if build is not None:
         use_factory(build, entry.indicators.model, entry.name)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
-    plan = plan_for(entry, policy, **options)
+    plan = plan_for(entry, policy, **options) if plan is None else plan
     in_effect = options_in_effect(entry.indicators, options, proven=plan.optimal)
     digest, advice = plan.policy.digest(), how_to_finetune(entry, policy, in_effect)
     exact = entry.published_at(digest)
@@ -164,8 +189,22 @@ def load(
     if recalibration is not None and recalibration.images and not recalibration.accepted:
         _warn_not_recalibrated(entry.name, recalibration)
     if source != "finetuned":
-        _warn(entry.name, loaded.limpq, split_limits(in_effect)[0].keys(), advice)
+        _warn(entry, loaded.limpq, split_limits(in_effect)[0].keys(), advice)
     return loaded
+
+
+def _checked_device(device: str | torch.device, weights: str, pretrained: bool, arithmetic: str) -> torch.device:
+    """Return the device, once the arguments of `load` that no entry is needed for go together."""
+    if weights not in ("auto", "finetuned", "joint"):
+        raise UnknownModelError(f'weights={quoted(weights)} is not known: use "auto", "finetuned" or "joint"')
+    device = torch.device(device)
+    if not pretrained and weights != "auto":
+        raise UnknownModelError(f"weights={quoted(weights)} and pretrained=False contradict each other: give one")
+    if arithmetic not in ("simulated", "integer"):
+        raise PolicyError(f'arithmetic={quoted(arithmetic)} is not known: use "simulated" or "integer"')
+    if arithmetic == "integer" and device.type != "cpu":
+        raise PolicyError(f'arithmetic="integer" runs on a CPU, not on {device}: leave out device= or arithmetic=')
+    return device
 
 
 def _recalibrate_(network: nn.Module, batches: Iterable[Tensor], reference: nn.Module | None) -> Recalibration:
@@ -183,7 +222,7 @@ def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Ite
         yield images.to(device)
 
 
-def _nearest_text(loaded: Loaded, limits: Collection[str]) -> str:
+def _nearest_text(entry: Entry, loaded: Loaded, limits: Collection[str]) -> str:
     """Return which fine-tuned policy is the nearest; `limits` are the keywords of what a search had to meet."""
     plan, nearest = loaded.plan, loaded.nearest
     by_others = set(limits) - {"bitops"}
@@ -195,7 +234,8 @@ def _nearest_text(loaded: Loaded, limits: Collection[str]) -> str:
         which = "the fine-tuned policy of the most BitOps within the same limits"
     else:
         which = f"the fine-tuned policy next below{' within the same limits' if by_others else ''}"
-    return f"{which} is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, {accuracy_text(nearest.top1)})"
+    accuracy = accuracy_text(nearest.top1, policy_measurement(entry, nearest.name))
+    return f"{which} is {nearest.name} ({format_bitops(nearest.bitops)} BitOps, {accuracy})"
 
 
 def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:
@@ -206,13 +246,14 @@ def _warn_not_recalibrated(name: str, recalibration: Recalibration) -> None:
             f"with statistics of half of the {recalibration.images} images, KL to the float network on the other half "
             f"is {recalibration.kl_after:.4f} instead of {recalibration.kl_before:.4f}"
         )
-    warnings.warn(f"calibrate: {name} keeps its BatchNorm statistics: {why}", NotRecalibratedWarning, stacklevel=3)
+    warnings.warn(f"calibrate: {name} keeps its BatchNorm statistics: {why}", NotRecalibratedWarning, stacklevel=4)
 
 
-def _warn(name: str, loaded: Loaded, limits: Collection[str], advice: str) -> None:
+def _warn(entry: Entry, loaded: Loaded, limits: Collection[str], advice: str) -> None:
     warnings.warn(
-        f"{name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
-        f"{accuracy_text(loaded.top1, loaded.expected_top1)}): {_nearest_text(loaded, limits)}; {advice}",
+        f"{entry.name} at {format_bitops(loaded.plan.bitops)} BitOps was not fine-tuned ({loaded.weights} weights, "
+        f"{accuracy_text(loaded.top1, loaded.measurement, loaded.expected_top1)}): "
+        f"{_nearest_text(entry, loaded, limits)}; {advice}",
         NotFineTunedWarning,
-        stacklevel=3,
+        stacklevel=4,
     )

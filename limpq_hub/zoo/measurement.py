@@ -70,6 +70,12 @@ def top1_text(top1: float, measured: Measurement | None) -> str:
     return f"{top1:.2f} %" if error is None else f"{top1:.2f} % +/- {error:.2f}"
 
 
+def top1_on_images(top1: float, measured: Measurement | None) -> str:
+    """Return a top-1 for a sentence: with its standard error, and the images that it was measured on, if known."""
+    where = measured.images_text if measured else ""
+    return f"{top1_text(top1, measured)} top-1" + (f" on {where}" if where else "")
+
+
 def top1_measurement(entry: Entry, policy_sha256: str, weights: Literal["fine-tuned", "joint"]) -> Measurement | None:
     """Return how the top-1 of a policy was measured that `Entry.measured_top1` gives; None if it was not."""
     if weights == "fine-tuned":

@@ -178,6 +178,14 @@ def test_with_a_repository_the_entry_is_published_as_the_options_say(online, run
     assert ", tag" not in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_the_licence_on_the_card_beside_the_joint_training_is_published(online, runs, tmp_path):
+    shutil.copytree(runs / "joint", tmp_path / "joint")
+    (tmp_path / "joint" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    publish.main(["--joint", f"{tmp_path}/joint", "--output", f"{tmp_path}/entry", "--repo-id", "you/net"])
+    assert "license: apache-2.0" in online.hub.files("you/net")["README.md"].decode()
+
+
 @pytest.fixture
 def measured(runs, tmp_path):
     """The indicators of the joint training with a divergence for each pair of bits, as `limpq measure` writes them."""

@@ -253,6 +253,17 @@ def test_a_policy_published_beside_leaves_licence_and_base_model_of_the_card(on_
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_the_card_beside_the_entry_tells_the_licence_where_no_repository_does(online, tiny, entry_copy, monkeypatch):
+    monkeypatch.setattr(publishing, "plot_policy", lambda plan, path: path.write_bytes(b"\x89PNG"))
+    (entry_copy / "README.md").write_text(STATED)
+    checkpoint = open_local_folder(tiny.folder / "policies/small", "checkpoint")
+    for name, license, stated in (("first", None, "other"), ("second", "mit", "mit"), ("third", None, "mit")):
+        entry = find_entry(f"local-dir:{entry_copy}")
+        push_with_policy(entry, name, checkpoint, "you/net", license=license)
+        assert ModelCard(online.hub.files("you/net")["README.md"].decode()).data.license == stated
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 @pytest.mark.parametrize(
     "text", ["# no front matter", "---\n- a list\n---\n", "---\na: [\n---\n", "---\nlicense: 3\n---\n"]
 )

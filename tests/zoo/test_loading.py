@@ -124,7 +124,8 @@ def test_another_policy_gets_the_joint_weights_with_the_figure_measured_for_exac
     model, message = load_joint(policy=tiny.joint)
     assert (model.limpq.weights, model.limpq.top1, model.limpq.nearest) == ("joint", 33.5, None)
     bitops = format_bitops(model.limpq.plan.bitops)
-    assert f"at {bitops} BitOps was not fine-tuned (joint weights, measured 33.50 % top-1): no fine-tuned" in message
+    measured = "measured 33.50 % +/- 2.36 top-1 on 400 validation images"
+    assert f"at {bitops} BitOps was not fine-tuned (joint weights, {measured}): no fine-tuned" in message
     assert "no fine-tuned policy lies below it; fine-tune it with: accelerate" in message
 
 
@@ -150,9 +151,8 @@ def test_the_warning_names_the_nearest_policy_and_the_command_that_fine_tunes(ti
         tiny.costs[name].macs * bits.weight * bits.activation for name, bits in tiny.policies["small"].layers.items()
     )
     assert model.limpq.nearest.name == "small"
-    assert (
-        f"the fine-tuned policy next below is small ({format_bitops(small)} BitOps, measured 61.50 % top-1)" in message
-    )
+    measured = "measured 61.50 % +/- 2.43 top-1 on 400 validation images"
+    assert f"the fine-tuned policy next below is small ({format_bitops(small)} BitOps, {measured})" in message
     advice = f"accelerate launch -m limpq_hub.train.finetune --model {tiny.name} --bitops w4a3 --data FOLDER --output "
     assert advice in message
 
@@ -630,12 +630,12 @@ def test_nothing_is_expected_of_fine_tuned_weights_but_of_the_joint_ones_at_thei
     name = with_front((bitops - 10, 40.0), (bitops + 10, 50.0))
     facts = load(name, bitops="w3a3").limpq
     assert (facts.weights, facts.top1, facts.expected_top1) == ("finetuned", 61.5, None)
-    assert str(facts).endswith(", finetuned weights, measured 61.50 % top-1")
+    assert str(facts).endswith(", finetuned weights, measured 61.50 % +/- 2.43 top-1 on 400 validation images")
     model, message = load_joint(name, bitops="w3a3", weights="joint")
     assert (model.limpq.top1, model.limpq.expected_top1) == (None, pytest.approx(45.0))
     assert "(joint weights, about 45.0 % top-1 expected)" in message
     assert ": fine-tuned for this policy is small (" in message
-    assert "measured 61.50 % top-1)" in message
+    assert "measured 61.50 % +/- 2.43 top-1 on 400 validation images)" in message
 
 
 @pytest.fixture

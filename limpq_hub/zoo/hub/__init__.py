@@ -33,5 +33,5 @@ last two check name, token and rights before they start. A repository that holds
 same network is left as it is, and files in it that belong to no entry stay. A push is refused if the branch moved
 meanwhile; `finetune` then reads the repository again, so that no policy of somebody else is lost. The card names data
 set, split, number of images and seed beside each figure, and a licence only where `--license` gives one, or the card
-that `finetune` adds a policy to.
+that it replaces or the one beside the entry states it; where these two state different ones, `--license` is asked for.
 """

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactIntegrityError, HubRefusedError, quoted
-from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plots import plot_policy
@@ -20,11 +19,11 @@ from limpq_hub.zoo.card import figure_of, render_card
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder_copy import copy_verified
 from limpq_hub.zoo.hub import repository as hub
+from limpq_hub.zoo.hub.card_there import CARD, commit_before, stated_in, stated_on_card, stated_together
 from limpq_hub.zoo.hub.names import check_repository, check_revision
 from limpq_hub.zoo.hub.replacing import files_of_entry_there
 from limpq_hub.zoo.hub.upload import create_tag, upload_folder
 
-CARD = "README.md"
 _VERSION = re.compile(r"v([0-9]{1,9})")
 
 
@@ -55,20 +54,23 @@ def push_entry(
     tag: str | None = None,
     license: str | None = None,
     base_model: str | None = None,
-    stated: Mapping[str, Any] = FrozenMapping({}),
+    stated: Mapping[str, Any] | None = None,
     expected: str | None = None,
     token: str | bool | None = None,
 ) -> Pushed:
     """Make a Hub repository hold this entry and its card, tag the commit, and compare what the Hub gives back.
 
-    Of what is there, an entry of the same network is replaced; files that belong to no entry stay.
+    Of what is there, an entry of the same network is replaced; files that belong to no entry stay, and so do the
+    licence and the base model that the card there states.
 
     Args:
         private: create the repository as a private one.
         branch: where the commit goes; the main branch if None.
         create_pr: propose the commit instead; no tag then.
         tag: name of the commit; the next of v1, v2, ... if None.
-        license, base_model, stated: for the card, as `render_card` takes them.
+        license, base_model: for the card, in the place of what is stated of them so far.
+        stated: of licence and base model where the card there does not say; what the card beside the entry does if
+            None.
         expected: commit that the entry was built from, where it was built from what the branch holds.
 
     Raises:
@@ -77,13 +79,18 @@ def push_entry(
         PolicyError: a policy is malformed, or does not fit the network; nothing was sent.
         HubMovedError: the branch is not at `expected`, or moved since; nothing was changed.
         HubRefusedError: the tag is there already, or is the name of a branch; the repository holds something else than
-            an entry of this network, or is public where `private` was asked for; or the Hub refused the push.
+            an entry of this network, is public where `private` was asked for, or states another licence than the card
+            beside the entry, where none was given; or the Hub refused the push.
         HubError: the Hub did not take it otherwise.
     """
     check_names(repo, tag=tag, branch=branch)
     tags = hub.tags_of(repo, token)
     if tag in tags:
         raise HubRefusedError(f"{repo} has a tag {quoted(tag)} already; choose another one")
+    stated = stated_in(entry.folder) if stated is None else stated
+    before = commit_before(repo, branch, token)
+    if before is not None:
+        stated = stated_together(repo, stated_on_card(repo, before, token), stated, license=license)
     with tempfile.TemporaryDirectory(prefix="limpq-push-") as temporary:
         folder = Path(temporary) / "entry"
         write_repository(entry, folder, repo, license=license, base_model=base_model, stated=stated)
@@ -95,7 +102,7 @@ def push_entry(
             private=private,
             branch=branch,
             create_pr=create_pr,
-            expected=expected,
+            expected=expected or before,  # whose card was read
             replaced=partial(files_of_entry_there, entry.folder.config, repo, token=token),
             token=token,
         )
@@ -124,9 +131,13 @@ def write_repository(
     *,
     license: str | None,
     base_model: str | None,
-    stated: Mapping[str, Any] = FrozenMapping({}),
+    stated: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what the repository is to hold: the verified files of the entry, its card and its figures.
+
+    Args:
+        license, base_model: for the card, in the place of what is stated of them so far.
+        stated: of both; what the card beside the entry states if None.
 
     Raises:
         ArtifactError: a file of the entry is damaged or malformed, or a policy is not that of its checkpoint.
@@ -134,6 +145,7 @@ def write_repository(
         HubError: the entry is on the Hub, which does not give a file of it.
     """
     copy_verified(entry.folder, folder)
+    stated = stated_in(entry.folder) if stated is None else stated
     card = render_card(entry, repo, license=license, base_model=base_model, stated=stated)
     (folder / CARD).write_text(card, encoding="utf-8")
     for published in entry.published:
