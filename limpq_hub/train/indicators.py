@@ -30,7 +30,7 @@ from limpq_hub.quant.batch_norm_calibration import check_not_alone
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
-from limpq_hub.train.carried_options import carried_options
+from limpq_hub.train.carried_options import carried_options, picture_options
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_network
@@ -237,11 +237,10 @@ def _tell_and_push(settings: IndicatorsSettings) -> None:
         print(_measuring_line(output, searched, data))
     budget = first_budget(Indicators.load(output / "indicators.json"))
     print(f"next: {shell_command('limpq', 'search', searched / 'indicators.json', '--bitops', budget)}")
-    pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
     # Without labels the teacher is all there is to learn from in fine-tuning, whatever its share was here.
     taught = arguments_of(settings.loss, *(("teacher",) if data.unlabelled else ("teacher", "distill")))
     carried = carried_options(settings.training.invocation, "finetune")
-    tune = ("--model", f"local-dir:{searched}", "--bitops", budget, *pictures, *taught, *carried)
+    tune = ("--model", f"local-dir:{searched}", "--bitops", budget, *picture_options(data), *taught, *carried)
     print(f"then: {command_of('finetune', *tune, '--output', Path(f'{output}-{budget}'))}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")
