@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from limpq_hub.plan.plan import Plan
     from limpq_hub.plan.policy import Policy
     from limpq_hub.zoo.entry import Entry
+    from limpq_hub.zoo.measurement import Measurement
 
 
 # Of a search and the policies beside it together.
@@ -134,7 +135,10 @@ def _frontier(options: argparse.Namespace) -> None:
         note(f"wrote {options.plot}")
     measured = [entry.joint_top1(plan.policy.digest()) if entry else None for plan in plans]
     if options.json:
-        print_json([plan.to_json() | {"top1": top1} for plan, top1 in zip(plans, measured, strict=True)])
+        of_joint = [
+            _top1_record(entry, plan.policy, (top1, "joint")) for plan, top1 in zip(plans, measured, strict=True)
+        ]
+        print_json([plan.to_json() | record for plan, record in zip(plans, of_joint, strict=True)])
         return
     objective = _objective(plans[0])
     headings = ("BitOps", "size", "compression", "weight bits", "activation bits", objective, "top-1, joint weights")
@@ -193,7 +197,10 @@ def _compare(options: argparse.Namespace) -> None:
     }
     if options.json:
         print_json(
-            {name: plan.to_json() | {"top1": top1[name][0], "weights": top1[name][1]} for name, plan in plans.items()}
+            {
+                name: plan.to_json() | _top1_record(entry, plan.policy, top1[name]) | {"weights": top1[name][1]}
+                for name, plan in plans.items()
+            }
         )
         return
     table = new_table(f"{options.model}: bits of weights / activations in the same budget", "layer", *plans)
@@ -264,17 +271,32 @@ def _measured_on(
     entry: Entry | None, policies: Mapping[str, Policy], top1: Mapping[str, tuple[float | None, str]]
 ) -> str | None:
     """Return on what the top-1 of each policy was measured, and how sure it is; None where that is not known."""
-    from limpq_hub.zoo.measurement import top1_measurement
-
     errors: dict[str, list[float]] = {}
-    for name, (value, weights) in top1.items():
-        if entry and value is not None:
-            of_weights: Any = weights
-            measured = top1_measurement(entry, policies[name].digest(), of_weights)
-            if measured and (error := measured.standard_error(value)) is not None:
-                errors.setdefault(measured.images_text, []).append(error)
+    for name, of_policy in top1.items():
+        measured = _measurement(entry, policies[name], of_policy)
+        if measured and of_policy[0] is not None and (error := measured.standard_error(of_policy[0])) is not None:
+            errors.setdefault(measured.images_text, []).append(error)
     lines = [f"top-1 on {images}; standard error {max(found):.2f} %" for images, found in errors.items()]
     return "\n".join(lines) or None
+
+
+def _top1_record(entry: Entry | None, policy: Policy, top1: tuple[float | None, str]) -> dict[str, float | int | None]:
+    """Return the top-1 of a policy as JSON holds it, with how sure it is and of how many images."""
+    from limpq_hub.zoo.measurement import top1_record
+
+    return top1_record(top1[0], _measurement(entry, policy, top1))
+
+
+def _measurement(entry: Entry | None, policy: Policy, top1: tuple[float | None, str]) -> Measurement | None:
+    """Return how the top-1 of a policy was measured; None where it was not.
+
+    Args:
+        top1: in percent, and of which weights.
+    """
+    from limpq_hub.zoo.measurement import top1_measurement
+
+    of_weights: Any = top1[1]
+    return top1_measurement(entry, policy.digest(), of_weights) if entry and top1[0] is not None else None
 
 
 def _expected(entry: Entry | None, plan: Plan, measured: float | None) -> str:

@@ -163,7 +163,7 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
     """Return the network of an entry."""
     from limpq_hub.pictures import top_classes
     from limpq_hub.zoo.loading import load
-    from limpq_hub.zoo.measurement import top1_text
+    from limpq_hub.zoo.measurement import top1_record, top1_text
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -187,8 +187,7 @@ def _loaded(options: argparse.Namespace) -> _Classifier:
         "arithmetic": loaded.arithmetic,
         "bitops": loaded.plan.bitops,
         "size_bytes": loaded.plan.size_bytes,
-        "top1": loaded.top1,
-        "top1_images": measured and measured.images,
+        **top1_record(loaded.top1, measured),
     }
     caption = (
         f"one of {loaded.network.num_classes} classes; {loaded.weights} weights, "
