@@ -26,7 +26,7 @@ from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.quant.batch_norm_calibration import check_not_alone
+from limpq_hub.quant.batch_norm_calibration import check_enough_to_calibrate
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The step sizes start from the images of the first step: the same ones for any number of processes.
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)
-        check_not_alone(network, first[: settings.calibrate_images])
+        check_enough_to_calibrate(network, first[: settings.calibrate_images])
         for concern in sameness([_scores(network, first)]):
             accelerator.print(concern)
         quantization = settings.quantization
