@@ -266,12 +266,18 @@ def test_frontier_has_twenty_budgets_unless_told_otherwise(limpq, tiny):
     assert found == [plan.bitops for plan in frontier(tiny.name, points=20)]
 
 
+def top1_in_json(top1: float | None) -> dict:
+    """Return what JSON holds of a top-1 of the tiny entry: 400 images, or nothing where it was not measured."""
+    error = None if top1 is None else pytest.approx(100 * (top1 / 100 * (1 - top1 / 100) / 400) ** 0.5)
+    return {"top1": top1, "top1_standard_error": error, "top1_images": None if top1 is None else 400}
+
+
 def test_frontier_as_json_is_the_plans_with_the_measured_figures_and_nothing_else(limpq, tiny):
     code, out, err = limpq("frontier", tiny.name, "--points", 3, "--alpha", 0.5, "--json")
     assert (code, err) == (0, "")
     plans = frontier(tiny.name, points=3, alpha=0.5)
     assert [plan | {"seconds": 0} for plan in json.loads(out)] == [
-        plan.to_json() | {"seconds": 0, "top1": 33.5 if plan.policy == tiny.joint else None} for plan in plans
+        plan.to_json() | {"seconds": 0} | top1_in_json(33.5 if plan.policy == tiny.joint else None) for plan in plans
     ]
     assert [plan["top1"] for plan in json.loads(out)] == [33.5, None, None]
     assert {plan["alpha"] for plan in json.loads(out)} == {0.5}
@@ -622,7 +628,7 @@ def test_frontier_passes_its_limits_on(limpq, tiny):
     )
     assert len(plans) > 2
     assert [plan | {"seconds": 0} for plan in json.loads(out)] == [
-        plan.to_json() | {"seconds": 0, "top1": 33.5 if plan.policy == tiny.joint else None} for plan in plans
+        plan.to_json() | {"seconds": 0} | top1_in_json(33.5 if plan.policy == tiny.joint else None) for plan in plans
     ]
 
 
@@ -1204,6 +1210,16 @@ def test_a_top1_comes_with_its_standard_error_and_the_images_it_was_measured_on(
     policy = BUNDLED / "mobilenetv2_100.in1k/policies/w4a4/policy.json"
     seen = re.sub(r"\s+", " ", limpq("predict", picture, "--model", "mobilenetv2_100", "--policy", policy)[1])
     assert f"{with_error} top-1 on {where}" in seen
+
+
+def test_a_top1_in_json_comes_with_its_standard_error_and_the_number_of_its_images(limpq, tiny, picture):
+    compared = json.loads(limpq("compare", tiny.name, "--bitops", "w3a3", "--json")[1])
+    for name, plan in compared.items():
+        measured = top1_in_json(61.5 if name == "learned" else None)
+        assert {key: plan[key] for key in measured} == measured
+    arguments = ("predict", picture, "--model", tiny.name, "--bitops", "w3a3", "--json")
+    record = json.loads(limpq(*arguments)[1])
+    assert {key: record[key] for key in top1_in_json(None)} == top1_in_json(61.5)
 
 
 def test_import_turns_a_pickle_into_indicators_that_search_takes(limpq, tiny, steps_pickle, tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limpq_hub.cli.measured_top1 import Top1s
 from limpq_hub.cli.options import (
     MODEL_OR_FILE,
     WORDS,
@@ -138,9 +139,10 @@ def _frontier(options: argparse.Namespace) -> None:
         plot_frontier(plans, options.plot, _shipped(entry) if entry and not in_effect else [])
         note(f"wrote {options.plot}")
     measured = [entry.joint_top1(plan.policy.digest()) if entry else None for plan in plans]
-    top1s = _Top1s(entry)
+    top1s = Top1s(entry)
     if options.json:
-        print_json([plan.to_json() | {"top1": top1} for plan, top1 in zip(plans, measured, strict=True)])
+        of_joint = [top1s.record(plan.policy, top1, "joint") for plan, top1 in zip(plans, measured, strict=True)]
+        print_json([plan.to_json() | record for plan, record in zip(plans, of_joint, strict=True)])
         return
     objective = _objective(plans[0])
     headings = ("BitOps", "size", "compression", "weight bits", "activation bits", objective, "top-1, joint weights")
@@ -195,12 +197,16 @@ def _compare(options: argparse.Namespace) -> None:
     for name, policy in others.items():
         plans[name] = Plan.of_policy(indicators, policy, alpha=best.alpha, counting=best.counting)
     policies = {name: plan.policy for name, plan in plans.items()}
+    top1s = Top1s(entry)
     top1: dict[str, tuple[float | None, str]] = {
         name: (entry and entry.measured_top1(policy)) or (None, "") for name, policy in policies.items()
     }
     if options.json:
         print_json(
-            {name: plan.to_json() | {"top1": top1[name][0], "weights": top1[name][1]} for name, plan in plans.items()}
+            {
+                name: plan.to_json() | top1s.record(plan.policy, *top1[name]) | {"weights": top1[name][1]}
+                for name, plan in plans.items()
+            }
         )
         return
     table = new_table(f"{options.model}: bits of weights / activations in the same budget", "layer", *plans)
@@ -211,7 +217,6 @@ def _compare(options: argparse.Namespace) -> None:
     table.add_row("BitOps", *(format_bitops(plan.bitops) for plan in plans.values()))
     table.add_row("weights", *(format_size(plan.size_bytes) for plan in plans.values()))
     table.add_row(_objective(best), *(f"{plan.objective:.4f}" for plan in plans.values()))
-    top1s = _Top1s(entry)
     table.add_row(
         "top-1",
         *(
@@ -273,27 +278,6 @@ def _entry(model: str) -> Entry | None:
 def _objective(plan: Plan) -> str:
     """Return what a table calls the objective of a plan, with what it adds up."""
     return f"objective, {IMPORTANCE_WORDS[plan.importance]}"
-
-
-class _Top1s:
-    """The top-1 of policies of one entry, for a table, and its caption: on which images these were measured."""
-
-    def __init__(self, entry: Entry | None) -> None:
-        self._entry = entry
-        self._on_images: dict[str, None] = {}
-
-    def cell(self, policy: Policy, top1: float, weights: Any) -> str:
-        """Return a measured top-1 with its standard error; `weights` as `measured_top1` names them."""
-        from limpq_hub.zoo.measurement import top1_measurement, top1_text
-
-        measured = None if self._entry is None else top1_measurement(self._entry, policy.digest(), weights)
-        if measured and measured.images_text:
-            self._on_images[measured.images_text] = None
-        return top1_text(top1, measured)
-
-    def caption(self) -> str | None:
-        """Return on which images the cells so far were measured; None where that is not known."""
-        return f"top-1 on {' or '.join(self._on_images)}\n+/- one standard error" if self._on_images else None
 
 
 def _shipped(entry: Entry) -> list[tuple[int, float, float | None]]:

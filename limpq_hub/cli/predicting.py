@@ -170,7 +170,7 @@ def _loaded(options: argparse.Namespace, entry: Entry, plan: Plan) -> _Classifie
     """Return the network of an entry at a plan."""
     from limpq_hub.pictures import top_classes
     from limpq_hub.zoo.loading import load_entry
-    from limpq_hub.zoo.measurement import top1_on_images
+    from limpq_hub.zoo.measurement import top1_on_images, top1_record
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -194,8 +194,7 @@ def _loaded(options: argparse.Namespace, entry: Entry, plan: Plan) -> _Classifie
         "arithmetic": loaded.arithmetic,
         "bitops": loaded.plan.bitops,
         "size_bytes": loaded.plan.size_bytes,
-        "top1": loaded.top1,
-        "top1_images": measured and measured.images,
+        **top1_record(loaded.top1, measured),
     }
     caption = (
         f"one of {loaded.network.num_classes} classes; {loaded.weights} weights, "

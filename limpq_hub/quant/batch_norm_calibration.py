@@ -31,7 +31,7 @@ from limpq_hub.quant.batch_norm_moments import measure_moments, none_alone
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
-from limpq_hub.quant.single_values import norm_of_one_value
+from limpq_hub.quant.single_values import check_not_alone
 from limpq_hub.quant.watched_inputs import watched_inputs
 
 # One half to measure, one half to compare: late layers have few values per image.
@@ -92,7 +92,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         try:
             for images in none_alone(batches):
                 if not image_count:
-                    check_not_alone(model, images)
+                    check_enough_to_calibrate(model, images)
                     for norm in norms:
                         norm.reset_running_stats()
                         norm.train()
@@ -176,18 +176,13 @@ def halves(batches: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     return first, second
 
 
-def check_not_alone(model: nn.Module, images: Tensor) -> None:
-    """Raise `DataError` for one image of which a batch normalization has one value per channel.
+def check_enough_to_calibrate(model: nn.Module, images: Tensor) -> None:
+    """Raise `DataError` for one image to calibrate with, of which a batch normalization has one value per channel.
 
     Args:
         images: [batch, 3, height, width]; a single one runs in eval mode.
     """
-    name = norm_of_one_value(model, images) if len(images) == 1 else None
-    if name is not None:
-        raise DataError(
-            f"one image leaves batch normalization {name} one value per channel, of which there is no variance; give "
-            "two images or more to calibrate with"
-        )
+    check_not_alone(model, images, DataError, "two images or more to calibrate with")
 
 
 def _kl(model: nn.Module, batches: Sequence[Tensor], targets: Tensor) -> float:

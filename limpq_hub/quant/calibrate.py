@@ -14,7 +14,7 @@ from limpq_hub.quant.least_error import SortedValues, least_error_grids
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
-from limpq_hub.quant.single_values import norm_of_one_value
+from limpq_hub.quant.single_values import check_not_alone
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 from limpq_hub.quant.watched_inputs import watched_inputs
 
@@ -59,12 +59,7 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
     Raises:
         UnsupportedLayerError: there is one image, of which a batch normalization has one value per channel.
     """
-    name = norm_of_one_value(model, images) if len(images) == 1 else None
-    if name is not None:
-        raise UnsupportedLayerError(
-            f"one image leaves batch normalization {name} one value per channel, of which there is no variance; give "
-            "an example_input of two images or more, or of a larger size"
-        )
+    check_not_alone(model, images, UnsupportedLayerError, "an example_input of two images or more, or of a larger size")
     twin = copy.deepcopy(model).train()
     layers = dict(quantized_layers(twin))
     for layer in layers.values():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
-from limpq_hub.train.settings import Invocation
+from limpq_hub.train.settings import DataSettings, Invocation
+from limpq_hub.train.settings_conversion import arguments_of
 
 # How pictures are batched and computed. Where they are is in the settings, whether it was typed or of a recipe.
 _BATCHES = ("--cache-images", "--no-cache-images", "--batch-size", "--workers", "--seed")
@@ -30,6 +32,15 @@ def carried_options(invocation: Invocation, command: str) -> list[str]:
         command: the next one, "indicators" or "finetune".
     """
     return _typed_of(invocation.typed, _MEANT_FOR[command])
+
+
+def picture_options(data: DataSettings) -> list[str]:
+    """Return the options that give another command the same pictures, but those that do nothing beside the others."""
+    names = ["data", "unlabelled"]
+    if data.data is not None:
+        names += ["val_split"] if data.unlabelled else ["train_split", "val_split"]
+        names += [] if os.path.isdir(data.data) else ["data_root"]
+    return arguments_of(data, *names)
 
 
 def typed_computing_options(invocation: Invocation) -> list[str]:

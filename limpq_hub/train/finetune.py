@@ -23,7 +23,7 @@ from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.plan.search_problem import SearchProblem
-from limpq_hub.quant.batch_norm_calibration import check_not_alone, recalibrate_batch_norm_
+from limpq_hub.quant.batch_norm_calibration import check_enough_to_calibrate, recalibrate_batch_norm_
 from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.convert import build_quantized, select_policy
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = _starting_network(entry, plan, spec, settings).train()
         model = placed(model, accelerator.device, channels_last=channels_last)
         if len(images) == 1:
-            check_not_alone(model, images[0])
+            check_enough_to_calibrate(model, images[0])
         if training.freeze_batch_norm:
             original = float_network_of(entry, settings.weights).to(accelerator.device)
             correct_batch_norm_(model, calibration, original)

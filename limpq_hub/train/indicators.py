@@ -26,11 +26,11 @@ from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.quant.batch_norm_calibration import check_not_alone
+from limpq_hub.quant.batch_norm_calibration import check_enough_to_calibrate
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
-from limpq_hub.train.carried_options import carried_options
+from limpq_hub.train.carried_options import carried_options, picture_options
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_network
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The step sizes start from the images of the first step: the same ones for any number of processes.
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)
-        check_not_alone(network, first[: settings.calibrate_images])
+        check_enough_to_calibrate(network, first[: settings.calibrate_images])
         for concern in sameness([_scores(network, first)]):
             accelerator.print(concern)
         quantization = settings.quantization
@@ -237,11 +237,10 @@ def _tell_and_push(settings: IndicatorsSettings) -> None:
         print(_measuring_line(output, searched, data))
     budget = first_budget(Indicators.load(output / "indicators.json"))
     print(f"next: {shell_command('limpq', 'search', searched / 'indicators.json', '--bitops', budget)}")
-    pictures = arguments_of(data, "data", "data_root", "unlabelled", "train_split", "val_split")
     # Without labels the teacher is all there is to learn from in fine-tuning, whatever its share was here.
     taught = arguments_of(settings.loss, *(("teacher",) if data.unlabelled else ("teacher", "distill")))
     carried = carried_options(settings.training.invocation, "finetune")
-    tune = ("--model", f"local-dir:{searched}", "--bitops", budget, *pictures, *taught, *carried)
+    tune = ("--model", f"local-dir:{searched}", "--bitops", budget, *picture_options(data), *taught, *carried)
     print(f"then: {command_of('finetune', *tune, '--output', Path(f'{output}-{budget}'))}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")

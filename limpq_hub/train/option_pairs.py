@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from limpq_hub.train.training_options import FIRST_SPARING_EPOCH, USUAL_MOMENTUM
-
-# As timm knows them, of `OPTIMIZERS`.
-WITH_MOMENTUM = {"madgrad", "momentum", "rmsproptf", "sgd"}
+from limpq_hub.train.training_options import FIRST_SPARING_EPOCH
 
 
 def settle_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -21,7 +18,6 @@ def settle_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
     _check_precision(parser, options)
     _check_schedule(parser, options)
     _check_augmentation(parser, options)
-    _check_momentum(parser, options)
     _check_passes(parser, options)
     _check_comparisons_of_passes(parser, options)
     _check_push(parser, options)
@@ -36,16 +32,6 @@ def _check_schedule(parser: argparse.ArgumentParser, options: argparse.Namespace
     warmup, epochs = getattr(options, "warmup_epochs", 0), getattr(options, "epochs", None)
     if epochs is not None and warmup > epochs:
         parser.error(f"--warmup-epochs {warmup:g}: in --epochs {epochs} the learning rate would never be reached")
-
-
-def _check_momentum(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    momentum = getattr(options, "momentum", USUAL_MOMENTUM)
-    if momentum == USUAL_MOMENTUM or {options.optimizer, options.step_optimizer} & WITH_MOMENTUM:
-        return
-    parser.error(
-        f"--momentum {momentum:g}: --optimizer {options.optimizer} has none; leave it out, or use "
-        f"{', '.join(sorted(WITH_MOMENTUM))}"
-    )
 
 
 def _check_augmentation(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from limpq_hub.plan.budget import typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.train.defaults_formatter import DefaultsFormatter
+from limpq_hub.train.idle_options import check_idle_options
 from limpq_hub.train.launching import command_line, command_of
 from limpq_hub.train.option_pairs import settle_options
 from limpq_hub.train.option_types import (
@@ -97,13 +98,15 @@ def settings_of(
         recipe: whether the command takes options from a recipe.
         complete: fills in what was not typed and depends on other options.
     """
-    for word in sys.argv[1:] if argv is None else argv:
+    typed = tuple(sys.argv[1:] if argv is None else argv)
+    for word in typed:
         if word.startswith("--") and word.endswith("=--"):  # argparse takes it for an empty list
             parser.error(f"argument {word.removesuffix('=--')}: expected a value")
     options = parse(parser, command, argv) if recipe else parser.parse_args(argv)
     if complete:
         complete(options)
     settle_options(parser, options)
+    check_idle_options(parser, options, typed)
     policy = getattr(options, "policy", None)
     limits = typed_limits(vars(options))
     values = {
@@ -113,7 +116,7 @@ def settings_of(
         "invocation": Invocation(
             command_line(command, argv),
             json.loads(json.dumps(vars(options), default=str)),
-            tuple(sys.argv[1:] if argv is None else argv),
+            typed,
         ),
     }
     return settings_from(kind, values)

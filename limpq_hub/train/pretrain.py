@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from limpq_hub.plan.jsonfile import write_bytes, write_json
-from limpq_hub.train.carried_options import carried_options
+from limpq_hub.train.carried_options import carried_options, picture_options
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.loaders import training_loader, validation_loader
 from limpq_hub.train.launching import command_of, run
@@ -36,7 +36,6 @@ from limpq_hub.train.method.fetched_weights import fetched_content
 from limpq_hub.train.method.networks import classifier_for, description_of, placed
 from limpq_hub.train.options import add_data_options, add_network_options, parser_of, settings_of
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings
-from limpq_hub.train.settings_conversion import arguments_of
 from limpq_hub.train.training_options import add_training_options
 from limpq_hub.train.training_settings import LossSettings, TrainingSettings
 from limpq_hub.zoo.model_args import typed_text
@@ -135,12 +134,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _next_command(
     network: NetworkSettings, data: DataSettings, weights: Path, input_size: int, carried: Sequence[str] = ()
 ) -> str:
-    pictures = arguments_of(data, "data", "data_root", "train_split", "val_split")
     start: list[str | Path] = ["--model", network.model, "--input-size", str(input_size)]
     start += ["--weights", weights]
     if network.model_args:
         start += ["--model-args", *typed_text(network.model_args)]
-    return command_of("indicators", *start, *pictures, *carried, "--output", "out/joint")
+    return command_of("indicators", *start, *picture_options(data), *carried, "--output", "out/joint")
 
 
 if __name__ == "__main__":

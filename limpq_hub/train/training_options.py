@@ -23,7 +23,8 @@ from limpq_hub.train.training_settings import CONSTANT, COSINE
 
 # Those of timm that a saved state holds entirely; others keep figures where a state does not look.
 OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", "rmsproptf", "lion", "madgrad")
-USUAL_MOMENTUM = 0.9
+# As timm knows them.
+WITH_MOMENTUM = {"madgrad", "momentum", "rmsproptf", "sgd"}
 # Epochs done before the first layers are chosen that `--spare-oscillating` spares.
 FIRST_SPARING_EPOCH = 5
 
@@ -73,7 +74,7 @@ def add_training_options(
         default=warmup_epochs,
         help=f"epochs of linear warm-up{left_open.get('warmup_epochs', '')}",
     )
-    schedule.add_argument("--momentum", type=below_one, default=USUAL_MOMENTUM, help="SGD momentum, from 0 to below 1")
+    schedule.add_argument("--momentum", type=below_one, default=0.9, help="SGD momentum, from 0 to below 1")
     schedule.add_argument(
         "--weight-decay", type=up_to(10), default=weight_decay, help="0..10; not on steps, BatchNorm and biases"
     )

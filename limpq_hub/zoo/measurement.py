@@ -86,6 +86,14 @@ def top1_measurement(entry: Entry, policy_sha256: str, weights: Literal["fine-tu
     return next((joint_measurement(entry, joint) for joint in measured), None)
 
 
+def top1_record(top1: float | None, measured: Measurement | None) -> dict[str, float | int | None]:
+    """Return a top-1 in percent as JSON holds it, with its standard error and the number of images that it is of."""
+    error, images = None, None
+    if top1 is not None and measured is not None:
+        error, images = measured.standard_error(top1), measured.images
+    return {"top1": top1, "top1_standard_error": error, "top1_images": images}
+
+
 def measurement_of(entry: Entry, figures: Mapping[str, Any], provenance: object) -> Measurement:
     """Return how figures were measured.
 

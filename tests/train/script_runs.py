@@ -90,8 +90,12 @@ def saved_step(output: Path) -> int:
 
 def journal_steps(output: Path) -> list[int]:
     """Return the steps whose losses `metrics.jsonl` holds, in its order."""
-    records = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
-    return [record["step"] for record in records if "loss" in record]
+    return [record["step"] for record in journal_records(output) if "loss" in record]
+
+
+def journal_records(output: Path) -> list[dict]:
+    """Return what `metrics.jsonl` holds, in its order."""
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
 
 
 def sha256_of(path: Path) -> str:

@@ -430,13 +430,13 @@ def test_fine_tuning_reads_the_data_that_the_comparison_reads(
     tiny_command, runs, hard_data, tmp_path, precision, device
 ):
     weights = f"{runs}/float/model.safetensors"
-    given = ["--data-root", "root", "--train-split", "val", "--val-split", "train", "--cache-images", "--seed", "5"]
+    given = ["--train-split", "val", "--val-split", "train", "--cache-images", "--seed", "5"]
     given += ["--weights", weights, "--channels-last", "--threads", "1", *precision]
     compared, words = finetuning([*tiny_command, "w3a3", *given], tmp_path / "out")
     tuning = finetune.parse_options(words)
     assert (tuning.data, tuning.training.device) == (compared.data, compared.device)
     assert (tuning.model, tuning.weights) == (compared.model, weights)
-    assert (tuning.data.data, tuning.data.data_root, tuning.data.val_split) == (str(hard_data), "root", "train")
+    assert (tuning.data.data, tuning.data.val_split) == (str(hard_data), "train")
     assert tuning.training.device == device
 
 

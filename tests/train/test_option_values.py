@@ -14,8 +14,7 @@ from limpq_hub.errors import InfeasibleBudgetError, TrainingError
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
 from limpq_hub.train.method.oscillation import update_oscillating_
-from limpq_hub.train.option_pairs import WITH_MOMENTUM
-from limpq_hub.train.training_options import OPTIMIZERS
+from limpq_hub.train.training_options import OPTIMIZERS, WITH_MOMENTUM
 
 COMMANDS = [compare, finetune, front, indicators, pretrain, publish, validate]
 MODEL = ["--model", "test_resnet", "--data", "pictures", "--output", "not-there/out"]
@@ -62,7 +61,7 @@ REFUSED = [
         "--float64 --mixed-precision bf16",
         "--float64 and --mixed-precision bf16 contradict each other; give one",
     ),
-    (pretrain, "--momentum 0.5 --optimizer adamw", "--momentum 0.5: --optimizer adamw has none; leave it out, or use "),
+    (pretrain, "--momentum 0.5 --optimizer adamw", "--momentum: --optimizer adamw has none; leave it out, or use "),
     (
         indicators,
         "--candidates 4 --mixtures 0 --in-place-distill 0.5",
@@ -140,6 +139,60 @@ def test_a_value_that_cannot_be_meant_is_refused_in_one_line(capsys, command, wo
         command.parse_options([*MODEL, *words.split()])
     assert ended.value.code == 2
     assert f"error: {told}" in capsys.readouterr().err.splitlines()[-1]
+
+
+WITHOUT_EFFECT = [
+    (finetune, "--step-start lsq", "--from float", "--from joint has the step sizes that joint training learned; add "),
+    (finetune, "--step-start=least-error --from joint", "--from float", "--from joint has the step sizes"),
+    (
+        finetune,
+        "--smoothing 0.2 --distill 1",
+        "--distill 0.5",
+        "all of the loss is learned from the teacher, and no la",
+    ),
+    (indicators, "--smoothing 0 --unlabelled pictures", "--unlabelled", "all of the loss is learned from the teacher"),
+    (pretrain, "--momentum 0.9 --optimizer adam", "--optimizer sgd", "--optimizer adam has none; leave it out, or use"),
+    (indicators, "--train-split t --unlabelled p", "--unlabelled", "the pictures of --unlabelled are trained on in "),
+    (compare, "--correlate-every 2 --correlated 0", "--correlated 4", "--correlated 0 leaves the correlations out; "),
+    (compare, "--correlate-over range --correlated 0", "--correlated 4", "--correlated 0 leaves the correlations out"),
+    (compare, "--criterion-images 8", "--criteria kl-joint", "no --criteria are measured on them; give both, or neit"),
+    (front, "--points 3 --bitops 3G", "--bitops", "--bitops says which budgets; give one of the two"),
+    (validate, "--data-root .", "--data torch/cifar10", "--data is a folder of its own; leave it out, or give the na"),
+]
+
+
+@pytest.mark.parametrize(("command", "words", "gives_effect", "told"), WITHOUT_EFFECT)
+def test_an_option_that_does_nothing_beside_the_others_is_refused_and_taken_with_what_is_advised(
+    capsys, tmp_path, monkeypatch, command, words, gives_effect, told
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    model = [*MODEL, *(["--bitops", "3G"] if command in (finetune, validate) else [])]
+    with pytest.raises(SystemExit) as ended:
+        command.parse_options([*model, *words.split()])
+    assert ended.value.code == 2
+    flag = words.split()[0].partition("=")[0]
+    assert f"error: {flag}: {told}" in capsys.readouterr().err.splitlines()[-1]
+    # A flag alone stands for the option without it.
+    advised = words.partition(f" {gives_effect} ")[0] if " " not in gives_effect else f"{words} {gives_effect}"
+    command.parse_options([*model, *advised.split()])
+
+
+def test_pictures_without_data_have_no_split_and_no_root(capsys):
+    given = ["--model", "resnet18", "--unlabelled", "p", "--output", "out"]
+    for flag in ("--val-split", "--data-root"):
+        with pytest.raises(SystemExit):
+            indicators.parse_options([*given, flag, "x"])
+        assert f"error: {flag}: it is of --data; give both, or neither" in capsys.readouterr().err
+    indicators.parse_options([*given, "--data", "not-there", "--val-split", "x", "--data-root", "x"])
+
+
+def test_what_a_recipe_gives_or_a_resumed_run_began_with_may_do_nothing(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("finetune:\n  step-start: lsq\n  momentum: 0.5\n  smoothing: 0.2\n")
+    model, typed = [*MODEL, "--bitops", "3G"], ["--optimizer", "adam", "--distill", "1"]
+    assert finetune.parse_options([*model, "--recipe", str(recipe), *typed]).step_start == "lsq"
+    assert finetune.parse_options([*model, "--step-start", "lsq", "--resume"]).step_start == "lsq"
 
 
 def test_the_optimizers_that_have_momentum_are_those_that_timm_gives_it_to():

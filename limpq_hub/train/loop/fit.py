@@ -104,11 +104,21 @@ def fit(
         if accelerator.is_main_process:
             state.save(states)
 
+    def validate_if_due() -> None:
+        """Note the figures of a copy of the model where an epoch has ended after which they were asked for."""
+        epochs, rest = divmod(state.step, length.steps_per_epoch)
+        due = run.validate_epochs and not rest and epochs and epochs % run.validate_epochs == 0
+        if validate and due and state.step < length.steps:
+            figures = validate(copy.deepcopy(average.module if average else model))
+            journal.note({"step": state.step, "epochs": epochs, "validation": figures})
+
     with (
         stop_deferred() as stop,
         batch_norm_over_all_processes(accelerator, model),
         ProgressDisplay("step", length.steps, done=first, hidden=not accelerator.is_main_process) as progress,
     ):
+        if not journal.validated:  # the run was stopped after the last step of an epoch
+            validate_if_due()
         for position, parts in batches.from_step(state.step):
             torch.manual_seed(settings.seed * 1_000_003 + position.step)
             for rate in rates:
@@ -131,12 +141,10 @@ def fit(
                 progress.show(
                     state.step, f"loss {loss:.3g} · {per_second:.0f} images/s · {waiting:.0%} waiting for data"
                 )
-            # Before the state is saved: a validation that was cut off is done again.
-            epochs, rest = divmod(state.step, length.steps_per_epoch)
-            due = run.validate_epochs and not rest and epochs % run.validate_epochs == 0
-            if validate and due and not stopping and state.step < length.steps:
-                figures = validate(copy.deepcopy(average.module if average else model))
-                journal.note({"step": state.step, "epochs": epochs, "validation": figures})
+            # Before the state is saved: a validation that was cut off is done again. A run that is to stop saves, and
+            # leaves it to the one that goes on.
+            if not stopping:
+                validate_if_due()
             if saving:
                 save()
             if stopping:

@@ -29,6 +29,7 @@ class Journal:
 
     Attributes:
         flushed: when figures were last written, in seconds of `time.monotonic`.
+        validated: whether the run was validated at the step that it goes on from; the same on every process.
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path, step: int) -> None:
@@ -36,8 +37,10 @@ class Journal:
         self.waiting: list[tuple[int, float, Tensor]] = []
         self.flushed = time.monotonic()
         accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
+        kept = _lines_until(self.path, step)
+        self.validated = any("validation" in record and record["step"] == step for record in map(json.loads, kept))
         if accelerator.is_main_process:
-            _keep_until(self.path, step)
+            write_bytes(self.path, "".join(kept).encode())
 
     def add(self, step: int, rate: float, losses: Tensor) -> None:
         """Note a step: its learning rate, and the loss of each pass in the order of the passes, [passes]."""
@@ -78,8 +81,7 @@ class Journal:
                 file.writelines(json.dumps(record) + "\n" for record in records)
 
 
-def _keep_until(path: Path, step: int) -> None:
+def _lines_until(path: Path, step: int) -> list[str]:
+    """Return the whole lines of a journal up to a step: a run that was killed may have left half a line."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    # A run that was killed may have left half a line.
-    whole = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
-    write_bytes(path, "".join(whole).encode())
+    return [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]

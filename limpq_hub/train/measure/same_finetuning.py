@@ -9,7 +9,7 @@ from pathlib import Path
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
-from limpq_hub.train.carried_options import typed_computing_options
+from limpq_hub.train.carried_options import picture_options, typed_computing_options
 from limpq_hub.train.loop.run_files import is_begun
 from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.train.settings_conversion import arguments_of
@@ -34,7 +34,10 @@ def finetune_policy(settings: ComparisonSettings, policy: Policy) -> Path:
 def finetuning_arguments(settings: ComparisonSettings, policy_file: Path, folder: Path) -> list[str]:
     """Return what Python is given to fine-tune the policy of a file: data, device and network of the comparison."""
     # A recipe may name splits: those of the comparison win, even where they are the usual ones.
-    splits = ["--train-split", settings.data.train_split, "--val-split", settings.data.val_split]
+    data = settings.data
+    splits = [] if data.unlabelled else ["--train-split", data.train_split]
+    splits += [] if data.data is None else ["--val-split", data.val_split]
+    drawn = arguments_of(data, "batch_size", "workers", "seed", "cache_images")
     # The comparison measures the checkpoint itself, image by image.
     own = ["--policy", str(policy_file), "--unmeasured", "--output", str(folder)]
     # A recipe, or the default, may say fewer epochs than these steps are; each epoch is a step or more.
@@ -43,7 +46,8 @@ def finetuning_arguments(settings: ComparisonSettings, policy_file: Path, folder
         *("-m", "limpq_hub.train.finetune"),
         *(["--resume"] if is_begun(folder) else []),
         *arguments_of(settings, "model", "weights", "recipe"),
-        *arguments_of(settings.data),
+        *picture_options(data),
+        *drawn,
         *splits,
         *typed_computing_options(settings.invocation),
         *own,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from number_runs import OneWeight, fit_to_numbers, number_settings, slope_one
 from safetensors.torch import load_file
-from script_runs import TORCHRUN, TRAINING, journal_steps, saved_step, script, sha256_of, started
+from script_runs import TORCHRUN, TRAINING, journal_records, journal_steps, saved_step, script, sha256_of, started
 from tiny_run import NETWORK, RUN
 
 from limpq_hub.errors import LimpqError
@@ -185,6 +186,31 @@ def test_sigterm_within_a_step_ends_after_it_whatever_the_save_interval(tmp_path
         )
     assert saved_step(tmp_path / "out") == 2
     assert journal_steps(tmp_path / "out") == [1, 2]
+
+
+@pytest.mark.parametrize("average", [(), ("--ema", "0.9")], ids=["plain", "ema"])
+def test_sigterm_in_the_last_step_of_an_epoch_leaves_its_validation_to_the_resumed_run(tmp_path, average):
+    words = ["--batch-size", "2", "--epochs", "3", "--validate-epochs", "1", *average]
+
+    def trained(name: str, *resume: str, stop_in: int | None = None) -> tuple[float, list[dict]]:
+        model, settings = OneWeight(), number_settings(tmp_path / name, *words, *resume)
+        with nullcontext() if stop_in is None else pytest.raises(RunInterruptedError):
+            fit_to_numbers(
+                settings,
+                torch.arange(8.0)[:, None],
+                model,
+                slope_one,
+                each=lambda position: terminate_myself() if position.step == stop_in else None,
+                validate=lambda copied: {"top1": copied.weight.item()},
+            )
+        return model.weight.item(), journal_records(tmp_path / name)
+
+    weight, records = trained("whole")
+    assert [record["step"] for record in records if "validation" in record] == [4, 8]
+    _, before = trained("cut", stop_in=3)
+    assert (saved_step(tmp_path / "cut"), before) == (4, records[:4])
+    assert trained("cut", "--resume", stop_in=7)[1] == records[:9]
+    assert trained("cut", "--resume") == (weight, records)
 
 
 def test_a_second_sigterm_while_the_state_is_written_does_not_tear_it(tmp_path, monkeypatch):
