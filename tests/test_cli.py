@@ -1208,8 +1208,9 @@ def test_a_top1_comes_with_its_standard_error_and_the_images_it_was_measured_on(
     assert "+/- one standard error" in compared
     assert re.search(r"\d\d\.\d\d % \+/- 0\.50 fine-tuned", compared)
     policy = BUNDLED / "mobilenetv2_100.in1k/policies/w4a4/policy.json"
-    seen = re.sub(r"\s+", " ", limpq("predict", picture, "--model", "mobilenetv2_100", "--policy", policy)[1])
-    assert f"{with_error} top-1 on {where}" in seen
+    code, seen, err = limpq("predict", picture, "--model", "mobilenetv2_100", "--policy", policy)
+    assert code == 0, err
+    assert f"{with_error} top-1 on {where}" in re.sub(r"\s+", " ", seen)
 
 
 def test_a_top1_in_json_comes_with_its_standard_error_and_the_number_of_its_images(limpq, tiny, picture):
