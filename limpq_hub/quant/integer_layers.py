@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.frozen_layers import thaw_
-from limpq_hub.quant.frozen_values import stamp_of
+from limpq_hub.quant.frozen_values import operands_of, stamp_of
 from limpq_hub.quant.graph_nodes import is_traced
 from limpq_hub.quant.layers import QuantConv2d
 from limpq_hub.quant.quantized import Quantized, quantized_layers
@@ -95,24 +95,19 @@ class IntegerConv2d(QuantConv2d):
 
     def _packed_weight(self, x: Tensor) -> PackedWeight | None:
         """Return the weight packed as it is now; None where `x` is not to be multiplied by it."""
-        if is_traced(x) or self.training or x.dtype != torch.float32 or x.device.type != "cpu":
+        if is_traced(x) or self.training or x.dtype != torch.float32 or not x.is_cpu:
             return None
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             return None
-        sources, bits, packed = self._sources(), self.bits, self._packed
+        sources, packed = tuple(operands_of(self)), self._packed
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *sources)):
             return None
         stamp = stamp_of(sources)
-        if packed is None or (packed.bits, packed.stamp) != (bits, stamp) or -1 in stamp:
+        if packed is None or packed.stamp != stamp or -1 in stamp or not self.runs_at(packed.bits):
+            bits = self.bits
             with torch.inference_mode(False), torch.no_grad():
                 packed = self._packed = None if bits is None else self._pack(bits, stamp, sources)
         return packed
-
-    def _sources(self) -> tuple[Tensor, ...]:
-        """Return the tensors that the result is computed from beside the input."""
-        weight, activation = self.weight_quantizer, self.activation_quantizer
-        sources = (self.weight, weight.step, activation.step, self.bias, getattr(activation, "zero_point", None))
-        return tuple(source for source in sources if source is not None)
 
     def _pack(self, bits: LayerBits, stamp: tuple[int, ...], sources: tuple[Tensor, ...]) -> PackedWeight | None:
         floats = [source for source in sources if source.is_floating_point()]
