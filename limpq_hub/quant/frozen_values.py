@@ -44,7 +44,11 @@ class FrozenValues:
 
 
 def stamp_of(sources: tuple[Tensor, ...]) -> tuple[int, ...]:
-    """Return the address and the count of in-place writes of each tensor, -1 where they are not counted."""
+    """Return the address and the count of in-place writes of each tensor, -1 where they are not counted.
+
+    Another tensor in the place of one, and every write by an operation of torch, changes it. A write through `.data`,
+    numpy or the storage, or by a kernel that torch does not know, does not.
+    """
     versions = (-1 if source.is_inference() else source._version for source in sources)
     return (*(source.data_ptr() for source in sources), *versions)
 
@@ -136,6 +140,13 @@ class FrozenLayer(QuantLayer):
             bias = None if values.bias is None else fn(values.bias)
             self._values = replace(values, stamp=(), sources=(), bias=bias, **moved)
         return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> FrozenLayer:
+        """Set train or eval mode; the values are computed anew, as torch does not count every write to a weight."""
+        if self._values is not None:
+            self._values = replace(self._values, stamp=(), sources=())
+        super().train(mode)
+        return self
 
     def forget(self) -> None:
         """Compute the values anew before they are used again."""

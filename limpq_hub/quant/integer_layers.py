@@ -56,9 +56,10 @@ class PackedWeight:
 class IntegerConv2d(QuantConv2d):
     """A quantized convolution whose input and weight are multiplied as integers.
 
-    The weight is packed at the first call, and again once weight, steps or bits have changed; what is written through
-    `.data` is not seen. In train mode, in float, where gradients are needed, of values that are not float32 on the CPU,
-    and where one is no number, it is simulated.
+    The weight is packed at the first call, and again once weight, steps or bits have changed. What is written past
+    torch's count of writes, through `.data` or numpy, is seen from the next `train()` or `eval()` on. In train mode, in
+    float, where gradients are needed, of values that are not float32 on the CPU, and where one is no number, it is
+    simulated.
     """
 
     _packed: PackedWeight | None = None
@@ -132,6 +133,12 @@ class IntegerConv2d(QuantConv2d):
         held = tuple(source.detach() for source in sources)
         no_zero_points = torch.zeros(self.out_channels, dtype=torch.int32)
         return PackedWeight(bits, stamp, held, packed, steps, no_zero_points, step, low, high)
+
+    def train(self, mode: bool = True) -> IntegerConv2d:
+        """Set train or eval mode; the weight is packed anew, as torch does not count every write to it."""
+        self._packed = None
+        super().train(mode)
+        return self
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._packed = None
