@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from limpq_hub.errors import DataError
 from limpq_hub.quant.batch_norm_moments import measure_moments, none_alone
@@ -58,7 +59,7 @@ class Recalibration:
 
 @torch.no_grad()
 def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm2d by torch's running average over `batches`.
+    """Replace the statistics of every active BatchNorm by torch's running average over `batches`.
 
     Everything else runs in eval mode. The momentum of each call is the share of its batch in the images so far, so that
     each image counts alike in mean and variance, each time that a BatchNorm is called; with batches of one size the
@@ -83,7 +84,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
     image_count, batch = 0, 0
     seen: Counter[str] = Counter()
 
-    def weigh(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
+    def weigh(name: str, norm: _BatchNorm, x: Tensor) -> None:
         """Let a call count as much as the images of its batch do among all calls so far."""
         seen[name] += batch
         norm.momentum = batch / seen[name]
@@ -107,7 +108,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
 
 
 def average_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the statistics of every active BatchNorm2d by their average over `batches`, added up in float64.
+    """Replace the statistics of every active BatchNorm by their average over `batches`, added up in float64.
 
     Means are weighted by the number of values, variances by degrees of freedom, which torch's running average in
     `recalibrate_batch_norm_` weights by images: with batches of one size the two agree but for rounding (see the table

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
@@ -30,10 +31,10 @@ class Moments:
     variance: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     def add_(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in a batch, [batch, channels, height, width]; return its mean and biased variance, [channels] each."""
+        """Take in a batch, [batch, channels, ...]; return its mean and biased variance, [channels] each."""
         # Half precision has too few digits for a sum over a batch.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        batch_variance, batch_mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+        batch_variance, batch_mean = torch.var_mean(wide, (0, *range(2, x.ndim)), correction=0)
         values = x.numel() // x.shape[1]
         self.batches, self.values = self.batches + 1, self.values + values
         mean, unbiased = _in_float64(batch_mean), _in_float64(batch_variance * (values / max(values - 1, 1)))
@@ -74,7 +75,7 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
     before = {name: statistics_of(norm) for name, norm in norms.items()}
     moments = {name: Moments() for name in norms}
 
-    def measure_(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
+    def measure_(name: str, norm: _BatchNorm, x: Tensor) -> None:
         mean, variance = moments[name].add_(x)
         set_statistics_(norm, {"running_mean": mean, "running_var": variance})
 

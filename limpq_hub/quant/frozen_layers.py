@@ -6,9 +6,10 @@ halfway between two integers may be rounded to the other one.
 
 A layer computes as in training, without the folded values: in train mode, where gradients are needed, under hooks on
 the layer or its normalization, and in float. Once a tensor that they were computed from has changed, they are computed
-again; what is written through `.data` is not seen, and a normalization in the place of a folded one not run: `thaw_`
-first. Parameters and state dict stay as they are. A convolution that is called alone, `model.conv1(x)`, gives
-what is normalized already: for that, and for the very bits of training, there is `thaw_(model)`.
+again; what is written past torch's count of writes, through `.data`, numpy or a foreign kernel, is seen from the next
+`train()` or `eval()` on. A normalization in the place of a folded one is not run: `thaw_` first. Parameters and state
+dict stay as they are. A convolution that is called alone, `model.conv1(x)`, gives what is normalized already: for that,
+and for the very bits of training, there is `thaw_(model)`.
 """
 
 from __future__ import annotations

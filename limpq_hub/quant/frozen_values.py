@@ -44,9 +44,28 @@ class FrozenValues:
 
 
 def stamp_of(sources: tuple[Tensor, ...]) -> tuple[int, ...]:
-    """Return the address and the count of in-place writes of each tensor, -1 where they are not counted."""
+    """Return the address and the count of in-place writes of each tensor, -1 where they are not counted.
+
+    Another tensor in the place of one, and every write by an operation of torch, changes it. A write through `.data`,
+    numpy or the storage, or by a kernel that torch does not know, does not.
+    """
     versions = (-1 if source.is_inference() else source._version for source in sources)
     return (*(source.data_ptr() for source in sources), *versions)
+
+
+def operands_of(layer: QuantLayer) -> list[Tensor]:
+    """Return the tensors that the result of a layer is computed from beside its input."""
+    # Out of torch's dictionaries, at every call: as attributes they take as long as to compare all of their stamps.
+    modules, parameters = layer._modules, layer._parameters
+    weight, activation = cast(Any, modules["weight_quantizer"]), cast(Any, modules["activation_quantizer"])
+    operands = [
+        # A plain attribute of a layer that computes it in a hook, as in torch's pruning.
+        *(parameters[name] if name in parameters else getattr(layer, name, None) for name in ("weight", "bias")),
+        weight._parameters["step"],
+        activation._parameters["step"],
+        activation._buffers.get("zero_point"),
+    ]
+    return [operand for operand in operands if operand is not None]
 
 
 class FrozenLayer(QuantLayer):
@@ -61,7 +80,7 @@ class FrozenLayer(QuantLayer):
 
     def runs_frozen(self, x: Tensor) -> bool:
         """Return whether the layer computes by its frozen values; its normalization asks the same of its own input."""
-        if is_traced(x) or self.bits is None or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
+        if is_traced(x) or self.runs_at(None) or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
             return False
         if torch.compiler.is_compiling() and (self._values is None or self._values.bits != self.bits):
             return False
@@ -73,15 +92,14 @@ class FrozenLayer(QuantLayer):
         return any(source.requires_grad for source in self._sources())
 
     def _sources(self) -> tuple[Tensor, ...]:
-        weight, activation = self.weight_quantizer, self.activation_quantizer
-        sources = [self.weight, weight.step, activation.step, self._bias(), getattr(activation, "zero_point", None)]
+        sources: list[Tensor | None] = [*operands_of(self)]
         for norm in self.norm:
             # Writes of torch to the statistics are not counted; to the number of batches they are.
             sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked]
         return tuple(source for source in sources if source is not None)
 
     def _bias(self) -> Tensor | None:
-        return cast(Tensor | None, self._parameters["bias"])
+        return cast(Tensor | None, getattr(self, "bias", None))
 
     def frozen_values(self) -> FrozenValues:
         """Return what the layer multiplies by, computed anew if anything has changed.
@@ -92,7 +110,7 @@ class FrozenLayer(QuantLayer):
             return self._values
         sources = self._sources()
         stamp = (*stamp_of(sources), *(norm.eps for norm in self.norm))
-        if self._values is None or (self._values.bits, self._values.stamp) != (self.bits, stamp) or -1 in stamp:
+        if self._values is None or self._values.stamp != stamp or -1 in stamp or not self.runs_at(self._values.bits):
             # Outside inference mode: a tensor made in it could not take part in a later autograd pass of the input.
             with torch.inference_mode(False), torch.no_grad():
                 self._values = self._computed(stamp, sources)
@@ -122,6 +140,13 @@ class FrozenLayer(QuantLayer):
             bias = None if values.bias is None else fn(values.bias)
             self._values = replace(values, stamp=(), sources=(), bias=bias, **moved)
         return super()._apply(fn, recurse)
+
+    def train(self, mode: bool = True) -> FrozenLayer:
+        """Set train or eval mode; the values are computed anew, as torch does not count every write to a weight."""
+        if self._values is not None:
+            self._values = replace(self._values, stamp=(), sources=())
+        super().train(mode)
+        return self
 
     def forget(self) -> None:
         """Compute the values anew before they are used again."""

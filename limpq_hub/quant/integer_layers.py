@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.frozen_layers import thaw_
-from limpq_hub.quant.frozen_values import stamp_of
+from limpq_hub.quant.frozen_values import operands_of, stamp_of
 from limpq_hub.quant.graph_nodes import is_traced
 from limpq_hub.quant.layers import QuantConv2d
 from limpq_hub.quant.quantized import Quantized, quantized_layers
@@ -56,9 +56,10 @@ class PackedWeight:
 class IntegerConv2d(QuantConv2d):
     """A quantized convolution whose input and weight are multiplied as integers.
 
-    The weight is packed at the first call, and again once weight, steps or bits have changed; what is written through
-    `.data` is not seen. In train mode, in float, where gradients are needed, of values that are not float32 on the CPU,
-    and where one is no number, it is simulated.
+    The weight is packed at the first call, and again once weight, steps or bits have changed. What is written past
+    torch's count of writes, through `.data` or numpy, is seen from the next `train()` or `eval()` on. In train mode, in
+    float, where gradients are needed, of values that are not float32 on the CPU, and where one is no number, it is
+    simulated.
     """
 
     _packed: PackedWeight | None = None
@@ -95,24 +96,19 @@ class IntegerConv2d(QuantConv2d):
 
     def _packed_weight(self, x: Tensor) -> PackedWeight | None:
         """Return the weight packed as it is now; None where `x` is not to be multiplied by it."""
-        if is_traced(x) or self.training or x.dtype != torch.float32 or x.device.type != "cpu":
+        if is_traced(x) or self.training or x.dtype != torch.float32 or not x.is_cpu:
             return None
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             return None
-        sources, bits, packed = self._sources(), self.bits, self._packed
+        sources, packed = tuple(operands_of(self)), self._packed
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *sources)):
             return None
         stamp = stamp_of(sources)
-        if packed is None or (packed.bits, packed.stamp) != (bits, stamp) or -1 in stamp:
+        if packed is None or packed.stamp != stamp or -1 in stamp or not self.runs_at(packed.bits):
+            bits = self.bits
             with torch.inference_mode(False), torch.no_grad():
                 packed = self._packed = None if bits is None else self._pack(bits, stamp, sources)
         return packed
-
-    def _sources(self) -> tuple[Tensor, ...]:
-        """Return the tensors that the result is computed from beside the input."""
-        weight, activation = self.weight_quantizer, self.activation_quantizer
-        sources = (self.weight, weight.step, activation.step, self.bias, getattr(activation, "zero_point", None))
-        return tuple(source for source in sources if source is not None)
 
     def _pack(self, bits: LayerBits, stamp: tuple[int, ...], sources: tuple[Tensor, ...]) -> PackedWeight | None:
         floats = [source for source in sources if source.is_floating_point()]
@@ -137,6 +133,12 @@ class IntegerConv2d(QuantConv2d):
         held = tuple(source.detach() for source in sources)
         no_zero_points = torch.zeros(self.out_channels, dtype=torch.int32)
         return PackedWeight(bits, stamp, held, packed, steps, no_zero_points, step, low, high)
+
+    def train(self, mode: bool = True) -> IntegerConv2d:
+        """Set train or eval mode; the weight is packed anew, as torch does not count every write to it."""
+        self._packed = None
+        super().train(mode)
+        return self
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._packed = None

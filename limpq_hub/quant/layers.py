@@ -23,7 +23,8 @@ class QuantLayer(Quantized):
     """A convolution or linear layer with quantized weight and input, in front of the class that computes it.
 
     In eval mode the quantized weight is computed once and cached, outside of the state dict, until the weight, its step
-    size or the bits change. While gradients for the weight are wanted, or where the class computes its weight, it is
+    size or the bits change; a write that torch does not count, through `.data` or numpy, is seen from the next
+    `train()` or `eval()` on. While gradients for the weight are wanted, or where the class computes its weight, it is
     computed at every call.
 
     Attributes:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.quant.batch_norm_correction import check_same_norms, corrected_statistics
@@ -39,7 +40,7 @@ class MatchedBatchNorm:
         # One for each call: a BatchNorm that is called twice takes in two different things.
         self._moments: dict[str, list[Moments]] = {name: [] for name in self._norms}
 
-        def measure(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
+        def measure(name: str, norm: _BatchNorm, x: Tensor) -> None:
             """Note the moments of what a BatchNorm takes in."""
             self._moments[name].append(_moments_of(x))
 
@@ -61,7 +62,7 @@ class MatchedBatchNorm:
         before = {name: copy.deepcopy(norm.state_dict()) for name, norm in norms.items()}
         calls: Counter[str] = Counter()
 
-        def correct_(name: str, norm: nn.BatchNorm2d | SwitchableBatchNorm2d, x: Tensor) -> None:
+        def correct_(name: str, norm: _BatchNorm | SwitchableBatchNorm2d, x: Tensor) -> None:
             """Set the statistics of a BatchNorm so that its output on `x` has the moments of the float network."""
             running = norm.active if isinstance(norm, SwitchableBatchNorm2d) else norm
             if calls[name] == len(self._moments[name]):

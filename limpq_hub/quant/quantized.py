@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from torch import nn
 
@@ -27,6 +28,13 @@ class Quantized(nn.Module):
         """The active bit-widths, or None while the layer runs in float."""
         weight, activation = self.weight_quantizer.bits, self.activation_quantizer.bits
         return None if weight is None or activation is None else LayerBits(weight, activation)
+
+    def runs_at(self, bits: LayerBits | None) -> bool:
+        """Return whether these are the active bit-widths, which each call asks; `bits == layer.bits` takes longer."""
+        # Out of torch's dictionary: a module as an attribute is looked up in three places, an error in between.
+        weight, activation = self._modules["weight_quantizer"], self._modules["activation_quantizer"]
+        active = cast(LsqQuantizer, weight).bits, cast(LsqQuantizer, activation).bits
+        return None in active if bits is None else active == (bits.weight, bits.activation)
 
     def check_bits(self, bits: LayerBits) -> None:
         """Raise `PolicyError` unless the layer has a step size at `bits`."""

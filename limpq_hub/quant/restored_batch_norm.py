@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from limpq_hub.quant.batch_norm_moments import Moments
 from limpq_hub.quant.modes import in_eval_mode
@@ -13,7 +14,7 @@ from limpq_hub.quant.running_statistics import active_batch_norms, set_statistic
 from limpq_hub.quant.watched_inputs import watched_inputs
 
 
-def folded_batch_norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+def folded_batch_norms(network: nn.Module) -> dict[str, _BatchNorm]:
     """Return those whose running statistics are mean 0 and variance 1 in every channel, by name.
 
     Such weights come from networks that were exported for inference: each BatchNorm became part of its convolution, and
@@ -51,7 +52,7 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
         return 0
     moments = {name: Moments() for name in norms}
 
-    def measure(name: str, norm: nn.BatchNorm2d, x: Tensor) -> None:
+    def measure(name: str, norm: _BatchNorm, x: Tensor) -> None:
         moments[name].add_(x)
 
     with watched_inputs(norms, measure), in_eval_mode(network):
@@ -63,7 +64,7 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
     return len(measured)
 
 
-def _set_keeping_the_function_(norm: nn.BatchNorm2d, moments: Moments) -> None:
+def _set_keeping_the_function_(norm: _BatchNorm, moments: Moments) -> None:
     """Set the statistics of a BatchNorm, and weight and bias so that it computes in eval mode what it did before."""
     old_mean, old_variance = (norm.get_buffer(key).to(moments.mean) for key in ("running_mean", "running_var"))
     scale = norm.weight.to(moments.mean) / (old_variance + norm.eps).sqrt()

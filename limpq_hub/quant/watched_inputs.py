@@ -17,19 +17,20 @@ def watched_inputs(modules: Mapping[str, Module], look: Callable[[str, Module, T
 
     Args:
         modules: by name.
-        look: takes the name, the module, and the first argument of the call; it may change the module.
+        look: takes the name, the module, and the first argument of the call, which may be given by name; it may change
+            the module.
     """
 
-    def hook_of(name: str) -> Callable[[Module, tuple[Tensor, ...]], None]:
+    def hook_of(name: str) -> Callable[[Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
         """Return the forward pre-hook of the module of this name."""
 
-        def hook(module: Module, arguments: tuple[Tensor, ...]) -> None:
+        def hook(module: Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             # Nothing is returned: torch would hand that to the module in place of the arguments.
-            look(name, module, arguments[0])
+            look(name, module, next(iter((*arguments, *named.values()))))
 
         return hook
 
-    handles = [module.register_forward_pre_hook(hook_of(name)) for name, module in modules.items()]
+    handles = [module.register_forward_pre_hook(hook_of(name), with_kwargs=True) for name, module in modules.items()]
     try:
         yield
     finally:

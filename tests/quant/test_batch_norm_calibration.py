@@ -233,6 +233,43 @@ def test_norm_without_statistics_is_left_alone(recalibrate_):
     assert network[1].running_mean is None
 
 
+class OneDimensional(nn.Module):
+    """Normalizations of rows, of sequences and of volumes, and one that several processes would share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.sequences = nn.BatchNorm1d(8), nn.BatchNorm1d(3, affine=False, momentum=None)
+        self.volumes, self.shared = nn.BatchNorm3d(3), nn.SyncBatchNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.volumes(x[:, :, None])
+        sequences = self.sequences(x.flatten(2))
+        return self.shared(self.rows(sequences.unflatten(2, (8, 8)).mean((1, 2))))
+
+
+@BOTH
+def test_statistics_of_any_number_of_dimensions_are_those_that_torch_computes(recalibrate_):
+    network = OneDimensional().eval()
+    twin = copy.deepcopy(network).train()
+    for norm in twin.children():
+        norm.momentum = None
+    images = [batch * scale for scale, batch in enumerate(batches(3), 1)]
+    for batch in images:
+        twin(batch)
+    assert recalibrate_(network, images) == 12
+    assert network.sequences.momentum is None
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(network.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+@BOTH
+def test_a_norm_whose_statistics_were_taken_away_is_left_alone(recalibrate_):
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    network[1].running_mean = network[1].running_var = None
+    assert recalibrate_(network, batches(1)) == 4
+    assert network[1].running_mean is None
+
+
 def test_recalibration_brings_a_low_bit_network_closer_to_the_float_one(network, images):
     images = torch.cat(batches(8))
     average_batch_norm_(network, [images])

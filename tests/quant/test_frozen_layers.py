@@ -244,7 +244,21 @@ def into_float(model):
     model.depthwise.set_bits_(None)
 
 
+def write_through_data(model):
+    model.stem.weight.data.mul_(1.5)
+    model.act_norm.weight.data.neg_()
+    model.eval()
+
+
+def write_through_numpy_in_training(model):
+    model.train()
+    model.plain.weight.numpy()[:] *= -1
+    model.plain_norm.running_mean.numpy()[:] += 0.5
+    model.eval()
+
+
 CHANGES = [
+    *(write_through_data, write_through_numpy_in_training),
     *(scale_weight, scale_step, shift_statistics, load_zeros, new_parameter, into_float),
     lambda model: model.double(),
     lambda model: model.to(torch.bfloat16),

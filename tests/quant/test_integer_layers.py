@@ -119,10 +119,23 @@ def no_number_in_a_step(layer: QuantLayer) -> None:
         layer.weight_quantizer.step[0, 1] = torch.inf
 
 
+def write_through_data(layer: QuantLayer) -> None:
+    layer.weight.data.mul_(0.5)
+    layer.eval()
+
+
+def write_through_numpy_in_training(layer: QuantLayer) -> None:
+    layer.train()
+    layer.weight.numpy()[:] *= 0.5
+    layer.eval()
+
+
 @pytest.mark.parametrize(
     "change",
     [
         write_in_place,
+        write_through_data,
+        write_through_numpy_in_training,
         widen_the_weight_steps,
         widen_the_input_step,
         load_a_state,

@@ -27,6 +27,14 @@ def test_each_input_is_seen_by_name_before_the_module_computes():
     assert torch.equal(output, torch.zeros(1, 2))
 
 
+def test_an_input_that_is_given_by_name_is_seen():
+    layer, seen = nn.Linear(2, 2), []
+    x = torch.ones(1, 2)
+    with watched_inputs({"layer": layer}, lambda name, module, x: seen.append(x)):
+        layer(input=x)
+    assert [taken is x for taken in seen] == [True]
+
+
 def test_what_a_look_returns_does_not_take_the_place_of_the_input():
     with watched_inputs({"layer": (layer := nn.Identity())}, lambda name, module, x: x + 1):
         assert float(layer(torch.zeros(()))) == 0
