@@ -243,7 +243,9 @@ def top1_text(difference: dict) -> str:
 
 @pytest.mark.parametrize("folder", [RESULTS.parent, RESULTS.parent / "six_bits"], ids=["ships", "before"])
 def test_the_tables_of_a_proof_show_what_was_measured(folder):
-    proof, (joint, finetuned, of_seeds, *_) = proof_of(folder)
+    proof, (joint, *others) = proof_of(folder)
+    # That of the fine-tunings whose figures are in the proof alone, not those of each image.
+    [finetuned] = [table for table in others if table[0].startswith("| policy | w3a3: KL | top-1 |")]
     stages = [
         ("joint", joint, proof["joint"], lambda of: [kl_text(of)]),
         ("finetuned", finetuned, proof["finetuned"]["0"], lambda of: [kl_text(of), top1_text(of)]),
@@ -259,7 +261,7 @@ def test_the_tables_of_a_proof_show_what_was_measured(folder):
             first, cells = heads.index(policy["budget"]), cells_of(policy["paired"][stage])
             assert [cell.strip() for cell in row[first : first + len(cells)]] == cells, policy["contender"]
     if folder.name == "six_bits":
-        check_seeds(proof, of_seeds)
+        check_seeds(proof, others[1])
 
 
 def check_seeds(proof: dict, table: list[str]) -> None:
@@ -277,25 +279,30 @@ def check_seeds(proof: dict, table: list[str]) -> None:
 
 
 def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
-    _, (_, _, of_seeds, of_budgets, *_) = proof_of(RESULTS.parent)
+    _, (_, _, _, of_seeds, *_) = proof_of(RESULTS.parent)
     folders = [RESULTS.parent / f"finetuned/seed{seed}" for seed in range(3)]
     of_two = [row for row in rows_of_seeds(folders[1:]) if row.startswith("| w3a3 ")]
-    assert of_seeds[2:] == of_two + rows_of_seeds(folders)
-    kept = {(row["budget"], row["contender"]): row for row in read_json(folders[0] / "comparison.json")["comparison"]}
-    budgets = ["w4a4", "2G", "1.5G", "1.3G"]
-    references = [kept[budget, "learned"]["finetuned"] for budget in budgets]
-    told = " | ".join(f"{reference['kl']:.4f} | {reference['top1']:.2f} %" for reference in references)
-    assert of_budgets[2].endswith(f"| {told} |")
+    assert of_seeds[2:] == of_two + [row for row in rows_of_seeds(folders) if row.startswith("| 1.5G ")]
+
+
+def test_the_fine_tunings_of_the_proof_are_those_whose_images_are_kept():
+    _, (_, divergences, top1s, *_) = proof_of(RESULTS.parent)
+    measured = read_json(RESULTS.parent / "finetuned/seed0/comparison.json")["comparison"]
+    kept = {(row["budget"], row["contender"]): row for row in measured}
     shown = 0
-    for row in of_budgets[3:]:
-        _, contender, *cells, _ = map(str.strip, row.split("|"))
-        for place, budget in enumerate(budgets):
-            policy = kept.get((budget, contender))
-            difference = policy and policy["paired"]["finetuned"]
-            expected = [kl_text(difference), top1_text(difference)] if difference else ["-", "-"]
-            assert cells[2 * place : 2 * place + 2] == expected, (budget, contender)
-            shown += bool(difference)
-    assert shown == len(kept) - len(budgets)
+    for table, text, reference in (
+        (divergences, kl_text, lambda of: f"{of['kl']:.4f}"),
+        (top1s, top1_text, lambda of: f"{of['top1']:.2f} %"),
+    ):
+        budgets = table[0].strip("| ").split(" | ")[1:]
+        assert table[2].endswith(f"| {' | '.join(reference(kept[of, 'learned']['finetuned']) for of in budgets)} |")
+        for row in table[3:]:
+            contender, *cells = row.strip("| ").split(" | ")
+            for budget, cell in zip(budgets, cells, strict=True):
+                policy = kept.get((budget, contender))
+                assert cell == (text(policy["paired"]["finetuned"]) if policy else "-"), (budget, contender)
+                shown += bool(policy)
+    assert shown == 2 * (len(kept) - len(budgets))
 
 
 def test_the_table_of_what_chooses_best_shows_what_was_measured():

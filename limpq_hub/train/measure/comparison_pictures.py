@@ -34,14 +34,17 @@ def save_comparison(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         rows: the rows of a comparison: "budget", "contender", figures under "joint", and perhaps "calibrated" and
             "finetuned", and of all but the first of a budget the differences under "paired".
     """
-    budgets = list(dict.fromkeys(row["budget"] for row in rows))
+    of_budgets: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        of_budgets.setdefault(row["budget"], []).append(row)
     stages = [stage for stage in _STAGES if stage in rows[0]]
-    most = max(sum(row["budget"] == budget for row in rows) for budget in budgets)
-    size = (5.2 * len(stages) + 1.5, (max(0.25 * most, 1.2) + 0.8) * len(budgets) + 0.4)
+    heights = [max(0.25 * len(chosen), 1.2) for chosen in of_budgets.values()]
+    size = (5.2 * len(stages) + 1.5, sum(heights) + 0.8 * len(heights) + 0.4)
     figure = Figure(figsize=size, layout="constrained")
-    charts = figure.subplots(len(budgets), len(stages), squeeze=False, sharey="row")
-    for of_budget, budget in zip(charts, budgets, strict=True):
-        chosen = [row for row in rows if row["budget"] == budget]
+    charts = figure.subplots(
+        len(of_budgets), len(stages), squeeze=False, sharey="row", gridspec_kw={"height_ratios": heights}
+    )
+    for of_budget, (budget, chosen) in zip(charts, of_budgets.items(), strict=True):
         for axes, stage in zip(of_budget, stages, strict=True):
             _draw_policies(axes, chosen, stage)
             axes.set_title(f"budget {budget}: {_STAGES[stage]}", fontsize=10)
@@ -101,5 +104,5 @@ def _draw_policies(axes: Axes, rows: Sequence[Mapping[str, Any]], stage: str) ->
             capsize=3,
         )
     axes.set_yticks(list(places), [row["contender"] for row in rows], fontsize=9)
-    axes.margins(y=0.06)
+    axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.grid(axis="x", alpha=0.3)
