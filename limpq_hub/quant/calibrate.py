@@ -32,14 +32,16 @@ def start_steps_(model: nn.Module, images: Tensor, step_start: StepStart) -> Non
         images: [batch, 3, height, width], normalized.
 
     Raises:
-        ValueError: there is no start of this name.
-        UnsupportedLayerError: a layer is never called; or, for "lsq", there is one image, of which a batch
-            normalization has one value per channel.
+        ValueError: there is no start of this name, or there are no images.
+        UnsupportedLayerError: a layer is never called, or has an input or a weight that is no finite number; or, for
+            "lsq", there is one image, of which a batch normalization has one value per channel.
     """
     if step_start not in get_args(StepStart):
         raise ValueError(
             f"step_start={quoted(step_start)} is not known: use {' or '.join(map(repr, get_args(StepStart)))}"
         )
+    if not len(images):
+        raise ValueError("there are no images in the batch: step sizes are set from one image or more")
     if step_start == "lsq":
         initialize_activation_steps_(model, images)
     else:
@@ -57,7 +59,8 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
         images: [batch, 3, height, width], normalized.
 
     Raises:
-        UnsupportedLayerError: there is one image, of which a batch normalization has one value per channel.
+        UnsupportedLayerError: there is one image, of which a batch normalization has one value per channel, or a layer
+            has an input or a weight that is no finite number.
     """
     check_not_alone(model, images, UnsupportedLayerError, "an example_input of two images or more, or of a larger size")
     twin = copy.deepcopy(model).train()
@@ -76,6 +79,8 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
     for name, layer in quantized_layers(model):
         for quantizer, initialized in zip(_of_activations(layer), _of_activations(layers[name]), strict=True):
             quantizer.load_state_dict(initialized.state_dict())
+    for name, quantizer in _named_quantizers(model).items():
+        _check_finite(name, quantizer, quantizer.step)
 
 
 @torch.no_grad()
@@ -90,7 +95,7 @@ def initialize_steps_(model: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: image batches, [batch, 3, height, width], normalized.
 
     Raises:
-        UnsupportedLayerError: a layer is never called.
+        UnsupportedLayerError: a layer is never called, or has an input or a weight that is no finite number.
     """
     quantizers = _named_quantizers(model)
     active_bits = {name: quantizer.bits for name, quantizer in quantizers.items()}
@@ -116,7 +121,7 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
 
     Raises:
         PolicyError: one of the layers runs in float.
-        UnsupportedLayerError: one of the layers is never called.
+        UnsupportedLayerError: one of the layers is never called, or has an input or a weight that is no finite number.
     """
     all_layers = dict(quantized_layers(model))
     quantizers = {}
@@ -163,11 +168,11 @@ def _quantized_values(
     2^18 of each call in a batch for all batches together, [values]. The batches are held in memory.
 
     Raises:
-        UnsupportedLayerError: one of the quantizers is never called.
-        ValueError: there are no batches.
+        UnsupportedLayerError: one of the quantizers is never called, or with what is no finite number.
+        ValueError: there are no batches, or no images in them.
     """
     batches = list(batches)
-    if not batches:
+    if not sum(map(len, batches)):
         raise ValueError("no batches were given: step sizes are set from at least one batch of images")
     seen: dict[str, list[Tensor]] = {name: [] for name in quantizers}
     generator = torch.Generator().manual_seed(0)
@@ -187,7 +192,20 @@ def _quantized_values(
         if not values:
             layer = name.rpartition(".")[0]
             raise UnsupportedLayerError(f"layer {layer!r} was never called: there are no values to set its steps from")
-    return {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in seen.items()}
+    drawn = {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in seen.items()}
+    for name, quantizer in quantizers.items():
+        _check_finite(name, quantizer, drawn[name])
+    return drawn
+
+
+def _check_finite(name: str, quantizer: LsqQuantizer, values: Tensor) -> None:
+    """Raise `UnsupportedLayerError` where a step is set, or would be, from something else than finite numbers."""
+    if not values.isfinite().all():
+        layer, what = name.rpartition(".")[0], "an input" if quantizer.per_sample else "a weight"
+        raise UnsupportedLayerError(
+            f"layer {layer!r} has {what} that is not finite (nan or inf), of which no step size can be set: look at "
+            "the weights of the network and at the images that were given"
+        )
 
 
 def _drawn(x: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -18,7 +18,7 @@ from limpq_hub.quant.profile import costs_of
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantized_copy import quantized_copy, replace_everywhere_
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
-from limpq_hub.quant.tracing.forward_trace import Trace, trace
+from limpq_hub.quant.tracing.forward_trace import Trace, computed_twins, trace
 
 DEFAULT_CANDIDATES = (6, 5, 4, 3, 2)
 
@@ -210,7 +210,7 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
             raise PolicyError(f"the policy gives no bits for layer {name!r}")
     # The memo of the copy: a BatchNorm that is found there is replaced by the one of its copies that was chosen, so
     # that the others, most of a supernet's modules, are not copied.
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = {**computed_twins(supernet)}
     for norm in supernet.modules():
         if isinstance(norm, SwitchableBatchNorm2d):
             memo[id(norm)] = copy.deepcopy(norm.copies[str(policy_bits[norm.layer].weight)], memo)

@@ -84,6 +84,8 @@ class FrozenLayer(QuantLayer):
             return False
         if torch.compiler.is_compiling() and (self._values is None or self._values.bits != self.bits):
             return False
+        if torch.jit.is_tracing() and (self._values is None or self._values.stamp != self._stamp(self._sources())):
+            return False
         return not any(
             module.training or module._forward_hooks or module._forward_pre_hooks for module in (self, *self.norm)
         )
@@ -98,6 +100,9 @@ class FrozenLayer(QuantLayer):
             sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked]
         return tuple(source for source in sources if source is not None)
 
+    def _stamp(self, sources: tuple[Tensor, ...]) -> tuple[float, ...]:
+        return (*stamp_of(sources), *(norm.eps for norm in self.norm))
+
     def _bias(self) -> Tensor | None:
         return cast(Tensor | None, getattr(self, "bias", None))
 
@@ -109,7 +114,7 @@ class FrozenLayer(QuantLayer):
         if torch.compiler.is_compiling() and self._values is not None:
             return self._values
         sources = self._sources()
-        stamp = (*stamp_of(sources), *(norm.eps for norm in self.norm))
+        stamp = self._stamp(sources)
         if self._values is None or self._values.stamp != stamp or -1 in stamp or not self.runs_at(self._values.bits):
             # Outside inference mode: a tensor made in it could not take part in a later autograd pass of the input.
             with torch.inference_mode(False), torch.no_grad():

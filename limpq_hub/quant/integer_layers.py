@@ -58,8 +58,8 @@ class IntegerConv2d(QuantConv2d):
 
     The weight is packed at the first call, and again once weight, steps or bits have changed. What is written past
     torch's count of writes, through `.data` or numpy, is seen from the next `train()` or `eval()` on. In train mode, in
-    float, where gradients are needed, of values that are not float32 on the CPU, and where one is no number, it is
-    simulated.
+    float, where gradients are needed, of values that are not float32 on the CPU, where one is no number, and in
+    a graph that `torch.export` or `torch.jit.trace` makes, it is simulated.
     """
 
     _packed: PackedWeight | None = None
@@ -96,7 +96,9 @@ class IntegerConv2d(QuantConv2d):
 
     def _packed_weight(self, x: Tensor) -> PackedWeight | None:
         """Return the weight packed as it is now; None where `x` is not to be multiplied by it."""
-        if is_traced(x) or self.training or x.dtype != torch.float32 or not x.is_cpu:
+        if is_traced(x) or torch.jit.is_tracing() or torch.compiler.is_exporting():
+            return None
+        if self.training or x.dtype != torch.float32 or not x.is_cpu:
             return None
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from limpq_hub.quant.fake_quantization import Grid, quantize_to_integers
-from limpq_hub.quant.graph_nodes import is_traced, node_of
+from limpq_hub.quant.graph_nodes import is_recorded, is_traced, node_of
 from limpq_hub.quant.quantized import Quantized
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.quant.tracing.operations import WEIGHT_OPERATIONS, Multiplication, weighted
@@ -25,7 +25,7 @@ class QuantLayer(Quantized):
     In eval mode the quantized weight is computed once and cached, outside of the state dict, until the weight, its step
     size or the bits change; a write that torch does not count, through `.data` or numpy, is seen from the next
     `train()` or `eval()` on. While gradients for the weight are wanted, or where the class computes its weight, it is
-    computed at every call.
+    computed at every call, and so in a graph that `torch.compile`, `torch.export` or `torch.jit.trace` makes.
 
     Attributes:
         weight: [outputs, inputs, ...] of a convolution, [outputs, inputs] of a linear layer; float.
@@ -106,6 +106,8 @@ class QuantLayer(Quantized):
 
     def quantized_weight(self) -> Tensor:
         """Return the weight on its grid, in the shape of the weight."""
+        if is_recorded():
+            return self.weight_quantizer(self.weight)
         weight, step, bits = self.weight, self.weight_quantizer.step, self.weight_quantizer.bits
         wants_gradient = torch.is_grad_enabled() and (weight.requires_grad or step.requires_grad)
         if self.training or wants_gradient or weight.is_inference() or step.is_inference():

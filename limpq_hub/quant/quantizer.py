@@ -83,7 +83,11 @@ class LsqQuantizer(nn.Module):
         Raises:
             ValueError: `bits` is no candidate.
         """
-        return _PositiveStep.apply(self.step[self.candidates.index(bits)])
+        step = self.step[self.candidates.index(bits)]
+        if torch.is_grad_enabled() and step.requires_grad:
+            return _PositiveStep.apply(step)
+        # An operation of torch's, which torch.vmap and saved traces know.
+        return step.clamp_min(STEP_FLOOR)
 
     def zero_point_of(self, bits: int) -> int:
         """Return how many integers of the grid at `bits` lie below zero, 0..2^(b-1).

@@ -200,6 +200,41 @@ def test_a_layer_that_is_never_called_is_named(calibrate):
         calibrate(Halves(unused=True), [torch.randn(2, 4)])
 
 
+def spoil_the_images(network: nn.Module, images: Tensor) -> None:
+    images[1, 0, 3, 3] = torch.nan
+
+
+def spoil_a_weight(network: nn.Module, images: Tensor) -> None:
+    with torch.no_grad():
+        network.classifier.weight[2, 1] = torch.inf
+
+
+@pytest.mark.parametrize("step_start", ["lsq", "least-error"])
+@pytest.mark.parametrize(
+    ("spoil", "what"), [(spoil_the_images, "'stem' has an input"), (spoil_a_weight, "'classifier' has a weight")]
+)
+def test_no_step_is_set_from_what_is_no_finite_number(network, images, step_start, spoil, what):
+    spoil(network, images)
+    message = (
+        rf"^layer {what} that is not finite \(nan or inf\), of which no step size can be set: look at the weights "
+    )
+    with pytest.raises(UnsupportedLayerError, match=message):
+        to_supernet(network, (4, 2), example_input=images, step_start=step_start)
+
+
+@pytest.mark.parametrize("step_start", ["lsq", "least-error"])
+def test_a_batch_without_images_is_refused(network, images, step_start):
+    message = "^there are no images in the batch: step sizes are set from one image or more$"
+    with pytest.raises(ValueError, match=message):
+        to_supernet(network, (4, 2), example_input=images[:0], step_start=step_start)
+
+
+@pytest.mark.parametrize("given", ["no batch", "an empty batch"])
+def test_no_batches_are_refused(supernet, images, given):
+    with pytest.raises(ValueError, match="^no batches were given: step sizes are set from at least one batch of "):
+        initialize_steps_(supernet, [] if given == "no batch" else [images[:0]])
+
+
 def test_steps_start_at_the_least_error_unless_the_rules_of_lsq_are_asked_for(network, images):
     by_rule = to_supernet(network, (4, 2), example_input=images, step_start="lsq")
     least_error = to_supernet(network, (4, 2), example_input=images)

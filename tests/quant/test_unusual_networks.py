@@ -9,11 +9,12 @@ import torch
 from timm.layers import StdConv2d
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 from limpq_hub.errors import PolicyError, UnsupportedLayerError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.convert import build_supernet, set_policy_, to_quantized, to_supernet
+from limpq_hub.quant.convert import build_supernet, select_policy, set_policy_, to_quantized, to_supernet
 from limpq_hub.quant.profile import measure_costs
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
@@ -266,3 +267,40 @@ def test_costs_are_counted_in_inference_mode_too():
         12,
         6,
     ]
+
+
+@pytest.mark.parametrize(
+    "computing",
+    [
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        lambda layer: prune.l1_unstructured(layer, "bias", 0.5),
+    ],
+    ids=["weight_norm", "spectral_norm", "pruned weight", "pruned bias"],
+)
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_layer_that_computes_its_weight_in_a_hook_is_refused_or_left_in_float(computing):
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(4, 4), computing(nn.Linear(4, 4)), nn.Linear(4, 4)), torch.randn(2, 4)
+    message = (
+        r"^1 \(Linear\) cannot be quantized: it computes its weight or bias in a hook; keep it with "
+        r"torch\.nn\.utils\.remove_weight_norm, remove_spectral_norm or prune\.remove, or leave it in float with "
+        r'exclude=\["1"\]$'
+    )
+    with pytest.raises(UnsupportedLayerError, match=message):
+        to_supernet(network, (4,), example_input=x)
+    supernet = to_supernet(network, (4,), example_input=x, exclude=["1"])
+    policy = Policy("Sequential", {"0": LayerBits(8, 8), "1": LayerBits(32, 32), "2": LayerBits(8, 8)})
+    supernet.eval()(x).sum().backward()
+    selected = select_policy(supernet, policy)
+    torch.testing.assert_close(selected(x), network.eval()(x), atol=0.1, rtol=0.1)
+
+
+def test_layer_without_a_shape_is_refused_with_a_way_on():
+    network = nn.Sequential(nn.LazyLinear(4))
+    message = r"^0 \(LazyLinear\) has a parameter without a shape: run the network once$"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        measure_costs(network, (4,))
+    network(torch.randn(2, 4))
+    assert measure_costs(network, (4,))["0"].macs == 16

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from limpq_hub.errors import LimpqError, UnsupportedLayerError, quoted
 from limpq_hub.quant.multihead_attention import ExplicitAttention
@@ -42,7 +43,7 @@ def prepared_copy(module: nn.Module, *, on_meta: bool = False) -> nn.Module:
     Args:
         on_meta: whether the copy is on the meta device: it shares what its parts share, and takes no memory.
     """
-    copied = copy.deepcopy(module, meta_twins(module) if on_meta else None)
+    copied = copy.deepcopy(module, meta_twins(module) if on_meta else computed_twins(module))
     if ExplicitAttention.replaces(copied):
         return ExplicitAttention(copied)
     explicit: dict[nn.Module, ExplicitAttention] = {}
@@ -103,10 +104,27 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
     )
 
 
+def computed_twins(module: nn.Module) -> dict[int, Tensor]:
+    """Return copies, by their identity, of the tensors that modules have computed and keep, which torch does not copy.
+
+    Such as the weight that `weight_norm`, `spectral_norm` or pruning computes in a hook of the module.
+    """
+    kept = (x for part in module.modules() for x in vars(part).values() if isinstance(x, Tensor))
+    return {id(x): x.detach().clone() for x in kept if not x.is_leaf}
+
+
 def meta_twins(module: nn.Module) -> dict[int, Tensor]:
-    """Return what `copy.deepcopy` is to put in the place of each tensor, by its identity."""
+    """Return what `copy.deepcopy` is to put in the place of each tensor, by its identity.
+
+    Raises:
+        UnsupportedLayerError: a parameter has no shape yet.
+    """
     twins: dict[int, Tensor] = {}
-    for part in module.modules():
+    for name, part in module.named_modules():
+        if any(is_lazy(parameter) for parameter in part._parameters.values()):
+            raise UnsupportedLayerError(
+                f"{name or 'the network'} ({type(part).__name__}) has a parameter without a shape: run the network once"
+            )
         tensors = [*part._parameters.values(), *part._buffers.values(), *vars(part).values()]
         for tensor in (tensor for tensor in tensors if isinstance(tensor, Tensor)):
             twin = tensor.detach().to("meta")

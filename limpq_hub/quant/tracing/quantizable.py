@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -17,6 +17,8 @@ QuantizableLayer: TypeAlias = _ConvNd | nn.Linear
 LAYER_CLASSES = (_ConvNd, nn.Linear)
 # They multiply inside one operation, where no quantizer can reach.
 _CLOSED_CLASSES = (nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
+# Plain attributes of a layer that computes them in a hook.
+_COMPUTED = ("weight", "bias")
 
 
 def layers_of(network: nn.Module, *, inside: bool = False) -> Iterator[tuple[str, QuantizableLayer]]:
@@ -49,6 +51,9 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = ()) -> None:
         elif isinstance(module, LAYER_CLASSES) and is_parametrized(module, "weight"):
             advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "weight")'
             refused.append((name, module, f"computes its weight anew at every call; keep it with {advice}"))
+        elif isinstance(module, LAYER_CLASSES) and any(isinstance(vars(module).get(key), Tensor) for key in _COMPUTED):
+            advice = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove"
+            refused.append((name, module, f"computes its weight or bias in a hook; keep it with {advice}"))
     if refused:
         first, module, reason = refused[0]
         more, patterns = "", [first]
