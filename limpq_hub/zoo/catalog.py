@@ -112,13 +112,13 @@ def find_entry(
 
 
 def _instead_of(path: Path) -> str:
-    """Return what to give in the place of a path that is no folder."""
+    """Return what to give in the place of a path that is no folder; whole, so that it can be typed."""
     if os.path.isfile(path):
         if path.suffix == ".json" and path.name != CONFIG:
-            return f"it is a file: {quoted(str(path))} alone is for what takes an indicators.json"
-        return f"it is a file: give its folder, {quoted(f'local-dir:{path.parent}')}"
+            return f"it is a file: {str(path)!r} alone is for what takes an indicators.json"
+        return f"it is a file: give its folder, {f'local-dir:{path.parent}'!r}"
     if path.parts[:1] and path.parts[0].startswith("~"):
-        return f"~ is not your home folder here: write {quoted(f'local-dir:{os.path.expanduser(path)}')}"
+        return f"~ is not your home folder here: write {f'local-dir:{os.path.expanduser(path)}'!r}"
     return "give the output folder of a training"
 
 
