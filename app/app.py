@@ -14,6 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from limpq_hub.zoo.hub_address import end_without_address
+
+if __name__ == "__main__":  # before gradio reads it
+    end_without_address("app.py")
 # Read once, when gradio is imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -16,6 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from limpq_hub.zoo.hub_address import end_without_address
+
+if __name__ == "__main__":  # before what reads it is imported
+    end_without_address("measure.py")
+
 import torch
 from _measured import FILE, FORMAT, stored, supernet_sha256
 from _model_cache import Networks

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
+from types import TracebackType
 from typing import NoReturn
 
 from limpq_hub.errors import LimpqError, TrainingError
@@ -15,7 +16,7 @@ from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.plan.standard_streams import end_of_system_error, open_closed_streams
 from limpq_hub.train.extras import advice_for
 from limpq_hub.train.loop.interrupt import handled_signals, how_to_resume, stop_at_once, stop_without_resume
-from limpq_hub.zoo.hub_address import address_fault
+from limpq_hub.zoo.hub_address import end_without_address
 
 _SCRIPTS = Path("training")
 # They run as one process: there is nothing for Accelerate to launch.
@@ -90,28 +91,41 @@ def _leave_interrupted() -> NoReturn:
 
 
 def run_command(name: str) -> None:
-    """Import a command of this package and run it, as `run` does; an extra that is not installed is one line too.
+    """Import a command of this package and run it, as `run` does; what keeps it from loading is one line too.
 
     Args:
         name: "indicators", "finetune", ...: a module of `limpq_hub.train`.
     """
     try:
         main = importlib.import_module(f"limpq_hub.train.{name}").main
-    except ModuleNotFoundError as error:
-        advice = advice_for(error)
-        if advice is None:
-            raise
-        print(f"{_program()}: {advice}", file=sys.stderr)
-        sys.exit(3)
-    except ValueError:
-        address = address_fault()
-        if address is None:
-            raise
-        print(f"{_program()}: {address}", file=sys.stderr)
-        sys.exit(address.exit_code)
+    except (ModuleNotFoundError, ValueError) as error:
+        _end_if_not_loaded(error)
+        raise
     except KeyboardInterrupt:
         _leave_interrupted()
     run(main)
+
+
+def tell_what_is_not_loaded() -> None:
+    """Let what keeps a command from loading be one line where Python itself loads it: `python -m limpq_hub.train.X`."""
+    before = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        """Exit with a line on stderr, or show the traceback of an error of another kind."""
+        _end_if_not_loaded(error)
+        before(kind, error, traceback)
+
+    sys.excepthook = tell
+
+
+def _end_if_not_loaded(error: BaseException) -> None:
+    """Exit with a line on stderr if the error is of an extra that is not installed, or of the address of the Hub."""
+    advice = advice_for(error) if isinstance(error, ModuleNotFoundError) else None
+    if advice is not None:
+        print(f"{_program()}: {advice}", file=sys.stderr)
+        sys.exit(3)
+    if isinstance(error, ValueError):
+        end_without_address(_program())
 
 
 def _script_or_module(name: str) -> list[str]:

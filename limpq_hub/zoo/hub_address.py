@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from urllib.parse import urlsplit
 
 from limpq_hub.errors import HubUnavailableError, quoted
@@ -29,3 +30,15 @@ def check_address() -> None:
     fault = address_fault()
     if fault is not None:
         raise fault
+
+
+def end_without_address(program: str) -> None:
+    """Exit with a line on stderr where the address of the Hub cannot be read: before what reads it is imported.
+
+    Args:
+        program: what the line begins with.
+    """
+    fault = address_fault()
+    if fault is not None:
+        print(f"{program}: {fault}", file=sys.stderr)
+        sys.exit(fault.exit_code)

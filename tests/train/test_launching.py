@@ -143,6 +143,18 @@ def test_an_error_on_purpose_begins_with_the_name_of_what_runs(started_either_wa
     assert same.stderr == f"{program}: --output would replace --joint; choose another --output\n"
 
 
+@pytest.mark.parametrize("words", [("-m", "limpq_hub.train.front"), ("training/front.py",)], ids=["module", "script"])
+def test_a_package_that_is_missing_is_told_in_one_line_however_the_command_is_started(tmp_path, words):
+    (tmp_path / "accelerate.py").write_text("raise ModuleNotFoundError('none here', name='accelerate')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, *words, "--help"], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    program = "limpq_hub.train.front" if words[0] == "-m" else "front.py"
+    advice = 'accelerate is not installed; training and measuring need it: pip install "limpq-hub[train]"'
+    assert (done.returncode, done.stderr) == (3, f"{program}: {advice}\n")
+
+
 def test_every_command_has_a_script_and_the_other_way_round():
     assert {path.stem for path in (ROOT / "training").glob("*.py")} == set(ALL)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,8 @@ RUNS = {
     "limpq search": ("-m", "limpq_hub", "search", "hf-hub:you/net", "--bitops", "3G"),
     "limpq push": ("-m", "limpq_hub", "push", "resnet18", "you/net"),
     "training": ("-c", "from limpq_hub.train.launching import run_command; run_command('publish')"),
+    "module": ("-m", "limpq_hub.train.finetune", "--help"),
+    "demo": (str(Path(__file__).parents[2] / "app/app.py"), "--help"),
     "load": ("-c", "import limpq_hub; limpq_hub.load('resnet18', bitops='3G')"),
 }
 
