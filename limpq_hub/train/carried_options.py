@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 
+from limpq_hub.train.recipe import has_section
 from limpq_hub.train.settings import DataSettings, Invocation
 from limpq_hub.train.settings_conversion import arguments_of
 
@@ -14,6 +14,7 @@ _DEVICE = (
     *("--threads", "--mixed-precision"),
     *("--float64", "--no-float64", "--channels-last", "--no-channels-last"),
 )
+_FLOAT_NETWORKS = ("--weights", "--teacher")
 _PREPARATION = ("--mean", "--std", "--crop-pct", "--crop-mode", "--interpolation")
 # By the next command. Rates, lengths and augmentations are of one training, and what is published is said each time.
 _MEANT_FOR = {
@@ -23,15 +24,24 @@ _MEANT_FOR = {
 
 
 def carried_options(invocation: Invocation, command: str) -> list[str]:
-    """Return the typed options that the next command also takes and is meant to have, with their values.
+    """Return the recipe where it has options for the next command, and the typed options that are meant for it too.
 
-    A recipe is not: it may name weights of its own, where others were typed for this command.
+    A recipe may name weights and a teacher of its own: what was typed in place of them is carried with it.
 
     Args:
         invocation: of the command that ends.
         command: the next one, "indicators" or "finetune".
     """
-    return _typed_of(invocation.typed, _MEANT_FOR[command])
+    recipe, flags = carried_recipe(invocation, command), _MEANT_FOR[command]
+    if recipe and command == "finetune":
+        flags = (*_FLOAT_NETWORKS, *flags)
+    return [*(["--recipe", recipe] if recipe else []), *typed_options(invocation, *flags)]
+
+
+def carried_recipe(invocation: Invocation, command: str) -> str | None:
+    """Return the recipe of the command that ends if it has options for the next one, or None."""
+    recipe = invocation.options.get("recipe")
+    return recipe if isinstance(recipe, str) and has_section(recipe, command) else None
 
 
 def picture_options(data: DataSettings) -> list[str]:
@@ -45,13 +55,13 @@ def picture_options(data: DataSettings) -> list[str]:
 
 def typed_computing_options(invocation: Invocation) -> list[str]:
     """Return what was typed of how to compute: over a recipe that says otherwise it wins."""
-    return _typed_of(invocation.typed, (*_DEVICE, "--no-cache-images"))
+    return typed_options(invocation, *_DEVICE, "--no-cache-images")
 
 
-def _typed_of(words: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Return those words of a command line that are one of these options or a value of it."""
+def typed_options(invocation: Invocation, *flags: str) -> list[str]:
+    """Return those of the words typed that are one of these options or a value of it."""
     found, taken = [], False
-    for word in words:
+    for word in invocation.typed:
         if word.startswith("--"):
             taken = word.partition("=")[0] in flags
         if taken:

@@ -13,7 +13,7 @@ FOLDER` the pictures need no labels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -27,6 +27,7 @@ from limpq_hub.quant.batch_norm_calibration import check_enough_to_calibrate, re
 from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.calibrate import StepStart, start_steps_
 from limpq_hub.quant.convert import build_quantized, select_policy
+from limpq_hub.train.carried_options import picture_options
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_entry
@@ -54,6 +55,7 @@ from limpq_hub.train.push import check_push, publishing_command, push_with_polic
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, PushSettings
 from limpq_hub.train.training_options import add_quantizer_options, add_training_options
 from limpq_hub.train.training_settings import LossSettings, TrainingSettings
+from limpq_hub.zoo.assembly import is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.entry import Entry
@@ -67,6 +69,8 @@ from limpq_hub.zoo.policy_request import plan_for
 _FIRST_IMAGES = 256
 # Of whole pictures: for statistics that are measured anew, and to correct those that are kept.
 _MEASURING_IMAGES, _CORRECTION_IMAGES = 6000, 256
+# Of a policy whose folder has a name that none can be published under.
+_ADVISED_NAME = "finetuned"
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             save_checkpoint(output, model, plan.costs, provenance=record, unfinished=not settings.unmeasured)
         if settings.unmeasured:
             accelerator.print(f"not measured, at {format_bitops(plan.bitops)} BitOps, in {output}")
-            accelerator.print(f"next: {command_of('validate', '--checkpoint', output)}")
+            labelled = ["--data", "FOLDER"] if data.data is None else picture_options(replace(data, unlabelled=()))
+            accelerator.print(f"next: {command_of('validate', '--checkpoint', output, *labelled)}")
             return
         accelerator.wait_for_everyone()
         saved, _ = load_checkpoint(open_local_folder(output, "checkpoint", unfinished=True))
@@ -235,7 +240,8 @@ def _push_or_tell(entry: Entry, policy_name: str, settings: FinetuneSettings) ->
         checkpoint = open_local_folder(output, "checkpoint")
         push_with_policy(entry, policy_name, checkpoint, push.push_to_hub, private=push.private, license=push.license)
     else:
-        print(f"next: {publishing_command(settings.model, '--checkpoint', f'{policy_name}={output}')}")
+        named = policy_name if is_policy_name(policy_name) else _ADVISED_NAME
+        print(f"next: {publishing_command(settings.model, '--checkpoint', f'{named}={output}')}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from limpq_hub.quant.batch_norm_calibration import check_enough_to_calibrate
 from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.profile import profile_module
 from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
-from limpq_hub.train.carried_options import carried_options, picture_options
+from limpq_hub.train.carried_options import carried_options, carried_recipe, picture_options, typed_options
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, first_images, training_loader, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_network
@@ -228,6 +228,18 @@ def _measuring_line(output: Path, entry: Path, data: DataSettings) -> str:
     )
 
 
+def _tuning_options(settings: IndicatorsSettings) -> list[str]:
+    """Return the options of a fine-tuning that goes with this training: its recipe, teacher, statistics and device."""
+    training, unlabelled = settings.training, settings.data.unlabelled
+    carried = carried_options(training.invocation, "finetune")
+    if training.freeze_batch_norm and "--freeze-batch-norm" not in carried:
+        carried.append("--freeze-batch-norm")
+    # Without labels the teacher is all there is to learn from in fine-tuning, whatever its share was here.
+    if carried_recipe(training.invocation, "finetune"):
+        return [*carried, *(["--distill", "1"] if unlabelled else typed_options(training.invocation, "--distill"))]
+    return [*arguments_of(settings.loss, *(("teacher",) if unlabelled else ("teacher", "distill"))), *carried]
+
+
 def _tell_and_push(settings: IndicatorsSettings) -> None:
     output, data, push = settings.training.run.output, settings.data, settings.push
     print(f"indicators in {output}, their picture in curves.png")
@@ -237,10 +249,8 @@ def _tell_and_push(settings: IndicatorsSettings) -> None:
         print(_measuring_line(output, searched, data))
     budget = first_budget(Indicators.load(output / "indicators.json"))
     print(f"next: {shell_command('limpq', 'search', searched / 'indicators.json', '--bitops', budget)}")
-    # Without labels the teacher is all there is to learn from in fine-tuning, whatever its share was here.
-    taught = arguments_of(settings.loss, *(("teacher",) if data.unlabelled else ("teacher", "distill")))
-    carried = carried_options(settings.training.invocation, "finetune")
-    tune = ("--model", f"local-dir:{searched}", "--bitops", budget, *picture_options(data), *taught, *carried)
+    carried = _tuning_options(settings)
+    tune = ("--model", f"local-dir:{searched}", "--bitops", budget, *picture_options(data), *carried)
     print(f"then: {command_of('finetune', *tune, '--output', Path(f'{output}-{budget}'))}")
     if push.push_to_hub:
         entry = find_entry(f"local-dir:{output}")

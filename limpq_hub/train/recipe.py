@@ -34,6 +34,15 @@ def path_of(recipe: str) -> Path:
     return Path(recipe) if Path(recipe).suffix else FOLDER / f"{recipe}.yaml"
 
 
+def has_section(recipe: str, command: str) -> bool:
+    """Return whether a recipe that was read before can still be read, and has options for a command."""
+    try:
+        sections = yaml.safe_load(_content(path_of(recipe)).decode())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(sections, dict) and isinstance(sections.get(command), dict)
+
+
 def with_recipe(parser: argparse.ArgumentParser, command: str, argv: Sequence[str]) -> list[str]:
     """Return the arguments with those of the recipe before them: what is typed comes last and wins.
 

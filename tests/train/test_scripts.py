@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -93,7 +94,10 @@ def test_an_unmeasured_checkpoint_has_the_same_weights_and_no_figures(runs, data
     )
     *_, summary, following = capsys.readouterr().out.splitlines()
     assert summary.startswith("not measured, at ")
-    assert following == f"next: accelerate launch -m limpq_hub.train.validate --checkpoint {tmp_path}/out"
+    named, *words = shlex.split(following.removeprefix("next: accelerate launch -m "))
+    assert (named, words) == ("limpq_hub.train.validate", ["--checkpoint", f"{tmp_path}/out", "--data", str(data)])
+    validate.main(words)
+    assert json.loads(capsys.readouterr().out)["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
     assert "metrics.json" not in open_local_folder(tmp_path / "out", "checkpoint").files
     assert (tmp_path / "out/model.safetensors").read_bytes() == (runs / "w4a4/model.safetensors").read_bytes()
 

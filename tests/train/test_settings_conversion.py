@@ -144,13 +144,23 @@ def test_what_was_typed_and_is_meant_for_the_next_command_is_carried_with_its_va
         (["--unlabelled", "a", "--teacher", "t"], ["--teacher", "t"]),
         (["--data", "p", "--freeze-batch-norm", *COMPUTING], ["--freeze-batch-norm", *COMPUTING]),
         (["--data", "p", "--mean", "0", "0", "0", "--candidates", "5", "4"], []),
-        (["--data", "p", "--recipe", "photographs"], ["--distill", "1.0"]),
+        (["--data", "p", "--recipe", "photographs"], ["--recipe", "photographs", "--freeze-batch-norm"]),
+        (
+            ["--data", "p", "--recipe", "paper-resnet18", "--weights", "w", "--distill", "0.5", "--seed=3"],
+            ["--recipe", "paper-resnet18", "--weights", "w", "--seed=3", "--distill", "0.5"],
+        ),
+        (
+            ["--unlabelled", "a", "--recipe", "zoo-resnet18-tiny-imagenet", "--distill", "0.75"],
+            ["--recipe", "zoo-resnet18-tiny-imagenet", "--distill", "1"],
+        ),
+        (["--data", "p", "--recipe", "mine.yaml"], ["--freeze-batch-norm"]),
         (["--data", "p", "--recipe", "retraining-free-resnet18"], []),
     ],
 )
 def test_the_fine_tuning_that_a_joint_training_names_has_its_teacher_pictures_and_device(
     typed, carried, trained, capsys
 ):
+    Path("mine.yaml").write_text("indicators:\n  freeze-batch-norm: true\n")
     given = trained(*typed)
     indicators._tell_and_push(given)
     line = capsys.readouterr().out.splitlines()[-1]
@@ -164,7 +174,23 @@ def test_the_fine_tuning_that_a_joint_training_names_has_its_teacher_pictures_an
     taken = finetune.parse_options(words)  # the line can be typed
     assert (taken.loss.teacher, taken.data.data) == (given.loss.teacher, given.data.data)
     assert list(taken.data.unlabelled) == list(given.data.unlabelled)
+    assert taken.training.freeze_batch_norm == given.training.freeze_batch_norm
     assert taken.loss.distill == (1 if given.data.unlabelled else given.loss.distill)
+
+
+@pytest.mark.parametrize(("folder", "name"), [("w4", "w4"), ("my run", "finetuned"), ("a..b", "finetuned")])
+def test_the_publishing_that_a_fine_tuning_names_takes_whatever_its_folder_is_called(folder, name, capsys):
+    given = finetune.parse_options([*NEEDED[:-1], f"out/{folder}", "--policy", "policy.json"])
+    finetune._push_or_tell(None, folder, given)
+    words = shlex.split(capsys.readouterr().out.partition("limpq_hub.train.publish ")[2])
+    (checkpoint,) = publish.parse_options(words).checkpoint
+    assert publish._named_folder(checkpoint) == (name, Path("out", folder))
+
+
+def test_a_float_training_names_its_recipe_where_that_has_options_for_joint_training(capsys):
+    recipe = ["--recipe", "zoo-resnet18-tiny-imagenet"]
+    given = pretrain.parse_options([*NEEDED, *recipe, "--weights", "start.safetensors"]).training.invocation
+    assert carried_options(given, "indicators") == recipe
 
 
 @pytest.mark.parametrize(
