@@ -17,9 +17,11 @@ from _zoo import (
     accuracy_data,
     accuracy_of,
     entry_of,
+    fine_tuned_accuracies,
     fine_tuned_accuracy,
     float_accuracy,
     frontier_of,
+    joint_accuracies,
     joint_accuracy,
     plan_of,
     rival_policies,
@@ -69,7 +71,7 @@ def find_bits(request: Request) -> SearchResult:
     Raises:
         LimpqError: the request cannot be met; says what can.
     """
-    plan, entry = searched_plan(request), entry_of(request.model)
+    plan = searched_plan(request)
     rivals = {name: plan_of(request, policy) for name, policy in rival_policies(request).items()}
     accuracy = accuracy_of(request, plan.policy, searched=True)
     measured = measured_of(request.model)
@@ -83,14 +85,12 @@ def find_bits(request: Request) -> SearchResult:
         [(point.bitops / 1e9, point.objective) for point in frontier_of(request.model, request.alpha)],
         (plan.bitops / 1e9, plan.objective),
         None if filled is None else (filled.bitops / 1e9, filled.objective),
-        joint=[(record["bitops"] / 1e9, record["top1"]) for record in entry.front(calibrated=False)],
+        joint=[(bitops / 1e9, top1) for bitops, top1 in joint_accuracies(request.model)],
         fine_tuned={
-            published.name: (published.bitops / 1e9, published.top1)
-            for published in entry.published
-            if published.top1 is not None
+            name: (bitops / 1e9, top1) for name, (bitops, top1) in fine_tuned_accuracies(request.model).items()
         },
-        chosen_top1=None if accuracy is None else accuracy.top1,
-        float_top1=None if reference is None else reference.top1,
+        accuracy=accuracy,
+        reference=reference,
         importance=plan.importance,
     )
     return SearchResult(

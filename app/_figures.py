@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from _zoo import Accuracy
+
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
 from limpq_hub.plan.indicators import Importance
@@ -56,10 +58,10 @@ def frontier_figure(
     chosen: tuple[float, float],
     uniform: tuple[float, float] | None,
     *,
-    joint: Sequence[tuple[float, float]],
-    fine_tuned: Mapping[str, tuple[float, float]],
-    chosen_top1: float | None,
-    float_top1: float | None,
+    joint: Sequence[tuple[float, Accuracy]],
+    fine_tuned: Mapping[str, tuple[float, Accuracy]],
+    accuracy: Accuracy | None,
+    reference: Accuracy | None,
     importance: Importance,
 ) -> str:
     """Return measured top-1 above the objective of the best policies, both over BitOps.
@@ -68,27 +70,29 @@ def frontier_figure(
         frontier: (1e9 BitOps, objective) of the best policy at each budget.
         chosen: the same of the policy that is shown.
         uniform: the same of a uniform policy, or None.
-        joint: (1e9 BitOps, top-1 in percent) as measured of the joint weights.
+        joint: (1e9 BitOps, top-1) as measured of the joint weights.
         fine_tuned: the same of published policies, by name.
-        chosen_top1: percent, if it is known.
-        float_top1: percent, if it was measured.
+        accuracy: top-1 of the policy that is shown, if it is known.
+        reference: that of the float network, if it was measured.
         importance: what the objective adds up.
     """
     words = IMPORTANCE_WORDS[importance]
     data = [
-        _line(sorted(joint), "top-1, joint weights", JOINT, "top-1 %{y:.2f} %") | {"mode": "lines+markers"},
+        _measured_line(sorted(joint, key=lambda point: point[0]), "top-1, joint weights", JOINT)
+        | {"mode": "lines+markers"},
         _points(fine_tuned, "top-1, fine-tuned", FINE_TUNED, "diamond"),
         _line(frontier, f"best by {words}, BitOps alone (frontier)", WEIGHTS, "objective %{y:.4f}") | {"yaxis": "y2"},
     ]
-    if float_top1 is not None:
-        ends = [(frontier[0][0], float_top1), (frontier[-1][0], float_top1)]
-        dashed = _line(ends, "top-1, float network", FLOAT, "top-1 %{y:.2f} %")
+    if reference is not None:
+        dashed = _measured_line(
+            [(frontier[0][0], reference), (frontier[-1][0], reference)], "top-1, float network", FLOAT
+        )
         data.append(dashed | {"line": {"color": FLOAT, "dash": "dash", "width": 2}})
     if uniform is not None:
         data.append(_mark(uniform, "uniform, filled up", ACTIVATIONS, "x", "objective %{y:.4f}") | {"yaxis": "y2"})
     data.append(_mark(chosen, "your policy", CHOSEN, "star", "objective %{y:.4f}") | {"yaxis": "y2"})
-    if chosen_top1 is not None:
-        mark = _mark((chosen[0], chosen_top1), "your policy", CHOSEN, "star", "top-1 %{y:.2f} %")
+    if accuracy is not None:
+        mark = _measured_line([(chosen[0], accuracy)], "your policy", CHOSEN) | _star(CHOSEN, "star")
         data.append(mark | {"showlegend": False})
     layout = _layout(540) | {
         "xaxis": _axis("BitOps per image, G") | {"anchor": "y2"},
@@ -132,16 +136,29 @@ def _line(points: Sequence[tuple[float, float]], label: str, color: str, value: 
     }
 
 
-def _points(named: Mapping[str, tuple[float, float]], label: str, color: str, symbol: str) -> dict[str, Any]:
-    line = _line(list(named.values()), label, color, "top-1 %{y:.2f} %")
+def _measured_line(points: Sequence[tuple[float, Accuracy]], label: str, color: str) -> dict[str, Any]:
+    """Return a line through measured top-1, with bars of one standard error where it is known."""
+    line = _line([(bitops, accuracy.top1) for bitops, accuracy in points], label, color, "top-1 %{customdata}")
+    errors = [accuracy.standard_error or 0.0 for _, accuracy in points]
+    bars = {"error_y": {"type": "data", "array": errors, "color": color, "thickness": 1}} if any(errors) else {}
+    return line | bars | {"customdata": [accuracy.text for _, accuracy in points]}
+
+
+def _points(named: Mapping[str, tuple[float, Accuracy]], label: str, color: str, symbol: str) -> dict[str, Any]:
+    line = _measured_line(list(named.values()), label, color)
     positions = [("top left", "bottom right")[index % 2] for index in range(len(named))]
     names = {"mode": "markers+text", "text": list(named), "textposition": positions}
     return line | names | {"marker": {"color": color, "size": 10, "symbol": symbol}}
 
 
 def _mark(point: tuple[float, float], label: str, color: str, symbol: str, value: str) -> dict[str, Any]:
+    return _line([point], label, color, value) | _star(color, symbol)
+
+
+def _star(color: str, symbol: str) -> dict[str, Any]:
+    """Return what makes a large mark of a line of one point."""
     marker = {"color": color, "size": 14, "symbol": symbol, "line": {"color": "white", "width": 1}}
-    return _line([point], label, color, value) | {"mode": "markers", "marker": marker}
+    return {"mode": "markers", "marker": marker}
 
 
 def _axis(title: str) -> dict[str, Any]:

@@ -61,11 +61,10 @@ def versus(budget: Budget, measured: Measured, importance: Importance) -> str:
 
 def _accuracy(accuracy: Accuracy | None, reference: Accuracy | None) -> str:
     """Return the top-1 of the policy beside that of the float network, as HTML."""
-    beside = "" if reference is None else f" beside {reference.top1:.1f} % in {term('float')}"
+    beside = "" if reference is None else f" beside {reference.text} in {term('float')}"
     if accuracy is None:
         return f"{term('top-1')} not measured{beside}"
-    about = "" if accuracy.measured else "about "
-    return f"{term('top-1')} {about}<b>{accuracy.top1:.1f} %</b>{beside}"
+    return f"{term('top-1')} <b>{accuracy.text}</b>{beside}"
 
 
 def _weights(accuracy: Accuracy | None, where: str | None) -> str:

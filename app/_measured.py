@@ -9,9 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from _zoo import entry_of
+from _zoo import Accuracy, entry_of
 
 from limpq_hub.plan.policy import Policy
+from limpq_hub.zoo.measurement import Measurement
 
 FILE = Path(__file__).parent / "measured.json"
 FORMAT = 2
@@ -74,6 +75,10 @@ class Measured:
     device: str
     float_top1: float | None
     budgets: tuple[Budget, ...]
+
+    def accuracy(self, top1: float) -> Accuracy:
+        """Return a top-1 on these pictures with what tells how sure it is."""
+        return Accuracy(top1, "joint", measurement=Measurement(self.data, self.images, "validation", None, None))
 
     def nearest(self, gigabitops: float) -> Budget:
         """Return the budget that is nearest to another one."""

@@ -37,11 +37,15 @@ def many_pictures_table(measured: Measured, gigabitops: float, importance: Impor
         cells = [f"{figures.agreement:.1f}" for figures in pair] + [f"{figures.kl:.3f}" for figures in pair]
         cells.append(f"{budget.kl_difference:+.3f} ± {budget.kl_difference_error:.3f}")
         if measured.float_top1 is not None:
-            cells += [NONE if figures.top1 is None else f"{figures.top1:.1f}" for figures in pair]
+            cells += [
+                NONE if figures.top1 is None else accuracy_text(measured.accuracy(figures.top1)) for figures in pair
+            ]
         mark = "changed" if budget == nearest else ""
         body = "".join(f"<td class='{mark} {wide}'>{cell}</td>" for cell, wide in zip(cells, classes, strict=True))
         rows.append(f"<tr><th scope='row'>{budget.gigabitops:.2f}</th>{body}</tr>")
-    float_top1 = "" if measured.float_top1 is None else f" The float network has {measured.float_top1:.1f} % top-1."
+    float_top1 = ""
+    if measured.float_top1 is not None:
+        float_top1 = f" The float network has {measured.accuracy(measured.float_top1).text} top-1."
     head = f"<tr><th scope='col'>{term('BitOps')}, G</th>{heads}</tr>"
     what = (
         f"<p class='note'>One picture proves little. Here are {measured.images:,} ({html.escape(measured.data)}): how "

@@ -115,7 +115,7 @@ def accuracy_text(accuracy: Accuracy | None) -> str:
     """Return top-1 in percent as HTML, or that it was not measured."""
     if accuracy is None:
         return "<span class='note'>not measured</span>"
-    return f"{accuracy.top1:.2f}" if accuracy.measured else f"about {accuracy.top1:.1f}"
+    return accuracy.text.replace(" %", "")  # which the heading of its row has
 
 
 def table(head: str, rows: Sequence[str]) -> str:

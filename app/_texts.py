@@ -80,7 +80,8 @@ WHAT_IS_REAL = """
 - **The size.** It is what the weights take at 2 to 8 bits each. The files of published policies are smaller still: an
   entropy code takes fewer bits than the policy has.
 - **The accuracy.** Top-1 is that of the entry: measured on the validation images of its data set, of one training run
-  each. Where it says "about", it lies on a line between two measured budgets; where nothing was measured, it says so.
+  each, ± one standard error of so many images. Where it says "about", it lies on a line between two measured budgets;
+  where nothing was measured, it says so.
   Quantized networks can be above the float one: they were trained on from its weights.
 - **The contrast.** Two policies are always compared with weights that were trained alike, the joint ones; the weights
   that were fine-tuned for a policy stand in the headline, and are what runs in integers.

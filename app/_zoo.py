@@ -15,7 +15,14 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.quantities import enough_bitops
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.measurement import float_measurement
+from limpq_hub.zoo.measurement import (
+    Measurement,
+    float_measurement,
+    joint_measurement,
+    policy_measurement,
+    top1_measurement,
+    top1_text,
+)
 
 SEARCH_LIMIT_S = 5
 FRONTIER_POINTS = 100
@@ -32,11 +39,25 @@ class Accuracy:
         top1: percent on the validation images of the entry.
         weights: "fine-tuned", "joint" or "float".
         measured: False where it lies on a line between measured budgets.
+        measurement: on which images; None where it was not measured, or the entry does not say.
     """
 
     top1: float
     weights: str
     measured: bool = True
+    measurement: Measurement | None = None
+
+    @property
+    def text(self) -> str:
+        """The figure in percent, with its standard error where it is known; "about" where it was not measured."""
+        if not self.measured:
+            return f"about {self.top1:.1f} %"
+        return top1_text(self.top1, self.measurement).replace("+/-", "±")
+
+    @property
+    def standard_error(self) -> float | None:
+        """In percent; None where it is not known."""
+        return self.measurement.standard_error(self.top1) if self.measured and self.measurement else None
 
 
 def first_model() -> str:
@@ -119,8 +140,33 @@ def accuracy_of(request: Request, policy: Policy, *, searched: bool) -> Accuracy
 
 def fine_tuned_accuracy(model: str, policy: Policy) -> Accuracy | None:
     """Return the top-1 of the weights that were fine-tuned for exactly a policy; None where it was not measured."""
-    measured = entry_of(model).measured_top1(policy)
-    return None if measured is None or measured[1] != "fine-tuned" else Accuracy(*measured)
+    entry = entry_of(model)
+    measured = entry.measured_top1(policy)
+    if measured is None or measured[1] != "fine-tuned":
+        return None
+    return Accuracy(*measured, measurement=top1_measurement(entry, policy.digest(), "fine-tuned"))
+
+
+def fine_tuned_accuracies(model: str) -> dict[str, tuple[int, Accuracy]]:
+    """Return BitOps and top-1 of each fine-tuned policy that was measured, by its name."""
+    entry = entry_of(model)
+    return {
+        published.name: (
+            published.bitops,
+            Accuracy(published.top1, "fine-tuned", measurement=policy_measurement(entry, published.name)),
+        )
+        for published in entry.published
+        if published.top1 is not None
+    }
+
+
+def joint_accuracies(model: str) -> list[tuple[int, Accuracy]]:
+    """Return BitOps and top-1 of the joint weights at each budget that was measured."""
+    entry = entry_of(model)
+    return [
+        (record["bitops"], Accuracy(record["top1"], "joint", measurement=joint_measurement(entry, record)))
+        for record in entry.front(calibrated=False)
+    ]
 
 
 def joint_accuracy(request: Request, policy: Policy, *, searched: bool) -> Accuracy | None:
@@ -132,7 +178,7 @@ def joint_accuracy(request: Request, policy: Policy, *, searched: bool) -> Accur
     entry = entry_of(request.model)
     measured = entry.joint_top1(policy.digest())
     if measured is not None:
-        return Accuracy(measured, "joint")
+        return Accuracy(measured, "joint", measurement=top1_measurement(entry, policy.digest(), "joint"))
     if searched and request.bitops_alone:
         expected = entry.expected_top1(plan_of(request, policy).bitops)
         return None if expected is None else Accuracy(expected, "joint", measured=False)
@@ -141,8 +187,9 @@ def joint_accuracy(request: Request, policy: Policy, *, searched: bool) -> Accur
 
 def float_accuracy(model: str) -> Accuracy | None:
     """Return the measured top-1 of the float network, or None."""
-    top1 = entry_of(model).metrics.get("float", {}).get("top1")
-    return None if top1 is None else Accuracy(top1, "float")
+    entry = entry_of(model)
+    top1 = entry.metrics.get("float", {}).get("top1")
+    return None if top1 is None else Accuracy(top1, "float", measurement=float_measurement(entry))
 
 
 def accuracy_data(model: str) -> str | None:

@@ -47,11 +47,11 @@ def test_the_totals_stand_beside_uniform_at_the_same_budget_and_float(request_3g
     bits = {layer.weight for name, layer in uniform.layers.items() if name not in ("conv1", "fc")}
     assert rows["Mean bits : weights"][1] == f"{bits.pop():.1f}"
     top1 = {published.name: published.top1 for published in entry_of(MODEL).published}
-    of_float = f"{entry_of(MODEL).metrics['float']['top1']:.2f}"
+    of_float = f"{entry_of(MODEL).metrics['float']['top1']:.2f} ± 0.50"
     joint = entry_of(MODEL).joint_top1(search(MODEL, bitops="3G").policy.digest())
     # Weights of either kind in a row of their own: never one kind beside the other.
-    assert rows["Top-1, %, fine-tuned"] == [f"{top1['3G']:.2f}", "not measured", "not measured", of_float]
-    assert rows["Top-1 , %, joint"] == [f"{joint:.2f}", "not measured", "not measured", of_float]
+    assert rows["Top-1, %, fine-tuned"] == [f"{top1['3G']:.2f} ± 0.50", "not measured", "not measured", of_float]
+    assert rows["Top-1 , %, joint"] == [f"{joint:.2f} ± 0.50", "not measured", "not measured", of_float]
 
 
 def test_the_frontier_is_that_of_the_package_with_the_policy_on_it(request_3g):
@@ -63,6 +63,9 @@ def test_the_frontier_is_that_of_the_package_with_the_policy_on_it(request_3g):
     policies = entry_of(MODEL).published
     assert traces["top-1, fine-tuned"]["text"] == [published.name for published in policies]
     assert traces["top-1, fine-tuned"]["y"] == [published.top1 for published in policies]
+    assert traces["top-1, fine-tuned"]["customdata"] == [f"{published.top1:.2f} % ± 0.50" for published in policies]
+    for name in ("top-1, joint weights", "top-1, fine-tuned", "top-1, float network"):
+        assert all(0.45 < error <= 0.5 for error in traces[name]["error_y"]["array"]), name
 
 
 def test_the_download_is_the_policy(request_3g):

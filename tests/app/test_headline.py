@@ -27,7 +27,8 @@ def test_a_fine_tuned_policy_opens_with_its_size_bitops_and_top1_beside_float_fr
     weights = 4 * sum(cost.weights for cost in limpq_hub.search(MODEL, bitops="3G").costs.values())
     assert line.startswith(
         f"{weights / config['size_bytes']:.1f}× smaller, {config['bitops'] / 1e9:.2f} G BitOps, top-1 "
-        f"{metrics('policies/w3a3/metrics.json')['top1']:.1f} % beside {metrics('metrics.json')['float']['top1']:.1f} %"
+        f"{metrics('policies/w3a3/metrics.json')['top1']:.2f} % ± 0.50 beside "
+        f"{metrics('metrics.json')['float']['top1']:.2f} % ± 0.50 in float"
     )
     assert "fine-tuned for exactly this policy (tiny-imagenet, 10,000 validation images)" in line
 
