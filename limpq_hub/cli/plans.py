@@ -92,7 +92,7 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    from limpq_hub.zoo.planning import indicators_of, search
+    from limpq_hub.zoo.planning import indicators_of, is_indicator_file, search
 
     if options.format != "limpq" and not options.output:
         raise OutputError(f"--format {options.format} needs a file to write: add --output bits.json")
@@ -118,7 +118,7 @@ def _search(options: argparse.Namespace) -> None:
     for line in certificate.lines() if certificate else ():
         print(f"- {line}")
     # An entry runs a policy; indicators alone have no weights.
-    policy_file = options.output if options.format == "limpq" and not options.model.endswith(".json") else None
+    policy_file = options.output if options.format == "limpq" and not is_indicator_file(options.model) else None
     then = next_command(
         options.model, arguments, policy_file, without_effect=plan.without_effect, indicators=indicators
     )
@@ -266,8 +266,9 @@ def _largest_uniform(indicators: Indicators, fits: Fits) -> Policy | None:
 def _entry(model: str) -> Entry | None:
     """Return the entry of a name, or None for a file."""
     from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.planning import is_indicator_file
 
-    return None if model.endswith(".json") else find_entry(model)
+    return None if is_indicator_file(model) else find_entry(model)
 
 
 def _objective(plan: Plan) -> str:

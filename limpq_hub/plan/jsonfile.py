@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyEr
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.quantities import is_number
+
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def parse_json(data: bytes | str, name: str) -> Any:
@@ -49,7 +52,11 @@ def parse_json(data: bytes | str, name: str) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, ArtifactFormatError):
             raise
-        raise ArtifactFormatError(f"{name} is not JSON: {str(error)[:120]}; is this the right file?") from None
+        if isinstance(error, UnicodeDecodeError) or data[:3] == BOM_UTF8 or data[:1] == _BYTE_ORDER_MARK:
+            advice = "save it as UTF-8, without a byte order mark, if it is the right file"
+        else:
+            advice = "is this the right file?"
+        raise ArtifactFormatError(f"{name} is not JSON: {str(error)[:120]}; {advice}") from None
 
 
 @contextmanager

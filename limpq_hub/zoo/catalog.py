@@ -74,7 +74,7 @@ def find_entry(
             raise UnknownModelError(f"revision={quoted(revision)} is for models on the Hub: write hf-hub:owner/name")
         path = Path(name.removeprefix("local-dir:"))
         if not os.path.isdir(path):
-            raise UnknownModelError(f"{quoted(name)}: there is no such folder; give the output folder of a training")
+            raise UnknownModelError(f"{quoted(name)}: there is no such folder; {_instead_of(path)}")
         _refuse_exported(path)
         if not os.path.isfile(path / CONFIG) and not is_unfinished(path):
             raise UnknownModelError(
@@ -89,6 +89,8 @@ def find_entry(
         if os.path.isdir(name):
             raise _unprefixed(name)
         _refuse_file(name)
+        if name.startswith("~"):
+            raise UnknownModelError(f"{quoted(name)}: there is no such folder; {_instead_of(Path(name))}")
         raise UnknownModelError(
             f"{quoted(name)} could be a folder or a Hub repository: write {quoted('local-dir:' + name)} or "
             f"{quoted('hf-hub:' + name)}"
@@ -107,6 +109,17 @@ def find_entry(
         _refuse_file(name)
         raise UnknownModelError(f"no model is named {quoted(name)}; {_nearest(name, bundled)}")
     return Entry(match, open_local_folder(BUNDLED / match, "entry", name=match), "bundled")
+
+
+def _instead_of(path: Path) -> str:
+    """Return what to give in the place of a path that is no folder."""
+    if os.path.isfile(path):
+        if path.suffix == ".json" and path.name != CONFIG:
+            return f"it is a file: {quoted(str(path))} alone is for what takes an indicators.json"
+        return f"it is a file: give its folder, {quoted(f'local-dir:{path.parent}')}"
+    if path.parts[:1] and path.parts[0].startswith("~"):
+        return f"~ is not your home folder here: write {quoted(f'local-dir:{os.path.expanduser(path)}')}"
+    return "give the output folder of a training"
 
 
 def _unprefixed(folder: str) -> UnknownModelError:
@@ -177,7 +190,7 @@ def _networks_of_timm() -> set[str]:
 def _nearest(name: str, bundled: Sequence[str]) -> str:
     """Return which of the bundled names may have been meant, or all of them."""
     architectures = dict.fromkeys(map(_architecture, bundled))
-    near = difflib.get_close_matches(name, [*bundled, *architectures], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.strip().lower(), [*bundled, *architectures], n=3, cutoff=0.5)
     train = "accelerate launch -m limpq_hub.train.indicators"
     if name in _networks_of_timm():
         return (

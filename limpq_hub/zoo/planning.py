@@ -151,7 +151,7 @@ def baselines(
     options = _given("baselines", options, BaselineOptions)
     limits, objective = split_limits(options)
     budget = Budget(**limits)
-    if isinstance(model, Indicators) or str(model).endswith(".json"):
+    if isinstance(model, Indicators) or is_indicator_file(model):
         return baselines_within(budget, indicators_of(model), seed=seed, **objective)
     return baselines_within(budget, find_entry(model), seed=seed, **objective)
 
@@ -183,11 +183,16 @@ def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:
     """
     if isinstance(model, Indicators):
         return model
-    if str(model).endswith(".json"):
+    if is_indicator_file(model):
         if not os.path.exists(model) or os.path.isdir(model):
             raise UnknownModelError(f"there is no file {quoted(str(model))}; give the path of an indicators.json")
         return Indicators.load(model)
     return find_entry(model).indicators
+
+
+def is_indicator_file(model: object) -> bool:
+    """Return whether a model is given by the path of its `indicators.json`, and not by the name of an entry."""
+    return str(model).endswith(".json") and not str(model).startswith(("local-dir:", "hf-hub:"))
 
 
 def options_in_effect(indicators: Indicators, options: Mapping[str, Any], *, proven: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import timm
 
+import limpq_hub
 from limpq_hub import list_models
 from limpq_hub.errors import (
     ArtifactError,
@@ -278,6 +279,31 @@ def test_a_local_folder_that_is_not_there_is_said_to_be_missing(tmp_path):
         UnknownModelError, match="nowhere': there is no such folder; give the output folder of a training"
     ):
         find_entry(f"local-dir:{tmp_path}/nowhere")
+
+
+def test_a_file_or_a_tilde_in_the_place_of_a_local_folder_is_answered_with_what_to_write(tiny, monkeypatch):
+    monkeypatch.setenv("HOME", str(tiny.folder.parent))
+    written = repr(f"local-dir:{tiny.folder}")
+    for name in (f"local-dir:~/{tiny.folder.name}", f"~/{tiny.folder.name}"):
+        with pytest.raises(UnknownModelError, match=rf"^{name!r}: .*: write {re.escape(written)}$"):
+            find_entry(name)
+    with pytest.raises(UnknownModelError, match=rf"it is a file: give its folder, {re.escape(written)}$"):
+        find_entry(f"{tiny.name}/config.json")
+    with pytest.raises(UnknownModelError, match=rf"it is a file: '{tiny.folder}/indicators.json' alone is for what"):
+        limpq_hub.search(f"{tiny.name}/indicators.json", bitops="w3a3")
+
+
+def test_an_entry_whose_folder_ends_like_a_file_is_searched_as_it_is_loaded(entry_copy):
+    folder = entry_copy.rename(entry_copy.with_name("net.json"))
+    found = limpq_hub.search(f"local-dir:{folder}", bitops="w3a3")
+    assert found.policy == limpq_hub.search(folder / "indicators.json", bitops="w3a3").policy
+    assert limpq_hub.baselines(f"local-dir:{folder}", bitops="w3a3")
+
+
+@pytest.mark.parametrize("name", ["RESNET18", "ResNet18", " resnet18\n"])
+def test_a_name_in_another_case_is_answered_with_the_right_one(name):
+    with pytest.raises(UnknownModelError, match="did you mean resnet18"):
+        find_entry(name)
 
 
 @pytest.mark.parametrize("inside", ["", "policies"])
