@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from limpq_hub.errors import BudgetError, SearchError, quoted
-from limpq_hub.plan.quantities import is_number
+from limpq_hub.plan.quantities import python_number
 
 NEVER = float("inf")
 # A day: a longer limit is taken for a typing error.
@@ -27,12 +27,13 @@ def deadline_in(time_limit_s: float) -> float:
     Raises:
         BudgetError: the time limit is no number of seconds above 0 and up to a day.
     """
-    if not is_number(time_limit_s) or not 0 < time_limit_s <= LONGEST_TIME_LIMIT_S:
+    seconds = python_number(time_limit_s)
+    if seconds is None or not 0 < seconds <= LONGEST_TIME_LIMIT_S:
         raise BudgetError(
             f"time_limit_s={quoted(time_limit_s)} cannot be: use a number of seconds above 0 and up to "
             f"{LONGEST_TIME_LIMIT_S}, for example 10"
         )
-    return time.monotonic() + time_limit_s
+    return time.monotonic() + seconds
 
 
 def seconds_left(deadline: float) -> float:

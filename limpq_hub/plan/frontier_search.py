@@ -12,7 +12,7 @@ from limpq_hub.plan.deadline import deadline_in
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
 from limpq_hub.plan.plan import Plan
-from limpq_hub.plan.quantities import allowed_gap
+from limpq_hub.plan.quantities import allowed_gap, python_integer
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.solving import least_total, solve, solve_at_limits
 
@@ -43,9 +43,10 @@ def search_frontier(
         InfeasibleBudgetError: no policy meets `budget`.
         SearchError: no proven optimum of one of them in time, and no policy within `allow_gap`.
     """
-    if type(points) is not int or points < 2:
+    count = python_integer(points)
+    if count is None or count < 2:
         raise BudgetError(f"points={quoted(points)} cannot be: use a whole number of at least 2, for example 100")
-    if points > MOST_POINTS:
+    if count > MOST_POINTS:
         raise BudgetError(f"points={quoted(points)} are too many: use at most {MOST_POINTS}, for example 100")
     deadline, gap = deadline_in(time_limit_s), allowed_gap(allow_gap)
     began = time.perf_counter()
@@ -57,7 +58,7 @@ def search_frontier(
     if least is None or best is None:
         raise conflict(problem, deadline)
     most = bitops.total(best.choice)
-    limits = [least + (most - least) * point // (points - 1) for point in range(points)]
+    limits = [least + (most - least) * point // (count - 1) for point in range(count)]
     frontier: list[Plan] = []
     choice_before = None
     for solution in solve_at_limits(programme.with_limit(0, most), 0, limits, deadline, gap):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -13,6 +13,7 @@ from limpq_hub.plan.deadline import NEVER, until
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.outliers import Outlier
+from limpq_hub.plan.quantities import python_integer
 
 Pins = Mapping[str, tuple[int, int]]
 Candidates = Collection[int] | Mapping[str, Collection[int]]
@@ -103,12 +104,13 @@ def _allowed(
         raise PolicyError("candidates: no pattern was given; leave it out, or name layers")
     allowed: dict[str, Collection[int]] = dict.fromkeys(searched, learned)
     for pattern, widths in until(deadline, by_pattern.items()):
-        if not isinstance(widths, Sequence | Set):
+        if not isinstance(widths, Collection):
             raise PolicyError(f"candidates={quoted(widths)}: give a list of bit-widths, for example [2, 4]")
-        if not widths or not all(type(bits) is int and bits in learned for bits in widths):
+        chosen = tuple(bits for bits in map(python_integer, widths) if bits is not None and bits in learned)
+        if not chosen or len(chosen) < len(widths):
             choices = ", ".join(map(str, learned))
             raise PolicyError(f"candidates={quoted(widths)}: choose from the learned bit-widths {choices}")
-        allowed |= dict.fromkeys(_matching("candidates", pattern, searched), widths)
+        allowed |= dict.fromkeys(_matching("candidates", pattern, searched), chosen)
     return allowed
 
 
@@ -136,7 +138,7 @@ def _pairs(weights: tuple[int, ...], activations: tuple[int, ...]) -> tuple[Laye
 
 def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any, left_out: Sequence[Outlier]) -> LayerBits:
     try:
-        weight, activation = bits
+        weight, activation = ((python_integer(one) or one) for one in bits)
     except (TypeError, ValueError):
         raise PolicyError(f"pin {quoted(pattern)}: give (weight bits, activation bits), found {quoted(bits)}") from None
     try:
@@ -159,8 +161,9 @@ def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any, left_out
 def _listed(argument: str, value: Any) -> list[Any]:
     if value is None:
         return []
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise PolicyError(f"{argument}={quoted(value)}: give a list of patterns, not text")
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        alone = ", not text" if isinstance(value, str) else ""
+        raise PolicyError(f"{argument}={quoted(value)}: give a list of patterns{alone}")
     return list(value)
 
 

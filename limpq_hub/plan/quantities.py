@@ -6,6 +6,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 
 from limpq_hub.errors import BudgetError, quoted
@@ -27,6 +28,8 @@ UNIFORM_BITOPS = re.compile(r"w([2-8])a([2-8])", re.ASCII)
 # Bytes and BitOps of a network are more: fewer were probably typed without their unit.
 WITHOUT_UNIT = 1000
 _LONGEST_TEXT = 32
+# Of a Decimal that is taken exactly: one with an exponent of millions takes as many digits.
+_MOST_DIGITS = 1000
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)( ?)([A-Za-z]*)", re.ASCII)
 _GAP = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?) ?(%?)", re.ASCII)
 
@@ -37,6 +40,25 @@ def is_number(value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:
         return False
+
+
+def python_number(value: object) -> int | float | None:
+    """Return a number of whichever type, of numpy or a `Decimal` too, as one of Python; None for what is none.
+
+    No number is a bool, text, and what is not finite as a float.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real | Decimal):
+        return None
+    try:
+        number = int(value) if isinstance(value, numbers.Integral) else float(value)
+    except (OverflowError, ValueError):
+        return None
+    return number if is_number(number) else None
+
+
+def python_integer(value: object) -> int | None:
+    """Return a whole number of whichever integer type, of numpy too, as one of Python; None for what is none."""
+    return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None
 
 
 def exact_number(name: str, value: object, units: Mapping[str, int], advice: str, word: str = "") -> Fraction:
@@ -54,6 +76,8 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
         BudgetError: the value is neither a number nor text of this form.
     """
     refused = f"{name}={quoted(value)} is not a budget"
+    if isinstance(value, Decimal):
+        value = Fraction(value) if abs(value.adjusted()) < _MOST_DIGITS and value.is_finite() else float(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real | str):
         raise BudgetError(f"{refused}: it must be a number or text; {advice}")
     if isinstance(value, str):
@@ -110,7 +134,9 @@ def _meant(name: str, text: str, units: Mapping[str, int]) -> str:
     if size not in (None, "B", *units):
         return f'{match[1]}{size} is a size: give size="{match[1]}{size}"; otherwise '
     typed = match[3].lower()
-    if not typed and "" not in units and float(match[1]) >= WITHOUT_UNIT:
+    if not typed and "" in units:
+        return f'did you mean "{match[1]}"? Otherwise '
+    if not typed and float(match[1]) >= WITHOUT_UNIT:
         return f'did you mean "{match[1]}B"? Otherwise '
     near = [unit for unit in units if unit and (unit.lower().startswith(typed) or typed.startswith(unit.lower()))]
     # Networks take megabytes: who types "3G" for a size has BitOps in mind, or a slip, and no 3 GB of weights.
@@ -150,11 +176,11 @@ def allowed_gap(value: object) -> float:
     """
     if value is None:
         return 0.0
-    share = value
+    share = python_number(value)
     if isinstance(value, str):
         match = _GAP.fullmatch(value) if len(value) <= _LONGEST_TEXT else None
         share = float(match[1]) / (100 if match[2] else 1) if match else None
-    if not isinstance(share, int | float) or not is_number(share) or not 0 <= share < 1:
+    if share is None or not 0 <= share < 1:
         raise BudgetError(
             f'allow_gap={quoted(value)} cannot be: use a share from 0 to below 1, for example 0.01 or "1%"'
         )

@@ -20,7 +20,7 @@ from limpq_hub.plan.layer_groups import Candidates, LayerGroup, Pins, group_laye
 from limpq_hub.plan.outliers import Outlier
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.quantities import is_number
+from limpq_hub.plan.quantities import python_number
 from limpq_hub.plan.solver.programme import Programme
 from limpq_hub.plan.solver.solution import Solution
 
@@ -253,7 +253,8 @@ def _check_sum(importances: Sequence[Sequence[float]], alpha: float) -> None:
         )
 
 
-def _checked_alpha(alpha: float) -> float:
-    if not is_number(alpha) or alpha < 0:
+def _checked_alpha(alpha: object) -> float:
+    number = python_number(alpha)
+    if number is None or number < 0:
         raise BudgetError(f"alpha={quoted(alpha)} cannot be: use a number of at least 0, for example 2.0")
-    return float(alpha)
+    return float(number)

@@ -99,7 +99,7 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
         ArtifactError: a file of it is damaged.
         HubError: the Hub does not give it.
     """
-    _check_keywords("search", options, SearchOptions)
+    options = _given("search", options, SearchOptions)
     limits, choices = split_limits(options)
     budget = Budget(**limits)  # a malformed budget is told before a model is looked for
     return optimum.search(indicators_of(model), budget, **choices)
@@ -122,7 +122,7 @@ def frontier(
         InfeasibleBudgetError: no policy meets the other constraints.
         UnknownModelError: no model has this name.
     """
-    _check_keywords("frontier", options, FrontierOptions)
+    options = _given("frontier", options, FrontierOptions)
     limits, choices = split_limits(options)
     budget = Budget(bitops=ANY_BITOPS, **limits)
     return search_frontier(indicators_of(model), points, budget=budget, **choices)
@@ -148,7 +148,7 @@ def baselines(
         InfeasibleBudgetError: no policy meets it.
         UnknownModelError: no model has this name.
     """
-    _check_keywords("baselines", options, BaselineOptions)
+    options = _given("baselines", options, BaselineOptions)
     limits, objective = split_limits(options)
     budget = Budget(**limits)
     if isinstance(model, Indicators) or is_indicator_file(model):
@@ -212,8 +212,9 @@ def options_in_effect(indicators: Indicators, options: Mapping[str, Any], *, pro
     }
 
 
-def _check_keywords(function: str, options: Mapping[str, Any], known: type) -> None:
-    """Raise `TypeError`, in the words of Python, unless `options` are keywords that a `TypedDict` names."""
+def _given(function: str, options: Any, known: type) -> Any:
+    """Return the keywords that were given, None being as if not; `TypeError` unless a `TypedDict` names them all."""
     for name in options:
         if name not in known.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    return {name: value for name, value in options.items() if value is not None}

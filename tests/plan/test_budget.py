@@ -169,6 +169,7 @@ def test_a_number_of_numpy_is_a_number():
         ("9" * 33, "write ASCII digits"),
         ("3e", "the unit 'e' is not known"),
         ("3  G", 'did you mean "3G"'),
+        ("3_000_000_000", 'did you mean "3000000000"'),
         ("+3G", 'did you mean "3G"'),
         ("1,5g", 'did you mean "1.5G"'),
         ("3GFLOPs", 'did you mean "3G"'),
@@ -192,7 +193,11 @@ def test_a_number_of_numpy_is_a_number():
         (b"3G", "must be a number or text"),
         ([3], "must be a number or text"),
         (3 + 0j, "must be a number or text"),
-        (Decimal(3), "must be a number or text"),
+        (Decimal("nan"), "must be finite"),
+        (Decimal("inf"), "must be finite"),
+        (Decimal("1e999999999"), "must be finite"),
+        (Decimal(0), "must be above 0"),
+        (np.bool_(True), "must be a number or text"),
         (LayerBits(3, 4), "must be a number or text"),
     ],
 )
@@ -311,6 +316,8 @@ def test_a_budget_cannot_be_changed():
 
 def test_numbers_of_numpy_are_numbers():
     assert Budget(bitops=np.int64(3_000_000_000)).bitops == Budget(bitops=np.float64(3e9)).bitops == 3_000_000_000
+    assert Budget(bitops=Decimal("3e9")).bitops == 3_000_000_000
+    assert Budget(compression=Decimal("12.2")).compression == Fraction(122, 10)
 
 
 def test_what_is_written_always_suffices_and_is_at_most_one_percent_more():

@@ -107,6 +107,12 @@ def tiny_command(runs, hard_data) -> list[str]:
     return ["--model", f"local-dir:{runs}/joint", "--data", str(hard_data), *RUN, *sizes, "--bitops"]
 
 
+def uncorrelated(command: list[str]) -> list[str]:
+    """Return the tiny command without its random policies that are correlated."""
+    at = command.index("--correlated")
+    return [*command[:at], "--correlated", "0", *command[at + 4 :]]
+
+
 @pytest.fixture(scope="module")
 def whole(tiny_command, tmp_path_factory) -> Compared:
     return compared([*tiny_command, *BUDGETS], tmp_path_factory.mktemp("compared") / "out")
@@ -352,7 +358,7 @@ def test_a_run_cut_off_in_the_middle_goes_on(whole, tiny_command, tmp_path, cont
 
 
 def test_without_steps_and_correlations_only_the_joint_weights_are_measured(whole, tiny_command, tmp_path):
-    command = [*tiny_command, "w3a3", "--steps", "0", "--correlated", "0"]
+    command = [*uncorrelated(tiny_command), "w3a3", "--steps", "0"]
     found = compared(command, tmp_path / "out")
     rows = [row for row in whole.result["comparison"] if row["budget"] == "w3a3"]
     expected = [{key: value for key, value in row.items() if key != "finetuned"} for row in rows]
@@ -558,12 +564,12 @@ def test_a_criterion_that_is_not_there_is_refused_before_anything_is_read(tmp_pa
         compare.main([*words, "--criteria", "learned+felt"])
 
 
-TWO = ["--contenders", "learned", "uniform filled", "--steps", "0", "--correlated", "0"]
+TWO = ["--contenders", "learned", "uniform filled", "--steps", "0"]
 
 
 @pytest.fixture(scope="module")
 def without_training(tiny_command, tmp_path_factory) -> Compared:
-    command = [*tiny_command, "w3a3", "w6a6", *TWO, "--calibrated"]
+    command = [*uncorrelated(tiny_command), "w3a3", "w6a6", *TWO, "--calibrated"]
     return compared(command, tmp_path_factory.mktemp("calibrated") / "out")
 
 
@@ -607,7 +613,7 @@ def test_a_network_without_training_has_the_weights_of_the_float_network(runs, h
 
 def test_statistics_that_joint_training_kept_are_kept(tiny_command, tmp_path, monkeypatch):
     def settings_and_rows(name: str, *options: str) -> tuple[int, list]:
-        words = [word for word in tiny_command if word not in ("--calibrate-images", "16")]
+        words = [word for word in uncorrelated(tiny_command) if word not in ("--calibrate-images", "16")]
         ran = compared([*words, "w3a3", *TWO, *options], tmp_path / name)
         content = json.loads((tmp_path / name / "measured.json").read_text())
         return content["settings"]["calibrate_images"], ran.result["comparison"]

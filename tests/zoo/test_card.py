@@ -133,10 +133,10 @@ def test_beside_each_figure_stand_data_images_and_seed_and_below_the_command_tha
     card = card_of(change("indicators.json", lambda old: old | {"provenance": {"data": {"name": "noise-1"}}}))
     rows = [line.split(" | ") for line in card.text.splitlines() if line.startswith("| ") and "%" in line]
     assert [[row[0], *row[-2:]] for row in rows] == [
-        ["| float32", "80.00 %", "noise-1, 400 validation images, seed 3 |"],
-        ["| fine-tuned: large", "72.25 %", "noise-1, 400 validation images, seed 0 |"],
-        ["| fine-tuned: small", "61.50 %", "noise-7, 400 validation images, seed 7 |"],
-        [rows[3][0], "33.50 %", "noise-5, 400 validation images, seed 5 |"],
+        ["| float32", "80.00 % +/- 2.00", "noise-1, 400 validation images, seed 3 |"],
+        ["| fine-tuned: large", "72.25 % +/- 2.24", "noise-1, 400 validation images, seed 0 |"],
+        ["| fine-tuned: small", "61.50 % +/- 2.43", "noise-7, 400 validation images, seed 7 |"],
+        [rows[3][0], "33.50 % +/- 2.36", "noise-5, 400 validation images, seed 5 |"],
     ]
     for line in (
         "- float32, top-1: `training/pretrain.py`",
@@ -253,7 +253,7 @@ def test_the_snippet_of_the_card_names_a_budget_that_a_search_meets(tiny):
 def test_the_float_network_is_told_with_the_precision_it_is_stored_in_and_the_command_that_measures_it():
     text = card_of("resnet18").text
     (row,) = [line for line in text.splitlines() if line.startswith("| float")]
-    assert row.startswith("| float, stored in half precision | - | 45.08MB in float32 | - | 49.61 % |")
+    assert row.startswith("| float, stored in half precision | - | 45.08MB in float32 | - | 49.61 % +/- 0.50 |")
     assert (
         "- float, stored in half precision, top-1: `accelerate launch -m limpq_hub.train.validate --model "
         "hf-hub:you/net-limpq --weights float --data FOLDER`" in text.splitlines()

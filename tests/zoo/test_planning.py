@@ -2,12 +2,15 @@
 
 import json
 import re
+from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 import limpq_hub
+from limpq_hub import baselines, frontier, search
 from limpq_hub.errors import (
     ArtifactError,
     ArtifactFormatError,
@@ -519,3 +522,37 @@ def test_a_budget_that_no_baseline_meets_is_refused_as_the_search_refuses_it(tin
         limpq_hub.search(tiny.name, **limits)
     with pytest.raises(InfeasibleBudgetError, match=f"^{re.escape(str(searched.value))}$"):
         limpq_hub.baselines(tiny.name, **limits)
+
+
+NUMBERS = [np.float32, np.float64, Fraction, Decimal]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers_of_other_types_are_those_of_python(tiny, number):
+    asked = {"bitops": "w3a3", "alpha": number(2), "time_limit_s": number(5), "allow_gap": number(0)}
+    found, plain = search(tiny.indicators, **asked), search(tiny.indicators, bitops="w3a3", alpha=2.0)
+    assert found.to_json() | {"seconds": 0} == plain.to_json() | {"seconds": 0}
+    times = {(weight, activation): number(weight) for weight in (2, 3) for activation in (2, 3)}
+    table = {name: times for name, cost in tiny.costs.items() if cost.fixed is None}
+    of_python = {name: {bits: int(time) for bits, time in times.items()} for name, times in table.items()}
+    only = {"candidates": [2, 3], "latency": (table, number(40))}
+    assert (
+        search(tiny.indicators, **only).policy == search(tiny.indicators, **only | {"latency": (of_python, 40)}).policy
+    )
+
+
+def test_whole_numbers_of_numpy_are_bits_and_counts(tiny):
+    three = np.int64(3)
+    plain = search(tiny.indicators, bitops="w3a3", candidates=[2, 3], pin={"layer4.*": (3, 2)})
+    typed = search(tiny.indicators, bitops="w3a3", candidates=np.array([2, 3]), pin={"layer4.*": np.array([3, 2])})
+    assert typed.policy == plain.policy
+    json.dumps(typed.to_json())
+    assert len(frontier(tiny.indicators, points=three)) == len(frontier(tiny.indicators, points=3))
+
+
+def test_none_is_as_if_not_given(tiny):
+    none = dict.fromkeys(("alpha", "counting", "importance", "candidates", "pin", "time_limit_s", "allow_gap", "size"))
+    assert search(tiny.indicators, bitops="w3a3", **none).policy == search(tiny.indicators, bitops="w3a3").policy
+    given = {"counting": None, "time_limit_s": None}
+    assert baselines(tiny.indicators, bitops="w3a3", **given) == baselines(tiny.indicators, bitops="w3a3")
+    assert len(frontier(tiny.indicators, points=2, **given)) == len(frontier(tiny.indicators, points=2))

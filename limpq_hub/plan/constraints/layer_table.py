@@ -25,7 +25,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup
 from limpq_hub.plan.layer_table_file import EntryWords, LayerTable, read_layer_table
 from limpq_hub.plan.linear_constraint import LinearConstraint
-from limpq_hub.plan.quantities import exact_number, is_number
+from limpq_hub.plan.quantities import exact_number, python_number
 from limpq_hub.plan.rounding import as_written, decimal_above, float_above, log10, nearest_float
 
 # A table, or the path of one as CSV, and the limit.
@@ -97,10 +97,11 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
         for layer, entries in table.items():
             if not isinstance(entries, Mapping):
                 raise BudgetError(f"{self.name} of layer {quoted(layer)} is {quoted(entries)}: {_FORM}")
-            for bits, amount in entries.items():
-                if not is_number(amount) or amount < 0:
+            for bits, given in entries.items():
+                amount = python_number(given)
+                if amount is None or amount < 0:
                     raise BudgetError(
-                        f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
+                        f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(given)}: "
                         f"{self.entry.with_article} is a finite number of at least 0"
                     )
                 if amount and not _SMALLEST <= amount <= _LARGEST:
@@ -177,7 +178,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
             )
         amounts = {}
         for bits in group.options:
-            amount = table[name].get((bits.weight, bits.activation))
+            amount = python_number(table[name].get((bits.weight, bits.activation)))
             if amount is None:
                 raise BudgetError(
                     f"the {self.name} table has no {self.entry.column} for layer {quoted(name)} at {bits.weight} "

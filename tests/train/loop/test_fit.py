@@ -68,7 +68,7 @@ class CutOffError(Exception):
 @pytest.mark.parametrize("cut_at", [1, 3, 4, 7])
 def test_a_run_cut_off_at_any_step_ends_with_the_same_bits(tmp_path, extra, cut_at):
     rows = torch.randn(17, 3, generator=torch.Generator().manual_seed(1))
-    words = ["--batch-size", "2", "--max-steps", "10", "--epochs", "5", "--save-interval", "3", "--momentum", "0.9"]
+    words = ["--batch-size", "2", "--max-steps", "10", "--epochs", "5", "--save-interval", "3"]
     words += extra
 
     def cut(position):
