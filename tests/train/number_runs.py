@@ -40,8 +40,9 @@ def number_settings(output: Path, *words: str) -> TrainingSettings:
     add_data_options(parser)
     add_training_options(parser, epochs=1, lr=0.1, weight_decay=0.0)
     add_quantizer_options(parser)
-    common = ["--data", "numbers", "--output", str(output), "--workers", "0", "--threads", "1", "--momentum", "0"]
-    words = (*common, *words)
+    common = ["--data", "numbers", "--output", str(output), "--workers", "0", "--threads", "1"]
+    plain = [] if "--optimizer" in words else ["--momentum", "0"]
+    words = (*common, *plain, *words)
     return settings_of(TrainingSettings, parser, "pretrain", words, recipe=True)
 
 

@@ -133,7 +133,9 @@ def test_labels_that_are_there_change_nothing_but_the_figures(data, weights, tmp
 def test_the_loss_of_every_pass_is_the_kl_to_the_float_network(pile, weights, tmp_path):
     common = [*JOINT, *weights, "--unlabelled", str(pile), "--max-steps", "1"]
     indicators.main([*common, "--output", f"{tmp_path}/alone"])
-    indicators.main([*common, "--smoothing", "0.9", "--output", f"{tmp_path}/smoothed"])
+    recipe = tmp_path / "smoothed.yaml"
+    recipe.write_text("indicators:\n  smoothing: 0.9\n")
+    indicators.main([*common, "--recipe", str(recipe), "--output", f"{tmp_path}/smoothed"])
     alone, smoothed = (
         json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])["losses"]
         for name in ("alone", "smoothed")
