@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from limpq_hub.deploy.parity import Parity, compare_logits
+from limpq_hub.deploy.parity import Parity, compare_logits, parity_of
 from limpq_hub.errors import OutputError
 
 if not find_spec("onnx"):
@@ -32,6 +32,15 @@ def test_rows_and_classes_are_compared_and_not_numbers_differ():
     parity = compare_logits([expected[:2], expected[2:]], [images[:3], images[3:]], Shifting())
     assert (parity.pictures, parity.same_rows, parity.agreement) == (4, 0.25, 0.5)
     assert np.isnan(parity.largest_difference)
+
+
+def test_large_logits_are_the_same_as_far_as_float32_tells_them_apart():
+    logits = np.array([[0.0, 50.0], [-1e4, 3.0], [1e30, 1.0]], np.float32)
+    for share, same in ((1.0, 1.0), (1 + 2.0**-20, 1.0), (1 + 2.0**-18, 0.0)):
+        assert parity_of([logits[1:] * np.float32(share)], [logits[1:]]).same_rows == same
+    # Below 52 it is 1e-4 as ever.
+    assert parity_of([logits[:1] + np.float32(9e-5)], [logits[:1]]).same_rows == 1
+    assert parity_of([logits[:1] + np.float32(1.1e-4)], [logits[:1]]).same_rows == 0
 
 
 @pytest.mark.parametrize(
