@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,6 +41,10 @@ class FloatOperations(SpatialOperations):
                 arguments[place] = name
             elif name is not None:
                 options[key] = name
+        try:
+            inspect.signature(method).bind(*arguments, **options)
+        except TypeError as error:
+            raise self.refused(f"with arguments that this writer does not know ({error})") from error
         return method(*arguments, **options)
 
     def _methods(self) -> dict[Any, Callable[..., str]]:

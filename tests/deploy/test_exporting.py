@@ -211,6 +211,32 @@ def test_a_function_that_cannot_be_written_is_named_with_the_module_that_calls_i
     assert not (tmp_path / "out").exists()
 
 
+def test_arguments_that_cannot_be_written_are_refused_with_the_module_that_gives_them(exact_network, tmp_path):
+    class DoubleMean(nn.Module):
+        def forward(self, x):
+            return x * x.mean((2, 3), keepdim=True, dtype=torch.float64).float()
+
+    network, images = exact_network(DoubleMean())
+    message = (
+        r"activation calls mean, with arguments that this writer does not know \(got an unexpected keyword argument "
+    )
+    with pytest.raises(UnsupportedLayerError, match=message + "'dtype'"):
+        export(network, tmp_path / "out", images=[images])
+
+
+def test_padding_that_cannot_be_written_is_refused_in_every_format(tmp_path):
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 8, 8)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.Flatten(), nn.Linear(256, 5)
+    ).eval()
+    policy = Policy.uniform("Sequential", profile_module(network, images), 8)
+    quantized = to_quantized(network, policy, example_input=images).eval()
+    for file_format in ("openvino", "onnxruntime", "qonnx"):
+        with pytest.raises(UnsupportedLayerError, match="^0 calls pad, with "):
+            export(quantized, tmp_path / "out", format=file_format, images=[images])
+
+
 def test_a_network_in_float_and_a_format_that_is_none_are_refused(exact_network, tmp_path):
     network, images = exact_network()
     with pytest.raises(OutputError, match="format='tflite' is not known: use openvino"):
