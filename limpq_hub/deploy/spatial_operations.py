@@ -35,15 +35,17 @@ class SpatialOperations(NodeWriter):
         """Write an average pooling of two dimensions."""
         if divisor_override is not None:
             raise self.refused("with a divisor of its own")
-        return self._pool(
-            "AveragePool",
-            input,
-            kernel_size,
-            stride,
-            padding,
-            ceil_mode=int(ceil_mode),
-            count_include_pad=int(count_include_pad),
-        )
+        x, before, after = self.name_of(input), _sides(padding, 2), _sides(padding, 2)
+        counted = int(count_include_pad)
+        if ceil_mode:
+            beyond = self._windows_end(input, kernel_size, stride, before)
+            if count_include_pad and any(before):
+                # What a window has of the padding counts as zeros, what it has beyond does not count.
+                zeros = [min(most, end) for most, end in zip(before, beyond, strict=True)]
+                x = self._padded(input, before, zeros)
+                before, beyond = [0, 0], [end - done for end, done in zip(beyond, zeros, strict=True)]
+            after, counted = beyond, 0
+        return self._pool("AveragePool", x, kernel_size, stride, [*before, *after], count_include_pad=counted)
 
     def max_pool(
         self,
@@ -56,17 +58,46 @@ class SpatialOperations(NodeWriter):
         return_indices: bool = False,
     ) -> str:
         """Write a maximum pooling of two dimensions."""
+        before, kernel, gaps = _sides(padding, 2), _sides(kernel_size, 2), _sides(dilation, 2)
+        after = before
+        if ceil_mode:
+            extents = [(side - 1) * gap + 1 for side, gap in zip(kernel, gaps, strict=True)]
+            after = self._windows_end(input, extents, stride or kernel_size, before)
+        # ONNX Runtime takes no padding as wide as the kernel, which a dilated one can have at its end.
+        rounds_up = any(end >= side for end, side in zip(after, kernel, strict=True))
         return self._pool(
-            "MaxPool", input, kernel_size, stride, padding, dilations=_sides(dilation, 2), ceil_mode=int(ceil_mode)
+            "MaxPool",
+            self.name_of(input),
+            kernel_size,
+            stride,
+            [*before, *(before if rounds_up else after)],
+            dilations=gaps,
+            ceil_mode=int(rounds_up),
         )
 
-    def _pool(self, operator: str, input: Value, kernel: Any, stride: Any, padding: Any, **attributes: Any) -> str:
+    def _windows_end(self, input: Value, kernel: Any, stride: Any, before: Sequence[int]) -> list[int]:
+        """Return how far the last window of each side ends beyond the input, 0 where it does not.
+
+        With that as the padding, and rounding down, there are as many windows as torch has of `ceil_mode`: what reads
+        ONNX counts them in other ways, and divides by other numbers.
+        """
+        windows = zip(
+            input.shape[-2:],
+            self.call.output.shape[-2:],
+            _sides(kernel, 2),
+            _sides(stride or kernel, 2),
+            before,
+            strict=True,
+        )
+        return [max(0, (count - 1) * step + side - size - start) for size, count, side, step, start in windows]
+
+    def _pool(self, operator: str, x: str, kernel: Any, stride: Any, pads: Sequence[int], **attributes: Any) -> str:
         return self.node(
             operator,
-            [self.name_of(input)],
+            [x],
             kernel_shape=_sides(kernel, 2),
             strides=_sides(stride or kernel, 2),
-            pads=_sides(padding, 2) * 2,
+            pads=pads,
             **attributes,
         )
 
@@ -74,11 +105,14 @@ class SpatialOperations(NodeWriter):
         """Write padding with a constant."""
         if mode != "constant":
             raise self.refused(f"with {mode} padding; only padding with a constant can be exported")
-        # torch counts from the last dimension, before and after; ONNX has all befores, then all afters.
-        free = len(input.shape) - len(pad) // 2
-        before, after = list(pad[0::2])[::-1], list(pad[1::2])[::-1]
-        amounts = self.number([0] * free + before + [0] * free + after, np.int64)
-        return self.node("Pad", [self.name_of(input), amounts, self.number(value or 0.0)])
+        # torch counts from the last dimension, before and after.
+        return self._padded(input, list(pad[0::2])[::-1], list(pad[1::2])[::-1], value or 0.0)
+
+    def _padded(self, input: Value, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> str:
+        """Write padding of the last dimensions with a number."""
+        free = [0] * (len(input.shape) - len(before))
+        amounts = self.number([*free, *before, *free, *after], np.int64)
+        return self.node("Pad", [self.name_of(input), amounts, self.number(value)])
 
     def linear(self, input: Value, weight: Tensor | str, bias: Tensor | str | None = None) -> str:
         """Write a linear map; a weight or bias may be given by its name in the graph."""

@@ -211,6 +211,31 @@ def test_a_function_that_cannot_be_written_is_named_with_the_module_that_calls_i
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("pooling", "size"),
+    [
+        (nn.AvgPool2d(3, 2, 1, ceil_mode=True), 8),
+        (nn.AvgPool2d(3, 3, 1, ceil_mode=True), 8),
+        (nn.AvgPool2d(4, 3, (2, 0), ceil_mode=True), 9),
+        (nn.AvgPool2d(2, 2, (0, 1), ceil_mode=True), 9),
+        (nn.AvgPool2d(2, 2, (0, 1), ceil_mode=True, count_include_pad=False), 9),
+        (nn.AvgPool2d(2, 3, ceil_mode=True), 9),
+        (nn.MaxPool2d(2, 2, (0, 1), ceil_mode=True), 9),
+        (nn.MaxPool2d(2, 2, 1, dilation=3, ceil_mode=True), 9),
+    ],
+    ids=str,
+)
+def test_pooling_whose_last_window_ends_beyond_its_input_is_that_of_torch(pooling, size, tmp_path):
+    torch.manual_seed(0)
+    images = torch.randn(32, 3, size, size)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), pooling, nn.Flatten(), nn.LazyLinear(5)).eval()
+    network(images)
+    policy = Policy.uniform("Sequential", profile_module(network, images), 8)
+    quantized = to_quantized(network, policy, example_input=images).eval()
+    for file_format in ("openvino", "qonnx"):
+        assert export(quantized, tmp_path / file_format, format=file_format, images=[images]).parity.same_rows > 0.9
+
+
 def test_arguments_that_cannot_be_written_are_refused_with_the_module_that_gives_them(exact_network, tmp_path):
     class DoubleMean(nn.Module):
         def forward(self, x):
