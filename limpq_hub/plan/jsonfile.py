@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.quantities import is_number
 
-_BYTE_ORDER_MARK = "\ufeff"
+# What editors of Windows write before a text.
+_BYTE_ORDER_MARKS = (BOM_UTF8, BOM_UTF16_LE, BOM_UTF16_BE)
 
 
 def parse_json(data: bytes | str, name: str) -> Any:
@@ -52,7 +53,8 @@ def parse_json(data: bytes | str, name: str) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, ArtifactFormatError):
             raise
-        if isinstance(error, UnicodeDecodeError) or data[:3] == BOM_UTF8 or data[:1] == _BYTE_ORDER_MARK:
+        begins = data[:3].encode(errors="replace") if isinstance(data, str) else data[:3]
+        if begins.startswith(_BYTE_ORDER_MARKS):
             advice = "save it as UTF-8, without a byte order mark, if it is the right file"
         else:
             advice = "is this the right file?"
