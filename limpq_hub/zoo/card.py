@@ -21,6 +21,7 @@ from limpq_hub.zoo.measurement import (
     policy_measurement,
 )
 
+_TOP1 = "top-1, +/- one standard error"
 TAGS = ("limpq", "quantization", "mixed-precision", "timm")
 
 
@@ -121,7 +122,8 @@ def _importance(indicators: Indicators) -> str:
 
 def _policies(entry: Entry) -> str:
     of_float = accuracy_cell(entry.metrics.get("float", {}), float_measurement(entry))
-    rows = ["| weights | BitOps | size of the weights | on disk | top-1 | measured on |", "|---|---|---|---|---|---|"]
+    head = f"| weights | BitOps | size of the weights | on disk | {_TOP1} | measured on |"
+    rows = [head, "|---|---|---|---|---|---|"]
     if of_float:
         size, measurement = float_size(entry), float_measurement(entry)
         rows.append(f"| {float_label(entry)} | - | {size} | - | {of_float} | {measurement} |")
@@ -144,7 +146,7 @@ def _joint(entry: Entry) -> str:
         for record, measurement in measured
     ]
     head = "Any other budget is served from the jointly trained weights, without training:"
-    return "\n".join([head, "", "| BitOps | top-1 | measured on |", "|---|---|---|", *rows])
+    return "\n".join([head, "", f"| BitOps | {_TOP1} | measured on |", "|---|---|---|", *rows])
 
 
 def _provenance(entry: Entry, repo: str) -> str:

@@ -138,6 +138,7 @@ def test_beside_each_figure_stand_data_images_and_seed_and_below_the_command_tha
         ["| fine-tuned: small", "61.50 % +/- 2.43", "noise-7, 400 validation images, seed 7 |"],
         [rows[3][0], "33.50 % +/- 2.36", "noise-5, 400 validation images, seed 5 |"],
     ]
+    assert card.text.count("| top-1, +/- one standard error | measured on |") == 2
     for line in (
         "- float32, top-1: `training/pretrain.py`",
         "- joint weights, top-1: `training/front.py`",
