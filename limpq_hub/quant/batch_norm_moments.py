@@ -76,6 +76,7 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
     moments = {name: Moments() for name in norms}
 
     def measure_(name: str, norm: _BatchNorm, x: Tensor) -> None:
+        """Take in what a BatchNorm is given, and normalize it by its own moments."""
         mean, variance = moments[name].add_(x)
         set_statistics_(norm, {"running_mean": mean, "running_var": variance})
 

@@ -53,6 +53,7 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
     moments = {name: Moments() for name in norms}
 
     def measure(name: str, norm: _BatchNorm, x: Tensor) -> None:
+        """Take in what a BatchNorm is given."""
         moments[name].add_(x)
 
     with watched_inputs(norms, measure), in_eval_mode(network):

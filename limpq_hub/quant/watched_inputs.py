@@ -25,6 +25,7 @@ def watched_inputs(modules: Mapping[str, Module], look: Callable[[str, Module, T
         """Return the forward pre-hook of the module of this name."""
 
         def hook(module: Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            """Look at the first argument of a call."""
             # Nothing is returned: torch would hand that to the module in place of the arguments.
             look(name, module, next(iter((*arguments, *named.values()))))
 

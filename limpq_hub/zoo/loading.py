@@ -42,6 +42,8 @@ from limpq_hub.zoo.policy_request import plan_for
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+_CPU = torch.device("cpu")
+
 
 class NotFineTunedWarning(UserWarning):
     """A network runs a policy that its weights were not fine-tuned for."""
@@ -94,7 +96,15 @@ def load(
         ArtifactError: a file is damaged; nothing is half-loaded.
         HubError: the Hub does not give it.
     """
-    device = _checked_device(device, weights, pretrained, arithmetic)
+    if weights not in ("auto", "finetuned", "joint"):
+        raise UnknownModelError(f'weights={quoted(weights)} is not known: use "auto", "finetuned" or "joint"')
+    device = torch.device(device)
+    if not pretrained and weights != "auto":
+        raise UnknownModelError(f"weights={quoted(weights)} and pretrained=False contradict each other: give one")
+    if arithmetic not in ("simulated", "integer"):
+        raise PolicyError(f'arithmetic={quoted(arithmetic)} is not known: use "simulated" or "integer"')
+    if arithmetic == "integer" and device.type != "cpu":
+        raise PolicyError(f'arithmetic="integer" runs on a CPU, not on {device}: leave out device= or arithmetic=')
     entry = find_entry(model, revision=revision, cache_dir=cache_dir, token=token)
     return load_entry(
         entry,
@@ -116,18 +126,17 @@ def load_entry(
     policy: Policy | Plan | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     weights: Literal["auto", "finetuned", "joint"] = "auto",
     pretrained: bool = True,
-    device: str | torch.device = "cpu",
+    device: torch.device = _CPU,
     calibrate: Iterable[Tensor] | None = None,
     arithmetic: Arithmetic = "simulated",
     build: Callable[..., nn.Module] | None = None,
     **options: Unpack[SearchOptions],
 ) -> LimpqModel:
-    """Return what `load` does of an entry that was found already; the others are its arguments.
+    """Return what `load` does of an entry that was found already; the others are its arguments, and go together.
 
     Args:
         plan: what `plan_for` made of `policy` and `options`, if it was asked already.
     """
-    device = _checked_device(device, weights, pretrained, arithmetic)
     if build is not None:
         use_factory(build, entry.indicators.model, entry.name)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
@@ -191,20 +200,6 @@ def load_entry(
     if source != "finetuned":
         _warn(entry, loaded.limpq, split_limits(in_effect)[0].keys(), advice)
     return loaded
-
-
-def _checked_device(device: str | torch.device, weights: str, pretrained: bool, arithmetic: str) -> torch.device:
-    """Return the device, once the arguments of `load` that no entry is needed for go together."""
-    if weights not in ("auto", "finetuned", "joint"):
-        raise UnknownModelError(f'weights={quoted(weights)} is not known: use "auto", "finetuned" or "joint"')
-    device = torch.device(device)
-    if not pretrained and weights != "auto":
-        raise UnknownModelError(f"weights={quoted(weights)} and pretrained=False contradict each other: give one")
-    if arithmetic not in ("simulated", "integer"):
-        raise PolicyError(f'arithmetic={quoted(arithmetic)} is not known: use "simulated" or "integer"')
-    if arithmetic == "integer" and device.type != "cpu":
-        raise PolicyError(f'arithmetic="integer" runs on a CPU, not on {device}: leave out device= or arithmetic=')
-    return device
 
 
 def _recalibrate_(network: nn.Module, batches: Iterable[Tensor], reference: nn.Module | None) -> Recalibration:

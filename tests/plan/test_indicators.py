@@ -184,7 +184,7 @@ def test_a_step_in_the_file_that_cannot_be_is_refused_with_the_file_and_the_plac
 def test_a_file_that_is_not_json_is_refused_with_its_path(tmp_path):
     path = tmp_path / "indicators.pkl"
     path.write_bytes(b"\x80\x04\x95")
-    with pytest.raises(ArtifactFormatError, match=r"indicators.pkl is not JSON: .*if it is the right file"):
+    with pytest.raises(ArtifactFormatError, match=r"indicators.pkl is not JSON: .*is this the right file"):
         Indicators.load(path)
 
 

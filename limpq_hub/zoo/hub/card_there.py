@@ -54,6 +54,7 @@ def commit_before(repo: str, branch: str | None, token: str | bool | None = None
     api = hub_client(token)
 
     def ask() -> str | None:
+        """Return the commit that the Hub has there."""
         try:
             return api.model_info(repo, revision=branch).sha
         except RevisionNotFoundError:  # a new branch begins as the main one
