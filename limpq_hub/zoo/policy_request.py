@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limpq_hub.errors import BudgetError, PolicyError, quoted
+from limpq_hub.errors import ArtifactVersionError, BudgetError, PolicyError, quoted
 from limpq_hub.plan import optimum
 from limpq_hub.plan.budget import Budget, split_limits
 from limpq_hub.plan.constraints import KINDS
@@ -72,9 +72,16 @@ def _read_policy(policy: Any) -> Policy:
             raise PolicyError(f"{quoted(str(policy))} is a folder; give its file, {quoted(str(inside))}")
         if not os.path.exists(policy) or os.path.isdir(policy):
             raise PolicyError(f"there is no file {quoted(str(policy))}; give the path of a policy.json")
-        policy = read_json(policy)
+        try:
+            return _of_content(read_json(policy))
+        except (PolicyError, ArtifactVersionError) as error:
+            raise type(error)(f"{os.fspath(policy)}: {error}") from None
+    return _of_content(policy)
+
+
+def _of_content(policy: Any) -> Policy:
     if isinstance(policy, Mapping):
-        policy = Policy.from_json(policy.get("policy", policy))
+        return Policy.from_json(policy.get("policy", policy))
     if not isinstance(policy, Policy):
         raise PolicyError(f"policy={quoted(policy)}: give a Policy, a Plan, or the content or path of a policy.json")
     return policy

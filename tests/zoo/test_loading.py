@@ -292,8 +292,15 @@ def test_a_policy_file_that_is_missing_or_malformed_is_named(tiny, tmp_path):
     with pytest.raises(ArtifactVersionError, match="^not a policy of format 1: found format 2; upgrade limpq-hub$"):
         load(tiny.name, policy={"format": 2})
     (tmp_path / "list.json").write_text("[1, 2]")
-    with pytest.raises(PolicyError, match=r"policy=\[1, 2\]: give a Policy, a Plan, or the content or path"):
+    with pytest.raises(PolicyError, match=r"list\.json: policy=\[1, 2\]: give a Policy, a Plan, or the content or path"):
         load(tiny.name, policy=tmp_path / "list.json")
+    write_json(tmp_path / "later.json", {**tiny.policies["small"].to_json(), "format": 2})
+    with pytest.raises(ArtifactVersionError, match=r"later\.json: not a policy of format 1: found format 2; upgrade"):
+        load(tiny.name, policy=tmp_path / "later.json")
+    bits = {"fc": {"weight": 99, "activation": 3}}
+    write_json(tmp_path / "bits.json", {**tiny.policies["small"].to_json(), "layers": bits})
+    with pytest.raises(PolicyError, match=r"bits\.json: layer 'fc': weight bits of 99 cannot be"):
+        load(tiny.name, policy=str(tmp_path / "bits.json"))
 
 
 @pytest.mark.parametrize(
