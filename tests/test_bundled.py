@@ -281,8 +281,17 @@ def check_seeds(proof: dict, table: list[str]) -> None:
 def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
     _, (_, _, _, of_seeds, *_) = proof_of(RESULTS.parent)
     folders = [RESULTS.parent / f"finetuned/seed{seed}" for seed in range(3)]
-    of_two = [row for row in rows_of_seeds(folders[1:]) if row.startswith("| w3a3 ")]
-    assert of_seeds[2:] == of_two + [row for row in rows_of_seeds(folders) if row.startswith("| 1.5G ")]
+    of_three = rows_of_seeds(folders)
+    known = {policy_of(row) for row in of_three}
+    of_two = [row for row in rows_of_seeds([folders[0], folders[2]]) if policy_of(row) not in known]
+    assert of_seeds[2:] == [
+        row for budget in ("w3a3", "1.5G") for row in (*of_two, *of_three) if row.startswith(f"| {budget} ")
+    ]
+
+
+def policy_of(row: str) -> tuple[str, ...]:
+    """Return budget and contender of a row of a table."""
+    return tuple(row.split(" | ")[:2])
 
 
 def test_the_fine_tunings_of_the_proof_are_those_whose_images_are_kept():
@@ -305,11 +314,15 @@ def test_the_fine_tunings_of_the_proof_are_those_whose_images_are_kept():
     assert shown == 2 * (len(kept) - len(budgets))
 
 
-def test_the_table_of_what_chooses_best_shows_what_was_measured():
-    heads, *rows = [row.split(" | ") for row in tables_of(RESULTS.with_name("importance.md"))[0]]
-    policies = read_json(RESULTS.with_name("importance.json"))["comparison"]
-    measured = [policy for policy in policies if "paired" in policy]
-    assert len(measured) == 29 * 5
+@pytest.mark.parametrize(
+    ("table", "figures", "policies"),
+    [(0, "importance.json", 29), (1, "importance_10000.json", 5)],
+    ids=["1000", "10000"],
+)
+def test_the_tables_of_what_chooses_best_show_what_was_measured(table, figures, policies):
+    heads, *rows = [row.split(" | ") for row in tables_of(RESULTS.with_name("importance.md"))[table]]
+    measured = [policy for policy in read_json(RESULTS.with_name(figures))["comparison"] if "paired" in policy]
+    assert len(measured) == policies * 5
     for policy in measured:
         [row] = [row for row in rows if row[0].removeprefix("| ").split(": ")[0] == policy["contender"]]
         column = [head.strip(" |") for head in heads].index(policy["budget"])
@@ -327,7 +340,7 @@ def test_the_rank_correlations_of_the_proof_are_those_that_were_measured():
 
 def test_the_terms_between_layers_add_what_was_measured():
     measured = read_json(RESULTS.with_name("neighbour_terms.json"))
-    rows = [row.split(" | ") for row in tables_of(RESULTS.with_name("importance.md"))[1]]
+    rows = [row.split(" | ") for row in tables_of(RESULTS.with_name("importance.md"))[2]]
     names = {"kl-joint@3": "| kl-joint@3", "learned+kl-joint@3": "| learned and kl-joint@3, each by its spread"}
     for objective, of_figures in measured["objectives"].items():
         for key, shares in of_figures.items():

@@ -292,7 +292,9 @@ def test_a_policy_file_that_is_missing_or_malformed_is_named(tiny, tmp_path):
     with pytest.raises(ArtifactVersionError, match="^not a policy of format 1: found format 2; upgrade limpq-hub$"):
         load(tiny.name, policy={"format": 2})
     (tmp_path / "list.json").write_text("[1, 2]")
-    with pytest.raises(PolicyError, match=r"list\.json: policy=\[1, 2\]: give a Policy, a Plan, or the content or path"):
+    with pytest.raises(
+        PolicyError, match=r"list\.json: policy=\[1, 2\]: give a Policy, a Plan, or the content or path"
+    ):
         load(tiny.name, policy=tmp_path / "list.json")
     write_json(tmp_path / "later.json", {**tiny.policies["small"].to_json(), "format": 2})
     with pytest.raises(ArtifactVersionError, match=r"later\.json: not a policy of format 1: found format 2; upgrade"):
