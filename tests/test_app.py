@@ -496,7 +496,7 @@ def test_every_bundled_entry_can_be_chosen_with_its_own_budgets_headline_picture
     assert [name.strip("✓ \n") for name in listed] == [*limpq_hub.list_models(), SECOND]
     page.get_by_role("option", name=SECOND).click()
     page.get_by_role("button", name="large").wait_for()
-    page.wait_for_function("document.querySelector('#headline').innerText.includes('beside 80.0 % in float')")
+    page.wait_for_function("document.querySelector('#headline').innerText.includes('beside 80.00 % ± 2.00 in float')")
     assert "not measured: python app/measure.py" in page.inner_text("#headline")
     assert page.get_by_role("button", name="w4a4").count() == 0
     open_tab(page, "Picture")
@@ -532,7 +532,7 @@ def test_an_entry_of_the_hub_is_fetched_by_its_name_and_used_like_a_bundled_one(
     page.get_by_role("button", name="Fetch it").click()
     page.get_by_role("button", name="large").wait_for(timeout=60_000)
     assert page.input_value("#model input") == "hf-hub:you/tiny"
-    page.wait_for_function("document.querySelector('#headline').innerText.includes('beside 80.0 % in float')")
+    page.wait_for_function("document.querySelector('#headline').innerText.includes('beside 80.00 % ± 2.00 in float')")
     assert "hf-hub:you/tiny@" in page.inner_text("#headline")
 
 
