@@ -9,8 +9,7 @@ from typing import Any
 from _zoo import Accuracy
 
 from limpq_hub.plan.costs import Costs
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
-from limpq_hub.plan.indicators import Importance
+from limpq_hub.plan.importance import IMPORTANCE_WORDS, Importance
 from limpq_hub.plan.policy import Policy
 
 WEIGHTS, ACTIVATIONS, MACS = "#3b7dd8", "#e8893b", "#8a94a6"

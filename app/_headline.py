@@ -8,7 +8,7 @@ from _measured import Budget, Measured
 from _texts import bits_by, term
 from _zoo import Accuracy
 
-from limpq_hub.plan.indicators import Importance
+from limpq_hub.plan.importance import Importance
 from limpq_hub.plan.plan import Plan
 
 _WEIGHTS = {

@@ -8,7 +8,7 @@ from _request import Request
 from _texts import term
 from _zoo import entry_of, first_model, published_budgets, slider_range
 
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import IMPORTANCE_WORDS
 
 # Share of the way from the fewest to the most BitOps, for a model without fine-tuned policies.
 _START_SHARE = 0.3

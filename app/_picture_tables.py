@@ -11,8 +11,7 @@ from _prediction import Prediction
 from _tables import NONE, accuracy_text, row_of, table
 from _texts import bits_by, term
 
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
-from limpq_hub.plan.indicators import Importance
+from limpq_hub.plan.importance import IMPORTANCE_WORDS, Importance
 from limpq_hub.plan.quantities import format_size
 
 

@@ -8,7 +8,7 @@ from _request import Request
 from _zoo import entry_of, plan_of, published_budgets, published_policy, rival_policies, searched_plan
 
 from limpq_hub.errors import BudgetError, PolicyError
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import IMPORTANCE_WORDS
 from limpq_hub.plan.jsonfile import parse_json
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy

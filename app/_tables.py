@@ -12,7 +12,7 @@ from _texts import term
 from _zoo import Accuracy
 
 from limpq_hub.plan.costs import Costs
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import IMPORTANCE_WORDS
 from limpq_hub.plan.layer_bits import FLOAT_BITS
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy

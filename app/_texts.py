@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import html
 
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
-from limpq_hub.plan.indicators import Importance
+from limpq_hub.plan.importance import IMPORTANCE_WORDS, Importance
 
 TITLE = "How many bits does each layer need?"
 INTRODUCTION = (
@@ -56,16 +55,18 @@ TERMS = {
     "fine-tuned": "Weights trained further for exactly this policy.",
     "learned steps": "The importance of a layer at some bits is the step that it learned there: large where these bits "
     "hurt.",
+    "coupled steps": "The importance of a layer at a pair of weight and activation bits is the root of the sum of "
+    "squares of the steps that it learned at these.",
     "measured pairs": "The importance of a layer at a pair of weight and activation bits is the KL from the float "
     "network that was measured with this layer alone at this pair.",
-    "objective": "What the search makes small: the importance of all layers, learned steps or measured pairs, added "
-    "up; the page says which. Lower is better.",
+    "objective": "What the search makes small: the importance of all layers, learned or coupled steps or measured "
+    "pairs, added up; the page says which. Lower is better.",
     "lower bound": "A value that no policy within the budget can go below. Equal to the objective: none scores better.",
     "step": "The distance between neighbouring values that a short number can take. Each layer learned one for each "
     "number of bits.",
     "method": "How the optimum was proven: through all choices that can matter (enumeration, dynamic programme) or by "
     "an integer solver (HiGHS). Each is exact.",
-    "alpha": "How much the learned steps of weights count beside those of activations. Measured pairs have none.",
+    "alpha": "How much the steps of weights count beside those of activations. Measured pairs have none.",
     "pins": "Bits that you give to some layers yourself; the search decides the others.",
     "frontier": "The best policy at each budget: none below it is possible.",
     "fixed": "The first and the last layer always keep 8 bits.",
@@ -75,8 +76,8 @@ WHAT_IS_REAL = """
 ### Real
 - **The search.** It runs here, while you move the slider, and each answer is proven: no policy within the budget has a
   lower objective. The objective adds up how sensitive the layers turned out to be, by learned steps, as in the paper,
-  or by measured pairs of bits: which of the two stands under the model and in the proof. It stands in for accuracy, and
-  the policy with the lowest is not always the most accurate one.
+  by both steps of a layer together, or by measured pairs of bits: which of these stands under the model and in the
+  proof. It stands in for accuracy, and the policy with the lowest is not always the most accurate one.
 - **The size.** It is what the weights take at 2 to 8 bits each. The files of published policies are smaller still: an
   entropy code takes fewer bits than the policy has.
 - **The accuracy.** Top-1 is that of the entry: measured on the validation images of its data set, of one training run

@@ -15,8 +15,9 @@ The pipeline, each arrow one public function:
 ## Words
 
 - *Policy*: a weight and an activation bit-width for each layer. *Budget*: what a policy may cost.
-- *Importance* of a layer at some bits: the step size that a quantizer learned there (*learned steps*), or how far the
-  network moves from float with this layer alone at these bits (*measured pairs*); large where these bits hurt.
+- *Importance* of a layer at some bits: the step sizes that its quantizers learned there, added up (*learned steps*) or
+  as the root of the sum of their squares (*coupled steps*), or how far the network moves from float with this layer
+  alone at these bits (*measured pairs*); large where these bits hurt.
 - *Objective*: the sum of the importance of all layers at the bits of a policy, which a search makes as small as the
   budget allows. It compares policies of one network, and is neither an error nor an accuracy.
 - *Alpha*: how much the importance of weights counts in that sum, where that of activations counts 1.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limpq_hub.errors import OutputError, quoted
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import IMPORTANCE_WORDS
 from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import format_bitops

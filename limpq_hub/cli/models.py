@@ -12,7 +12,7 @@ from limpq_hub.cli.options import MODEL, WORDS, count
 from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_table
 from limpq_hub.errors import ArtifactError, HubError, UnknownModelError, quoted
 from limpq_hub.plan.first_budget import first_budget
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import objective_words
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 
@@ -130,7 +130,7 @@ def _info(options: argparse.Namespace) -> None:
         "MACs": format_bitops(record["macs"]),
         "BitOps": f"{enough_bitops(record['minimum_bitops'])} to {enough_bitops(record['maximum_bitops'])}",
         f"top-1, {float_label(entry)}": _measured(accuracy_cell(entry.metrics.get("float", {}), of_float), of_float),
-        "bits chosen by": IMPORTANCE_WORDS[entry.indicators.objective],
+        "bits chosen by": objective_words(entry.indicators.objective, entry.indicators.apart),
         "source": " ".join(filter(None, (record["source"], record["revision"]))),
     }
     for policy in record["policies"]:

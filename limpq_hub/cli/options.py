@@ -7,12 +7,13 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from limpq_hub.plan.budget import limit_words, split_limits, typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.deadline import LONGEST_TIME_LIMIT_S
 from limpq_hub.plan.first_budget import first_budget
+from limpq_hub.plan.importance import APART, Importance
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import whole_number
 
@@ -28,7 +29,7 @@ MODEL_OR_FILE = f"{MODEL}; or an indicators.json"
 WORDS = "what objective, joint, alpha and other words mean: python -m pydoc limpq_hub"
 
 _OF_SOLVING = ("time_limit_s", "allow_gap")
-_CHOICES = ("alpha", "counting", "importance", "candidates", "pin", "exclude", "tie", *_OF_SOLVING)
+_CHOICES = ("alpha", "counting", "importance", "apart", "candidates", "pin", "exclude", "tie", *_OF_SOLVING)
 
 
 def add_budget_options(parser: argparse.ArgumentParser, *, bitops: bool = True) -> None:
@@ -65,8 +66,16 @@ def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
     choice = parser.add_argument_group("search")
     choice.add_argument(
         "--importance",
-        choices=("learned", "measured"),
-        help="what the objective adds up: learned step sizes, or what `limpq measure` found; else the entry's own",
+        choices=get_args(Importance),
+        help="what the objective adds up: learned step sizes, the root of the sum of squares of both of a layer, or "
+        "what `limpq measure` found; else the entry's own",
+    )
+    choice.add_argument(
+        "--apart",
+        type=whole_number(0, max(APART)),
+        metavar="BITS",
+        help="how far apart the weight and the activation bits of a layer may be: 0 for equal bits; the entry's own "
+        "with its own importance, else any",
     )
     choice.add_argument(
         "--candidates",

@@ -25,7 +25,7 @@ from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.budget import Budget, split_limits
 from limpq_hub.plan.deadline import deadline_in, seconds_left, with_all_candidates
 from limpq_hub.plan.frontier_search import MOST_POINTS
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import IMPORTANCE_WORDS
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
@@ -45,6 +45,8 @@ _COMPARE_LIMIT_S = 60.0
 # How many outliers a note names.
 _OUTLIERS_SHOWN = 3
 _NOT_MEASURED = "not measured"
+# What leaves bits of layers out.
+_OF_LAYERS = ("apart", "candidates", "pin", "exclude", "tie")
 
 
 def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -243,7 +245,7 @@ def _explain(options: argparse.Namespace) -> None:
     print_notes(plan)
     limits, choices = split_limits(arguments)
     fits = fits_of(indicators, Budget(**limits), plan.counting, deadline)
-    of_layers = {name: value for name, value in choices.items() if name in ("candidates", "pin", "exclude", "tie")}
+    of_layers = {name: value for name, value in choices.items() if name in _OF_LAYERS}
     uniform, left = _largest_uniform(indicators, fits), seconds_left(deadline)
     explanation = explain(indicators, plan, uniform=uniform, **of_layers, time_limit_s=left)
     if options.json:

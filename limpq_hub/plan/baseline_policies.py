@@ -182,7 +182,7 @@ def reversed_importance(indicators: Indicators) -> Indicators:
         weight_steps=_turned_round(indicators.weight_steps),
         activation_steps=_turned_round(indicators.activation_steps),
         divergences={},
-        objective="learned",
+        objective="learned" if indicators.objective == "measured" else indicators.objective,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from limpq_hub.plan.deadline import deadline_in, until
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import IMPORTANCE_WORDS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup, group_layers
@@ -142,7 +142,13 @@ class Explanation:
 
 
 def explain(
-    indicators: Indicators, plan: Plan, *, uniform: Policy | None = None, time_limit_s: float = 10, **choices: Any
+    indicators: Indicators,
+    plan: Plan,
+    *,
+    uniform: Policy | None = None,
+    apart: int | None = None,
+    time_limit_s: float = 10,
+    **choices: Any,
 ) -> Explanation:
     """Return why `plan` looks as it does.
 
@@ -150,18 +156,19 @@ def explain(
         indicators: those that the plan was searched in.
         uniform: what to show it beside; the largest policy of equal bits that takes no more than the plan if None.
         time_limit_s: seconds after which it gives up, up to a day.
-        choices: the `candidates`, `pin`, `exclude` and `tie` that it was searched with: what they rule out is no raise.
+        apart: what it was searched with, as are the `choices`: what they rule out is no raise.
+        choices: `candidates`, `pin`, `exclude` and `tie`.
 
     Raises:
         SearchError: the time is over.
     """
     deadline = deadline_in(time_limit_s)
-    indicators = indicators.using(plan.importance)
+    indicators = indicators.using(plan.importance, apart)
     costs, model = indicators.costs, indicators.model
     equal = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
     below = [policy for policy in equal if _is_no_larger(policy, plan)]
     _, outliers = indicators.without_outliers
-    groups = group_layers(indicators, outliers=outliers, deadline=deadline, **choices)
+    groups = group_layers(indicators, outliers=outliers, apart=indicators.apart, deadline=deadline, **choices)
     raises = [_raise(indicators, plan, group, kind) for group in until(deadline, groups) for kind in BITS_KINDS]
     best_first = sorted(filter(None, raises), key=lambda single_raise: -single_raise.gained / single_raise.bitops)
     return Explanation(plan, uniform or (below[0] if below else None), tuple(best_first))

@@ -18,8 +18,8 @@ def first_budget(indicators: Indicators, **choices: Any) -> str:
     the most BitOps, for instance because outliers are left out, those in the middle between both.
 
     Args:
-        choices: `candidates`, `pin`, `exclude`, `tie`, `counting` and `importance` of the search, as `search` takes
-            them.
+        choices: `candidates`, `pin`, `exclude`, `tie`, `counting`, `importance` and `apart` of the search, as `search`
+            takes them.
 
     Raises:
         PolicyError: a pattern matches nothing, or bits that were not learned are asked for.

@@ -36,7 +36,7 @@ def search_frontier(
         budget: constraints that every plan meets as well, BitOps among them: those of the last plan at most.
         time_limit_s: seconds for the whole frontier, up to a day.
         allow_gap: for each plan, as in `search`, and for the least BitOps, where other limits make it hard to find.
-        choices: `alpha`, `importance`, `candidates`, `pin`, `exclude`, `tie` and `counting` as in `search`.
+        choices: `alpha`, `importance`, `apart`, `candidates`, `pin`, `exclude`, `tie` and `counting` as in `search`.
 
     Raises:
         BudgetError: `points` is not a whole number from 2 to 10,000.

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, LayerCost, LayerRole
+from limpq_hub.plan.importance import Importance
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.mistaken_file import mistaken_for
 from limpq_hub.plan.quantities import is_number
@@ -42,7 +43,7 @@ def fields_of(content: Any) -> dict[str, Any]:
             f"format {quoted(content.get('format'))} is not one of the formats 1 and {FORMAT} that this version of "
             "limpq-hub reads; upgrade it, or export the indicators again"
         )
-    _check_keys("indicators", content, _FILE_KEYS | {"per_channel", "objective"} & set(content))
+    _check_keys("indicators", content, _FILE_KEYS | {"per_channel", "objective", "apart"} & set(content))
     if type(content.get("per_channel", False)) is not bool:
         raise ArtifactFormatError(f'"per_channel" must be true or false, found {quoted(content["per_channel"])}')
     model, layers, provenance = content["model"], content["layers"], content["provenance"]
@@ -72,6 +73,7 @@ def fields_of(content: Any) -> dict[str, Any]:
         "per_channel": content.get("per_channel", False),
         "divergences": {name: _divergences(name, layer) for name, layer in searched.items() if "divergences" in layer},
         "objective": _objective(content.get("objective", "learned")),
+        "apart": content.get("apart"),
         "provenance": provenance,
     }
 
@@ -144,8 +146,9 @@ def _divergences(name: str, layer: dict[str, Any]) -> dict[LayerBits, float]:
 
 
 def _objective(value: Any) -> Any:
-    if value not in ("learned", "measured"):
-        raise ArtifactFormatError(f'"objective" must be "learned" or "measured", found {quoted(value)}')
+    if value not in get_args(Importance):
+        names = ", ".join(f'"{name}"' for name in get_args(Importance))
+        raise ArtifactFormatError(f'"objective" must be one of {names}, found {quoted(value)}')
     return value
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
+from limpq_hub.plan.importance import APART, Importance
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
 from limpq_hub.plan.jsonfile import errors_naming, read_json, write_json
 from limpq_hub.plan.layer_bits import LayerBits
@@ -18,12 +20,11 @@ from limpq_hub.plan.learned_values import Divergences, Steps, check_divergences,
 from limpq_hub.plan.outliers import Outlier, outliers_of
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
+from limpq_hub.plan.quantities import python_integer
 
 DEFAULT_ALPHA = 2.0
 # Far above any network, and far below where sums leave a float.
 LARGEST_COUNT = 10**18
-# What the objective of a search adds up: learned step sizes, or the measured divergence of each pair of bit-widths.
-Importance: TypeAlias = Literal["learned", "measured"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Indicators:
         divergences: KL divergence of the network from the float one in nats, with one layer alone at each pair of
             bit-widths, by layer; empty if it was not measured.
         objective: which importance a search adds up unless it says otherwise.
+        apart: how far apart the weight and the activation bits of a layer may be in a search by this objective, unless
+            it says otherwise: 0 for equal bits; None for any.
     """
 
     model: str
@@ -56,6 +59,7 @@ class Indicators:
     per_channel: bool = False
     divergences: Divergences = field(default_factory=dict)
     objective: Importance = "learned"
+    apart: int | None = None
 
     def __post_init__(self) -> None:
         searched = [name for name, cost in self.costs.items() if cost.fixed is None]
@@ -74,6 +78,10 @@ class Indicators:
                 raise ArtifactFormatError(
                     f"layer {quoted(name)}: its MACs, weights and inputs must be at most {LARGEST_COUNT:.0e} each"
                 )
+        if self.apart is not None and (type(self.apart) is not int or self.apart not in APART):
+            raise ArtifactFormatError(
+                f'"apart" must be a whole number of bits from 0 to {max(APART)}, found {quoted(self.apart)}'
+            )
         object.__setattr__(self, "costs", FrozenMapping(self.costs))
         object.__setattr__(self, "provenance", FrozenMapping(self.provenance))
 
@@ -89,29 +97,40 @@ class Indicators:
         widths = {bits for steps in kinds for of_layer in steps.values() for bits in of_layer}
         return tuple(sorted(widths, reverse=True))
 
-    def using(self, importance: Importance | None) -> Indicators:
-        """Return the indicators with another objective; themselves with None.
+    def using(self, importance: Importance | None, apart: int | None = None) -> Indicators:
+        """Return the indicators with another objective.
+
+        Args:
+            importance: what the objective adds up; what it does anyway if None.
+            apart: how far apart the bits of a layer may be; if None, as far as the indicators say for their own
+                objective, and any for another.
 
         Raises:
-            PolicyError: there is no such importance, or it was not measured.
+            PolicyError: there is no such importance, or it was not measured; `apart` is no number of bits.
         """
-        if importance is None or importance == self.objective:
-            return self
+        importance = self.objective if importance is None else importance
         if importance not in get_args(Importance):
-            names = " or ".join(map(quoted, get_args(Importance)))
-            raise PolicyError(f"importance={quoted(importance)} is not known: use {names}")
+            names = ", ".join(map(quoted, get_args(Importance)))
+            raise PolicyError(f"importance={quoted(importance)} is not known: use one of {names}")
+        if apart is not None and python_integer(apart) not in APART:
+            raise PolicyError(
+                f"apart={quoted(apart)} cannot be: use a whole number from 0, equal bits, to {max(APART)}, any bits"
+            )
         if importance == "measured" and not self.divergences:
             raise PolicyError(
                 f"importance={quoted(importance)}: the pairs of bits of {self.title} were not measured; measure them "
                 "with: limpq measure MODEL --images FOLDER --output indicators.json"
             )
-        return replace(self, objective=importance)
+        if apart is None and importance == self.objective:
+            return self
+        return replace(self, objective=importance, apart=python_integer(apart))
 
     def importance(self, name: str, bits: LayerBits, alpha: float) -> float:
         """Return what `bits` add to the objective in layer `name`: activation step + alpha x weight step.
 
         Of a product of two activations it is the sum of both steps: alpha is the weight of the weights. Where the
-        objective is measured it is the divergence of the pair, and alpha plays no part.
+        objective is coupled it is the root of the sum of squares of the same two; where it is measured, the divergence
+        of the pair, and alpha plays no part.
 
         Raises:
             PolicyError: no step was learned at these bits.
@@ -126,7 +145,8 @@ class Indicators:
                 raise PolicyError(f"layer {quoted(name)} learned no {kind} step at {width} bits; choose from {learned}")
         if self.objective == "measured":
             return self.divergences[name][bits]
-        return activation_steps[bits.activation] + self._factor(name, alpha) * weight_steps[bits.weight]
+        of_weights = self._factor(name, alpha) * weight_steps[bits.weight]
+        return self._of_both(activation_steps[bits.activation], of_weights)
 
     def importances(self, name: str, options: Iterable[LayerBits], alpha: float) -> list[float]:
         """Return the importance of layer `name` at each of many bits that it learned."""
@@ -135,7 +155,11 @@ class Indicators:
         factor = self._factor(name, alpha)
         of_weights = {bits: factor * step for bits, step in self.weight_steps[name].items()}
         of_activations = dict(self.activation_steps[name].items())
-        return [of_activations[bits.activation] + of_weights[bits.weight] for bits in options]
+        return [self._of_both(of_activations[bits.activation], of_weights[bits.weight]) for bits in options]
+
+    def _of_both(self, of_activations: float, of_weights: float) -> float:
+        """Return what the two step sizes of a layer are together."""
+        return math.hypot(of_activations, of_weights) if self.objective == "coupled" else of_activations + of_weights
 
     def _factor(self, name: str, alpha: float) -> float:
         return 1.0 if self.costs[name].is_product else alpha
@@ -202,6 +226,7 @@ class Indicators:
             "alpha": self.alpha,
             **({"per_channel": True} if self.per_channel else {}),
             **({"objective": self.objective} if self.objective != "learned" else {}),
+            **({"apart": self.apart} if self.apart is not None else {}),
             "layers": layers,
             "provenance": dict(self.provenance),
         }

@@ -35,6 +35,7 @@ def group_layers(
     pin: Pins | None = None,
     exclude: Iterable[str] | None = None,
     tie: Iterable[Iterable[str]] | None = None,
+    apart: int | None = None,
     deadline: float = NEVER,
 ) -> list[LayerGroup]:
     """Return the groups of a search: single layers, or tied ones together.
@@ -46,6 +47,8 @@ def group_layers(
         pin: (weight bits, activation bits) by layer pattern.
         exclude: patterns of layers that keep their most bits.
         tie: groups of patterns; the layers of a group get the same bits.
+        apart: how far apart the weight and the activation bits of a layer may be, unless it has no such pair or is
+            pinned; None for any.
         deadline: when to give up, by `time.monotonic`.
 
     Raises:
@@ -62,7 +65,7 @@ def group_layers(
     for outlier in outliers:
         left_out.setdefault(outlier.layer, []).append(outlier)
     options = {
-        name: (cost.fixed,) if cost.fixed else _options(indicators, name, allowed[name], left_out.get(name, ()))
+        name: (cost.fixed,) if cost.fixed else _options(indicators, name, allowed[name], left_out.get(name, ()), apart)
         for name, cost in until(deadline, indicators.costs.items())
     }
     for pattern, bits in until(deadline, (pin or {}).items()):
@@ -115,9 +118,9 @@ def _allowed(
 
 
 def _options(
-    indicators: Indicators, name: str, allowed: Collection[int], left_out: Sequence[Outlier]
+    indicators: Indicators, name: str, allowed: Collection[int], left_out: Sequence[Outlier], apart: int | None
 ) -> tuple[LayerBits, ...]:
-    """Return the bits that a layer may get: of those allowed, outliers only where there is nothing else."""
+    """Return the bits that a layer may get: of those allowed, outliers or bits far apart only for want of others."""
     choices = []
     for kind, steps in (("weight", indicators.weight_steps[name]), ("activation", indicators.activation_steps[name])):
         within = set(steps).intersection(allowed)
@@ -128,12 +131,14 @@ def _options(
             )
         choices.append(tuple(sorted(within)))
     weights, activations = choices
-    return _pairs(weights, activations)
+    return _pairs(weights, activations, apart)
 
 
 @cache
-def _pairs(weights: tuple[int, ...], activations: tuple[int, ...]) -> tuple[LayerBits, ...]:
-    return tuple(LayerBits(weight, activation) for weight in weights for activation in activations)
+def _pairs(weights: tuple[int, ...], activations: tuple[int, ...], apart: int | None) -> tuple[LayerBits, ...]:
+    pairs = tuple(LayerBits(weight, activation) for weight in weights for activation in activations)
+    near = tuple(bits for bits in pairs if apart is None or abs(bits.weight - bits.activation) <= apart)
+    return near or pairs
 
 
 def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any, left_out: Sequence[Outlier]) -> LayerBits:

@@ -41,7 +41,8 @@ def search(
         time_limit_s: seconds after which the search gives up, up to a day; the certificate has as many of its own.
         allow_gap: where the proof takes long, the share of its objective by which a policy may lie above the bound:
             0.01 or "1%". Such a plan has `optimal` False, and its `bound`. It holds for the second best as well.
-        choices: `alpha`, `importance`, `candidates`, `pin`, `exclude`, `tie` and `counting`, as in `SearchProblem.of`.
+        choices: `alpha`, `importance`, `apart`, `candidates`, `pin`, `exclude`, `tie` and `counting`, as in
+            `SearchProblem.of`.
 
     Raises:
         InfeasibleBudgetError: no policy meets the budget; says what the smallest one is.

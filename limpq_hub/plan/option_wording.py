@@ -11,6 +11,7 @@ from limpq_hub.plan.constraints import KINDS
 _FLAGS = {
     "allow_gap": "--allow-gap",
     "alpha": "--alpha",
+    "apart": "--apart",
     "arithmetic": "--arithmetic",
     "candidates": "--candidates",
     "counting": "--counting",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.certificate import Certificate
 from limpq_hub.plan.costs import FLOAT, Costs, Counting, LayerCost
-from limpq_hub.plan.importance_wording import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import IMPORTANCE_WORDS, Importance
 from limpq_hub.plan.indicator_fields import cost_of
-from limpq_hub.plan.indicators import Importance, Indicators
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, errors_naming
 from limpq_hub.plan.outliers import Outlier
 from limpq_hub.plan.policy import Policy

@@ -14,7 +14,8 @@ from limpq_hub.plan.constraint_kind import ConstraintKind
 from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.deadline import NEVER, until
-from limpq_hub.plan.indicators import Importance, Indicators
+from limpq_hub.plan.importance import Importance
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import Candidates, LayerGroup, Pins, group_layers
 from limpq_hub.plan.outliers import Outlier
@@ -39,7 +40,7 @@ class SearchProblem:
         alpha: factor of the weight importance in the objective.
         counting: how MACs are counted.
         budget: what the constraints come from.
-        restricted: whether layers were pinned, excluded or tied, or candidates left out.
+        restricted: whether layers were pinned, excluded or tied, or candidates or pairs of bits far apart left out.
         unmet: the errors for limits that leave a group no bits at all; `budget` has the least that do leave some.
         without_effect: what is limited so that every choice is within it, each with the most that one takes; nothing
             where there is no choice.
@@ -70,6 +71,7 @@ class SearchProblem:
         tie: Iterable[Iterable[str]] | None = None,
         counting: Counting = "exact",
         importance: Importance | None = None,
+        apart: int | None = None,
         deadline: float = NEVER,
     ) -> SearchProblem:
         """Return what the arguments of a search ask for.
@@ -81,7 +83,8 @@ class SearchProblem:
             exclude: shell patterns of layers that keep their most bits.
             tie: groups of shell patterns; the layers of a group get the same bits.
             counting: "exact" MACs, or "limpq" as the published script counts them.
-            importance: "learned" or "measured"; that of the indicators if None.
+            importance: "learned", "coupled" or "measured"; that of the indicators if None.
+            apart: how far apart the weight and the activation bits of a layer may be, as `Indicators.using` takes it.
             deadline: when to give up, by `time.monotonic`.
 
         Raises:
@@ -92,7 +95,7 @@ class SearchProblem:
         alpha = _checked_alpha(indicators.alpha if alpha is None else alpha)
         if counting not in ("exact", "limpq"):
             raise BudgetError(f'counting={quoted(counting)} is not known: use "exact" or "limpq"')
-        indicators = indicators.using(importance)
+        indicators = indicators.using(importance, apart)
         _, outliers = indicators.without_outliers
         learned = group_layers(
             indicators,
@@ -101,9 +104,10 @@ class SearchProblem:
             pin=pin,
             exclude=exclude,
             tie=tie,
+            apart=indicators.apart,
             deadline=deadline,
         )
-        restricted = any(choice is not None for choice in (candidates, pin, exclude, tie))
+        restricted = any(choice is not None for choice in (candidates, pin, exclude, tie, indicators.apart))
         return cls._of_groups(indicators, outliers, learned, alpha, counting, budget, restricted, deadline)
 
     @classmethod

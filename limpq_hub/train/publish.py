@@ -18,12 +18,14 @@ from typing import Any, get_args
 from limpq_hub.errors import BudgetError, TrainingError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.first_budget import first_budget
-from limpq_hub.plan.indicators import Importance, Indicators
+from limpq_hub.plan.importance import APART, Importance
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.launching import run
+from limpq_hub.train.option_types import whole_number
 from limpq_hub.train.options import add_push_options, parser_of, settings_of
 from limpq_hub.train.push import announce
 from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
@@ -47,6 +49,7 @@ class PublishSettings:
         front: output of `front`.
         indicators: output of `limpq measure` for `joint`; None to publish its own.
         importance: what a search adds up unless it is told otherwise; None for what the indicators say.
+        apart: how far apart the bits of a layer may be in such a search; None for what the indicators say.
         output: folder of the entry.
         recode: whether what earlier versions wrote is written in fewer bytes.
         repo_id: owner/name of the Hub repository; None to send nothing.
@@ -58,6 +61,7 @@ class PublishSettings:
     front: Path | None
     indicators: Path | None
     importance: Importance | None
+    apart: int | None
     output: Path
     recode: bool
     repo_id: str | None
@@ -80,6 +84,12 @@ def parse_options(argv: Sequence[str] | None) -> PublishSettings:
         "--importance",
         choices=get_args(Importance),
         help="what a search adds up unless it is told otherwise; what the indicators say if not given",
+    )
+    parser.add_argument(
+        "--apart",
+        type=whole_number(0, max(APART)),
+        metavar="BITS",
+        help="how far apart the weight and the activation bits of a layer may be in such a search: 0 for equal bits",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the entry; an entry there is replaced")
     parser.add_argument(
@@ -110,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         read_json(settings.front) if settings.front else None,
         indicators=Indicators.load(settings.indicators) if settings.indicators else None,
         importance=settings.importance,
+        apart=settings.apart,
         recode=settings.recode,
     )
     entry = find_entry(f"local-dir:{settings.output}")

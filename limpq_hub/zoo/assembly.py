@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, quoted
-from limpq_hub.plan.indicators import Importance, Indicators
+from limpq_hub.plan.importance import Importance
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.anchors import recode_anchors
@@ -37,6 +38,7 @@ def assemble_entry(
     *,
     indicators: Indicators | None = None,
     importance: Importance | None = None,
+    apart: int | None = None,
     recode: bool = False,
 ) -> None:
     """Write an entry that holds everything of `joint` and the checkpoints as its policies.
@@ -49,7 +51,8 @@ def assemble_entry(
         target: the folder; an entry there is replaced, unless the folder holds anything else.
         front: what `limpq_hub.train.front` measured of `joint`.
         indicators: those of `joint` with the divergence of each pair of bits; its own if None.
-        importance: what a search adds up unless it is told otherwise; what the indicators say if None.
+        importance, apart: what a search adds up unless it is told otherwise, and how far apart the bits of a layer may
+            be in it; what the indicators say if None, as `Indicators.using` takes them.
         recode: whether networks and policies of an earlier version are written in fewer bytes, the same numbers.
 
     Raises:
@@ -88,7 +91,7 @@ def assemble_entry(
     trained = Indicators.from_json(joint.read_json("indicators.json"), f"{joint.name}/indicators.json")
     if indicators is not None:
         _check_same_training(indicators, trained)
-    published = (indicators or trained).using(importance)
+    published = (indicators or trained).using(importance, apart)
     published = replace(published, provenance=without_paths(dict(published.provenance)))
     _check_same_network(target, network)
     with replaced_folder(target) as building:

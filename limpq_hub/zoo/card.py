@@ -117,6 +117,10 @@ def _importance(indicators: Indicators) -> str:
         chosen = "the divergence from the float network that was measured with each layer alone at each pair of bits"
         return f'Bits are chosen by {chosen}; by the learned step sizes with `importance="learned"`.'
     other = '; by measured pairs of bits with `importance="measured"`' if indicators.divergences else ""
+    if indicators.objective == "coupled":
+        apart = "" if indicators.apart is None else f", which may be at most {indicators.apart} apart"
+        chosen = f"the root of the sum of squares of the two learned step sizes of a layer at its bits{apart}"
+        return f'Bits are chosen by {chosen}; by the sum of the step sizes with `importance="learned"`{other}.'
     return f"Bits are chosen by the learned step sizes{other}."
 
 

@@ -13,7 +13,8 @@ from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limi
 from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.frontier_search import search_frontier
-from limpq_hub.plan.indicators import Importance, Indicators
+from limpq_hub.plan.importance import Importance
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import Candidates, Pins
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
@@ -36,6 +37,7 @@ class Choices(Objective, total=False):
     """What a search chooses from, and how long it may take."""
 
     importance: Importance | None
+    apart: int | None
     candidates: Candidates | None
     pin: Pins | None
     exclude: Iterable[str] | None
@@ -79,8 +81,10 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
             of a numpy file of layers x 8 weight bits x 8 activation bits, in the order of execution.
         energy: (table, limit), as `latency`; the column of its CSV file is energy.
         alpha: factor of the weight importance in the objective; the entry's own if None.
-        importance: "learned" adds up learned step sizes, "measured" what `limpq measure` found of each pair of bits;
-            the entry's own if None.
+        importance: "learned" adds up learned step sizes, "coupled" the root of the sum of squares of both of a layer,
+            "measured" what `limpq measure` found of each pair of bits; the entry's own if None.
+        apart: how far apart the weight and the activation bits of a layer may be: 0 for equal bits, as most hardware
+            has them. If None, what the entry says where its own importance is searched in, and any elsewhere.
         candidates: bit-widths that may be used, or by shell pattern {"layer4.*": [4, 6]}; all learned ones if None.
         pin: (weight bits, activation bits) by shell pattern over layer names.
         exclude: shell patterns of layers that keep their most bits.
@@ -204,6 +208,8 @@ def options_in_effect(indicators: Indicators, options: Mapping[str, Any], *, pro
         proven: whether every plan is proven optimal.
     """
     own = {"alpha": indicators.alpha, "counting": "exact", "importance": indicators.objective}
+    if options.get("importance") in (None, indicators.objective):
+        own["apart"] = indicators.apart
     unused = {"time_limit_s", "allow_gap"} if proven else {"time_limit_s"}
     return {
         key: value

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import get_args
 
 from limpq_hub.errors import TrainingError, quoted
 from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.indicators import Importance, Indicators
+from limpq_hub.plan.importance import Importance
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.train.settings import CorrelateOver
@@ -64,9 +64,9 @@ def _choices(
         """Return the policy that a search in some indicators finds within the budget."""
         return search(of, bitops=bitops, importance=importance).policy
 
-    choices: dict[str, Callable[[], Policy]] = {indicators.objective: partial(searched, indicators)}
-    if indicators.divergences:
-        choices |= {name: partial(searched, indicators, name) for name in get_args(Importance) if name not in choices}
+    choices: dict[str, Callable[[], Policy]] = {_name(indicators): partial(searched, indicators)}
+    others: list[Importance] = ["learned", "measured"] if indicators.divergences else ["learned"]
+    choices |= {name: partial(searched, indicators, name) for name in others if name not in choices}
     choices |= {name: partial(searched, measured) for name, measured in criteria.items() if name not in choices}
     choices["uniform filled"] = lambda: uniform_filled(indicators, fits)
     choices["uniform, best split"] = lambda: min(uniform_splits(indicators, fits), key=divergence)
@@ -74,6 +74,12 @@ def _choices(
         choices[f"random, seed {seed}"] = partial(random_policy, indicators, fits, seed)
     choices["reversed"] = lambda: searched(reversed_importance(indicators))
     return choices
+
+
+def _name(indicators: Indicators) -> str:
+    """Return what the policy of a search is called: as the `criterion` that costs the same."""
+    apart = {None: "", 0: ":equal", 1: ":near"}
+    return f"{indicators.objective}{apart.get(indicators.apart, f':{indicators.apart}')}"
 
 
 def bitops_limit(indicators: Indicators, bitops: str) -> int:

@@ -72,7 +72,7 @@ def indicators_by(text: str, entry: Entry, table_of: Callable[[str], Table]) -> 
     tables = [table_of(part) for part in parts]
     summed = tables[0] if len(tables) == 1 else _sum_on_one_scale(tables)
     apart = _APART[(match and match["apart"]) or ""]
-    return replace(entry.indicators, divergences=_at_most_apart(summed, apart), objective="measured")
+    return replace(entry.indicators, divergences=_at_most_apart(summed, apart), objective="measured", apart=None)
 
 
 def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:

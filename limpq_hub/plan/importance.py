@@ -1,0 +1,29 @@
+"""What the objective of a search may add up, and what tables, figures and the demo call it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+from limpq_hub.plan.layer_bits import BIT_WIDTHS
+
+# Of each layer: both learned step sizes, the root of the sum of their squares, or the measured divergence of its pair
+# of bit-widths.
+Importance: TypeAlias = Literal["learned", "coupled", "measured"]
+IMPORTANCE_WORDS: Mapping[Importance, str] = {
+    "learned": "learned steps",
+    "coupled": "coupled steps",
+    "measured": "measured pairs",
+}
+# How far apart the weight and the activation bits of a layer can be.
+APART = range(max(BIT_WIDTHS) - min(BIT_WIDTHS) + 1)
+
+
+def objective_words(importance: Importance, apart: int | None) -> str:
+    """Return what a search adds up, and how far apart the bits of a layer may be: None for any."""
+    words = IMPORTANCE_WORDS[importance]
+    if apart is None:
+        return words
+    if apart == 0:
+        return f"{words}, weights and activations of a layer with equal bits"
+    return f"{words}, bits of weights and activations of a layer at most {apart} apart"
