@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from limpq_hub.plan.indicator_fields import FORMAT, fields_of
 from limpq_hub.plan.jsonfile import errors_naming, read_json, write_json
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.learned_values import Divergences, Steps, check_divergences, check_same_layers, check_steps
-from limpq_hub.plan.outliers import Outlier, outliers_of
+from limpq_hub.plan.outliers import Outlier, in_order, outliers_of
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import python_integer
@@ -129,8 +130,8 @@ class Indicators:
         """Return what `bits` add to the objective in layer `name`: activation step + alpha x weight step.
 
         Of a product of two activations it is the sum of both steps: alpha is the weight of the weights. Where the
-        objective is coupled it is the root of the sum of squares of the same two; where it is measured, the divergence
-        of the pair, and alpha plays no part.
+        objective is coupled it is the root of the sum of squares of the same two, each `in_order`; where it is
+        measured, the divergence of the pair, and alpha plays no part.
 
         Raises:
             PolicyError: no step was learned at these bits.
@@ -143,26 +144,21 @@ class Indicators:
             if width not in steps:
                 learned = ", ".join(map(str, sorted(steps)))
                 raise PolicyError(f"layer {quoted(name)} learned no {kind} step at {width} bits; choose from {learned}")
-        if self.objective == "measured":
-            return self.divergences[name][bits]
-        of_weights = self._factor(name, alpha) * weight_steps[bits.weight]
-        return self._of_both(activation_steps[bits.activation], of_weights)
+        [importance] = self.importances(name, [bits], alpha)
+        return importance
 
     def importances(self, name: str, options: Iterable[LayerBits], alpha: float) -> list[float]:
         """Return the importance of layer `name` at each of many bits that it learned."""
         if self.objective == "measured":
             return [self.divergences[name][bits] for bits in options]
-        factor = self._factor(name, alpha)
-        of_weights = {bits: factor * step for bits, step in self.weight_steps[name].items()}
-        of_activations = dict(self.activation_steps[name].items())
-        return [self._of_both(of_activations[bits.activation], of_weights[bits.weight]) for bits in options]
-
-    def _of_both(self, of_activations: float, of_weights: float) -> float:
-        """Return what the two step sizes of a layer are together."""
-        return math.hypot(of_activations, of_weights) if self.objective == "coupled" else of_activations + of_weights
-
-    def _factor(self, name: str, alpha: float) -> float:
-        return 1.0 if self.costs[name].is_product else alpha
+        weight_steps, activation_steps = self.weight_steps[name], self.activation_steps[name]
+        if self.objective == "coupled":
+            weight_steps, activation_steps = in_order(weight_steps), in_order(activation_steps)
+        factor = 1.0 if self.costs[name].is_product else alpha
+        of_weights = {bits: factor * step for bits, step in weight_steps.items()}
+        of_activations = dict(activation_steps.items())
+        together = math.hypot if self.objective == "coupled" else operator.add
+        return [together(of_activations[bits.activation], of_weights[bits.weight]) for bits in options]
 
     @cached_property
     def without_outliers(self) -> tuple[Indicators, tuple[Outlier, ...]]:
@@ -170,9 +166,10 @@ class Indicators:
 
         A step is an outlier if it is smaller than the step at the next more bits, though fewer bits lose more. The
         published code gives such bits a cost of 1e8, beside which all others are lost to rounding; here they are no
-        candidates. Where the objective is measured, there are none: measured divergences are taken as they are.
+        candidates. There are none where the objective is coupled, which has steps `in_order`, or measured: divergences
+        are taken as they are.
         """
-        if self.objective == "measured":
+        if self.objective != "learned":
             return self, ()
         outliers = (*outliers_of("weight", self.weight_steps), *outliers_of("activation", self.activation_steps))
         banned = {(outlier.kind, outlier.layer, outlier.bits) for outlier in outliers}

@@ -1,9 +1,9 @@
-"""Outliers: bits that are no candidates, since they learned a smaller step size than more bits did."""
+"""Outliers: bits that learned a smaller step size than more bits did, though fewer bits lose more."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from limpq_hub.plan.layer_bits import BitsKind
@@ -19,6 +19,12 @@ class Outlier:
     bits: int
     step: float
     step_above: float
+
+
+def in_order(steps: Mapping[int, float]) -> dict[int, float]:
+    """Return the steps of a layer, each raised to the largest step of more bits if that is larger; most bits first."""
+    widths = sorted(steps, reverse=True)
+    return dict(zip(widths, itertools.accumulate((steps[bits] for bits in widths), max), strict=True))
 
 
 def outliers_of(kind: BitsKind, steps: Steps) -> Iterable[Outlier]:

@@ -11,8 +11,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from limpq_hub.errors import TrainingError, quoted
+from limpq_hub.plan.importance import Importance
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.outliers import in_order
 from limpq_hub.train.measure.gradient_scores import gradient_scores
 from limpq_hub.train.measure.hessian_traces import hessian_importance
 from limpq_hub.train.measure.pair_importance import MeasuredWeights, Measuring, measured_layers
@@ -23,6 +25,7 @@ from limpq_hub.zoo.entry import Entry
 _APART = {"": math.inf, ":near": 1, ":equal": 0}
 _WRITTEN = re.compile(r"(?P<sum>[^:]+)(?P<apart>:near|:equal)?")
 _MEASURED = re.compile(r"kl-(?P<weights>float|joint)(@(?P<others>[2-8]))?")
+_OF_STEPS: Mapping[str, Importance] = {"learned": "learned", "coupled": "coupled"}
 _OF_FLOAT_NETWORK: Mapping[str, Callable[..., Table]] = {
     "hessian": hessian_importance,
     "gradient": gradient_scores,
@@ -46,8 +49,8 @@ def criterion(text: str) -> str:
     """
     match = _WRITTEN.fullmatch(text)
     for part in match["sum"].split("+") if match else [text]:
-        if part not in ("learned", "coupled", *_OF_FLOAT_NETWORK) and not _MEASURED.fullmatch(part):
-            known = ", ".join(("learned", "coupled", "kl-float", "kl-joint", *_OF_FLOAT_NETWORK))
+        if part not in (*_OF_STEPS, *_OF_FLOAT_NETWORK) and not _MEASURED.fullmatch(part):
+            known = ", ".join((*_OF_STEPS, "kl-float", "kl-joint", *_OF_FLOAT_NETWORK))
             raise TrainingError(
                 f"criterion {quoted(part)} is not known: use {known}, kl-joint@3 for all other layers at 3 bits, sums "
                 "such as learned+kl-float, and :near or :equal behind them"
@@ -84,8 +87,8 @@ def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:
     Raises:
         TrainingError: what was measured is no number.
     """
-    if name in ("learned", "coupled"):
-        return _of_steps(entry.indicators, math.hypot if name == "coupled" else lambda *both: sum(both))
+    if name in _OF_STEPS:
+        return _of_steps(entry.indicators, _OF_STEPS[name])
     if name in _OF_FLOAT_NETWORK:
         supernet, _ = Measuring(entry, images, "float", None).network()
         return _of_numbers(name, _OF_FLOAT_NETWORK[name](supernet, images))
@@ -104,24 +107,18 @@ def _of_numbers(name: str, costs: Table) -> Table:
     return costs
 
 
-def _of_steps(indicators: Indicators, together: Callable[[float, float], float]) -> Table:
+def _of_steps(indicators: Indicators, importance: Importance) -> Table:
     """Return the cost of each pair by its learned steps; an outlier counts as the largest step of more bits."""
-
-    def rising(steps: Mapping[int, float], factor: float) -> dict[int, float]:
-        """Return the steps times a factor, each raised to the largest step of more bits if that is larger."""
-        widths = sorted(steps, reverse=True)
-        return dict(zip(widths, itertools.accumulate((factor * steps[bits] for bits in widths), max), strict=True))
-
-    learned = {}
-    for name in indicators.weight_steps:
-        factor = 1.0 if indicators.costs[name].is_product else indicators.alpha
-        of_weights = rising(indicators.weight_steps[name], factor)
-        of_activations = rising(indicators.activation_steps[name], 1.0)
-        learned[name] = {
-            LayerBits(weight, activation): together(of_weights[weight], of_activations[activation])
-            for weight, activation in itertools.product(of_weights, of_activations)
-        }
-    return learned
+    weight_steps, activation_steps = (
+        {name: in_order(of_layer) for name, of_layer in steps.items()}
+        for steps in (indicators.weight_steps, indicators.activation_steps)
+    )
+    indicators = replace(indicators, weight_steps=weight_steps, activation_steps=activation_steps, objective=importance)
+    costs = {}
+    for name in weight_steps:
+        pairs = list(itertools.starmap(LayerBits, itertools.product(weight_steps[name], activation_steps[name])))
+        costs[name] = dict(zip(pairs, indicators.importances(name, pairs, indicators.alpha), strict=True))
+    return costs
 
 
 def _sum_on_one_scale(tables: Sequence[Table]) -> Table:
