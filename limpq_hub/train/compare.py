@@ -1,4 +1,4 @@
-r"""Compare policies of equal BitOps: the learned one with uniform, random and reversed ones.
+r"""Compare policies of equal BitOps: that of a search with uniform, random and reversed ones.
 
     python -m limpq_hub.train.compare --model local-dir:out/joint --data ~/tiny-imagenet --bitops w3a3 1.5G \
         --steps 200 --recipe zoo-resnet18-tiny-imagenet --output out/compare
@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from limpq_hub.plan.importance import Importance
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.train.data.description import data_record
@@ -85,6 +86,11 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
         "--calibrated",
         action="store_true",
         help="measure each policy without training too: steps and BatchNorm of the float network set on 256 images",
+    )
+    group.add_argument(
+        "--importance",
+        choices=get_args(Importance),
+        help="what the first policy, that the others are set beside, is searched by; the entry's own if not given",
     )
     group.add_argument("--criteria", nargs="+", default=(), metavar="CRITERION", help=CRITERIA_HELP)
     group.add_argument(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from limpq_hub.plan.importance import Importance
 from limpq_hub.zoo.model_args import ModelArgument
 
 # Images that are measured together where nothing else is said.
@@ -154,6 +155,7 @@ class ComparisonSettings:
             recalibrate, or 256 that correct those of the float network where joint training kept them.
         recipe: of the fine-tuning.
         weights: safetensors file of the float network; None for that of the entry.
+        importance: what the policy is searched by that the others are set beside; None for the entry's own.
         criteria: other ways to choose bits, as `criteria.criterion` takes them.
         criterion_images: training images that they are measured on.
         contenders: of these policies alone; all if empty.
@@ -174,6 +176,7 @@ class ComparisonSettings:
     invocation: Invocation
     recipe: str | None = None
     weights: str | None = None
+    importance: Importance | None = None
     criteria: Sequence[str] = ()
     criterion_images: int = 100
     contenders: Sequence[str] = ()

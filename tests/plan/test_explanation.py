@@ -322,7 +322,11 @@ def test_the_importance_that_the_plan_was_searched_by_is_named(two):
         name: dict.fromkeys(itertools.starmap(LayerBits, itertools.product((2, 3, 4), repeat=2)), 0.1) for name in "ab"
     }
     both = replace(two, divergences=pairs)
-    for importance, words in (("learned", "learned steps"), ("measured", "measured pairs")):
+    for importance, words in (
+        ("learned", "learned steps"),
+        ("coupled", "coupled steps"),
+        ("measured", "measured pairs"),
+    ):
         plan = search(both, Budget(bitops=1000), importance=importance)
         assert f"objective ({words}) falls by" in printed(explain(both, plan).tables())
         assert f"({words}) proven optimal" in " ".join(printed([plan.table()]).split())

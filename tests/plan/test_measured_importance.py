@@ -69,7 +69,7 @@ def test_the_file_keeps_what_was_measured_and_which_importance_is_the_default(me
 def test_a_measured_importance_that_is_not_there_is_refused_with_the_command_that_measures_it(learned):
     with pytest.raises(PolicyError, match="of toynet at 32x32 were not measured; measure them with: limpq measure"):
         learned.using("measured")
-    with pytest.raises(PolicyError, match="importance='guessed' is not known: use 'learned' or 'measured'"):
+    with pytest.raises(PolicyError, match="'guessed' is not known: use one of 'learned', 'coupled', 'measured'"):
         learned.using("guessed")
 
 
@@ -101,7 +101,7 @@ def test_a_file_whose_measured_pairs_are_not_whole_is_refused(measured, change, 
 
 def test_a_file_with_an_unknown_objective_is_refused(measured):
     content = measured.to_json() | {"objective": ["measured"]}
-    with pytest.raises(ArtifactFormatError, match='"objective" must be "learned" or "measured"'):
+    with pytest.raises(ArtifactFormatError, match='"objective" must be one of "learned", "coupled", "measured"'):
         Indicators.from_json(content)
 
 

@@ -70,9 +70,10 @@ class Study:
         data = settings.data
         self.entry = find_entry(settings.model)
         for bitops in settings.bitops:
-            plan = plan_for(self.entry, bitops=bitops)  # one that cannot be is told before hours of measuring
+            # One that cannot be is told before hours of measuring.
+            plan = plan_for(self.entry, bitops=bitops, importance=settings.importance)
             print_plan_notes(self.accelerator, plan, bitops)
-        self.indicators = self.entry.indicators
+        self.indicators = self.entry.indicators.using(settings.importance)
         check_contenders(settings.contenders, self.indicators, settings.bitops[0], settings.random, settings.criteria)
         ids = classes_of_entry(self.entry, data)
         self.statistics = statistics_of_entry(self.entry.folder)
