@@ -50,6 +50,7 @@ class PublishSettings:
         indicators: output of `limpq measure` for `joint`; None to publish its own.
         importance: what a search adds up unless it is told otherwise; None for what the indicators say.
         apart: how far apart the bits of a layer may be in such a search; None for what the indicators say.
+        reason: why a search does so, in a sentence for the card.
         output: folder of the entry.
         recode: whether what earlier versions wrote is written in fewer bytes.
         repo_id: owner/name of the Hub repository; None to send nothing.
@@ -62,6 +63,7 @@ class PublishSettings:
     indicators: Path | None
     importance: Importance | None
     apart: int | None
+    reason: str | None
     output: Path
     recode: bool
     repo_id: str | None
@@ -91,6 +93,7 @@ def parse_options(argv: Sequence[str] | None) -> PublishSettings:
         metavar="BITS",
         help="how far apart the weight and the activation bits of a layer may be in such a search: 0 for equal bits",
     )
+    parser.add_argument("--reason", help="why such a search was chosen, in a sentence for the card")
     parser.add_argument("--output", type=Path, required=True, help="folder of the entry; an entry there is replaced")
     parser.add_argument(
         "--recode", action="store_true", help="write what earlier versions wrote in fewer bytes; the same numbers"
@@ -121,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         indicators=Indicators.load(settings.indicators) if settings.indicators else None,
         importance=settings.importance,
         apart=settings.apart,
+        reason=settings.reason,
         recode=settings.recode,
     )
     entry = find_entry(f"local-dir:{settings.output}")

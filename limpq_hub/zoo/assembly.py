@@ -16,6 +16,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.anchors import recode_anchors
+from limpq_hub.zoo.card import OBJECTIVE_REASON
 from limpq_hub.zoo.card_commands import without_paths
 from limpq_hub.zoo.checkpoint import FILES, KIND
 from limpq_hub.zoo.entry import JOINT_RECORD, Entry
@@ -39,6 +40,7 @@ def assemble_entry(
     indicators: Indicators | None = None,
     importance: Importance | None = None,
     apart: int | None = None,
+    reason: str | None = None,
     recode: bool = False,
 ) -> None:
     """Write an entry that holds everything of `joint` and the checkpoints as its policies.
@@ -53,6 +55,7 @@ def assemble_entry(
         indicators: those of `joint` with the divergence of each pair of bits; its own if None.
         importance, apart: what a search adds up unless it is told otherwise, and how far apart the bits of a layer may
             be in it; what the indicators say if None, as `Indicators.using` takes them.
+        reason: why a search does so, for the card; kept in the provenance of the indicators.
         recode: whether networks and policies of an earlier version are written in fewer bytes, the same numbers.
 
     Raises:
@@ -91,8 +94,14 @@ def assemble_entry(
     trained = Indicators.from_json(joint.read_json("indicators.json"), f"{joint.name}/indicators.json")
     if indicators is not None:
         _check_same_training(indicators, trained)
-    published = (indicators or trained).using(importance, apart)
-    published = replace(published, provenance=without_paths(dict(published.provenance)))
+    given = indicators or trained
+    published = given.using(importance, apart)
+    provenance = without_paths(dict(published.provenance))
+    if reason:
+        provenance[OBJECTIVE_REASON] = " ".join(reason.split())
+    elif (published.objective, published.apart) != (given.objective, given.apart):
+        provenance.pop(OBJECTIVE_REASON, None)
+    published = replace(published, provenance=provenance)
     _check_same_network(target, network)
     with replaced_folder(target) as building:
         copy_verified(joint, building)
@@ -104,11 +113,11 @@ def assemble_entry(
         if recode:
             recode_networks(Entry(joint.name, joint, "local"), building)
             recode_anchors(joint, building)
-            before, provenance = joint.config["files"][SUPERNET]["sha256"], metrics.get("joint_provenance")
+            before, of_front = joint.config["files"][SUPERNET]["sha256"], metrics.get("joint_provenance")
             # The front stays that of the same weights, in another file.
-            if isinstance(provenance, dict) and provenance.get("supernet_sha256") == before:
+            if isinstance(of_front, dict) and of_front.get("supernet_sha256") == before:
                 recoded = hashlib.sha256((building / SUPERNET).read_bytes()).hexdigest()
-                metrics["joint_provenance"] = provenance | {"supernet_sha256": recoded}
+                metrics["joint_provenance"] = of_front | {"supernet_sha256": recoded}
         for policy in sorted((building / "policies").glob("*")):
             if recode:
                 recode_checkpoint(open_local_folder(policy, "checkpoint"), policy)
@@ -143,7 +152,7 @@ def _name_paths(policy: Path) -> None:
 
 
 def _check_same_training(measured: Indicators, trained: Indicators) -> None:
-    """Raise `ArtifactFormatError` if indicators differ from others in more than the pairs that were measured."""
+    """Raise `ArtifactFormatError` if indicators differ from others in more than what a search adds up."""
     if _as_learned(measured) != _as_learned(trained):
         raise ArtifactFormatError(
             f"the measured indicators are of another training of {measured.title} than the entry; measure those of the "
@@ -152,8 +161,9 @@ def _check_same_training(measured: Indicators, trained: Indicators) -> None:
 
 
 def _as_learned(indicators: Indicators) -> Indicators:
-    provenance = {key: value for key, value in indicators.provenance.items() if key != "divergences"}
-    return replace(indicators, divergences={}, objective="learned", provenance=provenance)
+    of_objective = ("divergences", OBJECTIVE_REASON)
+    provenance = {key: value for key, value in indicators.provenance.items() if key not in of_objective}
+    return replace(indicators, divergences={}, objective="learned", apart=None, provenance=provenance)
 
 
 def _check_same_network(target: Path, network: NetworkSpec) -> None:

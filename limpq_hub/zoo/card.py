@@ -21,6 +21,8 @@ from limpq_hub.zoo.measurement import (
     policy_measurement,
 )
 
+# Where the provenance of indicators says why a search adds up what it does.
+OBJECTIVE_REASON = "objective_reason"
 _TOP1 = "top-1, +/- one standard error"
 TAGS = ("limpq", "quantization", "mixed-precision", "timm")
 
@@ -112,16 +114,21 @@ def figure_of(policy_name: str) -> str:
 
 
 def _importance(indicators: Indicators) -> str:
-    """Return which importance the bits are chosen by, and whether there is another to ask for."""
+    """Return which importance the bits are chosen by, whether there is another to ask for, and why it was chosen."""
+    chosen, by_learned = "the learned step sizes", '; by the sum of the step sizes with `importance="learned"`'
+    by_measured = '; by measured pairs of bits with `importance="measured"`' if indicators.divergences else ""
     if indicators.objective == "measured":
         chosen = "the divergence from the float network that was measured with each layer alone at each pair of bits"
-        return f'Bits are chosen by {chosen}; by the learned step sizes with `importance="learned"`.'
-    other = '; by measured pairs of bits with `importance="measured"`' if indicators.divergences else ""
-    if indicators.objective == "coupled":
-        apart = "" if indicators.apart is None else f", which may be at most {indicators.apart} apart"
-        chosen = f"the root of the sum of squares of the two learned step sizes of a layer at its bits{apart}"
-        return f'Bits are chosen by {chosen}; by the sum of the step sizes with `importance="learned"`{other}.'
-    return f"Bits are chosen by the learned step sizes{other}."
+        others = by_learned
+    elif indicators.objective == "coupled":
+        chosen = "the root of the sum of squares of the two learned step sizes of a layer at its bits"
+        others = by_learned + by_measured
+    else:
+        others = by_measured
+    apart = "" if indicators.apart is None else f", which may be at most {indicators.apart} apart"
+    reason = indicators.provenance.get(OBJECTIVE_REASON)
+    why = f" {reason}" if isinstance(reason, str) else ""
+    return f"Bits are chosen by {chosen}{apart}{others}.{why}"
 
 
 def _policies(entry: Entry) -> str:

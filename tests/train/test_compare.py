@@ -564,6 +564,20 @@ def test_a_criterion_that_is_not_there_is_refused_before_anything_is_read(tmp_pa
         compare.main([*words, "--criteria", "learned+felt"])
 
 
+def test_policies_are_set_beside_that_of_the_importance_that_is_asked_for(tiny_command, runs, tmp_path, whole):
+    command = [*uncorrelated(tiny_command), "w3a3", "--steps", "0", "--importance", "coupled"]
+    options = ["--contenders", "coupled", "learned", "coupled:near", "--criteria", "coupled:near"]
+    first, learned, near = compared([*command, *options], tmp_path / "out").result["comparison"]
+    assert [row["contender"] for row in (first, learned, near)] == ["coupled", "learned", "coupled:near"]
+    assert "paired" not in first
+    indicators = find_entry(f"local-dir:{runs}/joint").indicators
+    for row, apart in ((first, None), (near, 1)):
+        found = search(indicators, bitops="w3a3", importance="coupled", apart=apart).policy
+        assert row["policy_sha256"] == found.digest()
+    of_whole, *_ = whole.result["comparison"]
+    assert (learned["policy_sha256"], learned["joint"]) == (of_whole["policy_sha256"], of_whole["joint"])
+
+
 TWO = ["--contenders", "learned", "uniform filled", "--steps", "0"]
 
 

@@ -215,6 +215,27 @@ def test_measured_pairs_are_published_and_what_a_search_adds_up_is_chosen(runs, 
     assert found == expected
 
 
+def test_coupled_steps_are_published_with_how_far_apart_bits_may_be_and_why(runs, tmp_path, measured):
+    folder = f"{tmp_path}/entry"
+    words = ["--joint", f"{runs}/joint", "--output", folder]
+    publish.main([*words, "--importance", "coupled", "--apart", "1", "--reason", " It was\n the best of six. "])
+    published = find_entry(f"local-dir:{folder}").indicators
+    assert (published.objective, published.apart) == ("coupled", 1)
+    assert published.provenance["objective_reason"] == "It was the best of six."
+    found = limpq_hub.search(f"local-dir:{folder}", bitops="w3a3").policy
+    assert found == limpq_hub.search(measured, bitops="w3a3", importance="coupled", apart=1).policy
+    assert found != limpq_hub.search(measured, bitops="w3a3", importance="learned").policy
+    # Again from there: measured pairs are of the same training, and a reason goes with what it is the reason of.
+    again = ["--joint", folder, "--indicators", f"{tmp_path}/measured.json", "--output", f"{tmp_path}/again"]
+    publish.main([*again, "--importance", "measured"])
+    assert find_entry(f"local-dir:{tmp_path}/again").indicators == measured.using("measured")
+    publish.main(["--joint", folder, "--output", f"{tmp_path}/same"])
+    assert find_entry(f"local-dir:{tmp_path}/same").indicators == published
+    publish.main(["--joint", folder, "--output", f"{tmp_path}/other", "--apart", "0"])
+    other = find_entry(f"local-dir:{tmp_path}/other").indicators
+    assert (other.objective, other.apart, "objective_reason" in other.provenance) == ("coupled", 0, False)
+
+
 def test_indicators_of_another_training_are_not_published(runs, tmp_path, measured):
     dataclasses.replace(measured, alpha=measured.alpha + 1).save(tmp_path / "measured.json")
     with pytest.raises(ArtifactFormatError, match="are of another training of .* than the entry; measure those of the"):
