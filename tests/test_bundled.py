@@ -289,6 +289,26 @@ def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
     ]
 
 
+def test_what_stands_beside_the_search_of_the_entry_is_of_the_images_that_are_kept():
+    _, (*_, table, _) = proof_of(RESULTS.parent)
+    folder = RESULTS.parent / "finetuned/seed0"
+    kept = {(row["budget"], row["contender"]): row for row in read_json(folder / "comparison.json")["comparison"]}
+    budgets = table[0].strip("| ").split(" | ")[1:]
+    assert table[2] == (
+        "| coupled:near, the reference | "
+        + " | ".join(f"{kept[budget, 'coupled:near']['finetuned']['kl']:.4f}" for budget in budgets)
+        + " |"
+    )
+    measured = {policy_of(row): row.strip("| ").split(" | ") for row in rows_of_seeds([folder], "coupled:near")}
+    for row in table[3:]:
+        contender, *cells = row.strip("| ").split(" | ")
+        name = "learned" if contender == "learned steps" else contender
+        found = [measured[f"| {budget}", name] for budget in budgets]
+        assert cells == [f"{kl} {verdict}" for _, _, kl, _, _, _, verdict in found], contender
+    shown = {row.strip("| ").split(" | ")[0].replace("learned steps", "learned") for row in table[3:]}
+    assert shown == {name for _, name in kept if not name.startswith("random")} - {"coupled:near"}
+
+
 def policy_of(row: str) -> tuple[str, ...]:
     """Return budget and contender of a row of a table."""
     return tuple(row.split(" | ")[:2])
@@ -368,13 +388,14 @@ def test_the_rank_correlations_in_the_results_are_those_that_were_measured():
         assert f"{correlation['top1']:.2f}" in text
 
 
-def test_the_first_page_shows_the_learned_policy_beside_both_uniform_ones_as_measured():
-    measured = read_json(RESULTS.with_name("comparison_with_uniform.json"))["comparison"]
+def test_the_first_page_shows_the_policy_of_a_search_beside_both_uniform_ones_as_measured():
+    measured = read_json(RESULTS.parent / "finetuned/seed0/comparison.json")["comparison"]
     top1 = {(policy["budget"], policy["contender"]): policy["finetuned"]["top1"] for policy in measured}
-    assert {budget for budget, _ in top1} == {"w3a3", "1.5G", "1.3G"}
-    for budget in {budget for budget, _ in top1}:
+    digests = {(policy["budget"], policy["contender"]): policy["policy_sha256"] for policy in measured}
+    for budget in ("w4a4", "w3a3", "1.5G", "1.3G"):
+        assert digests[budget, "coupled:near"] == limpq_hub.search("resnet18", bitops=budget).policy.digest()
         row = next(row for row in rows_of(FIRST_PAGE) if row.startswith(f"| {budget} |"))
-        figures = [top1[budget, name] for name in ("learned", "uniform filled", "uniform, best split")]
+        figures = [top1[budget, name] for name in ("coupled:near", "uniform filled", "uniform, best split")]
         assert row.endswith(f"| {' | '.join(f'{figure:.2f}' for figure in figures)} |"), budget
 
 

@@ -10,8 +10,9 @@ recounted in whole numbers against its limits. `limpq_hub.Plan.way` says how it 
 what no policy within the budget can go below.
 
 With `importance="coupled"` the two steps of a layer are not added up: the root of the sum of their squares is, over
-the layers. Where one of the two is large, fewer bits for the other lose little. `apart=1` lets the weight and the
-activation bits of a layer differ by 1 at most, `apart=0` makes them equal, as most hardware has them.
+the layers. Where one of the two is large, fewer bits for the other lose little. Nothing is left out: a step that is
+smaller than one of more bits counts as that one. `apart=1` lets the weight and the activation bits of a layer differ
+by 1 at most, `apart=0` makes them equal, as most hardware has them.
 
 With `importance="measured"` the objective adds up something else: for each layer the KL divergence from the float
 network, in nats, with that layer alone at its pair of bit-widths and all others at bits of their own. `limpq measure

@@ -1,10 +1,10 @@
-r"""What several seeds of one comparison say together of each policy beside the first of its budget.
+r"""What several seeds of one comparison say together of each policy beside one of its budget.
 
     python tests/benchmarks/comparison_over_seeds.py out/seed0 out/seed1 out/seed2
 
 The folders are those of `training/compare.py ... --seed N`. Each image's differences are averaged over the seeds. The
 standard error has two parts, added as squares: that of the images, and that of the seeds, their spread by the root of
-their number.
+their number. Policies stand beside the first of their budget, or with `--beside NAME` the one of that name.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ FIGURES = {"kl": (1.0, 4), "right": (100.0, 2)}
 
 def main() -> None:
     """Print a row for each policy of each budget that all folders have."""
-    print("| budget | policy | KL above the first's, nats | of each seed | top-1, points | of each seed | verdict |")
+    options = parse_options()
+    whose = "the first's" if options.beside is None else f"that of `{options.beside}`"
+    print(f"| budget | policy | KL above {whose}, nats | of each seed | top-1, points | of each seed | verdict |")
     print("|---|---|---|---|---|---|---|")
-    print("\n".join(rows_of(parse_options().folders)))
+    print("\n".join(rows_of(options.folders, options.beside)))
 
 
-def rows_of(folders: Sequence[Path]) -> list[str]:
+def rows_of(folders: Sequence[Path], beside: str | None = None) -> list[str]:
     """Return a row in Markdown for each policy of each budget that the comparisons in all folders have."""
     differences: dict[tuple[str, str], list[dict[str, Tensor]]] = defaultdict(list)
     for folder in folders:
-        for key, of_images in differences_of(folder).items():
+        for key, of_images in differences_of(folder, beside).items():
             differences[key].append(of_images)
     return [
         f"| {budget} | {contender} | {' | '.join(cells(of_seeds))} |"
@@ -44,24 +46,29 @@ def rows_of(folders: Sequence[Path]) -> list[str]:
     ]
 
 
-def differences_of(folder: Path) -> dict[tuple[str, str], dict[str, Tensor]]:
-    """Return what each fine-tuned policy has above the first of its budget, by budget and contender.
+def differences_of(folder: Path, beside: str | None) -> dict[tuple[str, str], dict[str, Tensor]]:
+    """Return what each fine-tuned policy has above one of its budget, by budget and contender.
+
+    Args:
+        beside: the contender that they stand beside; the first of the budget if None.
 
     Returns:
         "kl" in nats and "right", -1, 0 or 1, [images] each.
     """
-    first: dict[str, dict[str, Tensor]] = {}
-    found = {}
+    found: dict[str, dict[str, dict[str, Tensor]]] = defaultdict(dict)
     for row in read_json(folder / "comparison.json")["comparison"]:
         if "finetuned" not in row:
             continue
         path = next((folder / "of-images").glob(f"finetuned-*-{row['policy_sha256'][:16]}.safetensors"))
-        measured = {name: value.double() for name, value in tensors_from_bytes(path.read_bytes(), str(path)).items()}
-        if (budget := row["budget"]) not in first:
-            first[budget] = measured
-        else:
-            found[budget, row["contender"]] = {name: measured[name] - first[budget][name] for name in FIGURES}
-    return found
+        measured = tensors_from_bytes(path.read_bytes(), str(path))
+        found[row["budget"]][row["contender"]] = {name: measured[name].double() for name in FIGURES}
+    differences = {}
+    for budget, of_contenders in found.items():
+        of_one = of_contenders[beside or next(iter(of_contenders))]
+        for contender, measured in of_contenders.items():
+            if measured is not of_one:
+                differences[budget, contender] = {name: measured[name] - of_one[name] for name in FIGURES}
+    return differences
 
 
 def cells(of_seeds: Sequence[dict[str, Tensor]]) -> list[str]:
@@ -83,6 +90,9 @@ def parse_options() -> argparse.Namespace:
     """Return what was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="a comparison of each seed")
+    parser.add_argument(
+        "--beside", help="the policy that the others stand beside; the first of each budget if not given"
+    )
     return parser.parse_args()
 
 
