@@ -8,7 +8,7 @@ from _request import Request
 from _texts import term
 from _zoo import entry_of, first_model, published_budgets, slider_range
 
-from limpq_hub.plan.importance import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import objective_words
 
 # Share of the way from the fewest to the most BitOps, for a model without fine-tuned policies.
 _START_SHARE = 0.3
@@ -63,9 +63,9 @@ def published_note(model: str) -> str:
 
 def described(model: str) -> str:
     """Return what the network of a model is, in words."""
-    summary = entry_of(model).summary()
+    summary, indicators = entry_of(model).summary(), entry_of(model).indicators
     return (
         f"{summary['architecture']}, pictures of {summary['input_size']} x {summary['input_size']} pixels, "
         f"{summary['num_classes']} classes, {summary['searched_layers']} layers to choose bits for, by "
-        f"{IMPORTANCE_WORDS[entry_of(model).indicators.objective]}"
+        f"{objective_words(indicators.objective, indicators.apart)}"
     )

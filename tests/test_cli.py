@@ -739,7 +739,8 @@ def test_compare_frontier_and_info_name_the_importance_of_an_entry_whose_pairs_w
     assert "objective, measured pairs" in found["layer"]
     assert "objective, measured pairs" in columns(limpq("frontier", name, "--points", 2)[1])
     assert re.search(r"bits chosen by +measured pairs\n", limpq("info", name)[1])
-    assert re.search(r"bits chosen by +learned steps\n", limpq("info", "resnet18")[1])
+    chosen = r"bits chosen by +coupled steps, bits of weights and activations of a layer at most 1 apart\n"
+    assert re.search(chosen, limpq("info", "resnet18")[1])
 
 
 def test_compare_shows_the_bits_of_each_policy_what_it_costs_and_its_objective(limpq, tiny):

@@ -1,4 +1,4 @@
-"""Tests of what chose the bits: each text of the page names learned steps or measured pairs, whichever it was."""
+"""Tests of what chose the bits: each text of the page names the importance that did, and no other."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from _zoo import entry_of
 
 from limpq_hub import list_models, search
 
-WORDS = {"learned": "learned steps", "measured": "measured pairs"}
+WORDS = {"learned": "learned steps", "coupled": "coupled steps", "measured": "measured pairs"}
 
 
 def shown(html: str) -> str:
@@ -22,29 +22,27 @@ def shown(html: str) -> str:
     return re.sub(r"<[^>]+>", "", html)
 
 
-def other_words(model: str) -> str:
-    return WORDS["measured" if entry_of(model).indicators.objective == "learned" else "learned"]
-
-
-def test_entries_of_both_kinds_are_bundled():
-    assert {entry_of(model).indicators.objective for model in list_models()} == set(WORDS)
+def test_entries_of_two_kinds_are_bundled():
+    assert {entry_of(model).indicators.objective for model in list_models()} == {"coupled", "measured"}
 
 
 @pytest.mark.parametrize("model", list_models())
 def test_every_text_of_a_search_names_the_importance_that_was_used_and_no_other(model):
-    words, other = WORDS[entry_of(model).indicators.objective], other_words(model)
+    words = WORDS[entry_of(model).indicators.objective]
+    others = set(WORDS.values()) - {words}
     request = Request(model, start_of(model))
     found = find_bits(request)
     assert f"by the {words} of the layers" in shown(found.proof)
     figure = json.loads(found.frontier)
     assert f"best by {words}, BitOps alone (frontier)" in [trace["name"] for trace in figure["data"]]
-    assert described(model).endswith(f"layers to choose bits for, by {words}")
+    near = ", bits of weights and activations of a layer at most 1 apart" if words == "coupled steps" else ""
+    assert described(model).endswith(f"layers to choose bits for, by {words}{near}")
     assert measured_of(model) is not None
     assert f"the bits by {words} answer as float does" in shown(found.headline)
     assert f"As float, %: {words}" in shown(found.many)
     assert f"The bits by {words} beside uniform ones" in shown(found.many)
     for text in map(shown, (found.headline, found.proof, found.many, found.totals, found.frontier)):
-        assert other not in text.lower()
+        assert not [other for other in others if other in text.lower()]
         assert "learned bits" not in text.lower()
         assert "learned importance" not in text.lower()
 
