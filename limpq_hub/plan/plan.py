@@ -65,7 +65,8 @@ class Plan:
         way: how the optimum, or the bound, was proven: "enumeration", "dynamic programme", "bound" (no policy within
             the budget loses less than this one does) or "HiGHS"; "" if it was not.
         notes: what the user should know about this result, a sentence each.
-        importance: what the objective adds up: "learned" step sizes, or what was "measured" of each pair of bits.
+        importance: what the objective adds up: "learned" step sizes, both of a layer "coupled", or what was "measured"
+            of each pair of bits.
         without_effect: keywords of the limits that every choice of bits meets; JSON does not hold them.
         certify: gives the certificate; None of a plan that no search has just returned.
     """
