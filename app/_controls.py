@@ -102,7 +102,7 @@ def add_controls(fetches: Limiter) -> Controls:
             largest_alpha(model),
             value=entry_of(model).indicators.alpha,
             step=0.1,
-            label="Alpha: learned steps of weights",
+            label="Alpha: steps of weights",
             info=TERMS["alpha"],
             elem_id="alpha",
         )

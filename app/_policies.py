@@ -21,7 +21,7 @@ FILLED = "uniform, filled up to this budget"
 RIVALS = {
     "uniform, at this budget": "uniform",
     FILLED: "uniform filled",
-    "learned steps reversed, at this budget": "reversed",
+    "importance reversed, at this budget": "reversed",
     "random, at this budget": "random",
 }
 MOST_POLICY_BYTES = 1_000_000

@@ -12,7 +12,7 @@ from _texts import term
 from _zoo import Accuracy
 
 from limpq_hub.plan.costs import Costs
-from limpq_hub.plan.importance import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import IMPORTANCE_WORDS, apart_words
 from limpq_hub.plan.layer_bits import FLOAT_BITS
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
@@ -62,8 +62,9 @@ def totals_table(columns: Mapping[str, Column], float_accuracy: Accuracy | None)
 
 def proof_text(plan: Plan) -> str:
     """Return how the plan of a search was proven, how long that took, and what else there is to know of it."""
+    near = f" with {apart_words(plan.apart)}" if plan.apart is not None else ""
     first = (
-        "<b>Proven: no policy within this budget scores better</b> by the "
+        f"<b>Proven: no policy within this budget{near} scores better</b> by the "
         f"{term(IMPORTANCE_WORDS[plan.importance])} of the layers. "
         f"{term('objective', 'Objective')} {plan.objective:.6f} = {term('lower bound')} {plan.bound:.6f}; found in "
         f"{plan.seconds * 1000:.1f} ms by {term('method', plan.way)}."

@@ -44,7 +44,7 @@ TERMS = {
     "policy": "Which layer gets how many bits, for weights and for activations.",
     "uniform": "The same bits in every layer: the most that fit the budget.",
     "uniform, filled up": "Uniform, then one layer after the other raised by a bit until the budget is full.",
-    "reversed": "A search in the learned steps of the layers, turned round: it should do badly.",
+    "reversed": "A search in the steps of the layers, turned round: it should do badly.",
     "random": "Bits drawn at random, then raised until the budget is full.",
     "float": "The network before quantization: 32-bit floating-point numbers.",
     "top-1": "Share of the validation images whose first answer is right, in percent.",
@@ -56,12 +56,13 @@ TERMS = {
     "learned steps": "The importance of a layer at some bits is the step that it learned there: large where these bits "
     "hurt.",
     "coupled steps": "The importance of a layer at a pair of weight and activation bits is the root of the sum of "
-    "squares of the steps that it learned at these.",
+    "squares of the steps that it learned at these, that of the weights times alpha.",
     "measured pairs": "The importance of a layer at a pair of weight and activation bits is the KL from the float "
     "network that was measured with this layer alone at this pair.",
     "objective": "What the search makes small: the importance of all layers, learned or coupled steps or measured "
     "pairs, added up; the page says which. Lower is better.",
-    "lower bound": "A value that no policy within the budget can go below. Equal to the objective: none scores better.",
+    "lower bound": "A value that no policy within the budget and the choices can go below. Equal to the objective: "
+    "none scores better.",
     "step": "The distance between neighbouring values that a short number can take. Each layer learned one for each "
     "number of bits.",
     "method": "How the optimum was proven: through all choices that can matter (enumeration, dynamic programme) or by "
@@ -75,9 +76,10 @@ TERMS = {
 WHAT_IS_REAL = """
 ### Real
 - **The search.** It runs here, while you move the slider, and each answer is proven: no policy within the budget has a
-  lower objective. The objective adds up how sensitive the layers turned out to be, by learned steps, as in the paper,
-  by both steps of a layer together, or by measured pairs of bits: which of these stands under the model and in the
-  proof. It stands in for accuracy, and the policy with the lowest is not always the most accurate one.
+  lower objective, of those that hold the bits of a layer as near each other as the model wants. The objective adds up
+  how sensitive the layers turned out to be, by learned steps, as in the paper, by both steps of a layer together, or by
+  measured pairs of bits: which of these stands under the model and in the proof. It stands in for accuracy, and the
+  policy with the lowest is not always the most accurate one.
 - **The size.** It is what the weights take at 2 to 8 bits each. The files of published policies are smaller still: an
   entropy code takes fewer bits than the policy has.
 - **The accuracy.** Top-1 is that of the entry: measured on the validation images of its data set, of one training run

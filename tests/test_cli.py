@@ -739,7 +739,7 @@ def test_compare_frontier_and_info_name_the_importance_of_an_entry_whose_pairs_w
     assert "objective, measured pairs" in found["layer"]
     assert "objective, measured pairs" in columns(limpq("frontier", name, "--points", 2)[1])
     assert re.search(r"bits chosen by +measured pairs\n", limpq("info", name)[1])
-    chosen = r"bits chosen by +coupled steps, bits of weights and activations of a layer at most 1 apart\n"
+    chosen = r"bits chosen by +coupled steps, weight and activation bits of a layer at most 1 apart\n"
     assert re.search(chosen, limpq("info", "resnet18")[1])
 
 
@@ -823,8 +823,8 @@ def test_compare_as_json_holds_a_plan_of_each_policy_and_nothing_else(limpq, tin
 
 def test_compare_of_the_bundled_model_shows_its_published_policy(limpq):
     found = columns(limpq("compare", "resnet18", "--bitops", "3G")[1])
-    assert re.fullmatch(r"\d\d\.\d\d % \+/- 0\.50 fine-tuned", found["learned"][-1])
-    assert {cells[-1] for name, cells in found.items() if name not in ("layer", "learned")} == {"not measured"}
+    assert re.fullmatch(r"\d\d\.\d\d % \+/- 0\.50 fine-tuned", found["coupled"][-1])
+    assert {cells[-1] for name, cells in found.items() if name not in ("layer", "coupled")} == {"not measured"}
 
 
 # Explain

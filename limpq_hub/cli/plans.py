@@ -45,8 +45,6 @@ _COMPARE_LIMIT_S = 60.0
 # How many outliers a note names.
 _OUTLIERS_SHOWN = 3
 _NOT_MEASURED = "not measured"
-# What leaves bits of layers out.
-_OF_LAYERS = ("apart", "candidates", "pin", "exclude", "tie")
 
 
 def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -245,7 +243,7 @@ def _explain(options: argparse.Namespace) -> None:
     print_notes(plan)
     limits, choices = split_limits(arguments)
     fits = fits_of(indicators, Budget(**limits), plan.counting, deadline)
-    of_layers = {name: value for name, value in choices.items() if name in _OF_LAYERS}
+    of_layers = {name: value for name, value in choices.items() if name in ("candidates", "pin", "exclude", "tie")}
     uniform, left = _largest_uniform(indicators, fits), seconds_left(deadline)
     explanation = explain(indicators, plan, uniform=uniform, **of_layers, time_limit_s=left)
     if options.json:

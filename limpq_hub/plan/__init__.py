@@ -7,9 +7,9 @@ times that of the weights; lower is better. Bits that learned a smaller step tha
 (`limpq_hub.Plan.excluded`), unless `candidates=` leaves a layer no others. One option per layer within a budget is a
 multiple-choice knapsack, and `limpq_hub.plan.solver` solves it to a proven optimum, in milliseconds. Every answer is
 recounted in whole numbers against its limits. `limpq_hub.Plan.way` says how it was found, `limpq_hub.Plan.bound` is
-what no policy within the budget can go below.
+what no policy within the budget and the choices can go below.
 
-With `importance="coupled"` the two steps of a layer are not added up: the root of the sum of their squares is, over
+With `importance="coupled"` the two terms of a layer are not added up: the root of the sum of their squares is, over
 the layers. Where one of the two is large, fewer bits for the other lose little. Nothing is left out: a step that is
 smaller than one of more bits counts as that one. `apart=1` lets the weight and the activation bits of a layer differ
 by 1 at most, `apart=0` makes them equal, as most hardware has them.

@@ -170,19 +170,19 @@ def random_policy(indicators: Indicators, fits: Fits, seed: int) -> Policy:
 
 
 def reversed_importance(indicators: Indicators) -> Indicators:
-    """Return the indicators with the learned importance of the layers turned round: a search in them should do badly.
+    """Return the indicators with the importance of the layers turned round: a search in them should do badly.
 
     Layers are ranked by the sum of their steps, weights and activations apart; the first takes the steps of the last,
     the second those of the last but one. Layers that learned other bit-widths are ranked apart.
 
     Source: LIMPQ (ECCV 2022), its ablation with reversed importance.
     """
+    by_steps = indicators.using("learned") if indicators.objective == "measured" else indicators
     return replace(
-        indicators,
+        by_steps,
         weight_steps=_turned_round(indicators.weight_steps),
         activation_steps=_turned_round(indicators.activation_steps),
         divergences={},
-        objective="learned" if indicators.objective == "measured" else indicators.objective,
     )
 
 

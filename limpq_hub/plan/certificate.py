@@ -34,7 +34,7 @@ class Certificate:
     """What is proven of a plan, and how much it matters.
 
     Attributes:
-        bound: no policy within the budget has an objective that the search can tell to be smaller.
+        bound: no policy within the budget and the choices has an objective that the search can tell to be smaller.
         gap: how much the objective is above the bound; 0 where the plan is optimal.
         second_best: the best of all other policies; None where there is no other, or the plan is not proven optimal.
         best_uniform: the best of the policies that give one pair of bits to all layers that have a choice; None where

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from limpq_hub.plan.deadline import deadline_in, until
-from limpq_hub.plan.importance import IMPORTANCE_WORDS
+from limpq_hub.plan.importance import APART, IMPORTANCE_WORDS
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup, group_layers
@@ -30,6 +31,7 @@ class Raise:
         layer: its name; of tied layers the first.
         kind: whether its weights or its activations.
         bits: the bits it would have.
+        along: the bits of the other kind, where they have to rise with it because bits are held near each other.
         gained: by how much the objective would fall.
         bitops: how many more BitOps an image would take.
         size_bytes: how many more bytes the weights would take.
@@ -43,6 +45,13 @@ class Raise:
     bitops: int
     size_bytes: float
     tied: tuple[str, ...] = ()
+    along: int | None = None
+
+    @property
+    def text(self) -> str:
+        """What is raised, in words: "weight to 4"."""
+        other = "activation" if self.kind == "weight" else "weight"
+        return f"{self.kind} to {self.bits}" + (f", {other} to {self.along}" if self.along else "")
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ class Explanation:
             for single_raise in shown:
                 table.add_row(
                     escape(single_raise.layer) + (f" and {len(single_raise.tied)} tied" if single_raise.tied else ""),
-                    f"{single_raise.kind} to {single_raise.bits}",
+                    single_raise.text,
                     f"{single_raise.gained:.6f}",
                     f"+{format_bitops(single_raise.bitops)}",
                     f"+{format_size(round(single_raise.size_bytes))}" if single_raise.size_bytes else "",
@@ -146,7 +155,6 @@ def explain(
     plan: Plan,
     *,
     uniform: Policy | None = None,
-    apart: int | None = None,
     time_limit_s: float = 10,
     **choices: Any,
 ) -> Explanation:
@@ -156,21 +164,20 @@ def explain(
         indicators: those that the plan was searched in.
         uniform: what to show it beside; the largest policy of equal bits that takes no more than the plan if None.
         time_limit_s: seconds after which it gives up, up to a day.
-        apart: what it was searched with, as are the `choices`: what they rule out is no raise.
-        choices: `candidates`, `pin`, `exclude` and `tie`.
+        choices: the `candidates`, `pin`, `exclude` and `tie` that it was searched with: what they rule out is no raise.
 
     Raises:
         SearchError: the time is over.
     """
     deadline = deadline_in(time_limit_s)
-    indicators = indicators.using(plan.importance, apart)
+    indicators = indicators.using(plan.importance, max(APART) if plan.apart is None else plan.apart)
     costs, model = indicators.costs, indicators.model
     equal = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
     below = [policy for policy in equal if _is_no_larger(policy, plan)]
     _, outliers = indicators.without_outliers
     groups = group_layers(indicators, outliers=outliers, apart=indicators.apart, deadline=deadline, **choices)
-    raises = [_raise(indicators, plan, group, kind) for group in until(deadline, groups) for kind in BITS_KINDS]
-    best_first = sorted(filter(None, raises), key=lambda single_raise: -single_raise.gained / single_raise.bitops)
+    raises = [single_raise for group in until(deadline, groups) for single_raise in _raises(indicators, plan, group)]
+    best_first = sorted(raises, key=lambda single_raise: -single_raise.gained / single_raise.bitops)
     return Explanation(plan, uniform or (below[0] if below else None), tuple(best_first))
 
 
@@ -180,14 +187,33 @@ def _is_no_larger(policy: Policy, plan: Plan) -> bool:
     return within_bitops and total_size_bits(plan.costs, policy) <= total_size_bits(plan.costs, plan.policy)
 
 
-def _raise(indicators: Indicators, plan: Plan, group: LayerGroup, kind: BitsKind) -> Raise | None:
-    """Return the raise to the next bits that a search may choose, or None if there are no more."""
+def _raises(indicators: Indicators, plan: Plan, group: LayerGroup) -> Iterator[Raise]:
+    """Yield the raises of weights and of activations to the next bits that a search may choose, if there are more."""
     bits = plan.policy.layers[group.layers[0]]
-    other = "activation" if kind == "weight" else "weight"
-    higher = [option for option in group.options if getattr(option, other) == getattr(bits, other) and option > bits]
-    if not higher:
-        return None
-    raised = min(higher)
+    seen = set()
+    for kind in BITS_KINDS:
+        raised_bits, other_bits = _ordered(bits, kind)
+        higher = sorted(_ordered(option, kind) for option in group.options)
+        higher = [option for option in higher if option[0] > raised_bits and option[1] >= other_bits]
+        alone = [option for option in higher if option[1] == other_bits]
+        # A policy that was given may hold bits that no search chooses: nothing moves along with those.
+        for raised, other in (alone or (higher if bits in group.options else []))[:1]:
+            option = LayerBits(raised, other) if kind == "weight" else LayerBits(other, raised)
+            if option not in seen:
+                yield _raise(indicators, plan, group, kind, option, None if alone else other)
+            seen.add(option)
+
+
+def _ordered(bits: LayerBits, kind: BitsKind) -> tuple[int, int]:
+    """Return the bits of a kind, then those of the other."""
+    return (bits.weight, bits.activation) if kind == "weight" else (bits.activation, bits.weight)
+
+
+def _raise(
+    indicators: Indicators, plan: Plan, group: LayerGroup, kind: BitsKind, raised: LayerBits, along: int | None
+) -> Raise:
+    """Return the raise of a group to some bits; `along` as in `Raise`."""
+    bits = plan.policy.layers[group.layers[0]]
     costs = [indicators.costs[name] for name in group.layers]
     return Raise(
         layer=group.layers[0],
@@ -200,6 +226,7 @@ def _raise(indicators: Indicators, plan: Plan, group: LayerGroup, kind: BitsKind
         ),
         bitops=sum(cost.bitops(raised, plan.counting) - cost.bitops(bits, plan.counting) for cost in costs),
         size_bytes=sum(cost.size_bits(raised) - cost.size_bits(bits) for cost in costs) / 8,
+        along=along,
     )
 
 

@@ -17,13 +17,17 @@ IMPORTANCE_WORDS: Mapping[Importance, str] = {
 }
 # How far apart the weight and the activation bits of a layer can be.
 APART = range(max(BIT_WIDTHS) - min(BIT_WIDTHS) + 1)
+# Where the provenance of indicators says why a search adds up what it does.
+OBJECTIVE_REASON = "objective_reason"
 
 
 def objective_words(importance: Importance, apart: int | None) -> str:
     """Return what a search adds up, and how far apart the bits of a layer may be: None for any."""
-    words = IMPORTANCE_WORDS[importance]
+    return ", ".join(filter(None, (IMPORTANCE_WORDS[importance], apart_words(apart))))
+
+
+def apart_words(apart: int | None) -> str:
+    """Return how far apart the weight and the activation bits of a layer may be; nothing where they may be any."""
     if apart is None:
-        return words
-    if apart == 0:
-        return f"{words}, weights and activations of a layer with equal bits"
-    return f"{words}, bits of weights and activations of a layer at most {apart} apart"
+        return ""
+    return f"weight and activation bits of a layer {'equal' if apart == 0 else f'at most {apart} apart'}"

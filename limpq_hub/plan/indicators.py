@@ -13,10 +13,10 @@ from typing import Any, get_args
 from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
-from limpq_hub.plan.importance import APART, Importance
+from limpq_hub.plan.importance import APART, OBJECTIVE_REASON, Importance
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
 from limpq_hub.plan.jsonfile import errors_naming, read_json, write_json
-from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits, near_pairs
 from limpq_hub.plan.learned_values import Divergences, Steps, check_divergences, check_same_layers, check_steps
 from limpq_hub.plan.outliers import Outlier, in_order, outliers_of
 from limpq_hub.plan.policy import Policy
@@ -103,8 +103,8 @@ class Indicators:
 
         Args:
             importance: what the objective adds up; what it does anyway if None.
-            apart: how far apart the bits of a layer may be; if None, as far as the indicators say for their own
-                objective, and any for another.
+            apart: how far apart the weight and the activation bits of a layer may be, 6 for any; if None, as far as the
+                indicators say for their own objective, and any for another.
 
         Raises:
             PolicyError: there is no such importance, or it was not measured; `apart` is no number of bits.
@@ -124,19 +124,24 @@ class Indicators:
             )
         if apart is None and importance == self.objective:
             return self
-        return replace(self, objective=importance, apart=python_integer(apart))
+        distance = None if apart == max(APART) else python_integer(apart)
+        if (importance, distance) == (self.objective, self.apart):
+            return self
+        # Why the objective was chosen is told of this one alone.
+        provenance = {key: value for key, value in self.provenance.items() if key != OBJECTIVE_REASON}
+        return replace(self, objective=importance, apart=distance, provenance=provenance)
 
     def importance(self, name: str, bits: LayerBits, alpha: float) -> float:
         """Return what `bits` add to the objective in layer `name`: activation step + alpha x weight step.
 
         Of a product of two activations it is the sum of both steps: alpha is the weight of the weights. Where the
-        objective is coupled it is the root of the sum of squares of the same two, each `in_order`; where it is
+        objective is coupled it is the root of activation step^2 + (alpha x weight step)^2, each `in_order`; where it is
         measured, the divergence of the pair, and alpha plays no part.
 
         Raises:
             PolicyError: no step was learned at these bits.
 
-        Source: LIMPQ (ECCV 2022), the objective of its integer programme.
+        Source: LIMPQ (ECCV 2022), the objective of its integer programme, for the sum.
         """
         weight_steps, activation_steps = self.weight_steps[name], self.activation_steps[name]
         kinds = (("weight", weight_steps, bits.weight), ("activation", activation_steps, bits.activation))
@@ -151,13 +156,10 @@ class Indicators:
         """Return the importance of layer `name` at each of many bits that it learned."""
         if self.objective == "measured":
             return [self.divergences[name][bits] for bits in options]
-        weight_steps, activation_steps = self.weight_steps[name], self.activation_steps[name]
-        if self.objective == "coupled":
-            weight_steps, activation_steps = in_order(weight_steps), in_order(activation_steps)
+        steps, together = (in_order, math.hypot) if self.objective == "coupled" else (dict, operator.add)
         factor = 1.0 if self.costs[name].is_product else alpha
-        of_weights = {bits: factor * step for bits, step in weight_steps.items()}
-        of_activations = dict(activation_steps.items())
-        together = math.hypot if self.objective == "coupled" else operator.add
+        of_weights = {bits: factor * step for bits, step in steps(self.weight_steps[name]).items()}
+        of_activations = steps(self.activation_steps[name])
         return [together(of_activations[bits.activation], of_weights[bits.weight]) for bits in options]
 
     @cached_property
@@ -193,7 +195,7 @@ class Indicators:
         return self._policy(max)
 
     def fewest_bits(self) -> Policy:
-        """Return the policy with the fewest bits in each layer that are a choice, outliers left out."""
+        """Return the policy with the fewest bits in each layer that are a choice, outliers and far bits left out."""
         cleaned, _ = self.without_outliers
         return cleaned._policy(min)
 
@@ -255,10 +257,14 @@ class Indicators:
         """Write the indicators to a file, whole or not at all."""
         write_json(path, self.to_json())
 
-    def _policy(self, choose: Callable[[Iterable[int]], int]) -> Policy:
-        """Return the policy of the bits that `choose` takes from those that each searched layer learned."""
-        bits = {
-            name: cost.fixed or LayerBits(choose(self.weight_steps[name]), choose(self.activation_steps[name]))
-            for name, cost in self.costs.items()
-        }
+    def _policy(self, choose: Callable[..., LayerBits]) -> Policy:
+        """Return the policy of the pairs whose product `choose` takes from those that each searched layer learned."""
+        bits = {}
+        for name, cost in self.costs.items():
+            if cost.fixed is None:
+                learned = (tuple(sorted(steps[name])) for steps in (self.weight_steps, self.activation_steps))
+                pairs = near_pairs(*learned, self.apart)
+                bits[name] = choose(pairs, key=lambda pair: pair.weight * pair.activation)
+            else:
+                bits[name] = cost.fixed
         return Policy(self.model, bits, self.input_size)

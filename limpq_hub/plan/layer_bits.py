@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from limpq_hub.errors import PolicyError, quoted
@@ -40,3 +41,11 @@ class LayerBits:
         """Return the bits that `text` gave."""
         weight, activation = text.split("/")
         return cls(int(weight), int(activation))
+
+
+@cache
+def near_pairs(weights: tuple[int, ...], activations: tuple[int, ...], apart: int | None) -> tuple[LayerBits, ...]:
+    """Return the pairs of weight and activation bits that are at most `apart` bits apart; all if None, or none is."""
+    pairs = tuple(LayerBits(weight, activation) for weight in weights for activation in activations)
+    near = tuple(bits for bits in pairs if apart is None or abs(bits.weight - bits.activation) <= apart)
+    return near or pairs

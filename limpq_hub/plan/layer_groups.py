@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
 from typing import Any
 
 from limpq_hub.errors import PolicyError, quoted
 from limpq_hub.plan.deadline import NEVER, until
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_bits import LayerBits, near_pairs
 from limpq_hub.plan.outliers import Outlier
 from limpq_hub.plan.quantities import python_integer
 
@@ -131,14 +130,7 @@ def _options(
             )
         choices.append(tuple(sorted(within)))
     weights, activations = choices
-    return _pairs(weights, activations, apart)
-
-
-@cache
-def _pairs(weights: tuple[int, ...], activations: tuple[int, ...], apart: int | None) -> tuple[LayerBits, ...]:
-    pairs = tuple(LayerBits(weight, activation) for weight in weights for activation in activations)
-    near = tuple(bits for bits in pairs if apart is None or abs(bits.weight - bits.activation) <= apart)
-    return near or pairs
+    return near_pairs(weights, activations, apart)
 
 
 def _pinned(indicators: Indicators, name: str, pattern: str, bits: Any, left_out: Sequence[Outlier]) -> LayerBits:

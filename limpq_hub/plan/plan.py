@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.certificate import Certificate
 from limpq_hub.plan.costs import FLOAT, Costs, Counting, LayerCost
-from limpq_hub.plan.importance import IMPORTANCE_WORDS, Importance
+from limpq_hub.plan.importance import APART, Importance, objective_words
 from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, errors_naming
@@ -54,9 +54,8 @@ class Plan:
         size_bytes: bytes of all quantized weights, without step sizes, biases and BatchNorm.
         compression: 32-bit size of the weights divided by their size; rounded down, so that it is a limit this meets.
         activation_bytes: bytes of the largest layer input, for one image.
-        objective: sum over the searched layers of activation step + alpha x weight step; of the divergence in nats
-            where the importance is measured.
-        bound: proven lower bound of the objective under the same budget; equal to it when optimal.
+        objective: sum over the searched layers of what `Indicators.importance` says of their bits.
+        bound: proven lower bound of the objective under the same budget and choices; equal to it when optimal.
         optimal: whether the policy is proven to be the best.
         excluded: outliers that were no choice.
         alpha: factor of the weight importance in the objective.
@@ -67,6 +66,7 @@ class Plan:
         notes: what the user should know about this result, a sentence each.
         importance: what the objective adds up: "learned" step sizes, both of a layer "coupled", or what was "measured"
             of each pair of bits.
+        apart: how far apart the weight and the activation bits of a searched layer could be; None for any.
         without_effect: keywords of the limits that every choice of bits meets; JSON does not hold them.
         certify: gives the certificate; None of a plan that no search has just returned.
     """
@@ -87,6 +87,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     way: str = ""
     importance: Importance = "learned"
+    apart: int | None = None
     without_effect: tuple[str, ...] = field(default=(), repr=False, compare=False)
     certify: Callable[[], Certificate] | None = field(default=None, repr=False, compare=False)
 
@@ -190,6 +191,7 @@ class Plan:
             "notes": list(self.notes),
             "way": self.way,
             **({"importance": self.importance} if self.importance != "learned" else {}),
+            **({"apart": self.apart} if self.apart is not None else {}),
             "costs": {name: cost.to_json() for name, cost in self.costs.items()},
         }
 
@@ -214,6 +216,9 @@ class Plan:
         importance = content.get("importance", "learned")
         if importance not in get_args(Importance):
             raise ArtifactFormatError(f"{name}: importance {quoted(importance)} is not known")
+        apart = content.get("apart")
+        if apart is not None and (type(apart) is not int or apart not in APART):
+            raise ArtifactFormatError(f"{name}: apart {quoted(apart)} is no number of bits")
         if content["alpha"] < 0:
             raise ArtifactFormatError(f"{name}: alpha {content['alpha']} is below 0")
         if any(outlier["kind"] not in ("weight", "activation") for outlier in content["excluded"]):
@@ -233,6 +238,7 @@ class Plan:
             excluded=tuple(Outlier(**{key: outlier[key] for key in _OUTLIER}) for outlier in content["excluded"]),
             notes=tuple(content["notes"]),
             importance=importance,
+            apart=apart,
             **{key: content[key] for key in _PROOF},
         )
         for key in ("bitops", "size_bytes", "activation_bytes", "compression"):
@@ -257,7 +263,7 @@ class Plan:
             title=f"{escape(self.policy.model)}{size}: {format_bitops(self.bitops)} BitOps, "
             f"{format_size(self.size_bytes)}",
             caption=f"{self.compression:.2f}x smaller than float32, objective {self.objective:.6f} "
-            f"({IMPORTANCE_WORDS[self.importance]})\n{proof}, {self.seconds * 1000:.0f} ms"
+            f"({objective_words(self.importance, self.apart)})\n{proof}, {self.seconds * 1000:.0f} ms"
             f"{' by ' + self.way if self.way else ''}{in_float}",
         )
         for heading in ("layer", "weight bits", "activation bits", "MACs", "BitOps", "share"):

@@ -40,7 +40,7 @@ class SearchProblem:
         alpha: factor of the weight importance in the objective.
         counting: how MACs are counted.
         budget: what the constraints come from.
-        restricted: whether layers were pinned, excluded or tied, or candidates or pairs of bits far apart left out.
+        restricted: whether layers were pinned, excluded or tied, or candidates left out.
         unmet: the errors for limits that leave a group no bits at all; `budget` has the least that do leave some.
         without_effect: what is limited so that every choice is within it, each with the most that one takes; nothing
             where there is no choice.
@@ -107,7 +107,7 @@ class SearchProblem:
             apart=indicators.apart,
             deadline=deadline,
         )
-        restricted = any(choice is not None for choice in (candidates, pin, exclude, tie, indicators.apart))
+        restricted = any(choice is not None for choice in (candidates, pin, exclude, tie))
         return cls._of_groups(indicators, outliers, learned, alpha, counting, budget, restricted, deadline)
 
     @classmethod
@@ -173,6 +173,7 @@ class SearchProblem:
             optimal=solution.bound is None,
             excluded=self.outliers,
             alpha=self.alpha,
+            apart=self.indicators.apart,
             importance=self.indicators.objective,
             seconds=seconds,
             notes=self._notes(policy.layers),

@@ -38,6 +38,7 @@ def by_weight_errors(indicators: Indicators, errors: Mapping[str, Mapping[int, f
         alpha=1.0,
         divergences={},
         objective="learned",
+        apart=None,
     )
 
 

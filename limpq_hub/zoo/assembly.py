@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.errors import ArtifactFormatError, quoted
-from limpq_hub.plan.importance import Importance
+from limpq_hub.plan.importance import OBJECTIVE_REASON, Importance
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.anchors import recode_anchors
-from limpq_hub.zoo.card import OBJECTIVE_REASON
 from limpq_hub.zoo.card_commands import without_paths
 from limpq_hub.zoo.checkpoint import FILES, KIND
 from limpq_hub.zoo.entry import JOINT_RECORD, Entry
@@ -59,7 +58,7 @@ def assemble_entry(
         recode: whether networks and policies of an earlier version are written in fewer bytes, the same numbers.
 
     Raises:
-        PolicyError: `importance` is "measured", and the pairs of bits were not.
+        PolicyError: `importance` is "measured", and the pairs of bits were not, or `apart` is no number of bits.
         ArtifactError: a file is damaged, two names are of one policy, `front` is of another supernet, `indicators` are
             of another training, or `target` holds something else, the entry of another network among it.
     """
@@ -94,14 +93,9 @@ def assemble_entry(
     trained = Indicators.from_json(joint.read_json("indicators.json"), f"{joint.name}/indicators.json")
     if indicators is not None:
         _check_same_training(indicators, trained)
-    given = indicators or trained
-    published = given.using(importance, apart)
-    provenance = without_paths(dict(published.provenance))
-    if reason:
-        provenance[OBJECTIVE_REASON] = " ".join(reason.split())
-    elif (published.objective, published.apart) != (given.objective, given.apart):
-        provenance.pop(OBJECTIVE_REASON, None)
-    published = replace(published, provenance=provenance)
+    published = (indicators or trained).using(importance, apart)
+    why = {OBJECTIVE_REASON: " ".join(reason.split())} if reason else {}
+    published = replace(published, provenance=without_paths(dict(published.provenance)) | why)
     _check_same_network(target, network)
     with replaced_folder(target) as building:
         copy_verified(joint, building)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limpq_hub.plan.frozen import FrozenMapping
+from limpq_hub.plan.importance import OBJECTIVE_REASON, apart_words
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
@@ -21,8 +22,6 @@ from limpq_hub.zoo.measurement import (
     policy_measurement,
 )
 
-# Where the provenance of indicators says why a search adds up what it does.
-OBJECTIVE_REASON = "objective_reason"
 _TOP1 = "top-1, +/- one standard error"
 TAGS = ("limpq", "quantization", "mixed-precision", "timm")
 
@@ -114,21 +113,24 @@ def figure_of(policy_name: str) -> str:
 
 
 def _importance(indicators: Indicators) -> str:
-    """Return which importance the bits are chosen by, whether there is another to ask for, and why it was chosen."""
+    """Return which importance the bits are chosen by, the paper's and the measured one beside it, and why."""
     chosen, by_learned = "the learned step sizes", '; by the sum of the step sizes with `importance="learned"`'
     by_measured = '; by measured pairs of bits with `importance="measured"`' if indicators.divergences else ""
     if indicators.objective == "measured":
         chosen = "the divergence from the float network that was measured with each layer alone at each pair of bits"
         others = by_learned
     elif indicators.objective == "coupled":
-        chosen = "the root of the sum of squares of the two learned step sizes of a layer at its bits"
+        chosen = (
+            "the root of the sum of squares of the two learned step sizes of a layer at its bits, that of the weights "
+            "times alpha"
+        )
         others = by_learned + by_measured
     else:
         others = by_measured
-    apart = "" if indicators.apart is None else f", which may be at most {indicators.apart} apart"
+    near = f", {apart_words(indicators.apart)}" if indicators.apart is not None else ""
     reason = indicators.provenance.get(OBJECTIVE_REASON)
     why = f" {reason}" if isinstance(reason, str) else ""
-    return f"Bits are chosen by {chosen}{apart}{others}.{why}"
+    return f"Bits are chosen by {chosen}{near}{others}.{why}"
 
 
 def _policies(entry: Entry) -> str:

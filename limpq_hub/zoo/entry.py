@@ -158,6 +158,8 @@ class Entry:
             "architecture": indicators.model,
             "num_classes": indicators.num_classes,
             "input_size": indicators.input_size,
+            "objective": indicators.objective,
+            "apart": indicators.apart,
             "searched_layers": sum(cost.fixed is None for cost in costs.values()),
             "fixed_layers": sum(cost.fixed not in (None, FLOAT) for cost in costs.values()),
             "float_layers": sum(cost.fixed == FLOAT for cost in costs.values()),

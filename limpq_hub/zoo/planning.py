@@ -82,9 +82,10 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
         energy: (table, limit), as `latency`; the column of its CSV file is energy.
         alpha: factor of the weight importance in the objective; the entry's own if None.
         importance: "learned" adds up learned step sizes, "coupled" the root of the sum of squares of both of a layer,
-            "measured" what `limpq measure` found of each pair of bits; the entry's own if None.
+            that of the weights times alpha, "measured" what `limpq measure` found of each pair of bits; the entry's own
+            if None.
         apart: how far apart the weight and the activation bits of a layer may be: 0 for equal bits, as most hardware
-            has them. If None, what the entry says where its own importance is searched in, and any elsewhere.
+            has them, 6 for any. If None, what the entry says for its own importance, and any for another.
         candidates: bit-widths that may be used, or by shell pattern {"layer4.*": [4, 6]}; all learned ones if None.
         pin: (weight bits, activation bits) by shell pattern over layer names.
         exclude: shell patterns of layers that keep their most bits.

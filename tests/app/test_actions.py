@@ -57,7 +57,7 @@ def test_the_totals_stand_beside_uniform_at_the_same_budget_and_float(request_3g
 def test_the_frontier_is_that_of_the_package_with_the_policy_on_it(request_3g):
     traces = {trace["name"]: trace for trace in json.loads(find_bits(request_3g).frontier)["data"][::-1]}
     best = frontier(MODEL, points=100)
-    assert traces["best by learned steps, BitOps alone (frontier)"]["y"] == [plan.objective for plan in best]
+    assert traces["best by coupled steps, BitOps alone (frontier)"]["y"] == [plan.objective for plan in best]
     chosen = searched_plan(request_3g)
     assert (traces["your policy"]["x"], traces["your policy"]["y"]) == ([chosen.bitops / 1e9], [chosen.objective])
     policies = entry_of(MODEL).published
@@ -186,7 +186,7 @@ def test_an_upload_that_is_no_policy_of_the_model_is_refused_in_one_sentence(req
 def test_a_choice_without_a_file_and_one_that_does_not_exist_say_what_to_do(request_3g):
     with pytest.raises(PolicyError, match=r"there is no policy\.json yet; upload one"):
         chosen_plan(request_3g, UPLOADED, None)
-    with pytest.raises(PolicyError, match="there is no policy of this name; choose one of: learned steps"):
+    with pytest.raises(PolicyError, match="there is no policy of this name; choose one of: coupled steps"):
         chosen_plan(request_3g, "published: nothing", None)
 
 

@@ -32,10 +32,11 @@ def test_every_text_of_a_search_names_the_importance_that_was_used_and_no_other(
     others = set(WORDS.values()) - {words}
     request = Request(model, start_of(model))
     found = find_bits(request)
-    assert f"by the {words} of the layers" in shown(found.proof)
+    assert f"scores better by the {words} of the layers" in shown(found.proof)
     figure = json.loads(found.frontier)
     assert f"best by {words}, BitOps alone (frontier)" in [trace["name"] for trace in figure["data"]]
-    near = ", bits of weights and activations of a layer at most 1 apart" if words == "coupled steps" else ""
+    near = ", weight and activation bits of a layer at most 1 apart" if words == "coupled steps" else ""
+    assert f"within this budget{' with' if near else ''}{near.removeprefix(',')} scores better" in shown(found.proof)
     assert described(model).endswith(f"layers to choose bits for, by {words}{near}")
     assert measured_of(model) is not None
     assert f"the bits by {words} answer as float does" in shown(found.headline)

@@ -64,7 +64,10 @@ def differences_of(folder: Path, beside: str | None) -> dict[tuple[str, str], di
         found[row["budget"]][row["contender"]] = {name: measured[name].double() for name in FIGURES}
     differences = {}
     for budget, of_contenders in found.items():
-        of_one = of_contenders[beside or next(iter(of_contenders))]
+        name = beside or next(iter(of_contenders))
+        if name not in of_contenders:
+            raise SystemExit(f"{folder} has no {name} at {budget}; choose from {', '.join(of_contenders)}")
+        of_one = of_contenders[name]
         for contender, measured in of_contenders.items():
             if measured is not of_one:
                 differences[budget, contender] = {name: measured[name] - of_one[name] for name in FIGURES}

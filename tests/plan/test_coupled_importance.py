@@ -10,12 +10,15 @@ from dataclasses import replace
 import pytest
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError
+from limpq_hub.plan.baseline_policies import reversed_importance
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.explanation import explain
 from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
+from limpq_hub.plan.plan import Plan
+from limpq_hub.plan.sensitivity import by_weight_errors
 
 CANDIDATES = (2, 3, 5, 8)
 
@@ -97,14 +100,17 @@ def four(random_network) -> Indicators:
     )
 
 
-def searched_layers(plan) -> list[LayerBits]:
+def searched_layers(plan: Plan) -> list[LayerBits]:
     return list(plan.policy.layers.values())
 
 
 def test_bits_are_held_near_in_any_importance_and_only_where_it_is_asked_for(four):
     budget = Budget(bitops="w3a5")
     assert max(map(distance, searched_layers(search(four, budget)))) > 2
-    for importance in ("learned", "coupled"):
+    pairs = {LayerBits(w, a): 9.0 - w + (8 - a) / 100 for w in CANDIDATES for a in CANDIDATES}
+    four = replace(four, divergences=dict.fromkeys(four.weight_steps, pairs))
+    for importance in ("learned", "coupled", "measured"):
+        assert max(map(distance, searched_layers(search(four, budget, importance=importance, apart=6)))) > 2
         assert max(map(distance, searched_layers(search(four, budget, importance=importance, apart=2)))) <= 2
         assert max(map(distance, searched_layers(search(four, budget, importance=importance, apart=0)))) == 0
 
@@ -117,6 +123,8 @@ def test_how_far_apart_bits_may_be_belongs_to_the_own_importance_of_the_indicato
     assert (near.using("learned").objective, near.using("learned").apart) == ("learned", None)
     assert near.using("learned", 1).apart == 1
     assert near.using(None, 0).apart == 0
+    assert near.using(None, 6).apart is None
+    assert near.using("coupled", 1) is near
     budget = Budget(bitops="w3a5")
     assert search(near, budget).policy == search(four, budget, importance="coupled", apart=1).policy
     assert search(near, budget, importance="learned").policy == search(four, budget).policy
@@ -148,11 +156,58 @@ def test_the_file_keeps_the_importance_and_the_distance(four):
     assert "apart" not in four.to_json()
 
 
-def test_no_raise_of_an_explanation_leaves_the_distance(four):
+@pytest.mark.parametrize("apart", [0, 1, 2])
+@pytest.mark.parametrize("seed", range(5))
+def test_raises_keep_the_distance_and_take_the_other_bits_along_where_they_must(random_network, seed, apart):
+    near = random_network(random.Random(seed), layers=4, candidates=(2, 3, 4, 6, 8)).using("coupled", apart)
+    plan = search(near, Budget(bitops="w4a4"))
+    raises = explain(near, plan).raises
+    raised = {}
+    for one in raises:
+        bits = plan.policy.layers[one.layer]
+        other = "activation" if one.kind == "weight" else "weight"
+        above = replace(bits, **{one.kind: one.bits} | ({other: one.along} if one.along else {}))
+        assert distance(above) <= apart
+        assert one.text == f"{one.kind} to {one.bits}" + (f", {other} to {one.along}" if one.along else "")
+        assert (one.along is None) == (distance(replace(bits, **{one.kind: one.bits})) <= apart)
+        of_both = [near.importance(one.layer, of, near.alpha) for of in (bits, above)]
+        assert one.gained == pytest.approx(of_both[0] - of_both[1])
+        raised.setdefault(one.layer, []).append(above)
+    for name in near.weight_steps:
+        assert bool(raised.get(name)) == (plan.policy.layers[name] != LayerBits(8, 8))
+        assert len(set(raised.get(name, []))) == len(raised.get(name, []))
+
+
+def test_a_plan_says_how_near_its_bits_were_held_and_json_keeps_it(four):
     near = four.using("coupled", 1)
     plan = search(near, Budget(bitops="w3a3"))
-    for raised in explain(near, plan).raises:
-        bits = plan.policy.layers[raised.layer]
-        assert distance(replace(bits, **{raised.kind: raised.bits})) <= 1
-    free = explain(four, search(four, Budget(bitops="w3a3"), importance="coupled"))
-    assert len(free.raises) > len(explain(near, plan).raises)
+    assert (plan.apart, search(four, Budget(bitops="w3a3")).apart) == (1, None)
+    content = json.loads(json.dumps(plan.to_json()))
+    read = Plan.from_json(content)
+    assert (read.importance, read.apart, read.policy) == ("coupled", 1, plan.policy)
+    assert "(coupled steps, weight and activation bits of a layer at most 1 apart)" in str(plan.table().caption)
+    with pytest.raises(ArtifactFormatError, match="apart 9 is no number of bits"):
+        Plan.from_json(content | {"apart": 9})
+
+
+def test_policies_to_compare_with_are_held_near_only_where_they_are_of_the_same_importance(four):
+    near = four.using("coupled", 1)
+    assert (reversed_importance(near).objective, reversed_importance(near).apart) == ("coupled", 1)
+    errors = {name: {2: 0.4, 3: 0.2, 5: 0.1, 8: 0.01} for name in near.weight_steps}
+    assert by_weight_errors(near, errors, activation=3).apart is None
+
+
+def test_a_reason_goes_with_the_objective_that_it_is_of(four):
+    why = {"command": "training/indicators.py", "objective_reason": "Images chose it."}
+    near = replace(four.using("coupled", 1), provenance=why)
+    assert near.using("coupled").provenance == why
+    assert near.using("learned").provenance == near.using("coupled", 0).provenance == {"command": why["command"]}
+
+
+def test_the_fewest_and_the_most_bits_are_near_too(network):
+    steps, fixed = {"a": {8: 0.1, 3: 0.2, 2: 0.3}}, {"head": (8, 8)}
+    indicators = network(steps, {"a": {6: 0.1, 4: 0.2}}, fixed=fixed).using("coupled", 1)
+    least, most = indicators.bitops_range()
+    assert (least, most) == (64_000 + 12_000, 64_000 + 12_000)
+    assert search(indicators, Budget(bitops=least)).bitops == least
+    assert indicators.using(None, 6).bitops_range() == (64_000 + 8_000, 64_000 + 48_000)

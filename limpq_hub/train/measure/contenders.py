@@ -8,10 +8,11 @@ from functools import partial
 from limpq_hub.errors import TrainingError, quoted
 from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.importance import Importance
+from limpq_hub.plan.importance import APART, Importance
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
+from limpq_hub.train.measure.criteria import APART_OF
 from limpq_hub.train.settings import CorrelateOver
 from limpq_hub.zoo.planning import search
 
@@ -53,7 +54,7 @@ def _choices(
     divergence: Callable[[Policy], float],
     criteria: Mapping[str, Indicators],
 ) -> dict[str, Callable[[], Policy]]:
-    """Return a function that makes each policy, by its name; the first searches by the objective of the entry."""
+    """Return a function that makes each policy, by its name; the first searches by the objective of the indicators."""
     limit = bitops_limit(indicators, bitops)
 
     def fits(policy: Policy) -> bool:
@@ -61,8 +62,9 @@ def _choices(
         return total_bitops(indicators.costs, policy) <= limit
 
     def searched(of: Indicators, importance: Importance | None = None) -> Policy:
-        """Return the policy that a search in some indicators finds within the budget."""
-        return search(of, bitops=bitops, importance=importance).policy
+        """Return the policy that a search within the budget finds; any bits are a choice by another importance."""
+        apart = None if importance is None else max(APART)
+        return search(of, bitops=bitops, importance=importance, apart=apart).policy
 
     choices: dict[str, Callable[[], Policy]] = {_name(indicators): partial(searched, indicators)}
     others: list[Importance] = ["learned", "measured"] if indicators.divergences else ["learned"]
@@ -77,9 +79,9 @@ def _choices(
 
 
 def _name(indicators: Indicators) -> str:
-    """Return what the policy of a search is called: as the `criterion` that costs the same."""
-    apart = {None: "", 0: ":equal", 1: ":near"}
-    return f"{indicators.objective}{apart.get(indicators.apart, f':{indicators.apart}')}"
+    """Return what the policy of a search is called: its importance, and how near bits are held, as a criterion."""
+    words = {apart: word for word, apart in APART_OF.items()}
+    return f"{indicators.objective}{words.get(indicators.apart, f':{indicators.apart}')}"
 
 
 def bitops_limit(indicators: Indicators, bitops: str) -> int:

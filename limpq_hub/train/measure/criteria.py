@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +10,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from limpq_hub.errors import TrainingError, quoted
-from limpq_hub.plan.importance import Importance
+from limpq_hub.plan.importance import APART, Importance
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.layer_bits import near_pairs
 from limpq_hub.plan.outliers import in_order
 from limpq_hub.train.measure.gradient_scores import gradient_scores
 from limpq_hub.train.measure.hessian_traces import hessian_importance
@@ -21,8 +20,8 @@ from limpq_hub.train.measure.pair_importance import MeasuredWeights, Measuring, 
 from limpq_hub.train.measure.rounding_errors import Table, relative_errors
 from limpq_hub.zoo.entry import Entry
 
-# How far apart the bits of the weights and of the activations of a layer may be.
-_APART = {"": math.inf, ":near": 1, ":equal": 0}
+# How far apart the bits of the weights and of the activations of a layer may be; None for any.
+APART_OF = {"": None, ":near": 1, ":equal": 0}
 _WRITTEN = re.compile(r"(?P<sum>[^:]+)(?P<apart>:near|:equal)?")
 _MEASURED = re.compile(r"kl-(?P<weights>float|joint)(@(?P<others>[2-8]))?")
 _OF_STEPS: Mapping[str, Importance] = {"learned": "learned", "coupled": "coupled"}
@@ -74,8 +73,9 @@ def indicators_by(text: str, entry: Entry, table_of: Callable[[str], Table]) -> 
     parts = match["sum"].split("+") if match else []
     tables = [table_of(part) for part in parts]
     summed = tables[0] if len(tables) == 1 else _sum_on_one_scale(tables)
-    apart = _APART[(match and match["apart"]) or ""]
-    return replace(entry.indicators, divergences=_at_most_apart(summed, apart), objective="measured", apart=None)
+    apart = APART_OF[(match and match["apart"]) or ""]
+    others = replace(entry.indicators, divergences=summed, objective="learned")
+    return others.using("measured", max(APART) if apart is None else apart)
 
 
 def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:
@@ -109,15 +109,16 @@ def _of_numbers(name: str, costs: Table) -> Table:
 
 def _of_steps(indicators: Indicators, importance: Importance) -> Table:
     """Return the cost of each pair by its learned steps; an outlier counts as the largest step of more bits."""
-    weight_steps, activation_steps = (
-        {name: in_order(of_layer) for name, of_layer in steps.items()}
-        for steps in (indicators.weight_steps, indicators.activation_steps)
+    raised = replace(
+        indicators,
+        weight_steps={name: in_order(steps) for name, steps in indicators.weight_steps.items()},
+        activation_steps={name: in_order(steps) for name, steps in indicators.activation_steps.items()},
+        objective=importance,
     )
-    indicators = replace(indicators, weight_steps=weight_steps, activation_steps=activation_steps, objective=importance)
     costs = {}
-    for name in weight_steps:
-        pairs = list(itertools.starmap(LayerBits, itertools.product(weight_steps[name], activation_steps[name])))
-        costs[name] = dict(zip(pairs, indicators.importances(name, pairs, indicators.alpha), strict=True))
+    for name, weight_steps in raised.weight_steps.items():
+        pairs = near_pairs(tuple(weight_steps), tuple(raised.activation_steps[name]), None)
+        costs[name] = dict(zip(pairs, raised.importances(name, pairs, raised.alpha), strict=True))
     return costs
 
 
@@ -135,13 +136,4 @@ def _sum_on_one_scale(tables: Sequence[Table]) -> Table:
             for pair in pairs
         }
         for name, pairs in tables[0].items()
-    }
-
-
-def _at_most_apart(costs: Table, apart: float) -> Table:
-    """Return a table in which a pair of bits that are farther apart costs more than all others together."""
-    forbidden = 2 * math.fsum(max(pairs.values()) for pairs in costs.values()) + 1.0
-    return {
-        name: {pair: cost if abs(pair.weight - pair.activation) <= apart else forbidden for pair, cost in pairs.items()}
-        for name, pairs in costs.items()
     }
