@@ -34,8 +34,8 @@ The proof is about the objective. How well the objective ranks policies was meas
   milliseconds, for a limit such as "2ms"; a published table may be a `.npy` file, [layers, 8, 8].
   `limpq_hub.plan.constraints` says how to add a kind.
 - `pin={"layer4.*": (4, 4)}`, `exclude=["layer1.*"]` (these keep their most bits), `tie=[["layer1.*"], ...]` (the same
-  bits for all of a group); `candidates=[2, 4, 6]` or `{"layer4.*": [4, 6]}`, `alpha=`. A pattern that matches nothing
-  is an error.
+  bits for all of a group); `candidates=[2, 4, 6]` or `{"layer4.*": [4, 6]}`, `alpha=`, `importance=`,
+  `apart=`. A pattern that matches nothing is an error.
 - A budget that cannot be met is an error with the least one that can; where two constraints only conflict together,
   with the least change of either. One that every policy meets is told in `limpq_hub.Plan.notes`, with what the most
   bits take.

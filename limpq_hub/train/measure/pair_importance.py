@@ -110,7 +110,7 @@ class Measuring:
 def measured_indicators(
     measuring: Measuring, progress_file: Path, *, tell: Callable[[int, int], None] = lambda done, total: None
 ) -> Indicators:
-    """Return the indicators of the entry with the divergence of each pair; the learned steps stay the objective.
+    """Return the indicators of the entry with the divergence of each pair; the objective stays.
 
     Args:
         progress_file: JSON, written after each layer; a measurement of the same that was cut off goes on from it, and

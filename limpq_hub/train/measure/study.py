@@ -62,6 +62,7 @@ class Study:
             TrainingError: what was measured before was measured with other options, there are several processes, or
                 no contender is called so.
             InfeasibleBudgetError: no policy meets one of the budgets.
+            PolicyError: the importance that was asked for was not measured.
         """
         self.settings = settings
         self.accelerator: Accelerator = new_accelerator(settings.device)
