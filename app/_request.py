@@ -19,7 +19,7 @@ class Request:
 
     Attributes:
         model: name of a bundled entry, or of one of the Hub that was fetched.
-        gigabitops: at most so many 1e9 BitOps per image; two decimals count.
+        gigabitops: at most so many 1e9 BitOps per image; nine decimals count.
         megabytes: at most so many 1e6 bytes of weights, or None; two decimals count.
         alpha: factor of the weight importance, or None for the entry's own.
         pins: bits of some layers, "layer4.*=4,4 layer1.0.conv1=6,6": shell pattern = weight bits, activation bits.
@@ -40,7 +40,9 @@ class Request:
     def budget(self) -> dict[str, Any]:
         """The limits, as `search` takes them."""
         size = {} if self.megabytes is None else {"size": f"{self.megabytes:.2f}MB"}
-        return {"bitops": f"{self.gigabitops:.2f}G"} | size
+        # Two are written at least.
+        whole, decimals = f"{self.gigabitops:.9f}".split(".")
+        return {"bitops": f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}G"} | size
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 from _hub_models import fetched_folder
@@ -14,7 +16,7 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.quantities import enough_bitops
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry import Entry
+from limpq_hub.zoo.entry import Entry, Published
 from limpq_hub.zoo.measurement import (
     Measurement,
     float_measurement,
@@ -92,9 +94,24 @@ def slider_range(model: str) -> tuple[float, float]:
     return _hundredths(minimum), _hundredths(maximum)
 
 
+@lru_cache(maxsize=MOST_FRONTIERS)
 def published_budgets(model: str) -> dict[str, float]:
     """Return for each fine-tuned policy the BitOps, in 1e9, that lead to it."""
-    return {published.name: _hundredths(published.bitops) for published in entry_of(model).published}
+    entry = entry_of(model)
+    return {published.name: _leading_to(entry, published) for published in entry.published}
+
+
+def _leading_to(entry: Entry, published: Published) -> float:
+    """Return the BitOps, in 1e9, at which a search finds a policy, of two decimals or as few more as it takes.
+
+    Those of the policy itself, with two, where no search by the entry's own importance finds it.
+    """
+    for decimals in range(2, 10):
+        budget = math.ceil(Fraction(published.bitops, 10 ** (9 - decimals))) / 10**decimals
+        found = search(entry.indicators, bitops=f"{budget}G", time_limit_s=SEARCH_LIMIT_S)
+        if found.policy.digest() == published.policy_sha256:
+            return budget
+    return _hundredths(published.bitops)
 
 
 @lru_cache(maxsize=MOST_FRONTIERS)

@@ -11,7 +11,7 @@ from _policies import MOST_POLICY_BYTES, RIVALS, UPLOADED, choices_of, chosen_pl
 from _request import Request
 from _zoo import accuracy_of, entry_of, published_budgets, rival_policies, searched_plan, slider_range
 
-from limpq_hub import Policy, baselines, frontier, load, search
+from limpq_hub import Policy, baselines, frontier, list_models, load, search
 from limpq_hub.errors import InfeasibleBudgetError, LimpqError, PolicyError
 from limpq_hub.pictures import read_picture, top_classes
 
@@ -81,12 +81,16 @@ def test_the_proof_names_the_way_and_a_bound_equal_to_the_objective(request_3g):
     assert "ms" in proof
 
 
-def test_every_published_policy_can_be_reached_with_the_slider():
-    low, high = slider_range(MODEL)
-    for name, budget in published_budgets(MODEL).items():
+@pytest.mark.parametrize("model", list_models())
+def test_every_published_policy_is_what_its_button_asks_for(model):
+    low, high = slider_range(model)
+    digests = {published.name: published.policy_sha256 for published in entry_of(model).published}
+    assert list(published_budgets(model)) == list(digests)
+    for name, budget in published_budgets(model).items():
         assert low <= budget <= high
-        accuracy = accuracy_of(Request(MODEL, budget), searched_plan(Request(MODEL, budget)).policy, searched=True)
-        assert accuracy.weights == "fine-tuned", name
+        found = searched_plan(Request(model, budget)).policy
+        assert found.digest() == digests[name]
+        assert accuracy_of(Request(model, budget), found, searched=True).weights == "fine-tuned", name
 
 
 def test_both_ends_of_the_slider_can_be_met():
