@@ -25,6 +25,7 @@ from running_app import LION, MODEL, ROOT, UNIFORM, Server, classify, controls, 
 
 import limpq_hub
 from limpq_hub.pictures import read_picture, top_classes
+from limpq_hub.zoo.catalog import find_entry
 
 pytestmark = pytest.mark.slow  # together they take minutes
 
@@ -172,7 +173,8 @@ def test_the_compare_endpoint_takes_a_policy_of_the_visitor(client, tmp_path):
     )
     bars = json.loads(figure["plot"])["data"]
     assert bars[0]["y"] == [layer.weight for layer in policy.layers.values()]
-    assert "51.52" in totals
+    [of_3g] = [published for published in find_entry(MODEL).published if published.name == "3G"]
+    assert f"{of_3g.top1:.2f}" in totals
     assert layers.count("<tr>") == 1 + len(policy.layers)
 
 
