@@ -35,7 +35,7 @@ they cannot: `--no-vnni` keeps weights of 8 bits in float.
 | GPUs with tensor cores for INT4 | time at 4/4 bits; search with `--candidates 4 8`; no kernels here | 4 |
 | microcontrollers, with kernels for 2, 4 and 8 bits | memory; time, with instructions for them | 5 |
 | NPUs | what the tool of its maker takes: ask its data sheet | - |
-| everyone: what is stored and sent | ResNet-18 at 3G: 2.91 MB of 45.08; `model.onnx` has 4 or 8 bits | 6 |
+| everyone: what is stored and sent | ResNet-18 at 3G: 3.68 MB of 45.08; `model.onnx` has 4 or 8 bits | 6 |
 
 1. `tests/benchmarks/latency_budget.py`: milliseconds of policies of fewer and more bits, side by side.
 2. `limpq_hub.quant.integer_layers`; shown by `ONEDNN_MAX_CPU_ISA=AVX2` with `tests/benchmarks/integer_agreement.py`.
