@@ -65,7 +65,7 @@ def test_every_kind_is_offered_and_nothing_is_limited_unless_it_is_typed():
         (["--bitops", "3G"], "3G"),
         (["--bitops", "w3a4"], "w3a4"),
         (["--bitops", "w8a8"], "w8a8"),
-        (["--bitops", "900G"], "8.68G"),  # what a search takes that nothing limits
+        (["--bitops", "900G"], "9.48G"),  # what a search takes that nothing limits
         (["--bitops", "900G", "--size", "5MB"], None),
         (["--size", "5MB"], "out"),
     ],

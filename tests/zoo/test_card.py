@@ -83,7 +83,8 @@ def test_the_card_says_which_importance_chooses_the_bits(tiny, change):
     because = {"provenance": {"objective_reason": "Training images chose it."}}
     near = {"objective": "coupled", "apart": 1, **because}
     coupled = card_of(change("indicators.json", lambda content: content | near)).content
-    assert "sizes of a layer at its bits, which may be at most 1 apart; by the sum of the step sizes with" in coupled
+    near = "weight and activation bits of a layer at most 1 apart"
+    assert f"that of the weights times alpha, {near}; by the sum of the step sizes with" in coupled
     assert '`importance="learned"`; by measured pairs of bits with `importance="measured"`. Training' in coupled
     assert "Training images chose it.\n" in coupled
 
