@@ -25,10 +25,13 @@ def start_request() -> Request:
 
 
 def start_of(model: str) -> float:
-    """Return the budget that the page opens with, in 1e9 BitOps: of the most accurate fine-tuned policy, if any."""
+    """Return the budget that the page opens with, in 1e9 BitOps: of the most accurate fine-tuned policy, if any.
+
+    Of equally accurate ones it is that of the most BitOps.
+    """
     published = [policy for policy in entry_of(model).published if policy.top1 is not None]
     if published:
-        best = max(published, key=lambda policy: policy.top1 or 0)
+        best = max(published, key=lambda policy: (policy.top1 or 0, policy.bitops))
         return published_budgets(model)[best.name]
     low, high = slider_range(model)
     return round(low + _START_SHARE * (high - low), 2)
