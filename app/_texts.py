@@ -69,7 +69,7 @@ TERMS = {
     "an integer solver (HiGHS). Each is exact.",
     "alpha": "How much the steps of weights count beside those of activations. Measured pairs have none.",
     "pins": "Bits that you give to some layers yourself; the search decides the others.",
-    "frontier": "The best policy at each budget: none below it is possible.",
+    "frontier": "The best policy at each budget: none that the search may choose lies below.",
     "fixed": "The first and the last layer always keep 8 bits.",
 }
 

@@ -23,6 +23,9 @@ from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.train.measure.contenders import contenders
+from limpq_hub.train.measure.criteria import indicators_by
+from limpq_hub.train.measure.criteria import table as cost_table
 from limpq_hub.zoo.card_commands import without_paths
 from limpq_hub.zoo.catalog import BUNDLED, find_entry
 from limpq_hub.zoo.entry_folder import load_float_network
@@ -181,12 +184,12 @@ def test_the_front_is_measured_at_twelve_budgets_or_more_with_shipped_and_recali
 
 def test_every_artifact_says_how_it_came_about():
     entry = find_entry("resnet18")
-    # The front was measured in parts, which the time of none tells.
-    records = [entry.metrics["joint_provenance"] | {"seconds": None}, entry.indicators.provenance]
-    records += [entry.checkpoint(published.name).config["provenance"] for published in entry.published]
-    for record in records:
+    trainings = [entry.checkpoint(published.name).config["provenance"] for published in entry.published]
+    trainings.append(entry.indicators.provenance)
+    assert all(record["seconds"] > 0 for record in trainings)
+    for record in (*trainings, entry.metrics["joint_provenance"]):
         assert record["command"].startswith("accelerate launch training/")
-        assert {"seed", "device", "seconds", "date", "versions"} <= set(record)
+        assert {"seed", "device", "date", "versions"} <= set(record)
         assert len(record["data"]["validation_names_sha256"]) == 64
         assert record["data"]["validation_images"] == 10_000
 
@@ -308,6 +311,39 @@ def test_what_stands_beside_the_search_of_the_entry_is_of_the_images_that_are_ke
         assert cells == [f"{kl} {verdict}" for _, _, kl, _, _, _, verdict in found], contender
     shown = {row.strip("| ").split(" | ")[0].replace("learned steps", "learned") for row in table[3:]}
     assert shown == {name for _, name in kept if not name.startswith("random")} - {"coupled:near"}
+
+
+def test_the_commands_of_the_proof_name_the_policies_whose_images_are_kept():
+    """`compare.py --importance learned --random 5 --criteria coupled coupled:near`, whatever the entry searches by."""
+    entry = find_entry("resnet18")
+    measured = read_json(RESULTS.parent / "finetuned/seed0/comparison.json")["comparison"]
+    criteria = {
+        name: indicators_by(name, entry, lambda one: cost_table(one, entry, [])) for name in ("coupled", "coupled:near")
+    }
+    named = {"learned", *criteria, "uniform filled", *(f"random, seed {seed}" for seed in range(5)), "reversed"}
+    for budget in {row["budget"] for row in measured}:
+        learned = entry.indicators.using("learned")
+        found = contenders(learned, budget, 5, lambda policy: 0.0, criteria, only=named)
+        kept = {row["contender"]: row["policy_sha256"] for row in measured if row["budget"] == budget}
+        for name in named & set(kept):
+            assert found[name].digest() == kept[name], (budget, name)
+
+
+def test_what_the_learned_steps_had_is_kept_and_shown_beside_what_ships():
+    before, entry = read_json(RESULTS.with_name("learned_steps.json")), find_entry("resnet18")
+    ships, front = tables_of(RESULTS)[:2]
+    for published in entry.published:
+        [row] = [row for row in ships if row.startswith(f"| fine-tuned for {published.name} |")]
+        assert f"| {published.top1 - before['policies'][published.name]['top1']:+.2f} |" in row
+        assert published.kl < before["policies"][published.name]["kl"]
+    text = " ".join(RESULTS.read_text().split())
+    now = {published.name: published.kl for published in entry.published}
+    for kl in (now, {name: figures["kl"] for name, figures in before["policies"].items()}):
+        three, last = ", ".join(f"{kl[name]:.4f}" for name in ("3G", "w4a4", "w3a3")), f"{kl['1.5G']:.4f}"
+        assert f"{three} and {last}" in text
+    of_learned = [record for record in before["joint"] if not record["calibration_images"]]
+    for row, then in zip(front[3:], sorted(of_learned, key=lambda record: -record["bitops"]), strict=True):
+        assert row.split(" | ")[3] == f"{then['kl']:.4f}"
 
 
 def policy_of(row: str) -> tuple[str, ...]:

@@ -197,11 +197,14 @@ def _raises(indicators: Indicators, plan: Plan, group: LayerGroup) -> Iterator[R
         higher = [option for option in higher if option[0] > raised_bits and option[1] >= other_bits]
         alone = [option for option in higher if option[1] == other_bits]
         # A policy that was given may hold bits that no search chooses: nothing moves along with those.
-        for raised, other in (alone or (higher if bits in group.options else []))[:1]:
-            option = LayerBits(raised, other) if kind == "weight" else LayerBits(other, raised)
-            if option not in seen:
-                yield _raise(indicators, plan, group, kind, option, None if alone else other)
+        choices = alone or (higher if bits in group.options else [])
+        if not choices:
+            continue
+        raised, other = choices[0]
+        option = LayerBits(raised, other) if kind == "weight" else LayerBits(other, raised)
+        if option not in seen:
             seen.add(option)
+            yield _raise(indicators, plan, group, kind, option, None if alone else other)
 
 
 def _ordered(bits: LayerBits, kind: BitsKind) -> tuple[int, int]:

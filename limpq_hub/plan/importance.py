@@ -26,6 +26,11 @@ def objective_words(importance: Importance, apart: int | None) -> str:
     return ", ".join(filter(None, (IMPORTANCE_WORDS[importance], apart_words(apart))))
 
 
+def is_distance(value: object) -> bool:
+    """Return whether a value of a file says how far apart bits may be: None for any."""
+    return value is None or (type(value) is int and value in APART)
+
+
 def apart_words(apart: int | None) -> str:
     """Return how far apart the weight and the activation bits of a layer may be; nothing where they may be any."""
     if apart is None:

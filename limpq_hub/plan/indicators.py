@@ -13,7 +13,7 @@ from typing import Any, get_args
 from limpq_hub.errors import ArtifactFormatError, PolicyError, quoted
 from limpq_hub.plan.costs import Costs
 from limpq_hub.plan.frozen import FrozenMapping
-from limpq_hub.plan.importance import APART, OBJECTIVE_REASON, Importance
+from limpq_hub.plan.importance import APART, OBJECTIVE_REASON, Importance, is_distance
 from limpq_hub.plan.indicator_fields import FORMAT, fields_of
 from limpq_hub.plan.jsonfile import errors_naming, read_json, write_json
 from limpq_hub.plan.layer_bits import LayerBits, near_pairs
@@ -79,7 +79,7 @@ class Indicators:
                 raise ArtifactFormatError(
                     f"layer {quoted(name)}: its MACs, weights and inputs must be at most {LARGEST_COUNT:.0e} each"
                 )
-        if self.apart is not None and (type(self.apart) is not int or self.apart not in APART):
+        if not is_distance(self.apart):
             raise ArtifactFormatError(
                 f'"apart" must be a whole number of bits from 0 to {max(APART)}, found {quoted(self.apart)}'
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.certificate import Certificate
 from limpq_hub.plan.costs import FLOAT, Costs, Counting, LayerCost
-from limpq_hub.plan.importance import APART, Importance, objective_words
+from limpq_hub.plan.importance import Importance, is_distance, objective_words
 from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, errors_naming
@@ -217,7 +217,7 @@ class Plan:
         if importance not in get_args(Importance):
             raise ArtifactFormatError(f"{name}: importance {quoted(importance)} is not known")
         apart = content.get("apart")
-        if apart is not None and (type(apart) is not int or apart not in APART):
+        if not is_distance(apart):
             raise ArtifactFormatError(f"{name}: apart {quoted(apart)} is no number of bits")
         if content["alpha"] < 0:
             raise ArtifactFormatError(f"{name}: alpha {content['alpha']} is below 0")

@@ -90,7 +90,7 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
     group.add_argument(
         "--importance",
         choices=get_args(Importance),
-        help="what the first policy, that the others are set beside, is searched by; the entry's own if not given",
+        help="what the first policy is searched by, that the others are set beside; the entry's own if not given",
     )
     group.add_argument("--criteria", nargs="+", default=(), metavar="CRITERION", help=CRITERIA_HELP)
     group.add_argument(

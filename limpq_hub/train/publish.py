@@ -49,7 +49,8 @@ class PublishSettings:
         front: output of `front`.
         indicators: output of `limpq measure` for `joint`; None to publish its own.
         importance: what a search adds up unless it is told otherwise; None for what the indicators say.
-        apart: how far apart the bits of a layer may be in such a search; None for what the indicators say.
+        apart: how far apart the bits of a layer may be in such a search; None for what the indicators say of their own
+            importance, and any for another.
         reason: why a search does so, in a sentence for the card.
         output: folder of the entry.
         recode: whether what earlier versions wrote is written in fewer bytes.

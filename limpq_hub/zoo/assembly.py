@@ -53,7 +53,7 @@ def assemble_entry(
         front: what `limpq_hub.train.front` measured of `joint`.
         indicators: those of `joint` with the divergence of each pair of bits; its own if None.
         importance, apart: what a search adds up unless it is told otherwise, and how far apart the bits of a layer may
-            be in it; what the indicators say if None, as `Indicators.using` takes them.
+            be in it, as `Indicators.using` takes them.
         reason: why a search does so, for the card; kept in the provenance of the indicators.
         recode: whether networks and policies of an earlier version are written in fewer bytes, the same numbers.
 
