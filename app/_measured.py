@@ -12,11 +12,11 @@ from typing import Any
 from _zoo import Accuracy, entry_of
 
 from limpq_hub.plan.policy import Policy
+from limpq_hub.zoo.front import digests_of_front
 from limpq_hub.zoo.measurement import Measurement
 
 FILE = Path(__file__).parent / "measured.json"
 FORMAT = 2
-SUPERNET = "supernet.safetensors"
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ class Measured:
 def measured_of(model: str) -> Measured | None:
     """Return what was measured of an entry; None if nothing was, or with other weights than it has now."""
     record = stored().get(model)
-    return None if record is None or record["supernet_sha256"] != supernet_sha256(model) else _measured(record)
+    return _measured(record) if record is not None and digests_of(model).items() <= record.items() else None
 
 
-def supernet_sha256(model: str) -> str:
-    """Return the sha256 of the joint weights of an entry."""
-    return entry_of(model).folder.config["files"][SUPERNET]["sha256"]
+def digests_of(model: str) -> dict[str, str | None]:
+    """Return the sha256 of each file that the joint weights of an entry are served from."""
+    return digests_of_front(entry_of(model).folder)
 
 
 def stored() -> dict[str, Any]:

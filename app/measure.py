@@ -22,7 +22,7 @@ if __name__ == "__main__":  # before what reads it is imported
     end_without_address("measure.py")
 
 import torch
-from _measured import FILE, FORMAT, stored, supernet_sha256
+from _measured import FILE, FORMAT, digests_of, stored
 from _model_cache import Networks
 from _request import Request
 from _zoo import entry_of, plan_of, published_budgets, rival_policies, searched_plan, slider_range
@@ -112,7 +112,7 @@ def measure(model: str, data: Path, images: int) -> dict[str, Any]:
             }
         )
     return {
-        "supernet_sha256": supernet_sha256(model),
+        **digests_of(model),
         "images": len(paths),
         "data": f"{measurement_of(entry, {}, None).data or data.parent.name}, {data.name}",
         "device": f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}",

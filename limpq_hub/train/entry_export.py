@@ -20,7 +20,7 @@ from limpq_hub.train.loop.progress import tracked
 from limpq_hub.train.measure.alpha import ALPHAS, with_measured_alpha
 from limpq_hub.train.measure.curves import save_curves
 from limpq_hub.train.measure.divergence import Divergence
-from limpq_hub.train.measure.kept_measurements import kept_measurements
+from limpq_hub.train.measure.kept_measurements import MEASURED, kept_measurements
 from limpq_hub.train.training_settings import ExportSettings
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
 from limpq_hub.zoo.entry_folder import load_supernet, save_entry, save_float_network, seal_entry
@@ -83,7 +83,7 @@ def export_entry(
         provenance=record,
     )
     statistics: Statistics = "corrected" if settings.freeze_batch_norm else "measured"
-    kept = kept_measurements(settings.output, supernet, network, images, statistics)
+    kept = kept_measurements(settings.output / MEASURED, supernet, network, images, statistics)
     if settings.alpha is None:
         print("trained; now measuring which alpha is best (minutes; a run with --alpha leaves it out)", flush=True)
         divergence = Divergence(supernet, network, images, statistics, kept / "divergences.json")

@@ -18,6 +18,7 @@ from pathlib import Path
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.plan.quantities import format_bitops
+from limpq_hub.plan.search_record import search_record
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.loaders import calibration_batches, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_entry
@@ -38,7 +39,7 @@ from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.card_commands import last_component
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry_tensors import SUPERNET
+from limpq_hub.zoo.front import digests_of_front
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
 
@@ -112,13 +113,11 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
     validation = validation_loader(data, spec, data.batch_size, classes=ids)
     reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)
     began, records = time.monotonic(), []
-    supernet_sha256 = entry.folder.config["files"][SUPERNET]["sha256"]
+    digests = digests_of_front(entry.folder)
     options = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
     measured = MeasurementCache(
         progress_file,
-        options
-        | {"supernet_sha256": supernet_sha256, "calibrate_images": calibrate_images}
-        | digests_of_pictures(data),
+        options | digests | {"calibrate_images": calibrate_images} | digests_of_pictures(data),
         writes=accelerator.is_main_process,
     )
     measurements = joint_records(accelerator, settings.model, bitops, images, validation, reference, measured)
@@ -138,7 +137,8 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
         content = {
             "format": FORMAT,
             "model": last_component(entry.name),
-            "supernet_sha256": supernet_sha256,
+            **digests,
+            **search_record(entry.indicators),
             "joint": records,
             **provenance(accelerator, settings.invocation, None if before else time.monotonic() - began),
             "data": data_record(data),

@@ -41,7 +41,7 @@ from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
 from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
-from limpq_hub.train.measure.kept_measurements import forget_measurements
+from limpq_hub.train.measure.kept_measurements import MEASURED, forget_measurements
 from limpq_hub.train.measure.verdict import concerns, sameness
 from limpq_hub.train.method.entry_weights import float_file_in
 from limpq_hub.train.method.fetched_weights import fetched_content, file_content, is_fetched
@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for bits, joint[bits] in figures_at_uniform_bits(accelerator, output, validation, reference):
             accelerator.print(f"joint weights, all layers at {bits} bits: {_quality(joint[bits])}", flush=True)
         if accelerator.is_main_process:
-            forget_measurements(output)
+            forget_measurements(output / MEASURED)
             for concern in concerns(output, joint[max(joint)], spec.num_classes):
                 print(concern)
             _tell_and_push(settings)

@@ -20,7 +20,7 @@ from limpq_hub.zoo.hub_address import end_without_address
 
 _SCRIPTS = Path("training")
 # They run as one process: there is nothing for Accelerate to launch.
-_WITHOUT_ACCELERATE = ("compare", "publish")
+_WITHOUT_ACCELERATE = ("anchors", "compare", "publish")
 _WITH_RESUME = ("pretrain", "indicators", "finetune")
 
 

@@ -160,12 +160,15 @@ def add_policy_options(parser: argparse.ArgumentParser, *, teacher: bool = False
         _add_teacher_options(group)
 
 
-def add_data_options(parser: argparse.ArgumentParser, *, labels: bool = False, trains: bool = True) -> None:
+def add_data_options(
+    parser: argparse.ArgumentParser, *, labels: bool = False, trains: bool = True, validates: bool = True
+) -> None:
     """Add the data set and the device.
 
     Args:
         labels: whether pictures without labels are of no use: `--unlabelled` is then answered, and not offered.
         trains: False for a command that measures alone, in float32.
+        validates: False for a command that reads training pictures only.
     """
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -182,13 +185,16 @@ def add_data_options(parser: argparse.ArgumentParser, *, labels: bool = False, t
     )
     data.add_argument("--data-root", help="folder of a torch/ or wds/ data set, cache folder of a hfds/ one")
     data.add_argument("--train-split", default="train", help="folder or split of the training images")
-    data.add_argument("--val-split", default="val", help="folder or split of the validation images")
-    data.add_argument(
-        "--batch-size",
-        type=whole_number(1, LARGEST_BATCH),
-        default=128 if trains else VALIDATION_BATCH,
-        help="images per process and step" if trains else "images that are measured together",
-    )
+    if validates:
+        data.add_argument("--val-split", default="val", help="folder or split of the validation images")
+        data.add_argument(
+            "--batch-size",
+            type=whole_number(1, LARGEST_BATCH),
+            default=128 if trains else VALIDATION_BATCH,
+            help="images per process and step" if trains else "images that are measured together",
+        )
+    else:
+        parser.set_defaults(val_split="val", batch_size=VALIDATION_BATCH)
     device = parser.add_argument_group("device")
     device.add_argument(
         "--workers",

@@ -23,15 +23,17 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.plan.search_problem import SearchProblem
+from limpq_hub.plan.search_record import search_record
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.train.launching import run
+from limpq_hub.train.launching import command_of, run
 from limpq_hub.train.option_types import whole_number
 from limpq_hub.train.options import add_push_options, parser_of, settings_of
 from limpq_hub.train.push import announce
+from limpq_hub.zoo.anchors import search_of_anchors
 from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.folder import SealedFolder, open_local_folder
 from limpq_hub.zoo.hub.card_there import stated_in
 from limpq_hub.zoo.hub.publishing import push_entry
 
@@ -134,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(
         f"{settings.output}: {policies} {'policy' if policies == 1 else 'policies'}, {size_bytes / 1e6:.1f} MB in all"
     )
+    _tell_of_another_search(joint, entry, settings.output)
     for policy in entry.published:
         limit = _bitops_of_name(entry, policy.name) if policy.name in checkpoints else None
         if limit is not None and policy.bitops > limit:
@@ -149,6 +152,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         budget = first_budget(entry.indicators)
         print(f"next: {shell_command('limpq', 'predict', 'PICTURE', '--model', model, '--bitops', budget)}")
         print(f"to publish it for everyone, or with --private: {shell_command('limpq', 'push', model, repository)}")
+
+
+def _tell_of_another_search(joint: SealedFolder, entry: Entry, output: Path) -> None:
+    """Say what is to be measured anew where it lies along another search than that of the entry."""
+    if Entry(joint.name, joint, "local").metrics.get("joint") and not entry.metrics["joint"]:
+        print(f"note: the front of {joint.name} is left out: it lies along another search")
+    if search_of_anchors(entry.folder) not in (None, search_record(entry.indicators)):
+        words = ("--model", f"local-dir:{output}", "--data", "DATA", "--output", "OUTPUT")
+        command = command_of("anchors", *words)
+        print(f"note: the BatchNorm statistics lie along another search; measure them with: {command}")
 
 
 def _push(entry: Entry, repo: str, settings: PublishSettings, stated: Mapping[str, Any]) -> None:

@@ -216,21 +216,28 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         type=at_least_zero,
         help="default factor of the weight importance in a search; if not given, the one of least KL at some budgets",
     )
-    result.add_argument(
-        "--calibrate-images",
-        type=whole_number(1, MOST_CALIBRATION_IMAGES),
-        default=2048,
-        help="training images for steps and BatchNorm statistics",
-    )
-    result.add_argument(
-        "--anchor-gap",
-        type=whole_number(),
-        default=8,
-        help="bits by which neighbouring policies differ whose BatchNorm statistics are kept",
-    )
+    add_anchor_options(result, images_for="steps and BatchNorm statistics")
     result.add_argument(
         "--class-names",
         type=Path,
         help="JSON file of {class folder: name in words}; or a list of the class folders in the order of the outputs, "
         "where the network has more classes than --data",
+    )
+
+
+def add_anchor_options(
+    group: argparse.ArgumentParser | argparse._ArgumentGroup, *, images_for: str = "BatchNorm statistics"
+) -> None:
+    """Add which policies the BatchNorm statistics are kept of, and how many images they are measured on."""
+    group.add_argument(
+        "--calibrate-images",
+        type=whole_number(1, MOST_CALIBRATION_IMAGES),
+        default=2048,
+        help=f"training images for {images_for}",
+    )
+    group.add_argument(
+        "--anchor-gap",
+        type=whole_number(),
+        default=8,
+        help="bits by which neighbouring policies differ whose BatchNorm statistics are kept",
     )

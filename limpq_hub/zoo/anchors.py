@@ -33,7 +33,8 @@ from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_
 
 FORMAT = 2
 _READ_FORMATS = range(1, FORMAT + 1)
-_POLICIES, _STATISTICS = "anchors.json", "anchors.safetensors"
+ANCHOR_STATISTICS = "anchors.safetensors"
+ANCHOR_POLICIES = "anchors.json"
 _MEAN, _VARIANCE = ".running_mean", ".running_var"
 _HEADER_BYTES = 2**24
 _MOST_STEPS = 1000  # into which the range of budgets is divided at the finest
@@ -76,6 +77,8 @@ def save_anchors(
     batches: Sequence[Tensor],
     corrected_from: nn.Module | None = None,
     kept: Path | None = None,
+    *,
+    record: Mapping[str, object] | None = None,
 ) -> None:
     """Write the BatchNorm statistics of `supernet` under each policy; nothing without BatchNorm.
 
@@ -87,6 +90,7 @@ def save_anchors(
             the images are.
         kept: folder in which the statistics of each policy are kept as they are measured; those that are in it, of the
             same networks and images, are not measured again.
+        record: along which search the policies lie, and how the statistics came about, for `anchors.json`.
     """
     rows: list[dict[str, Tensor]] = []
     measured = []
@@ -109,7 +113,7 @@ def save_anchors(
         _write_statistics(folder, rows)
         # Versions before this one know measured ones alone, and no such key.
         described = {} if corrected_from is None else {"statistics": kind}
-        write_json(folder / _POLICIES, {"format": FORMAT, **described, "policies": measured})
+        write_json(folder / ANCHOR_POLICIES, {"format": FORMAT, **described, **(record or {}), "policies": measured})
 
 
 def recode_anchors(source: SealedFolder, target: Path) -> None:
@@ -122,13 +126,13 @@ def recode_anchors(source: SealedFolder, target: Path) -> None:
     Raises:
         ArtifactError: a file is damaged.
     """
-    if _POLICIES not in source.files:
+    if ANCHOR_POLICIES not in source.files:
         return
     content = _content(source)
     if content["format"] == FORMAT:
         return
-    name = f"{source.name}/{_STATISTICS}"
-    tensors = tensors_from_bytes(source.read(_STATISTICS), name)
+    name = f"{source.name}/{ANCHOR_STATISTICS}"
+    tensors = tensors_from_bytes(source.read(ANCHOR_STATISTICS), name)
     names = [key.removeprefix("0.") for key in tensors if key.startswith("0.")]
     rows = [{key: _row(tensors, index, key, 1, name) for key in names} for index in range(len(content["policies"]))]
     if not any(rows) or len(tensors) != len(rows) * len(names):
@@ -137,7 +141,7 @@ def recode_anchors(source: SealedFolder, target: Path) -> None:
         if any(row[key].shape != value.shape for row in rows):
             raise ArtifactFormatError(f"{name}: tensor {key} has another shape at another anchor; {source.advice}")
     _write_statistics(target, rows)
-    write_json(target / _POLICIES, content | {"format": FORMAT})
+    write_json(target / ANCHOR_POLICIES, content | {"format": FORMAT})
 
 
 def statistics_of_entry(folder: SealedFolder) -> Statistics:
@@ -146,7 +150,7 @@ def statistics_of_entry(folder: SealedFolder) -> Statistics:
     Raises:
         ArtifactError: its anchors are damaged.
     """
-    if _POLICIES not in folder.files:
+    if ANCHOR_POLICIES not in folder.files:
         return "kept"
     stored = _content(folder).get("statistics", "measured")
     kinds: tuple[Statistics, ...] = get_args(Statistics)
@@ -154,9 +158,24 @@ def statistics_of_entry(folder: SealedFolder) -> Statistics:
         if kind == stored:
             return kind
     raise ArtifactFormatError(
-        f"{folder.name}/{_POLICIES}: statistics {quoted(stored)} is not {' or '.join(map(repr, kinds))}; "
+        f"{folder.name}/{ANCHOR_POLICIES}: statistics {quoted(stored)} is not {' or '.join(map(repr, kinds))}; "
         f"{folder.advice}"
     )
+
+
+def search_of_anchors(folder: SealedFolder) -> dict[str, Any] | None:
+    """Return the `search_record` of the search along which the anchors of an entry lie; None where it has none.
+
+    Of those that tell of no search it is that of the joint training, which is by learned step sizes.
+
+    Raises:
+        ArtifactError: the anchors are damaged.
+    """
+    if ANCHOR_POLICIES not in folder.files:
+        return None
+    search = _content(folder).get("search", {})
+    check_shape(search, {}, f"{folder.name}/{ANCHOR_POLICIES}: search")
+    return {"objective": "learned", "apart": None} | search
 
 
 def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFolder, feeds: Mapping[str, str]) -> None:
@@ -173,19 +192,19 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
     Raises:
         ArtifactError: a file is damaged, or does not fit the network.
     """
-    if _POLICIES not in folder.files:
+    if ANCHOR_POLICIES not in folder.files:
         return
-    name, content = f"{folder.name}/{_POLICIES}", _content(folder)
+    name, content = f"{folder.name}/{ANCHOR_POLICIES}", _content(folder)
     with errors_naming(name):
         anchors = [Policy.from_json(anchor) for anchor in content["policies"]]
     if not anchors or any(set(anchor.layers) != set(policy.layers) for anchor in anchors):
         raise ArtifactFormatError(f"{name}: no anchors for the layers of this network; {folder.advice}")
-    name = f"{folder.name}/{_STATISTICS}"
-    listed = folder.listed_bytes(_STATISTICS)
+    name = f"{folder.name}/{ANCHOR_STATISTICS}"
+    listed = folder.listed_bytes(ANCHOR_STATISTICS)
     count = len(anchors) * sum(value.numel() for value in _statistics(network).values())
     if listed > 4 * count + _HEADER_BYTES:
         raise ArtifactFormatError(f"{name} of {listed:,} bytes holds more than {count:,} numbers; {folder.advice}")
-    tensors = with_numbers(tensors_from_bytes(folder.read(_STATISTICS), name), name)
+    tensors = with_numbers(tensors_from_bytes(folder.read(ANCHOR_STATISTICS), name), name)
     state = network.state_dict()
     for key in _statistics(network):
         nearest = _nearest(anchors, policy, feeds.get(key.rpartition(".")[0]))
@@ -196,7 +215,7 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
 def _write_statistics(folder: Path, rows: Sequence[Mapping[str, Tensor]]) -> None:
     """Write the statistics of each anchor; those that one anchor needs in single precision are so of all."""
     stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    write_in_planes(folder / _STATISTICS, stacked)
+    write_in_planes(folder / ANCHOR_STATISTICS, stacked)
 
 
 def _row(tensors: Mapping[str, Tensor], index: int, name: str, format_number: int, file: str) -> Tensor:
@@ -225,7 +244,7 @@ def _nearest(anchors: Sequence[Policy], policy: Policy, layer: str | None) -> in
 
 def _content(folder: SealedFolder) -> dict[str, Any]:
     """Return what `anchors.json` holds, its policies not yet read."""
-    name, content = f"{folder.name}/{_POLICIES}", folder.read_json(_POLICIES)
+    name, content = f"{folder.name}/{ANCHOR_POLICIES}", folder.read_json(ANCHOR_POLICIES)
     check_shape(content, {"format": int, "policies": [dict]}, name)
     if content["format"] not in _READ_FORMATS:
         raise ArtifactVersionError(
@@ -246,7 +265,9 @@ def _halved(statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, mean in statistics.items():
         if name.endswith(_MEAN):
             variance_name = name.removesuffix(_MEAN) + _VARIANCE
-            halved[name], halved[variance_name] = halved_statistics(mean, statistics[variance_name])
+            # Those that were kept are read on the CPU.
+            both = mean.cpu(), statistics[variance_name].cpu()
+            halved[name], halved[variance_name] = halved_statistics(*both)
     return halved
 
 

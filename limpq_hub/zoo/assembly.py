@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,20 @@ from typing import Any
 from limpq_hub.errors import ArtifactFormatError, quoted
 from limpq_hub.plan.importance import OBJECTIVE_REASON, Importance
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import check_shape, write_json
-from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.search_record import search_record
 from limpq_hub.zoo.anchors import recode_anchors
 from limpq_hub.zoo.card_commands import without_paths
 from limpq_hub.zoo.checkpoint import FILES, KIND
-from limpq_hub.zoo.entry import JOINT_RECORD, Entry
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import seal_entry
-from limpq_hub.zoo.entry_tensors import SUPERNET
-from limpq_hub.zoo.figure_check import check_figures
 from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder, seal_folder
-from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
+from limpq_hub.zoo.folder_copy import check_replaceable, copy_verified, replaced_folder
+from limpq_hub.zoo.front import check_front, with_recoded_front, without_front
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.recoding import recode_checkpoint, recode_networks
 
+_METRICS = "metrics.json"
 _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -59,8 +59,9 @@ def assemble_entry(
 
     Raises:
         PolicyError: `importance` is "measured", and the pairs of bits were not, or `apart` is no number of bits.
-        ArtifactError: a file is damaged, two names are of one policy, `front` is of another supernet, `indicators` are
-            of another training, or `target` holds something else, the entry of another network among it.
+        ArtifactError: a file is damaged, two names are of one policy, `front` is of another supernet, of other
+            statistics or of another search, `indicators` are of another training, or `target` holds something else,
+            the entry of another network among it.
     """
     network = NetworkSpec.from_config(joint.config, joint.name)
     for name, checkpoint in checkpoints.items():
@@ -77,28 +78,19 @@ def assemble_entry(
                     "fine-tuned from this entry"
                 )
     _check_names(checkpoints)
-    metrics = joint.read_json("metrics.json")
-    if front is not None:
-        check_shape(front, {"joint": [JOINT_RECORD]}, "front")
-        for record in front["joint"]:
-            check_figures(record, "front: joint")
-        check_shape(front, {"supernet_sha256": str}, "front")
-        if front["supernet_sha256"] != joint.config["files"][SUPERNET]["sha256"]:
-            front_of = ("accelerate", "launch", "-m", "limpq_hub.train.front", "--model", f"local-dir:{joint.name}")
-            raise ArtifactFormatError(
-                f"the front was measured on another supernet than that of {joint.name}; measure it with: "
-                f"{shell_command(*front_of)}"
-            )
-        metrics |= {"joint": front["joint"], "joint_provenance": {k: v for k, v in front.items() if k != "joint"}}
     trained = Indicators.from_json(joint.read_json("indicators.json"), f"{joint.name}/indicators.json")
     if indicators is not None:
         _check_same_training(indicators, trained)
     published = (indicators or trained).using(importance, apart)
     why = {OBJECTIVE_REASON: " ".join(reason.split())} if reason else {}
     published = replace(published, provenance=without_paths(dict(published.provenance)) | why)
-    _check_same_network(target, network)
-    with replaced_folder(target) as building:
-        copy_verified(joint, building)
+    metrics = joint.read_json(_METRICS) if front is not None or _METRICS in joint.files else {}
+    if front is not None:
+        check_front(front, joint, trained, published)
+        metrics |= {"joint": front["joint"], "joint_provenance": {k: v for k, v in front.items() if k != "joint"}}
+    elif metrics and search_record(trained) != search_record(published):
+        metrics = without_front(metrics)
+    with remade_entry(joint, target) as building:
         for name, checkpoint in checkpoints.items():
             shutil.rmtree(building / "policies" / name, ignore_errors=True)
             copy_verified(checkpoint, building / "policies" / name)
@@ -107,17 +99,40 @@ def assemble_entry(
         if recode:
             recode_networks(Entry(joint.name, joint, "local"), building)
             recode_anchors(joint, building)
-            before, of_front = joint.config["files"][SUPERNET]["sha256"], metrics.get("joint_provenance")
-            # The front stays that of the same weights, in another file.
-            if isinstance(of_front, dict) and of_front.get("supernet_sha256") == before:
-                recoded = hashlib.sha256((building / SUPERNET).read_bytes()).hexdigest()
-                metrics["joint_provenance"] = of_front | {"supernet_sha256": recoded}
+            metrics = with_recoded_front(metrics, joint, building)
         for policy in sorted((building / "policies").glob("*")):
             if recode:
                 recode_checkpoint(open_local_folder(policy, "checkpoint"), policy)
             _name_paths(policy)
-        write_json(building / "metrics.json", without_paths(metrics))
-        seal_entry(building, NetworkSpec.from_config(joint.config, joint.name))
+        if metrics:
+            write_json(building / _METRICS, without_paths(metrics))
+
+
+@contextmanager
+def remade_entry(source: SealedFolder, target: Path) -> Iterator[Path]:
+    """Give a copy of an entry to be changed; it is sealed, and takes the place of `target`, when all went well.
+
+    Args:
+        source: the entry.
+        target: the folder; an entry there is replaced, unless the folder holds anything else.
+
+    Raises:
+        ArtifactError: a file of the entry is damaged, or `target` holds something else, the entry of another network
+            among it.
+        OutputError, OSError: as `replaced_folder`.
+    """
+    network = NetworkSpec.from_config(source.config, source.name)
+    check_place(source, target)
+    with replaced_folder(target) as building:
+        copy_verified(source, building)
+        yield building
+        seal_entry(building, network)
+
+
+def check_place(source: SealedFolder, target: Path) -> None:
+    """Raise as `remade_entry` does where a copy of an entry cannot take the place of `target`."""
+    _check_same_network(target, NetworkSpec.from_config(source.config, source.name))
+    check_replaceable(target)
 
 
 def _check_names(checkpoints: Mapping[str, SealedFolder]) -> None:

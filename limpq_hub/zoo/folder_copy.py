@@ -43,10 +43,8 @@ def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_noth
         OSError: a folder cannot be written or renamed; what was at `target` is still there.
     """
     target = target.resolve()
-    is_empty = target.is_dir() and not os.listdir(target)
-    if target.exists() and not is_empty:
-        check(target)
-        _check_can_be_renamed(target)
+    check_replaceable(target, check=check)
+    is_empty = _is_empty_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     # An empty folder is filled, for it may be the one that a shell is in, or a disk: neither can be renamed.
     with tempfile.TemporaryDirectory(dir=target if is_empty else target.parent, prefix=f".{target.name}.") as temporary:
@@ -65,6 +63,18 @@ def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_noth
             # which is about to be deleted.
             if before.exists() and not target.exists():
                 before.rename(target)
+
+
+def check_replaceable(target: Path, *, check: Callable[[Path], None] = _check_nothing_else) -> None:
+    """Raise as `replaced_folder` does where what is at `target` may not or cannot be replaced."""
+    target = target.resolve()
+    if target.exists() and not _is_empty_folder(target):
+        check(target)
+        _check_can_be_renamed(target)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not os.listdir(path)
 
 
 def _check_can_be_renamed(target: Path) -> None:

@@ -13,15 +13,18 @@ from PIL import Image
 
 from limpq_hub import load
 from limpq_hub.errors import LimpqError
-from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
+from limpq_hub.train import anchors, compare, finetune, front, indicators, pretrain, publish, validate
 from limpq_hub.train.launching import run
 
-COMMANDS = {module.__name__: module for module in (compare, finetune, front, indicators, pretrain, publish, validate)}
+COMMANDS = {
+    module.__name__: module for module in (anchors, compare, finetune, front, indicators, pretrain, publish, validate)
+}
 NEEDED = {
     "pretrain": ["--model", "resnet18", "--data", "d", "--output", "o"],
     "indicators": ["--model", "resnet18", "--data", "d", "--output", "o"],
     "finetune": ["--model", "resnet18", "--bitops", "3G", "--data", "d", "--output", "o"],
     "validate": ["--model", "resnet18", "--bitops", "3G", "--data", "d"],
+    "anchors": ["--model", "resnet18", "--data", "d", "--output", "o"],
     "front": ["--model", "resnet18", "--data", "d", "--output", "o"],
     "compare": ["--model", "resnet18", "--data", "d", "--output", "o"],
     "publish": ["--joint", "j", "--output", "o"],

@@ -98,10 +98,12 @@ def test_a_folder_without_pictures_is_refused(small, tmp_path):
         measure.main(["--model", small, "--data", str(tmp_path)])
 
 
-def test_figures_of_other_weights_are_not_shown(small, pictures, tmp_path):
+@pytest.mark.parametrize("digest", ["supernet_sha256", "anchors_sha256"])
+def test_figures_of_other_weights_are_not_shown(small, pictures, tmp_path, digest):
     measure.main(["--model", small, "--data", str(pictures), "--images", "3"])
     content = json.loads((tmp_path / "measured.json").read_text())
-    content["models"][small]["supernet_sha256"] = "0" * 64
+    assert measured_of(small) is not None
+    content["models"][small][digest] = "0" * 64
     (tmp_path / "measured.json").write_text(json.dumps(content))
     measured_of.cache_clear()
     assert measured_of(small) is None

@@ -20,7 +20,7 @@ from limpq_hub.train import launching
 from limpq_hub.train.launching import command_line, command_of, torchrun_command
 
 ROOT = Path(__file__).parents[2]
-ALL = ("pretrain", "indicators", "finetune", "validate", "front", "compare", "publish")
+ALL = ("pretrain", "indicators", "finetune", "validate", "anchors", "front", "compare", "publish")
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from torch import nn
 
 from limpq_hub.errors import InfeasibleBudgetError, TrainingError
 from limpq_hub.quant.convert import to_supernet
-from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
+from limpq_hub.train import anchors, compare, finetune, front, indicators, pretrain, publish, validate
 from limpq_hub.train.method.oscillation import update_oscillating_
 from limpq_hub.train.training_options import OPTIMIZERS, WITH_MOMENTUM
 
-COMMANDS = [compare, finetune, front, indicators, pretrain, publish, validate]
+COMMANDS = [anchors, compare, finetune, front, indicators, pretrain, publish, validate]
 MODEL = ["--model", "test_resnet", "--data", "pictures", "--output", "not-there/out"]
 REFUSED = [
     (pretrain, "--workers -1", "argument --workers: '-1' is not a whole number of at least 0 and at most 256"),

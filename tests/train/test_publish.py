@@ -236,6 +236,24 @@ def test_coupled_steps_are_published_with_how_far_apart_bits_may_be_and_why(runs
     assert (other.objective, other.apart, "objective_reason" in other.provenance) == ("coupled", 0, False)
 
 
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [([], False), (["--importance", "learned"], False), (["--importance", "coupled"], True), (["--apart", "2"], True)],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_the_front_of_another_search_is_left_out_and_told(runs, tmp_path, capsys, options, changed):
+    publish.main(["--joint", f"{runs}/entry", *options, "--output", f"{tmp_path}/entry"])
+    before, after = (find_entry(f"local-dir:{folder}/entry").metrics for folder in (runs, tmp_path))
+    assert after == ({"float": before["float"], "joint": []} if changed else before)
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    told = [
+        f"note: the front of {runs}/entry is left out: it lies along another search",
+        "note: the BatchNorm statistics lie along another search; measure them with: python -m "
+        f"limpq_hub.train.anchors --model local-dir:{tmp_path}/entry --data DATA --output OUTPUT",
+    ]
+    assert notes == (told if changed else [])
+
+
 def test_indicators_of_another_training_are_not_published(runs, tmp_path, measured):
     dataclasses.replace(measured, alpha=measured.alpha + 1).save(tmp_path / "measured.json")
     with pytest.raises(ArtifactFormatError, match="are of another training of .* than the entry; measure those of the"):

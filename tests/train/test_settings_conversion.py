@@ -12,7 +12,7 @@ import pytest
 from limpq_hub import Indicators, cli
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
-from limpq_hub.train import compare, finetune, front, indicators, pretrain, publish, validate
+from limpq_hub.train import anchors, compare, finetune, front, indicators, pretrain, publish, validate
 from limpq_hub.train.carried_options import carried_options
 from limpq_hub.train.indicators import IndicatorsSettings
 from limpq_hub.train.settings import DataSettings, DeviceSettings
@@ -94,6 +94,15 @@ def test_each_command_reads_data_and_device_and_how_it_was_called(command, monke
     name = command.__name__.rpartition(".")[2]
     assert f"limpq_hub.train.{name} --model resnet18 --data pictures" in training.invocation.command
     assert training.invocation.options["output"] == "out"
+
+
+def test_a_command_that_reads_training_pictures_alone_takes_no_validation_split(capsys):
+    settings = anchors.parse_options([*NEEDED, "--seed", "7", "--threads", "3"])
+    assert (settings.data.seed, settings.device) == (7, DeviceSettings(threads=3))
+    for word in ("--val-split", "--batch-size"):
+        with pytest.raises(SystemExit):
+            anchors.parse_options([*NEEDED, word, "8"])
+        assert f"unrecognized arguments: {word} 8" in capsys.readouterr().err
 
 
 def test_no_more_processes_decode_than_there_are_cores_unless_it_is_asked_for(monkeypatch):

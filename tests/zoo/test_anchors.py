@@ -1,5 +1,6 @@
 """BatchNorm statistics of anchor policies: which are kept, and which a policy gets."""
 
+import hashlib
 import json
 
 import pytest
@@ -36,6 +37,10 @@ def anchored(tiny, entry_copy, reseal):
     save_anchors(entry_copy, tiny.supernet, uniform, [tiny.images])
     reseal(entry_copy)
     return entry_copy
+
+
+def sha256_of(file) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def statistics(network) -> dict[str, torch.Tensor]:
@@ -181,6 +186,21 @@ def test_an_entry_recodes_its_anchors_too(anchored, reseal, tmp_path):
     write_as_format_1(anchored, reseal)
     assemble_entry(open_local_folder(anchored, "entry"), {}, tmp_path / "recoded", recode=True)
     assert (tmp_path / "recoded/anchors.safetensors").read_bytes() == now
+
+
+@pytest.mark.parametrize("is_of_these", [True, False])
+def test_a_front_stays_that_of_recoded_anchors(anchored, reseal, tmp_path, is_of_these):
+    now = sha256_of(anchored / "anchors.safetensors")
+    write_as_format_1(anchored, reseal)
+    measured = sha256_of(anchored / "anchors.safetensors") if is_of_these else "0" * 64
+    assert measured != now
+    metrics = json.loads((anchored / "metrics.json").read_text())
+    (anchored / "metrics.json").write_text(json.dumps(metrics | {"joint_provenance": {"anchors_sha256": measured}}))
+    reseal(anchored)
+    assemble_entry(open_local_folder(anchored, "entry"), {}, tmp_path / "recoded", recode=True)
+    recoded = json.loads((tmp_path / "recoded/metrics.json").read_text())
+    assert recoded["joint"] == metrics["joint"]
+    assert recoded["joint_provenance"] == {"anchors_sha256": now if is_of_these else measured}
 
 
 def test_statistics_that_one_anchor_has_in_single_precision_stay_as_exact(tiny, entry_copy, reseal, tmp_path):

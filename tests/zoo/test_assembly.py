@@ -141,12 +141,23 @@ def test_a_front_becomes_the_figures_of_the_entry(joint, tmp_path):
         ({"joint": [RECORD | {"bitops": 3.5}]}, "front: joint: bitops must be a whole number, found 3.5"),
         ({"supernet_sha256": None}, "front: supernet_sha256 must be text, found None"),
         ({"supernet_sha256": "0" * 64}, "the front was measured on another supernet than that of "),
+        ({"anchors_sha256": "0" * 64}, "the front was measured with other BatchNorm statistics than those of "),
+        ({"objective": "coupled"}, "the front lies along another search than that of the entry to be published; "),
+        ({"apart": 1}, "the front lies along another search than that of the entry to be published; "),
     ],
 )
 def test_a_front_of_something_else_is_refused_and_nothing_written(joint, tmp_path, changes, message):
     with pytest.raises(ArtifactFormatError, match=f"^{re.escape(message)}"):
         assemble_entry(joint, {}, tmp_path / "entry", front_of(joint, **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_front_of_an_earlier_version_is_along_the_search_of_the_entry_that_it_was_measured_of(joint, tmp_path):
+    with pytest.raises(ArtifactFormatError, match="^the front lies along another search"):
+        assemble_entry(joint, {}, tmp_path / "entry", front_of(joint), importance="coupled")
+    stated = front_of(joint, objective="coupled", apart=None, anchors_sha256=None)
+    assemble_entry(joint, {}, tmp_path / "entry", stated, importance="coupled")
+    assert find_entry(f"local-dir:{tmp_path}/entry").metrics["joint"] == [RECORD]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "/x", "a/b", "a b", "-x", ".hidden", "é", "a\n"])

@@ -1,4 +1,4 @@
-"""What the end of a joint training measured before it was cut off: kept until the entry is complete, to go on from."""
+"""What was measured for an entry: kept until that is complete, so that a run that was cut off goes on from it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from limpq_hub.zoo.tensors import own_state, tensors_to_bytes
 
-_FOLDER = ".measured"
+# Within the folder of a run.
+MEASURED = ".measured"
 
 
 def kept_measurements(
-    output: Path, supernet: nn.Module, network: nn.Module, images: Sequence[Tensor], statistics: str
+    place: Path, supernet: nn.Module, network: nn.Module, images: Sequence[Tensor], statistics: str
 ) -> Path:
     """Return the folder of what was measured of exactly these networks on these images; what is of others is removed.
 
     Args:
-        output: folder of the run.
+        place: the folder in which it lies; nothing else does.
         network: the float network that the supernet is compared with.
         statistics: where the BatchNorm statistics of a policy come from.
     """
@@ -29,14 +30,14 @@ def kept_measurements(
         digest.update(tensors_to_bytes(own_state(measured)))
     for batch in images:
         digest.update(tensors_to_bytes({"images": batch}))
-    folder = output / _FOLDER / digest.hexdigest()[:16]
-    for other in folder.parent.glob("*"):
+    folder = place / digest.hexdigest()[:16]
+    for other in place.glob("*"):
         if other != folder:
             shutil.rmtree(other)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def forget_measurements(output: Path) -> None:
+def forget_measurements(place: Path) -> None:
     """Remove what was kept, of a run whose entry is complete."""
-    shutil.rmtree(output / _FOLDER, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)

@@ -265,7 +265,7 @@ def test_ctrl_c_of_a_whole_terminal_ends_a_script_as_sigterm_does(data, tmp_path
     assert journal_steps(tmp_path / "out")[-1] == saved_step(tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["front", "validate", "compare", "publish"])
+@pytest.mark.parametrize("name", ["anchors", "front", "validate", "compare", "publish"])
 @pytest.mark.parametrize(("number", "named"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
 def test_a_command_without_resume_does_not_speak_of_it(monkeypatch, capsys, name, number, named):
     monkeypatch.setattr("sys.argv", [str(TRAINING / f"{name}.py")])
