@@ -81,10 +81,18 @@ class PublishSettings:
 def parse_options(argv: Sequence[str] | None) -> PublishSettings:
     """Return what was typed, as settings."""
     parser = parser_of(__doc__, "publish")
-    parser.add_argument("--joint", type=_folder, required=True, help="output folder of indicators")
-    parser.add_argument("--checkpoint", action="append", default=[], metavar="NAME=DIR", help="output of finetune")
-    parser.add_argument("--front", type=Path, help="output of front for --joint")
-    parser.add_argument("--indicators", type=Path, help="output of limpq measure for --joint, in place of its own")
+    parser.add_argument("--joint", type=_folder, required=True, help="folder that the command indicators wrote")
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="folder that the command finetune wrote, and the name of its policy: 3G=out/3G; once for each policy",
+    )
+    parser.add_argument("--front", type=Path, help="file that the command front wrote for --joint")
+    parser.add_argument(
+        "--indicators", type=Path, help="file that limpq measure wrote for --joint, in place of its own"
+    )
     parser.add_argument(
         "--importance",
         choices=get_args(Importance),

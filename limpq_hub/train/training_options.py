@@ -239,5 +239,5 @@ def add_anchor_options(
         "--anchor-gap",
         type=whole_number(),
         default=8,
-        help="bits by which neighbouring policies differ whose BatchNorm statistics are kept",
+        help="bits by which a policy whose BatchNorm statistics are kept differs from the next along the frontier",
     )
