@@ -93,7 +93,7 @@ class Measured:
 
 @lru_cache(maxsize=16)
 def measured_of(model: str) -> Measured | None:
-    """Return what was measured of an entry; None if nothing was, or with other weights than it has now."""
+    """Return what was measured of an entry; None if nothing was, or with other weights or statistics."""
     record = stored().get(model)
     return _measured(record) if record is not None and digests_of(model).items() <= record.items() else None
 

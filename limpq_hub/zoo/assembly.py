@@ -122,7 +122,7 @@ def remade_entry(source: SealedFolder, target: Path) -> Iterator[Path]:
         OutputError, OSError: as `replaced_folder`.
     """
     network = NetworkSpec.from_config(source.config, source.name)
-    check_place(source, target)
+    _check_same_network(target, network)
     with replaced_folder(target) as building:
         copy_verified(source, building)
         yield building
@@ -130,7 +130,7 @@ def remade_entry(source: SealedFolder, target: Path) -> Iterator[Path]:
 
 
 def check_place(source: SealedFolder, target: Path) -> None:
-    """Raise as `remade_entry` does where a copy of an entry cannot take the place of `target`."""
+    """Raise as `remade_entry` does where a copy of an entry cannot take the place of `target`: before long work."""
     _check_same_network(target, NetworkSpec.from_config(source.config, source.name))
     check_replaceable(target)
 
