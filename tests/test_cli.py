@@ -194,7 +194,7 @@ def listed(entry_copy, monkeypatch):
     return entry_copy
 
 
-def test_list_shows_weights_and_files_of_a_policy_and_both_figures_of_the_joint_weights(
+def test_list_shows_weights_and_files_of_a_policy_and_info_both_figures_of_the_joint_weights(
     limpq, tiny, listed, with_front
 ):
     with_front(
@@ -216,10 +216,15 @@ def test_list_shows_weights_and_files_of_a_policy_and_both_figures_of_the_joint_
         disk = sum(path.stat().st_size for path in (listed / "policies" / name).iterdir())
         figures = [format_bitops(bitops), format_size(round(size)), format_size(disk), top1]
         expected.append(["", "32", f"{name} fine-tuned", *figures])
-    for bitops, top1 in (("9.00M", "60.00 %, recalibrated 61.12 %"), ("7.00M", "50.00 %"), ("5.00M", None)):
-        top1 = top1 or "33.50 %, recalibrated 35.25 %"
-        expected.append(["", "32", "joint, set to this budget", bitops, "", "", top1])
+    expected.append(["", "32", "joint, at 3 budgets", "5.00M to 9.00M", "", "", "33.50 % to 60.00 %"])
     assert cells(out) == expected
+    information = limpq("info", "test_resnet.noise")[1]
+    for bitops, top1 in (
+        ("5.00M", "33.50 %, recalibrated 35.25 %"),
+        ("7.00M", "50.00 %"),
+        ("9.00M", "60.00 %, recalibrated 61.12 %"),
+    ):
+        assert re.search(rf"joint, set to {bitops} +{top1}\n", information)
 
 
 def test_list_as_json_says_how_large_a_policy_is_on_disk(limpq, listed):
@@ -454,7 +459,7 @@ def test_outliers_of_a_search_are_noted_on_stderr(limpq, tiny, tmp_path):
     (tmp_path / "outlier.json").write_text(json.dumps(content))
     code, out, err = limpq("search", tmp_path / "outlier.json", "--bitops", "w3a3", "--json")
     assert code == 0
-    note = "note: layer1.0.conv1: 2 weight bits learned a smaller step than more bits did, so they are left out\n"
+    note = "note: layer1.0.conv1: 2-bit weights learned a smaller step than more bits did, so they are left out\n"
     assert err == note
     assert json.loads(out)["excluded"][0]["layer"] == "layer1.0.conv1"
 
@@ -468,7 +473,7 @@ def test_many_outliers_of_a_search_are_noted_in_one_line_that_names_the_first(li
     (tmp_path / "outliers.json").write_text(json.dumps(content))
     code, out, err = limpq("search", tmp_path / "outliers.json", "--bitops", "w4a3", "--json")
     assert (code, len(json.loads(out)["excluded"])) == (0, len(searched))
-    named = ", ".join(f"2 weight bits of {name}" for name in searched[:3])
+    named = ", ".join(f"2-bit weights of {name}" for name in searched[:3])
     assert err == (
         f"note: bits that learned a smaller step than more bits did are left out: {named}, and {len(searched) - 3} "
         "more (--json names them)\n"
@@ -525,7 +530,7 @@ def test_explain_says_that_nothing_is_left_to_raise_in_place_of_empty_tables(lim
     out = limpq("explain", tiny.name, "--bitops", "100G", "--pin", "*=4,4")[1]
     assert "- every layer has the most bits that it may have: there is none to raise\n" in out
     assert "- every layer has the bits of the uniform policy, 4/4\n" in out
-    assert "What one more bit would cost" not in out
+    assert "What the next more bits would cost" not in out
 
 
 def test_a_policy_that_search_wrote_can_be_loaded(limpq, tiny, tmp_path):
@@ -904,6 +909,27 @@ def test_a_search_of_measured_importance_is_explained_where_learned_outliers_lea
     assert "- every layer has the bits of the uniform policy, 2/2\n" in out
 
 
+@pytest.mark.parametrize("command", ["search", "frontier", "compare", "explain"])
+def test_a_file_whose_measured_pairs_were_not_added_up_is_told_and_no_other(limpq, tiny, tmp_path, command):
+    content = tiny.indicators.to_json()
+    pairs = [(weight, activation) for weight in (2, 3, 4) for activation in (2, 3, 4)]
+    for layer in content["layers"].values():
+        if "weight_steps" in layer:
+            layer["divergences"] = {f"{weight}/{activation}": 1 / weight / activation for weight, activation in pairs}
+    path = tmp_path / "measured.json"
+    budget = ("--points", 2) if command == "frontier" else ("--bitops", "w3a3")
+    told = {}
+    for objective in ("learned", "measured"):
+        path.write_text(json.dumps(content | {"objective": objective}))
+        for asked in ((), ("--importance", "learned"), ("--importance", "measured")):
+            code, _, err = limpq(command, path, *budget, *asked)
+            assert code == 0, err
+            told[objective, asked] = [line for line in err.splitlines() if "measured pairs" in line]
+    (said,) = told.pop(("learned", ()))
+    assert said == f"note: {path} holds measured pairs, and its learned steps were added up: --importance measured"
+    assert not any(told.values())
+
+
 def test_a_limit_of_a_table_that_is_advised_can_be_typed(limpq, tiny, tmp_path):
     table = tmp_path / "TABLE.csv"
     pairs = [(weight, activation) for weight in (2, 3, 4) for activation in (2, 3, 4)]
@@ -927,7 +953,7 @@ def test_outliers_and_limits_on_the_weights_alone_are_noted(limpq, tiny, tmp_pat
     assert code == 0
     outlier, weights, *_ = err.splitlines()
     assert (
-        outlier == "note: layer1.0.conv1: 2 weight bits learned a smaller step than more bits did, so they are left out"
+        outlier == "note: layer1.0.conv1: 2-bit weights learned a smaller step than more bits did, so they are left out"
     )
     assert weights.startswith("note: only the weights are limited, so every activation went to its most bits")
 

@@ -17,6 +17,7 @@ from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 
 if TYPE_CHECKING:
+    from limpq_hub.zoo.entry import Entry
     from limpq_hub.zoo.measurement import Measurement
 
 
@@ -92,17 +93,12 @@ def _list(options: argparse.Namespace) -> None:
             on_disk, top1 = format_size(policy["disk_bytes"]), accuracy_cell(policy, measured)
             on_images |= {measured.images_text} if top1 else set()
             table.add_row("", size, f"{policy['name']} fine-tuned", bitops, weights, on_disk, top1)
-        adapted = {
-            joint["policy_sha256"]: accuracy_cell(joint, joint_measurement(entry, joint))
-            for joint in entry.joint_records(calibrated=True)
-        }
-        for joint in entry.joint_records(calibrated=False):
-            measured = joint_measurement(entry, joint)
-            kind, top1 = "joint, set to this budget", accuracy_cell(joint, measured)
-            on_images |= {measured.images_text} if top1 else set()
-            if joint["policy_sha256"] in adapted:
-                top1 += f", recalibrated {adapted[joint['policy_sha256']]}"
-            table.add_row("", size, kind, format_bitops(joint["bitops"]), "", "", top1)
+        if joint := _joint_figures(entry):
+            ends = [joint[0], *joint[1:][-1:]]
+            on_images |= {joint_measurement(entry, record).images_text for record in entry.front(calibrated=False)}
+            budgets = "at a budget" if len(joint) == 1 else f"at {len(joint)} budgets"
+            bitops = " to ".join(format_bitops(of_end) for of_end, _, _ in ends)
+            table.add_row("", size, f"joint, {budgets}", bitops, "", "", " to ".join(top1 for _, top1, _ in ends))
         if on_images := on_images - {""}:
             captions.append(f"{entry.name}: top-1 on {' or '.join(sorted(on_images))}")
     table.caption = "\n".join([*captions, *(["+/- one standard error"] if captions else [])]) or None
@@ -139,9 +135,36 @@ def _info(options: argparse.Namespace) -> None:
         measured = policy_measurement(entry, policy["name"])
         rows[f"policy {policy['name']}"] = f"{costs}, top-1 {_measured(accuracy_cell(policy, measured), measured)}"
         rows[f"policy {policy['name']} from"] = policy["command"] or "an unknown command"
+    for bitops, as_shipped, recalibrated in _joint_figures(entry):
+        both = as_shipped + (f", recalibrated {recalibrated}" if recalibrated else "")
+        rows[f"joint, set to {format_bitops(bitops)}"] = both
     rows |= {f"file {name}": format_size(size) for name, size in record["files"].items()}
-    rows |= {key: _in_words(value) for key, value in record["provenance"].items()}
+    in_lines = {key: value for key, value in record["provenance"].items() if not _is_table(value)}
+    rows |= {key: _in_words(value) for key, value in in_lines.items()}
     print_facts(entry.name, rows)
+
+
+def _joint_figures(entry: Entry) -> list[tuple[int, str, str]]:
+    """Return BitOps, accuracy as shipped and recalibrated of the joint weights where measured, fewest BitOps first."""
+    from limpq_hub.zoo.measurement import accuracy_cell, joint_measurement
+
+    cells = {
+        calibrated: {
+            (joint["bitops"], joint["policy_sha256"]): accuracy_cell(joint, joint_measurement(entry, joint))
+            for joint in entry.joint_records(calibrated=calibrated)
+        }
+        for calibrated in (False, True)
+    }
+    as_shipped, recalibrated = cells[False], cells[True]
+    return [
+        (bitops, cell, recalibrated.get((bitops, policy), ""))
+        for (bitops, policy), cell in reversed(as_shipped.items())
+    ]
+
+
+def _is_table(value: object) -> bool:
+    """Return whether a value of a record is itself a table, which --json shows."""
+    return isinstance(value, dict) and any(isinstance(inner, (dict, list)) for inner in value.values())
 
 
 def _measured(accuracy: str, measurement: Measurement) -> str:

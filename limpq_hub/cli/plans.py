@@ -19,7 +19,8 @@ from limpq_hub.cli.options import (
     next_command,
     search_arguments,
 )
-from limpq_hub.cli.output import new_table, note, print_json, print_notes, print_table
+from limpq_hub.cli.output import new_table, note, print_json, print_table
+from limpq_hub.cli.search_notes import print_search_notes
 from limpq_hub.errors import OutputError, PolicyError, SearchError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.budget import Budget, split_limits
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 # Of a search and the policies beside it together.
 _COMPARE_LIMIT_S = 60.0
-# How many outliers a note names.
-_OUTLIERS_SHOWN = 3
 _NOT_MEASURED = "not measured"
 
 
@@ -86,7 +85,7 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     add_effort_options(compare)
     compare.add_argument("--seed", type=seed, default=0, help=f"of the random policy, 0 to {LARGEST_SEED}")
 
-    explain = command("explain", _explain, "Say which layers got more or fewer bits, and what one more would cost.")
+    explain = command("explain", _explain, "Say which layers got more or fewer bits, and what more would cost.")
     explain.add_argument("model", help=MODEL_OR_FILE)
     explain.epilog = WORDS
     add_search_options(explain)
@@ -104,8 +103,7 @@ def _search(options: argparse.Namespace) -> None:
     indicators = indicators_of(options.model)
     plan = search(indicators, **arguments)
     certificate = plan.certificate if options.certificate else None
-    _print_outliers(plan)
-    print_notes(plan)
+    print_search_notes(plan, options, indicators)
     if options.output:
         products = [name for name, cost in plan.costs.items() if cost.is_product]
         _write_policy(plan.policy, products, options.output, options.format)
@@ -160,7 +158,7 @@ def _frontier(options: argparse.Namespace) -> None:
     table.caption = top1s.caption()
     print_table(table)
     others = ", with the other options as here" if in_effect else ""
-    print_notes(plans[0])
+    print_search_notes(plans[0], options, indicators)
     # At the last budget nothing is traded.
     middle = plans[len(plans) // 2]
     bitops = _budget_to_type(indicators, middle, arguments)
@@ -189,8 +187,7 @@ def _compare(options: argparse.Namespace) -> None:
     indicators = entry.indicators if entry else indicators_of(options.model)
     deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
     best = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
-    _print_outliers(best)
-    print_notes(best)
+    print_search_notes(best, options, indicators)
     plans: dict[str, Plan] = {best.importance: best}
     limits, objective = split_limits(arguments | {"time_limit_s": seconds_left(deadline)})
     others = baselines_within(Budget(**limits), entry or indicators, seed=options.seed, **objective)
@@ -239,8 +236,7 @@ def _explain(options: argparse.Namespace) -> None:
     arguments = search_arguments(options)
     deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
     plan = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
-    _print_outliers(plan)
-    print_notes(plan)
+    print_search_notes(plan, options, indicators)
     limits, choices = split_limits(arguments)
     fits = fits_of(indicators, Budget(**limits), plan.counting, deadline)
     of_layers = {name: value for name, value in choices.items() if name in ("candidates", "pin", "exclude", "tie")}
@@ -294,18 +290,6 @@ def _shipped(entry: Entry) -> list[tuple[int, float, float | None]]:
 def _expected(entry: Entry | None, plan: Plan) -> str:
     expected = entry.expected_top1(plan.bitops) if entry else None
     return _NOT_MEASURED if expected is None else f"about {expected:.1f} %"
-
-
-def _print_outliers(plan: Plan) -> None:
-    """Say in one line which bits were no choice, however many they are."""
-    if len(plan.excluded) > 1:
-        listed = ", ".join(f"{one.bits} {one.kind} bits of {one.layer}" for one in plan.excluded[:_OUTLIERS_SHOWN])
-        more = len(plan.excluded) - _OUTLIERS_SHOWN
-        listed += f", and {more} more (--json names them)" if more > 0 else ""
-        note(f"note: bits that learned a smaller step than more bits did are left out: {listed}")
-    for outlier in plan.excluded if len(plan.excluded) == 1 else ():
-        what = f"{outlier.bits} {outlier.kind} bits learned a smaller step than more bits did"
-        note(f"note: {outlier.layer}: {what}, so they are left out")
 
 
 def _write_policy(policy: Policy, products: Sequence[str], path: Path, tool: str) -> None:

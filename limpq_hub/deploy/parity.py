@@ -85,9 +85,9 @@ class Parity:
         if not has_vnni():
             advice = "this CPU has no VNNI, where 8-bit weights can overflow: add vnni=False"
         raise OutputError(
-            f"the exported network is not the one that it was made of: {self}; at least {FEWEST_SAME_ROWS:.0%} of "
-            f"the pictures must be within {SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree{by_layer}. Nothing was "
-            f"written; {advice}"
+            "the exported network is not the one that it was made of, and nothing was written; "
+            f"{advice}. Measured: {self}; at least {FEWEST_SAME_ROWS:.0%} of the pictures must be within "
+            f"{SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree{by_layer}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Why a plan looks as it does: which layers got more bits than uniform ones, and what one more bit would cost where."""
+"""Why a plan looks as it does: which layers got more bits than uniform ones, and what more bits would cost where."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Explanation:
         if self.raises:
             shown = self.raises[:_MOST_RAISES_SHOWN]
             table = Table(
-                title="What one more bit would cost, the most gained per BitOp first",
+                title="What the next more bits would cost, the most gained per BitOp first",
                 caption=None if len(shown) == len(self.raises) else f"{len(shown)} of {len(self.raises)} raises",
                 min_width=60,
             )

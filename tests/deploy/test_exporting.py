@@ -289,7 +289,9 @@ def test_what_is_missing_is_named_with_the_command_that_brings_it(exact_network,
 def test_a_file_that_computes_something_else_is_not_written(exact_network, tmp_path, monkeypatch):
     network, images = exact_network()
     monkeypatch.setattr("limpq_hub.deploy.runtimes.OpenVino.run", lambda runtime, batch: np.zeros((len(batch), 10)))
-    with pytest.raises(OutputError, match="the exported network is not the one that it was made of: 0.00% of 8"):
+    with pytest.raises(
+        OutputError, match="the exported network is not the one that it was made of, .* Measured: 0.00% of 8"
+    ):
         export(network, tmp_path / "out", images=[images])
     assert not list(tmp_path.iterdir())
 

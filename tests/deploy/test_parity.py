@@ -93,4 +93,5 @@ def test_a_file_that_is_too_far_off_is_told_with_what_can_help_on_this_cpu(monke
     monkeypatch.setattr("limpq_hub.deploy.parity.has_vnni", lambda: vnni)
     with pytest.raises(OutputError) as caught:
         Parity(100, 0.5, 1.0, 0.1).check()
-    assert str(caught.value).endswith(f"Nothing was written; {advice}")
+    said = "the exported network is not the one that it was made of, and nothing was written"
+    assert str(caught.value).startswith(f"{said}; {advice}. Measured: 50.00% of 100 pictures")
