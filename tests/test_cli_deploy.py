@@ -11,6 +11,7 @@ from PIL import Image
 
 from limpq_hub import search
 from limpq_hub.plan.quantities import format_size
+from limpq_hub.zoo.seal import sealed
 
 pytestmark = pytest.mark.skipif(
     not all(map(find_spec, ("onnx", "onnxruntime", "openvino", "qonnx"))), reason='needs the extra "export"'
@@ -55,6 +56,41 @@ def test_an_export_is_told_with_its_figures_and_runs_in_predict(tiny, limpq, pic
     assert (
         f"this is an exported network, and no entry: limpq predict PICTURE --exported {tmp_path / 'out'} runs" in told
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "vnni", "is_told"),
+    [
+        ({"needs_vnni": True}, True, False),
+        ({"needs_vnni": True}, False, True),
+        ({"needs_vnni": False}, False, False),
+        ({}, False, True),  # of an earlier version, which had integers alone unless it was asked
+    ],
+)
+def test_a_file_on_a_cpu_where_it_is_not_exact_is_told(
+    tiny, limpq, pictures, tmp_path, monkeypatch, said, vnni, is_told
+):
+    assert limpq("export", tiny.name, "--bitops", "w3a3", "--output", tmp_path / "out", "--images", pictures)[0] == 0
+    path = tmp_path / "out/verify.json"
+    verification = json.loads(path.read_text())
+    for key in ("needs_vnni", "config_sha256"):
+        del verification[key]
+    path.write_bytes(sealed(verification | said))
+    monkeypatch.setattr("limpq_hub.deploy.exported_network.has_vnni", lambda: vnni)
+    code, _, told = limpq("predict", pictures / "0.png", "--exported", tmp_path / "out")
+    assert code == 0
+    assert ("the 8-bit weights of this file can overflow" in told) == is_told
+
+
+@pytest.mark.parametrize(("vnni", "asked"), [(True, ()), (False, ()), (False, ("--no-vnni",))])
+def test_an_export_says_where_this_cpu_decided_what_is_in_float(
+    tiny, limpq, pictures, tmp_path, monkeypatch, vnni, asked
+):
+    monkeypatch.setattr("limpq_hub.quant.integer_layers.has_vnni", lambda: vnni)
+    arguments = ["--bitops", "w3a3", "--output", tmp_path / "out", "--images", pictures, *asked]
+    code, _, told = limpq("export", tiny.name, *arguments)
+    assert code == 0
+    assert ("this CPU has no VNNI: weights of 8 bits are in float in the file" in told) == (not vnni and not asked)
 
 
 def test_an_entry_in_the_place_of_an_export_is_told_as_one(tiny, limpq, pictures):

@@ -44,10 +44,10 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
     export.add_argument("--count", type=count, help=f"how many of them, drawn by --seed; {_IMAGES} if not given")
     export.add_argument("--seed", type=seed, help="of the draw; 0 if not given")
     export.add_argument(
-        "--no-vnni",
-        dest="vnni",
-        action="store_false",
-        help="keep weights of 8 bits in float, for a CPU without VNNI, where they could overflow",
+        "--vnni",
+        action=argparse.BooleanOptionalAction,
+        help="weights of 8 bits as integers, which overflow on a CPU without VNNI, or in float; if not given, as is "
+        "exact on this CPU",
     )
     export.add_argument(
         "--explain", action="store_true", help="list which layers run in integers in the runtime on this machine"
@@ -79,6 +79,7 @@ def _export(options: argparse.Namespace) -> None:
     if options.images:
         check_folder(options.images)
     from limpq_hub.deploy.exporting import export
+    from limpq_hub.quant.integer_layers import has_vnni
     from limpq_hub.zoo.loading import load_entry
 
     with warnings.catch_warnings(record=True) as caught:
@@ -91,6 +92,10 @@ def _export(options: argparse.Namespace) -> None:
     if options.images:
         images = drawn_pictures(options.images, options.count or _IMAGES, options.seed or 0, model.limpq.network)
     exported = export(model, options.output, format=options.format, images=images, vnni=options.vnni)
+    if options.vnni is None and options.format == "openvino" and not has_vnni():
+        note(
+            "note: this CPU has no VNNI: weights of 8 bits are in float in the file, so that they cannot overflow here"
+        )
     pictures = "noise (pictures: --images FOLDER)" if exported.noise else options.images
     if options.json:
         print_json(exported.to_json() | {"output": str(options.output), "bitops": plan.bitops})

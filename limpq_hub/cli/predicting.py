@@ -226,6 +226,8 @@ def _exported(options: argparse.Namespace) -> _Classifier:
     from limpq_hub.pictures import most_likely
 
     opened = open_exported(options.exported)
+    if opened.caution:
+        note(f"note: {options.exported}: {opened.caution}")
     classes = opened.classes or [{"id": str(index), "name": str(index)} for index in range(opened.spec.num_classes)]
     runtime = opened.network.runtime.description
     return _Classifier(

@@ -15,6 +15,7 @@ from limpq_hub.deploy.formats import check_format
 from limpq_hub.deploy.runtimes import Runtime, open_runtime
 from limpq_hub.errors import ArtifactFormatError, ImageError
 from limpq_hub.plan.jsonfile import check_shape
+from limpq_hub.quant.integer_layers import has_vnni
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.timm_config import parse_timm_config
 
@@ -61,6 +62,18 @@ class OpenedExport:
     classes: tuple[Mapping[str, str], ...]
     verification: Mapping[str, Any]
     size_bytes: int
+
+    @property
+    def caution(self) -> str:
+        """What this CPU does to the logits that were checked on another one, in words; empty where it does nothing."""
+        # Files of earlier versions do not say it: theirs needs VNNI if it has weights of 8 bits, as most networks do.
+        needs_vnni = self.verification.get("needs_vnni", self.verification["file_format"] == "openvino")
+        if not needs_vnni or has_vnni():
+            return ""
+        return (
+            "this CPU has no VNNI, where the 8-bit weights of this file can overflow, and the logits be others than "
+            "were checked; limpq export on this CPU writes a file that is exact here"
+        )
 
 
 def open_exported(path: Path) -> OpenedExport:

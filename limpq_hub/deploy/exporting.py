@@ -29,7 +29,7 @@ from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.deploy.self_description import SelfDescription
 from limpq_hub.errors import OutputError
 from limpq_hub.plan.jsonfile import write_bytes, write_json
-from limpq_hub.quant.integer_layers import run_simulated_
+from limpq_hub.quant.integer_layers import has_vnni, run_simulated_
 from limpq_hub.version import __version__
 from limpq_hub.zoo.seal import sealed
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from limpq_hub.deploy.layer_parity import LayerParity
 
 _NOISE_PICTURES = 64
+_OVERFLOWS = "this CPU has no VNNI, where weights of 8 bits can overflow: leave out vnni=True"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Exported:
         runtime: what ran the file, with its version.
         integer_layers: whether each layer runs in integers in that runtime on this CPU, in the order of execution;
             None if the runtime does not tell.
+        needs_vnni: whether the file is exact on a CPU with VNNI alone: it has weights of 8 bits as integers, of which
+            two products can overflow elsewhere.
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class Exported:
     noise: bool
     runtime: str
     integer_layers: Mapping[str, bool] | None
+    needs_vnni: bool
 
     @property
     def verdict(self) -> str:
@@ -97,6 +101,7 @@ class Exported:
             "parity_of_layers": self.parity_of_layers and self.parity_of_layers.to_json(),
             "runtime": self.runtime,
             "integer_layers": None if self.integer_layers is None else dict(self.integer_layers),
+            "needs_vnni": self.needs_vnni,
         }
 
 
@@ -106,7 +111,7 @@ def export(
     *,
     format: Format = "openvino",
     images: Iterable[Tensor] | None = None,
-    vnni: bool = True,
+    vnni: bool | None = None,
 ) -> Exported:
     """Write a quantized network into a folder as ONNX, checked; needs `pip install "limpq-hub[export]"`.
 
@@ -123,7 +128,8 @@ def export(
             hls4ml, which make hardware of the bits.
         images: batches of pictures to compare on, [batch, 3, height, width], normalized; noise if None. For
             "onnxruntime" every other batch is measured, and the others compared.
-        vnni: False stores weights of 8 bits in float, for a CPU without VNNI (AVX2), where they could overflow.
+        vnni: False stores weights of 8 bits in float, for a CPU without VNNI (AVX2), where they could overflow; True as
+            integers, which are exact with VNNI alone. None, as is right for this CPU, which checks the file.
 
     Raises:
         OutputError: the format is not known or not installed, the folder holds something else, or the file is not the
@@ -138,13 +144,15 @@ def export(
     from limpq_hub.deploy.network_graph import network_graph
     from limpq_hub.deploy.read_back import read_layers
 
-    if not vnni and format != "openvino":
+    if vnni is False and format != "openvino":
         raise OutputError(f'vnni=False is for format="openvino", not for {format!r}: leave it out')
     network = copy.deepcopy(model).to("cpu", torch.float32).eval()
     run_simulated_(network)
     described = SelfDescription.of(model)
     batches, noise = _batches(images, described)
     layers = list(integer_layers(network).values())
+    without_vnni = not has_vnni() if vnni is None else not vnni
+    needs_vnni = format == "openvino" and not without_vnni and any(layer.bits.weight == 8 for layer in layers)
     shape, metadata, fused = tuple(batches[0].shape[1:]), described.metadata(), format == "onnxruntime"
     if fused:
         if noise:
@@ -153,7 +161,7 @@ def export(
         graph = fused_graph(network, shape, value_ranges(network, batches[::2]), metadata)
         batches = batches[1::2] or batches
     else:
-        layer_format = QonnxQuant() if format == "qonnx" else QuantizeDequantize(without_vnni=not vnni)
+        layer_format = QonnxQuant() if format == "qonnx" else QuantizeDequantize(without_vnni=without_vnni)
         graph = network_graph(network, shape, layer_format, metadata)
     with new_export_folder(Path(output)) as folder:
         file = folder / MODEL
@@ -163,7 +171,10 @@ def export(
         with torch.inference_mode():
             expected = [network(batch).numpy() for batch in batches]
         parity = compare_logits(expected, [batch.numpy() for batch in batches], runtime)
-        of_layers = None if fused else parity.check(lambda: layer_parity(file, format, network, batches, runtime))
+        advice = {"advice": _OVERFLOWS} if needs_vnni and not has_vnni() else {}
+        of_layers = (
+            None if fused else parity.check(lambda: layer_parity(file, format, network, batches, runtime), **advice)
+        )
         exported = Exported(
             folder=Path(output),
             format=format,
@@ -174,6 +185,7 @@ def export(
             noise=noise,
             runtime=runtime.description,
             integer_layers=_in_order(layers, runtime.integer_layers()),
+            needs_vnni=needs_vnni,
         )
         write_json(folder / CONFIG, described.config())
         if described.preprocessor() is not None:

@@ -26,6 +26,7 @@ from limpq_hub.plan.costs import FLOAT
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.convert import build_supernet
+from limpq_hub.quant.integer_layers import has_vnni
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.watched_inputs import watched_inputs
 from limpq_hub.zoo.network import NetworkSpec
@@ -70,7 +71,8 @@ def measure_layers(
 ) -> LatencyTable:
     """Return how long OpenVINO takes for each layer at each of its bits, one image at a time.
 
-    A layer is measured with the quantization of its input, its output in float. All bits of a layer take turns, so that
+    A layer is measured with the quantization of its input, its output in float; weights of 8 bits as `limpq_hub.export`
+    writes them on this CPU, which is in float where it has no VNNI. All bits of a layer take turns, so that
     a slow moment of the machine falls on all of them; the median counts. Layers of the same shape are measured once.
 
     Args:
@@ -150,7 +152,9 @@ def profiled_request(file: Path, network: nn.Module, shape: tuple[int, ...], thr
     """
     import openvino
 
-    file.write_bytes(network_graph(network, shape, QuantizeDequantize(), {}).SerializeToString())
+    file.write_bytes(
+        network_graph(network, shape, QuantizeDequantize(without_vnni=not has_vnni()), {}).SerializeToString()
+    )
     core = openvino_core()
     # The time that each operator takes: what Python needs to start them is no part of a network.
     settings: dict[str, Any] = {**OPENVINO_SETTINGS, "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True}

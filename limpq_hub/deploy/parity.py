@@ -12,7 +12,6 @@ import numpy as np
 from limpq_hub.deploy.integer_layer import IntegerLayer
 from limpq_hub.deploy.runtimes import Runtime
 from limpq_hub.errors import OutputError
-from limpq_hub.quant.integer_layers import has_vnni
 
 if TYPE_CHECKING:
     from limpq_hub.deploy.layer_parity import LayerParity
@@ -24,6 +23,7 @@ SAME_LOGITS = 1e-4
 # Of larger logits than 52 it is this share of the largest of a picture: the last 4 of the 23 binary digits of float32.
 _SAME_SHARE = 2.0**-19
 FEWEST_SAME_ROWS, FEWEST_AGREEING = 0.9, 0.995
+_ANOTHER_VERSION = "another version of the runtime may compute as the network does"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class Parity:
             for share, least in shares
         )
 
-    def check(self, of_layers: Callable[[], LayerParity] | None = None) -> LayerParity | None:
+    def check(
+        self, of_layers: Callable[[], LayerParity] | None = None, *, advice: str = _ANOTHER_VERSION
+    ) -> LayerParity | None:
         """Raise `OutputError` unless the file is as exact as float arithmetic lets it be.
 
         Of few pictures a single one may differ: a rounding tie can fall on any. Where ties are many, in large pictures
@@ -71,6 +73,7 @@ class Parity:
 
         Args:
             of_layers: compares them, if that matters.
+            advice: what may help where the file is not exact enough.
 
         Returns:
             What it found, if that mattered.
@@ -81,9 +84,6 @@ class Parity:
         if layers is not None and layers.is_exact:
             return layers
         by_layer = "" if layers is None else f"; layer by layer {layers}"
-        advice = "another version of the runtime may compute as the network does"
-        if not has_vnni():
-            advice = "this CPU has no VNNI, where 8-bit weights can overflow: add vnni=False"
         raise OutputError(
             "the exported network is not the one that it was made of, and nothing was written; "
             f"{advice}. Measured: {self}; at least {FEWEST_SAME_ROWS:.0%} of the pictures must be within "

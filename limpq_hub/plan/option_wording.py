@@ -28,6 +28,7 @@ _FLAGS = {
 # What a shell has other words for: an option that takes no value, and a call.
 _PHRASES = {
     "vnni=False": "--no-vnni",
+    "vnni=True": "--vnni",
     "write model.limpq.plan.policy.to_json() to policy.json first": "limpq search --output policy.json writes it",
 }
 _QUOTED = r"'[^']*'|\"[^\"]*\""

@@ -21,6 +21,7 @@ from limpq_hub.deploy.parity import Parity
 from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.errors import ArtifactError, ArtifactIntegrityError, OutputError, UnsupportedLayerError
 from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
+from limpq_hub.quant.integer_layers import has_vnni
 from limpq_hub.quant.profile import profile_module
 
 needs_export = pytest.mark.skipif(
@@ -126,6 +127,30 @@ def test_weights_of_eight_bits_stay_in_float_where_they_could_overflow(exact_net
     assert not exported.integer_layers["stem"]
     assert not exported.integer_layers["classifier"]
     assert exported.integer_layers["expand"]
+    assert not exported.needs_vnni
+
+
+@pytest.mark.parametrize("vnni", [False, True])
+def test_a_file_is_written_as_is_exact_on_the_cpu_that_writes_it(exact_network, tmp_path, monkeypatch, vnni):
+    network, images = exact_network()
+    export(network, tmp_path / "asked", images=[images], vnni=False)
+    if vnni and not has_vnni():
+        pytest.skip("this CPU has no VNNI")
+    monkeypatch.setattr("limpq_hub.deploy.exporting.has_vnni", lambda: vnni)
+    exported = export(network, tmp_path / "out", images=[images])
+    assert exported.needs_vnni == exported.integer_layers["stem"] == vnni
+    files = [(tmp_path / folder / "model.onnx").read_bytes() for folder in ("asked", "out")]
+    assert (files[0] == files[1]) == (not vnni)
+
+
+def test_integers_that_were_asked_for_are_refused_where_they_overflow(exact_network, tmp_path, monkeypatch):
+    network, images = exact_network()
+    monkeypatch.setattr("limpq_hub.deploy.exporting.has_vnni", lambda: False)
+    monkeypatch.setattr("limpq_hub.deploy.runtimes.OpenVino.run", lambda runtime, batch: np.zeros((len(batch), 10)))
+    with pytest.raises(OutputError, match="weights of 8 bits can overflow: leave out vnni=True"):
+        export(network, tmp_path / "out", images=[images], vnni=True)
+    with pytest.raises(OutputError, match="another version of the runtime"):
+        export(network, tmp_path / "out", images=[images])
 
 
 def test_what_a_folder_says_of_itself_is_what_timm_and_transformers_read(tiny, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,6 +75,8 @@ def network_of_export(path: Path, data: DataSettings) -> ValidatedNetwork:
     if data.data is None:
         raise TrainingError("an exported network has no float network to compare with: give --data with labels")
     opened = open_exported(path)
+    if opened.caution:
+        print(f"note: {path}: {opened.caution}", file=sys.stderr)
     ids = [record["id"] for record in opened.classes]
     if not ids:
         ids = [record["id"] for record in classes_of_network(opened.spec.num_classes, data)]
