@@ -107,7 +107,9 @@ def parse_options(argv: Sequence[str] | None) -> PublishSettings:
     parser.add_argument("--reason", help="why such a search was chosen, in a sentence for the card")
     parser.add_argument("--output", type=Path, required=True, help="folder of the entry; an entry there is replaced")
     parser.add_argument(
-        "--recode", action="store_true", help="write what earlier versions wrote in fewer bytes; the same numbers"
+        "--recode",
+        action="store_true",
+        help="take fewer bytes for what earlier versions wrote; the numbers stay the same",
     )
     add_push_options(parser, name="--repo-id")
     parser.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")
