@@ -909,7 +909,7 @@ def test_a_search_of_measured_importance_is_explained_where_learned_outliers_lea
     assert "- every layer has the bits of the uniform policy, 2/2\n" in out
 
 
-@pytest.mark.parametrize("command", ["search", "frontier", "compare", "explain"])
+@pytest.mark.parametrize("command", ["search", "frontier", "explain"])
 def test_a_file_whose_measured_pairs_were_not_added_up_is_told_and_no_other(limpq, tiny, tmp_path, command):
     content = tiny.indicators.to_json()
     pairs = [(weight, activation) for weight in (2, 3, 4) for activation in (2, 3, 4)]

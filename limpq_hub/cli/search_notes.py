@@ -39,7 +39,7 @@ def _print_measured_pairs(options: argparse.Namespace, indicators: Indicators) -
     """Say where a file, such as one of `limpq measure`, holds pairs that its search does not add up by itself."""
     from limpq_hub.zoo.planning import is_indicator_file
 
-    unused = indicators.divergences and indicators.objective != "measured" and not options.importance
-    if unused and is_indicator_file(options.model):
+    could_ask = "importance" in options and options.importance is None
+    if could_ask and indicators.divergences and indicators.objective != "measured" and is_indicator_file(options.model):
         added_up = IMPORTANCE_WORDS[indicators.objective]
         note(f"note: {options.model} holds measured pairs, and its {added_up} were added up: --importance measured")
