@@ -126,6 +126,24 @@ def test_the_results_show_each_policy_as_it_was_measured(name, file, column):
             assert cells_of(policy[stage]) in found, (policy["budget"], policy["contender"], stage)
 
 
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("*/learned_and_coupled.json")), ids=lambda file: file.parent.name)
+def test_what_the_learned_steps_chose_is_shown_as_it_was_measured(file):
+    """The table has top-1 and KL of each stage; a dash where there is none."""
+    rows = [line for line in (file.parent / "README.md").read_text().splitlines() if line.startswith("| ")]
+    names = {**CONTENDERS, "learned": "learned steps", "coupled:near": "`coupled:near`"}
+    for policy in read_json(file)["comparison"]:
+        cells = []
+        for figures in map(policy.get, STAGES):
+            shown = (("top1", 2), ("kl", 4)) if figures else ()
+            cells += [
+                f"{figures[key]:.{digits}f} ± {figures[f'{key}_standard_error']:.{digits}f}" for key, digits in shown
+            ]
+            cells += [] if figures else ["-", "-"]
+        bits = f"{policy['mean_weight_bits']:.1f} / {policy['mean_activation_bits']:.1f}"
+        row = [policy["budget"], names[policy["contender"]], bits, *cells]
+        assert f"| {' | '.join(row)} |" in rows
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_photographs_of_others_show_every_budget_at_every_stage(name):
     measured = read_json(RESULTS / name / "photographs_of_others.json")["comparison"]
