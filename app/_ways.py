@@ -23,7 +23,6 @@ from limpq_hub.errors import OutputError, UnsupportedLayerError
 from limpq_hub.pictures import read_picture
 from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.integer_layers import has_vnni
 from limpq_hub.zoo.loading import load
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -114,7 +113,7 @@ def _exported(float_network: nn.Module, quantized: nn.Module, spec: NetworkSpec,
     # It needs onnx, which is installed if `check_format` has not raised.
     from limpq_hub.deploy.float_graph import float_graph
 
-    exported = export(quantized, folder / _INTEGERS, format=_FORMAT, images=[_pictures(spec)], vnni=has_vnni())
+    exported = export(quantized, folder / _INTEGERS, format=_FORMAT, images=[_pictures(spec)])
     (folder / _FLOAT).write_bytes(float_graph(float_network, spec.input_shape).SerializeToString())
     files = {folder / _FLOAT: False, folder / _INTEGERS / MODEL: True}
     ways = [_from_file(file, integers) for file, integers in files.items()]

@@ -224,7 +224,22 @@ def test_list_shows_weights_and_files_of_a_policy_and_info_both_figures_of_the_j
         ("7.00M", "50.00 %"),
         ("9.00M", "60.00 %, recalibrated 61.12 %"),
     ):
-        assert re.search(rf"joint, set to {bitops} +{top1}\n", information)
+        assert re.search(rf"joint, set to {bitops} +top-1 {top1}\n", information)
+
+
+def test_joint_weights_that_were_measured_once_or_at_budgets_that_read_alike_are_all_shown(limpq, listed, with_front):
+    with_front((9_000_000, 60.0, 0, "b"))
+    assert ["", "32", "joint, at a budget", "9.00M", "", "", "60.00 %"] in cells(limpq("list")[1])
+    with_front((9_000_000, 60.0, 0, "b"), (9_001_000, 61.0, 0, "c"), (8_000_000, 50.0, 0, "d"))
+    shown = re.findall(r"joint, set to (\S+) +top-1 (\S+) %", limpq("info", "test_resnet.noise")[1])
+    assert shown == [("8.00M", "50.00"), ("9000000", "60.00"), ("9001000", "61.00")]
+
+
+def test_info_leaves_rows_of_numbers_to_json_and_nothing_else(limpq):
+    shown = {line.split()[0] for line in limpq("info", "efficientnet_lite0")[1].splitlines()}
+    provenance = json.loads(limpq("info", "efficientnet_lite0", "--json")[1])["provenance"]
+    assert set(provenance) - shown == {"kl_by_alpha"}
+    assert "data" in shown
 
 
 def test_list_as_json_says_how_large_a_policy_is_on_disk(limpq, listed):
@@ -459,7 +474,7 @@ def test_outliers_of_a_search_are_noted_on_stderr(limpq, tiny, tmp_path):
     (tmp_path / "outlier.json").write_text(json.dumps(content))
     code, out, err = limpq("search", tmp_path / "outlier.json", "--bitops", "w3a3", "--json")
     assert code == 0
-    note = "note: layer1.0.conv1: 2-bit weights learned a smaller step than more bits did, so they are left out\n"
+    note = "note: layer1.0.conv1: the step of 2-bit weights is smaller than that of more bits, so 2 bits are left out\n"
     assert err == note
     assert json.loads(out)["excluded"][0]["layer"] == "layer1.0.conv1"
 
@@ -475,7 +490,7 @@ def test_many_outliers_of_a_search_are_noted_in_one_line_that_names_the_first(li
     assert (code, len(json.loads(out)["excluded"])) == (0, len(searched))
     named = ", ".join(f"2-bit weights of {name}" for name in searched[:3])
     assert err == (
-        f"note: bits that learned a smaller step than more bits did are left out: {named}, and {len(searched) - 3} "
+        f"note: bits whose step is smaller than that of more bits are left out: {named}, and {len(searched) - 3} "
         "more (--json names them)\n"
     )
 
@@ -530,7 +545,7 @@ def test_explain_says_that_nothing_is_left_to_raise_in_place_of_empty_tables(lim
     out = limpq("explain", tiny.name, "--bitops", "100G", "--pin", "*=4,4")[1]
     assert "- every layer has the most bits that it may have: there is none to raise\n" in out
     assert "- every layer has the bits of the uniform policy, 4/4\n" in out
-    assert "What the next more bits would cost" not in out
+    assert "What the next larger bit-width would cost" not in out
 
 
 def test_a_policy_that_search_wrote_can_be_loaded(limpq, tiny, tmp_path):
@@ -921,12 +936,14 @@ def test_a_file_whose_measured_pairs_were_not_added_up_is_told_and_no_other(limp
     told = {}
     for objective in ("learned", "measured"):
         path.write_text(json.dumps(content | {"objective": objective}))
-        for asked in ((), ("--importance", "learned"), ("--importance", "measured")):
+        for asked in ((), ("--json",), ("--importance", "learned"), ("--importance", "measured")):
             code, _, err = limpq(command, path, *budget, *asked)
             assert code == 0, err
             told[objective, asked] = [line for line in err.splitlines() if "measured pairs" in line]
     (said,) = told.pop(("learned", ()))
-    assert said == f"note: {path} holds measured pairs, and its learned steps were added up: --importance measured"
+    assert told.pop(("learned", ("--json",))) == [said]
+    holds = f"{path} holds measured pairs too; the search added up its learned steps"
+    assert said == f"note: {holds}: --importance measured adds up the pairs"
     assert not any(told.values())
 
 
@@ -953,7 +970,8 @@ def test_outliers_and_limits_on_the_weights_alone_are_noted(limpq, tiny, tmp_pat
     assert code == 0
     outlier, weights, *_ = err.splitlines()
     assert (
-        outlier == "note: layer1.0.conv1: 2-bit weights learned a smaller step than more bits did, so they are left out"
+        outlier
+        == "note: layer1.0.conv1: the step of 2-bit weights is smaller than that of more bits, so 2 bits are left out"
     )
     assert weights.startswith("note: only the weights are limited, so every activation went to its most bits")
 

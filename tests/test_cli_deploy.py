@@ -11,6 +11,7 @@ from PIL import Image
 
 from limpq_hub import search
 from limpq_hub.plan.quantities import format_size
+from limpq_hub.quant.integer_layers import has_vnni
 from limpq_hub.zoo.seal import sealed
 
 pytestmark = pytest.mark.skipif(
@@ -65,6 +66,7 @@ def test_an_export_is_told_with_its_figures_and_runs_in_predict(tiny, limpq, pic
         ({"needs_vnni": True}, False, True),
         ({"needs_vnni": False}, False, False),
         ({}, False, True),  # of an earlier version, which had integers alone unless it was asked
+        ({"file_format": "onnxruntime"}, False, False),  # never exact, and measured as it is
     ],
 )
 def test_a_file_on_a_cpu_where_it_is_not_exact_is_told(
@@ -79,18 +81,26 @@ def test_a_file_on_a_cpu_where_it_is_not_exact_is_told(
     monkeypatch.setattr("limpq_hub.deploy.exported_network.has_vnni", lambda: vnni)
     code, _, told = limpq("predict", pictures / "0.png", "--exported", tmp_path / "out")
     assert code == 0
-    assert ("the 8-bit weights of this file can overflow" in told) == is_told
+    assert ("weights of 8 bits that the file holds as integers can overflow" in told) == is_told
 
 
-@pytest.mark.parametrize(("vnni", "asked"), [(True, ()), (False, ()), (False, ("--no-vnni",))])
-def test_an_export_says_where_this_cpu_decided_what_is_in_float(
-    tiny, limpq, pictures, tmp_path, monkeypatch, vnni, asked
-):
-    monkeypatch.setattr("limpq_hub.quant.integer_layers.has_vnni", lambda: vnni)
+@pytest.mark.parametrize("asked", [(), ("--no-vnni",)])
+def test_an_export_says_where_this_cpu_decided_what_is_in_float(tiny, limpq, pictures, tmp_path, monkeypatch, asked):
+    monkeypatch.setattr("limpq_hub.deploy.exporting.has_vnni", lambda: False)
     arguments = ["--bitops", "w3a3", "--output", tmp_path / "out", "--images", pictures, *asked]
     code, _, told = limpq("export", tiny.name, *arguments)
     assert code == 0
-    assert ("this CPU has no VNNI: weights of 8 bits are in float in the file" in told) == (not vnni and not asked)
+    assert not json.loads((tmp_path / "out/verify.json").read_text())["needs_vnni"]
+    assert ("weights of 8 bits stay in float in the file" in told) == (not asked)
+
+
+def test_an_export_with_vnni_does_not_speak_of_it(tiny, limpq, pictures, tmp_path):
+    if not has_vnni():
+        pytest.skip("this CPU has no VNNI")
+    code, _, told = limpq("export", tiny.name, "--bitops", "w3a3", "--output", tmp_path / "out", "--images", pictures)
+    assert code == 0
+    assert json.loads((tmp_path / "out/verify.json").read_text())["needs_vnni"]
+    assert "VNNI" not in told
 
 
 def test_an_entry_in_the_place_of_an_export_is_told_as_one(tiny, limpq, pictures):

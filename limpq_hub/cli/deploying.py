@@ -46,8 +46,8 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
     export.add_argument(
         "--vnni",
         action=argparse.BooleanOptionalAction,
-        help="weights of 8 bits as integers, which overflow on a CPU without VNNI, or in float; if not given, as is "
-        "exact on this CPU",
+        help="for openvino: --vnni stores weights of 8 bits as integers, which can overflow on a CPU without VNNI, "
+        "--no-vnni in float; if neither is given, what is exact on this CPU",
     )
     export.add_argument(
         "--explain", action="store_true", help="list which layers run in integers in the runtime on this machine"
@@ -79,7 +79,6 @@ def _export(options: argparse.Namespace) -> None:
     if options.images:
         check_folder(options.images)
     from limpq_hub.deploy.exporting import export
-    from limpq_hub.quant.integer_layers import has_vnni
     from limpq_hub.zoo.loading import load_entry
 
     with warnings.catch_warnings(record=True) as caught:
@@ -92,9 +91,11 @@ def _export(options: argparse.Namespace) -> None:
     if options.images:
         images = drawn_pictures(options.images, options.count or _IMAGES, options.seed or 0, model.limpq.network)
     exported = export(model, options.output, format=options.format, images=images, vnni=options.vnni)
-    if options.vnni is None and options.format == "openvino" and not has_vnni():
+    of_eight_bits = any(bits.weight == 8 for bits in plan.policy.layers.values())
+    if options.vnni is None and options.format == "openvino" and of_eight_bits and not exported.needs_vnni:
         note(
-            "note: this CPU has no VNNI: weights of 8 bits are in float in the file, so that they cannot overflow here"
+            "note: weights of 8 bits stay in float in the file: torch finds no VNNI on this CPU, without which they "
+            "can overflow as integers; --vnni tries, and checks it"
         )
     pictures = "noise (pictures: --images FOLDER)" if exported.noise else options.images
     if options.json:

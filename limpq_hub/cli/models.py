@@ -17,7 +17,6 @@ from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 
 if TYPE_CHECKING:
-    from limpq_hub.zoo.entry import Entry
     from limpq_hub.zoo.measurement import Measurement
 
 
@@ -42,14 +41,8 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry, list_models
-    from limpq_hub.zoo.measurement import (
-        accuracy_cell,
-        float_label,
-        float_measurement,
-        float_size,
-        joint_measurement,
-        policy_measurement,
-    )
+    from limpq_hub.zoo.joint_accuracy import joint_accuracies
+    from limpq_hub.zoo.measurement import accuracy_cell, float_label, float_measurement, float_size, policy_measurement
 
     if options.pattern.startswith(("local-dir:", "hf-hub:")):
         raise UnknownModelError(
@@ -93,12 +86,14 @@ def _list(options: argparse.Namespace) -> None:
             on_disk, top1 = format_size(policy["disk_bytes"]), accuracy_cell(policy, measured)
             on_images |= {measured.images_text} if top1 else set()
             table.add_row("", size, f"{policy['name']} fine-tuned", bitops, weights, on_disk, top1)
-        if joint := _joint_figures(entry):
+        if joint := joint_accuracies(entry):
             ends = [joint[0], *joint[1:][-1:]]
-            on_images |= {joint_measurement(entry, record).images_text for record in entry.front(calibrated=False)}
+            on_images |= {end.measured.images_text for end in ends}
             budgets = "at a budget" if len(joint) == 1 else f"at {len(joint)} budgets"
-            bitops = " to ".join(format_bitops(of_end) for of_end, _, _ in ends)
-            table.add_row("", size, f"joint, {budgets}", bitops, "", "", " to ".join(top1 for _, top1, _ in ends))
+            bitops, top1 = (
+                " to ".join(texts) for texts in zip(*((end.label, end.as_shipped) for end in ends), strict=True)
+            )
+            table.add_row("", size, f"joint, {budgets}", bitops, "", "", top1)
         if on_images := on_images - {""}:
             captions.append(f"{entry.name}: top-1 on {' or '.join(sorted(on_images))}")
     table.caption = "\n".join([*captions, *(["+/- one standard error"] if captions else [])]) or None
@@ -110,6 +105,7 @@ def _list(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
+    from limpq_hub.zoo.joint_accuracy import joint_accuracies
     from limpq_hub.zoo.measurement import accuracy_cell, float_label, float_measurement, policy_measurement
 
     entry = find_entry(options.model)
@@ -135,36 +131,19 @@ def _info(options: argparse.Namespace) -> None:
         measured = policy_measurement(entry, policy["name"])
         rows[f"policy {policy['name']}"] = f"{costs}, top-1 {_measured(accuracy_cell(policy, measured), measured)}"
         rows[f"policy {policy['name']} from"] = policy["command"] or "an unknown command"
-    for bitops, as_shipped, recalibrated in _joint_figures(entry):
-        both = as_shipped + (f", recalibrated {recalibrated}" if recalibrated else "")
-        rows[f"joint, set to {format_bitops(bitops)}"] = both
+    for joint in joint_accuracies(entry):
+        recalibrated = f", recalibrated {joint.recalibrated}" if joint.recalibrated else ""
+        rows[f"joint, set to {joint.label}"] = f"top-1 {_measured(joint.as_shipped, joint.measured)}{recalibrated}"
     rows |= {f"file {name}": format_size(size) for name, size in record["files"].items()}
     in_lines = {key: value for key, value in record["provenance"].items() if not _is_table(value)}
     rows |= {key: _in_words(value) for key, value in in_lines.items()}
     print_facts(entry.name, rows)
 
 
-def _joint_figures(entry: Entry) -> list[tuple[int, str, str]]:
-    """Return BitOps, accuracy as shipped and recalibrated of the joint weights where measured, fewest BitOps first."""
-    from limpq_hub.zoo.measurement import accuracy_cell, joint_measurement
-
-    cells = {
-        calibrated: {
-            (joint["bitops"], joint["policy_sha256"]): accuracy_cell(joint, joint_measurement(entry, joint))
-            for joint in entry.joint_records(calibrated=calibrated)
-        }
-        for calibrated in (False, True)
-    }
-    as_shipped, recalibrated = cells[False], cells[True]
-    return [
-        (bitops, cell, recalibrated.get((bitops, policy), ""))
-        for (bitops, policy), cell in reversed(as_shipped.items())
-    ]
-
-
 def _is_table(value: object) -> bool:
-    """Return whether a value of a record is itself a table, which --json shows."""
-    return isinstance(value, dict) and any(isinstance(inner, (dict, list)) for inner in value.values())
+    """Return whether a value of a record has rows of numbers, which --json shows."""
+    rows = list(value.values()) if isinstance(value, dict) else []
+    return bool(rows) and all(isinstance(row, list) and not any(isinstance(cell, str) for cell in row) for row in rows)
 
 
 def _measured(accuracy: str, measurement: Measurement) -> str:

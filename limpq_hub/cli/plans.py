@@ -136,6 +136,7 @@ def _frontier(options: argparse.Namespace) -> None:
     if options.plot:
         plot_frontier(plans, options.plot, _shipped(entry) if entry and not in_effect else [])
         note(f"wrote {options.plot}")
+    print_search_notes(plans[0], options, indicators)
     measured = [entry.joint_top1(plan.policy.digest()) if entry else None for plan in plans]
     top1s = Top1s(entry)
     if options.json:
@@ -158,7 +159,6 @@ def _frontier(options: argparse.Namespace) -> None:
     table.caption = top1s.caption()
     print_table(table)
     others = ", with the other options as here" if in_effect else ""
-    print_search_notes(plans[0], options, indicators)
     # At the last budget nothing is traded.
     middle = plans[len(plans) // 2]
     bitops = _budget_to_type(indicators, middle, arguments)

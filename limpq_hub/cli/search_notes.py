@@ -29,10 +29,10 @@ def _print_outliers(plan: Plan) -> None:
         listed = ", ".join(f"{one.bits}-bit {one.kind}s of {one.layer}" for one in plan.excluded[:_OUTLIERS_SHOWN])
         more = len(plan.excluded) - _OUTLIERS_SHOWN
         listed += f", and {more} more (--json names them)" if more > 0 else ""
-        note(f"note: bits that learned a smaller step than more bits did are left out: {listed}")
+        note(f"note: bits whose step is smaller than that of more bits are left out: {listed}")
     for outlier in plan.excluded if len(plan.excluded) == 1 else ():
-        what = f"{outlier.bits}-bit {outlier.kind}s learned a smaller step than more bits did"
-        note(f"note: {outlier.layer}: {what}, so they are left out")
+        what = f"the step of {outlier.bits}-bit {outlier.kind}s is smaller than that of more bits"
+        note(f"note: {outlier.layer}: {what}, so {outlier.bits} bits are left out")
 
 
 def _print_measured_pairs(options: argparse.Namespace, indicators: Indicators) -> None:
@@ -42,4 +42,5 @@ def _print_measured_pairs(options: argparse.Namespace, indicators: Indicators) -
     could_ask = "importance" in options and options.importance is None
     if could_ask and indicators.divergences and indicators.objective != "measured" and is_indicator_file(options.model):
         added_up = IMPORTANCE_WORDS[indicators.objective]
-        note(f"note: {options.model} holds measured pairs, and its {added_up} were added up: --importance measured")
+        holds = f"{options.model} holds measured pairs too; the search added up its {added_up}"
+        note(f"note: {holds}: --importance measured adds up the pairs")

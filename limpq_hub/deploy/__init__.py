@@ -23,9 +23,10 @@ of the network, in the order of one recorded forward pass, so that nothing is es
   `inference_cost(discount_sparsity=False)` counts the BitOps and the weight bits that a plan has.
 
 Without VNNI (a CPU of AVX2) two products of 8 bits can overflow the 16 that they are added up in, at 7 bits or fewer
-they cannot. A file for *openvino* is written as is exact on the CPU that writes it: without VNNI weights of 8 bits stay
-in float. `--no-vnni` makes such a file elsewhere, `--vnni` one of integers alone. `verify.json` says which
-(`needs_vnni`), and `limpq predict --exported` tells where a file meets a CPU on which it is not exact.
+they cannot. A file for *openvino* is written so that it is exact on the CPU that writes it: without VNNI weights of 8
+bits stay in float. `--no-vnni` makes such a file elsewhere, `--vnni` keeps all weights as integers. `verify.json` says
+which (`needs_vnni`), and `limpq predict --exported` and `validate.py` say so where a file meets a CPU on which it is
+not exact.
 
 ## What low bits buy
 

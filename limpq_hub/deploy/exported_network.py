@@ -65,14 +65,14 @@ class OpenedExport:
 
     @property
     def caution(self) -> str:
-        """What this CPU does to the logits that were checked on another one, in words; empty where it does nothing."""
-        # Files of earlier versions do not say it: theirs needs VNNI if it has weights of 8 bits, as most networks do.
+        """Why the logits may not be those that were checked, on this CPU; empty where they are."""
+        # Files of earlier versions do not say: most have integers of 8 bits.
         needs_vnni = self.verification.get("needs_vnni", self.verification["file_format"] == "openvino")
         if not needs_vnni or has_vnni():
             return ""
         return (
-            "this CPU has no VNNI, where the 8-bit weights of this file can overflow, and the logits be others than "
-            "were checked; limpq export on this CPU writes a file that is exact here"
+            "torch finds no VNNI on this CPU: weights of 8 bits that the file holds as integers can overflow, and the "
+            "logits differ from those that were checked; export it again on this CPU"
         )
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from limpq_hub.deploy.layer_parity import LayerParity
 
 _NOISE_PICTURES = 64
-_OVERFLOWS = "this CPU has no VNNI, where weights of 8 bits can overflow: leave out vnni=True"
+_OVERFLOWS = "torch finds no VNNI on this CPU, without which weights of 8 bits can overflow: leave out vnni=True"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Exported:
         runtime: what ran the file, with its version.
         integer_layers: whether each layer runs in integers in that runtime on this CPU, in the order of execution;
             None if the runtime does not tell.
-        needs_vnni: whether the file is exact on a CPU with VNNI alone: it has weights of 8 bits as integers, of which
+        needs_vnni: whether the file is exact only on a CPU with VNNI: it has weights of 8 bits as integers, of which
             two products can overflow elsewhere.
     """
 
@@ -129,7 +129,7 @@ def export(
         images: batches of pictures to compare on, [batch, 3, height, width], normalized; noise if None. For
             "onnxruntime" every other batch is measured, and the others compared.
         vnni: False stores weights of 8 bits in float, for a CPU without VNNI (AVX2), where they could overflow; True as
-            integers, which are exact with VNNI alone. None, as is right for this CPU, which checks the file.
+            integers, which are exact only with VNNI. None chooses what is exact on this CPU. For "openvino" alone.
 
     Raises:
         OutputError: the format is not known or not installed, the folder holds something else, or the file is not the
@@ -144,8 +144,8 @@ def export(
     from limpq_hub.deploy.network_graph import network_graph
     from limpq_hub.deploy.read_back import read_layers
 
-    if vnni is False and format != "openvino":
-        raise OutputError(f'vnni=False is for format="openvino", not for {format!r}: leave it out')
+    if vnni is not None and format != "openvino":
+        raise OutputError(f'vnni={vnni} is for format="openvino", not for {format!r}: leave it out')
     network = copy.deepcopy(model).to("cpu", torch.float32).eval()
     run_simulated_(network)
     described = SelfDescription.of(model)
@@ -171,9 +171,9 @@ def export(
         with torch.inference_mode():
             expected = [network(batch).numpy() for batch in batches]
         parity = compare_logits(expected, [batch.numpy() for batch in batches], runtime)
-        advice = {"advice": _OVERFLOWS} if needs_vnni and not has_vnni() else {}
+        advice = _OVERFLOWS if needs_vnni and not has_vnni() else None
         of_layers = (
-            None if fused else parity.check(lambda: layer_parity(file, format, network, batches, runtime), **advice)
+            None if fused else parity.check(lambda: layer_parity(file, format, network, batches, runtime), advice)
         )
         exported = Exported(
             folder=Path(output),

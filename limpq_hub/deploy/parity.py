@@ -64,7 +64,7 @@ class Parity:
         )
 
     def check(
-        self, of_layers: Callable[[], LayerParity] | None = None, *, advice: str = _ANOTHER_VERSION
+        self, of_layers: Callable[[], LayerParity] | None = None, advice: str | None = None
     ) -> LayerParity | None:
         """Raise `OutputError` unless the file is as exact as float arithmetic lets it be.
 
@@ -73,7 +73,7 @@ class Parity:
 
         Args:
             of_layers: compares them, if that matters.
-            advice: what may help where the file is not exact enough.
+            advice: what may help where the file is not exact enough; another version of the runtime if None.
 
         Returns:
             What it found, if that mattered.
@@ -86,8 +86,8 @@ class Parity:
         by_layer = "" if layers is None else f"; layer by layer {layers}"
         raise OutputError(
             "the exported network is not the one that it was made of, and nothing was written; "
-            f"{advice}. Measured: {self}; at least {FEWEST_SAME_ROWS:.0%} of the pictures must be within "
-            f"{SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree{by_layer}"
+            f"{advice or _ANOTHER_VERSION}. Measured: {self}; at least {FEWEST_SAME_ROWS:.0%} of the pictures must be "
+            f"within {SAME_LOGITS:g}, and {FEWEST_AGREEING:.1%} agree{by_layer}"
         )
 
 

@@ -113,7 +113,7 @@ class Explanation:
         if self.raises:
             shown = self.raises[:_MOST_RAISES_SHOWN]
             table = Table(
-                title="What the next more bits would cost, the most gained per BitOp first",
+                title="What the next larger bit-width would cost, the most gained per BitOp first",
                 caption=None if len(shown) == len(self.raises) else f"{len(shown)} of {len(self.raises)} raises",
                 min_width=60,
             )

@@ -109,7 +109,7 @@ def parse_options(argv: Sequence[str] | None) -> PublishSettings:
     parser.add_argument(
         "--recode",
         action="store_true",
-        help="take fewer bytes for what earlier versions wrote; the numbers stay the same",
+        help="store what earlier versions wrote in fewer bytes; the numbers stay the same",
     )
     add_push_options(parser, name="--repo-id")
     parser.add_argument("--create-pr", action="store_true", help="propose the commit instead of making it")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,9 +123,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if (settings.arithmetic == "integer" or settings.exported) and accelerator.device.type != "cpu":
         option = "--exported" if settings.exported else "--arithmetic integer"
         raise TrainingError(f"{option} runs on a CPU, not on {accelerator.device}: set ACCELERATE_USE_CPU=true")
-    network, spec, description, entry, ids, plan = _network(settings)
+    network, spec, description, entry, ids, plan, caution = _network(settings)
     if plan is not None:
         print_plan_notes(accelerator, plan)
+    if caution and accelerator.is_main_process:
+        print(f"note: {settings.exported}: {caution}", file=sys.stderr, flush=True)
     images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
     recalibrate_batch_norm_(network.to(accelerator.device), images)
     began = time.monotonic()

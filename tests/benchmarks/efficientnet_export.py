@@ -70,7 +70,7 @@ def main() -> None:
         for file_format in FORMATS:
             folder = options.output / f"{bits.replace('/', '-')}-{file_format}"
             shutil.rmtree(folder, ignore_errors=True)
-            vnni = not options.no_vnni or file_format != "openvino"
+            vnni = False if options.no_vnni and file_format == "openvino" else None
             exported = limpq_hub.export(quantized, folder, format=file_format, images=batches, vnni=vnni)
             runtime = open_runtime(folder / FILE, file_format, threads=options.threads)
             found = top1([runtime.run(batch.numpy()) for batch in batches])

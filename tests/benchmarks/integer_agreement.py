@@ -88,7 +88,7 @@ def ways(model: str, bitops: str, folder: Path, options: argparse.Namespace) -> 
 
     def exported() -> Run:
         network, file = limpq_hub.load(model, bitops=bitops), folder / "model.onnx"
-        layer_format = QuantizeDequantize(without_vnni=options.no_vnni)
+        layer_format = QuantizeDequantize(without_vnni=options.no_vnni or not has_vnni())
         graph = network_graph(thaw_(network), network.limpq.network.input_shape, layer_format, {})
         file.write_bytes(graph.SerializeToString())
         return open_runtime(file, "openvino", threads=options.threads).run

@@ -84,7 +84,7 @@ def rows(options: argparse.Namespace, batch: int, folder: Path) -> dict[str, Run
     session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     integer = copy.deepcopy(quantized)
     run_in_integers_(integer)
-    exact = network_graph(quantized, shape, QuantizeDequantize(without_vnni=options.no_vnni), {})
+    exact = network_graph(quantized, shape, QuantizeDequantize(without_vnni=options.no_vnni or not has_vnni()), {})
     fast = fused_graph(quantized, shape, value_ranges(quantized, [images]), {})
     timed: dict[str, Run] = {
         FLOAT_TORCH: lambda: float_network(images),

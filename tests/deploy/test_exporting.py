@@ -297,8 +297,9 @@ def test_a_network_in_float_and_a_format_that_is_none_are_refused(exact_network,
         export(network, tmp_path / "out")
     with pytest.raises(OutputError, match="images: give at least one batch of pictures"):
         export(network, tmp_path / "out", images=[])
-    with pytest.raises(OutputError, match="vnni=False is for format=\"openvino\", not for 'qonnx': leave it out"):
-        export(network, tmp_path / "out", format="qonnx", images=[images], vnni=False)
+    for vnni in (False, True):
+        with pytest.raises(OutputError, match=f"vnni={vnni} is for format=\"openvino\", not for 'qonnx': leave it out"):
+            export(network, tmp_path / "out", format="qonnx", images=[images], vnni=vnni)
     assert not (tmp_path / "out").exists()
 
 

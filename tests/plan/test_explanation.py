@@ -294,7 +294,7 @@ def test_the_json_holds_the_plan_the_uniform_policy_and_every_raise(two):
 def test_the_tables_show_signed_differences_and_what_a_raise_costs(two):
     text = printed(explain(two, plan_of(two, (2, 3), (4, 4))).tables())  # 60 + 1600 BitOps, 96 bits of weights
     assert "Beside uniform 3/3 bits" in text
-    assert "What the next more bits would cost, the most gained per BitOp first" in text
+    assert "What the next larger bit-width would cost, the most gained per BitOp first" in text
     assert cells_of(text) == [
         ["a", "2 (-1)", "3"],
         ["b", "4 (+1)", "4 (+1)"],

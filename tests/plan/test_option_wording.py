@@ -23,6 +23,7 @@ from limpq_hub.plan.option_wording import as_typed
             "vnni=False is for format=\"openvino\", not for 'qonnx'",
             "--no-vnni is for --format openvino, not for 'qonnx'",
         ),
+        ("can overflow: leave out vnni=True", "can overflow: leave out --vnni"),
         ("bitops='3 gbitops' was read as 3G", "--bitops '3 gbitops' was read as 3G"),
         ('leave it in float with exclude=["*rnn_v", "b"]', "leave it in float with --exclude '*rnn_v' b"),
         ("candidates=[7, 8]: choose from", "--candidates 7 8: choose from"),

@@ -353,14 +353,19 @@ def test_validate_measures_a_checkpoint_folder_too(runs, data, capsys):
     assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
 
 
-def test_validate_measures_an_exported_network_by_its_runtime(runs, data, tmp_path, capsys):
+def test_validate_measures_an_exported_network_by_its_runtime(runs, data, tmp_path, capsys, monkeypatch):
     pytest.importorskip("openvino", reason='needs the extra "export"')
     network, policy = load_checkpoint(open_local_folder(runs / "w4a4", "checkpoint"))
     export(network, tmp_path / "out", images=[torch.randn(4, 3, 32, 32)])
     validate.main(["--exported", str(tmp_path / "out"), "--data", str(data), *RUN])
-    printed = json.loads(capsys.readouterr().out)
+    out, told = capsys.readouterr()
+    printed = json.loads(out)
+    assert "note: " not in told
     assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
     assert (printed["policy_sha256"], printed["file_format"]) == (policy.digest(), "openvino")
+    monkeypatch.setattr("limpq_hub.deploy.exported_network.OpenedExport.caution", "they can overflow")
+    validate.main(["--exported", str(tmp_path / "out"), "--data", str(data), *RUN])
+    assert f"note: {tmp_path / 'out'}: they can overflow\n" in capsys.readouterr().err
 
 
 def test_validate_measures_integers_as_it_measures_the_simulation(runs, data, capsys):

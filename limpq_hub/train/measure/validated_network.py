@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ class ValidatedNetwork(NamedTuple):
         entry: where its float network is to be found, or None.
         classes: ids of its classes, in the order of its outputs.
         plan: of the search for it, or of the policy that was given; None where there was neither.
+        caution: why its logits may not be those that were checked, on this CPU; empty where they are.
     """
 
     network: nn.Module
@@ -43,6 +43,7 @@ class ValidatedNetwork(NamedTuple):
     entry: Entry | None
     classes: Sequence[str]
     plan: Plan | None = None
+    caution: str = ""
 
 
 def network_of_checkpoint(path: Path, data: DataSettings) -> ValidatedNetwork:
@@ -75,8 +76,6 @@ def network_of_export(path: Path, data: DataSettings) -> ValidatedNetwork:
     if data.data is None:
         raise TrainingError("an exported network has no float network to compare with: give --data with labels")
     opened = open_exported(path)
-    if opened.caution:
-        print(f"note: {path}: {opened.caution}", file=sys.stderr)
     ids = [record["id"] for record in opened.classes]
     if not ids:
         ids = [record["id"] for record in classes_of_network(opened.spec.num_classes, data)]
@@ -85,7 +84,8 @@ def network_of_export(path: Path, data: DataSettings) -> ValidatedNetwork:
         "file_format": said["file_format"],
         "runtime": opened.network.runtime.description,
     }
-    return ValidatedNetwork(opened.network, opened.spec, description, None, classes_known(ids, data))
+    classes = classes_known(ids, data)
+    return ValidatedNetwork(opened.network, opened.spec, description, None, classes, caution=opened.caution)
 
 
 def network_of_entry(
