@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.slow  # together they take minutes
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # Sorts behind every name of a network: the page opens with another.
 SECOND = "zz_test_resnet.noise"
-FIRST_PAGE_S, FIRST_PICTURE_S = 15, 3
+FIRST_PICTURE_S = 3
 SERVER_TIME_MS = 50
 VISITORS, POLICIES = 50, 10
 # By the title of the tab: what is to be seen once it is drawn.
@@ -83,8 +85,12 @@ def probabilities(label: dict) -> dict[str, float]:
 # --- clients
 
 
-def test_the_first_page_takes_at_most_15_seconds_of_cpu(server):
-    assert server.first_page_cpu_s < FIRST_PAGE_S
+def test_the_first_page_takes_at_most_twice_the_cpu_of_importing_its_libraries(server):
+    imports = "import time, gradio, timm, torch; print(time.process_time())"
+    imported_s = float(
+        subprocess.run([sys.executable, "-c", imports], check=True, capture_output=True, text=True).stdout
+    )
+    assert server.first_page_cpu_s < 2 * imported_s
 
 
 def test_the_named_endpoints_are_these_four(client):
