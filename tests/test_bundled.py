@@ -335,7 +335,7 @@ def test_the_commands_of_the_proof_name_the_policies_whose_images_are_kept():
     named = {"learned", *criteria, "uniform filled", *(f"random, seed {seed}" for seed in range(5)), "reversed"}
     for budget in {row["budget"] for row in measured}:
         learned = entry.indicators.using("learned")
-        found = contenders(learned, budget, 5, lambda policy: 0.0, criteria, only=named)
+        found = contenders(learned, budget, 5, lambda policy: 0.0, criteria, {}, only=named)
         kept = {row["contender"]: row["policy_sha256"] for row in measured if row["budget"] == budget}
         for name in named & set(kept):
             assert found[name].digest() == kept[name], (budget, name)

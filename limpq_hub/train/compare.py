@@ -83,6 +83,14 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
         help='of the table these alone, by their names in it: learned, "uniform filled", ...',
     )
     group.add_argument(
+        "--policies",
+        nargs="+",
+        default=(),
+        metavar="NAME=FILE",
+        help="policies that were chosen elsewhere, files such as policy.json, compared as well; each within every "
+        "budget of --bitops",
+    )
+    group.add_argument(
         "--calibrated",
         action="store_true",
         help="measure each policy without training too: steps and BatchNorm of the float network set on 256 images",

@@ -159,6 +159,7 @@ class ComparisonSettings:
         criteria: other ways to choose bits, as `criteria.criterion` takes them.
         criterion_images: training images that they are measured on.
         contenders: of these policies alone; all if empty.
+        policies: NAME=FILE of policies that were chosen elsewhere, compared as well.
         calibrated: whether the float network is also measured at each policy, converted without training.
     """
 
@@ -180,4 +181,5 @@ class ComparisonSettings:
     criteria: Sequence[str] = ()
     criterion_images: int = 100
     contenders: Sequence[str] = ()
+    policies: Sequence[str] = ()
     calibrated: bool = False

@@ -598,6 +598,49 @@ def test_only_the_contenders_that_are_named_are_measured(without_training, whole
     assert not [key for key in choices if key.startswith("choice ")]  # of the best split, minutes
 
 
+def file_of(whole: Compared, budget: str, contender: str) -> Path:
+    """Return the file of a policy that was fine-tuned."""
+    rows = whole.result["comparison"]
+    (row,) = (row for row in rows if (row["budget"], row["contender"]) == (budget, contender))
+    return whole.output / f"{row['policy_sha256'][:12]}-2.json"
+
+
+def test_a_policy_of_a_file_is_set_beside_the_others_as_if_it_had_been_chosen_here(whole, tiny_command, tmp_path):
+    (tmp_path / "out").mkdir()
+    shutil.copy(whole.output / "measured.json", tmp_path / "out")
+    shutil.copytree(whole.output / "of-images", tmp_path / "out/of-images")
+    drawn, mine = file_of(whole, "60M", "random, seed 0"), file_of(whole, "w3a3", "reversed")
+    given = ["--policies", f"a colleague={drawn}", f"mine={mine}"]
+    command = [*uncorrelated(tiny_command), "60M", *given, "--contenders", "learned", "a colleague", "mine"]
+    found = compared(command, tmp_path / "out")
+    assert (found.evaluated, found.started) == (0, [])
+    rows = found.result["comparison"]
+    assert [row["contender"] for row in rows] == ["learned", "a colleague", "mine"]
+    of_whole = {(row["budget"], row["contender"]): row for row in whole.result["comparison"]}
+    assert rows[1] == {**of_whole["60M", "random, seed 0"], "contender": "a colleague"}
+    assert rows[2]["finetuned"] == of_whole["w3a3", "reversed"]["finetuned"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["FILE"], "is not NAME=FILE, for example mine=out/policy.json"),
+        (["mine="], "is not NAME=FILE"),
+        (["=FILE"], "is not NAME=FILE"),
+        (["reversed=FILE"], "--policies: 'reversed' is what another policy is called: choose another name"),
+        (["mine=FILE", "mine=FILE"], "another is called 'mine': choose another name"),
+        (["mine=FILE"], "it has [0-9.]+M BitOps, and --bitops w2a2 allows [0-9.]+M: compare it where it fits"),
+    ],
+)
+def test_a_policy_of_a_file_is_refused_before_anything_is_measured(whole, tiny_command, tmp_path, words, says):
+    path = str(file_of(whole, "w3a3", "uniform filled"))
+    budgets = ["w3a3", "w2a2"] if "allows" in says else ["w3a3"]
+    given = ["--policies", *(word.replace("FILE", path) for word in words)]
+    with pytest.raises(TrainingError, match=says):
+        compared([*uncorrelated(tiny_command), *budgets, *given], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_each_policy_is_measured_without_training_and_listed_first(without_training):
     low, _, high, _ = without_training.result["comparison"]
     # Six bits without training are nearer to the float network than three bits are.

@@ -18,13 +18,25 @@ from limpq_hub.zoo.planning import search
 
 
 def check_contenders(
-    only: Sequence[str], indicators: Indicators, bitops: str, random_policies: int, criteria: Iterable[str]
+    only: Sequence[str],
+    indicators: Indicators,
+    bitops: str,
+    random_policies: int,
+    criteria: Iterable[str],
+    given: Collection[str],
 ) -> None:
-    """Raise `TrainingError` where `contenders` would have no policy of one of the names `only`; nothing is searched."""
+    """Check the names of policies before any is searched; `contenders` says what the arguments are.
+
+    Raises:
+        TrainingError: one of `only` would not be there, or one that is given is called as another one.
+    """
     names = _choices(indicators, bitops, random_policies, lambda policy: 0.0, dict.fromkeys(criteria, indicators))
+    for name in given:
+        if name in names:
+            raise TrainingError(f"--policies: {quoted(name)} is what another policy is called: choose another name")
     for name in only:
-        if name not in names:
-            raise TrainingError(f"--contenders {quoted(name)} is none of {', '.join(map(quoted, names))}")
+        if name not in (*names, *given):
+            raise TrainingError(f"--contenders {quoted(name)} is none of {', '.join(map(quoted, (*names, *given)))}")
 
 
 def contenders(
@@ -33,6 +45,7 @@ def contenders(
     random_policies: int,
     divergence: Callable[[Policy], float],
     criteria: Mapping[str, Indicators],
+    given: Mapping[str, Policy],
     only: Sequence[str] = (),
 ) -> dict[str, Policy]:
     """Return the policies to compare at a budget, by what they are called; first the one that a search returns.
@@ -41,10 +54,12 @@ def contenders(
         random_policies: how many of them are random.
         divergence: from the float network, in nats; chooses among the uniform splits.
         criteria: indicators measured by other criteria, by their names; a search in each gives a policy.
+        given: policies that were chosen elsewhere, by their names.
         only: names of those to return, see `check_contenders`; all if empty.
     """
     choices = _choices(indicators, bitops, random_policies, divergence, criteria)
-    return {name: choose() for name, choose in choices.items() if not only or name in only}
+    chosen = {name: choose() for name, choose in choices.items() if not only or name in only}
+    return chosen | {name: policy for name, policy in given.items() if not only or name in only}
 
 
 def _choices(

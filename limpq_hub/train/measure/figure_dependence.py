@@ -17,7 +17,7 @@ from limpq_hub.zoo.float_file import float_file_of
 
 # Options that no figure depends on, or that its key names.
 _MAY_CHANGE = {"bitops", "random", "correlated", "correlate_every", "steps", "output", "workers", "threads"}
-_MAY_CHANGE |= {"criteria", "criterion_images", "contenders", "calibrated", "correlate_over", "importance"}
+_MAY_CHANGE |= {"criteria", "criterion_images", "contenders", "policies", "calibrated", "correlate_over", "importance"}
 
 
 def what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mapping[str, object]:

@@ -29,6 +29,7 @@ from limpq_hub.train.measure.criteria import indicators_by, table
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, OfImages, accuracy_of, evaluate_each, log_probabilities
 from limpq_hub.train.measure.figure_dependence import what_figures_depend_on
+from limpq_hub.train.measure.given_policies import given_policies
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.paired import paired
 from limpq_hub.train.measure.rank_correlations import rank_correlation
@@ -60,9 +61,9 @@ class Study:
 
         Raises:
             TrainingError: what was measured before was measured with other options, there are several processes, or
-                no contender is called so.
+                no contender is called so, or a given policy is above a budget.
             InfeasibleBudgetError: no policy meets one of the budgets.
-            PolicyError: the importance that was asked for was not measured.
+            PolicyError: the importance that was asked for was not measured, or a given policy is of another network.
         """
         self.settings = settings
         self.accelerator: Accelerator = new_accelerator(settings.device)
@@ -75,7 +76,15 @@ class Study:
             plan = plan_for(self.entry, bitops=bitops, importance=settings.importance)
             print_plan_notes(self.accelerator, plan, bitops)
         self.indicators = self.entry.indicators.using(settings.importance)
-        check_contenders(settings.contenders, self.indicators, settings.bitops[0], settings.random, settings.criteria)
+        self.given = given_policies(settings.policies, self.entry, settings.bitops)
+        check_contenders(
+            settings.contenders,
+            self.indicators,
+            settings.bitops[0],
+            settings.random,
+            settings.criteria,
+            self.given,
+        )
         ids = classes_of_entry(self.entry, data)
         self.statistics = statistics_of_entry(self.entry.folder)
         image_count = settings.calibrate_images
@@ -115,6 +124,7 @@ class Study:
             self.settings.random,
             self._choosing_divergence,
             self.criteria,
+            self.given,
             only=self.settings.contenders,
         )
         first, *_ = policies.values()
