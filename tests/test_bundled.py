@@ -21,6 +21,7 @@ import limpq_hub
 from limpq_hub.errors import InfeasibleBudgetError
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.plan import Plan
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.train.measure.contenders import contenders
@@ -30,6 +31,7 @@ from limpq_hub.zoo.card_commands import without_paths
 from limpq_hub.zoo.catalog import BUNDLED, find_entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.loading import NotFineTunedWarning
+from limpq_hub.zoo.policy_request import plan_for
 
 ROOT = Path(__file__).parents[1]
 FIRST_PAGE = ROOT / "README.md"
@@ -339,6 +341,16 @@ def test_the_commands_of_the_proof_name_the_policies_whose_images_are_kept():
         kept = {row["contender"]: row["policy_sha256"] for row in measured if row["budget"] == budget}
         for name in named & set(kept):
             assert found[name].digest() == kept[name], (budget, name)
+
+
+def test_every_policy_of_the_proof_is_kept_as_a_file_that_other_commands_take():
+    folder, learned = RESULTS.parent / "policies", find_entry("resnet18").indicators.using("learned")
+    rows = read_json(RESULTS.parent / "proof.json")["joint"]
+    for row in rows:
+        plan = plan_for(find_entry("resnet18"), policy=folder / f"{row['policy_sha256'][:16]}.json")
+        assert plan.policy.digest() == row["policy_sha256"]
+        assert (plan.bitops, Plan.of_policy(learned, plan.policy).objective) == (row["bitops"], row["objective"])
+    assert {path.stem for path in folder.iterdir()} == {row["policy_sha256"][:16] for row in rows}
 
 
 def test_what_the_learned_steps_had_is_kept_and_shown_beside_what_ships():
