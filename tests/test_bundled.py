@@ -337,17 +337,18 @@ def test_the_commands_of_the_proof_name_the_policies_whose_images_are_kept():
     named = {"learned", *criteria, "uniform filled", *(f"random, seed {seed}" for seed in range(5)), "reversed"}
     for budget in {row["budget"] for row in measured}:
         learned = entry.indicators.using("learned")
-        found = contenders(learned, budget, 5, lambda policy: 0.0, criteria, {}, only=named)
+        found = contenders(learned, budget, 5, lambda policy: 0.0, criteria, only=named)
         kept = {row["contender"]: row["policy_sha256"] for row in measured if row["budget"] == budget}
         for name in named & set(kept):
             assert found[name].digest() == kept[name], (budget, name)
 
 
 def test_every_policy_of_the_proof_is_kept_as_a_file_that_other_commands_take():
-    folder, learned = RESULTS.parent / "policies", find_entry("resnet18").indicators.using("learned")
+    folder, entry = RESULTS.parent / "policies", find_entry("resnet18")
+    learned = entry.indicators.using("learned")
     rows = read_json(RESULTS.parent / "proof.json")["joint"]
     for row in rows:
-        plan = plan_for(find_entry("resnet18"), policy=folder / f"{row['policy_sha256'][:16]}.json")
+        plan = plan_for(entry, policy=folder / f"{row['policy_sha256'][:16]}.json")
         assert plan.policy.digest() == row["policy_sha256"]
         assert (plan.bitops, Plan.of_policy(learned, plan.policy).objective) == (row["bitops"], row["objective"])
     assert {path.stem for path in folder.iterdir()} == {row["policy_sha256"][:16] for row in rows}

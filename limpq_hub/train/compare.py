@@ -30,6 +30,7 @@ from limpq_hub.train.measure.comparison_pictures import save_comparison, save_co
 from limpq_hub.train.measure.criteria import HELP as CRITERIA_HELP
 from limpq_hub.train.measure.criteria import criterion, is_divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
+from limpq_hub.train.measure.given_policies import named_files
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.paired import Paired
 from limpq_hub.train.measure.study import Study
@@ -84,8 +85,9 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
     )
     group.add_argument(
         "--policies",
+        action="extend",
         nargs="+",
-        default=(),
+        default=[],
         metavar="NAME=FILE",
         help="policies that were chosen elsewhere, files such as policy.json, compared as well; each within every "
         "budget of --bitops",
@@ -118,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse_options(argv)
     for name in settings.criteria:
         criterion(name)
+    named_files(settings.policies)
     study = Study(settings)
     how_made = provenance(study.accelerator, settings.invocation, seconds=None)
     for name, indicators in study.criteria.items():

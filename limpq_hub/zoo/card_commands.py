@@ -11,7 +11,7 @@ _COMMANDS, _PLACES = ("command",), ("model", "weights")
 # Options whose value has slashes but is no path: it names a repository on the Hub or a split of a data set.
 _NOT_PATHS = ("--repo-id", "--push-to-hub", "--base-model", "--train-split", "--val-split")
 _DATA_OF_TIMM = re.compile(r"(hfds|hfids|tfds|torch|wds|wids)/")
-_NAME = re.compile(r"(?:--[\w-]+=|local-dir:|[\w.-]+=)?")
+_NAME = re.compile(r"(?:--[\w-]+=)?(?:local-dir:|[\w .,:+@-]+=)?")
 _SEPARATOR = re.compile(r"\\(?=[\w.~-]|\s+--|\s*$)")
 _HUB_DATA = re.compile(r"--data[ =]hfds/([\w.-]+/[\w.-]+)(?:\s|$)", re.ASCII)
 

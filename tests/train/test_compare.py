@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +21,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_run import RUN
 
-from limpq_hub import Indicators
-from limpq_hub.errors import ArtifactFormatError, TrainingError
+from limpq_hub import Budget, Indicators
+from limpq_hub.errors import ArtifactFormatError, PolicyError, TrainingError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train import compare, finetune, publish, validate
 from limpq_hub.train.loop.batches import RunLength
@@ -118,6 +120,15 @@ def whole(tiny_command, tmp_path_factory) -> Compared:
     return compared([*tiny_command, *BUDGETS], tmp_path_factory.mktemp("compared") / "out")
 
 
+@pytest.fixture
+def measured_before(whole, tmp_path) -> Path:
+    """A folder where everything of the whole run is measured already."""
+    (tmp_path / "out").mkdir()
+    shutil.copy(whole.output / "measured.json", tmp_path / "out")
+    shutil.copytree(whole.output / "of-images", tmp_path / "out/of-images")
+    return tmp_path / "out"
+
+
 @pytest.fixture(scope="module")
 def layers(runs) -> dict:
     return json.loads((runs / "joint/indicators.json").read_text())["layers"]
@@ -127,10 +138,14 @@ def bitops_of(layers: dict, policy: dict) -> int:
     return sum(layers[name]["macs"] * bits["weight"] * bits["activation"] for name, bits in policy.items())
 
 
+def file_of(whole: Compared, row: dict) -> Path:
+    """Return the file of a policy that was fine-tuned."""
+    return whole.output / f"{row['policy_sha256'][:12]}-2.json"
+
+
 def policy_of(whole: Compared, row: dict) -> dict:
     """Return the bits per layer that were fine-tuned, as the file of the policy holds them."""
-    content = json.loads((whole.output / f"{row['policy_sha256'][:12]}-2.json").read_text())
-    policy = Policy.from_json(content)
+    policy = Policy.from_json(json.loads(file_of(whole, row).read_text()))
     assert policy.digest() == row["policy_sha256"]
     return {name: {"weight": bits.weight, "activation": bits.activation} for name, bits in policy.layers.items()}
 
@@ -201,7 +216,7 @@ def test_fine_tuning_is_the_same_for_all_but_the_policy(whole, tiny_command):
 
 def test_policies_are_measured_as_validate_measures_them(whole, runs, hard_data, capsys):
     row = whole.result["comparison"][0]
-    entry = ["--model", f"local-dir:{runs}/joint", "--policy", f"{whole.output}/{row['policy_sha256'][:12]}-2.json"]
+    entry = ["--model", f"local-dir:{runs}/joint", "--policy", str(file_of(whole, row))]
     measured = ["--weights", "joint", "--calibrate-images", "16", "--data", str(hard_data), *RUN]
     validate.main([*entry, *measured])
     printed = json.loads(capsys.readouterr().out)
@@ -234,11 +249,8 @@ def test_random_policies_fit_one_budget_or_spread_over_all_measured_on_the_image
 
 
 @pytest.mark.parametrize(("over", "name"), [("budget", "at w3a3"), ("range", "over all budgets")])
-def test_correlations_are_of_the_policies_that_were_asked_for(whole, tiny_command, tmp_path, over, name):
-    (tmp_path / "out").mkdir()
-    shutil.copy(whole.output / "measured.json", tmp_path / "out")
-    shutil.copytree(whole.output / "of-images", tmp_path / "out/of-images")
-    found = compared([*tiny_command, *BUDGETS, "--correlate-over", over], tmp_path / "out")
+def test_correlations_are_of_the_policies_that_were_asked_for(whole, tiny_command, measured_before, over, name):
+    found = compared([*tiny_command, *BUDGETS, "--correlate-over", over], measured_before)
     assert found.result["correlation"] == {name: whole.result["correlation"][name]}
     assert found.evaluated == 0
 
@@ -598,27 +610,26 @@ def test_only_the_contenders_that_are_named_are_measured(without_training, whole
     assert not [key for key in choices if key.startswith("choice ")]  # of the best split, minutes
 
 
-def file_of(whole: Compared, budget: str, contender: str) -> Path:
-    """Return the file of a policy that was fine-tuned."""
+def file_at(whole: Compared, budget: str, contender: str) -> Path:
+    """Return the file of the policy of a row."""
     rows = whole.result["comparison"]
-    (row,) = (row for row in rows if (row["budget"], row["contender"]) == (budget, contender))
-    return whole.output / f"{row['policy_sha256'][:12]}-2.json"
+    return file_of(whole, next(row for row in rows if (row["budget"], row["contender"]) == (budget, contender)))
 
 
-def test_a_policy_of_a_file_is_set_beside_the_others_as_if_it_had_been_chosen_here(whole, tiny_command, tmp_path):
-    (tmp_path / "out").mkdir()
-    shutil.copy(whole.output / "measured.json", tmp_path / "out")
-    shutil.copytree(whole.output / "of-images", tmp_path / "out/of-images")
-    drawn, mine = file_of(whole, "60M", "random, seed 0"), file_of(whole, "w3a3", "reversed")
-    given = ["--policies", f"a colleague={drawn}", f"mine={mine}"]
-    command = [*uncorrelated(tiny_command), "60M", *given, "--contenders", "learned", "a colleague", "mine"]
-    found = compared(command, tmp_path / "out")
+def test_a_policy_of_a_file_is_set_beside_the_others_as_if_it_had_been_chosen_here(
+    whole, tiny_command, measured_before
+):
+    drawn, mine = file_at(whole, "60M", "random, seed 0"), file_at(whole, "w3a3", "reversed")
+    given = ["--policies", f"a colleague@home={drawn}", "--policies", f"mine={mine}"]
+    command = [*uncorrelated(tiny_command), "60M", *given, "--contenders", "learned", "a colleague@home", "mine"]
+    found = compared(command, measured_before)
     assert (found.evaluated, found.started) == (0, [])
     rows = found.result["comparison"]
-    assert [row["contender"] for row in rows] == ["learned", "a colleague", "mine"]
+    assert [row["contender"] for row in rows] == ["learned", "a colleague@home", "mine"]
     of_whole = {(row["budget"], row["contender"]): row for row in whole.result["comparison"]}
-    assert rows[1] == {**of_whole["60M", "random, seed 0"], "contender": "a colleague"}
+    assert rows[1] == {**of_whole["60M", "random, seed 0"], "contender": "a colleague@home"}
     assert rows[2]["finetuned"] == of_whole["w3a3", "reversed"]["finetuned"]
+    assert f"--policies 'a colleague@home={drawn.name}' --policies mine={mine.name}" in found.result["command"]
 
 
 @pytest.mark.parametrize(
@@ -627,18 +638,38 @@ def test_a_policy_of_a_file_is_set_beside_the_others_as_if_it_had_been_chosen_he
         (["FILE"], "is not NAME=FILE, for example mine=out/policy.json"),
         (["mine="], "is not NAME=FILE"),
         (["=FILE"], "is not NAME=FILE"),
-        (["reversed=FILE"], "--policies: 'reversed' is what another policy is called: choose another name"),
+        (["a|b=FILE"], "a name has letters, digits, spaces and"),
+        (["costs $2, no $3=FILE"], "a name has letters, digits, spaces and"),
+        (["a\nb=FILE"], "a name has letters, digits, spaces and"),
         (["mine=FILE", "mine=FILE"], "another is called 'mine': choose another name"),
-        (["mine=FILE"], "it has [0-9.]+M BitOps, and --bitops w2a2 allows [0-9.]+M: compare it where it fits"),
     ],
 )
-def test_a_policy_of_a_file_is_refused_before_anything_is_measured(whole, tiny_command, tmp_path, words, says):
-    path = str(file_of(whole, "w3a3", "uniform filled"))
-    budgets = ["w3a3", "w2a2"] if "allows" in says else ["w3a3"]
-    given = ["--policies", *(word.replace("FILE", path) for word in words)]
+def test_a_name_of_a_policy_that_cannot_be_is_refused_before_anything_is_read(tmp_path, words, says):
+    command = ["--model", "local-dir:nowhere", "--data", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")]
     with pytest.raises(TrainingError, match=says):
-        compared([*uncorrelated(tiny_command), *budgets, *given], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        compare.main([*command, "--policies", *words])
+
+
+def test_a_policy_of_a_file_is_refused_before_anything_is_measured(whole, tiny_command, tmp_path):
+    path = file_at(whole, "w3a3", "uniform filled")
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**json.loads(path.read_text()), "model": "resnet50"}))
+
+    def refused(words: list[str], *options: str, budgets: Sequence[str] = ("w3a3",)) -> str:
+        with pytest.raises((TrainingError, PolicyError)) as caught:
+            compared([*uncorrelated(tiny_command), *budgets, *options, "--policies", *words], tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        return str(caught.value)
+
+    assert refused([f"reversed={path}"]).endswith("'reversed' is what another policy is called: choose another name")
+    assert "'mine' is not among --contenders" in refused([f"mine={path}"], "--contenders", "learned")
+    assert "--contenders 'mime' is none of 'learned'" in refused([f"mine={path}"], "--contenders", "mime")
+    for wrong in (other, tmp_path / "none.json"):
+        assert refused([f"mine={path}", f"yours={wrong}"]).startswith(f"--policies 'yours={wrong}': the")
+    said = refused([f"mine={path}"], budgets=["w3a3", "w2a2"])
+    found = re.search(r"it has ([0-9,]+) BitOps, and --bitops w2a2 allows ([0-9,]+): .* --bitops ([0-9.]+[MG])$", said)
+    has, allowed = (int(number.replace(",", "")) for number in found.groups()[:2])
+    assert allowed < has <= Budget(bitops=found[3]).bitops < 1.001 * has
 
 
 def test_each_policy_is_measured_without_training_and_listed_first(without_training):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 from limpq_hub.errors import TrainingError, quoted
 from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
@@ -28,15 +29,17 @@ def check_contenders(
     """Check the names of policies before any is searched; `contenders` says what the arguments are.
 
     Raises:
-        TrainingError: one of `only` would not be there, or one that is given is called as another one.
+        TrainingError: one of `only` would not be there, one that is given would be left out, or is called as another.
     """
     names = _choices(indicators, bitops, random_policies, lambda policy: 0.0, dict.fromkeys(criteria, indicators))
-    for name in given:
-        if name in names:
-            raise TrainingError(f"--policies: {quoted(name)} is what another policy is called: choose another name")
     for name in only:
         if name not in (*names, *given):
             raise TrainingError(f"--contenders {quoted(name)} is none of {', '.join(map(quoted, (*names, *given)))}")
+    for name in given:
+        if name in names:
+            raise TrainingError(f"--policies: {quoted(name)} is what another policy is called: choose another name")
+        if only and name not in only:
+            raise TrainingError(f"--policies: {quoted(name)} is not among --contenders: add it, or leave the file out")
 
 
 def contenders(
@@ -45,7 +48,8 @@ def contenders(
     random_policies: int,
     divergence: Callable[[Policy], float],
     criteria: Mapping[str, Indicators],
-    given: Mapping[str, Policy],
+    *,
+    given: Mapping[str, Policy] = MappingProxyType({}),
     only: Sequence[str] = (),
 ) -> dict[str, Policy]:
     """Return the policies to compare at a budget, by what they are called; first the one that a search returns.
@@ -58,8 +62,8 @@ def contenders(
         only: names of those to return, see `check_contenders`; all if empty.
     """
     choices = _choices(indicators, bitops, random_policies, divergence, criteria)
-    chosen = {name: choose() for name, choose in choices.items() if not only or name in only}
-    return chosen | {name: policy for name, policy in given.items() if not only or name in only}
+    choices |= {name: partial(given.__getitem__, name) for name in given}
+    return {name: choose() for name, choose in choices.items() if not only or name in only}
 
 
 def _choices(

@@ -29,7 +29,7 @@ from limpq_hub.train.measure.criteria import indicators_by, table
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, OfImages, accuracy_of, evaluate_each, log_probabilities
 from limpq_hub.train.measure.figure_dependence import what_figures_depend_on
-from limpq_hub.train.measure.given_policies import given_policies
+from limpq_hub.train.measure.given_policies import given_policies, named_files
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.paired import paired
 from limpq_hub.train.measure.rank_correlations import rank_correlation
@@ -61,9 +61,10 @@ class Study:
 
         Raises:
             TrainingError: what was measured before was measured with other options, there are several processes, or
-                no contender is called so, or a given policy is above a budget.
+                no contender is called so, or `given_policies` refuses one.
             InfeasibleBudgetError: no policy meets one of the budgets.
-            PolicyError: the importance that was asked for was not measured, or a given policy is of another network.
+            PolicyError: the importance that was asked for was not measured, or a given policy is for another network.
+            ArtifactError: the file of a given policy is no JSON, or of another format.
         """
         self.settings = settings
         self.accelerator: Accelerator = new_accelerator(settings.device)
@@ -76,7 +77,7 @@ class Study:
             plan = plan_for(self.entry, bitops=bitops, importance=settings.importance)
             print_plan_notes(self.accelerator, plan, bitops)
         self.indicators = self.entry.indicators.using(settings.importance)
-        self.given = given_policies(settings.policies, self.entry, settings.bitops)
+        self.given = given_policies(named_files(settings.policies), self.entry, settings.bitops)
         check_contenders(
             settings.contenders,
             self.indicators,
@@ -124,7 +125,7 @@ class Study:
             self.settings.random,
             self._choosing_divergence,
             self.criteria,
-            self.given,
+            given=self.given,
             only=self.settings.contenders,
         )
         first, *_ = policies.values()
