@@ -30,7 +30,6 @@ from limpq_hub.train.measure.comparison_pictures import save_comparison, save_co
 from limpq_hub.train.measure.criteria import HELP as CRITERIA_HELP
 from limpq_hub.train.measure.criteria import criterion, is_divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
-from limpq_hub.train.measure.given_policies import named_files
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.paired import Paired
 from limpq_hub.train.measure.study import Study
@@ -120,7 +119,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse_options(argv)
     for name in settings.criteria:
         criterion(name)
-    named_files(settings.policies)
     study = Study(settings)
     how_made = provenance(study.accelerator, settings.invocation, seconds=None)
     for name, indicators in study.criteria.items():

@@ -54,7 +54,7 @@ def hub_dataset(command: object) -> str | None:
 
 
 def last_component(word: str) -> str:
-    """Return a word of a command with the last component of the path in it, perhaps behind NAME= or `local-dir:`."""
+    """Return a word of a command with the last component of the path in it, also behind an option or `local-dir:`."""
     match = _NAME.match(word)
     name = match[0] if match else ""
     value = word.removeprefix(name)

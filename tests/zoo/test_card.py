@@ -183,6 +183,8 @@ def test_the_split_that_was_measured_on_is_named(change, split, shown):
             "training/x.py --data=data --model local-dir:joint",
         ),
         ("training/publish.py --checkpoint 3G=/home/me/out/3G", "training/publish.py --checkpoint 3G=3G"),
+        ("compare.py --policies 'a b@c:d=/home/me/p.json'", "compare.py --policies 'a b@c:d=p.json'"),
+        ("compare.py --policies=mine=/home/me/p.json", "compare.py --policies=mine=p.json"),
         ("training/x.py --weights '/home/me/my nets/float.pt'", "training/x.py --weights float.pt"),
         ("training/x.py --weights 'C:\\Users\\me\\float.pt'", "training/x.py --weights float.pt"),
         ("training/x.py --weights C:\\Users\\me\\float.pt --lr 1", "training/x.py --weights float.pt --lr 1"),

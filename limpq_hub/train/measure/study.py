@@ -60,12 +60,13 @@ class Study:
         """Load the networks and the images.
 
         Raises:
-            TrainingError: what was measured before was measured with other options, there are several processes, or
-                no contender is called so, or `given_policies` refuses one.
+            TrainingError: what was measured before was measured with other options, there are several processes,
+                no contender is called so, or a given policy cannot be compared.
             InfeasibleBudgetError: no policy meets one of the budgets.
             PolicyError: the importance that was asked for was not measured, or a given policy is for another network.
             ArtifactError: the file of a given policy is no JSON, or of another format.
         """
+        given = named_files(settings.policies)
         self.settings = settings
         self.accelerator: Accelerator = new_accelerator(settings.device)
         if self.accelerator.num_processes > 1:
@@ -77,7 +78,7 @@ class Study:
             plan = plan_for(self.entry, bitops=bitops, importance=settings.importance)
             print_plan_notes(self.accelerator, plan, bitops)
         self.indicators = self.entry.indicators.using(settings.importance)
-        self.given = given_policies(named_files(settings.policies), self.entry, settings.bitops)
+        self.given = given_policies(given, self.entry, settings.bitops)
         check_contenders(
             settings.contenders,
             self.indicators,
