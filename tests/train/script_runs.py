@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 TRAINING = Path(__file__).parents[2] / "training"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node")
 _PATIENCE_S = 240
@@ -49,6 +51,21 @@ class Running:
     def ends(self) -> int:
         """Wait for the end, and return the exit code."""
         return self.process.wait(timeout=_PATIENCE_S)
+
+    def loses_its_workers(self) -> int:
+        """Kill its workers whenever it has some, until it ends, and return the exit code.
+
+        Nobody misses a worker that was killed after it gave the last of its batches, so one kill may be too late.
+        """
+
+        def no_more() -> bool:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for worker in psutil.Process(self.process.pid).children():
+                    worker.kill()
+            return False
+
+        self.wait_until(no_more)
+        return self.ends()
 
     def kill_group(self) -> None:
         """Kill the script and its workers, as the end of a container does."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 import pytest
 from script_runs import Running, journal_steps, saved_step, script, sha256_of, started
 from tiny_run import NETWORK, RUN
@@ -116,10 +115,7 @@ def test_fine_tuning_whose_worker_dies_says_so_in_one_line_and_goes_on_to_the_sa
     options = [*tuning_options, "--workers", "2"]
     with started([script("finetune")], tmp_path / "out", *options) as running:
         assert running.reaches(2), running.said()
-        workers = psutil.Process(running.process.pid).children()
-        assert workers
-        workers[0].kill()
-        assert running.ends() == 3, running.said()
+        assert running.loses_its_workers() == 3, running.said()
     assert running.said().count("finetune.py: a process that decodes pictures died: DataLoader worker (pid") == 1
     assert "Traceback" not in running.said()
     with started([script("finetune")], tmp_path / "out", *options, "--resume") as running:
