@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -113,6 +114,31 @@ def test_a_measurement_that_was_cut_off_goes_on_and_gives_the_same_file(
     assert cut.read_text() == whole.read_text()
     assert measured_in == [list(Indicators.load(whole).weight_steps)[2:]]
     assert [path.name for path in tmp_path.iterdir() if "measured" in path.name] == []
+
+
+def test_what_was_measured_is_kept_where_it_cannot_be_saved(limpq, with_float, pictures, tmp_path, monkeypatch):
+    output = tmp_path / "indicators.json"
+    words = ("measure", f"local-dir:{with_float}", "--images", pictures, "--count", 2, "--output", output)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Indicators, "save", full)
+        code, _, err = limpq(*words)
+    assert (code, output.exists()) == (3, False), err
+    monkeypatch.setattr(pair_importance, "pair_divergences", lambda *arguments, **options: pytest.fail("measured anew"))
+    code, _, err = limpq(*words)
+    assert (code, len(Indicators.load(output).divergences) > 0) == (0, True), err
+    assert [path.name for path in tmp_path.iterdir() if "measured" in path.name] == []
+
+
+@pytest.mark.parametrize("name", ["indicators", "indicators.txt", ".json.gz"])
+def test_a_file_that_a_search_would_not_take_is_refused_before_anything_is_measured(limpq, pictures, tmp_path, name):
+    code, _, err = limpq("measure", "resnet18", "--images", pictures, "--output", tmp_path / name)
+    told = f"'{tmp_path / name}' does not end in .json, and the commands that take it go by that; for example "
+    assert (code, f"{told}{tmp_path / 'indicators.json'}" in err) == (2, True), err
+    assert [path.name for path in tmp_path.iterdir()] == [pictures.name]
 
 
 def test_a_measurement_without_a_terminal_says_in_lines_what_is_left_and_takes_threads(

@@ -1,4 +1,4 @@
-"""The learned policy beside uniform, random and reversed ones: `python training/compare.py --help`."""
+"""The policy of a search beside uniform, random and reversed ones: `python training/compare.py --help`."""
 
 from limpq_hub.train.launching import run_command
 

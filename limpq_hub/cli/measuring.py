@@ -13,6 +13,7 @@ from limpq_hub.cli.output import note, print_json
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
+from limpq_hub.plan.output_file import is_replaced
 from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import MOST_THREADS, output_file, seed, whole_number
@@ -57,7 +58,10 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
         help=f"CPU threads, at most {MOST_THREADS}; as many as torch takes if not given",
     )
     measure.add_argument(
-        "--output", type=output_file("indicators.json"), required=True, help="the indicators.json to write"
+        "--output",
+        type=output_file("indicators.json", ending=".json"),
+        required=True,
+        help="the indicators.json to write",
     )
 
 
@@ -82,13 +86,15 @@ def _measure(options: argparse.Namespace) -> None:
     others = _OTHERS_OF_JOINT if options.others is None and options.weights == "joint" else options.others
     with progress_file_of(options.output) as kept, progress_teller("measuring the importance", "layers") as tell:
         indicators = measured_indicators(Measuring(entry, images, options.weights, others), kept, tell=tell)
-    indicators.save(options.output)
+        indicators.save(options.output)
+        kept.unlink()
     if options.json:
         print_json(indicators.to_json())
     note(f"measured on {sum(map(len, images))} pictures, in {options.output}")
-    budget = first_budget(indicators, importance="measured")
-    search = shell_command("limpq", "search", options.output, "--bitops", budget, "--importance", "measured")
-    note(f"next: {search}")
+    if is_replaced(options.output):
+        budget = first_budget(indicators, importance="measured")
+        search = shell_command("limpq", "search", options.output, "--bitops", budget, "--importance", "measured")
+        note(f"next: {search}")
 
 
 def check_folder(folder: str) -> None:

@@ -45,7 +45,8 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha",
         type=float,
-        help="factor of the weight importance in the objective, at least 0; the entry's own if not given",
+        help="factor of the weight importance in the objective, at least 0, where learned steps are added up; the "
+        "entry's own if not given",
     )
     parser.add_argument("--counting", choices=("exact", "limpq"), help="how MACs are counted; exact if not given")
 

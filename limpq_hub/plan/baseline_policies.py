@@ -195,7 +195,9 @@ def _shared(*steps: Steps) -> list[int]:
     bit_widths = [set(of_layer) for of_kind in steps for of_layer in of_kind.values()]
     shared = set.intersection(*bit_widths) if bit_widths else set()
     if not shared:
-        raise PolicyError("the layers learned no bit-width in common, so no policy has equal bits; use random_policy")
+        raise PolicyError(
+            "the layers learned no bit-width in common, so no policy has equal bits; compare with a random one"
+        )
     return sorted(shared, reverse=True)
 
 

@@ -192,11 +192,17 @@ class SearchProblem:
         return Policy(self.indicators.model, {name: bits[name] for name in costs}, self.indicators.input_size)
 
     def _notes(self, bits: Mapping[str, LayerBits]) -> tuple[str, ...]:
-        """Return what the user should know: how a budget was read, and what it leaves at the most bits."""
+        """Return what the user should know: how a budget was read, what it leaves at the most bits, a vain alpha."""
         limits = list(self.budget.kinds)
         end = "nothing is traded" if len(self.without_effect) == len(limits) else "it limits nothing"
+        vain = self.indicators.objective == "measured" and self.alpha != self.indicators.alpha
         notes = (
             *self.budget.readings,
+            *(
+                [f"alpha={self.alpha:g} changes nothing: it weighs learned steps, and pairs are added up"]
+                if vain
+                else []
+            ),
             *(f"{kind.without_effect(most)}, so {end}" for kind, most in self.without_effect),
         )
         if any(kind.limits_activations for kind, _ in limits):

@@ -24,6 +24,7 @@ from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.launching import run
+from limpq_hub.train.loop.folder import locked
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish
 from limpq_hub.train.measure.comparison_pictures import save_comparison, save_correlation
@@ -119,11 +120,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse_options(argv)
     for name in settings.criteria:
         criterion(name)
+    with locked(settings.output):
+        _compare(settings)
+
+
+def _compare(settings: ComparisonSettings) -> None:
     study = Study(settings)
     how_made = provenance(study.accelerator, settings.invocation, seconds=None)
     for name, indicators in study.criteria.items():
         if is_divergence(name):
-            measured = {"criterion": name, "images": settings.criterion_images, "command": how_made["command"]}
+            measured = {"criterion": name, "images": study.criterion_images, "command": how_made["command"]}
             described = replace(indicators, provenance=dict(indicators.provenance) | {"divergences": measured})
             described.save(settings.output / f"{name.replace(':', '-')}.json")
     rows = [row for bitops in settings.bitops for row in study.at_budget(bitops)]

@@ -36,8 +36,8 @@ from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate
+from limpq_hub.train.measure.failure_signs import concerns, sameness
 from limpq_hub.train.measure.reference import reference_of
-from limpq_hub.train.measure.verdict import concerns, sameness
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
 from limpq_hub.train.method.networks import float_network_of, placed

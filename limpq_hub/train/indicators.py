@@ -40,9 +40,9 @@ from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
+from limpq_hub.train.measure.failure_signs import concerns, sameness
 from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
 from limpq_hub.train.measure.kept_measurements import MEASURED, forget_measurements
-from limpq_hub.train.measure.verdict import concerns, sameness
 from limpq_hub.train.method.entry_weights import float_file_in
 from limpq_hub.train.method.fetched_weights import fetched_content, file_content, is_fetched
 from limpq_hub.train.method.float_weights import local_file

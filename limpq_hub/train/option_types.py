@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from limpq_hub.plan.input_file import kind_of
+from limpq_hub.plan.output_file import is_replaced
 from limpq_hub.zoo.model_args import RefusedArgument, typed_argument
 
 # More than any machine has: what is mistyped shall not start thousands of processes.
@@ -115,11 +116,12 @@ def below_one(text: str) -> float:
     return value
 
 
-def output_file(example: str) -> Callable[[str], Path]:
+def output_file(example: str, *, ending: str = "") -> Callable[[str], Path]:
     """Return an argparse type for a file to write: a folder is refused before anything is measured.
 
     Args:
         example: the name of such a file, which is advised.
+        ending: of the name of a file, where what reads it goes by that.
     """
 
     def parse(text: str) -> Path:
@@ -130,6 +132,11 @@ def output_file(example: str) -> Callable[[str], Path]:
             advised = shlex.quote(str(path / example)) if stat.S_ISDIR(mode) else example
             raise argparse.ArgumentTypeError(
                 f"{str(path)!r} is {kind_of(mode)}, and a file is to be written; name one, for example {advised}"
+            )
+        if is_replaced(path) and not path.name.endswith(ending):
+            raise argparse.ArgumentTypeError(
+                f"{str(path)!r} does not end in {ending}, and the commands that take it go by that; "
+                f"for example {shlex.quote(str(path.with_name(example)))}"
             )
         return path
 

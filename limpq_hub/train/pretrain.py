@@ -30,7 +30,7 @@ from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
-from limpq_hub.train.measure.verdict import concerns
+from limpq_hub.train.measure.failure_signs import concerns
 from limpq_hub.train.method.classifier_training import train_classifier_
 from limpq_hub.train.method.fetched_weights import fetched_content
 from limpq_hub.train.method.networks import classifier_for, description_of, placed

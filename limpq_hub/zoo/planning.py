@@ -13,7 +13,7 @@ from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limi
 from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.frontier_search import search_frontier
-from limpq_hub.plan.importance import Importance
+from limpq_hub.plan.importance import APART, Importance
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import Candidates, Pins
 from limpq_hub.plan.plan import Plan
@@ -62,7 +62,7 @@ class BaselineOptions(Limits, Objective, total=False):
 
 
 def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchOptions]) -> Plan:
-    """Return the policy with the least sum of learned importance within a budget, proven optimal.
+    """Return the policy with the least sum of importance within a budget, proven optimal.
 
     It takes milliseconds, and neither torch nor images. The guide to constraints and counting: `limpq_hub.plan`.
 
@@ -80,7 +80,8 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
             layer, weight_bits, activation_bits, time; of `limpq measure-latency`, in milliseconds: "2ms". Or that
             of a numpy file of layers x 8 weight bits x 8 activation bits, in the order of execution.
         energy: (table, limit), as `latency`; the column of its CSV file is energy.
-        alpha: factor of the weight importance in the objective; the entry's own if None.
+        alpha: factor of the weight importance in the objective, where learned steps are added up; the entry's own if
+            None.
         importance: "learned" adds up learned step sizes, "coupled" the root of the sum of squares of both of a layer,
             that of the weights times alpha, "measured" what `limpq measure` found of each pair of bits; the entry's own
             if None.
@@ -167,7 +168,7 @@ def baselines_within(
     """Return what `baselines` returns of an entry that was found already, or of indicators alone.
 
     Args:
-        objective: `alpha`, `counting` and `time_limit_s` of `baselines`.
+        objective: `alpha`, `counting`, `allow_gap` and `time_limit_s` of `baselines`.
     """
     if isinstance(source, Indicators):
         return policies_to_compare(source, budget, seed=seed, weights=None, **objective)
@@ -203,15 +204,21 @@ def is_indicator_file(model: object) -> bool:
 def options_in_effect(indicators: Indicators, options: Mapping[str, Any], *, proven: bool) -> dict[str, Any]:
     """Return the keywords of a search that its plans depend on.
 
-    Left out are what is None or the indicators' own anyway, the time limit, and a gap that was allowed but not used.
+    Left out are what is None or the indicators' own anyway, the time limit, a gap that was allowed but not used, and
+    alpha where measured pairs are added up.
 
     Args:
         proven: whether every plan is proven optimal.
     """
-    own = {"alpha": indicators.alpha, "counting": "exact", "importance": indicators.objective}
-    if options.get("importance") in (None, indicators.objective):
-        own["apart"] = indicators.apart
-    unused = {"time_limit_s", "allow_gap"} if proven else {"time_limit_s"}
+    importance = options.get("importance") or indicators.objective
+    apart = indicators.apart if importance == indicators.objective else None
+    own = {
+        "alpha": indicators.alpha,
+        "counting": "exact",
+        "importance": indicators.objective,
+        "apart": max(APART) if apart is None else apart,
+    }
+    unused = {"time_limit_s", *(["allow_gap"] if proven else []), *(["alpha"] if importance == "measured" else [])}
     return {
         key: value
         for key, value in options.items()

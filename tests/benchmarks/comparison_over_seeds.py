@@ -4,7 +4,8 @@ r"""What several seeds of one comparison say together of each policy beside one 
 
 The folders are those of `training/compare.py ... --seed N`. Each image's differences are averaged over the seeds. The
 standard error has two parts, added as squares: that of the images, and that of the seeds, their spread by the root of
-their number. Policies stand beside the first of their budget, or with `--beside NAME` the one of that name.
+their number. Policies stand beside the first of their budget, or with `--beside NAME` the one of that name. Where a
+folder has fine-tunings of several lengths, `--steps N` says which.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.train.measure.paired import verdict_of
 from limpq_hub.zoo.tensors import tensors_from_bytes
 
 FIGURES = {"kl": (1.0, 4), "right": (100.0, 2)}
@@ -30,14 +32,14 @@ def main() -> None:
     whose = "the first's" if options.beside is None else f"that of `{options.beside}`"
     print(f"| budget | policy | KL above {whose}, nats | of each seed | top-1, points | of each seed | verdict |")
     print("|---|---|---|---|---|---|---|")
-    print("\n".join(rows_of(options.folders, options.beside)))
+    print("\n".join(rows_of(options.folders, options.beside, options.steps)))
 
 
-def rows_of(folders: Sequence[Path], beside: str | None = None) -> list[str]:
+def rows_of(folders: Sequence[Path], beside: str | None = None, steps: int | None = None) -> list[str]:
     """Return a row in Markdown for each policy of each budget that the comparisons in all folders have."""
     differences: dict[tuple[str, str], list[dict[str, Tensor]]] = defaultdict(list)
     for folder in folders:
-        for key, of_images in differences_of(folder, beside).items():
+        for key, of_images in differences_of(folder, beside, steps).items():
             differences[key].append(of_images)
     return [
         f"| {budget} | {contender} | {' | '.join(cells(of_seeds))} |"
@@ -46,11 +48,14 @@ def rows_of(folders: Sequence[Path], beside: str | None = None) -> list[str]:
     ]
 
 
-def differences_of(folder: Path, beside: str | None) -> dict[tuple[str, str], dict[str, Tensor]]:
+def differences_of(
+    folder: Path, beside: str | None = None, steps: int | None = None
+) -> dict[tuple[str, str], dict[str, Tensor]]:
     """Return what each fine-tuned policy has above one of its budget, by budget and contender.
 
     Args:
         beside: the contender that they stand beside; the first of the budget if None.
+        steps: of the fine-tuning; needed where the folder has several lengths.
 
     Returns:
         "kl" in nats and "right", -1, 0 or 1, [images] each.
@@ -59,7 +64,7 @@ def differences_of(folder: Path, beside: str | None) -> dict[tuple[str, str], di
     for row in read_json(folder / "comparison.json")["comparison"]:
         if "finetuned" not in row:
             continue
-        path = next((folder / "of-images").glob(f"finetuned-*-{row['policy_sha256'][:16]}.safetensors"))
+        path = of_images_of(folder, row["policy_sha256"], steps)
         measured = tensors_from_bytes(path.read_bytes(), str(path))
         found[row["budget"]][row["contender"]] = {name: measured[name].double() for name in FIGURES}
     differences = {}
@@ -74,9 +79,25 @@ def differences_of(folder: Path, beside: str | None) -> dict[tuple[str, str], di
     return differences
 
 
+def of_images_of(folder: Path, digest: str, steps: int | None) -> Path:
+    """Return the file of each image's figures of a fine-tuned policy, by its sha256."""
+    name = f"finetuned-{'*' if steps is None else steps}-{digest[:16]}.safetensors"
+    paths = sorted((folder / "of-images").glob(name))
+    if len(paths) > 1:
+        raise SystemExit(f"{folder} has fine-tunings of several lengths: choose one with --steps; {len(paths)} {name}")
+    if not paths:
+        raise SystemExit(f"{folder / 'of-images' / name} is not there: run the comparison of this folder again")
+    return paths[0]
+
+
 def cells(of_seeds: Sequence[dict[str, Tensor]]) -> list[str]:
     """Return the cells of a row: both figures with their errors and those of each seed, and the verdict by KL."""
     texts, verdict = [], ""
+    counts = sorted({len(of_images["kl"]) for of_images in of_seeds})
+    if len(counts) > 1:
+        raise SystemExit(
+            f"comparisons of {' and '.join(map(str, counts))} images cannot be averaged: use the same ones"
+        )
     for name, (scale, digits) in FIGURES.items():
         stacked = scale * torch.stack([of_images[name] for of_images in of_seeds])
         means = stacked.mean(dim=1)
@@ -85,7 +106,7 @@ def cells(of_seeds: Sequence[dict[str, Tensor]]) -> list[str]:
         mean, error = float(means.mean()), math.hypot(of_images, of_the_seeds)
         texts += [f"{mean:+.{digits}f} ± {error:.{digits}f}", " ".join(f"{one:+.{digits}f}" for one in means.tolist())]
         if name == "kl":
-            verdict = "level" if abs(mean) <= 2 * error else "ahead" if mean < 0 else "behind"
+            verdict = verdict_of(mean, error)
     return [*texts, verdict]
 
 
@@ -96,6 +117,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--beside", help="the policy that the others stand beside; the first of each budget if not given"
     )
+    parser.add_argument("--steps", type=int, help="of the fine-tuning; if not given, the only ones that are there")
     return parser.parse_args()
 
 

@@ -205,7 +205,7 @@ def test_equal_bits_are_taken_from_what_every_layer_learned(network):
 @pytest.mark.parametrize("builder", [uniform_largest, uniform_filled, uniform_splits])
 def test_layers_without_a_bit_width_in_common_have_no_uniform_policy(network, builder):
     indicators = network({"a": {8: 0.1}, "b": {4: 0.1}})
-    message = "^the layers learned no bit-width in common, so no policy has equal bits; use random_policy$"
+    message = "^the layers learned no bit-width in common, so no policy has equal bits; compare with a random one$"
     with pytest.raises(PolicyError, match=message):
         builder(indicators, lambda _: True)
 

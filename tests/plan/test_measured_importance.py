@@ -52,6 +52,17 @@ def test_the_importance_is_learned_unless_the_measured_one_is_asked_for(measured
     assert measured.using(None) is measured
 
 
+def test_an_alpha_changes_nothing_where_pairs_are_added_up_and_it_is_said(measured):
+    budget = Budget(bitops="w3a3")
+    plain = search(measured, budget, importance="measured")
+    found = search(measured, budget, importance="measured", alpha=400.0)
+    assert (found.policy, found.objective) == (plain.policy, plain.objective)
+    note = "alpha=400 changes nothing: it weighs learned steps, and pairs are added up"
+    assert (plain.notes, found.notes) == ((), (note,))
+    assert search(measured, budget, importance="measured", alpha=2.0).notes == ()
+    assert search(measured, budget, importance="coupled", alpha=400.0).notes == ()
+
+
 def test_measured_pairs_are_no_outliers_even_where_fewer_bits_diverge_less(measured):
     using = measured.using("measured")
     assert using.without_outliers == (using, ())

@@ -5,6 +5,7 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.zoo.entry_tensors import float_tensors
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.hub import repository
-from limpq_hub.zoo.planning import BaselineOptions, FrontierOptions, SearchOptions, indicators_of
+from limpq_hub.zoo.planning import BaselineOptions, FrontierOptions, SearchOptions, indicators_of, options_in_effect
 
 BASELINES = ["uniform", "uniform filled", "random", "reversed"]
 
@@ -556,3 +557,23 @@ def test_none_is_as_if_not_given(tiny):
     given = {"counting": None, "time_limit_s": None}
     assert baselines(tiny.indicators, bitops="w3a3", **given) == baselines(tiny.indicators, bitops="w3a3")
     assert len(frontier(tiny.indicators, points=2, **given)) == len(frontier(tiny.indicators, points=2))
+
+
+@pytest.mark.parametrize(
+    ("own", "options", "in_effect"),
+    [
+        ({}, {"apart": 6}, {}),
+        ({}, {"apart": 1}, {"apart": 1}),
+        ({"apart": 1}, {"apart": 1}, {}),
+        ({"apart": 1}, {"apart": 6}, {"apart": 6}),
+        ({"objective": "coupled", "apart": 1}, {"importance": "learned", "apart": 6}, {"importance": "learned"}),
+        ({}, {"alpha": 9.0}, {"alpha": 9.0}),
+        ({"objective": "measured"}, {"alpha": 9.0}, {}),
+        ({"objective": "measured"}, {"alpha": 9.0, "importance": "learned"}, {"alpha": 9.0, "importance": "learned"}),
+        ({}, {"time_limit_s": 3.0, "allow_gap": 0.1, "counting": "exact", "candidates": None}, {}),
+    ],
+    ids=str,
+)
+def test_an_option_that_says_what_a_search_does_anyway_is_not_in_effect(own, options, in_effect):
+    indicators = SimpleNamespace(**{"alpha": 2.0, "objective": "learned", "apart": None, **own})
+    assert options_in_effect(indicators, options, proven=True) == in_effect

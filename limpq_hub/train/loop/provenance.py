@@ -35,9 +35,14 @@ def provenance(accelerator: Accelerator, invocation: Invocation, seconds: float 
         "device": f"{accelerator.num_processes} x {device}, {torch.get_num_threads()} threads",
         **({} if seconds is None else {"seconds": round(seconds, 1)}),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "versions": {"limpq-hub": __version__, "torch": torch.__version__, "timm": timm.__version__},
+        "versions": versions(),
         **weights_record(invocation),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that every figure depends on."""
+    return {"limpq-hub": __version__, "torch": torch.__version__, "timm": timm.__version__}
 
 
 def device_name(accelerator: Accelerator) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from limpq_hub.errors import TrainingError, quoted
+from limpq_hub.errors import BudgetError, InfeasibleBudgetError, LimpqError, PolicyError, TrainingError, quoted
 from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.importance import APART, Importance
@@ -51,8 +51,11 @@ def contenders(
     *,
     given: Mapping[str, Policy] = MappingProxyType({}),
     only: Sequence[str] = (),
+    left_out: Callable[[str, LimpqError], None] = lambda name, why: None,
 ) -> dict[str, Policy]:
-    """Return the policies to compare at a budget, by what they are called; first the one that a search returns.
+    """Return the policies to compare at a budget, by what they are called, in the order of the table.
+
+    First is the one that a search returns, where it is not left out by `only`.
 
     Args:
         random_policies: how many of them are random.
@@ -60,10 +63,27 @@ def contenders(
         criteria: indicators measured by other criteria, by their names; a search in each gives a policy.
         given: policies that were chosen elsewhere, by their names.
         only: names of those to return, see `check_contenders`; all if empty.
+        left_out: called with the name of each that the budget does not allow, and why.
+
+    Raises:
+        InfeasibleBudgetError: the search of the indicators finds nothing within the budget.
+        TrainingError: the budget does not allow one of `only`.
     """
     choices = _choices(indicators, bitops, random_policies, divergence, criteria)
     choices |= {name: partial(given.__getitem__, name) for name in given}
-    return {name: choose() for name, choose in choices.items() if not only or name in only}
+    policies: dict[str, Policy] = {}
+    for name, choose in choices.items():
+        if only and name not in only:
+            continue
+        try:
+            policies[name] = choose()
+        except (BudgetError, InfeasibleBudgetError, PolicyError) as error:
+            if only:
+                raise TrainingError(f"--contenders {quoted(name)} cannot be at {bitops}: {error}") from error
+            if not policies:
+                raise
+            left_out(name, error)
+    return policies
 
 
 def _choices(

@@ -16,8 +16,9 @@ from limpq_hub.plan.layer_bits import near_pairs
 from limpq_hub.plan.outliers import in_order
 from limpq_hub.train.measure.gradient_scores import gradient_scores
 from limpq_hub.train.measure.hessian_traces import hessian_importance
+from limpq_hub.train.measure.pair_costs import PairCosts
 from limpq_hub.train.measure.pair_importance import MeasuredWeights, Measuring, measured_layers
-from limpq_hub.train.measure.rounding_errors import Table, relative_errors
+from limpq_hub.train.measure.rounding_errors import relative_errors
 from limpq_hub.zoo.entry import Entry
 
 # How far apart the bits of the weights and of the activations of a layer may be; None for any.
@@ -25,7 +26,7 @@ APART_OF = {"": None, ":near": 1, ":equal": 0}
 _WRITTEN = re.compile(r"(?P<sum>[^:]+)(?P<apart>:near|:equal)?")
 _MEASURED = re.compile(r"kl-(?P<weights>float|joint)(@(?P<others>[2-8]))?")
 _OF_STEPS: Mapping[str, Importance] = {"learned": "learned", "coupled": "coupled"}
-_OF_FLOAT_NETWORK: Mapping[str, Callable[..., Table]] = {
+_OF_FLOAT_NETWORK: Mapping[str, Callable[..., PairCosts]] = {
     "hessian": hessian_importance,
     "gradient": gradient_scores,
     "error": relative_errors,
@@ -62,23 +63,25 @@ def is_divergence(text: str) -> bool:
     return bool(_MEASURED.fullmatch(text.partition(":")[0]))
 
 
-def indicators_by(text: str, entry: Entry, table_of: Callable[[str], Table]) -> Indicators:
+def indicators_by(text: str, entry: Entry, table_of: Callable[[str], PairCosts]) -> Indicators:
     """Return the indicators of an entry, measured by a criterion: a search in them adds up what the criterion says.
 
     Args:
         text: as `criterion` takes it.
         table_of: what a criterion that is no sum gives, such as `table` on some images.
+
+    Raises:
+        TrainingError: there is no such criterion.
     """
-    match = _WRITTEN.fullmatch(criterion(text))
-    parts = match["sum"].split("+") if match else []
-    tables = [table_of(part) for part in parts]
+    added, colon, word = criterion(text).partition(":")
+    tables = [table_of(part) for part in added.split("+")]
     summed = tables[0] if len(tables) == 1 else _sum_on_one_scale(tables)
-    apart = APART_OF[(match and match["apart"]) or ""]
+    apart = APART_OF[colon + word]
     others = replace(entry.indicators, divergences=summed, objective="learned")
     return others.using("measured", max(APART) if apart is None else apart)
 
 
-def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:
+def table(name: str, entry: Entry, images: Sequence[Tensor]) -> PairCosts:
     """Return the cost of each pair of bits of each searched layer by a single criterion, no sum; all at least 0.
 
     Args:
@@ -98,7 +101,7 @@ def table(name: str, entry: Entry, images: Sequence[Tensor]) -> Table:
     return dict(measured_layers(Measuring(entry, images, weights, others), list(entry.indicators.weight_steps)))
 
 
-def _of_numbers(name: str, costs: Table) -> Table:
+def _of_numbers(name: str, costs: PairCosts) -> PairCosts:
     """Return what a criterion measured; raise `TrainingError` where that is no number."""
     for layer, pairs in costs.items():
         for pair, cost in pairs.items():
@@ -107,7 +110,7 @@ def _of_numbers(name: str, costs: Table) -> Table:
     return costs
 
 
-def _of_steps(indicators: Indicators, importance: Importance) -> Table:
+def _of_steps(indicators: Indicators, importance: Importance) -> PairCosts:
     """Return the cost of each pair by its learned steps; an outlier counts as the largest step of more bits."""
     raised = replace(
         indicators,
@@ -122,10 +125,10 @@ def _of_steps(indicators: Indicators, importance: Importance) -> Table:
     return costs
 
 
-def _sum_on_one_scale(tables: Sequence[Table]) -> Table:
+def _sum_on_one_scale(tables: Sequence[PairCosts]) -> PairCosts:
     """Return the sum of tables, each divided by what it gives on average, over all layers, above each layer's least."""
 
-    def scale(one: Table) -> float:
+    def scale(one: PairCosts) -> float:
         """Return the mean of a layer's pairs above its least, summed over the layers; 1 where that is 0."""
         return math.fsum(math.fsum(pairs.values()) / len(pairs) - min(pairs.values()) for pairs in one.values()) or 1.0
 

@@ -1,4 +1,4 @@
-"""What the figures of a comparison depend on: where any of it is another, they are measured anew."""
+"""What the figures of a comparison depend on: where any of it is another, those of before are not taken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_tensors import SUPERNET
 from limpq_hub.zoo.float_file import float_file_of
 
-# Options that no figure depends on, or that its key names.
+# Options that no figure depends on, but for the order in which threads add up, or that its key names.
 _MAY_CHANGE = {"bitops", "random", "correlated", "correlate_every", "steps", "output", "workers", "threads"}
 _MAY_CHANGE |= {"criteria", "criterion_images", "contenders", "policies", "calibrated", "correlate_over", "importance"}
 

@@ -13,10 +13,11 @@ from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.pair_divergence import pairs_of
 from limpq_hub.quant.quantized import Quantized, shares_quantizers
-from limpq_hub.train.measure.rounding_errors import Table, operands_noted, searched_layers, squared_sum
+from limpq_hub.train.measure.pair_costs import PairCosts
+from limpq_hub.train.measure.rounding_errors import operands_noted, searched_layers, squared_sum
 
 
-def gradient_scores(supernet: nn.Module, batches: Sequence[Tensor], *, seed: int = 0) -> Table:
+def gradient_scores(supernet: nn.Module, batches: Sequence[Tensor], *, seed: int = 0) -> PairCosts:
     """Return gradient^2 x change^2, summed over the outputs of a layer, per image, of each layer at each pair of bits.
 
     The change is that of the layer alone, on the input that it has in float. The loss is the cross-entropy to labels
@@ -35,7 +36,7 @@ def gradient_scores(supernet: nn.Module, batches: Sequence[Tensor], *, seed: int
     """
     layers = searched_layers(supernet)
     generator = torch.Generator().manual_seed(seed)
-    scores: Table = {name: dict.fromkeys(pairs_of(layer), 0.0) for name, layer in layers.items()}
+    scores: PairCosts = {name: dict.fromkeys(pairs_of(layer), 0.0) for name, layer in layers.items()}
     image_count = sum(map(len, batches))
     for images in batches:
         with operands_noted(supernet, layers):
@@ -53,6 +54,7 @@ class _LayerCall:
 
     layer: Quantized
     arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
     output: Tensor
 
 
@@ -64,15 +66,16 @@ def _calls(
     handles = []
     for name, layer in layers.items():
 
-        def note(module: Any, arguments: Any, output: Tensor, calls: list[_LayerCall] = noted[name]) -> Tensor:
+        def note(
+            module: Any, arguments: Any, keywords: Any, output: Tensor, calls: list[_LayerCall] = noted[name]
+        ) -> Tensor:
             """Forward hook: note a call of the layer, and hand on a copy of what it returned."""
-            # What comes behind may write over either.
-            taken = tuple(x.detach().clone() if isinstance(x, Tensor) else x for x in arguments)
-            calls.append(_LayerCall(module, taken, output))
+            by_place = tuple(map(_copied, arguments))
+            calls.append(_LayerCall(module, by_place, {key: _copied(x) for key, x in keywords.items()}, output))
             return output.clone()
 
         sharing = [module for module in network.modules() if shares_quantizers(module, layer)]
-        handles += [module.register_forward_hook(note) for module in sharing]
+        handles += [module.register_forward_hook(note, with_kwargs=True) for module in sharing]
     try:
         with torch.enable_grad():
             log_probabilities = network(images.detach().requires_grad_()).log_softmax(-1)
@@ -86,8 +89,15 @@ def _calls(
             )
     labels = torch.multinomial(log_probabilities.detach().exp().cpu(), 1, generator=generator).to(images.device)
     outputs = [call.output for calls in noted.values() for call in calls]
-    gradients = iter(torch.autograd.grad(-log_probabilities.gather(1, labels).sum(), outputs))
+    # Of what nothing takes it is zero.
+    loss = -log_probabilities.gather(1, labels).sum()
+    gradients = iter(torch.autograd.grad(loss, outputs, materialize_grads=True))
     return {name: [(call, next(gradients)) for call in calls] for name, calls in noted.items()}
+
+
+def _copied(x: Any) -> Any:
+    """Return a copy of a tensor, which what comes behind cannot write over; all else as it is."""
+    return x.detach().clone() if isinstance(x, Tensor) else x
 
 
 @torch.no_grad()
@@ -95,6 +105,6 @@ def _score(call: _LayerCall, pair: LayerBits, gradient: Tensor) -> float:
     """Return the squared sum of what a pair of bits changes of a call's output, times the gradient."""
     bits_before = call.layer.bits
     call.layer.set_bits_(pair)
-    change = call.layer(*call.arguments) - call.output
+    change = call.layer(*call.arguments, **call.keywords) - call.output
     call.layer.set_bits_(bits_before)
     return squared_sum(change * gradient)

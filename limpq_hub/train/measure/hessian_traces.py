@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.layer_bits import BitsKind
 from limpq_hub.quant.pair_divergence import pairs_of
+from limpq_hub.train.measure.pair_costs import PairCosts
 from limpq_hub.train.measure.rounding_errors import (
     Operands,
-    Table,
     operands_noted,
     quantizer_of,
     searched_layers,
@@ -21,7 +21,7 @@ from limpq_hub.train.measure.rounding_errors import (
 Traces = dict[tuple[str, BitsKind], float]
 
 
-def hessian_importance(supernet: nn.Module, batches: Sequence[Tensor], *, probes: int = 2, seed: int = 0) -> Table:
+def hessian_importance(supernet: nn.Module, batches: Sequence[Tensor], *, probes: int = 2, seed: int = 0) -> PairCosts:
     """Return mean curvature x |x - Q(x)|^2 of the weight plus that of the input, of each layer at each pair of bits.
 
     The mean curvature is the trace of the Hessian of the loss over the number of values, as in HAWQ-V2. Inputs count
@@ -83,14 +83,16 @@ def hessian_traces(
         log_probabilities = network(images.detach().requires_grad_()).log_softmax(-1)
         loss = -(log_probabilities.detach().exp() * log_probabilities).sum(-1).mean()
         inputs = [x for tensors in operands.values() for x in tensors]
-        gradients = dict(zip(map(id, inputs), torch.autograd.grad(loss, inputs, create_graph=True), strict=True))
+        found = torch.autograd.grad(loss, inputs, create_graph=True, allow_unused=True)
+        gradients = dict(zip(map(id, inputs), found, strict=True))
         traces = dict.fromkeys(operands, 0.0)
         for key, tensors in operands.items():
             for x in tensors:
+                gradient = gradients[id(x)]
+                if gradient is None:  # nothing takes what its layer returns
+                    continue
                 for _ in range(probes):
                     probe = torch.randint(2, x.shape, generator=generator).to(x) * 2 - 1
-                    (product,) = torch.autograd.grad(
-                        gradients[id(x)], x, probe, retain_graph=True, materialize_grads=True
-                    )
+                    (product,) = torch.autograd.grad(gradient, x, probe, retain_graph=True, materialize_grads=True)
                     traces[key] += float((probe * product).double().sum()) / probes
     return traces

@@ -8,13 +8,14 @@ from typing import Any
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import check_shape, read_json, write_json
+from limpq_hub.train.loop.provenance import versions
 
 Figures = dict[str, Any]
 FORMAT = 1
 
 
 class MeasurementCache:
-    """Figures by key, in a JSON file beside the settings that all of them were measured with."""
+    """Figures by key, in a JSON file beside the settings and the versions that all of them were measured with."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, writes: bool = True) -> None:
         """Read what was measured before.
@@ -24,10 +25,10 @@ class MeasurementCache:
             writes: False on all processes but the main one, which measure and know the same.
 
         Raises:
-            TrainingError: the figures were measured with other settings.
+            TrainingError: the figures were measured with other settings, or other versions of the packages.
             ArtifactFormatError: the file is malformed.
         """
-        self.path, self.settings, self.writes = path, dict(settings), writes
+        self.path, self.settings, self.writes = path, {**settings, "versions": versions()}, writes
         self.figures: dict[str, Figures] = {}
         if path.exists():
             content = read_json(path)

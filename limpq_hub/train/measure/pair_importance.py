@@ -21,6 +21,7 @@ from limpq_hub.quant.calibrate import start_steps_
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.pair_divergence import pair_divergences
 from limpq_hub.train.measure.measured_divergence import measured_divergence
+from limpq_hub.train.measure.pair_costs import costs_of_text, costs_to_text
 from limpq_hub.version import __version__
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.entry import Entry
@@ -113,8 +114,8 @@ def measured_indicators(
     """Return the indicators of the entry with the divergence of each pair; the objective stays.
 
     Args:
-        progress_file: JSON, written after each layer; a measurement of the same that was cut off goes on from it, and
-            it is removed at the end.
+        progress_file: JSON, written after each layer; a measurement of the same that was cut off goes on from it.
+            Remove it once what is returned is saved.
         tell: called with how many layers are measured, and of how many.
 
     Raises:
@@ -128,16 +129,14 @@ def measured_indicators(
     layers = list(indicators.weight_steps)
     tell(len(divergences), len(layers))
     for name, of_pairs in measured_layers(measuring, [name for name in layers if name not in divergences]):
-        divergences[name] = {bits.text: value for bits, value in of_pairs.items()}
+        divergences |= costs_to_text({name: of_pairs})
         write_json(progress_file, {**same, "divergences": divergences})
         tell(len(divergences), len(layers))
-    pairs = {name: {LayerBits.of_text(text): value for text, value in divergences[name].items()} for name in layers}
+    pairs = costs_of_text({name: divergences[name] for name in layers})
     images = sum(map(len, measuring.images))
     how = {"weights": measuring.weights, "others": measuring.others, "images": images, "sha256": digest}
     provenance = dict(indicators.provenance) | {"divergences": how}
-    measured = replace(indicators, divergences=pairs, provenance=provenance)
-    progress_file.unlink(missing_ok=True)
-    return measured
+    return replace(indicators, divergences=pairs, provenance=provenance)
 
 
 def measured_layers(measuring: Measuring, layers: Sequence[str]) -> Iterator[tuple[str, dict[LayerBits, float]]]:

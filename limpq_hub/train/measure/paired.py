@@ -40,14 +40,20 @@ def paired(of_policy: OfImages, of_other: OfImages) -> Paired:
     """
     kl, kl_error = _mean(of_policy.kl - of_other.kl)
     right, right_error = _mean(100 * (of_policy.right.double() - of_other.right.double()))
-    verdict: Verdict = "level" if abs(kl) <= _STANDARD_ERRORS * kl_error else "ahead" if kl < 0 else "behind"
     return {
         "kl": round(kl, 6),
         "kl_standard_error": round(kl_error, 6),
         "right": round(right, 4),
         "right_standard_error": round(right_error, 4),
-        "verdict": verdict,
+        "verdict": verdict_of(kl, kl_error),
     }
+
+
+def verdict_of(kl: float, standard_error: float) -> Verdict:
+    """Return which of two policies is nearer to the float network, by a difference of KL and its standard error."""
+    if abs(kl) <= _STANDARD_ERRORS * standard_error:
+        return "level"
+    return "ahead" if kl < 0 else "behind"
 
 
 def _mean(differences: Tensor) -> tuple[float, float]:

@@ -8,19 +8,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
+from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.pair_divergence import pairs_of
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
+from limpq_hub.train.measure.pair_costs import PairCosts
 
 # What a layer multiplies in the float network, by layer and kind; a layer that is called twice has two inputs.
 Operands = Mapping[tuple[str, BitsKind], list[Tensor]]
-# One number for each pair of bits of each layer: what a search can add up.
-Table = dict[str, dict[LayerBits, float]]
 
 
-def relative_errors(supernet: nn.Module, batches: Sequence[Tensor]) -> Table:
+def relative_errors(supernet: nn.Module, batches: Sequence[Tensor]) -> PairCosts:
     """Return |x - Q(x)|^2 / |x|^2 of the weight plus that of the input, of each searched layer at each pair of bits.
 
     Args:

@@ -10,11 +10,11 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from limpq_hub.errors import TrainingError
+from limpq_hub.errors import LimpqError, TrainingError, quoted
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.jsonfile import write_bytes
-from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy
@@ -31,10 +31,10 @@ from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, OfImages, accuracy
 from limpq_hub.train.measure.figure_dependence import what_figures_depend_on
 from limpq_hub.train.measure.given_policies import given_policies, named_files
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
+from limpq_hub.train.measure.pair_costs import PairCosts, costs_of_text, costs_to_text
 from limpq_hub.train.measure.paired import paired
 from limpq_hub.train.measure.rank_correlations import rank_correlation
 from limpq_hub.train.measure.recalibration_images import recalibration_images
-from limpq_hub.train.measure.rounding_errors import Table
 from limpq_hub.train.measure.same_finetuning import finetune_policy
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.plan_notes import print_plan_notes
@@ -61,8 +61,10 @@ class Study:
 
         Raises:
             TrainingError: what was measured before was measured with other options, there are several processes,
-                no contender is called so, or a given policy cannot be compared.
+                no contender is called so or one cannot be at a budget, or a given policy cannot be compared.
             InfeasibleBudgetError: no policy meets one of the budgets.
+            UnknownModelError: no entry has this name, or it has no float network.
+            DataError: there are no pictures of the kind that is needed, or too many cannot be decoded.
             PolicyError: the importance that was asked for was not measured, or a given policy is for another network.
             ArtifactError: the file of a given policy is no JSON, or of another format.
         """
@@ -102,15 +104,18 @@ class Study:
         images = calibration_batches(data, spec, self.calibrate_images, device)
         # Images that were asked for recalibrate an entry without statistics of its own, too.
         set_by_images: Statistics = "corrected" if self.statistics == "corrected" else "measured"
-        self._set_statistics_ = statistics_setter(set_by_images, images, self.network)
+        self._statistics: Statistics = set_by_images if images else "kept"
+        self._set_statistics_ = statistics_setter(self._statistics, images, self.network)
         self.loaders = {
             every: validation_loader(data, spec, every=every, classes=ids) for every in (1, settings.correlate_every)
         }
         self.references = {
             every: log_probabilities(self.accelerator, self.network, loader) for every, loader in self.loaders.items()
         }
-        measured_on = settings.criterion_images if settings.criteria else 0
-        self.criteria = self._criteria(calibration_batches(data, spec, measured_on))
+        drawn = calibration_batches(data, spec, settings.criterion_images if settings.criteria else 0)
+        self.criterion_images = sum(map(len, drawn))
+        self.criteria = self._criteria(drawn)
+        self._policies = {bitops: self._contenders(bitops) for bitops in settings.bitops}
 
     def at_budget(self, bitops: str) -> list[Figures]:
         """Return a row per contender: what it is, its figures at each stage, and beside the first's."""
@@ -120,15 +125,7 @@ class Study:
             "joint": self.joint,
             **({"finetuned": self.finetuned} if self.settings.steps else {}),
         }
-        policies = contenders(
-            self.indicators,
-            bitops,
-            self.settings.random,
-            self._choosing_divergence,
-            self.criteria,
-            given=self.given,
-            only=self.settings.contenders,
-        )
+        policies = self._policies[bitops]
         first, *_ = policies.values()
         for contender, policy in policies.items():
             row = {"budget": bitops, "contender": contender, **self.described(policy)}
@@ -198,19 +195,37 @@ class Study:
         key = f"finetuned {self.settings.steps} {policy.digest()}"
         return self.measured.figures_of(key, measure, beside=beside)
 
+    def _contenders(self, bitops: str) -> dict[str, Policy]:
+        """Return the policies to compare at a budget; say which are not there."""
+
+        def left_out(name: str, why: LimpqError) -> None:
+            """Say that a policy is not there."""
+            print(f"note: {bitops}: {quoted(name)} is left out: {as_typed(str(why))}", file=sys.stderr, flush=True)
+
+        return contenders(
+            self.indicators,
+            bitops,
+            self.settings.random,
+            self._choosing_divergence,
+            self.criteria,
+            given=self.given,
+            only=self.settings.contenders,
+            left_out=left_out,
+        )
+
     def _criteria(self, images: Sequence[Tensor]) -> dict[str, Indicators]:
         """Return the indicators measured by each criterion; each table is measured once."""
         count = sum(map(len, images))
 
-        def table_of(name: str) -> Table:
+        def table_of(name: str) -> PairCosts:
             """Return the table of a criterion, from the cache where it was measured before."""
 
             def measure() -> Figures:
                 """Return the table as the cache keeps it."""
                 print(f"measuring {name} on {count} images", file=sys.stderr, flush=True)
-                return _to_text(table(name, self.entry, images))
+                return costs_to_text(table(name, self.entry, images))
 
-            return _of_text(self.measured.figures_of(f"criterion {count} {name}", measure))
+            return costs_of_text(self.measured.figures_of(f"criterion {count} {name}", measure))
 
         return {name: indicators_by(name, self.entry, table_of) for name in self.settings.criteria}
 
@@ -223,7 +238,7 @@ class Study:
     def _divergence(self) -> Divergence:
         """Measures the KL divergence of a policy of the supernet on training images."""
         images = calibration_batches(self.settings.data, self.spec, _CHOOSING_IMAGES, self.accelerator.device)
-        return Divergence(self.supernet, self.network, images, self.statistics)
+        return Divergence(self.supernet, self.network, images, self._statistics)
 
     def _choosing_divergence(self, policy: Policy) -> float:
         """Return the divergence from the float network on training images, in nats; measured once."""
@@ -269,13 +284,3 @@ def _in_words(figures: Figures) -> str:
     key = accuracy_of(figures)
     label = ACCURACY_LABELS[key].removesuffix(", %")
     return f"{label} {figures[key]:.2f} %, KL {figures['kl']:.4f} nats"
-
-
-def _to_text(measured: Table) -> Figures:
-    """Return a table with its bit-widths as text, "4/3": JSON has no other keys."""
-    return {name: {bits.text: value for bits, value in pairs.items()} for name, pairs in measured.items()}
-
-
-def _of_text(figures: Figures) -> Table:
-    """Return the table that `_to_text` was given."""
-    return {name: {LayerBits.of_text(text): value for text, value in pairs.items()} for name, pairs in figures.items()}

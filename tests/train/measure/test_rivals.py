@@ -236,3 +236,37 @@ def test_a_layer_that_is_never_called_has_no_output_to_score(images):
     with pytest.raises(UnsupportedLayerError, match="layer 'middle' is never called by itself: it has no output"):
         gradient_scores(supernet, [images])
     assert relative_errors(supernet, [images]).keys() == hessian_importance(supernet, [images]).keys() == {"middle"}
+
+
+class CalledByKeyword(Residual):
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.inner(input=self.first(x).relu())).mean((2, 3))
+        return self.head(x + torch.tanh(self.outer(input=x)))
+
+
+@pytest.mark.parametrize("criterion", [relative_errors, hessian_importance, gradient_scores])
+def test_how_a_layer_is_called_does_not_matter(images, criterion):
+    tables = []
+    for made in (Residual, CalledByKeyword):
+        torch.manual_seed(0)
+        supernet = to_supernet(made().double().eval(), CANDIDATES, example_input=images).double()
+        tables.append(criterion(supernet, [images]))
+    assert tables[0] == tables[1]
+
+
+class LeavesOneOut(Residual):
+    """What the second searched layer returns goes nowhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.inner(self.first(x).relu())).mean((2, 3))
+        self.outer(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize("criterion", [hessian_importance, gradient_scores])
+def test_a_layer_whose_output_goes_nowhere_costs_nothing(images, criterion):
+    torch.manual_seed(0)
+    supernet = to_supernet(LeavesOneOut().double().eval(), CANDIDATES, example_input=images).double()
+    costs = criterion(supernet, [images])
+    assert costs["outer"] == dict.fromkeys(PAIRS, 0.0)
+    assert min(costs["inner"].values()) > 0

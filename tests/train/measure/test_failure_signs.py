@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from limpq_hub.train.measure.verdict import concerns, sameness
+from limpq_hub.train.measure.failure_signs import concerns, sameness
 
 FALLING = [3.0 - 0.02 * step for step in range(100)]
 
