@@ -15,6 +15,7 @@ The pipeline, each arrow one public function:
 ## Words
 
 - *Policy*: a weight and an activation bit-width for each layer. *Budget*: what a policy may cost.
+- *Step size*: the distance of two neighbouring values on the grid that a quantizer rounds to, learned in training.
 - *Importance* of a layer at some bits: the step sizes that its quantizers learned there, added up (*learned steps*) or
   as the root of the sum of their squares (*coupled steps*), or how far the network moves from float with this layer
   alone at these bits (*measured pairs*); large where these bits hurt.
@@ -26,6 +27,8 @@ The pipeline, each arrow one public function:
 - *Recalibrated*: with BatchNorm statistics that were measured anew for the policy, on pictures.
 - *Anchors*: the policies whose BatchNorm statistics an entry holds, so that joint weights need no pictures: `load`
   takes those of the nearest anchor.
+- *Reversed*, in a comparison: a policy that was searched with the importance of the layers turned round, which should
+  do badly.
 - *Sensitivity*, in a comparison: a policy that was searched with the relative rounding error of the weights in place of
   what was learned.
 - *Entry*: the folder or repository of one network: its importance, joint weights, float weights, fine-tuned policies.

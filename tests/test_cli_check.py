@@ -52,7 +52,7 @@ def test_the_table_sums_what_is_searched_fixed_and_counted(check):
         "for classes of your own:",
         f"next: {launch}.pretrain {network} --data FOLDER --output out/mobilevit_xxs-float",
         f"then: {launch}.indicators {network} --data FOLDER --weights "
-        "out/mobilevit_xxs-float/model.safetensors --output out/mobilevit_xxs",
+        "out/mobilevit_xxs-float/model.safetensors --distill 0.5 --output out/mobilevit_xxs",
     ]
 
 

@@ -100,8 +100,11 @@ def test_a_measurement_that_was_cut_off_goes_on_and_gives_the_same_file(
 
     pair_importance_write = pair_importance.write_json
     monkeypatch.setattr(pair_importance, "write_json", write_twice)
-    assert limpq(*words, cut)[0] == 130
-    assert not cut.exists()
+    code, _, err = limpq(*words, cut)
+    assert code == 130
+    kept = tmp_path / ".cut.json.measured"
+    assert f"{kept} keeps what was measured: the same command goes on from there\n" in err
+    assert (cut.exists(), kept.exists()) == (False, True)
     monkeypatch.setattr(pair_importance, "write_json", pair_importance_write)
     divergences_of = pair_importance.pair_divergences
 

@@ -171,7 +171,7 @@ def _advise(options: argparse.Namespace, check: NetworkCheck) -> None:
     note("for classes of your own:")
     pretrain = [*launch, "limpq_hub.train.pretrain", *network, "--data", "FOLDER", "--output", in_float]
     note(f"next: {shell_command(*pretrain)}")
-    weights = ["--weights", f"{in_float}/model.safetensors"]
+    weights = ["--weights", f"{in_float}/model.safetensors", "--distill", "0.5"]
     note(f"then: {shell_command(*joint, '--data', 'FOLDER', *weights, *result)}")
 
 

@@ -33,10 +33,15 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
     measure = command(
         "measure", _measure, "Measure what each pair of bits of each layer does to the predictions; needs no labels."
     )
-    measure.epilog = "needs: pip install limpq-hub, without an extra; the commands of limpq_hub.train need its [train]"
+    measure.epilog = (
+        "the same command goes on where one was cut off; needs: pip install limpq-hub, without an extra; the commands "
+        "of limpq_hub.train need its [train]"
+    )
     measure.add_argument("model", help=MODEL)
     measure.add_argument("--images", required=True, metavar="FOLDER", help="pictures, nested or flat; no label is read")
-    measure.add_argument("--count", type=count, default=100, help="how many of them, drawn by --seed")
+    measure.add_argument(
+        "--count", type=count, default=100, help="how many of them, drawn by --seed; half of them take half the time"
+    )
     measure.add_argument("--seed", type=seed, default=0, help="of the draw")
     measure.add_argument(
         "--weights",
@@ -85,7 +90,12 @@ def _measure(options: argparse.Namespace) -> None:
     images = drawn_pictures(options.images, options.count, options.seed, spec)
     others = _OTHERS_OF_JOINT if options.others is None and options.weights == "joint" else options.others
     with progress_file_of(options.output) as kept, progress_teller("measuring the importance", "layers") as tell:
-        indicators = measured_indicators(Measuring(entry, images, options.weights, others), kept, tell=tell)
+        try:
+            indicators = measured_indicators(Measuring(entry, images, options.weights, others), kept, tell=tell)
+        except KeyboardInterrupt:
+            if kept.exists() and is_replaced(options.output):
+                note(f"{kept} keeps what was measured: the same command goes on from there")
+            raise
         indicators.save(options.output)
         kept.unlink()
     if options.json:

@@ -28,7 +28,7 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     listing.epilog = WORDS
 
-    info = command("info", _info, "Show one model: its layers, budgets, policies, files and provenance.")
+    info = command("info", _info, "Show one model: its layers in sum, budgets, policies, files and provenance.")
     info.add_argument("model", help=MODEL)
 
     reader = command("import", _import, "Turn an indicator pickle of the LIMPQ authors into an indicators.json.")

@@ -87,8 +87,8 @@ class Exported:
                 f"least {promised} are promised"
             )
         return (
-            "OK, layer by layer: each computes what exact arithmetic does with its integers; not "
-            f"{promised}, since a rounding tie changes all that follows it, and ties are many"
+            "OK, layer by layer: each computes what exact arithmetic does with its integers; the logits alone do not "
+            f"tell, not {promised}, since a rounding tie changes all that follows it, and ties are many"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 ## The search
 
-The objective is a sum over the searched layers: the learned step size of the activations at their bits, plus alpha
-times that of the weights; lower is better. Bits that learned a smaller step than the next more bits did are left out
+The objective is a sum over the searched layers, lower is better; an entry says what it adds up (`limpq info`). With
+`importance="learned"`, the method's own, that is the learned step size of the activations at their bits, plus alpha
+times that of the weights. Bits that learned a smaller step than the next more bits did are left out
 (`limpq_hub.Plan.excluded`), unless `candidates=` leaves a layer no others. One option per layer within a budget is a
 multiple-choice knapsack, and `limpq_hub.plan.solver` solves it to a proven optimum, in milliseconds. Every answer is
 recounted in whole numbers against its limits. `limpq_hub.Plan.way` says how it was found, `limpq_hub.Plan.bound` is

@@ -135,7 +135,7 @@ def _next_command(
     network: NetworkSettings, data: DataSettings, weights: Path, input_size: int, carried: Sequence[str] = ()
 ) -> str:
     start: list[str | Path] = ["--model", network.model, "--input-size", str(input_size)]
-    start += ["--weights", weights]
+    start += ["--weights", weights, *([] if "--recipe" in carried else ["--distill", "0.5"])]
     if network.model_args:
         start += ["--model-args", *typed_text(network.model_args)]
     return command_of("indicators", *start, *picture_options(data), *carried, "--output", "out/joint")

@@ -147,9 +147,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{settings.output}: {policies} {'policy' if policies == 1 else 'policies'}, {size_bytes / 1e6:.1f} MB in all"
     )
     _tell_of_another_search(joint, entry, settings.output)
+    budget = first_budget(entry.indicators)
     for policy in entry.published:
         limit = _bitops_of_name(entry, policy.name) if policy.name in checkpoints else None
-        if limit is not None and policy.bitops > limit:
+        if limit is not None and policy.bitops <= limit:
+            budget = policy.name
+        elif limit is not None:
             print(
                 f"warning: policy {policy.name} takes {format_bitops(policy.bitops)} BitOps, more than the "
                 f"{format_bitops(limit)} that its name says: was {checkpoints[policy.name]} meant?"
@@ -159,7 +162,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         repository = f"you/{entry.indicators.model}-limpq"
         model = f"local-dir:{settings.output}"
-        budget = first_budget(entry.indicators)
         print(f"next: {shell_command('limpq', 'predict', 'PICTURE', '--model', model, '--bitops', budget)}")
         print(f"to publish it for everyone, or with --private: {shell_command('limpq', 'push', model, repository)}")
 

@@ -336,6 +336,14 @@ def test_each_policy_is_measured_once_per_stage_and_set_of_images(whole):
     assert len(whole.started) == len(compared_policies)
 
 
+def test_what_there_is_to_do_is_said_before_it_is_done(whole, tiny_command, measured_before):
+    count = len({row["policy_sha256"] for row in whole.result["comparison"]})
+    announced = "{} policies to measure, {} of them to fine-tune for 2 steps each"
+    assert announced.format(count, count) in whole.said.splitlines()
+    again = compared([*tiny_command, *BUDGETS], measured_before)
+    assert announced.format(count, 0) in again.said.splitlines()
+
+
 def test_the_same_command_again_measures_nothing_and_gives_the_same(whole, tmp_path):
     shutil.copytree(whole.output, tmp_path / "out")
     again = compared(whole.command, tmp_path / "out")

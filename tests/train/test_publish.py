@@ -144,6 +144,13 @@ def test_without_a_repository_nothing_is_sent_and_the_next_command_is_told(onlin
     assert online.hub.requests == []
 
 
+@pytest.mark.parametrize(("name", "budget"), [("6G", "6G"), ("small", "w4a4"), ("1M", "w4a4")])
+def test_the_next_command_leads_to_what_was_fine_tuned_where_its_name_is_a_budget(runs, tmp_path, capsys, name, budget):
+    publish.main(["--joint", f"{runs}/joint", "--checkpoint", f"{name}={runs}/w4a4", "--output", f"{tmp_path}/entry"])
+    model = f"local-dir:{tmp_path}/entry"
+    assert f"next: limpq predict PICTURE --model {model} --bitops {budget}" in capsys.readouterr().out.splitlines()
+
+
 @pytest.mark.parametrize(
     "option",
     ["--tag v1", "--tag=", "--license mit", "--private", "--create-pr", "--revision next", "--base-model you/float"],

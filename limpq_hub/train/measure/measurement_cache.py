@@ -41,13 +41,17 @@ class MeasurementCache:
                 raise TrainingError(f"{path} was measured with different {', '.join(changed)}; choose another --output")
             self.figures = content["figures"]
 
+    def has(self, key: str, beside: Path | None = None) -> bool:
+        """Return whether the figures of `key` were measured, and the file beside them is there."""
+        return key in self.figures and (beside is None or beside.exists())
+
     def figures_of(self, key: str, measure: Callable[[], Figures], *, beside: Path | None = None) -> Figures:
         """Return the figures of `key`; measured now, and written down, if they were not before.
 
         Args:
             beside: a file that `measure` writes; where it is missing, what was measured before does not count.
         """
-        if key not in self.figures or (beside is not None and not beside.exists()):
+        if not self.has(key, beside):
             self.figures[key] = measure()
             if self.writes:
                 write_json(self.path, {"format": FORMAT, "settings": self.settings, "figures": self.figures})

@@ -109,6 +109,7 @@ class Study:
         self.loaders = {
             every: validation_loader(data, spec, every=every, classes=ids) for every in (1, settings.correlate_every)
         }
+        _say("measuring the float network on the validation images")
         self.references = {
             every: log_probabilities(self.accelerator, self.network, loader) for every, loader in self.loaders.items()
         }
@@ -116,6 +117,7 @@ class Study:
         self.criterion_images = sum(map(len, drawn))
         self.criteria = self._criteria(drawn)
         self._policies = {bitops: self._contenders(bitops) for bitops in settings.bitops}
+        _say(self._what_is_left())
 
     def at_budget(self, bitops: str) -> list[Figures]:
         """Return a row per contender: what it is, its figures at each stage, and beside the first's."""
@@ -135,7 +137,7 @@ class Study:
                     stage: paired(self._of_images(stage, policy), self._of_images(stage, first)) for stage in stages
                 }
             figures = "; ".join(f"{stage}: {_in_words(row[stage])}" for stage in stages)
-            print(f"{bitops} {contender}: {figures}", file=sys.stderr, flush=True)
+            _say(f"{bitops} {contender}: {figures}")
             rows.append(row)
         return rows
 
@@ -191,16 +193,29 @@ class Study:
             model, _ = load_checkpoint(open_local_folder(folder, "checkpoint"))
             return self._figures(model.to(self.accelerator.device), 1, beside)
 
-        beside = self._file_of_images("finetuned", policy)
-        key = f"finetuned {self.settings.steps} {policy.digest()}"
+        key, beside = self._finetuning(policy)
         return self.measured.figures_of(key, measure, beside=beside)
+
+    def _what_is_left(self) -> str:
+        """Return how many policies there are, and how many of them are to be fine-tuned."""
+        policies = {policy.digest(): policy for of_budget in self._policies.values() for policy in of_budget.values()}
+        measured = f"{len(policies)} {'policy' if len(policies) == 1 else 'policies'} to measure"
+        if not self.settings.steps:
+            return measured
+        left = [policy for policy in policies.values() if not self.measured.has(*self._finetuning(policy))]
+        return f"{measured}, {len(left)} of them to fine-tune for {self.settings.steps} steps each"
+
+    def _finetuning(self, policy: Policy) -> tuple[str, Path]:
+        """Return under which key a fine-tuned policy is measured, and the file of its images."""
+        key = f"finetuned {self.settings.steps} {policy.digest()}"
+        return key, self._file_of_images("finetuned", policy)
 
     def _contenders(self, bitops: str) -> dict[str, Policy]:
         """Return the policies to compare at a budget; say which are not there."""
 
         def left_out(name: str, why: LimpqError) -> None:
             """Say that a policy is not there."""
-            print(f"note: {bitops}: {quoted(name)} is left out: {as_typed(str(why))}", file=sys.stderr, flush=True)
+            _say(f"note: {bitops}: {quoted(name)} is left out: {as_typed(str(why))}")
 
         return contenders(
             self.indicators,
@@ -222,7 +237,7 @@ class Study:
 
             def measure() -> Figures:
                 """Return the table as the cache keeps it."""
-                print(f"measuring {name} on {count} images", file=sys.stderr, flush=True)
+                _say(f"measuring {name} on {count} images")
                 return costs_to_text(table(name, self.entry, images))
 
             return costs_of_text(self.measured.figures_of(f"criterion {count} {name}", measure))
@@ -237,6 +252,7 @@ class Study:
     @cached_property
     def _divergence(self) -> Divergence:
         """Measures the KL divergence of a policy of the supernet on training images."""
+        _say(f"choosing the best split by {_CHOOSING_IMAGES} training images")
         images = calibration_batches(self.settings.data, self.spec, _CHOOSING_IMAGES, self.accelerator.device)
         return Divergence(self.supernet, self.network, images, self._statistics)
 
@@ -277,6 +293,11 @@ class Study:
         path = self._file_of_images(stage, policy)
         tensors = tensors_from_bytes(read_regular(path), str(path))
         return OfImages(tensors["kl"].double(), tensors["right"])
+
+
+def _say(text: str) -> None:
+    """Print a line of progress, at once."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _in_words(figures: Figures) -> str:
