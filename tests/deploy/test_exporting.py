@@ -74,7 +74,8 @@ def test_the_verdict_says_what_is_promised_and_by_what_it_is_met(tiny, tmp_path)
     )
     assert replace(exported, parity_of_layers=Mock()).verdict == (
         "OK, layer by layer: each computes what exact arithmetic does with its integers; the logits alone do not "
-        "tell, not 90% of the pictures within 0.0001 and 99.5% of one class, since a rounding tie changes all that follows it, and ties are many"
+        "tell, not 90% of the pictures within 0.0001 and 99.5% of one class, since a rounding tie changes all that "
+        "follows it, and ties are many"
     )
     assert replace(exported, format="onnxruntime").verdict == (
         "an approximation, as this format always is: the figures are reported, and nothing is promised"
