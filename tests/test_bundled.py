@@ -307,8 +307,20 @@ def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
     assert of_seeds[2:] == rows_of_seeds(folders)
 
 
+def test_the_criterion_that_is_ahead_of_the_default_is_over_five_seeds():
+    folders = [RESULTS.parent / f"finetuned/seed{seed}" for seed in range(5)]
+    (row,) = rows_of_seeds(folders, "coupled:near")
+    assert row in rows_of(RESULTS.parent / "proof.md")
+    kl, _, top1, *_, verdict = row.removeprefix("| 1.5G | kl-float:equal | -").removesuffix(" |").split(" | ")
+    stated = f"by {kl} nats over five seeds, its top-1 {top1.removeprefix('-')} points lower"
+    for page in (RESULTS, RESULTS.parent / "proof.md"):
+        text = " ".join(page.read_text().split())
+        assert stated in text or stated.replace(" seeds", " seeds (0.0033 ± 0.0018, level, with seed 0 alone)") in text
+    assert verdict == "ahead"
+
+
 def test_what_stands_beside_the_search_of_the_entry_is_of_the_images_that_are_kept():
-    _, (*_, table, of_seeds, _) = proof_of(RESULTS.parent)
+    _, (*_, table, of_seeds, _, _) = proof_of(RESULTS.parent)
     folder = RESULTS.parent / "finetuned/seed0"
     assert of_seeds[2:] == rows_of_seeds([folder.with_name(f"seed{seed}") for seed in range(3)], "coupled:near")
     kept = {(row["budget"], row["contender"]): row for row in read_json(folder / "comparison.json")["comparison"]}
