@@ -1368,8 +1368,8 @@ def test_what_is_wrong_is_told_before_torch_is_imported(run_python, tmp_path):
         "predict . --exported no",
         "export resnet19 --bitops 3G --output x",
         "export resnet18 --bitops 3G --output x --images no",
-        "measure resnet19 --images . --output x",
-        "measure resnet18 --images no --output x",
+        "measure resnet19 --images . --output x.json",
+        "measure resnet18 --images no --output x.json",
         "measure-latency resnet19 --output x",
         "info resnet19",
     ]

@@ -135,10 +135,11 @@ def _next_command(
     network: NetworkSettings, data: DataSettings, weights: Path, input_size: int, carried: Sequence[str] = ()
 ) -> str:
     start: list[str | Path] = ["--model", network.model, "--input-size", str(input_size)]
-    start += ["--weights", weights, *([] if "--recipe" in carried else ["--distill", "0.5"])]
+    start += ["--weights", weights]
     if network.model_args:
         start += ["--model-args", *typed_text(network.model_args)]
-    return command_of("indicators", *start, *picture_options(data), *carried, "--output", "out/joint")
+    teaching = [] if "--recipe" in carried else ["--distill", "0.5"]
+    return command_of("indicators", *start, *picture_options(data), *carried, *teaching, "--output", "out/joint")
 
 
 if __name__ == "__main__":

@@ -204,6 +204,7 @@ def test_pretraining_leaves_a_folder_that_timm_and_the_joint_training_take(data,
     assert "mean 0 0 0, " in out
     assert "crop 1 (squash), bilinear" in out
     assert f"--weights {tmp_path}/float/model.safetensors --model-args pad_type=same" in out
+    assert " --distill 0.5 --output out/joint\n" in out
     theirs = timm.create_model(f"local-dir:{tmp_path}/float", pretrained=True)
     assert NetworkSpec.of(theirs) == NetworkSpec.of(float_network(START, f"local-dir:{tmp_path}/float", 4))
     assert NetworkSpec.of(theirs).crop_mode == "squash"
