@@ -145,6 +145,26 @@ def test_what_the_learned_steps_chose_is_shown_as_it_was_measured(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_criteria_of_others_chose_is_shown_as_it_was_measured(name):
+    """The table has each policy with the joint weights, and how it differs from that of the entry's own search."""
+    rows = [line for line in (RESULTS / name / "README.md").read_text().splitlines() if line.startswith("| ")]
+    first, *others = read_json(RESULTS / name / "criteria_of_others.json")["comparison"]
+    assert [row["contender"] for row in others] == ["hessian", "hessian:equal", "gradient", "error"]
+    for policy in (first, *others):
+        figures, difference = policy["joint"], policy.get("paired", {}).get("joint")
+        who = "measured pairs" if policy is first else f"`{policy['contender']}`"
+        cells = [policy["budget"], who, f"{policy['mean_weight_bits']:.1f} / {policy['mean_activation_bits']:.1f}"]
+        cells += [f"{figures['top1']:.2f} ± {figures['top1_standard_error']:.2f}"]
+        cells += [f"{figures['kl']:.4f} ± {figures['kl_standard_error']:.4f}"]
+        if difference is None:
+            cells += ["-", "-"]
+        else:
+            less = f"{difference['kl']:+.4f} ± {difference['kl_standard_error']:.4f} {difference['verdict']}"
+            cells += [less, f"{difference['right']:+.2f} ± {difference['right_standard_error']:.2f}"]
+        assert f"| {' | '.join(cells)} |" in rows, policy["contender"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_photographs_of_others_show_every_budget_at_every_stage(name):
     measured = read_json(RESULTS / name / "photographs_of_others.json")["comparison"]
     assert {(policy["budget"], policy["contender"]) for policy in measured} == {
