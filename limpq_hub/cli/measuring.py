@@ -39,9 +39,7 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
     )
     measure.add_argument("model", help=MODEL)
     measure.add_argument("--images", required=True, metavar="FOLDER", help="pictures, nested or flat; no label is read")
-    measure.add_argument(
-        "--count", type=count, default=100, help="how many of them, drawn by --seed; half of them take half the time"
-    )
+    measure.add_argument("--count", type=count, default=100, help="how many of them, drawn by --seed; fewer take less")
     measure.add_argument("--seed", type=seed, default=0, help="of the draw")
     measure.add_argument(
         "--weights",
