@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from limpq_hub.errors import quoted
 from limpq_hub.plan.input_file import kind_of
 from limpq_hub.plan.output_file import is_replaced
 from limpq_hub.zoo.model_args import RefusedArgument, typed_argument
@@ -127,13 +128,18 @@ def output_file(example: str, *, ending: str = "") -> Callable[[str], Path]:
     def parse(text: str) -> Path:
         """Return the path, where a file, a pipe or a device can be written."""
         path = Path(text)
+        try:
+            replaced = is_replaced(path)
+        except (OSError, ValueError) as error:  # a name that no file can have, or a folder that is closed to us
+            why = getattr(error, "strerror", None) or error
+            raise argparse.ArgumentTypeError(f"{quoted(text)} cannot be written ({why}); name another file") from None
         mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
             advised = shlex.quote(str(path / example)) if stat.S_ISDIR(mode) else example
             raise argparse.ArgumentTypeError(
                 f"{str(path)!r} is {kind_of(mode)}, and a file is to be written; name one, for example {advised}"
             )
-        if is_replaced(path) and not path.name.endswith(ending):
+        if replaced and not path.name.endswith(ending):
             raise argparse.ArgumentTypeError(
                 f"{str(path)!r} does not end in {ending}, and the commands that take it go by that; "
                 f"for example {shlex.quote(str(path.with_name(example)))}"
