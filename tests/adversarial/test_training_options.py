@@ -123,8 +123,8 @@ NAMES = {
     "policy": (finetune, ["--model", "resnet18", "--policy", "NAME", *DATA], "there is no file"),
     "teacher": (finetune, [*AT_3G, "--distill", "0.5", "--teacher", "NAME", *DATA, *TWO], "there is no such file"),
     "entry": (front, ["--model", "local-dir:NAME", *DATA], "there is no such folder"),
-    "figures": (validate, [*AT_3G, "--data", "d", "--output", "NAME"], "cannot be written (File name too long); name another"),
-    "front": (front, ["--model", "resnet18", "--data", "d", "--output", "NAME"], "cannot be written (File name too long)"),
+    "figures": (validate, [*AT_3G, "--data", "d", "--output", "NAME"], "cannot be written (File name too long)"),
+    "front": (front, ["--model", "resnet18", "--data", "d", "--output", "NAME"], "; name another file"),
     "exported": (validate, ["--exported", "NAME", "--data", "d"], "is no exported network: "),
 }
 
