@@ -16,16 +16,13 @@ from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.output_file import is_replaced
 from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.train.measure.usual_pairs import MEASURED_BATCH, USUAL_IMAGES, USUAL_OTHERS
 from limpq_hub.train.option_types import MOST_THREADS, output_file, seed, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from limpq_hub.zoo.network import NetworkSpec
-
-_BATCH = 50
-# What chose the best policies of those that were tried: training/results/resnet18.tiny_imagenet/importance.md.
-_OTHERS_OF_JOINT = 3
 
 
 def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -39,7 +36,9 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
     )
     measure.add_argument("model", help=MODEL)
     measure.add_argument("--images", required=True, metavar="FOLDER", help="pictures, nested or flat; no label is read")
-    measure.add_argument("--count", type=count, default=100, help="how many of them, drawn by --seed; fewer take less")
+    measure.add_argument(
+        "--count", type=count, default=USUAL_IMAGES, help="how many of them, drawn by --seed; fewer take less"
+    )
     measure.add_argument("--seed", type=seed, default=0, help="of the draw")
     measure.add_argument(
         "--weights",
@@ -52,7 +51,7 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
         type=int,
         choices=BIT_WIDTHS,
         metavar="BITS",
-        help=f"the most bits of all other layers; if not given, {_OTHERS_OF_JOINT} in the jointly trained network, "
+        help=f"the most bits of all other layers; if not given, {USUAL_OTHERS} in the jointly trained network, "
         "float in the float one",
     )
     measure.add_argument(
@@ -86,7 +85,7 @@ def _measure(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = drawn_pictures(options.images, options.count, options.seed, spec)
-    others = _OTHERS_OF_JOINT if options.others is None and options.weights == "joint" else options.others
+    others = USUAL_OTHERS if options.others is None and options.weights == "joint" else options.others
     with progress_file_of(options.output) as kept, progress_teller("measuring the importance", "layers") as tell:
         try:
             indicators = measured_indicators(Measuring(entry, images, options.weights, others), kept, tell=tell)
@@ -126,4 +125,4 @@ def drawn_pictures(folder: str, most: int, drawn_by: int, spec: NetworkSpec) -> 
     drawn = torch.randperm(len(names), generator=torch.Generator().manual_seed(drawn_by))[:most].tolist()
     prepare = preparation_of(spec)
     images = torch.stack([prepare(read_picture(Path(folder, names[index]))) for index in drawn])
-    return list(images.split(_BATCH))
+    return list(images.split(MEASURED_BATCH))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from limpq_hub.plan.costs import FLOAT, Costs
@@ -16,13 +17,16 @@ from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.learned_indicators import read_indicators
 from limpq_hub.quant.policy_statistics import Statistics
 from limpq_hub.quant.running_statistics import active_batch_norms
-from limpq_hub.train.loop.progress import tracked
+from limpq_hub.train.loop.progress import progress_teller, tracked
 from limpq_hub.train.measure.alpha import ALPHAS, with_measured_alpha
 from limpq_hub.train.measure.curves import save_curves
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.kept_measurements import MEASURED, kept_measurements
+from limpq_hub.train.measure.pair_importance import Measuring, measured_indicators
+from limpq_hub.train.measure.usual_pairs import MEASURED_BATCH, USUAL_OTHERS
 from limpq_hub.train.training_settings import ExportSettings
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_supernet, save_entry, save_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
@@ -35,7 +39,7 @@ def announced_export(settings: ExportSettings, supernet: nn.Module, costs: Costs
 
     Args:
         supernet: before it is trained: from its first steps follows about how many policies there will be.
-        images: training images that each policy is measured on.
+        images: training images that there are to measure on.
     """
     network = NetworkSpec.of(supernet)
     first = read_indicators(supernet, costs, input_size=network.input_size, num_classes=network.num_classes)
@@ -47,6 +51,12 @@ def announced_export(settings: ExportSettings, supernet: nn.Module, costs: Costs
         parts.append(
             f"the BatchNorm statistics of about {policies} policies are measured on {images} images each (an "
             f"--anchor-gap N above {settings.anchor_gap} takes fewer policies, --calibrate-images N fewer images)"
+        )
+    if settings.measure_images:
+        measured = min(settings.measure_images, images)
+        parts.append(
+            f"each pair of bits of {len(first.weight_steps)} layers is measured on {measured} images "
+            "(--measure-images N takes fewer, 0 leaves it out)"
         )
     kept = "what is measured is kept, and --resume goes on from it"
     return f"after the training {', then '.join(parts)}; {kept}" if parts else ""
@@ -93,7 +103,10 @@ def export_entry(
     save_entry(settings.output, supernet, indicators, classes, unfinished=True)
     if active_batch_norms(supernet):
         _export_anchors(settings, indicators, network, images, kept)
-    seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
+        seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
+    if settings.measure_images:
+        _export_pairs(settings.output, torch.cat(list(images))[: settings.measure_images], kept)
+        seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
     save_curves(settings.output / "curves.png", indicators)
 
 
@@ -116,3 +129,26 @@ def _export_anchors(
     folder = open_local_folder(settings.output, "entry", unfinished=True)
     shipped = load_supernet(folder, indicators).to(images[0].device)
     save_anchors(settings.output, shipped, shown, images, network if settings.freeze_batch_norm else None, kept)
+
+
+def _export_pairs(output: Path, images: Tensor, kept: Path) -> None:
+    """Add the divergence of each pair of bits of each layer to the indicators of the entry.
+
+    Args:
+        images: [count, 3, height, width].
+        kept: folder in which it is kept, layer by layer, as it is measured.
+    """
+    print(
+        "now what each pair of bits of each layer does to the predictions; a run with a smaller --measure-images, "
+        f"{len(images)} here, takes less",
+        flush=True,
+    )
+    entry = Entry(str(output), open_local_folder(output, "entry", unfinished=True), "local")
+    batches = images.split(MEASURED_BATCH)
+    # Which of both chose better: training/results/mobilenetv2_100.in1k/README.md, and importance.md of ResNet-18.
+    if entry.indicators.per_channel:
+        measuring = Measuring(entry, batches, "float", None)
+    else:
+        measuring = Measuring(entry, batches, "joint", USUAL_OTHERS)
+    with progress_teller("measuring the importance", "layers") as tell:
+        measured_indicators(measuring, kept / f"pairs-{len(images)}.json", tell=tell).save(output / "indicators.json")

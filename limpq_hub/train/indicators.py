@@ -213,21 +213,6 @@ def _quality(figures: Mapping[str, Any]) -> str:
     return f"{accuracy}, KL to float {figures['kl']:.4f}"
 
 
-def _measuring_line(output: Path, entry: Path, data: DataSettings) -> str:
-    """Return how pairs of bits are measured, and become what a search of `entry` adds up."""
-    folder = data.unlabelled[0] if data.unlabelled else f"{data.data}/{data.train_split}"
-    pictures = folder if os.path.isdir(folder) else "FOLDER"  # a data set that is named is in none
-    measured = Path(f"{output}-measured.json")
-    drawn = ("--images", pictures, "--weights", "float", "--count", "32")
-    measure = (f"local-dir:{output}", *drawn, "--output", measured)
-    publish = ("--joint", output, "--indicators", measured, "--importance", "measured")
-    return (
-        "first: with a step per channel, measured pairs chose better bits than learned steps wherever both were tried "
-        f"(training/README.md): {shell_command('limpq', 'measure', *measure)} && "
-        f"{command_of('publish', *publish, '--output', entry)}"
-    )
-
-
 def _tuning_options(settings: IndicatorsSettings) -> list[str]:
     """Return the options of a fine-tuning that goes with this training: its recipe, teacher, statistics and device."""
     training, unlabelled = settings.training, settings.data.unlabelled
@@ -244,9 +229,13 @@ def _tell_and_push(settings: IndicatorsSettings) -> None:
     output, data, push = settings.training.run.output, settings.data, settings.push
     print(f"indicators in {output}, their picture in curves.png")
     searched = output
-    if settings.quantization.per_channel:
+    if settings.quantization.per_channel and settings.export.measure_images:
         searched = Path(f"{output}-entry")
-        print(_measuring_line(output, searched, data))
+        publish = command_of("publish", "--joint", output, "--importance", "measured", "--output", searched)
+        print(
+            "first: with a step per channel, measured pairs chose better bits than learned steps wherever both were "
+            f"tried (training/README.md): {publish}"
+        )
     budget = first_budget(Indicators.load(output / "indicators.json"))
     print(f"next: {shell_command('limpq', 'search', searched / 'indicators.json', '--bitops', budget)}")
     carried = _tuning_options(settings)

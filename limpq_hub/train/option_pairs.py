@@ -20,6 +20,7 @@ def settle_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
     _check_augmentation(parser, options)
     _check_passes(parser, options)
     _check_comparisons_of_passes(parser, options)
+    _check_measured_images(parser, options)
     _check_push(parser, options)
 
 
@@ -76,6 +77,14 @@ def _check_comparisons_of_passes(parser: argparse.ArgumentParser, options: argpa
         parser.error(
             f"{spared} begins after {FIRST_SPARING_EPOCH} epochs, and --epochs {options.epochs} ends before; give "
             f"--epochs {FIRST_SPARING_EPOCH + 1} or more, or --spare-oscillating 0"
+        )
+
+
+def _check_measured_images(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if getattr(options, "measure_images", 0) == 1 and options.freeze_batch_norm:
+        parser.error(
+            "--measure-images 1: --freeze-batch-norm corrects statistics by two images or more; give as many, or 0 to "
+            "measure no pairs"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES
+from limpq_hub.train.measure.usual_pairs import USUAL_IMAGES
 from limpq_hub.train.option_types import (
     MOST_CALIBRATION_IMAGES,
     AscendingShares,
@@ -217,6 +218,13 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         help="default factor of the weight importance in a search; if not given, the one of least KL at some budgets",
     )
     add_anchor_options(result, images_for="steps and BatchNorm statistics")
+    result.add_argument(
+        "--measure-images",
+        type=whole_number(0, MOST_CALIBRATION_IMAGES),
+        default=USUAL_IMAGES,
+        help="how many of these images each pair of bits of each layer is measured on, for searches by --importance "
+        "measured; 0 for none",
+    )
     result.add_argument(
         "--class-names",
         type=Path,

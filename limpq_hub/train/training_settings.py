@@ -155,6 +155,7 @@ class ExportSettings:
         candidates: bit-widths of the supernet.
         alpha: default factor of the weight importance in a search; None to measure it.
         anchor_gap: bits by which neighbouring policies differ whose BatchNorm statistics are kept.
+        measure_images: how many of the images each pair of bits of each layer is measured on; 0 for none.
         freeze_batch_norm: whether policies have the statistics of the float network, corrected for what quantization
             changes, instead of those of the images.
     """
@@ -164,4 +165,5 @@ class ExportSettings:
     candidates: Sequence[int]
     alpha: float | None
     anchor_gap: int
+    measure_images: int
     freeze_batch_norm: bool = False

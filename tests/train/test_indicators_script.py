@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shlex
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,14 +15,20 @@ from safetensors.torch import load_file
 from tiny_run import CLASSES, NETWORK, RUN
 
 from limpq_hub.errors import ArtifactIntegrityError, DataError, LimpqError
+from limpq_hub.pictures import read_picture
+from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.plan.indicators import DEFAULT_ALPHA
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
-from limpq_hub.train import finetune, indicators, validate
+from limpq_hub.quant.pair_divergence import pair_divergences
+from limpq_hub.train import finetune, indicators, publish, validate
 from limpq_hub.train.measure.alpha import ALPHAS
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
 from limpq_hub.zoo.entry_tensors import float_tensors, supernet_tensors
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.planning import search
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +65,56 @@ def test_what_comes_after_the_training_is_told_before_it_with_the_options_that_s
     assert pictures < 2048, "as many as are asked for where nothing is said"
     assert told == (
         f"after the training the BatchNorm statistics of about {policies} policies are measured on {pictures} images "
-        "each (an --anchor-gap N above 99 takes fewer policies, --calibrate-images N fewer images); what is measured "
-        "is kept, and --resume goes on from it"
+        "each (an --anchor-gap N above 99 takes fewer policies, --calibrate-images N fewer images), then each pair of "
+        f"bits of {len(one_step.entry.indicators.weight_steps)} layers is measured on 100 images (--measure-images N "
+        "takes fewer, 0 leaves it out); what is measured is kept, and --resume goes on from it"
     )
+
+
+def test_the_pairs_of_bits_are_measured_on_training_images_beside_the_learned_steps(one_step, hard_data):
+    """In the joint network with the others at 3 bits, as `limpq measure` does; the search goes by the steps."""
+    entry = one_step.entry
+    split = in_order(hard_data / "train")
+    drawn = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:100]
+    prepare = preparation_of(NetworkSpec.from_config(entry.folder.config, entry.name))
+    images = torch.stack([prepare(read_picture(split[index])) for index in drawn.tolist()])
+    supernet = load_supernet(entry.folder, entry.indicators)
+    with torch.no_grad():
+        reference = load_float_network(entry.folder)(images).log_softmax(-1)
+    others = Policy.uniform("test_resnet", entry.indicators.costs, 3)
+    expected = dict(pair_divergences(supernet, [images], [reference], background=others))
+    found = entry.indicators.divergences
+    assert list(found) == list(entry.indicators.weight_steps)
+    for layer, of_pairs in found.items():
+        assert of_pairs == pytest.approx({bits: max(0.0, nats) for bits, nats in expected[layer].items()}, rel=1e-3), (
+            layer
+        )
+    how = entry.indicators.provenance["divergences"]
+    assert (how["weights"], how["others"], how["images"]) == ("joint", 3, 100)
+    assert (entry.indicators.objective, search(entry.indicators, bitops="w3a3").importance) == ("learned", "learned")
+    assert search(entry.indicators, bitops="w3a3", importance="measured").importance == "measured"
+
+
+def test_no_pairs_are_measured_where_none_are_asked_for_and_a_resumed_run_may_ask(runs, data, tmp_path, capsys):
+    joint, entry = f"{tmp_path}/joint", f"{tmp_path}/joint-entry"
+    command = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "1", "--alpha", "1", "--anchor-gap", "99"]
+    command += ["--weights", f"{runs}/float/model.safetensors", "--per-channel", "--output", joint]
+    indicators.main([*command, "--measure-images", "0"])
+    said = capsys.readouterr().out
+    assert "pair" not in said
+    assert f"next: limpq search {joint}/indicators.json --bitops w4a4\n" in said
+    assert not find_entry(f"local-dir:{joint}").indicators.divergences
+    for images in (4, 3):
+        indicators.main([*command, "--measure-images", str(images), "--resume"])
+        how = find_entry(f"local-dir:{joint}").indicators.provenance["divergences"]
+        assert (how["weights"], how["others"], how["images"]) == ("float", None, images)
+    # With a step per channel the entry to search is one that goes by the pairs.
+    *_, first, following, then = capsys.readouterr().out.splitlines()
+    _, words = first.split(" (training/README.md): python -m limpq_hub.train.publish ")
+    publish.main(shlex.split(words))
+    assert find_entry(f"local-dir:{entry}").indicators.objective == "measured"
+    assert following == f"next: limpq search {entry}/indicators.json --bitops w4a4"
+    assert f" --model local-dir:{entry} " in then
 
 
 def test_the_run_ends_with_what_validate_measures_of_the_joint_weights_at_most_middle_and_fewest_bits(
@@ -99,11 +153,16 @@ def test_the_entry_ships_the_float_network_with_large_weights_in_half_precision(
     assert shipped["fc.weight"].dtype == torch.float16
 
 
+def in_order(folder) -> list:
+    """Return the pictures of a split in the order of the classes, and of their numbers."""
+    return sorted(folder.glob("*/*.png"), key=lambda path: (path.parent.name, int(path.stem)))
+
+
 def pictures(folder) -> torch.Tensor:
     """Return all pictures of a split as the network takes them, resized by PIL, in the order of the classes."""
     spec = timm.get_pretrained_cfg("test_resnet")
-    files = sorted(folder.glob("*/*.png"), key=lambda path: (path.parent.name, int(path.stem)))
-    images = np.stack([np.asarray(Image.open(path).resize((32, 32), Image.Resampling.BILINEAR)) for path in files])
+    resized = (Image.open(path).resize((32, 32), Image.Resampling.BILINEAR) for path in in_order(folder))
+    images = np.stack([np.asarray(picture) for picture in resized])
     return torch.from_numpy(((images / 255 - spec.mean) / spec.std).astype(np.float32)).permute(0, 3, 1, 2)
 
 

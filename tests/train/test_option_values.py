@@ -82,6 +82,11 @@ REFUSED = [
         "--epochs 5 --spare-oscillating 0.5",
         "--spare-oscillating 0.5 begins after 5 epochs, and --epochs 5 ends before; give --epochs 6 or more, or ",
     ),
+    (
+        indicators,
+        "--freeze-batch-norm --measure-images 1",
+        "--measure-images 1: --freeze-batch-norm corrects statistics by two images or more; give as many, or 0 to ",
+    ),
     (validate, "--bitops 3G --float64", "unrecognized arguments: --float64"),
     (front, "--mixed-precision bf16", "unrecognized arguments: --mixed-precision bf16"),
     (indicators, "--candidates 9", "argument --candidates: '9' is not a whole number of at least 2 and at most 8"),

@@ -57,7 +57,9 @@ def test_a_recipe_trains_indicators_and_fine_tunes_a_policy(recipe, large_pictur
     model = sections["indicators"].get("model", "test_efficientnet")
     weights = ["--weights", float_weights(model, tmp_path / "float.safetensors")]
     network = ["--model", model, *weights, "--anchor-gap", "99"]
-    run_alone(indicators.main, [*data, *SHORT, *network, "--output", str(tmp_path / "joint")])
+    # The pairs of bits of a large network take minutes.
+    pairs = ["--measure-images", "0"] if "model" in sections["indicators"] else []
+    run_alone(indicators.main, [*data, *SHORT, *network, *pairs, "--output", str(tmp_path / "joint")])
     entry = find_entry(f"local-dir:{tmp_path}/joint")
     assert entry.indicators.candidates == tuple(sections["indicators"].get("candidates", (6, 5, 4, 3, 2)))
     assert len((tmp_path / "joint/metrics.jsonl").read_text().splitlines()) == 2

@@ -14,7 +14,7 @@ from limpq_hub.cli import main as limpq
 from limpq_hub.errors import ArtifactIntegrityError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train import entry_export, finetune, indicators, publish
-from limpq_hub.train.measure import divergence
+from limpq_hub.train.measure import divergence, pair_importance
 from limpq_hub.train.measure.kept_measurements import kept_measurements
 from limpq_hub.zoo import anchors
 from limpq_hub.zoo.catalog import find_entry
@@ -45,6 +45,7 @@ def joint_options(runs, data, tmp_path) -> list[str]:
         (entry_export, "save_entry"),
         pytest.param(entry_export, "load_supernet", marks=pytest.mark.slow),
         pytest.param(entry_export, "save_anchors", marks=pytest.mark.slow),
+        (entry_export, "measured_indicators"),
         pytest.param(entry_export, "save_curves", marks=pytest.mark.slow),
         pytest.param(indicators, "evaluate", marks=pytest.mark.slow),
         (indicators, "seal_entry"),
@@ -63,6 +64,7 @@ def test_an_entry_that_was_cut_off_is_not_served_and_a_resumed_run_completes_it(
     assert not (tmp_path / "dry").exists()
     indicators.main([*joint_options, "--resume"])
     assert {"anchors.json", "metrics.json", "float.safetensors"} <= set(find_entry(model).folder.files)
+    assert find_entry(model).indicators.divergences
     assert not list((tmp_path / "joint").glob(".config*"))
 
 
@@ -87,7 +89,7 @@ def test_a_run_that_is_killed_while_it_measures_goes_on_behind_the_policies_that
     options = [*NETWORK, *RUN, "--data", str(data), *weights, "--max-steps", "1", "--anchor-gap", "20"]
     indicators.main([*options, "--output", f"{tmp_path}/whole"])
     cut = [*options, "--output", f"{tmp_path}/cut", "--resume"]
-    of_alpha, of_anchors, again = [], [], []
+    of_alpha, of_anchors, of_pairs, again = [], [], [], []
     for module, measured in ((divergence, of_alpha), (anchors, of_anchors)):
         with monkeypatch.context() as patched:
             noting(patched, module, measured, most=2)
@@ -95,17 +97,36 @@ def test_a_run_that_is_killed_while_it_measures_goes_on_behind_the_policies_that
                 indicators.main(cut)
     kept = {path.name for path in (tmp_path / "cut").glob(".measured/*/*")}
     assert kept == {"divergences.json", *(f"{digest}.safetensors" for digest in of_anchors)}
+    measure = pair_importance.pair_divergences
+
+    def two_layers(*given, layers, **named):
+        for done, of_layer in enumerate(measure(*given, layers=layers, **named)):
+            if done == 2:
+                raise KeyboardInterrupt
+            of_pairs.append(of_layer[0])
+            yield of_layer
+
+    def noting_pairs(*given, layers, **named):
+        again.extend(layers)
+        return measure(*given, layers=layers, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pair_importance, "pair_divergences", two_layers)
+        with pytest.raises(KeyboardInterrupt):
+            indicators.main(cut)
+    monkeypatch.setattr(pair_importance, "pair_divergences", noting_pairs)
     noting(monkeypatch, divergence, again)
     noting(monkeypatch, anchors, again)
     indicators.main(cut)
-    assert again
-    assert not {*again} & {*of_anchors}
+    assert not {*again} & {*of_anchors, *of_pairs}
     same = ("supernet.safetensors", "anchors.safetensors", "anchors.json", "float.safetensors")
     for file in same:
         assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
     whole, found = (find_entry(f"local-dir:{tmp_path}/{name}").indicators for name in ("whole", "cut"))
     assert found.alpha == whole.alpha
     assert found.provenance["kl_by_alpha"] == whole.provenance["kl_by_alpha"]
+    assert (found.divergences, found.provenance["divergences"]) == (whole.divergences, whole.provenance["divergences"])
+    assert again == list(whole.divergences)[2:]
     assert not (tmp_path / "cut/.measured").exists()
 
 

@@ -20,7 +20,7 @@ DATA, STEPS, MACHINE = "training_data", "steps", "machine"
 # What does not change the training: how it runs, and what is done with its result.
 _MAY_CHANGE = {"output", "resume", "workers", "threads", "save_interval", "cache_images", "recipe", "validate_epochs"}
 # `compile` is no option any more: a run that recorded it can be resumed all the same.
-_MAY_CHANGE |= {"compile", "alpha", "anchor_gap", "calibrate_images", "unmeasured"}
+_MAY_CHANGE |= {"compile", "alpha", "anchor_gap", "calibrate_images", "measure_images", "unmeasured"}
 _MAY_CHANGE |= {field.name for field in fields(PushSettings)}
 # Compared by themselves, with words of their own.
 _MAY_CHANGE |= {DATA, STEPS, MACHINE}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -26,6 +27,8 @@ from limpq_hub.version import __version__
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
+from limpq_hub.zoo.entry_tensors import SUPERNET
+from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE
 from limpq_hub.zoo.network import NetworkSpec
 
 # The float network with steps of least error, or the jointly trained one with its learned steps.
@@ -63,13 +66,27 @@ class Measuring:
             raise DataError(f"{self.entry.name} corrects its BatchNorm by two images or more, {given} given; give more")
 
     def digest(self) -> str:
-        """Return a sha256 over the files of the entry, the weights and bits that are measured, and the images."""
-        files = sorted(self.entry.folder.config["files"].items())
-        matched = " corrected" if self.corrected else ""
-        digest = hashlib.sha256(f"{files} {self.weights} {self.others}{matched}".encode())
+        """Return a sha256 over both networks, the bits of their layers, what is measured of them, and the images.
+
+        How the entry came about, and what was fine-tuned from it, changes nothing.
+        """
+        listed, indicators = self.entry.folder.config["files"], self.entry.indicators
+        networks = {
+            file: listed[file]["sha256"] for file in (SUPERNET, FLOAT_FILE, GZIPPED_FLOAT_FILE) if file in listed
+        }
+        costs = {name: asdict(cost) for name, cost in indicators.costs.items()}
+        steps = (indicators.weight_steps, indicators.activation_steps)
+        candidates = [{name: sorted(of_layer) for name, of_layer in of_kind.items()} for of_kind in steps]
+        of_what = (networks, costs, candidates, indicators.per_channel, self.weights, self.others, self.corrected)
+        digest = hashlib.sha256(json.dumps(of_what, sort_keys=True).encode())
         for images in self.images:
-            digest.update(images.numpy().tobytes())
+            digest.update(images.cpu().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are, and the networks are measured."""
+        return self.images[0].device
 
     @property
     def corrected(self) -> bool:
@@ -77,13 +94,16 @@ class Measuring:
         return statistics_of_entry(self.entry.folder) == "corrected"
 
     def network(self) -> tuple[nn.Module, Policy | None]:
-        """Return the network whose layers are measured, and the bits of the others; None for float."""
+        """Return the network whose layers are measured, where the images are, and the bits of the others.
+
+        These are None for float.
+        """
         folder, indicators = self.entry.folder, self.entry.indicators
         others = None if self.others is None else self._policy_of_others(self.others)
         if self.weights == "joint":
-            return load_supernet(folder, indicators), others
+            return load_supernet(folder, indicators).to(self.device), others
         supernet = build_supernet(
-            load_float_network(folder),
+            load_float_network(folder).to(self.device),
             indicators.costs,
             indicators.candidates,
             NetworkSpec.from_config(folder.config, self.entry.name).input_shape,
@@ -149,7 +169,7 @@ def measured_layers(measuring: Measuring, layers: Sequence[str]) -> Iterator[tup
     """
     if not layers:
         return
-    network = load_float_network(measuring.entry.folder)
+    network = load_float_network(measuring.entry.folder).to(measuring.device)
     # A single image has no spread to correct by.
     batches = list(none_alone(measuring.images)) if measuring.corrected else measuring.images
     with torch.no_grad():
