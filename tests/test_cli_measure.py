@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +14,12 @@ from PIL import Image
 from limpq_hub import Indicators
 from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.pictures.reading import read_picture
+from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.pair_divergence import pair_divergences
 from limpq_hub.train.loop import progress
 from limpq_hub.train.measure import pair_importance
+from limpq_hub.train.measure.pair_importance import Measuring
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
 from limpq_hub.zoo.network import NetworkSpec
@@ -171,6 +175,35 @@ def test_other_pictures_do_not_go_on_where_some_were_measured(limpq, with_float,
     code, _, err = limpq("measure", f"local-dir:{with_float}", "--images", pictures, "--output", output)
     assert (code, output.exists()) == (5, False)
     assert "is of another measurement: other pictures or batches, another entry, other weights" in err
+
+
+def test_a_measurement_is_the_same_whatever_is_said_or_published_of_its_networks(with_float, reseal):
+    def digest(weights="joint", others=3, images=1.0) -> str:
+        entry = find_entry(f"local-dir:{with_float}")
+        return Measuring(entry, [torch.full((2, 3, 32, 32), images)], weights, others).digest()
+
+    whole = digest()
+    assert len({whole, digest(weights="float"), digest(others=None), digest(images=0.5)}) == 4
+    file = with_float / "indicators.json"
+    indicators = Indicators.load(file)
+    replace(indicators, alpha=9.0, provenance={"seconds": 1.5}).save(file)
+    shutil.rmtree(with_float / "policies")
+    (with_float / "metrics.json").unlink()
+    reseal(with_float)
+    assert digest() == whole
+    steps = {name: dict(list(of_layer.items())[1:]) for name, of_layer in indicators.weight_steps.items()}
+    replace(indicators, weight_steps=steps).save(file)
+    reseal(with_float)
+    assert digest() != whole
+
+
+def test_an_output_of_as_long_a_name_as_a_file_can_have_keeps_what_was_measured_too(tmp_path):
+    long = tmp_path / ("x" * 250 + ".json")
+    for output in (long, long.with_name("y" + long.name[1:]), tmp_path / "short.json"):
+        with progress_file_of(output) as kept:
+            assert kept.parent == tmp_path
+            kept.write_text("")
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_folder_without_pictures_is_refused(limpq, with_float, tmp_path):

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from limpq_hub.cli.options import MODEL, count
 from limpq_hub.cli.output import note, print_json
@@ -16,7 +16,13 @@ from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.output_file import is_replaced
 from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.train.measure.usual_pairs import MEASURED_BATCH, USUAL_IMAGES, USUAL_OTHERS
+from limpq_hub.train.measure.usual_pairs import (
+    MEASURED_BATCH,
+    USUAL_IMAGES,
+    MeasuredWeights,
+    usual_others,
+    usual_weights,
+)
 from limpq_hub.train.option_types import MOST_THREADS, output_file, seed, whole_number
 
 if TYPE_CHECKING:
@@ -42,17 +48,17 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
     measure.add_argument("--seed", type=seed, default=0, help="of the draw")
     measure.add_argument(
         "--weights",
-        choices=("float", "joint"),
-        default="joint",
-        help="of the jointly trained network, or of the float one",
+        choices=get_args(MeasuredWeights),
+        help="of the jointly trained network, or of the float one; if not given, float where every channel has a step "
+        "of its own, else joint",
     )
     measure.add_argument(
         "--others",
         type=int,
         choices=BIT_WIDTHS,
         metavar="BITS",
-        help=f"the most bits of all other layers; if not given, {USUAL_OTHERS} in the jointly trained network, "
-        "float in the float one",
+        help=f"the most bits of all other layers; if not given, {usual_others('joint')} in the jointly trained network "
+        "and float in the float one",
     )
     measure.add_argument(
         "--threads",
@@ -85,10 +91,11 @@ def _measure(options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     images = drawn_pictures(options.images, options.count, options.seed, spec)
-    others = USUAL_OTHERS if options.others is None and options.weights == "joint" else options.others
+    weights = options.weights or usual_weights(entry.indicators.per_channel)
+    others = usual_others(weights) if options.others is None else options.others
     with progress_file_of(options.output) as kept, progress_teller("measuring the importance", "layers") as tell:
         try:
-            indicators = measured_indicators(Measuring(entry, images, options.weights, others), kept, tell=tell)
+            indicators = measured_indicators(Measuring(entry, images, weights, others), kept, tell=tell)
         except KeyboardInterrupt:
             if kept.exists() and is_replaced(options.output):
                 note(f"{kept} keeps what was measured: the same command goes on from there")

@@ -36,7 +36,7 @@ def _print_outliers(plan: Plan) -> None:
 
 
 def _print_measured_pairs(options: argparse.Namespace, indicators: Indicators) -> None:
-    """Say where a file, such as one of `limpq measure`, holds pairs that its search does not add up by itself."""
+    """Say where a file, such as that of a joint training, holds pairs that its search does not add up by itself."""
     from limpq_hub.zoo.planning import is_indicator_file
 
     could_ask = "importance" in options and options.importance is None

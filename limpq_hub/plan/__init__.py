@@ -16,10 +16,11 @@ smaller than one of more bits counts as that one. `apart=1` lets the weight and 
 by 1 at most, `apart=0` makes them equal, as most hardware has them.
 
 With `importance="measured"` the objective adds up something else: for each layer the KL divergence from the float
-network, in nats, with that layer alone at its pair of bit-widths and all others at bits of their own. `limpq measure
-MODEL --images FOLDER` measures it on pictures without labels, and writes an `indicators.json` to search in; weights and
-activations of a layer need not add up in it. `limpq_hub.quant.pair_divergence` says what is run, and
-`training/results/resnet18.tiny_imagenet/importance.md` which bits of the others choose best.
+network, in nats, with that layer alone at its pair of bit-widths and all others at bits of their own: what weights and
+activations of a layer do together need not be a sum. The end of joint training measures it, and `limpq measure MODEL
+--images FOLDER` does on any pictures without labels, and writes an `indicators.json` to search in.
+`limpq_hub.quant.pair_divergence` says what is run, and `training/results/resnet18.tiny_imagenet/importance.md` which
+bits of the others choose best.
 
 `limpq_hub.Plan.certificate` says how far the second best policy and the best uniform one lie behind: in the objective,
 and in nats where pairs were measured. Both are exact: `limpq_hub.plan.certification` tells how.

@@ -63,6 +63,7 @@ def is_replaced(path: str | os.PathLike[str]) -> bool:
 
     Raises:
         OSError: what stands at `path` cannot be looked at.
+        ValueError: no file can have this name.
     """
     if _OPEN_FILE.fullmatch(os.fspath(path)):
         return False
@@ -70,6 +71,16 @@ def is_replaced(path: str | os.PathLike[str]) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
         return True
+
+
+def check_names(path: Path) -> None:
+    """Raise `OSError` where a folder that is still to be made, or a file in it, cannot have its name."""
+    for parent in path.parents:
+        if os.path.isdir(parent):
+            for name in path.relative_to(parent).parts:
+                with suppress(FileNotFoundError):
+                    os.stat(parent / name)
+            return
 
 
 def _replace(path: Path, data: bytes, mode: int | None) -> None:

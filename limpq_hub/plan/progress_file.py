@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from limpq_hub.plan.output_file import is_replaced
+
+_LONG = 240
 
 
 @contextmanager
@@ -20,7 +24,10 @@ def progress_file_of(output: Path) -> Iterator[Path]:
         OSError: what stands at `output` cannot be looked at.
     """
     if is_replaced(output):
-        yield output.with_name(f".{output.name}.measured")
+        name = os.fsencode(output.name)
+        # A name has at most 255 bytes, and that of the output may have as many.
+        kept = output.name if len(name) < _LONG else hashlib.sha256(name).hexdigest()
+        yield output.with_name(f".{kept}.measured")
         return
     with tempfile.TemporaryDirectory(prefix="limpq-hub-") as folder:
         yield Path(folder, "measured")

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from limpq_hub.errors import TrainingError
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
 from limpq_hub.plan.policy import Policy
@@ -23,8 +24,9 @@ from limpq_hub.train.measure.curves import save_curves
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.kept_measurements import MEASURED, kept_measurements
 from limpq_hub.train.measure.pair_importance import Measuring, measured_indicators
-from limpq_hub.train.measure.usual_pairs import MEASURED_BATCH, USUAL_OTHERS
+from limpq_hub.train.measure.usual_pairs import MEASURED_BATCH, usual_others, usual_weights
 from limpq_hub.train.training_settings import ExportSettings
+from limpq_hub.version import __version__
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_supernet, save_entry, save_float_network, seal_entry
@@ -53,9 +55,10 @@ def announced_export(settings: ExportSettings, supernet: nn.Module, costs: Costs
             f"--anchor-gap N above {settings.anchor_gap} takes fewer policies, --calibrate-images N fewer images)"
         )
     if settings.measure_images:
+        pairs = sum(len(steps) * len(first.activation_steps[name]) for name, steps in first.weight_steps.items())
         measured = min(settings.measure_images, images)
         parts.append(
-            f"each pair of bits of {len(first.weight_steps)} layers is measured on {measured} images "
+            f"the {pairs} pairs of bits of {len(first.weight_steps)} layers are measured on {measured} images "
             "(--measure-images N takes fewer, 0 leaves it out)"
         )
     kept = "what is measured is kept, and --resume goes on from it"
@@ -105,7 +108,7 @@ def export_entry(
         _export_anchors(settings, indicators, network, images, kept)
         seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
     if settings.measure_images:
-        _export_pairs(settings.output, torch.cat(list(images))[: settings.measure_images], kept)
+        _export_pairs(settings.output, _first(images, settings.measure_images), kept)
         seal_entry(settings.output, NetworkSpec.of(supernet), unfinished=True)
     save_curves(settings.output / "curves.png", indicators)
 
@@ -136,19 +139,30 @@ def _export_pairs(output: Path, images: Tensor, kept: Path) -> None:
 
     Args:
         images: [count, 3, height, width].
-        kept: folder in which it is kept, layer by layer, as it is measured.
+        kept: folder in which they are kept, layer by layer, as they are measured.
+
+    Raises:
+        TrainingError: the predictions are no numbers.
     """
     print(
         "now what each pair of bits of each layer does to the predictions; a run with a smaller --measure-images, "
-        f"{len(images)} here, takes less",
+        f"{len(images)} here, takes less time",
         flush=True,
     )
     entry = Entry(str(output), open_local_folder(output, "entry", unfinished=True), "local")
-    batches = images.split(MEASURED_BATCH)
-    # Which of both chose better: training/results/mobilenetv2_100.in1k/README.md, and importance.md of ResNet-18.
-    if entry.indicators.per_channel:
-        measuring = Measuring(entry, batches, "float", None)
-    else:
-        measuring = Measuring(entry, batches, "joint", USUAL_OTHERS)
-    with progress_teller("measuring the importance", "layers") as tell:
-        measured_indicators(measuring, kept / f"pairs-{len(images)}.json", tell=tell).save(output / "indicators.json")
+    weights = usual_weights(entry.indicators.per_channel)
+    measuring = Measuring(entry, images.split(MEASURED_BATCH), weights, usual_others(weights))
+    progress_file = kept / f"pairs-{len(images)}-{__version__}.json"
+    try:
+        with progress_teller("measuring the importance", "layers") as tell:
+            measured_indicators(measuring, progress_file, tell=tell).save(output / "indicators.json")
+    except TrainingError as error:
+        raise TrainingError(f"{error}; or leave the pairs out: --resume with --measure-images 0") from error
+
+
+def _first(batches: Sequence[Tensor], count: int) -> Tensor:
+    """Return so many images of the batches, or all of them: [images, 3, height, width]."""
+    first: list[Tensor] = []
+    for images in batches:
+        first.append(images[: count - sum(map(len, first))])
+    return torch.cat(first)

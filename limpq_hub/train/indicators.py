@@ -39,7 +39,7 @@ from limpq_hub.train.launching import command_of, run
 from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
-from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, log_probabilities
+from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, full_precision, log_probabilities
 from limpq_hub.train.measure.failure_signs import concerns, sameness
 from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
 from limpq_hub.train.measure.kept_measurements import MEASURED, forget_measurements
@@ -164,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         record["data"] = data_record(data, settings.augmentation)
         images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
         if accelerator.is_main_process:
-            export_entry(settings.export, supernet, network, costs, classes, images, record)
+            with full_precision():
+                export_entry(settings.export, supernet, network, costs, classes, images, record)
             print("now validating the float network", flush=True)
         accelerator.wait_for_everyone()
         shipped = load_float_network(open_local_folder(output, "entry", unfinished=True)).to(accelerator.device)
@@ -229,13 +230,17 @@ def _tell_and_push(settings: IndicatorsSettings) -> None:
     output, data, push = settings.training.run.output, settings.data, settings.push
     print(f"indicators in {output}, their picture in curves.png")
     searched = output
-    if settings.quantization.per_channel and settings.export.measure_images:
-        searched = Path(f"{output}-entry")
-        publish = command_of("publish", "--joint", output, "--importance", "measured", "--output", searched)
-        print(
-            "first: with a step per channel, measured pairs chose better bits than learned steps wherever both were "
-            f"tried (training/README.md): {publish}"
+    if settings.quantization.per_channel:
+        better = (
+            "with a step per channel, measured pairs chose better bits than learned steps wherever both were tried "
+            "(training/README.md)"
         )
+        if settings.export.measure_images:
+            searched = Path(f"{output}-entry")
+            publish = command_of("publish", "--joint", output, "--importance", "measured", "--output", searched)
+            print(f"first: {better}: {publish}")
+        else:
+            print(f"note: {better}: the same command with --resume and no --measure-images 0 measures them")
     budget = first_budget(Indicators.load(output / "indicators.json"))
     print(f"next: {shell_command('limpq', 'search', searched / 'indicators.json', '--bitops', budget)}")
     carried = _tuning_options(settings)

@@ -81,11 +81,14 @@ def _check_comparisons_of_passes(parser: argparse.ArgumentParser, options: argpa
 
 
 def _check_measured_images(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if getattr(options, "measure_images", 0) == 1 and options.freeze_batch_norm:
-        parser.error(
-            "--measure-images 1: --freeze-batch-norm corrects statistics by two images or more; give as many, or 0 to "
-            "measure no pairs"
-        )
+    if not getattr(options, "measure_images", 0) or not options.freeze_batch_norm:
+        return
+    for name in ("measure_images", "calibrate_images"):
+        if getattr(options, name) == 1:
+            parser.error(
+                f"--{name.replace('_', '-')} 1: --freeze-batch-norm corrects statistics by two images or more, those "
+                "of each pair of bits too; give as many, or --measure-images 0"
+            )
 
 
 def _check_push(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Types of options: what a number on the command line must be. Loads nothing but the standard library."""
+"""Types of options: what a number or a file on the command line must be. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from limpq_hub.errors import quoted
 from limpq_hub.plan.input_file import kind_of
-from limpq_hub.plan.output_file import is_replaced
+from limpq_hub.plan.output_file import check_names, is_replaced
 from limpq_hub.zoo.model_args import RefusedArgument, typed_argument
 
 # More than any machine has: what is mistyped shall not start thousands of processes.
@@ -118,7 +118,7 @@ def below_one(text: str) -> float:
 
 
 def output_file(example: str, *, ending: str = "") -> Callable[[str], Path]:
-    """Return an argparse type for a file to write: a folder is refused before anything is measured.
+    """Return an argparse type for a file to write: what cannot be one is refused before any work.
 
     Args:
         example: the name of such a file, which is advised.
@@ -130,6 +130,7 @@ def output_file(example: str, *, ending: str = "") -> Callable[[str], Path]:
         path = Path(text)
         try:
             replaced = is_replaced(path)
+            check_names(path)
         except (OSError, ValueError) as error:  # a name that no file can have, or a folder that is closed to us
             why = getattr(error, "strerror", None) or error
             raise argparse.ArgumentTypeError(f"{quoted(text)} cannot be written ({why}); name another file") from None

@@ -222,8 +222,8 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         "--measure-images",
         type=whole_number(0, MOST_CALIBRATION_IMAGES),
         default=USUAL_IMAGES,
-        help="how many of these images each pair of bits of each layer is measured on, for searches by --importance "
-        "measured; 0 for none",
+        help="how many of the --calibrate-images each pair of bits of each layer is measured on, for searches by "
+        "--importance measured; 0 measures none",
     )
     result.add_argument(
         "--class-names",

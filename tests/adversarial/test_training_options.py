@@ -125,6 +125,11 @@ NAMES = {
     "entry": (front, ["--model", "local-dir:NAME", *DATA], "there is no such folder"),
     "figures": (validate, [*AT_3G, "--data", "d", "--output", "NAME"], "cannot be written (File name too long)"),
     "front": (front, ["--model", "resnet18", "--data", "d", "--output", "NAME"], "; name another file"),
+    "folder of figures": (
+        validate,
+        [*AT_3G, "--data", "d", "--output", "new/NAME/f"],
+        "cannot be written (File name too",
+    ),
     "exported": (validate, ["--exported", "NAME", "--data", "d"], "is no exported network: "),
 }
 

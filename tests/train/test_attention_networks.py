@@ -39,6 +39,7 @@ def test_attention_network_is_trained_searched_fine_tuned_packed_and_loaded(mode
     entry = f"local-dir:{tmp_path}/joint"
     costs = find_entry(entry).indicators.costs
     assert sum(cost.is_product for cost in costs.values()) == products
+    assert set(find_entry(entry).indicators.divergences) == {name for name, cost in costs.items() if cost.fixed is None}
     finetune.main(["--model", entry, "--bitops", "w3a3", *steps, "--output", f"{tmp_path}/tuned"])
     publish.main(
         ["--joint", f"{tmp_path}/joint", "--checkpoint", f"w3a3={tmp_path}/tuned", "--output", f"{tmp_path}/entry"]

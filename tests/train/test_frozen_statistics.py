@@ -76,3 +76,7 @@ def test_pairs_of_bits_are_measured_with_statistics_that_are_corrected_for_each(
     for matched_to, same in ((network, True), (None, False)):
         expected = dict(pair_divergences(supernet, images, references, layers=[layer], matched_to=matched_to))[layer]
         assert (measured == pytest.approx({bits: max(0.0, value) for bits, value in expected.items()})) is same
+    # As the end of the joint training measures them, on all of these images and with the others at 3 bits.
+    (told,) = dict(measured_layers(Measuring(entry, images, "joint", 3), [layer])).values()
+    assert entry.indicators.divergences[layer] == pytest.approx(told)
+    assert measured != pytest.approx(told)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,10 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_run import CLASSES, NETWORK, RUN
 
+from limpq_hub.cli import main as limpq
 from limpq_hub.errors import ArtifactIntegrityError, DataError, LimpqError
 from limpq_hub.pictures import read_picture
 from limpq_hub.pictures.preparation import preparation_of
-from limpq_hub.plan.indicators import DEFAULT_ALPHA
+from limpq_hub.plan.indicators import DEFAULT_ALPHA, Indicators
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.pair_divergence import pair_divergences
@@ -65,9 +67,9 @@ def test_what_comes_after_the_training_is_told_before_it_with_the_options_that_s
     assert pictures < 2048, "as many as are asked for where nothing is said"
     assert told == (
         f"after the training the BatchNorm statistics of about {policies} policies are measured on {pictures} images "
-        "each (an --anchor-gap N above 99 takes fewer policies, --calibrate-images N fewer images), then each pair of "
-        f"bits of {len(one_step.entry.indicators.weight_steps)} layers is measured on 100 images (--measure-images N "
-        "takes fewer, 0 leaves it out); what is measured is kept, and --resume goes on from it"
+        "each (an --anchor-gap N above 99 takes fewer policies, --calibrate-images N fewer images), then the 350 pairs "
+        "of bits of 14 layers are measured on 100 images (--measure-images N takes fewer, 0 leaves it out); what is "
+        "measured is kept, and --resume goes on from it"
     )
 
 
@@ -101,15 +103,23 @@ def test_no_pairs_are_measured_where_none_are_asked_for_and_a_resumed_run_may_as
     command += ["--weights", f"{runs}/float/model.safetensors", "--per-channel", "--output", joint]
     indicators.main([*command, "--measure-images", "0"])
     said = capsys.readouterr().out
-    assert "pair" not in said
-    assert f"next: limpq search {joint}/indicators.json --bitops w4a4\n" in said
+    assert "the pairs of bits" not in said
+    *_, note, following, _ = said.splitlines()
+    assert note.startswith("note: with a step per channel, measured pairs chose better bits")
+    assert note.endswith("the same command with --resume and no --measure-images 0 measures them")
+    assert following == f"next: limpq search {joint}/indicators.json --bitops w4a4"
     assert not find_entry(f"local-dir:{joint}").indicators.divergences
     for images in (4, 3):
         indicators.main([*command, "--measure-images", str(images), "--resume"])
         how = find_entry(f"local-dir:{joint}").indicators.provenance["divergences"]
         assert (how["weights"], how["others"], how["images"]) == ("float", None, images)
+    said = capsys.readouterr().out
+    # As `limpq measure` does where nothing is said.
+    measure = ["measure", f"local-dir:{joint}", "--images", f"{data}/train", "--count", "2"]
+    assert limpq([*measure, "--output", f"{tmp_path}/measured.json"]) == 0
+    assert Indicators.load(tmp_path / "measured.json").provenance["divergences"]["weights"] == "float"
     # With a step per channel the entry to search is one that goes by the pairs.
-    *_, first, following, then = capsys.readouterr().out.splitlines()
+    *_, first, following, then = said.splitlines()
     _, words = first.split(" (training/README.md): python -m limpq_hub.train.publish ")
     publish.main(shlex.split(words))
     assert find_entry(f"local-dir:{entry}").indicators.objective == "measured"
@@ -153,7 +163,7 @@ def test_the_entry_ships_the_float_network_with_large_weights_in_half_precision(
     assert shipped["fc.weight"].dtype == torch.float16
 
 
-def in_order(folder) -> list:
+def in_order(folder) -> list[Path]:
     """Return the pictures of a split in the order of the classes, and of their numbers."""
     return sorted(folder.glob("*/*.png"), key=lambda path: (path.parent.name, int(path.stem)))
 

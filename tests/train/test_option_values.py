@@ -85,7 +85,12 @@ REFUSED = [
     (
         indicators,
         "--freeze-batch-norm --measure-images 1",
-        "--measure-images 1: --freeze-batch-norm corrects statistics by two images or more; give as many, or 0 to ",
+        "--measure-images 1: --freeze-batch-norm corrects statistics by two images or more, those of each pair of",
+    ),
+    (
+        indicators,
+        "--freeze-batch-norm --calibrate-images 1",
+        "--calibrate-images 1: --freeze-batch-norm corrects statistics by two images or more, those of each pair of",
     ),
     (validate, "--bitops 3G --float64", "unrecognized arguments: --float64"),
     (front, "--mixed-precision bf16", "unrecognized arguments: --mixed-precision bf16"),

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.pair_divergence import pair_divergences
 from limpq_hub.train.measure.measured_divergence import measured_divergence
 from limpq_hub.train.measure.pair_costs import costs_of_text, costs_to_text
+from limpq_hub.train.measure.usual_pairs import MeasuredWeights
 from limpq_hub.version import __version__
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.entry import Entry
@@ -30,9 +31,6 @@ from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
 from limpq_hub.zoo.entry_tensors import SUPERNET
 from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE
 from limpq_hub.zoo.network import NetworkSpec
-
-# The float network with steps of least error, or the jointly trained one with its learned steps.
-MeasuredWeights: TypeAlias = Literal["float", "joint"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,17 @@ class Measuring:
         costs = {name: asdict(cost) for name, cost in indicators.costs.items()}
         steps = (indicators.weight_steps, indicators.activation_steps)
         candidates = [{name: sorted(of_layer) for name, of_layer in of_kind.items()} for of_kind in steps]
-        of_what = (networks, costs, candidates, indicators.per_channel, self.weights, self.others, self.corrected)
+        title = NetworkSpec.from_config(self.entry.folder.config, self.entry.name).title
+        of_what = (
+            title,
+            networks,
+            costs,
+            candidates,
+            indicators.per_channel,
+            self.weights,
+            self.others,
+            self.corrected,
+        )
         digest = hashlib.sha256(json.dumps(of_what, sort_keys=True).encode())
         for images in self.images:
             digest.update(images.cpu().numpy().tobytes())
@@ -94,10 +102,7 @@ class Measuring:
         return statistics_of_entry(self.entry.folder) == "corrected"
 
     def network(self) -> tuple[nn.Module, Policy | None]:
-        """Return the network whose layers are measured, where the images are, and the bits of the others.
-
-        These are None for float.
-        """
+        """Return the network whose layers are measured, where the images are; and the bits of the others, or None."""
         folder, indicators = self.entry.folder, self.entry.indicators
         others = None if self.others is None else self._policy_of_others(self.others)
         if self.weights == "joint":

@@ -79,6 +79,9 @@ def test_two_processes_learn_the_indicators_of_one_at_the_same_global_batch(join
             assert found[name] == pytest.approx(steps, rel=1e-5), name
             compared += len(steps)
     assert compared == 2 * 3 * 19
+    for name, of_pairs in one.divergences.items():
+        assert two.divergences[name] == pytest.approx(of_pairs, rel=1e-3, abs=1e-6), name
+    assert len(one.divergences) == 19
 
 
 @pytest.mark.slow
