@@ -25,6 +25,7 @@ from limpq_hub.zoo.tensors import tensors_to_bytes
 def test_attention_network_is_trained_searched_fine_tuned_packed_and_loaded(model, size, products, data, tmp_path):
     steps = [*RUN, "--data", str(data), "--max-steps", "1", "--calibrate-images", "16"]
     network = ["--model", model, "--input-size", size, "--candidates", "8", "3", "--alpha", "1", "--anchor-gap", "999"]
+    network += ["--measure-images", "1"]
     indicators.main(
         [
             *network,

@@ -270,7 +270,19 @@ def test_indicators_of_another_training_are_not_published(runs, tmp_path, measur
     assert not (tmp_path / "entry").exists()
 
 
-def test_what_was_not_measured_cannot_be_what_a_search_adds_up(runs, tmp_path):
+def test_what_was_not_measured_cannot_be_what_a_search_adds_up(runs, tmp_path, reseal):
+    joint = shutil.copytree(runs / "entry", tmp_path / "joint")
+    dataclasses.replace(Indicators.load(joint / "indicators.json"), divergences={}).save(joint / "indicators.json")
+    reseal(joint)
     with pytest.raises(PolicyError, match="were not measured; measure them with: limpq measure"):
-        publish.main(["--joint", f"{runs}/joint", "--importance", "measured", "--output", f"{tmp_path}/entry"])
+        publish.main(["--joint", f"{joint}", "--importance", "measured", "--output", f"{tmp_path}/entry"])
     assert not (tmp_path / "entry").exists()
+
+
+def test_pairs_that_the_joint_training_measured_can_be_what_a_search_adds_up(runs, tmp_path):
+    publish.main(["--joint", f"{runs}/joint", "--importance", "measured", "--output", f"{tmp_path}/entry"])
+    published, trained = (
+        find_entry(f"local-dir:{folder}").indicators for folder in (f"{tmp_path}/entry", f"{runs}/joint")
+    )
+    assert published == trained.using("measured")
+    assert (published.objective, trained.objective) == ("measured", "learned")
