@@ -114,7 +114,6 @@ def test_measuring_needs_none_of_what_the_training_extra_brings(run_python):
     [
         ("measure", "--count", "100"),
         ("measure", "--seed", "0"),
-        ("measure", "--weights", "joint"),
         ("export", "--format", "openvino"),
         ("measure-latency", "--rounds", "30"),
         ("predict", "--top", "5"),

@@ -42,7 +42,7 @@ from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import search
 
 BUDGETS = {"w3a3": None, "60M": 60_000_000}
-CONTENDERS = ["learned", "uniform filled", "uniform, best split", "random, seed 0", "reversed"]
+CONTENDERS = ["learned", "measured", "uniform filled", "uniform, best split", "random, seed 0", "reversed"]
 OF_A_RUN = ("command", "date")
 
 
@@ -537,7 +537,7 @@ def by_criteria(tiny_command, runs, tmp_path_factory) -> Compared:
 
 def test_policies_of_other_criteria_are_compared_too_each_measured_once(by_criteria, tmp_path):
     contenders = [row["contender"] for row in by_criteria.result["comparison"]]
-    assert contenders == ["learned", *CRITERIA[1:], *CONTENDERS[1:]]
+    assert contenders == [*CONTENDERS[:2], *CRITERIA[1:], *CONTENDERS[2:]]
     rows = {row["contender"]: row for row in by_criteria.result["comparison"]}
     assert len({row["policy_sha256"] for row in rows.values()}) > 4
     figures = json.loads((by_criteria.output / "measured.json").read_text())["figures"]
@@ -747,6 +747,6 @@ def test_a_contender_that_is_not_there_is_refused_before_anything_is_measured(ti
     with pytest.raises(TrainingError) as caught:
         compared([*tiny_command, "w3a3", "--contenders", "learned", "uniform"], tmp_path / "out")
     assert str(caught.value) == (
-        "--contenders 'uniform' is none of 'learned', 'uniform filled', 'uniform, best split', 'random, seed 0', "
-        "'reversed'"
+        "--contenders 'uniform' is none of 'learned', 'measured', 'uniform filled', 'uniform, best split', "
+        "'random, seed 0', 'reversed'"
     )
