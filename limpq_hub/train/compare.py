@@ -1,4 +1,4 @@
-r"""Compare policies of equal BitOps: that of a search with uniform, random and reversed ones.
+r"""Compare policies of equal BitOps: that of a search with those of other importances, uniform, random, reversed.
 
     python -m limpq_hub.train.compare --model local-dir:out/joint --data ~/tiny-imagenet --bitops w3a3 1.5G \
         --steps 200 --recipe zoo-resnet18-tiny-imagenet --output out/compare
