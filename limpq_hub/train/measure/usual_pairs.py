@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 # The float network with steps of least error, or the jointly trained one with its learned steps.
 MeasuredWeights: TypeAlias = Literal["float", "joint"]
 
-# Three minutes of a ResNet-18 at 64 pixels on two cores: training/README.md.
+# Two minutes of a ResNet-18 at 64 pixels on two cores: training/README.md.
 USUAL_IMAGES = 100
 # Where BatchNorm statistics are corrected, other batches of the same images give other figures.
 MEASURED_BATCH = 50
