@@ -11,7 +11,7 @@ from pathlib import Path
 
 from limpq_hub.plan.output_file import is_replaced
 
-_LONG = 240
+_LONGEST_NAME_BYTES = 255  # of the usual file systems
 
 
 @contextmanager
@@ -24,10 +24,10 @@ def progress_file_of(output: Path) -> Iterator[Path]:
         OSError: what stands at `output` cannot be looked at.
     """
     if is_replaced(output):
-        name = os.fsencode(output.name)
-        # A name has at most 255 bytes, and that of the output may have as many.
-        kept = output.name if len(name) < _LONG else hashlib.sha256(name).hexdigest()
-        yield output.with_name(f".{kept}.measured")
+        name = f".{output.name}.measured"
+        if len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
+            name = f".{hashlib.sha256(os.fsencode(output.name)).hexdigest()}.measured"
+        yield output.with_name(name)
         return
     with tempfile.TemporaryDirectory(prefix="limpq-hub-") as folder:
         yield Path(folder, "measured")

@@ -11,7 +11,7 @@ from torch import nn
 
 import limpq_hub
 from limpq_hub.cli import main as limpq
-from limpq_hub.errors import ArtifactIntegrityError
+from limpq_hub.errors import ArtifactIntegrityError, TrainingError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train import entry_export, finetune, indicators, publish
 from limpq_hub.train.measure import divergence, pair_importance
@@ -128,6 +128,20 @@ def test_a_run_that_is_killed_while_it_measures_goes_on_behind_the_policies_that
     assert (found.divergences, found.provenance["divergences"]) == (whole.divergences, whole.provenance["divergences"])
     assert again == list(whole.divergences)[2:]
     assert not (tmp_path / "cut/.measured").exists()
+
+
+def test_pairs_that_cannot_be_measured_can_be_left_out_of_a_training_that_is_done(joint_options, tmp_path, monkeypatch):
+    def diverged(*given: object, **named: object) -> None:
+        raise TrainingError("the predictions are no numbers")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(entry_export, "measured_indicators", diverged)
+        with pytest.raises(
+            TrainingError, match="^the predictions are no numbers; or leave the pairs out: --resume with"
+        ):
+            indicators.main(joint_options)
+    indicators.main([*joint_options, "--resume", "--measure-images", "0"])
+    assert not find_entry(f"local-dir:{tmp_path}/joint").indicators.divergences
 
 
 def test_what_was_measured_of_another_network_or_on_other_images_is_not_taken(tmp_path):
