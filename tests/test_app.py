@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -35,7 +34,6 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 # Sorts behind every name of a network: the page opens with another.
 SECOND = "zz_test_resnet.noise"
 FIRST_PICTURE_S = 3
-SERVER_TIME_MS = 50
 VISITORS, POLICIES = 50, 10
 # By the title of the tab: what is to be seen once it is drawn.
 TABS = {
@@ -134,26 +132,6 @@ def test_the_integers_answer_as_those_of_the_package_beside_the_float_network_wi
     assert f"{model.limpq.plan.size_bytes / 1e6:.2f}MB" in told
     assert "the same bit for bit" in told
     assert "threads: 1;" in told
-
-
-def test_the_search_endpoint_answers_within_50_ms(server, client):
-    times = search_times_ms(server.url, 60)
-    assert min(times) <= SERVER_TIME_MS, times  # what else the machine does only adds to it
-
-
-def search_times_ms(url: str, turns: int) -> list[float]:
-    """Milliseconds from a request of the page to its whole answer, on this machine."""
-    with httpx.Client(base_url=url, timeout=30) as page:
-        endpoints = page.get("/config").json()["dependencies"]
-        search = next(endpoint["id"] for endpoint in endpoints if endpoint["api_name"] == "search")
-        times = []
-        for turn in range(turns + 1):
-            body = {"fn_index": search, "data": controls(2 + 0.05 * turn), "session_hash": "measured"}
-            began = time.perf_counter()
-            answer = page.post("/gradio_api/run/predict", json=body)
-            times.append(1000 * (time.perf_counter() - began))
-            assert answer.status_code == 200, answer.text
-    return times[1:]
 
 
 @pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
@@ -438,16 +416,13 @@ def wait_for_answers(page) -> None:
     page.wait_for_function("document.querySelector('#networks').innerText.includes('Top-1')", timeout=30_000)
 
 
-def test_moving_the_slider_changes_bars_and_totals_within_a_second(page):
-    slider, times = page.locator("#bitops input[type=range]"), []
+def test_moving_the_slider_changes_bars_and_totals(page):
+    slider = page.locator("#bitops input[type=range]")
     for share in (0.1, 0.8, 0.3):
         before = page.evaluate(f"[{TOTALS}, {BARS}]")
         box = slider.bounding_box()
-        began = time.monotonic()
         slider.click(position={"x": share * box["width"], "y": box["height"] / 2})
         page.wait_for_function(f"([totals, bars]) => {TOTALS} !== totals && {BARS} !== bars", arg=before, polling=10)
-        times.append(time.monotonic() - began)
-    assert min(times) < 1, times  # what else the machine does only adds to it
 
 
 def test_while_the_slider_is_dragged_the_totals_follow_and_end_where_it_ends(page):

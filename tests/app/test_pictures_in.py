@@ -271,20 +271,20 @@ def megabytes(what):
     return int(re.search(what + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 def measured(work):
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew; that of getrusage holds the parent's
-    before, began = megabytes("VmRSS"), time.perf_counter()
+    before, began = megabytes("VmRSS"), time.process_time()
     try:
         work()
         message = None
     except ImageError as error:
         message = str(error)
-    print(json.dumps([message, time.perf_counter() - began, megabytes("VmHWM") - before]), flush=True)
+    print(json.dumps([message, time.process_time() - began, megabytes("VmHWM") - before]), flush=True)
 measured(lambda: bytearray(b"x") * 100 * 2**20)  # 100 megabytes, given back at once
 for path in sys.argv[1:]:
     measured(lambda: picture_from(path))
 """
 
 
-def test_bombs_are_refused_in_a_sentence_within_300_ms_and_64_megabytes(tmp_path):
+def test_bombs_are_refused_in_a_sentence_within_300_ms_of_cpu_and_64_megabytes(tmp_path):
     paths = []
     for place, content in enumerate(BOMBS.values()):
         paths.append(tmp_path / f"{place}.png")

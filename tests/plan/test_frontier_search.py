@@ -110,10 +110,10 @@ def test_more_points_than_anyone_can_look_at_are_refused(network, points):
 
 def test_the_frontier_has_one_time_limit_for_all_of_its_plans(random_network):
     indicators = random_network(random.Random(0), layers=60, candidates=(2, 3, 4, 5, 6), largest=10**9)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(SearchError, match="^no proven optimum in time"):
         search_frontier(indicators, 10_000, time_limit_s=0.2)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
