@@ -301,6 +301,22 @@ def test_the_proof_says_how_far_the_same_fine_tuning_differs_between_two_machine
     assert f"Over the {len(differences)} fine-tunings that were made on both, the KL on the EPYC is {stated}." in text
 
 
+def test_the_proof_says_how_far_policies_as_jointly_trained_differ_on_another_cpu():
+    proof, _ = proof_of(RESULTS.parent)
+    again = {(row["budget"], row["contender"]): row for row in read_json(RESULTS.parent / "joint_again.json")["joint"]}
+    pairs = [(row, again[row["budget"], row["contender"]]) for row in proof["joint"]]
+    same = [(one["joint"], other["joint"]) for one, other in pairs if one["policy_sha256"] == other["policy_sha256"]]
+    verdicts = [[row["paired"]["joint"]["verdict"] for row in pair] for pair in pairs if "paired" in pair[0]]
+    kl, top1 = (torch.tensor([other[key] - one[key] for one, other in same]) for key in ("kl", "top1"))
+    stated = (
+        f"{len(same)} of the {len(pairs)} rows have the same policies. Over them the KL is {kl.mean():.4f} nats higher "
+        f"on average, with a standard deviation of {kl.std():.4f} and {kl.abs().max():.4f} at most, the top-1 "
+        f"{top1.mean():+.2f} points, with {top1.std():.2f} and {top1.abs().max():.2f}; "
+        f"{sum(one == other for one, other in verdicts)} of {len(verdicts)} verdicts are the same"
+    )
+    assert stated in " ".join((RESULTS.parent / "proof.md").read_text().split())
+
+
 def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
     _, (_, _, _, of_seeds, *_) = proof_of(RESULTS.parent)
     folders = [RESULTS.parent / f"finetuned/seed{seed}" for seed in range(3)]
