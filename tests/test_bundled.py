@@ -317,6 +317,28 @@ def test_the_proof_says_how_far_policies_as_jointly_trained_differ_on_another_cp
     assert stated in " ".join((RESULTS.parent / "proof.md").read_text().split())
 
 
+def ranks_of(points: list[dict]) -> tuple[float, ...]:
+    """Return Spearman's rank correlation of the objective of policies with their KL, and with their top-1."""
+    objectives, *figures = ([point[key] for point in points] for key in ("objective", "kl", "top1"))
+    return tuple(spearmanr(objectives, of_one).statistic for of_one in figures)
+
+
+def test_the_proof_says_how_well_half_of_its_random_policies_are_ranked_on_another_cpu():
+    ranks = read_json(RESULTS.parent / "joint_again.json")["ranks"]
+    [again] = ranks["correlation"].values()
+    [before] = proof_of(RESULTS.parent)[0]["ranks"].values()
+    points = {point["policy_sha256"]: point for point in before["points"]}
+    same = [points[point["policy_sha256"]] for point in again["points"]]
+    kl = [abs(one["kl"] - other["kl"]) for one, other in zip(again["points"], same, strict=True)]
+    (kl_now, top1_now), (kl_then, top1_then) = map(ranks_of, (again["points"], same))
+    stated = (
+        f"`--correlated {len(same)}`): {kl_now:.2f} with KL and {top1_now:.2f} with top-1 for the learned steps, "
+        f"{kl_then:.2f} and {top1_then:.2f} for the same {len(same)} before. "
+        f"Their KL differs by {max(kl):.4f} nats at most."
+    )
+    assert stated in " ".join((RESULTS.parent / "proof.md").read_text().split())
+
+
 def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
     _, (_, _, _, of_seeds, *_) = proof_of(RESULTS.parent)
     folders = [RESULTS.parent / f"finetuned/seed{seed}" for seed in range(3)]
