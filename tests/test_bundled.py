@@ -317,6 +317,22 @@ def test_the_proof_says_how_far_policies_as_jointly_trained_differ_on_another_cp
     assert stated in " ".join((RESULTS.parent / "proof.md").read_text().split())
 
 
+def test_the_proof_says_what_the_same_fine_tuning_gave_on_a_third_cpu():
+    again = read_json(RESULTS.parent / "joint_again.json")["finetuned"]
+    kept = read_json(RESULTS.parent / f"finetuned/seed{again['seed']}/comparison.json")["comparison"]
+    on_xeon = {row["policy_sha256"]: row["finetuned"]["kl"] for row in kept if row["budget"] == "1.5G"}
+    rows = {row["contender"]: row for row in again["comparison"]}
+    less = {name: on_xeon[row["policy_sha256"]] - row["finetuned"]["kl"] for name, row in rows.items()}
+    near, equal = (rows[name]["paired"]["finetuned"] for name in ("coupled:near", "kl-float:equal"))
+    stated = (
+        f"the learned one has {less['learned']:.4f} nats less than on the Xeon, `kl-float:equal` "
+        f"{less['kl-float:equal']:.4f} less, `coupled:near` {-less['coupled:near']:.4f} more. It is then "
+        f"{near['verdict']} with this seed, by {-near['kl']:.4f} ± {near['kl_standard_error']:.4f}, and "
+        f"`kl-float:equal` {equal['verdict']}, by {-equal['kl']:.4f} ± {equal['kl_standard_error']:.4f}."
+    )
+    assert stated in " ".join((RESULTS.parent / "proof.md").read_text().split())
+
+
 def ranks_of(points: list[dict]) -> tuple[float, ...]:
     """Return Spearman's rank correlation of the objective of policies with their KL, and with their top-1."""
     objectives, *figures = ([point[key] for point in points] for key in ("objective", "kl", "top1"))
