@@ -239,6 +239,11 @@ def proof_of(folder: Path) -> tuple[dict, list[list[str]]]:
     return read_json(folder / "proof.json"), tables_of(folder / "proof.md")
 
 
+def words_of(page: Path) -> str:
+    """Return the text of a page without its line breaks."""
+    return " ".join(page.read_text().split())
+
+
 def kl_text(difference: dict) -> str:
     return f"{difference['kl']:+.4f} ± {difference['kl_standard_error']:.4f} {difference['verdict']}"
 
@@ -297,7 +302,7 @@ def test_the_proof_says_how_far_the_same_fine_tuning_differs_between_two_machine
     kl, top1 = (torch.tensor(of_one) for of_one in zip(*differences.values(), strict=True))
     stated = f"{kl.mean():.4f} nats higher on average, with a standard deviation of {kl.std():.4f}, and the top-1 "
     stated += f"{top1.mean():.2f} points higher, with {top1.std():.2f}"
-    text = " ".join((RESULTS.parent / "proof.md").read_text().split())
+    text = words_of(RESULTS.parent / "proof.md")
     assert f"Over the {len(differences)} fine-tunings that were made on both, the KL on the EPYC is {stated}." in text
 
 
@@ -314,7 +319,7 @@ def test_the_proof_says_how_far_policies_as_jointly_trained_differ_on_another_cp
         f"{top1.mean():+.2f} points, with {top1.std():.2f} and {top1.abs().max():.2f}; "
         f"{sum(one == other for one, other in verdicts)} of {len(verdicts)} verdicts are the same"
     )
-    assert stated in " ".join((RESULTS.parent / "proof.md").read_text().split())
+    assert stated in words_of(RESULTS.parent / "proof.md")
 
 
 def test_the_proof_says_what_the_same_fine_tuning_gave_on_a_third_cpu():
@@ -330,7 +335,7 @@ def test_the_proof_says_what_the_same_fine_tuning_gave_on_a_third_cpu():
         f"{near['verdict']} with this seed, by {-near['kl']:.4f} ± {near['kl_standard_error']:.4f}, and "
         f"`kl-float:equal` {equal['verdict']}, by {-equal['kl']:.4f} ± {equal['kl_standard_error']:.4f}."
     )
-    assert stated in " ".join((RESULTS.parent / "proof.md").read_text().split())
+    assert stated in words_of(RESULTS.parent / "proof.md")
 
 
 def ranks_of(points: list[dict]) -> tuple[float, ...]:
@@ -352,7 +357,7 @@ def test_the_proof_says_how_well_half_of_its_random_policies_are_ranked_on_anoth
         f"{kl_then:.2f} and {top1_then:.2f} for the same {len(same)} before. "
         f"Their KL differs by {max(kl):.4f} nats at most."
     )
-    assert stated in " ".join((RESULTS.parent / "proof.md").read_text().split())
+    assert stated in words_of(RESULTS.parent / "proof.md")
 
 
 def test_the_seeds_of_the_proof_are_those_of_the_images_that_are_kept():
@@ -368,7 +373,7 @@ def test_the_criterion_that_is_ahead_of_the_default_is_over_five_seeds():
     kl, _, top1, *_, verdict = row.removeprefix("| 1.5G | kl-float:equal | -").removesuffix(" |").split(" | ")
     stated = f"by {kl} nats over five seeds, its top-1 {top1.removeprefix('-')} points lower"
     for page in (RESULTS, RESULTS.parent / "proof.md"):
-        text = " ".join(page.read_text().split())
+        text = words_of(page)
         assert stated in text or stated.replace(" seeds", " seeds (0.0033 ± 0.0018, level, with seed 0 alone)") in text
     assert verdict == "ahead"
 
