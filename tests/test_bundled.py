@@ -4,6 +4,7 @@ import copy
 import io
 import tarfile
 import warnings
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from limpq_hub.errors import InfeasibleBudgetError
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.plan import Plan
+from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.train.measure.contenders import contenders
@@ -320,6 +322,37 @@ def test_the_proof_says_how_far_policies_as_jointly_trained_differ_on_another_cp
         f"{sum(one == other for one, other in verdicts)} of {len(verdicts)} verdicts are the same"
     )
     assert stated in words_of(RESULTS.parent / "proof.md")
+
+
+def test_the_proof_says_how_far_measured_pairs_differ_with_other_kernels():
+    entry = find_entry("resnet18").indicators
+    again = read_json(RESULTS.parent / "pairs_again.json")
+    budgets = [(bitops, apart) for bitops in ("w4a4", "w3a3", "2G", "1.5G", "1.3G") for apart in (None, 1)]
+
+    def searched(divergences: dict[str, dict[LayerBits, float]]) -> list[Policy]:
+        """Return the policies of these pairs, at each budget with any bits of a layer and with bits near each other."""
+        indicators = replace(entry, divergences=divergences, objective="measured", apart=None)
+        return [limpq_hub.search(indicators, bitops=bitops, apart=apart).policy for bitops, apart in budgets]
+
+    stated = {}
+    for kernels in ("contiguous", "channels_last"):
+        pairs = {
+            name: {LayerBits.of_text(bits): value for bits, value in of_layer.items()}
+            for name, of_layer in again[kernels].items()
+        }
+        larger = torch.tensor(
+            [100 * (value / entry.divergences[name][bits] - 1) for name in pairs for bits, value in pairs[name].items()]
+        )
+        figures = tuple(f"{figure:.2f} %" for figure in (larger.mean(), larger.std(), larger.abs().max()))
+        same = [one == other for one, other in zip(searched(pairs), searched(entry.divergences), strict=True)]
+        stated[kernels] = (*figures, sum(same))
+    (mean, spread, most, same_of_first), (other_mean, other_spread, other_most, same_of_last) = stated.values()
+    text = words_of(RESULTS.parent / "proof.md")
+    assert (
+        f"{mean} larger on average than the entry's, with a standard deviation of {spread} and {most} at most" in text
+    )
+    assert f"bring other kernels: {other_mean} larger, {other_spread} and {other_most}. Of the ten searches" in text
+    assert f"find the policies of the entry's own pairs in {same_of_last}, the first in {same_of_first}" in text
 
 
 def test_the_proof_says_what_the_same_fine_tuning_gave_on_a_third_cpu():
