@@ -540,6 +540,16 @@ def test_the_budget_that_the_next_line_carries_can_be_met_with_the_same_choices(
     assert "so nothing is traded" not in err
 
 
+def test_the_later_of_two_pins_of_a_layer_wins_and_one_pattern_has_one(limpq, tiny):
+    pins = ("--pin", "layer1.*=2,2", "--pin", "layer1.0.conv1=4,4", "--exclude", "layer1.0.conv2")
+    layers = json.loads(limpq("search", tiny.name, "--bitops", "w3a3", *pins, "--json")[1])["policy"]["layers"]
+    bits = [set(layers[name].values()) for name in ("layer1.0.conv1", "layer1.0.conv2")]
+    assert bits == [{4}, {2}]  # a pin holds beside --exclude
+    code, out, err = limpq("search", tiny.name, "--bitops", "w3a3", "--pin", "layer1.*=4,4", "--pin", "layer1.*=2,2")
+    assert (code, out) == (2, "")
+    assert err == "limpq search: --pin 'layer1.*' is given twice, with 4,4 and 2,2; leave one out\n"
+
+
 def test_explain_says_that_nothing_is_left_to_raise_in_place_of_empty_tables(limpq, tiny):
     out = limpq("explain", tiny.name, "--bitops", "100G", "--pin", "*=4,4")[1]
     assert "- every layer has the most bits that it may have: there is none to raise\n" in out
@@ -881,7 +891,7 @@ def test_explain_as_json_is_the_explanation_and_nothing_else(limpq, tiny):
     pin = {"conv1.*": (3, 4)}
     plan = search(tiny.name, bitops="w3a3", alpha=0.5, counting="limpq", pin=pin)
     within = baselines(tiny.indicators, bitops="w3a3", alpha=0.5, counting="limpq")["uniform"]  # of the same budget
-    explained = explain(tiny.indicators, plan, uniform=within, pin=pin)
+    explained = explain(tiny.indicators, plan, fits=lambda policy: policy == within, pin=pin)
     content, expected = json.loads(out), json.loads(json.dumps(explained.to_json()))
     content["plan"]["seconds"] = expected["plan"]["seconds"] = 0
     assert content == expected

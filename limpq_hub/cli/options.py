@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from limpq_hub.errors import PolicyError, quoted
 from limpq_hub.plan.budget import limit_words, split_limits, typed_limits
 from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.deadline import LONGEST_TIME_LIMIT_S
@@ -85,8 +86,12 @@ def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
         metavar="BITS",
         help="bit-widths that may be used: 2 4 6; or by layers, 'layer4.*=4,6'; all that were learned if not given",
     )
-    choice.add_argument("--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'")
-    choice.add_argument("--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits")
+    choice.add_argument(
+        "--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'; a later one wins"
+    )
+    choice.add_argument(
+        "--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits, unless pinned"
+    )
     choice.add_argument("--tie", action="append", nargs="+", metavar="PATTERN", help="layers that get the same bits")
     add_effort_options(choice)
 
@@ -111,7 +116,7 @@ def search_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Return what was typed, as keyword arguments of `search`."""
     choices = {name: value for name in _CHOICES if (value := getattr(options, name, None)) is not None}
     if "pin" in choices:
-        choices["pin"] = dict(choices["pin"])
+        choices["pin"] = _pins(choices["pin"])
     if "candidates" in choices:
         choices["candidates"] = _by_pattern(choices["candidates"])
     return typed_limits(vars(options)) | choices
@@ -207,6 +212,16 @@ def _pin(text: str) -> tuple[str, tuple[int, int]]:
     if not pattern or not comma or not re.fullmatch("[0-9]{1,2},[0-9]{1,2}", bits):
         raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN=W,A, for example 'layer4.*=4,4'")
     return pattern, (int(weight), int(activation))
+
+
+def _pins(typed: list[tuple[str, tuple[int, int]]]) -> dict[str, tuple[int, int]]:
+    """Return the bits of each pattern; of two patterns that match a layer the later one wins."""
+    pins: dict[str, tuple[int, int]] = {}
+    for pattern, bits in typed:
+        if pins.setdefault(pattern, bits) != bits:
+            both = " and ".join(f"{weight},{activation}" for weight, activation in (pins[pattern], bits))
+            raise PolicyError(f"--pin {quoted(pattern)} is given twice, with {both}; leave one out")
+    return pins
 
 
 def _candidates(text: str) -> tuple[str, tuple[int, ...]]:

@@ -21,7 +21,7 @@ from limpq_hub.cli.options import (
 )
 from limpq_hub.cli.output import new_table, note, print_json, print_table
 from limpq_hub.cli.search_notes import print_search_notes
-from limpq_hub.errors import OutputError, PolicyError, SearchError
+from limpq_hub.errors import OutputError, SearchError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
 from limpq_hub.plan.budget import Budget, split_limits
 from limpq_hub.plan.deadline import deadline_in, seconds_left, with_all_candidates
@@ -34,7 +34,6 @@ from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
 from limpq_hub.train.option_types import LARGEST_SEED, seed, whole_number
 
 if TYPE_CHECKING:
-    from limpq_hub.plan.baseline_policies import Fits
     from limpq_hub.plan.indicators import Indicators
     from limpq_hub.plan.plan import Plan
     from limpq_hub.plan.policy import Policy
@@ -240,8 +239,7 @@ def _explain(options: argparse.Namespace) -> None:
     limits, choices = split_limits(arguments)
     fits = fits_of(indicators, Budget(**limits), plan.counting, deadline)
     of_layers = {name: value for name, value in choices.items() if name in ("candidates", "pin", "exclude", "tie")}
-    uniform, left = _largest_uniform(indicators, fits), seconds_left(deadline)
-    explanation = explain(indicators, plan, uniform=uniform, **of_layers, time_limit_s=left)
+    explanation = explain(indicators, plan, fits=fits, **of_layers, time_limit_s=seconds_left(deadline))
     if options.json:
         print_json(explanation.to_json())
         return
@@ -252,16 +250,6 @@ def _explain(options: argparse.Namespace) -> None:
     words = arguments_in_effect(options.model, search_arguments(options), plan.without_effect, indicators)
     search_again = shell_command("limpq", "search", Path(options.model), *words, "--output", "policy.json")
     note(f"next: {search_again}")
-
-
-def _largest_uniform(indicators: Indicators, fits: Fits) -> Policy | None:
-    """Return the largest policy of equal bits that fits, or None: only uneven bits fit, or none were learned by all."""
-    from limpq_hub.plan.baseline_policies import uniform_largest
-
-    try:
-        return uniform_largest(indicators, fits)
-    except PolicyError:
-        return None
 
 
 def _entry(model: str) -> Entry | None:

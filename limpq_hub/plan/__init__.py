@@ -35,9 +35,10 @@ The proof is about the objective. How well the objective ranks policies was meas
   `layer,weight_bits,activation_bits,time` (or `energy` as the last); `limpq measure-latency` writes one in
   milliseconds, for a limit such as "2ms"; a published table may be a `.npy` file, [layers, 8, 8].
   `limpq_hub.plan.constraints` says how to add a kind.
-- `pin={"layer4.*": (4, 4)}`, `exclude=["layer1.*"]` (these keep their most bits), `tie=[["layer1.*"], ...]` (the same
-  bits for all of a group); `candidates=[2, 4, 6]` or `{"layer4.*": [4, 6]}`, `alpha=`, `importance=`,
-  `apart=`. A pattern that matches nothing is an error.
+- `pin={"layer4.*": (4, 4)}`, `exclude=["layer1.*"]` (these keep their most bits, unless they are pinned),
+  `tie=[["layer1.*"], ...]` (the same bits for all of a group); `candidates=[2, 4, 6]` or `{"layer4.*": [4, 6]}`,
+  `alpha=`, `importance=`, `apart=`. A pattern that matches nothing is an error; of two pins, or two candidates, that
+  match a layer the later one wins.
 - A budget that cannot be met is an error with the least one that can; where two constraints only conflict together,
   with the least change of either. One that every policy meets is told in `limpq_hub.Plan.notes`, with what the most
   bits take.
@@ -45,8 +46,9 @@ The proof is about the objective. How well the objective ranks policies was meas
   the bound the best policy found is; `allow_gap="1%"` takes one so near. `limpq_hub.Plan.optimal` is then False.
 - Numbers of a table are what they are written as; of computed floats the last digits are noise, and do not decide
   (`limpq_hub.plan.constraints.layer_table`).
-- Of policies that are equally good, the one with the least BitOps (or of what else is limited) is taken, then the one
-  with the fewest bits in the first layer by name; where PuLP solved it, any of them, always the same.
+- Of policies that are equally good, to the last digit of a float64, the one with the least BitOps (or of what else is
+  limited) is taken, then the one with the fewest bits in the first layer by name; where `limpq_hub.Plan.way` is "bound"
+  or "HiGHS", any of them, always the same.
 
 In a shell: `limpq search resnet18 --bitops 2G --pin 'layer4.*=4,4'`.
 

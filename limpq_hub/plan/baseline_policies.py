@@ -27,7 +27,8 @@ from limpq_hub.plan.sensitivity import by_weight_errors, weight_errors
 Fits = Callable[[Policy], bool]
 LayerKinds = tuple[str, tuple[BitsKind, ...]]  # name of a layer, and which of its bit-widths are raised together
 
-_NONE_FITS = "no policy fits this budget: even the fewest bits are above it; raise the budget"
+_NO_EQUAL_BITS_FIT = "no policy of equal bits fits this budget; raise the budget"
+_FEWEST_DO_NOT_FIT = "even the fewest bits are above this budget; raise the budget"
 
 
 @with_all_candidates()
@@ -75,7 +76,7 @@ def policies_to_compare(
         policies["uniform filled"] = uniform_filled(indicators, fits)
     except PolicyError:  # only uneven bits fit, or layers learned none in common
         pass
-    if fits(indicators.fewest_bits()):
+    with suppress(PolicyError):  # the fewest bits do not fit: a layer table may say that others take less
         policies["random"] = random_policy(indicators, fits, seed)
     # Other importances have other outliers, so other bits to choose from: maybe none within the budget.
     with suppress(BudgetError, InfeasibleBudgetError):
@@ -96,12 +97,12 @@ def uniform_largest(indicators: Indicators, fits: Fits) -> Policy:
         fits: whether a policy is within the budget.
 
     Raises:
-        PolicyError: the policy of the fewest bits does not fit, or the layers learned no bit-width in common.
+        PolicyError: no policy of equal bits fits, or the layers learned no bit-width in common.
     """
     shared = _shared(indicators.weight_steps, indicators.activation_steps)
     largest = next(filter(fits, (_uniform(indicators, bits, bits) for bits in shared)), None)
     if largest is None:
-        raise PolicyError(_NONE_FITS)
+        raise PolicyError(_NO_EQUAL_BITS_FIT)
     return largest
 
 
@@ -114,7 +115,7 @@ def uniform_filled(indicators: Indicators, fits: Fits) -> Policy:
         fits: whether a policy is within the budget.
 
     Raises:
-        PolicyError: the policy of the fewest bits does not fit, or the layers learned no bit-width in common.
+        PolicyError: no policy of equal bits fits, or the layers learned no bit-width in common.
     """
     largest = uniform_largest(indicators, fits)
     return _raised(indicators, largest, ((name, BITS_KINDS) for name in indicators.weight_steps), fits)
@@ -126,7 +127,7 @@ def uniform_splits(indicators: Indicators, fits: Fits) -> list[Policy]:
     Activations are raised first, then weights, each in the order of execution.
 
     Raises:
-        PolicyError: the policy of the fewest bits does not fit, or the layers learned no bit-width in common.
+        PolicyError: no policy of equal bits fits, or the layers learned no bit-width in common.
     """
     pairs = [
         LayerBits(*pair)
@@ -134,7 +135,7 @@ def uniform_splits(indicators: Indicators, fits: Fits) -> list[Policy]:
         if fits(_uniform(indicators, *pair))
     ]
     if not pairs:
-        raise PolicyError(_NONE_FITS)
+        raise PolicyError(_NO_EQUAL_BITS_FIT)
     largest = [pair for pair in pairs if not any(_is_larger(other, pair) for other in pairs)]
     layers = list(indicators.weight_steps)
     order = [(name, (kind,)) for kind in reversed(BITS_KINDS) for name in layers]
@@ -144,12 +145,14 @@ def uniform_splits(indicators: Indicators, fits: Fits) -> list[Policy]:
 def random_policy(indicators: Indicators, fits: Fits, seed: int) -> Policy:
     """Return bits drawn at random, lowered at random until they fit, then raised at random until nothing more fits.
 
+    Weight and activation bits of a layer are drawn apart, however near a search would hold them.
+
     Raises:
         PolicyError: the policy of the fewest bits does not fit.
     """
-    if not fits(indicators.fewest_bits()):
-        raise PolicyError(_NONE_FITS)
-    learned, _ = indicators.without_outliers
+    learned, _ = replace(indicators, apart=None).without_outliers
+    if not fits(learned.fewest_bits()):
+        raise PolicyError(_FEWEST_DO_NOT_FIT)
     draw = random.Random(f"policy {seed}")
     choices: list[LayerKinds] = [(name, (kind,)) for name in learned.weight_steps for kind in BITS_KINDS]
     layers = {

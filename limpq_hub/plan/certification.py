@@ -99,12 +99,16 @@ def _narrowed(programme: Programme, options: Sequence[Sequence[int]]) -> Program
 
 
 def _best_uniform(problem: SearchProblem, deadline: float) -> Sequence[int] | None:
-    """Return the choice of least cost that gives one pair of bits to all groups with several options, or None."""
+    """Return the choice of least cost that gives one pair of bits to all groups that have a choice, or None.
+
+    A limit may leave a group one pair: that is no choice of the policy, so the pair has to be that one.
+    """
     programme, best = problem.programme, None
-    free = [group.options for group in problem.groups if len(group.options) > 1]
+    with_choice = {group.layers for group in problem.learned if len(group.options) > 1}
+    free = [group.options for group in problem.groups if group.layers in with_choice]
     shared = set(free[0]).intersection(*free[1:]) if free else set[LayerBits]()
     for pair in until(deadline, sorted(shared)):
-        choice = [group.options.index(pair) if len(group.options) > 1 else 0 for group in problem.groups]
+        choice = [group.options.index(pair) if group.layers in with_choice else 0 for group in problem.groups]
         if any(constraint.total(choice) > constraint.limit for constraint in programme.constraints):
             continue
         if best is None or programme.difference(choice, best) < 0:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from limpq_hub.errors import PolicyError
+from limpq_hub.plan.baseline_policies import Fits, uniform_largest
 from limpq_hub.plan.deadline import deadline_in, until
 from limpq_hub.plan.importance import APART, IMPORTANCE_WORDS
 from limpq_hub.plan.indicators import Indicators
@@ -154,7 +157,7 @@ def explain(
     indicators: Indicators,
     plan: Plan,
     *,
-    uniform: Policy | None = None,
+    fits: Fits | None = None,
     time_limit_s: float = 10,
     **choices: Any,
 ) -> Explanation:
@@ -162,7 +165,8 @@ def explain(
 
     Args:
         indicators: those that the plan was searched in.
-        uniform: what to show it beside; the largest policy of equal bits that takes no more than the plan if None.
+        fits: whether a policy is within the budget; if None, one is that takes no more BitOps and bytes than the plan.
+            It is shown beside the largest policy of equal bits that fits, or beside none.
         time_limit_s: seconds after which it gives up, up to a day.
         choices: the `candidates`, `pin`, `exclude` and `tie` that it was searched with: what they rule out is no raise.
 
@@ -171,17 +175,18 @@ def explain(
     """
     deadline = deadline_in(time_limit_s)
     indicators = indicators.using(plan.importance, max(APART) if plan.apart is None else plan.apart)
-    costs, model = indicators.costs, indicators.model
-    equal = [Policy.uniform(model, costs, bits, input_size=indicators.input_size) for bits in indicators.candidates]
-    below = [policy for policy in equal if _is_no_larger(policy, plan)]
+    try:
+        uniform = uniform_largest(indicators, fits or partial(_is_no_larger, plan))
+    except PolicyError:  # only uneven bits fit, or layers learned none in common
+        uniform = None
     _, outliers = indicators.without_outliers
     groups = group_layers(indicators, outliers=outliers, apart=indicators.apart, deadline=deadline, **choices)
     raises = [single_raise for group in until(deadline, groups) for single_raise in _raises(indicators, plan, group)]
     best_first = sorted(raises, key=lambda single_raise: -single_raise.gained / single_raise.bitops)
-    return Explanation(plan, uniform or (below[0] if below else None), tuple(best_first))
+    return Explanation(plan, uniform, tuple(best_first))
 
 
-def _is_no_larger(policy: Policy, plan: Plan) -> bool:
+def _is_no_larger(plan: Plan, policy: Policy) -> bool:
     """Return whether `policy` takes no more BitOps and no more bytes than the plan."""
     within_bitops = total_bitops(plan.costs, policy, plan.counting) <= plan.bitops
     return within_bitops and total_size_bits(plan.costs, policy) <= total_size_bits(plan.costs, plan.policy)

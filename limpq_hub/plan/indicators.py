@@ -191,8 +191,9 @@ class Indicators:
         return cleaned, outliers
 
     def most_bits(self) -> Policy:
-        """Return the policy with the most learned bits in every searched layer."""
-        return self._policy(max)
+        """Return the policy with the most bits in each layer that are a choice, outliers and far bits left out."""
+        cleaned, _ = self.without_outliers
+        return cleaned._policy(max)
 
     def fewest_bits(self) -> Policy:
         """Return the policy with the fewest bits in each layer that are a choice, outliers and far bits left out."""

@@ -12,7 +12,7 @@ from limpq_hub.errors import BudgetError, InfeasibleBudgetError, SearchError
 from limpq_hub.plan.constraint_kind import ConstraintKind
 from limpq_hub.plan.constraints.linear_kind import LinearKind
 from limpq_hub.plan.costs import FLOAT
-from limpq_hub.plan.layer_bits import BITS_KINDS
+from limpq_hub.plan.layer_bits import BITS_KINDS, LayerBits
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.programme import Programme
@@ -159,7 +159,9 @@ def _fewest_bits(problem: SearchProblem) -> str:
     steps = {"weight": indicators.weight_steps, "activation": indicators.activation_steps}
     fewest = {(kind, name, min(steps[kind][name])) for kind in BITS_KINDS for name in searched}
     left_out = any((outlier.kind, outlier.layer, outlier.bits) in fewest for outlier in problem.outliers)
-    reasons = [f"every searched layer at its fewest bits{' that are no outliers' if left_out else ''}"]
+    conditions = ["no outliers"] * left_out + [f"at most {indicators.apart} apart"] * _holds_near(problem)
+    that = f" that are {' and '.join(conditions)}" if conditions else ""
+    reasons = [f"every searched layer at its fewest bits{that}"]
     fixed = {name: cost.fixed for name, cost in indicators.costs.items() if cost.fixed not in (None, FLOAT)}
     ends = {next(iter(indicators.costs)), [*indicators.costs][-1]}
     at_eight = all((bits.weight, bits.activation) == _USUALLY_FIXED for bits in fixed.values() if bits)
@@ -170,6 +172,16 @@ def _fewest_bits(problem: SearchProblem) -> str:
     if in_float:
         reasons.append(f"{in_float} in float")
     return f" ({', '.join(reasons)})"
+
+
+def _holds_near(problem: SearchProblem) -> bool:
+    """Return whether a layer may not have its fewest bits because those of its weights and activations are too far."""
+    cleaned, _ = problem.indicators.without_outliers
+    options = {name: group.options for group in problem.learned for name in group.layers}
+    return any(
+        LayerBits(min(steps), min(cleaned.activation_steps[name])) not in options[name]
+        for name, steps in cleaned.weight_steps.items()
+    )
 
 
 def _raising(programme: Programme, first: LinearConstraint, minimum: int, deadline: float) -> list[LinearConstraint]:

@@ -43,8 +43,8 @@ def group_layers(
         outliers: bits that are no choice, unless `candidates` leaves a layer nothing else.
         candidates: bit-widths that may be used, or by layer pattern, a later one winning; None for all that were
             learned.
-        pin: (weight bits, activation bits) by layer pattern.
-        exclude: patterns of layers that keep their most bits.
+        pin: (weight bits, activation bits) by layer pattern, a later one winning.
+        exclude: patterns of layers that keep their most bits, unless they are pinned.
         tie: groups of patterns; the layers of a group get the same bits.
         apart: how far apart the weight and the activation bits of a layer may be, unless it has no such pair or is
             pinned; None for any.

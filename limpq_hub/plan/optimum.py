@@ -28,11 +28,13 @@ def search(
 ) -> Plan:
     """Return the policy of least importance lost among all that meet `budget`, proven optimal unless a gap is allowed.
 
-    Of policies that lose the same (to 2^-36 of the most that bits of which none alone loses more than the policy can
-    add up to), it is the one with the least sum in the first constraint, in the order of `Budget`, then in the second,
-    then the one with the fewest weight bits, then activation bits, in the first layer by name where they differ. HiGHS
-    takes over for three constraints that add up over layers and where too many policies are nearly the best: it returns
-    any one of those within 2e-9 of what it loses, always the same. `limpq_hub.plan.solver` tells how.
+    Of policies that lose the same, it is the one with the least sum in the first constraint, in the order of `Budget`,
+    then in the second, then the one with the fewest weight bits, then activation bits, in the first layer by name where
+    they differ. What policies lose is compared exactly, as the float64 of each layer are, rounded to 2^-50 of the most
+    that they can add up to (2^-36 where one option dwarfs the others): 0.05 + 0.04 and 0.06 + 0.03 are not the same
+    there. Where too many policies are nearly the best, and for three constraints that add up over layers, it is any one
+    of those that lose the same, of HiGHS of those within 2e-9 of it, always the same one. `limpq_hub.plan.solver` tells
+    how.
 
     `Plan.certificate` says how far the second best policy and the best uniform one lie behind; it searches again, once
     for each layer, when it is asked for.

@@ -43,11 +43,16 @@ def roles_of(plan: Plan) -> Mapping[LayerRole | None, RoleSummary]:
             layers=len(layers),
             weight_bits=sum(bits[name].weight for name in layers) / len(layers),
             activation_bits=sum(bits[name].activation for name in layers) / len(layers),
-            bitops_share=sum(costs[name].bitops(bits[name], plan.counting) for name in layers) / plan.bitops,
-            size_share=sum(costs[name].size_bits(bits[name]) for name in layers) / all_size,
+            bitops_share=_share(sum(costs[name].bitops(bits[name], plan.counting) for name in layers), plan.bitops),
+            size_share=_share(sum(costs[name].size_bits(bits[name]) for name in layers), all_size),
         )
         for role, layers in names.items()
     }
+
+
+def _share(part: int, whole: int) -> float:
+    """Return the share of a sum; 0 of nothing, such as the weights of products of activations alone."""
+    return part / whole if whole else 0.0
 
 
 def roles_table(plan: Plan) -> Table:

@@ -79,8 +79,8 @@ class SearchProblem:
         Args:
             alpha: factor of the weight importance in the objective; that of the indicators if None.
             candidates: bit-widths that may be used, or by layer pattern; all that were learned if None.
-            pin: (weight bits, activation bits) by shell pattern over layer names.
-            exclude: shell patterns of layers that keep their most bits.
+            pin: (weight bits, activation bits) by shell pattern over layer names, a later one winning.
+            exclude: shell patterns of layers that keep their most bits, unless they are pinned.
             tie: groups of shell patterns; the layers of a group get the same bits.
             counting: "exact" MACs, or "limpq" as the published script counts them.
             importance: "learned", "coupled" or "measured"; that of the indicators if None.

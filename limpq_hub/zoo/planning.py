@@ -88,8 +88,8 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
         apart: how far apart the weight and the activation bits of a layer may be: 0 for equal bits, as most hardware
             has them, 6 for any. If None, what the entry says for its own importance, and any for another.
         candidates: bit-widths that may be used, or by shell pattern {"layer4.*": [4, 6]}; all learned ones if None.
-        pin: (weight bits, activation bits) by shell pattern over layer names.
-        exclude: shell patterns of layers that keep their most bits.
+        pin: (weight bits, activation bits) by shell pattern over layer names, a later one winning.
+        exclude: shell patterns of layers that keep their most bits, unless they are pinned.
         tie: groups of shell patterns; the layers of a group get the same bits.
         counting: "exact", which is used if none is given, or "limpq" to compare with published budgets.
         time_limit_s: seconds after which the search gives up, up to a day; 10 if not given.

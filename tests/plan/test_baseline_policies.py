@@ -25,7 +25,8 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 
-NONE_FITS = "^no policy fits this budget: even the fewest bits are above it; raise the budget$"
+NO_EQUAL_BITS_FIT = "^no policy of equal bits fits this budget; raise the budget$"
+FEWEST_DO_NOT_FIT = "^even the fewest bits are above this budget; raise the budget$"
 BUILDERS = {
     "uniform_largest": uniform_largest,
     "uniform_filled": uniform_filled,
@@ -257,8 +258,16 @@ def test_outliers_are_never_drawn_lowered_or_raised_to(network):
 def test_a_budget_that_only_an_outlier_would_fit_is_too_small(network):
     indicators = network({"a": {4: 0.3, 2: 0.2}}, macs=1)
     assert bits_of(random_policy(indicators, within(indicators, 16), 0)) == {"a": (4, 4)}
-    with pytest.raises(PolicyError, match=NONE_FITS):
+    with pytest.raises(PolicyError, match=FEWEST_DO_NOT_FIT):
         random_policy(indicators, within(indicators, 15), 0)
+
+
+def test_bits_that_a_search_holds_near_are_drawn_and_lowered_apart(network):
+    near = replace(network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.4, 8: 0.2}}, macs=1), apart=0)
+    assert near.bitops_range() == (16, 16)
+    assert bits_of(random_policy(near, within(near, 8), 0)) == {"a": (2, 4)}
+    with pytest.raises(PolicyError, match=FEWEST_DO_NOT_FIT):
+        random_policy(near, within(near, 7), 0)
 
 
 # Budgets
@@ -266,7 +275,7 @@ def test_a_budget_that_only_an_outlier_would_fit_is_too_small(network):
 
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 def test_a_budget_below_the_fewest_bits_is_refused_and_that_of_the_fewest_is_met(three_layers, build):
-    with pytest.raises(PolicyError, match=NONE_FITS):
+    with pytest.raises(PolicyError, match=f"{NO_EQUAL_BITS_FIT}|{FEWEST_DO_NOT_FIT}"):
         build(three_layers, within(three_layers, 203))
     built = build(three_layers, within(three_layers, 204))
     (policy,) = built if isinstance(built, list) else [built]
@@ -488,6 +497,22 @@ def test_where_only_uneven_bits_fit_there_is_no_uniform_policy_and_nothing_that_
     policies = policies_to_compare(indicators, Budget(latency=(slow_where_equal, 5)), weights={"a": np.arange(9.0)})
     assert list(policies) == ["reversed"]
     assert bits_of(policies["reversed"]) in ({"a": (2, 4)}, {"a": (4, 2)})
+
+
+@pytest.mark.parametrize("build", [uniform_largest, uniform_filled, uniform_splits])
+def test_where_only_other_bits_in_each_layer_fit_no_policy_of_equal_bits_is_said_to(network, build):
+    indicators = network({"a": {2: 0.4, 4: 0.2}, "b": {4: 0.2, 8: 0.1}}, macs=1)
+    limit = 2 * 2 + 4 * 4
+    assert bits_of(search(indicators, Budget(bitops=limit)).policy) == {"a": (2, 2), "b": (4, 4)}
+    with pytest.raises(PolicyError, match=NO_EQUAL_BITS_FIT):
+        build(indicators, within(indicators, limit))
+
+
+def test_a_random_policy_is_left_out_where_fewer_bits_take_longer(network):
+    near = replace(network({"a": {2: 0.4, 4: 0.2}}, {"a": {4: 0.4, 8: 0.2}}), apart=0)
+    only_one_is_fast = {"a": {(2, 4): 5, (2, 8): 5, (4, 4): 1, (4, 8): 5}}
+    policies = policies_to_compare(near, Budget(latency=(only_one_is_fast, 2)), time_limit_s=10)
+    assert list(policies) == ["uniform", "uniform filled", "reversed"]
 
 
 def test_layers_without_a_bit_width_in_common_are_compared_with_what_there_is(network):

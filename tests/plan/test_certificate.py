@@ -145,6 +145,17 @@ def test_what_a_search_may_not_choose_no_runner_up_has(three):
     assert (alone.second_best, alone.best_uniform) == (None, None)
 
 
+def test_a_layer_that_a_memory_leaves_one_pair_is_part_of_the_uniform_policy(network):
+    # 80 inputs at 4 bits take 40 bytes: of equal bits "a" may only have 2, and so has all of a uniform policy.
+    steps = {name: {2: 0.5, 4: 0.25} for name in "abc"}
+    indicators = network(steps, macs=10, inputs={"a": 80, "b": 8, "c": 8}, alpha=1.0)
+    plan = search(indicators, Budget(bitops=40 + 160 + 160, activation_memory=20), apart=0)
+    assert [plan.policy.layers[name] for name in "abc"] == [LayerBits(2, 2), LayerBits(4, 4), LayerBits(4, 4)]
+    uniform = plan.certificate.best_uniform
+    assert {uniform.policy.layers[name] for name in "abc"} == {LayerBits(2, 2)}
+    assert uniform.objective_behind == 1.0
+
+
 def test_two_constraints_hold_for_the_runners_up_too(three):
     # 64 bits of weights are fixed: 72 more let one layer of the three have 4 bits.
     plan = search(three, Budget(bitops=64 + 560, size="17B"))

@@ -211,3 +211,10 @@ def test_the_fewest_and_the_most_bits_are_near_too(network):
     assert (least, most) == (64_000 + 12_000, 64_000 + 12_000)
     assert search(indicators, Budget(bitops=least)).bitops == least
     assert indicators.using(None, 6).bitops_range() == (64_000 + 8_000, 64_000 + 48_000)
+
+
+def test_the_most_bits_are_a_choice_where_an_outlier_alone_is_near(network):
+    # 2 weight bits are an outlier: without them no pair is near, and all are a choice.
+    indicators = replace(network({"a": {8: 0.2, 2: 0.1}}, {"a": {3: 0.4, 2: 0.5}}, macs=1), apart=1)
+    assert indicators.bitops_range() == (8 * 2, 8 * 3)
+    assert search(indicators, Budget(bitops=8 * 3)).policy == indicators.most_bits()

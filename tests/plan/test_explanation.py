@@ -185,9 +185,22 @@ def test_tied_layers_are_told_in_the_table(two):
     assert "a and 1 tied" in printed(explain(two, plan_of(two, (2, 2), (2, 2)), tie=[["a", "b"]]).tables())
 
 
-def test_a_uniform_policy_that_is_given_is_the_one_beside(two):
+def test_it_stands_beside_the_largest_policy_of_equal_bits_that_fits_the_budget(two):
+    plan = plan_of(two, (2, 2), (2, 2))
     uniform = Policy.uniform(two.model, two.costs, 4, input_size=two.input_size)
-    assert explain(two, plan_of(two, (2, 2), (2, 2)), uniform=uniform).uniform == uniform
+    assert explain(two, plan, fits=lambda policy: True).uniform == uniform
+    assert explain(two, plan, fits=lambda policy: policy != uniform).uniform != uniform
+
+
+def test_where_no_policy_of_equal_bits_fits_it_stands_beside_none(two):
+    explanation = explain(two, plan_of(two, (2, 4), (4, 2)), fits=lambda policy: False)
+    assert (explanation.uniform, explanation.differences()) == (None, {})
+    assert [str(table.title) for table in explanation.tables() if "uniform" in str(table.title)] == []
+
+
+def test_bits_that_a_layer_did_not_learn_are_no_uniform_policy_to_stand_beside(network):
+    indicators = network({"a": {2: 0.2, 4: 0.1}, "b": {3: 0.2, 5: 0.1}})
+    assert explain(indicators, search(indicators, Budget(bitops="1G"))).uniform is None
 
 
 def test_a_pattern_that_matches_nothing_is_refused_as_in_a_search(two):
@@ -266,12 +279,15 @@ def test_captions_say_how_many_layers_differ_and_how_many_raises_are_not_shown(r
     indicators = random_network(random.Random(0), layers=20)
     pinned = {f"layer{index}": (2, 2) for index in range(3, 20)}
     plan = search(indicators, Budget(bitops="1T"), pin=pinned)
-    uniform = Policy.uniform("toynet", indicators.costs, 2)
-    beside, raises = explain(indicators, plan, uniform=uniform).tables()
+
+    def of_two_bits(policy: Policy) -> bool:
+        return policy.layers["layer0"] == LayerBits(2, 2)
+
+    beside, raises = explain(indicators, plan, fits=of_two_bits).tables()
     assert beside.caption == f"3 of {len(indicators.costs)} layers: the others have the same bits in both"
     assert raises.caption == "12 of 34 raises"
-    assert explain(indicators, plan, uniform=uniform, pin={"layer?": (2, 2)}).tables()[1].caption == "12 of 20 raises"
-    few = explain(indicators, plan, uniform=uniform, pin={"layer1?": (2, 2)}).tables()[1]
+    assert explain(indicators, plan, fits=of_two_bits, pin={"layer?": (2, 2)}).tables()[1].caption == "12 of 20 raises"
+    few = explain(indicators, plan, fits=of_two_bits, pin={"layer1?": (2, 2)}).tables()[1]
     assert few.caption == "12 of 14 raises"
 
 

@@ -257,6 +257,21 @@ def test_why_a_minimum_is_no_smaller_is_told_as_it_is(network, names, fixed, out
     assert needed == because
 
 
+@pytest.mark.parametrize(
+    ("weight_steps", "apart", "which"),
+    [
+        ({2: 0.4, 4: 0.2}, 0, "at its fewest bits that are at most 0 apart"),
+        ({2: 0.4, 4: 0.2}, 2, "at its fewest bits"),
+        ({2: 0.1, 8: 0.2}, 2, "at its fewest bits that are no outliers and at most 2 apart"),
+    ],
+)
+def test_bits_held_near_each_other_are_named_where_they_make_a_minimum_larger(network, weight_steps, apart, which):
+    indicators = network({"a": weight_steps}, {"a": {4: 0.4, 8: 0.2}}, macs=1)
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(bitops=1), apart=apart)
+    assert f" (every searched layer {which}) " in str(caught.value)
+
+
 def test_what_is_needed_besides_an_activation_memory_is_told_with_it(network):
     indicators = network({"a": {2: 0.4, 4: 0.2}}, macs=1000, inputs=100)
     with pytest.raises(InfeasibleBudgetError) as caught:

@@ -44,6 +44,13 @@ def test_bits_and_shares_of_each_role_are_those_worked_out_by_hand(with_roles):
     }
 
 
+def test_products_of_activations_alone_have_no_share_of_weights(network):
+    indicators = network({"a": {2: 0.5, 4: 0.25}, "b": {2: 0.5, 4: 0.25}}, macs={"a": 10, "b": 30}, weights=0)
+    plan = Plan.of_policy(indicators, Policy.uniform("toynet", indicators.costs, 2, input_size=32))
+    assert roles_of(plan) == {None: RoleSummary(2, 2.0, 2.0, 1.0, 0.0)}
+    assert explain(indicators, plan).to_json()["roles"]["other"]["size_share"] == 0.0
+
+
 def test_an_explanation_tells_the_roles_in_json_and_shows_them_only_where_there_are_several(with_roles):
     explanation = explain(with_roles, plan_of(with_roles))
     assert explanation.to_json()["roles"]["depthwise"]["weight_bits"] == 3.0

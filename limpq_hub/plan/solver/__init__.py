@@ -31,8 +31,8 @@ too. Costs are rounded once, to 2^-50 of the largest sum that they can have. The
 left out costs more than the one returned, and so does a near choice that reaches the bound; the dynamic programme
 visits every reachable sum. HiGHS works with tolerances: it is run to a gap of zero, its choice is added up again in
 whole numbers, and a choice over a limit is forbidden and the programme solved again; its choice is within 1e-9 of the
-largest cost of an option. The first two ways tell equal costs apart by a rule (`enumeration.cheapest`), HiGHS returns
-any one of them, always the same.
+largest cost of an option. The first two ways tell equal costs apart by a rule (`enumeration.cheapest`); a near choice
+that reaches the bound, and HiGHS, are any one of them, always the same.
 
 **Where one option dwarfs the rest,** a step that diverged for instance, the others are rounded coarsely beside it, and
 HiGHS no longer sees them. But an option that alone costs more above the least of its group than a whole choice does

@@ -26,7 +26,8 @@ def with_measured_alpha(
     """Return the indicators with the best alpha, and the divergences at each alpha.
 
     `ALPHAS` are measured, then twice the largest as long as the largest is the best. The budgets lie halfway between
-    neighbouring uniform policies, the largest pair left out. The best alpha has the least geometric mean over them.
+    neighbouring uniform policies, the largest pair left out, and those below what a search can reach, which outliers
+    are left out of. The best alpha has the least geometric mean over them.
 
     Args:
         divergence_of: KL divergence of a policy from the float network in nats, such as `Divergence`.
@@ -59,7 +60,10 @@ def _best(measured: Mapping[float, Sequence[float]]) -> float:
 
 
 def _budgets(indicators: Indicators) -> list[int]:
+    """Return the BitOps at which alpha is measured; where none is left to trade, those of the most bits."""
     costs, ascending = indicators.costs, sorted(indicators.candidates)
     uniform = [total_bitops(costs, Policy.uniform(indicators.model, costs, bits)) for bits in ascending]
+    least, most = indicators.bitops_range()
     between = [(low + high) // 2 for low, high in itertools.pairwise(uniform)]
-    return between[:-1] or between or uniform
+    reached = [bitops for bitops in between if bitops >= least]
+    return reached[:-1] or reached or [most]

@@ -63,6 +63,11 @@ def is_divergence(text: str) -> bool:
     return bool(_MEASURED.fullmatch(text.partition(":")[0]))
 
 
+def is_measured(name: str) -> bool:
+    """Return whether a single criterion is measured on images; others are what the steps and alpha of the entry say."""
+    return name not in _OF_STEPS
+
+
 def indicators_by(text: str, entry: Entry, table_of: Callable[[str], PairCosts]) -> Indicators:
     """Return the indicators of an entry, measured by a criterion: a search in them adds up what the criterion says.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
+from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.train.measure import alpha as _alpha
 from limpq_hub.train.measure.alpha import ALPHAS, with_measured_alpha
 
@@ -66,6 +68,33 @@ def test_budgets_lie_halfway_between_uniform_policies_the_largest_pair_left_out(
     divergence = Noted(lambda policy: 1.0)
     with_measured_alpha(indicators_of(*candidates), divergence)
     assert divergence.policies == [(alpha, budget) for alpha in ALPHAS for budget in budgets]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "outliers", "budgets"),
+    [
+        # 2 bits of the large layer are outliers: 640 + 2 x 2 x 30 + 3 x 3 x 40 = 1120 BitOps at the least.
+        ((4, 3, 2), ["large"], [1270 + 245]),
+        ((5, 4, 3, 2), ["large"], [1270 + 245]),
+        # Nothing below the most bits is left to trade.
+        ((3, 2), ["small", "middle", "large"], [1270]),
+    ],
+)
+def test_budgets_that_outliers_put_out_of_reach_are_not_measured(candidates, outliers, budgets):
+    indicators = indicators_of(*candidates)
+    smaller = {name: {2: 2.0**-8} for name in outliers}
+    weight_steps, activation_steps = (
+        {name: {**steps, **smaller.get(name, {})} for name, steps in of_kind.items()}
+        for of_kind in (indicators.weight_steps, indicators.activation_steps)
+    )
+    measured = Noted(lambda policy: 1.0)
+    with_measured_alpha(replace(indicators, weight_steps=weight_steps, activation_steps=activation_steps), measured)
+    of_each_alpha = list(zip(*[iter(measured.policies)] * len(budgets), strict=True))
+    assert len(of_each_alpha) == len(ALPHAS)
+    for policies in of_each_alpha:
+        assert all(
+            total_bitops(indicators.costs, policy) <= bitops for policy, bitops in zip(policies, budgets, strict=True)
+        )
 
 
 def test_the_alpha_of_the_least_geometric_mean_is_taken_not_that_of_the_least_sum(plans_name_alpha_and_budget):
