@@ -86,9 +86,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     return parse_json(read_regular(path), str(path))
 
 
+def json_text(content: Any) -> str:
+    """Return `content` as `write_json` writes it."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as JSON, as `write_bytes` does."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_text(content).encode())
 
 
 _KINDS = {

@@ -22,7 +22,10 @@ from typing import get_args
 from limpq_hub.plan.importance import Importance
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import format_bitops
+from limpq_hub.train import finetune
 from limpq_hub.train.data.description import data_record
+from limpq_hub.train.data.loaders import epoch_sampler
+from limpq_hub.train.data.splits import open_split
 from limpq_hub.train.launching import run
 from limpq_hub.train.loop.folder import locked
 from limpq_hub.train.loop.provenance import provenance
@@ -33,6 +36,7 @@ from limpq_hub.train.measure.criteria import criterion, is_divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.paired import Paired
+from limpq_hub.train.measure.same_finetuning import finetuning_arguments
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import FLOAT_HELP, add_data_options, add_entry_option, parser_of, settings_of
@@ -120,8 +124,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = parse_options(argv)
     for name in settings.criteria:
         criterion(name)
+    if settings.steps:
+        _check_finetuning(settings)
     with locked(settings.output):
         _compare(settings)
+
+
+def _check_finetuning(settings: ComparisonSettings) -> None:
+    """Refuse what the fine-tuning would refuse, before hours of measuring; a recipe without options for it exits."""
+    folder = settings.output / "policy"
+    _, _, *words = finetuning_arguments(settings, settings.model, folder.with_suffix(".json"), folder)
+    epoch_sampler(settings.data, finetune.parse_options(words).augmentation, open_split(settings.data, training=True))
 
 
 def _compare(settings: ComparisonSettings) -> None:

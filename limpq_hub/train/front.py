@@ -39,6 +39,7 @@ from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.card_commands import last_component
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.front import digests_of_front
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
@@ -111,7 +112,9 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
     calibrate_images = recalibration_images(statistics_of_entry(entry.folder), settings.calibrate_images)
     images = calibration_batches(data, spec, calibrate_images, accelerator.device)
     validation = validation_loader(data, spec, data.batch_size, classes=ids)
-    reference = reference_of(accelerator, entry, None, validation, needed=data.data is None)
+    # Records with agreement and KL, and without, would stand side by side where it is there only now and then.
+    needed = data.data is None or float_file_of(entry.folder) is not None
+    reference = reference_of(accelerator, entry, None, validation, needed=needed)
     began, records = time.monotonic(), []
     digests = digests_of_front(entry.folder)
     options = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
@@ -120,7 +123,7 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
         options | digests | {"calibrate_images": calibrate_images} | digests_of_pictures(data),
         writes=accelerator.is_main_process,
     )
-    measurements = joint_records(accelerator, settings.model, bitops, images, validation, reference, measured)
+    measurements = joint_records(accelerator, entry, bitops, images, validation, reference, measured)
     before = len(measured.figures)
     for done, (shipped, *recalibrated) in enumerate(measurements, start=1):
         records += [shipped, *recalibrated]

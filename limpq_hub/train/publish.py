@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise TrainingError(f"--{ignored[0].replace('_', '-')} is for what --repo-id publishes; give both, or neither")
     if settings.output.resolve() == settings.joint.resolve():
         raise TrainingError("--output would replace --joint; choose another --output")
-    checkpoints = dict(map(_named_folder, settings.checkpoint))
+    checkpoints = _named_folders(settings.checkpoint)
     joint = open_local_folder(settings.joint, "entry")
     assemble_entry(
         joint,
@@ -205,6 +205,17 @@ def _bitops_of_name(entry: Entry, name: str) -> int | None:
 def _folder(text: str) -> Path:
     """Return a folder, that other commands take as local-dir:FOLDER, as an argparse type."""
     return Path(text.removeprefix("local-dir:"))
+
+
+def _named_folders(pairs: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of each name; raise `TrainingError` where two have one name."""
+    folders: dict[str, Path] = {}
+    for name, folder in map(_named_folder, pairs):
+        if folders.setdefault(name, folder) != folder:
+            raise TrainingError(
+                f"--checkpoint {quoted(name)} is given for {folders[name]} and for {folder}; give one another name"
+            )
+    return folders
 
 
 def _named_folder(pair: str) -> tuple[str, Path]:

@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if caution and accelerator.is_main_process:
         print(f"note: {settings.exported}: {caution}", file=sys.stderr, flush=True)
     images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
-    recalibrate_batch_norm_(network.to(accelerator.device), images)
+    calibration_images = recalibrate_batch_norm_(network.to(accelerator.device), images)
     began = time.monotonic()
     validation, reference = validation_loader(data, spec, data.batch_size, classes=ids), None
     if entry is not None:
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures = evaluate(accelerator, network, validation, reference)
     record = {
         **description,
-        "calibration_images": settings.calibrate_images,
+        "calibration_images": calibration_images,
         **figures,
         **provenance(accelerator, settings.invocation, time.monotonic() - began),
         "data": data_record(data),

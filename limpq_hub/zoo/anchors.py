@@ -12,6 +12,7 @@ channels], large ones in planes of bytes; in format 1 each row was a tensor of i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
+from limpq_hub.plan.input_file import TEXT_BYTES
+from limpq_hub.plan.jsonfile import check_shape, errors_naming, json_text, write_bytes, write_json
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy
@@ -38,12 +40,15 @@ ANCHOR_POLICIES = "anchors.json"
 _MEAN, _VARIANCE = ".running_mean", ".running_var"
 _HEADER_BYTES = 2**24
 _MOST_STEPS = 1000  # into which the range of budgets is divided at the finest
+# Of the policies by themselves; `anchors.json` holds them further indented, and more than them.
+_MOST_TEXT_BYTES = TEXT_BYTES * 7 // 8
 
 
 def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
     """Return the uniform policy at each candidate, and others along the frontier, neighbours at most `gap` bits apart.
 
-    Where the frontier itself leaps, neighbours are further apart.
+    Where the frontier itself leaps, neighbours are further apart; so they are in a network of so many layers that
+    `anchors.json` would hold more text than is read.
 
     Args:
         gap: bits by which two policies differ, over all layers.
@@ -53,21 +58,24 @@ def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
     least, most = indicators.bitops_range()
     finest = max(1, (most - least) // _MOST_STEPS)
 
+    @cache
     def best(bitops: int) -> Policy:
         """Return the policy on the frontier at a budget of BitOps."""
         return search(indicators, Budget(bitops=bitops)).policy
 
-    def between(low: int, lower: Policy, high: int, higher: Policy) -> list[Policy]:
-        """Return the anchors between two policies at two budgets, halving the budgets until `gap` bits lie between."""
-        if high - low <= finest or _distance(lower, higher) <= gap:
+    def between(low: int, high: int, gap: int) -> list[Policy]:
+        """Return the anchors between those at two budgets, halving the budgets until `gap` bits lie between."""
+        if high - low <= finest or _distance(best(low), best(high)) <= gap:
             return []
         middle = (low + high) // 2
-        policy = best(middle)
-        return [*between(low, lower, middle, policy), policy, *between(middle, policy, high, higher)]
+        return [*between(low, middle, gap), best(middle), *between(middle, high, gap)]
 
-    lowest, highest = best(least), best(most)
-    policies = [*uniform, lowest, *between(least, lowest, most, highest), highest]
-    return list({policy.digest(): policy for policy in policies}.values())
+    while True:
+        policies = {one.digest(): one for one in (*uniform, best(least), *between(least, most, gap), best(most))}
+        text_bytes = sum(len(json_text(policy.to_json())) for policy in policies.values())
+        if text_bytes <= _MOST_TEXT_BYTES or len(policies) <= len(uniform) + 2:
+            return list(policies.values())
+        gap *= 2
 
 
 def save_anchors(

@@ -84,7 +84,8 @@ def assemble_entry(
     published = (indicators or trained).using(importance, apart)
     why = {OBJECTIVE_REASON: " ".join(reason.split())} if reason else {}
     published = replace(published, provenance=without_paths(dict(published.provenance)) | why)
-    metrics = joint.read_json(_METRICS) if front is not None or _METRICS in joint.files else {}
+    # Beside a network of one's own there may be none: `save_entry` measures nothing.
+    metrics = joint.read_json(_METRICS) if _METRICS in joint.files else {}
     if front is not None:
         check_front(front, joint, trained, published)
         metrics |= {"joint": front["joint"], "joint_provenance": {k: v for k, v in front.items() if k != "joint"}}

@@ -21,7 +21,7 @@ from limpq_hub.zoo.folder import SealedFolder
 _COSTS = {"policy_sha256": str, "bitops": int, "size_bytes": int}
 # The keys of a figure that was measured of the joint weights, set to a policy.
 JOINT_RECORD = {"policy_sha256": str, "bitops": int, "calibration_images": int}
-_METRICS = {"float": dict, "joint": [JOINT_RECORD]}
+_METRICS = {"joint": [JOINT_RECORD]}
 _POLICY_CONFIG = re.compile(r"policies/([^/]+)/config\.json")
 
 
@@ -76,7 +76,7 @@ class Entry:
 
     @cached_property
     def metrics(self) -> Mapping[str, Any]:
-        """Measured figures: "float", and "joint" by policy; empty if nothing was measured.
+        """Measured figures: "joint" by policy, and "float" if it was measured; empty if nothing was.
 
         Raises:
             ArtifactError: the file is damaged, or a figure in it cannot be.
@@ -86,7 +86,8 @@ class Entry:
         metrics = self.folder.read_json("metrics.json")
         where = f"{self.folder.name}/metrics.json"
         check_shape(metrics, _METRICS, where)
-        check_figures(metrics["float"], f"{where}: float")
+        if "float" in metrics:
+            check_figures(metrics["float"], f"{where}: float")
         for record in metrics["joint"]:
             check_figures(record, f"{where}: joint")
             for key in ("bitops", "calibration_images"):

@@ -20,11 +20,12 @@ def nearest_finetuned(entry: Entry, plan: Plan, options: Mapping[str, Any]) -> P
     """Return the fine-tuned policy of the most BitOps that meets the limits, or costs no more than a given policy."""
     limits, choices = split_limits({key: value for key, value in options.items() if value is not None})
     budget = Budget(**limits) if limits else Budget(bitops=plan.bitops)
-    below = list(entry.published)
-    if isinstance(budget.bitops, int):  # the entry says what each costs: most are ruled out without reading them
+    below, counting = list(entry.published), choices.get("counting", "exact")
+    told = isinstance(budget.bitops, int) and counting == "exact"
+    if told:  # the entry says what each costs: most are ruled out without reading them
         below = [published for published in below if published.bitops <= budget.bitops]
-    if limits.keys() - {"bitops"} or not isinstance(budget.bitops, int):
-        fits = fits_of(entry.indicators, budget, choices.get("counting", "exact"))
+    if limits.keys() - {"bitops"} or not told:
+        fits = fits_of(entry.indicators, budget, counting)
         below = [published for published in below if fits(read_checkpoint_policy(entry.checkpoint(published.name)))]
     return below[-1] if below else None
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from tiny_run import RUN
 
 from limpq_hub import Budget, Indicators
-from limpq_hub.errors import ArtifactFormatError, PolicyError, TrainingError
+from limpq_hub.errors import ArtifactFormatError, DataError, PolicyError, TrainingError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train import compare, finetune, publish, validate
 from limpq_hub.train.loop.batches import RunLength
@@ -33,10 +33,11 @@ from limpq_hub.train.measure import study as _study
 from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.evaluate import evaluate_each
 from limpq_hub.train.measure.rank_correlations import rank_correlation
-from limpq_hub.train.measure.same_finetuning import finetuning_arguments
+from limpq_hub.train.measure.same_finetuning import finetuning_arguments, name_at_commit
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.settings import ComparisonSettings, DeviceSettings
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.planning import search
@@ -398,9 +399,28 @@ def test_without_steps_and_correlations_only_the_joint_weights_are_measured(whol
 def finetuning(command: list[str], output: Path) -> tuple[ComparisonSettings, list[str]]:
     """Return the settings of a comparison, and the words that it would give to fine-tuning."""
     settings = compare.parse_options([*command, "--output", str(output)])
-    dash_m, module, *words = finetuning_arguments(settings, output / "folder.json", output / "folder")
+    dash_m, module, *words = finetuning_arguments(settings, settings.model, output / "folder.json", output / "folder")
     assert (dash_m, module) == ("-m", "limpq_hub.train.finetune")
     return settings, words
+
+
+def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_measured(tiny_command, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("indicators:\n  epochs: 1\n")
+    command = [*tiny_command, "w3a3", "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        compare.main([*command, "--recipe", str(tmp_path / "recipe.yaml")])
+    assert f"--recipe {tmp_path}/recipe.yaml has no section 'finetune'; its sections: indicators" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(DataError, match="less than one batch of 100000; use a smaller --batch-size"):
+        compare.main([*command, "--batch-size", "100000"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_fine_tunings_start_from_the_commit_that_was_found():
+    of_branch, of_main = (Entry(name, None, "hub", "c" * 40) for name in ("hf-hub:you/net@v1", "hf-hub:you/net"))
+    assert name_at_commit(of_branch) == name_at_commit(of_main) == f"hf-hub:you/net@{'c' * 40}"
+    assert name_at_commit(Entry("local-dir:out/a@b", None, "local")) == "local-dir:out/a@b"
 
 
 def test_only_a_fine_tuning_that_was_begun_is_resumed(tiny_command, tmp_path):
@@ -508,6 +528,13 @@ def test_figures_of_another_training_or_other_pictures_are_not_taken(whole, tmp_
     content["settings"][key] = "0" * 64
     path.write_text(json.dumps(content))
     with pytest.raises(TrainingError, match=f"was measured with different {key}; choose another --output"):
+        compared(whole.command, tmp_path / "out")
+
+
+def test_figures_beside_other_weights_of_the_hub_are_not_taken(whole, tmp_path, monkeypatch):
+    shutil.copytree(whole.output, tmp_path / "out")
+    monkeypatch.setattr(_study, "fetched_content", lambda option, name, network: {f"{option} fetched": "0" * 64})
+    with pytest.raises(TrainingError, match=r"was measured with different weights fetched; choose another --output"):
         compared(whole.command, tmp_path / "out")
 
 

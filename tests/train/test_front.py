@@ -3,15 +3,20 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from tiny_run import FRONT, RUN
 
 import limpq_hub
-from limpq_hub.errors import TrainingError
+from limpq_hub.errors import ArtifactIntegrityError, HubUnavailableError, TrainingError
+from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.train import compare, front, validate
-from limpq_hub.train.measure import joint_front
+from limpq_hub.train.measure import joint_front, reference
 from limpq_hub.train.measure.joint_front import budgets
+from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry_folder import seal_entry
+from limpq_hub.zoo.network import NetworkSpec
 
 RANGE = {"minimum_bitops": 100, "maximum_bitops": 8100}
 
@@ -57,6 +62,13 @@ def test_the_front_says_what_validate_measures_at_the_same_budget(runs, hard_dat
     printed = json.loads(capsys.readouterr().out)
     record = json.loads((runs / "front.json").read_text())["joint"][2 * place + bool(images)]
     assert {key: printed[key] for key in record} == record
+
+
+def test_a_validation_says_on_how_many_images_it_recalibrated(runs, hard_data, capsys):
+    validated = ["--model", f"local-dir:{runs}/joint", "--bitops", FRONT[0], "--weights", "joint"]
+    validate.main([*validated, "--data", str(hard_data), *RUN, "--calibrate-images", "6000"])
+    there = sum(path.is_file() for path in (hard_data / "train").rglob("*"))
+    assert json.loads(capsys.readouterr().out)["calibration_images"] == there < 6000
 
 
 def test_what_is_to_be_known_of_a_budget_is_told_on_stderr_once(runs, hard_data, tmp_path, capsys):
@@ -121,6 +133,49 @@ def test_a_front_that_was_cut_off_goes_on_with_what_it_measured(runs, hard_data,
     assert found == whole
     assert "budget 3/3, 0.0 min left: " in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["front.json"]
+
+
+def test_all_of_a_front_is_of_the_entry_that_was_found(runs, hard_data, tmp_path, monkeypatch):
+    shutil.copytree(runs / "joint", tmp_path / "joint")
+    evaluate = joint_front.evaluate
+
+    def replaced_meanwhile(*arguments):
+        (tmp_path / "joint/anchors.json").unlink(missing_ok=True)
+        seal_entry(tmp_path / "joint", NetworkSpec.from_config(read_json(runs / "joint/config.json"), "joint"))
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(joint_front, "evaluate", replaced_meanwhile)
+    command = ["--model", f"local-dir:{tmp_path}/joint", "--bitops", *FRONT[:2], *RUN, "--data", str(hard_data)]
+    with pytest.raises(ArtifactIntegrityError, match=r"anchors\.json"):
+        front.main([*command, "--calibrate-images", "0", "--output", str(tmp_path / "front.json")])
+    assert not (tmp_path / "front.json").exists()
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_where_the_hub_does_not_give_the_float_network_it_is_told_or_needed(runs, monkeypatch, capsys, needed):
+    def unavailable(*arguments):
+        raise HubUnavailableError("the Hub did not answer; try again later")
+
+    monkeypatch.setattr(reference, "float_network_of", unavailable)
+    entry, accelerator = find_entry(f"local-dir:{runs}/joint"), SimpleNamespace(is_main_process=True)
+    if needed:
+        with pytest.raises(HubUnavailableError):
+            reference.reference_of(accelerator, entry, None, [], needed=True)
+        return
+    assert reference.reference_of(accelerator, entry, None, [], needed=False) is None
+    said = "note: neither agreement nor KL is measured: the Hub did not answer; try again later\n"
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_front_keeps_no_figures_without_the_kl_that_its_entry_allows(runs, hard_data, tmp_path, monkeypatch):
+    def unavailable(*arguments):
+        raise HubUnavailableError("the Hub did not answer; try again later")
+
+    monkeypatch.setattr(reference, "float_network_of", unavailable)
+    command = ["--model", f"local-dir:{runs}/joint", "--bitops", FRONT[0], *RUN, "--data", str(hard_data)]
+    with pytest.raises(HubUnavailableError):
+        front.main([*command, "--output", str(tmp_path / "front.json")])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_statistics_that_joint_training_kept_are_measured_once(runs, hard_data, tmp_path, monkeypatch, capsys):

@@ -96,6 +96,14 @@ def test_a_checkpoint_that_is_no_pair_is_refused(runs, tmp_path, pair):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_name_for_two_checkpoints_is_refused(runs, tmp_path):
+    checkpoints = ["--checkpoint", f"a={runs}/w4a4", "--checkpoint", "a=out/other"]
+    with pytest.raises(TrainingError) as caught:
+        publish.main(["--joint", f"{runs}/joint", *checkpoints, "--output", str(tmp_path / "entry")])
+    assert str(caught.value) == f"--checkpoint 'a' is given for {runs}/w4a4 and for out/other; give one another name"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_without_a_name_is_answered_with_that_of_its_folder(runs, tmp_path):
     folder = tmp_path / "my runs" / "w4a4"
     folder.mkdir(parents=True)

@@ -9,12 +9,14 @@ from safetensors.torch import load_file, save_file
 
 from limpq_hub import Policy, frontier
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError
+from limpq_hub.plan.jsonfile import json_text
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.quant.batch_norm_calibration import recalibrate_batch_norm_
 from limpq_hub.quant.batch_norm_correction import correct_batch_norm_
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.switchable_batch_norm import switching_norms
+from limpq_hub.zoo import anchors
 from limpq_hub.zoo.anchors import (
     anchor_policies,
     apply_nearest_anchors_,
@@ -56,6 +58,14 @@ def test_anchors_are_the_uniform_policies_and_neighbours_along_the_front(tiny, g
     ]
     assert len({policy.digest() for policy in policies}) == len(policies)
     assert (min(bitops), max(bitops)) == (bitops[2], bitops[0])
+
+
+def test_where_their_file_would_hold_too_much_text_neighbours_are_further_apart(tiny, monkeypatch):
+    near, far = anchor_policies(tiny.indicators, 1), anchor_policies(tiny.indicators, 4)
+    monkeypatch.setattr(anchors, "_MOST_TEXT_BYTES", sum(len(json_text(policy.to_json())) for policy in far))
+    assert anchor_policies(tiny.indicators, 1) == far != near
+    monkeypatch.setattr(anchors, "_MOST_TEXT_BYTES", 1)
+    assert 3 <= len(anchor_policies(tiny.indicators, 1)) <= 5  # the uniform ones and both ends stay
 
 
 def test_a_smaller_gap_leaves_no_policy_of_the_frontier_farther_from_an_anchor(tiny):

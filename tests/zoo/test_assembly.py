@@ -8,6 +8,7 @@ import pytest
 
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.zoo.assembly import assemble_entry
+from limpq_hub.zoo.card import render_card
 from limpq_hub.zoo.catalog import BUNDLED, find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.folder import open_local_folder
@@ -131,6 +132,17 @@ def test_a_front_becomes_the_figures_of_the_entry(joint, tmp_path):
     assert metrics["joint"] == [RECORD]
     assert metrics["joint_provenance"] == {key: value for key, value in front_of(joint).items() if key != "joint"}
     assert metrics["float"] == {"top1": 80.0, "images": 400}
+
+
+def test_a_front_is_all_that_was_measured_of_an_entry_without_figures(entry_copy, reseal, tmp_path):
+    (entry_copy / "metrics.json").unlink()
+    reseal(entry_copy)
+    joint = open_local_folder(entry_copy, "entry")
+    assemble_entry(joint, {}, tmp_path / "entry", front_of(joint))
+    assert json.loads((tmp_path / "entry/metrics.json").read_text()).keys() == {"joint", "joint_provenance"}
+    entry = find_entry(f"local-dir:{tmp_path}/entry")
+    assert (entry.summary()["float_top1"], entry.metrics["joint"]) == (None, [RECORD])
+    assert render_card(entry, "you/net").count("front.py") == 1
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from limpq_hub.errors import (
     UnknownModelError,
 )
 from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.quant.batch_norm_calibration import Recalibration
 from limpq_hub.quant.convert import read_policy, select_policy, to_quantized
@@ -178,6 +179,16 @@ def test_the_nearest_policy_meets_every_limit_that_was_given(tiny, load_joint):
     assert model.limpq.nearest.name == "small"
     model, _ = load_joint(size=sizes["small"] - 1)
     assert model.limpq.nearest is None
+
+
+def test_the_nearest_policy_meets_the_limit_as_it_is_counted(tiny, load_joint):
+    small = tiny.policies["small"]
+    as_published, exact = (total_bitops(tiny.costs, small, counting) for counting in ("limpq", "exact"))
+    assert as_published > exact
+    model, _ = load_joint(bitops=as_published - 1, counting="limpq")
+    assert model.limpq.nearest is None
+    model, _ = load_joint(bitops=as_published, counting="limpq")
+    assert model.limpq.nearest.name == "small"
 
 
 def test_the_command_in_the_warning_asks_for_every_budget_or_for_the_policy_itself(tiny, load_joint, tmp_path):

@@ -47,16 +47,26 @@ def training_loader(
         held_out = "" if data.data else f", {len(open_split(data, training=False))} more are held out to measure by"
         print(f"{len(source)} pictures without labels to learn from{held_out}", flush=True)
     source = source if classes is None else with_classes(source, classes)
+    sampler = epoch_sampler(data, augmentation, source)
+    read = CachedSource(source, sorted(sampler.chosen.tolist()), data.workers) if data.cache_images else source
+    pictures = _augmented(data, augmentation, spec, read, len(sampler))
+    batches = batches_of(pictures, data.batch_size, data.workers, sampler=sampler, drop_last=True)
+    return TrainingLoader(batches, pictures.unreadable, sampler, data.batch_size, data.workers, source)
+
+
+def epoch_sampler(data: DataSettings, augmentation: AugmentationSettings, source: Source) -> EpochSampler:
+    """Return the order of the training images, epoch by epoch.
+
+    Raises:
+        DataError: they are less than one batch.
+    """
     sampler = EpochSampler(len(source), seed=data.seed, fraction=augmentation.data_fraction)
     if len(sampler) < data.batch_size:
         raise DataError(
             f"{data.data or source.where} has {len(sampler)} training images, less than one batch of "
             f"{data.batch_size}; use a smaller --batch-size"
         )
-    read = CachedSource(source, sorted(sampler.chosen.tolist()), data.workers) if data.cache_images else source
-    pictures = _augmented(data, augmentation, spec, read, len(sampler))
-    batches = batches_of(pictures, data.batch_size, data.workers, sampler=sampler, drop_last=True)
-    return TrainingLoader(batches, pictures.unreadable, sampler, data.batch_size, data.workers, source)
+    return sampler
 
 
 def validation_loader(

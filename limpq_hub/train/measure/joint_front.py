@@ -15,8 +15,9 @@ from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
-from limpq_hub.zoo.loading import NotFineTunedWarning, load
-from limpq_hub.zoo.planning import search
+from limpq_hub.zoo.entry import Entry
+from limpq_hub.zoo.loading import NotFineTunedWarning, load_entry
+from limpq_hub.zoo.policy_request import plan_for
 
 
 def budgets(summary: Mapping[str, Any], points: int) -> list[int]:
@@ -30,7 +31,7 @@ def budgets(summary: Mapping[str, Any], points: int) -> list[int]:
 
 def joint_records(
     accelerator: Accelerator,
-    model: str,
+    entry: Entry,
     bitops: Sequence[str | int],
     images: Sequence[Tensor],
     validation: PictureLoader,
@@ -40,20 +41,20 @@ def joint_records(
     """Yield the records of each budget: with the BatchNorm statistics that the entry ships, and recalibrated ones.
 
     Args:
-        model: entry as `limpq_hub.load` takes it.
+        entry: found once, so that all records are of one version of it.
         images: unlabelled training images for the second, [batch, 3, height, width] each; none for no second one.
         reference: of the float network, as `evaluate` takes it.
         measured: cache of the figures of earlier runs; figures in it are not measured again.
     """
     for budget in bitops:
-        plan = search(model, bitops=budget)
+        plan = plan_for(entry, bitops=budget)
         digest = plan.policy.digest()
 
         def measure(plan: Plan = plan) -> Figures:
             """Return the figures with shipped statistics, and with recalibrated ones if there are images."""
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotFineTunedWarning)
-                network = thaw_(load(model, policy=plan, weights="joint", device=accelerator.device))
+                network = thaw_(load_entry(entry, plan, weights="joint", device=accelerator.device))
             figures = {"shipped": {"calibration_images": 0} | evaluate(accelerator, network, validation, reference)}
             if images:
                 count = recalibrate_batch_norm_(network, images)

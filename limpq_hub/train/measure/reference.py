@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -20,18 +22,22 @@ def reference_of(
     Args:
         weights: safetensors file of the float network, or None for the one that the entry holds.
         loader: the pictures that will be evaluated.
-        needed: whether there is nothing else to measure by, for want of labels.
+        needed: whether the figures cannot do without it, for want of labels for instance.
 
     Returns:
-        None where the entry holds no float network and it is not needed.
+        None where the entry holds no float network, or the Hub does not give it, and it is not needed; the latter is
+        told.
 
     Raises:
         UnknownModelError: the entry holds none, and it is needed.
+        HubError: the Hub does not give it, and it is needed.
     """
     try:
         network = float_network_of(entry, weights)
-    except (UnknownModelError, HubError):
+    except (UnknownModelError, HubError) as error:
         if needed:
             raise
+        if isinstance(error, HubError) and accelerator.is_main_process:
+            print(f"note: neither agreement nor KL is measured: {error}", file=sys.stderr, flush=True)
         return None
     return log_probabilities(accelerator, network.to(accelerator.device), loader)

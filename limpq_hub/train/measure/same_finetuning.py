@@ -13,10 +13,23 @@ from limpq_hub.train.carried_options import picture_options, typed_computing_opt
 from limpq_hub.train.loop.run_files import is_begun
 from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.train.settings_conversion import arguments_of
+from limpq_hub.zoo.entry import Entry
+
+# What argparse ends with.
+_USAGE_ERROR = 2
 
 
-def finetune_policy(settings: ComparisonSettings, policy: Policy) -> Path:
+def name_at_commit(entry: Entry) -> str:
+    """Return the name of an entry, of one on the Hub with the commit that was found."""
+    repository, _, _ = entry.name.partition("@")
+    return f"{repository}@{entry.revision}" if entry.source == "hub" else entry.name
+
+
+def finetune_policy(settings: ComparisonSettings, entry: Entry, policy: Policy) -> Path:
     """Fine-tune a policy in a process of its own, going on where it was cut off; return the checkpoint folder.
+
+    Args:
+        entry: what the model of the settings was found to be: on the Hub, that name may mean another commit by now.
 
     Raises:
         TrainingError: that process failed.
@@ -24,15 +37,20 @@ def finetune_policy(settings: ComparisonSettings, policy: Policy) -> Path:
     folder = settings.output / f"{policy.digest()[:12]}-{settings.steps}"
     policy_file = settings.output / f"{folder.name}.json"
     write_json(policy_file, policy.to_json())
-    command = [sys.executable, *finetuning_arguments(settings, policy_file, folder)]
+    command = [sys.executable, *finetuning_arguments(settings, name_at_commit(entry), policy_file, folder)]
     code = subprocess.run(command, check=False).returncode
     if code:
-        raise TrainingError(f"fine-tuning in {folder} ended with exit code {code}; run the same command again")
+        again = "correct what it says above, then run" if code == _USAGE_ERROR else "run"
+        raise TrainingError(f"fine-tuning in {folder} ended with exit code {code}; {again} the same command again")
     return folder
 
 
-def finetuning_arguments(settings: ComparisonSettings, policy_file: Path, folder: Path) -> list[str]:
-    """Return what Python is given to fine-tune the policy of a file: data, device and network of the comparison."""
+def finetuning_arguments(settings: ComparisonSettings, model: str, policy_file: Path, folder: Path) -> list[str]:
+    """Return what Python is given to fine-tune the policy of a file: data, device and network of the comparison.
+
+    Args:
+        model: the entry of the settings, as `name_at_commit` names it.
+    """
     # A recipe may name splits: those of the comparison win, even where they are the usual ones.
     data = settings.data
     splits = [] if data.unlabelled else ["--train-split", data.train_split]
@@ -45,7 +63,8 @@ def finetuning_arguments(settings: ComparisonSettings, policy_file: Path, folder
     return [
         *("-m", "limpq_hub.train.finetune"),
         *(["--resume"] if is_begun(folder) else []),
-        *arguments_of(settings, "model", "weights", "recipe"),
+        *("--model", model),
+        *arguments_of(settings, "weights", "recipe"),
         *picture_options(data),
         *drawn,
         *splits,

@@ -36,6 +36,7 @@ from limpq_hub.train.measure.paired import paired
 from limpq_hub.train.measure.rank_correlations import rank_correlation
 from limpq_hub.train.measure.recalibration_images import recalibration_images
 from limpq_hub.train.measure.same_finetuning import finetune_policy
+from limpq_hub.train.method.fetched_weights import fetched_content
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.plan_notes import print_plan_notes
 from limpq_hub.train.settings import ComparisonSettings
@@ -95,12 +96,17 @@ class Study:
         if image_count is None and self.statistics == "corrected":
             image_count = _CONVERSION_IMAGES
         self.calibrate_images = recalibration_images(self.statistics, image_count)
-        depends_on = {**what_figures_depend_on(settings, self.entry), "calibrate_images": self.calibrate_images}
+        self.network = float_network_of(self.entry, settings.weights)
+        depends_on = {
+            **what_figures_depend_on(settings, self.entry),
+            **fetched_content("weights", settings.weights, self.network),
+            "calibrate_images": self.calibrate_images,
+        }
         self.measured = MeasurementCache(settings.output / "measured.json", depends_on)
         self.spec = spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
         device = self.accelerator.device
         self.supernet = load_supernet(self.entry.folder, self.indicators).to(device)
-        self.network = float_network_of(self.entry, settings.weights).to(device)
+        self.network.to(device)
         images = calibration_batches(data, spec, self.calibrate_images, device)
         # Images that were asked for recalibrate an entry without statistics of its own, too.
         set_by_images: Statistics = "corrected" if self.statistics == "corrected" else "measured"
@@ -189,7 +195,7 @@ class Study:
 
         def measure() -> Figures:
             """Fine-tune the policy, and return the figures, where the cache does not have them."""
-            folder = finetune_policy(self.settings, policy)
+            folder = finetune_policy(self.settings, self.entry, policy)
             model, _ = load_checkpoint(open_local_folder(folder, "checkpoint"))
             return self._figures(model.to(self.accelerator.device), 1, beside)
 

@@ -21,7 +21,7 @@ from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.limpq_model import Arithmetic
-from limpq_hub.zoo.loading import NotFineTunedWarning, load
+from limpq_hub.zoo.loading import NotFineTunedWarning, load_entry
 from limpq_hub.zoo.network import NetworkSpec
 
 Weights = Literal["auto", "finetuned", "joint", "float"]
@@ -120,7 +120,7 @@ def network_of_entry(
         return ValidatedNetwork(load_float_network(entry.folder), spec, description, compared, classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotFineTunedWarning)
-        model = load(name, weights=weights, arithmetic=arithmetic, **constraints)
+        model = load_entry(entry, weights=weights, arithmetic=arithmetic, **constraints)
     if arithmetic == "simulated":
         thaw_(model)  # what was measured in training, to the last picture
     loaded = model.limpq
