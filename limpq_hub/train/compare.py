@@ -14,7 +14,7 @@ where it was cut off.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -34,6 +34,7 @@ from limpq_hub.train.measure.comparison_pictures import save_comparison, save_co
 from limpq_hub.train.measure.criteria import HELP as CRITERIA_HELP
 from limpq_hub.train.measure.criteria import criterion, is_divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
+from limpq_hub.train.measure.given_policies import named_files
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.paired import Paired
 from limpq_hub.train.measure.same_finetuning import finetuning_arguments
@@ -120,14 +121,15 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure what is not known yet, then write and show all of it."""
+    """Refuse what cannot be before anything is read; then compare, in a folder that no other process writes."""
     settings = parse_options(argv)
     for name in settings.criteria:
         criterion(name)
+    given = named_files(settings.policies)
     if settings.steps:
         _check_finetuning(settings)
     with locked(settings.output):
-        _compare(settings)
+        _compare(settings, given)
 
 
 def _check_finetuning(settings: ComparisonSettings) -> None:
@@ -137,8 +139,13 @@ def _check_finetuning(settings: ComparisonSettings) -> None:
     epoch_sampler(settings.data, finetune.parse_options(words).augmentation, open_split(settings.data, training=True))
 
 
-def _compare(settings: ComparisonSettings) -> None:
-    study = Study(settings)
+def _compare(settings: ComparisonSettings, given: Mapping[str, str]) -> None:
+    """Measure what is not known yet, then write and show all of it.
+
+    Args:
+        given: files of policies that were chosen elsewhere, by their names.
+    """
+    study = Study(settings, given)
     how_made = provenance(study.accelerator, settings.invocation, seconds=None)
     for name, indicators in study.criteria.items():
         if is_divergence(name):

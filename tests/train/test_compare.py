@@ -412,8 +412,8 @@ def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_measured(ti
     assert f"--recipe {tmp_path}/recipe.yaml has no section 'finetune'; its sections: indicators" in (
         capsys.readouterr().err
     )
-    with pytest.raises(DataError, match="less than one batch of 100000; use a smaller --batch-size"):
-        compare.main([*command, "--batch-size", "100000"])
+    with pytest.raises(DataError, match="less than one batch of 60000; use a smaller --batch-size"):
+        compare.main([*command, "--batch-size", "60000"])
     assert not (tmp_path / "out").exists()
 
 

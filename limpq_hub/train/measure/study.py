@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from limpq_hub.train.measure.criteria import indicators_by, is_measured, table
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, OfImages, accuracy_of, evaluate_each, log_probabilities
 from limpq_hub.train.measure.figure_dependence import what_figures_depend_on
-from limpq_hub.train.measure.given_policies import given_policies, named_files
+from limpq_hub.train.measure.given_policies import given_policies
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.pair_costs import PairCosts, costs_of_text, costs_to_text
 from limpq_hub.train.measure.paired import paired
@@ -57,8 +57,11 @@ _CONVERSION_IMAGES = 256
 class Study:
     """Policies of one entry, measured on the validation images; what was measured before is not measured again."""
 
-    def __init__(self, settings: ComparisonSettings) -> None:
+    def __init__(self, settings: ComparisonSettings, given: Mapping[str, str]) -> None:
         """Load the networks and the images.
+
+        Args:
+            given: files of policies that were chosen elsewhere, by their names.
 
         Raises:
             TrainingError: what was measured before was measured with other options, there are several processes,
@@ -69,7 +72,6 @@ class Study:
             PolicyError: the importance that was asked for was not measured, or a given policy is for another network.
             ArtifactError: the file of a given policy is no JSON, or of another format.
         """
-        given = named_files(settings.policies)
         self.settings = settings
         self.accelerator: Accelerator = new_accelerator(settings.device)
         if self.accelerator.num_processes > 1:
