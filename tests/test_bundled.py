@@ -345,14 +345,18 @@ def test_the_proof_says_how_far_measured_pairs_differ_with_other_kernels():
         )
         figures = tuple(f"{figure:.2f} %" for figure in (larger.mean(), larger.std(), larger.abs().max()))
         same = [one == other for one, other in zip(searched(pairs), searched(entry.divergences), strict=True)]
-        stated[kernels] = (*figures, sum(same))
+        stated[kernels] = (*figures, same)
     (mean, spread, most, same_of_first), (other_mean, other_spread, other_most, same_of_last) = stated.values()
     text = words_of(RESULTS.parent / "proof.md")
     assert (
         f"{mean} larger on average than the entry's, with a standard deviation of {spread} and {most} at most" in text
     )
     assert f"bring other kernels: {other_mean} larger, {other_spread} and {other_most}. Of the ten searches" in text
-    assert f"find the policies of the entry's own pairs in {same_of_last}, the first in {same_of_first}" in text
+    assert (
+        f"find the policies of the entry's own pairs in {sum(same_of_last)}, those of the contiguous ones in " in text
+    )
+    assert f"contiguous ones in {sum(same_of_first)}, all at 1.5G and 1.3G." in text
+    assert {bitops for (bitops, _), same in zip(budgets, same_of_first, strict=True) if same} == {"1.5G", "1.3G"}
 
 
 def test_the_proof_says_what_the_same_fine_tuning_gave_on_a_third_cpu():

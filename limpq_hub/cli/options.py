@@ -87,7 +87,11 @@ def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
         help="bit-widths that may be used: 2 4 6; or by layers, 'layer4.*=4,6'; all that were learned if not given",
     )
     choice.add_argument(
-        "--pin", type=_pin, action="append", metavar="PATTERN=W,A", help="fix layers: 'layer4.*=4,4'; a later one wins"
+        "--pin",
+        type=_pin,
+        action="append",
+        metavar="PATTERN=W,A",
+        help="fix layers: 'layer4.*=4,4'; of two patterns that match a layer the later one wins",
     )
     choice.add_argument(
         "--exclude", action="append", metavar="PATTERN", help="layers that keep their most bits, unless pinned"
@@ -218,9 +222,11 @@ def _pins(typed: list[tuple[str, tuple[int, int]]]) -> dict[str, tuple[int, int]
     """Return the bits of each pattern; of two patterns that match a layer the later one wins."""
     pins: dict[str, tuple[int, int]] = {}
     for pattern, bits in typed:
-        if pins.setdefault(pattern, bits) != bits:
-            both = " and ".join(f"{weight},{activation}" for weight, activation in (pins[pattern], bits))
+        before = pins.pop(pattern, bits)
+        if before != bits:
+            both = " and ".join(f"{weight},{activation}" for weight, activation in (before, bits))
             raise PolicyError(f"--pin {quoted(pattern)} is given twice, with {both}; leave one out")
+        pins[pattern] = bits  # in the place where it was typed last
     return pins
 
 

@@ -46,9 +46,9 @@ The proof is about the objective. How well the objective ranks policies was meas
   the bound the best policy found is; `allow_gap="1%"` takes one so near. `limpq_hub.Plan.optimal` is then False.
 - Numbers of a table are what they are written as; of computed floats the last digits are noise, and do not decide
   (`limpq_hub.plan.constraints.layer_table`).
-- Of policies that are equally good, to the last digit of a float64, the one with the least BitOps (or of what else is
-  limited) is taken, then the one with the fewest bits in the first layer by name; where `limpq_hub.Plan.way` is "bound"
-  or "HiGHS", any of them, always the same.
+- Of policies that are equally good (to 2^-50 of the most that all layers can lose), the one with the least BitOps (or
+  of what else is limited) is taken, then the one with the fewest bits in the first layer by name; where
+  `limpq_hub.Plan.way` is "bound" or "HiGHS", any of them, always the same.
 
 In a shell: `limpq search resnet18 --bitops 2G --pin 'layer4.*=4,4'`.
 

@@ -145,7 +145,7 @@ def uniform_splits(indicators: Indicators, fits: Fits) -> list[Policy]:
 def random_policy(indicators: Indicators, fits: Fits, seed: int) -> Policy:
     """Return bits drawn at random, lowered at random until they fit, then raised at random until nothing more fits.
 
-    Weight and activation bits of a layer are drawn apart, however near a search would hold them.
+    Weight and activation bits of a layer are drawn independently, whatever `apart` says.
 
     Raises:
         PolicyError: the policy of the fewest bits does not fit.

@@ -101,7 +101,8 @@ def _narrowed(programme: Programme, options: Sequence[Sequence[int]]) -> Program
 def _best_uniform(problem: SearchProblem, deadline: float) -> Sequence[int] | None:
     """Return the choice of least cost that gives one pair of bits to all groups that have a choice, or None.
 
-    A limit may leave a group one pair: that is no choice of the policy, so the pair has to be that one.
+    A group that a limit leaves one pair counts among them: a uniform policy then has that pair. Groups that are fixed
+    or pinned do not count.
     """
     programme, best = problem.programme, None
     with_choice = {group.layers for group in problem.learned if len(group.options) > 1}

@@ -141,6 +141,8 @@ class Explanation:
         sentences = []
         if self.uniform is not None and not self.differences():
             sentences.append(f"every layer has the bits of the uniform policy, {self._uniform_bits()}")
+        if self.uniform is None and any(cost.fixed is None for cost in self.plan.costs.values()):
+            sentences.append("no policy of equal bits is within the budget: there is none to set it beside")
         if not self.raises:
             sentences.append("every layer has the most bits that it may have: there is none to raise")
         return sentences
@@ -165,8 +167,8 @@ def explain(
 
     Args:
         indicators: those that the plan was searched in.
-        fits: whether a policy is within the budget; if None, one is that takes no more BitOps and bytes than the plan.
-            It is shown beside the largest policy of equal bits that fits, or beside none.
+        fits: whether a policy is within the budget; if None, whether it takes no more BitOps and bytes than the plan.
+            The plan is set beside the largest policy of equal bits that fits, if there is one.
         time_limit_s: seconds after which it gives up, up to a day.
         choices: the `candidates`, `pin`, `exclude` and `tie` that it was searched with: what they rule out is no raise.
 

@@ -159,7 +159,8 @@ def _fewest_bits(problem: SearchProblem) -> str:
     steps = {"weight": indicators.weight_steps, "activation": indicators.activation_steps}
     fewest = {(kind, name, min(steps[kind][name])) for kind in BITS_KINDS for name in searched}
     left_out = any((outlier.kind, outlier.layer, outlier.bits) in fewest for outlier in problem.outliers)
-    conditions = ["no outliers"] * left_out + [f"at most {indicators.apart} apart"] * _holds_near(problem)
+    near = f"at most {indicators.apart} apart" if indicators.apart else "equal for weights and activations"
+    conditions = ["no outliers"] * left_out + [near] * _holds_near(problem)
     that = f" that are {' and '.join(conditions)}" if conditions else ""
     reasons = [f"every searched layer at its fewest bits{that}"]
     fixed = {name: cost.fixed for name, cost in indicators.costs.items() if cost.fixed not in (None, FLOAT)}

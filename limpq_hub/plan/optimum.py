@@ -30,11 +30,11 @@ def search(
 
     Of policies that lose the same, it is the one with the least sum in the first constraint, in the order of `Budget`,
     then in the second, then the one with the fewest weight bits, then activation bits, in the first layer by name where
-    they differ. What policies lose is compared exactly, as the float64 of each layer are, rounded to 2^-50 of the most
-    that they can add up to (2^-36 where one option dwarfs the others): 0.05 + 0.04 and 0.06 + 0.03 are not the same
-    there. Where too many policies are nearly the best, and for three constraints that add up over layers, it is any one
-    of those that lose the same, of HiGHS of those within 2e-9 of it, always the same one. `limpq_hub.plan.solver` tells
-    how.
+    they differ. What each layer loses, a float64, is rounded to 2^-50 of the most that all can add up to (2^-36 where
+    one option dwarfs the others), and compared in whole numbers: policies whose losses are equal on paper can be a unit
+    apart. Where `Plan.way` is "bound" it is any one of those that lose the same; where it is "HiGHS", as with three
+    constraints that add up over layers, any one of those within 2e-9 of what it loses; always the same one.
+    `limpq_hub.plan.solver` tells how.
 
     `Plan.certificate` says how far the second best policy and the best uniform one lie behind; it searches again, once
     for each layer, when it is asked for.

@@ -121,7 +121,7 @@ def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Refuse what cannot be before anything is read; then compare, in a folder that no other process writes."""
+    """Refuse what cannot be before anything is measured; then compare, in a folder that no other process writes."""
     settings = parse_options(argv)
     for name in settings.criteria:
         criterion(name)
@@ -133,10 +133,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _check_finetuning(settings: ComparisonSettings) -> None:
-    """Refuse what the fine-tuning would refuse, before hours of measuring; a recipe without options for it exits."""
+    """Refuse options of the fine-tuning, and a batch that the training images do not fill, before hours of measuring.
+
+    Raises:
+        SystemExit: the recipe has no options for it, or wrong ones.
+        DataError: there are fewer training images than one batch, or none.
+    """
     folder = settings.output / "policy"
     _, _, *words = finetuning_arguments(settings, settings.model, folder.with_suffix(".json"), folder)
-    epoch_sampler(settings.data, finetune.parse_options(words).augmentation, open_split(settings.data, training=True))
+    tuning = finetune.parse_options(words)
+    epoch_sampler(tuning.data, tuning.augmentation, open_split(tuning.data, training=True))
 
 
 def _compare(settings: ComparisonSettings, given: Mapping[str, str]) -> None:

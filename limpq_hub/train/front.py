@@ -112,7 +112,7 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
     calibrate_images = recalibration_images(statistics_of_entry(entry.folder), settings.calibrate_images)
     images = calibration_batches(data, spec, calibrate_images, accelerator.device)
     validation = validation_loader(data, spec, data.batch_size, classes=ids)
-    # Records with agreement and KL, and without, would stand side by side where it is there only now and then.
+    # Else figures without KL would stand beside figures with it where the Hub gave the float network in some runs only.
     needed = data.data is None or float_file_of(entry.folder) is not None
     reference = reference_of(accelerator, entry, None, validation, needed=needed)
     began, records = time.monotonic(), []

@@ -40,8 +40,8 @@ ANCHOR_POLICIES = "anchors.json"
 _MEAN, _VARIANCE = ".running_mean", ".running_var"
 _HEADER_BYTES = 2**24
 _MOST_STEPS = 1000  # into which the range of budgets is divided at the finest
-# Of the policies by themselves; `anchors.json` holds them further indented, and more than them.
-_MOST_TEXT_BYTES = TEXT_BYTES * 7 // 8
+# Of the policies; the rest is for what else `anchors.json` holds.
+_MOST_TEXT_BYTES = TEXT_BYTES - 2**20
 
 
 def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
@@ -72,7 +72,7 @@ def anchor_policies(indicators: Indicators, gap: int) -> list[Policy]:
 
     while True:
         policies = {one.digest(): one for one in (*uniform, best(least), *between(least, most, gap), best(most))}
-        text_bytes = sum(len(json_text(policy.to_json())) for policy in policies.values())
+        text_bytes = len(json_text({"policies": [policy.to_json() for policy in policies.values()]}))
         if text_bytes <= _MOST_TEXT_BYTES or len(policies) <= len(uniform) + 2:
             return list(policies.values())
         gap *= 2

@@ -84,7 +84,7 @@ def assemble_entry(
     published = (indicators or trained).using(importance, apart)
     why = {OBJECTIVE_REASON: " ".join(reason.split())} if reason else {}
     published = replace(published, provenance=without_paths(dict(published.provenance)) | why)
-    # Beside a network of one's own there may be none: `save_entry` measures nothing.
+    # An entry of `save_entry` has none until something is measured.
     metrics = joint.read_json(_METRICS) if _METRICS in joint.files else {}
     if front is not None:
         check_front(front, joint, trained, published)

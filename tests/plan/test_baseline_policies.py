@@ -275,7 +275,8 @@ def test_bits_that_a_search_holds_near_are_drawn_and_lowered_apart(network):
 
 @pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 def test_a_budget_below_the_fewest_bits_is_refused_and_that_of_the_fewest_is_met(three_layers, build):
-    with pytest.raises(PolicyError, match=f"{NO_EQUAL_BITS_FIT}|{FEWEST_DO_NOT_FIT}"):
+    refused = FEWEST_DO_NOT_FIT if build is BUILDERS["random_policy"] else NO_EQUAL_BITS_FIT
+    with pytest.raises(PolicyError, match=refused):
         build(three_layers, within(three_layers, 203))
     built = build(three_layers, within(three_layers, 204))
     (policy,) = built if isinstance(built, list) else [built]

@@ -189,13 +189,15 @@ def test_it_stands_beside_the_largest_policy_of_equal_bits_that_fits_the_budget(
     plan = plan_of(two, (2, 2), (2, 2))
     uniform = Policy.uniform(two.model, two.costs, 4, input_size=two.input_size)
     assert explain(two, plan, fits=lambda policy: True).uniform == uniform
-    assert explain(two, plan, fits=lambda policy: policy != uniform).uniform != uniform
+    smaller = Policy.uniform(two.model, two.costs, 3, input_size=two.input_size)
+    assert explain(two, plan, fits=lambda policy: policy != uniform).uniform == smaller
 
 
 def test_where_no_policy_of_equal_bits_fits_it_stands_beside_none(two):
     explanation = explain(two, plan_of(two, (2, 4), (4, 2)), fits=lambda policy: False)
     assert (explanation.uniform, explanation.differences()) == (None, {})
     assert [str(table.title) for table in explanation.tables() if "uniform" in str(table.title)] == []
+    assert explanation.sentences() == ["no policy of equal bits is within the budget: there is none to set it beside"]
 
 
 def test_bits_that_a_layer_did_not_learn_are_no_uniform_policy_to_stand_beside(network):

@@ -260,7 +260,7 @@ def test_why_a_minimum_is_no_smaller_is_told_as_it_is(network, names, fixed, out
 @pytest.mark.parametrize(
     ("weight_steps", "apart", "which"),
     [
-        ({2: 0.4, 4: 0.2}, 0, "at its fewest bits that are at most 0 apart"),
+        ({2: 0.4, 4: 0.2}, 0, "at its fewest bits that are equal for weights and activations"),
         ({2: 0.4, 4: 0.2}, 2, "at its fewest bits"),
         ({2: 0.1, 8: 0.2}, 2, "at its fewest bits that are no outliers and at most 2 apart"),
     ],

@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +33,7 @@ from limpq_hub.train.measure import study as _study
 from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.evaluate import evaluate_each
 from limpq_hub.train.measure.rank_correlations import rank_correlation
-from limpq_hub.train.measure.same_finetuning import finetuning_arguments, name_at_commit
+from limpq_hub.train.measure.same_finetuning import finetune_policy, finetuning_arguments, name_at_commit
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.settings import ComparisonSettings, DeviceSettings
 from limpq_hub.zoo.catalog import find_entry
@@ -417,7 +417,26 @@ def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_measured(ti
     assert not (tmp_path / "out").exists()
 
 
-def test_all_fine_tunings_start_from_the_commit_that_was_found():
+@pytest.mark.parametrize(("code", "again"), [(3, "see what it says above, then run"), (130, "run"), (-9, "run")])
+def test_a_fine_tuning_starts_from_the_entry_that_was_found_and_says_how_to_go_on(
+    tiny_command, runs, tmp_path, monkeypatch, code, again
+):
+    settings = compare.parse_options([*tiny_command, "w3a3", "--output", str(tmp_path)])
+    entry, started = find_entry(f"local-dir:{runs}/joint"), []
+
+    def ended(command, *, check):
+        started.append(command)
+        return SimpleNamespace(returncode=code)
+
+    monkeypatch.setattr(_same_finetuning, "subprocess", SimpleNamespace(run=ended))
+    found = replace(entry, name="hf-hub:you/net", source="hub", revision="c" * 40)
+    with pytest.raises(TrainingError, match=f" ended with exit code {code}; {again} the same command again$"):
+        finetune_policy(settings, found, entry.indicators.most_bits())
+    [command] = started
+    assert command[command.index("--model") + 1] == f"hf-hub:you/net@{'c' * 40}"
+
+
+def test_an_entry_of_the_hub_is_named_with_its_commit():
     of_branch, of_main = (Entry(name, None, "hub", "c" * 40) for name in ("hf-hub:you/net@v1", "hf-hub:you/net"))
     assert name_at_commit(of_branch) == name_at_commit(of_main) == f"hf-hub:you/net@{'c' * 40}"
     assert name_at_commit(Entry("local-dir:out/a@b", None, "local")) == "local-dir:out/a@b"
@@ -533,7 +552,12 @@ def test_figures_of_another_training_or_other_pictures_are_not_taken(whole, tmp_
 
 def test_figures_beside_other_weights_of_the_hub_are_not_taken(whole, tmp_path, monkeypatch):
     shutil.copytree(whole.output, tmp_path / "out")
-    monkeypatch.setattr(_study, "fetched_content", lambda option, name, network: {f"{option} fetched": "0" * 64})
+
+    def fetched(option, name, network):
+        assert (option, name) == ("weights", None)  # the command names none
+        return {"weights fetched": "0" * 64}
+
+    monkeypatch.setattr(_study, "fetched_content", fetched)
     with pytest.raises(TrainingError, match=r"was measured with different weights fetched; choose another --output"):
         compared(whole.command, tmp_path / "out")
 

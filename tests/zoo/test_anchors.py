@@ -62,7 +62,8 @@ def test_anchors_are_the_uniform_policies_and_neighbours_along_the_front(tiny, g
 
 def test_where_their_file_would_hold_too_much_text_neighbours_are_further_apart(tiny, monkeypatch):
     near, far = anchor_policies(tiny.indicators, 1), anchor_policies(tiny.indicators, 4)
-    monkeypatch.setattr(anchors, "_MOST_TEXT_BYTES", sum(len(json_text(policy.to_json())) for policy in far))
+    text = json_text({"policies": [policy.to_json() for policy in far]})
+    monkeypatch.setattr(anchors, "_MOST_TEXT_BYTES", len(text))
     assert anchor_policies(tiny.indicators, 1) == far != near
     monkeypatch.setattr(anchors, "_MOST_TEXT_BYTES", 1)
     assert 3 <= len(anchor_policies(tiny.indicators, 1)) <= 5  # the uniform ones and both ends stay

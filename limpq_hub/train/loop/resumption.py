@@ -118,8 +118,11 @@ def _is_moved(key: str, first: Mapping[str, Any], now: Mapping[str, Any], *, not
     if key == "input_size":  # that of the network is noted; an earlier version had a default here
         return bool(noted) and None in (first[key], value)
     contents_noted = bool(noted) and isinstance(value, str) and isinstance(first[key], str)
-    if key == "model":
-        return contents_noted and all(str(place).startswith("local-dir:") for place in (first[key], value))
+    if key == "model":  # on the Hub the same entry may be named with its commit, or without
+        named = [str(first[key]), str(value)]
+        return contents_noted and any(
+            all(name.startswith(kind) for name in named) for kind in ("local-dir:", "hf-hub:")
+        )
     return key == "policy" and contents_noted
 
 

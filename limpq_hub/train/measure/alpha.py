@@ -26,8 +26,8 @@ def with_measured_alpha(
     """Return the indicators with the best alpha, and the divergences at each alpha.
 
     `ALPHAS` are measured, then twice the largest as long as the largest is the best. The budgets lie halfway between
-    neighbouring uniform policies, the largest pair left out, and those below what a search can reach, which outliers
-    are left out of. The best alpha has the least geometric mean over them.
+    neighbouring uniform policies; those below the least that a search can reach without outliers are left out, and so
+    is the largest where others are left. The best alpha has the least geometric mean over them.
 
     Args:
         divergence_of: KL divergence of a policy from the float network in nats, such as `Divergence`.

@@ -63,8 +63,8 @@ def is_divergence(text: str) -> bool:
     return bool(_MEASURED.fullmatch(text.partition(":")[0]))
 
 
-def is_measured(name: str) -> bool:
-    """Return whether a single criterion is measured on images; others are what the steps and alpha of the entry say."""
+def needs_images(name: str) -> bool:
+    """Return whether a single criterion is of images; others are what the steps and the alpha of the entry say."""
     return name not in _OF_STEPS
 
 

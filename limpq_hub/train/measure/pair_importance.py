@@ -38,7 +38,7 @@ class Measuring:
     """The inputs of a measurement; those with the same digest and sizes of batches have the same result.
 
     The same on the same CPU or GPU: other kernels add up in another order, which moved pairs of 100 images by 1.5 % at
-    most, and 0.3 % on average (training/results/resnet18.tiny_imagenet/proof.md).
+    most (training/results/resnet18.tiny_imagenet/proof.md).
 
     Attributes:
         entry: the network.

@@ -15,8 +15,8 @@ from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.train.settings_conversion import arguments_of
 from limpq_hub.zoo.entry import Entry
 
-# What argparse ends with.
-_USAGE_ERROR = 2
+# The exit code of a process that was interrupted.
+_INTERRUPTED = 130
 
 
 def name_at_commit(entry: Entry) -> str:
@@ -40,7 +40,7 @@ def finetune_policy(settings: ComparisonSettings, entry: Entry, policy: Policy) 
     command = [sys.executable, *finetuning_arguments(settings, name_at_commit(entry), policy_file, folder)]
     code = subprocess.run(command, check=False).returncode
     if code:
-        again = "correct what it says above, then run" if code == _USAGE_ERROR else "run"
+        again = "run" if code < 0 or code == _INTERRUPTED else "see what it says above, then run"
         raise TrainingError(f"fine-tuning in {folder} ended with exit code {code}; {again} the same command again")
     return folder
 

@@ -25,7 +25,7 @@ from limpq_hub.train.launching import command_of
 from limpq_hub.train.loop.run import new_accelerator
 from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.contenders import check_contenders, contenders, random_policies_to_correlate
-from limpq_hub.train.measure.criteria import indicators_by, is_measured, table
+from limpq_hub.train.measure.criteria import indicators_by, needs_images, table
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, OfImages, accuracy_of, evaluate_each, log_probabilities
 from limpq_hub.train.measure.figure_dependence import what_figures_depend_on
@@ -242,7 +242,7 @@ class Study:
 
         def table_of(name: str) -> PairCosts:
             """Return the table of a criterion, from the cache where it was measured before."""
-            if not is_measured(name):
+            if not needs_images(name):
                 return table(name, self.entry, images)
 
             def measure() -> Figures:

@@ -176,6 +176,19 @@ def test_what_to_give_again_is_named_as_it_is_typed():
         check_settings(now | {"start_from": "float"}, now, noted=())
 
 
+@pytest.mark.parametrize(
+    ("named", "is_the_same"),
+    [(f"hf-hub:you/net@{'c' * 40}", True), ("hf-hub:me/net", True), ("local-dir:out/joint", False), ("net", False)],
+)
+def test_an_entry_of_the_hub_may_be_named_with_its_commit_where_its_files_were_noted(named, is_the_same):
+    first, now = {"model": "hf-hub:you/net"}, {"model": named}
+    if is_the_same:  # by its files, which are compared by themselves
+        check_settings(first, now, noted=["supernet.safetensors"])
+    for noted in [()] if is_the_same else [(), ["supernet.safetensors"]]:
+        with pytest.raises(TrainingError, match="^--resume with another model; "):
+            check_settings(first, now, noted=noted)
+
+
 def test_more_epochs_whose_warm_up_follows_them_are_refused_with_both_as_the_run_began(tmp_path):
     cosine = ["--batch-size", "4", "--momentum", "0.9"]
     trained(tmp_path / "out", *cosine, "--epochs", "2", "--warmup-epochs", "1")

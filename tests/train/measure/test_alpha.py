@@ -12,7 +12,6 @@ from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.train.measure import alpha as _alpha
 from limpq_hub.train.measure.alpha import ALPHAS, with_measured_alpha
 
@@ -80,21 +79,23 @@ def test_budgets_lie_halfway_between_uniform_policies_the_largest_pair_left_out(
         ((3, 2), ["small", "middle", "large"], [1270]),
     ],
 )
-def test_budgets_that_outliers_put_out_of_reach_are_not_measured(candidates, outliers, budgets):
+def test_budgets_that_outliers_put_out_of_reach_are_not_measured(monkeypatch, candidates, outliers, budgets):
     indicators = indicators_of(*candidates)
     smaller = {name: {2: 2.0**-8} for name in outliers}
     weight_steps, activation_steps = (
         {name: {**steps, **smaller.get(name, {})} for name, steps in of_kind.items()}
         for of_kind in (indicators.weight_steps, indicators.activation_steps)
     )
-    measured = Noted(lambda policy: 1.0)
-    with_measured_alpha(replace(indicators, weight_steps=weight_steps, activation_steps=activation_steps), measured)
-    of_each_alpha = list(zip(*[iter(measured.policies)] * len(budgets), strict=True))
-    assert len(of_each_alpha) == len(ALPHAS)
-    for policies in of_each_alpha:
-        assert all(
-            total_bitops(indicators.costs, policy) <= bitops for policy, bitops in zip(policies, budgets, strict=True)
-        )
+    searched, search = [], _alpha.search
+
+    def noted(indicators, budget, *, alpha):
+        searched.append((alpha, budget.bitops))
+        return search(indicators, budget, alpha=alpha)
+
+    monkeypatch.setattr(_alpha, "search", noted)
+    indicators = replace(indicators, weight_steps=weight_steps, activation_steps=activation_steps)
+    with_measured_alpha(indicators, lambda policy: 1.0)
+    assert searched == [(alpha, budget) for alpha in ALPHAS for budget in budgets]
 
 
 def test_the_alpha_of_the_least_geometric_mean_is_taken_not_that_of_the_least_sum(plans_name_alpha_and_budget):
