@@ -150,6 +150,7 @@ def export(
     run_simulated_(network)
     described = SelfDescription.of(model)
     batches, noise = _batches(images, described)
+    described = described.of_pictures(tuple(batches[0].shape[1:]))
     layers = list(integer_layers(network).values())
     without_vnni = not has_vnni() if vnni is None else not vnni
     needs_vnni = format == "openvino" and not without_vnni and any(layer.bits.weight == 8 for layer in layers)
@@ -200,6 +201,11 @@ def _batches(images: Iterable[Tensor] | None, described: SelfDescription) -> tup
         batches = [batch.cpu().float() for batch in images]
         if not batches or any(batch.ndim != 4 for batch in batches):
             raise OutputError("images: give at least one batch of pictures, a tensor [batch, 3, height, width]")
+        if not all(map(len, batches)):
+            raise OutputError("images: a batch holds no picture; give one picture or more in each")
+        if len({batch.shape[1:] for batch in batches}) > 1:
+            sizes = " and ".join(sorted({str(list(batch.shape[1:])) for batch in batches}))
+            raise OutputError(f"images: pictures of {sizes}; a file is for pictures of one size: give such")
         return batches, False
     if described.spec is None:
         raise OutputError("a network that is none of timm's does not say what it takes: give images=")

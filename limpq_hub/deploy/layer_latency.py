@@ -73,7 +73,8 @@ def measure_layers(
 
     A layer is measured with the quantization of its input, its output in float; weights of 8 bits as `limpq_hub.export`
     writes them on this CPU, which is in float where it has no VNNI. All bits of a layer take turns, so that
-    a slow moment of the machine falls on all of them; the median counts. Layers of the same shape are measured once.
+    a slow moment of the machine falls on all of them; the median counts. Layers of the same shape are measured once;
+    a layer that runs several times takes the time of all its calls.
 
     Args:
         indicators: of the network, for its layers and their candidate bit-widths.
@@ -83,7 +84,8 @@ def measure_layers(
         tell: is called with how many shapes are done, and of how many.
 
     Raises:
-        UnsupportedLayerError: the network multiplies something that no exported layer does.
+        UnsupportedLayerError: the network multiplies something that no exported layer does, or a function of its own
+            takes the weight of a layer, which is then never called.
     """
     import openvino
 
@@ -91,35 +93,46 @@ def measure_layers(
     supernet = build_supernet(network, indicators.costs, indicators.candidates, spec.input_shape).eval()
     pairs = [LayerBits(*pair) for pair in itertools.product(indicators.candidates, repeat=2)]
     shapes = _input_shapes(network, spec.input_shape, indicators)
-    alike = {name: f"{supernet.get_submodule(name)} {shape}" for name, shape in shapes.items()}
+    alike = {
+        name: [f"{supernet.get_submodule(name)} {shape}" for shape in of_calls] for name, of_calls in shapes.items()
+    }
+    different = {key for keys in alike.values() for key in keys}
     timed: dict[str, dict[LayerBits, float]] = {}
-    for name, shape in shapes.items():
-        if alike[name] not in timed:
-            fixed = indicators.costs[name].fixed
-            layer = cast(QuantLayer, supernet.get_submodule(name))
-            timed[alike[name]] = _times(layer, pairs if fixed is None else [fixed], shape, rounds, threads)
-            tell(len(timed), len(set(alike.values())))
-    measured = {name: timed[of_name] for name, of_name in alike.items()}
+    for name, of_calls in shapes.items():
+        for key, shape in zip(alike[name], of_calls, strict=True):
+            if key not in timed:
+                fixed = indicators.costs[name].fixed
+                layer = cast(QuantLayer, supernet.get_submodule(name))
+                timed[key] = _times(layer, pairs if fixed is None else [fixed], shape, rounds, threads)
+                tell(len(timed), len(different))
+    measured = {
+        name: {bits: sum(timed[key][bits] for key in keys) for bits in timed[keys[0]]} for name, keys in alike.items()
+    }
     return LatencyTable(measured, f"OpenVINO {openvino.__version__.split('-')[0]}", cpu_name())
 
 
 @torch.no_grad()
 def _input_shapes(
     network: nn.Module, input_shape: tuple[int, ...], indicators: Indicators
-) -> dict[str, tuple[int, ...]]:
-    """Return the shape of the input of each layer that has bits, without the batch."""
+) -> dict[str, list[tuple[int, ...]]]:
+    """Return the shape of the input at each call of each layer that has bits, without the batch."""
     names = [name for name, cost in indicators.costs.items() if cost.fixed != FLOAT]
     products = [name for name in names if indicators.costs[name].is_product]
     if products:
         raise UnsupportedLayerError(f"{products[0]} is a product of two activations: only layers can be measured")
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
 
     def note_shape(name: str, layer: nn.Module, x: Tensor) -> None:
         """Note the shape of the input of a layer."""
-        shapes[name] = tuple(x.shape[1:])
+        shapes[name].append(tuple(x.shape[1:]))
 
     with watched_inputs({name: network.get_submodule(name) for name in names}, note_shape):
         network(torch.zeros(1, *input_shape))
+    never_called = [name for name, of_calls in shapes.items() if not of_calls]
+    if never_called:
+        raise UnsupportedLayerError(
+            f"layer {never_called[0]!r} is never called, another function takes its weight: it cannot be measured"
+        )
     return shapes
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from PIL import Image
 from torch import nn
 
+from limpq_hub.errors import OutputError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import architecture_of, read_policy
 from limpq_hub.version import __version__
@@ -52,6 +53,26 @@ class SelfDescription:
             return cls(read_policy(model), {"architecture": architecture_of(model)}, None, ())
         spec = NetworkSpec.of(model)
         return cls(read_policy(model), timm_config(model), spec, loaded.classes if loaded else ())
+
+    def of_pictures(self, shape: tuple[int, ...]) -> SelfDescription:
+        """Return what the network says of itself where it is exported for pictures of another size than its own.
+
+        Args:
+            shape: (channels, height, width) of the pictures.
+
+        Raises:
+            OutputError: they have another number of channels, or are not square, as it prepares pictures.
+        """
+        if self.spec is None or shape == self.spec.input_shape:
+            return self
+        channels, height, width = shape
+        if channels != self.spec.input_shape[0] or height != width:
+            raise OutputError(
+                f"images: pictures of {list(shape)}, the network takes {list(self.spec.input_shape)}: give square "
+                "pictures of as many channels"
+            )
+        prepared = {**self.timm["pretrained_cfg"], "input_size": shape}
+        return replace(self, timm={**self.timm, "pretrained_cfg": prepared}, spec=replace(self.spec, input_size=height))
 
     def metadata(self) -> dict[str, str]:
         """Return what the ONNX file itself says, by key."""

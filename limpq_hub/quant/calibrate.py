@@ -121,7 +121,8 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
 
     Raises:
         PolicyError: one of the layers runs in float.
-        UnsupportedLayerError: one of the layers is never called, or has an input or a weight that is no finite number.
+        UnsupportedLayerError: one of the layers is never called, is frozen or of integers, or has an input or a weight
+            that is no finite number.
     """
     all_layers = dict(quantized_layers(model))
     quantizers = {}
@@ -191,7 +192,10 @@ def _quantized_values(
     for name, values in seen.items():
         if not values:
             layer = name.rpartition(".")[0]
-            raise UnsupportedLayerError(f"layer {layer!r} was never called: there are no values to set its steps from")
+            raise UnsupportedLayerError(
+                f"layer {layer!r} was never called, or is frozen as `load` returns it, or of integers: there are no "
+                "values to set its steps from; limpq_hub.quant.frozen_layers.thaw_(model) thaws a network"
+            )
     drawn = {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in seen.items()}
     for name, quantizer in quantizers.items():
         _check_finite(name, quantizer, drawn[name])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, PolicyError, quoted
@@ -47,14 +49,22 @@ def save_checkpoint(
         metrics: measured figures, written to `metrics.json`; with None one of another run is removed.
         provenance: how the checkpoint came about.
         unfinished: whether more is to come, so that nobody but its maker is to open it.
+
+    Raises:
+        PolicyError: a quantized layer runs in float.
+        UnsupportedLayerError: a layer has a weight that is no finite number.
     """
-    if unfinished:
-        unseal_folder(folder)
     spec = NetworkSpec.of(model)
     bits = read_policy(model)
     policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
+    if any(value.dtype != torch.float32 for value in model.state_dict().values() if value.is_floating_point()):
+        model = copy.deepcopy(model).float()
+    # Before anything is written: what was here stays where this cannot be stored.
+    tensors = tensors_to_bytes(packed_tensors(model, policy))
+    if unfinished:
+        unseal_folder(folder)
     write_json(folder / "policy.json", policy.to_json())
-    write_bytes(folder / WEIGHTS, tensors_to_bytes(packed_tensors(model, policy)))
+    write_bytes(folder / WEIGHTS, tensors)
     (folder / "metrics.json").unlink(missing_ok=True)
     if metrics is not None:
         write_json(folder / "metrics.json", metrics)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.errors import ArtifactFormatError, PolicyError, UnsupportedLayerError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.entropy_coding import decode, encode
 from limpq_hub.quant.fake_quantization import spread_over
@@ -25,12 +25,23 @@ def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
     Of each layer: `weight_coded` or `weight_packed`, the integers of its weight, see `stored_integers`; `weight_shape`;
     `weight_scale`, its step, or one for each output channel; `input_scale`; and `input_zero_point` where its input has
     one. Of a product `weight_scale` is the step of the second operand. All else as it is.
+
+    Raises:
+        PolicyError: a quantized layer runs in float.
+        UnsupportedLayerError: a layer has a weight that is no finite number.
     """
     tensors = own_state(model)
     for name, layer in quantized_layers(model):
         for key in ("weight_quantizer.step", "activation_quantizer.step"):
             del tensors[f"{name}.{key}"]
         bits = policy.layers[name]
+        if layer.bits is None:
+            raise PolicyError(f"layer {name!r} runs in float, and is stored as integers: set a policy with bits for it")
+        if isinstance(layer, QuantLayer) and not layer.effective_weight().isfinite().all():
+            raise UnsupportedLayerError(
+                f"layer {name!r} has a weight that is not finite (nan or inf), for which no integer stands: look at "
+                "how the network was trained"
+            )
         scale = layer.weight_quantizer.step_of(bits.weight).detach()
         tensors[f"{name}.weight_scale"] = scale.reshape(-1)
         tensors[f"{name}.input_scale"] = layer.activation_quantizer.step_of(bits.activation).detach().reshape(1)

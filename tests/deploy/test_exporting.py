@@ -1,6 +1,7 @@
 """Tests of `export`: the same integers, the same logits, and nothing half-written."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from torch import nn
 import limpq_hub
 from limpq_hub import Policy, export, to_quantized
 from limpq_hub.deploy.export_folder import open_export
+from limpq_hub.deploy.exported_network import open_exported
 from limpq_hub.deploy.parity import Parity
 from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.errors import ArtifactError, ArtifactIntegrityError, OutputError, UnsupportedLayerError
@@ -90,6 +92,36 @@ def test_onnx_runtime_gets_the_same_integers_and_nearly_the_same_logits(exact_ne
     in_float = [name for name, in_integers in exported.integer_layers.items() if not in_integers]
     assert in_float == ["classifier"], "ONNX Runtime has no integer Gemm with a result in float"
     assert run(tmp_path / "out", "onnxruntime", images[:1]).shape == (1, 10)
+
+
+def test_a_file_for_pictures_of_another_size_says_so_and_takes_them(tiny, tmp_path):
+    network = limpq_hub.load(tiny.name, bitops="w4a4")
+    images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    export(network, tmp_path / "out", images=[images])
+    opened = open_exported(tmp_path / "out")
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert (opened.spec.input_size, config["pretrained_cfg"]["input_size"]) == (48, [3, 48, 48])
+    assert opened.network(images).argmax(1).tolist() == network(images).argmax(1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (
+            [(2, 3, 32, 32), (2, 3, 16, 16)],
+            "pictures of [3, 16, 16] and [3, 32, 32]; a file is for",
+        ),
+        ([(2, 1, 32, 32)], "pictures of [1, 32, 32], the network takes [3, 32, 32]: give square"),
+        ([(2, 3, 32, 48)], "pictures of [3, 32, 48], the network takes [3, 32, 32]: give square"),
+        ([(0, 3, 32, 32)], "a batch holds no picture; give one picture or more in each"),
+    ],
+    ids=str,
+)
+def test_pictures_that_no_file_is_for_are_refused(tiny, tmp_path, shapes, message):
+    network = limpq_hub.load(tiny.name, bitops="w4a4")
+    with pytest.raises(OutputError, match=f"^images: {re.escape(message)}"):
+        export(network, tmp_path / "out", images=[torch.zeros(shape) for shape in shapes])
+    assert not (tmp_path / "out").exists()
 
 
 def test_ranges_are_not_measured_on_noise(tiny, tmp_path):

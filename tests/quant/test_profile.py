@@ -31,6 +31,18 @@ class Tiny(nn.Module):
         return self.classifier(x.mean((2, 3)))
 
 
+@pytest.mark.parametrize("convolution", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+@pytest.mark.parametrize("padding", [1, "same"])
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
+def test_padding_of_any_mode_costs_the_same(convolution, padding, mode):
+    if (convolution, mode) == (nn.Conv3d, "reflect") and padding == "same":
+        mode = "replicate"
+    sides = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}[convolution]
+    network = nn.Sequential(convolution(4, 6, 3, padding=padding, padding_mode=mode))
+    cost = profile_module(network, torch.randn(1, 4, *[8] * sides))["0"]
+    assert (cost.inputs, cost.macs, cost.macs_limpq) == (4 * 8**sides, *[6 * 4 * (3 * 8) ** sides] * 2)
+
+
 @pytest.fixture
 def tiny() -> nn.Module:
     torch.manual_seed(0)

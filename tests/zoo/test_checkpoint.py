@@ -7,10 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, quoted
+from limpq_hub.errors import (
+    ArtifactError,
+    ArtifactFormatError,
+    ArtifactIntegrityError,
+    ArtifactVersionError,
+    PolicyError,
+    UnsupportedLayerError,
+    quoted,
+)
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.convert import read_policy
+from limpq_hub.quant.convert import read_policy, select_policy
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.folder import open_local_folder
@@ -18,6 +26,31 @@ from limpq_hub.zoo.folder import open_local_folder
 LAYER = "layer1.0.conv1"
 PACKED = "conv1.0"  # so small that a code would not pay
 NAMES = ["small", "large"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_of_another_precision_is_stored_as_that_of_its_float32(tiny, tmp_path, dtype):
+    network = select_policy(tiny.supernet, tiny.policies["small"]).to(dtype)
+    save_checkpoint(tmp_path, network, tiny.costs)
+    loaded, _ = load_checkpoint(open_local_folder(tmp_path, "checkpoint"))
+    assert next(network.parameters()).dtype == dtype
+    expected = {name: layer.quantized_weight() for name, layer in quantized_layers(network.float())}
+    for name, layer in quantized_layers(loaded):
+        assert torch.equal(layer.quantized_weight(), expected[name])
+
+
+def test_what_cannot_be_stored_leaves_the_checkpoint_that_is_there(tiny, folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    spoilt = select_policy(tiny.supernet, tiny.policies["large"])
+    with torch.no_grad():
+        spoilt.get_submodule(LAYER).weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(UnsupportedLayerError, match=f"^layer '{LAYER}' has a weight that is not finite "):
+        save_checkpoint(folder, spoilt, tiny.costs, unfinished=True)
+    in_float = select_policy(tiny.supernet, tiny.policies["large"])
+    in_float.get_submodule(LAYER).set_bits_(None)
+    with pytest.raises(PolicyError, match=f"^layer '{LAYER}' runs in float"):
+        save_checkpoint(folder, in_float, tiny.costs)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf
+from math import inf, prod
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -169,7 +169,7 @@ class Recorder(TorchFunctionMode):
             output = multiplication.result()
         published = _macs_limpq(self._running[-1].module, multiplication, output)
         operation.macs_limpq += operation.macs - before if published is None else published
-        operation.inputs = max(operation.inputs, x.numel())
+        operation.inputs = max(operation.inputs, _numbers_before_padding(self._running[-1].module, x))
         bounds = self._bounds.of(x)
         operation.low, operation.high = min(operation.low, bounds.low), max(operation.high, bounds.high)
         return output
@@ -185,16 +185,28 @@ class Recorder(TorchFunctionMode):
         return operation
 
 
+def _numbers_before_padding(layer: nn.Module, x: Tensor) -> int:
+    """Return how many numbers a layer was given, of which `x` is what it multiplies: modes but zeros pad before."""
+    if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) or layer.padding_mode == "zeros":
+        return x.numel()
+    # From the last side to the first, in front and behind.
+    padded = layer._reversed_padding_repeated_twice
+    sides = [size - padded[2 * place] - padded[2 * place + 1] for place, size in enumerate(x.shape[:1:-1])]
+    return x.shape[0] * x.shape[1] * prod(sides)
+
+
 def _macs_limpq(layer: nn.Module, multiplication: Multiplication, output: Tensor) -> int | None:
     """Return the MACs of a convolution as the published script counts them: it rounds the area down, not each side."""
     weight = multiplication.second
     if not isinstance(layer, nn.Conv2d) or isinstance(layer.padding, str) or weight.ndim != 4:
         return None
+    # Other modes than zeros pad before they multiply.
+    paddings = layer.padding if layer.padding_mode == "zeros" else (0, 0)
     height, width = (
         (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1
         for size, padding, dilation, kernel, stride in zip(
             multiplication.first.shape[-2:],
-            layer.padding,
+            paddings,
             layer.dilation,
             layer.kernel_size,
             layer.stride,
