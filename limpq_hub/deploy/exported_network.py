@@ -93,7 +93,8 @@ def open_exported(path: Path) -> OpenedExport:
     check_shape(config, {"pretrained_cfg": {"input_size": [int]}}, where)
     values = {**timm.preparation, "model_args": timm.model_args}
     values |= {"architecture": timm.architecture, "num_classes": timm.num_classes}
-    spec = NetworkSpec.from_config(values | {"input_size": config["pretrained_cfg"]["input_size"][-1]}, str(path))
+    values |= {"input_size": config["pretrained_cfg"]["input_size"][-1]}
+    spec = NetworkSpec.from_config(values, str(path), to_build=False)
     ids, names = config.get("label_names", []), config.get("label_descriptions", {})
     check_shape(ids, [str], f"{where}: label_names")
     runtime = open_runtime(path / MODEL, folder.config["file_format"])

@@ -112,20 +112,21 @@ class NetworkSpec:
         )
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], name: str) -> NetworkSpec:
+    def from_config(cls, config: Mapping[str, Any], name: str, *, to_build: bool = True) -> NetworkSpec:
         """Return the spec in the `config.json` of an artifact.
 
         Args:
             name: what to call the artifact in an error.
+            to_build: whether timm is to build the network; not of an export, which holds it.
 
         Raises:
-            ArtifactFormatError: a value is missing, or the architecture is not one of timm's.
+            ArtifactFormatError: a value is missing, or the architecture is not one of timm's, and it is to be built.
         """
         where = f"{name}/config.json"
         values = _DEFAULTS | {key: config[key] for key in (*_SHAPE, *_DEFAULTS) if key in config}
         check_shape(values, _SHAPE | {"crop_mode": str, "model_args": dict}, where)
         architecture = values["architecture"]
-        if not re.fullmatch(r"[A-Za-z0-9_]+", architecture) or not timm.is_model(architecture):
+        if not re.fullmatch(r"[A-Za-z0-9_]+", architecture) or (to_build and not timm.is_model(architecture)):
             own = "; where it is a factory of your own, give it: limpq_hub.load(..., build=factory)"
             raise ArtifactFormatError(
                 f"{where}: {quoted(architecture)} is not an architecture of timm{own if '__' in architecture else ''}"

@@ -25,6 +25,15 @@ def test_it_computes_the_logits_and_knows_its_classes_and_its_preparation(tiny, 
     assert opened.spec == model.limpq.network
 
 
+def test_a_network_of_ones_own_needs_no_factory_once_it_is_exported(tiny, tmp_path):
+    model = limpq_hub.load(tiny.name, bitops="w3a3")
+    model.pretrained_cfg = dict(model.pretrained_cfg) | {"architecture": "my_networks__Net"}
+    export(model, tmp_path / "out", images=[tiny.images])
+    opened = open_exported(tmp_path / "out")
+    assert opened.spec.architecture == "my_networks__Net"
+    assert (opened.network(tiny.images) - model(tiny.images)).abs().amax(1).median() < 1e-4
+
+
 def test_images_of_another_size_are_refused(tiny, tmp_path):
     export(limpq_hub.load(tiny.name, bitops="w3a3"), tmp_path / "out", images=[tiny.images])
     network = open_exported(tmp_path / "out").network
