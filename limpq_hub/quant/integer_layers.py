@@ -74,7 +74,7 @@ class IntegerConv2d(QuantConv2d):
             return super().forward(input)
         # oneDNN takes unsigned integers around a zero point.
         octets = (integers.sub_(packed.low) if packed.low else integers).to(torch.uint8)
-        return torch.ops.onednn.qconv2d_pointwise(
+        output = torch.ops.onednn.qconv2d_pointwise(
             octets,
             packed.step,
             -packed.low,
@@ -93,6 +93,8 @@ class IntegerConv2d(QuantConv2d):
             [],
             "",
         )
+        # oneDNN's has its channels last; that of a convolution of torch is as its input is, which `view` relies on.
+        return output.contiguous() if input.is_contiguous() else output
 
     def _packed_weight(self, x: Tensor) -> PackedWeight | None:
         """Return the weight packed as it is now; None where `x` is not to be multiplied by it."""
