@@ -545,6 +545,9 @@ def test_the_later_of_two_pins_of_a_layer_wins_and_one_pattern_has_one(limpq, ti
     layers = json.loads(limpq("search", tiny.name, "--bitops", "w3a3", *pins, "--json")[1])["policy"]["layers"]
     bits = [set(layers[name].values()) for name in ("layer1.0.conv1", "layer1.0.conv2")]
     assert bits == [{4}, {2}]  # a pin holds beside --exclude
+    pins = ("--pin", "layer1.0.conv1=4,4", "--pin", "layer1.*=2,2", "--pin", "layer1.0.conv1=4,4")
+    layers = json.loads(limpq("search", tiny.name, "--bitops", "w3a3", *pins, "--json")[1])["policy"]["layers"]
+    assert set(layers["layer1.0.conv1"].values()) == {4}  # in the place where it was typed last
     code, out, err = limpq("search", tiny.name, "--bitops", "w3a3", "--pin", "layer1.*=4,4", "--pin", "layer1.*=2,2")
     assert (code, out) == (2, "")
     assert err == "limpq search: --pin 'layer1.*' is given twice, with 4,4 and 2,2; leave one out\n"

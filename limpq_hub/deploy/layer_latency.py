@@ -28,6 +28,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.integer_layers import has_vnni
 from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.quant.tracing.quantizable import layers_of
 from limpq_hub.quant.watched_inputs import watched_inputs
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -122,16 +123,22 @@ def _input_shapes(
         raise UnsupportedLayerError(f"{products[0]} is a product of two activations: only layers can be measured")
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
 
-    def note_shape(name: str, layer: nn.Module, x: Tensor) -> None:
-        """Note the shape of the input of a layer."""
-        shapes[name].append(tuple(x.shape[1:]))
+    layers = {name: network.get_submodule(name) for name in names}
+    first = {id(layer.weight): name for name, layer in layers.items()}
+    # Others that share the weight of one of these: their calls are its own, as its MACs count them.
+    layers |= {name: layer for name, layer in layers_of(network) if id(layer.weight) in first}
 
-    with watched_inputs({name: network.get_submodule(name) for name in names}, note_shape):
+    def note_shape(name: str, layer: nn.Module, x: Tensor) -> None:
+        """Note the shape of the input of a layer, under the first of those that share its weight."""
+        shapes[first.get(id(layer.weight), name)].append(tuple(x.shape[1:]))
+
+    with watched_inputs(layers, note_shape):
         network(torch.zeros(1, *input_shape))
     never_called = [name for name, of_calls in shapes.items() if not of_calls]
     if never_called:
         raise UnsupportedLayerError(
-            f"layer {never_called[0]!r} is never called, another function takes its weight: it cannot be measured"
+            f"layer {never_called[0]!r} is never called, another function takes its weight: it cannot be measured; "
+            "call the layer itself in forward()"
         )
     return shapes
 

@@ -57,20 +57,23 @@ class SelfDescription:
     def of_pictures(self, shape: tuple[int, ...]) -> SelfDescription:
         """Return what the network says of itself where it is exported for pictures of another size than its own.
 
+        How pictures are prepared it cannot say of those that are not square.
+
         Args:
             shape: (channels, height, width) of the pictures.
 
         Raises:
-            OutputError: they have another number of channels, or are not square, as it prepares pictures.
+            OutputError: they have another number of channels than the network takes.
         """
         if self.spec is None or shape == self.spec.input_shape:
             return self
         channels, height, width = shape
-        if channels != self.spec.input_shape[0] or height != width:
+        if channels != self.spec.input_shape[0]:
             raise OutputError(
-                f"images: pictures of {list(shape)}, the network takes {list(self.spec.input_shape)}: give square "
-                "pictures of as many channels"
+                f"images: pictures of {list(shape)}, the network takes {self.spec.input_shape[0]} channels: give such"
             )
+        if height != width:
+            return replace(self, timm={"architecture": self.spec.architecture}, spec=None)
         prepared = {**self.timm["pretrained_cfg"], "input_size": shape}
         return replace(self, timm={**self.timm, "pretrained_cfg": prepared}, spec=replace(self.spec, input_size=height))
 

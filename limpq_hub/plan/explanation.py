@@ -142,7 +142,7 @@ class Explanation:
         if self.uniform is not None and not self.differences():
             sentences.append(f"every layer has the bits of the uniform policy, {self._uniform_bits()}")
         if self.uniform is None and any(cost.fixed is None for cost in self.plan.costs.values()):
-            sentences.append("no policy of equal bits is within the budget: there is none to set it beside")
+            sentences.append("no policy of equal bits that all layers learned is within the budget to set it beside")
         if not self.raises:
             sentences.append("every layer has the most bits that it may have: there is none to raise")
         return sentences

@@ -194,7 +194,8 @@ def _quantized_values(
             layer = name.rpartition(".")[0]
             raise UnsupportedLayerError(
                 f"layer {layer!r} was never called, or is frozen as `load` returns it, or of integers: there are no "
-                "values to set its steps from; limpq_hub.quant.frozen_layers.thaw_(model) thaws a network"
+                "values to set its steps from; of the latter two limpq_hub.quant.integer_layers.run_simulated_(model) "
+                "makes layers as in training"
             )
     drawn = {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in seen.items()}
     for name, quantizer in quantizers.items():

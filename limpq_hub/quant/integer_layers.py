@@ -93,8 +93,8 @@ class IntegerConv2d(QuantConv2d):
             [],
             "",
         )
-        # oneDNN's has its channels last; that of a convolution of torch is as its input is, which `view` relies on.
-        return output.contiguous() if input.is_contiguous() else output
+        # oneDNN's has its channels last; torch's is as the quantized input is, which `view` relies on.
+        return output.contiguous() if octets.is_contiguous() else output
 
     def _packed_weight(self, x: Tensor) -> PackedWeight | None:
         """Return the weight packed as it is now; None where `x` is not to be multiplied by it."""

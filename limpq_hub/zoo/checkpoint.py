@@ -23,7 +23,7 @@ from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
 from limpq_hub.zoo.seal import WEIGHT_CODING
 from limpq_hub.zoo.size_check import tensors_of_network
-from limpq_hub.zoo.tensors import load_strictly, tensors_to_bytes
+from limpq_hub.zoo.tensors import load_strictly, own_state, tensors_to_bytes
 
 KIND = "checkpoint"
 WEIGHTS = "model.safetensors"
@@ -57,7 +57,7 @@ def save_checkpoint(
     spec = NetworkSpec.of(model)
     bits = read_policy(model)
     policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
-    if any(value.dtype != torch.float32 for value in model.state_dict().values() if value.is_floating_point()):
+    if any(value.dtype != torch.float32 for value in own_state(model).values() if value.is_floating_point()):
         model = copy.deepcopy(model).float()
     # Before anything is written: what was here stays where this cannot be stored.
     tensors = tensors_to_bytes(packed_tensors(model, policy))

@@ -117,10 +117,11 @@ class NetworkSpec:
 
         Args:
             name: what to call the artifact in an error.
-            to_build: whether timm is to build the network; not of an export, which holds it.
+            to_build: whether timm is to build the network, so that it has to know the architecture; an export holds the
+                network itself.
 
         Raises:
-            ArtifactFormatError: a value is missing, or the architecture is not one of timm's, and it is to be built.
+            ArtifactFormatError: a value is missing or cannot be, or timm is to build the network and has no such one.
         """
         where = f"{name}/config.json"
         values = _DEFAULTS | {key: config[key] for key in (*_SHAPE, *_DEFAULTS) if key in config}

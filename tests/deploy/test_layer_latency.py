@@ -17,16 +17,18 @@ pytestmark = pytest.mark.skipif(not find_spec("openvino"), reason='needs the ext
 
 
 class Repeating(nn.Module):
-    """Runs one convolution at two sizes, three times in all, and then a linear layer, by itself or by a function."""
+    """Runs one convolution at two sizes, twice itself and once a twin; a function may run the last layer."""
 
     def __init__(self, *, by_function: bool = False) -> None:
         super().__init__()
         self.by_function = by_function
         self.repeated, self.once, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 1), nn.Linear(3, 4)
+        self.twin = nn.Conv2d(3, 3, 3, padding=1)
+        self.twin.weight = self.repeated.weight
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.repeated(self.repeated(self.once(x))).relu()
-        x = self.repeated(functional.avg_pool2d(x, 2)).mean((2, 3))
+        x = self.twin(functional.avg_pool2d(x, 2)).mean((2, 3))
         return functional.linear(x, self.head.weight, self.head.bias) if self.by_function else self.head(x)
 
 

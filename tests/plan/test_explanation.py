@@ -19,6 +19,8 @@ from limpq_hub.plan.optimum import search
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 
+NONE_BESIDE = "no policy of equal bits that all layers learned is within the budget to set it beside"
+
 
 @pytest.fixture
 def two(network):
@@ -197,12 +199,14 @@ def test_where_no_policy_of_equal_bits_fits_it_stands_beside_none(two):
     explanation = explain(two, plan_of(two, (2, 4), (4, 2)), fits=lambda policy: False)
     assert (explanation.uniform, explanation.differences()) == (None, {})
     assert [str(table.title) for table in explanation.tables() if "uniform" in str(table.title)] == []
-    assert explanation.sentences() == ["no policy of equal bits is within the budget: there is none to set it beside"]
+    assert explanation.sentences() == [NONE_BESIDE]
 
 
 def test_bits_that_a_layer_did_not_learn_are_no_uniform_policy_to_stand_beside(network):
     indicators = network({"a": {2: 0.2, 4: 0.1}, "b": {3: 0.2, 5: 0.1}})
-    assert explain(indicators, search(indicators, Budget(bitops="1G"))).uniform is None
+    explanation = explain(indicators, search(indicators, Budget(bitops="1G")))
+    assert explanation.uniform is None
+    assert NONE_BESIDE in explanation.sentences()
 
 
 def test_a_pattern_that_matches_nothing_is_refused_as_in_a_search(two):

@@ -190,9 +190,10 @@ def _numbers_before_padding(layer: nn.Module, x: Tensor) -> int:
     if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) or layer.padding_mode == "zeros":
         return x.numel()
     # From the last side to the first, in front and behind.
-    padded = layer._reversed_padding_repeated_twice
-    sides = [size - padded[2 * place] - padded[2 * place + 1] for place, size in enumerate(x.shape[:1:-1])]
-    return x.shape[0] * x.shape[1] * prod(sides)
+    padded, places = layer._reversed_padding_repeated_twice, len(layer.kernel_size)
+    padded_sides = enumerate(reversed(x.shape[-places:]))
+    sides = [size - padded[2 * place] - padded[2 * place + 1] for place, size in padded_sides]
+    return prod(x.shape[:-places]) * prod(sides)
 
 
 def _macs_limpq(layer: nn.Module, multiplication: Multiplication, output: Tensor) -> int | None:

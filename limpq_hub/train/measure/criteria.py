@@ -64,7 +64,7 @@ def is_divergence(text: str) -> bool:
 
 
 def needs_images(name: str) -> bool:
-    """Return whether a single criterion is of images; others are what the steps and the alpha of the entry say."""
+    """Return whether a single criterion is measured on images; others are what steps and alpha of the entry say."""
     return name not in _OF_STEPS
 
 
