@@ -195,7 +195,7 @@ def test_steps_of_a_layer_called_twice_by_keyword_fit_both_inputs():
 
 @pytest.mark.parametrize("calibrate", [initialize_steps_, lambda m, b: calibrate_steps_(m, ["twice", "unused"], b)])
 def test_a_layer_that_is_never_called_is_named(calibrate):
-    message = r"^layer 'unused' was never called, or is frozen .* run_simulated_\(model\) makes layers as in training$"
+    message = r"^layer 'unused' was never called, or is frozen .*\.run_simulated_\(model\) makes layers as in training$"
     with pytest.raises(UnsupportedLayerError, match=message):
         calibrate(Halves(unused=True), [torch.randn(2, 4)])
 
