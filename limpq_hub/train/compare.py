@@ -24,8 +24,6 @@ from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.train import finetune
 from limpq_hub.train.data.description import data_record
-from limpq_hub.train.data.loaders import epoch_sampler
-from limpq_hub.train.data.splits import open_split
 from limpq_hub.train.launching import run
 from limpq_hub.train.loop.folder import locked
 from limpq_hub.train.loop.provenance import provenance
@@ -41,7 +39,7 @@ from limpq_hub.train.measure.same_finetuning import finetuning_arguments
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import FLOAT_HELP, add_data_options, add_entry_option, parser_of, settings_of
-from limpq_hub.train.settings import ComparisonSettings, CorrelateOver
+from limpq_hub.train.settings import AugmentationSettings, ComparisonSettings, CorrelateOver
 from limpq_hub.zoo.card_commands import last_component
 
 FORMAT = 1
@@ -126,32 +124,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in settings.criteria:
         criterion(name)
     given = named_files(settings.policies)
-    if settings.steps:
-        _check_finetuning(settings)
+    augmentation = _augmentation_of_finetuning(settings) if settings.steps else None
     with locked(settings.output):
-        _compare(settings, given)
+        _compare(settings, given, augmentation)
 
 
-def _check_finetuning(settings: ComparisonSettings) -> None:
-    """Refuse options of the fine-tuning, and a batch that the training images do not fill, before hours of measuring.
+def _augmentation_of_finetuning(settings: ComparisonSettings) -> AugmentationSettings:
+    """Return how the fine-tuning augments its images, by the recipe; wrong options are told before hours of measuring.
 
     Raises:
         SystemExit: the recipe has no options for it, or wrong ones.
-        DataError: there are fewer training images than one batch, or none.
     """
     folder = settings.output / "policy"
     _, _, *words = finetuning_arguments(settings, settings.model, folder.with_suffix(".json"), folder)
-    tuning = finetune.parse_options(words)
-    epoch_sampler(tuning.data, tuning.augmentation, open_split(tuning.data, training=True))
+    return finetune.parse_options(words).augmentation
 
 
-def _compare(settings: ComparisonSettings, given: Mapping[str, str]) -> None:
-    """Measure what is not known yet, then write and show all of it.
-
-    Args:
-        given: files of policies that were chosen elsewhere, by their names.
-    """
-    study = Study(settings, given)
+def _compare(settings: ComparisonSettings, given: Mapping[str, str], augmentation: AugmentationSettings | None) -> None:
+    """Measure what is not known yet, then write and show all of it; the arguments are those of `Study`."""
+    study = Study(settings, given, augmentation)
     how_made = provenance(study.accelerator, settings.invocation, seconds=None)
     for name, indicators in study.criteria.items():
         if is_divergence(name):

@@ -409,12 +409,13 @@ def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_measured(ti
     command = [*tiny_command, "w3a3", "--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit):
         compare.main([*command, "--recipe", str(tmp_path / "recipe.yaml")])
+    assert not (tmp_path / "out").exists()
     assert f"--recipe {tmp_path}/recipe.yaml has no section 'finetune'; its sections: indicators" in (
         capsys.readouterr().err
     )
     with pytest.raises(DataError, match="less than one batch of 60000; use a smaller --batch-size"):
         compare.main([*command, "--batch-size", "60000"])
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out/measured.json").exists()
 
 
 @pytest.mark.parametrize(("code", "again"), [(3, "see what it says above, then run"), (130, "run"), (-9, "run")])

@@ -19,8 +19,9 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
-from limpq_hub.train.data.loaders import calibration_batches, validation_loader
+from limpq_hub.train.data.loaders import calibration_batches, epoch_sampler, validation_loader
 from limpq_hub.train.data.network_classes import classes_of_entry
+from limpq_hub.train.data.splits import open_split
 from limpq_hub.train.launching import command_of
 from limpq_hub.train.loop.run import new_accelerator
 from limpq_hub.train.measure.calibrated_network import calibrated_network
@@ -39,7 +40,7 @@ from limpq_hub.train.measure.same_finetuning import finetune_policy
 from limpq_hub.train.method.fetched_weights import fetched_content
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.plan_notes import print_plan_notes
-from limpq_hub.train.settings import ComparisonSettings
+from limpq_hub.train.settings import AugmentationSettings, ComparisonSettings
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
@@ -57,11 +58,14 @@ _CONVERSION_IMAGES = 256
 class Study:
     """Policies of one entry, measured on the validation images; what was measured before is not measured again."""
 
-    def __init__(self, settings: ComparisonSettings, given: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: ComparisonSettings, given: Mapping[str, str], augmentation: AugmentationSettings | None
+    ) -> None:
         """Load the networks and the images.
 
         Args:
             given: files of policies that were chosen elsewhere, by their names.
+            augmentation: of the fine-tuning, which says how many images it takes; None where there is none.
 
         Raises:
             TrainingError: what was measured before was measured with other options, there are several processes,
@@ -92,6 +96,9 @@ class Study:
             settings.criteria,
             self.given,
         )
+        if augmentation is not None:
+            # A batch that they do not fill is told before hours of measuring.
+            epoch_sampler(data, augmentation, open_split(data, training=True))
         ids = classes_of_entry(self.entry, data)
         self.statistics = statistics_of_entry(self.entry.folder)
         image_count = settings.calibrate_images
