@@ -379,10 +379,10 @@ def test_the_proof_says_what_the_same_fine_tuning_gave_on_a_third_cpu():
     near, measured = (pairs[name][1]["paired"]["finetuned"] for name in ("coupled:near", "kl-joint@3"))
     assert {name for name, (one, other) in verdicts.items() if one != other} == {"coupled:near", "kl-joint@3"}
     stated = (
-        f"over the {len(of_xeon)} policies that the Xeon fine-tuned the KL is {kl.mean():.4f} nats higher on average, "
-        f"with a standard deviation of {kl.std():.4f} and {kl.abs().max():.4f} at most, the top-1 {top1.mean():.2f} "
-        f"points, with {top1.std():.2f} and {top1.abs().max():.2f}. The {len(of_such_a_cpu)} random ones, which were "
-        f"fine-tuned on such a CPU before, have the same figures to the last digit. {len(verdicts) - 2} of "
+        f"over the {len(of_xeon)} policies that the Xeon fine-tuned the KL is {-kl.mean():.4f} nats lower on average, "
+        f"with a standard deviation of {kl.std():.4f} and {kl.abs().max():.4f} at most, the top-1 {-top1.mean():.2f} "
+        f"points lower, with {top1.std():.2f} and {top1.abs().max():.2f}. The {len(of_such_a_cpu)} random ones, which "
+        f"were fine-tuned on such a CPU before, have the same figures to the last digit. {len(verdicts) - 2} of "
         f"{len(verdicts)} verdicts are the same: `coupled:near` is {near['verdict']} with this seed, by "
         f"{-near['kl']:.4f} ± {near['kl_standard_error']:.4f}, and `kl-joint@3` {measured['verdict']}, by "
         f"{-measured['kl']:.4f} ± {measured['kl_standard_error']:.4f}."

@@ -123,16 +123,17 @@ def _input_shapes(
         raise UnsupportedLayerError(f"{products[0]} is a product of two activations: only layers can be measured")
     shapes: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
 
-    layers = {name: network.get_submodule(name) for name in names}
-    first = {id(layer.weight): name for name, layer in layers.items()}
-    # Others that share the weight of one of these: their calls are its own, as its MACs count them.
-    layers |= {name: layer for name, layer in layers_of(network) if id(layer.weight) in first}
+    # Of layers that share a weight the first has all calls, as it has their MACs.
+    first: dict[int, str] = {}
+    tied = {name: first.setdefault(id(layer.weight), name) for name, layer in layers_of(network)}
+    # A layer whose weight is computed anew at each call is not among these.
+    owner_of = {name: name for name in names} | {name: owner for name, owner in tied.items() if owner in shapes}
 
     def note_shape(name: str, layer: nn.Module, x: Tensor) -> None:
-        """Note the shape of the input of a layer, under the first of those that share its weight."""
-        shapes[first.get(id(layer.weight), name)].append(tuple(x.shape[1:]))
+        """Note the shape of the input of a layer."""
+        shapes[owner_of[name]].append(tuple(x.shape[1:]))
 
-    with watched_inputs(layers, note_shape):
+    with watched_inputs({name: network.get_submodule(name) for name in owner_of}, note_shape):
         network(torch.zeros(1, *input_shape))
     never_called = [name for name, of_calls in shapes.items() if not of_calls]
     if never_called:
