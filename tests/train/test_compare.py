@@ -479,7 +479,8 @@ def test_each_policy_is_told_in_words_once_it_is_measured(whole):
 @pytest.mark.slow
 def test_fine_tuning_runs_as_a_script_of_its_own(tiny_command, whole, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    study = _study.Study(compare.parse_options([*tiny_command, "w3a3", "--output", str(tmp_path / "out")]))
+    settings = compare.parse_options([*tiny_command, "w3a3", "--output", str(tmp_path / "out")])
+    study = _study.Study(settings, {}, augmentation=None)
     row = whole.result["comparison"][0]
     policy = search(study.indicators, bitops="w3a3").policy
     assert policy.digest() == row["policy_sha256"]
