@@ -35,11 +35,11 @@ from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 from limpq_hub.train.measure.given_policies import named_files
 from limpq_hub.train.measure.measurement_cache import Figures
 from limpq_hub.train.measure.paired import Paired
-from limpq_hub.train.measure.same_finetuning import finetuning_arguments
+from limpq_hub.train.measure.same_finetuning import Finetuning, finetuning_arguments
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import FLOAT_HELP, add_data_options, add_entry_option, parser_of, settings_of
-from limpq_hub.train.settings import AugmentationSettings, ComparisonSettings, CorrelateOver
+from limpq_hub.train.settings import ComparisonSettings, CorrelateOver
 from limpq_hub.zoo.card_commands import last_component
 
 FORMAT = 1
@@ -124,25 +124,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in settings.criteria:
         criterion(name)
     given = named_files(settings.policies)
-    augmentation = _augmentation_of_finetuning(settings) if settings.steps else None
+    finetuning = _finetuning(settings) if settings.steps else None
     with locked(settings.output):
-        _compare(settings, given, augmentation)
+        _compare(settings, given, finetuning)
 
 
-def _augmentation_of_finetuning(settings: ComparisonSettings) -> AugmentationSettings:
-    """Return how the fine-tuning augments its images, by the recipe; wrong options are told before hours of measuring.
+def _finetuning(settings: ComparisonSettings) -> Finetuning:
+    """Return how the fine-tuning takes its images, by the recipe; wrong options are told before hours of measuring.
 
     Raises:
         SystemExit: the recipe has no options for it, or wrong ones.
     """
     folder = settings.output / "policy"
     _, _, *words = finetuning_arguments(settings, settings.model, folder.with_suffix(".json"), folder)
-    return finetune.parse_options(words).augmentation
+    parsed = finetune.parse_options(words)
+    return Finetuning(parsed.augmentation, parsed.training.schedule)
 
 
-def _compare(settings: ComparisonSettings, given: Mapping[str, str], augmentation: AugmentationSettings | None) -> None:
+def _compare(settings: ComparisonSettings, given: Mapping[str, str], finetuning: Finetuning | None) -> None:
     """Measure what is not known yet, then write and show all of it; the arguments are those of `Study`."""
-    study = Study(settings, given, augmentation)
+    study = Study(settings, given, finetuning)
     how_made = provenance(study.accelerator, settings.invocation, seconds=None)
     for name, indicators in study.criteria.items():
         if is_divergence(name):

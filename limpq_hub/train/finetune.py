@@ -173,7 +173,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         record = provenance(accelerator, training.invocation, seconds)
         record["data"] = data_record(data, settings.augmentation)
         if accelerator.is_main_process:
-            save_checkpoint(output, model, plan.costs, provenance=record, unfinished=not settings.unmeasured)
+            save_checkpoint(
+                output, model, plan.costs, provenance=record, classes=ids, unfinished=not settings.unmeasured
+            )
         if settings.unmeasured:
             accelerator.print(f"not measured, at {format_bitops(plan.bitops)} BitOps, in {output}")
             labelled = ["--data", "FOLDER"] if data.data is None else picture_options(replace(data, unlabelled=()))
@@ -183,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         saved, _ = load_checkpoint(open_local_folder(output, "checkpoint", unfinished=True))
         figures = evaluate(accelerator, saved.to(accelerator.device), validation, reference)
         if accelerator.is_main_process:
-            save_checkpoint(output, model, plan.costs, metrics=figures, provenance=record)
+            save_checkpoint(output, model, plan.costs, metrics=figures, provenance=record, classes=ids)
             print(f"{accuracy_text(figures)} at {format_bitops(plan.bitops)} BitOps, in {output}")
             for concern in concerns(output, figures, spec.num_classes):
                 print(concern)

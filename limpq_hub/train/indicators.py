@@ -21,7 +21,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from limpq_hub.errors import TrainingError
+from limpq_hub.errors import ArtifactFormatError, TrainingError
 from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import read_json, write_json
@@ -36,6 +36,7 @@ from limpq_hub.train.data.loaders import calibration_batches, first_images, trai
 from limpq_hub.train.data.network_classes import classes_of_network
 from limpq_hub.train.entry_export import announced_export, export_entry
 from limpq_hub.train.launching import command_of, run
+from limpq_hub.train.loop.batch_size import check_batch_size
 from limpq_hub.train.loop.inputs import check_inputs
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import training_run
@@ -123,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if start.weights == "pretrained" and known is not None:  # before anything is fetched
             classes_of_network(known.num_classes, data, settings.class_names)
         network = float_network(start, start.weights, None).to(accelerator.device)
+        how_trained = _how_trained(start.weights)  # now: the file may be another after hours of training
         spec = NetworkSpec.of(network)
         accelerator.print(description_of(network, start.weights))
         same_size = replace(start, input_size=spec.input_size)
@@ -143,7 +145,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The step sizes start from the images of the first step: the same ones for any number of processes.
         per_step = data.batch_size * accelerator.num_processes * training.schedule.gradient_accumulation
         first = first_images(data, settings.augmentation, spec, min(_FIRST_IMAGES, per_step)).to(accelerator.device)
-        check_enough_to_calibrate(network, first[: settings.calibrate_images])
+        if not training.freeze_batch_norm:
+            check_batch_size(network, data.batch_size, accelerator.num_processes)
+        drawn = min(settings.calibrate_images, len(loader.source) if loader.source else settings.calibrate_images)
+        if drawn == 1:
+            check_enough_to_calibrate(network, first[:1])
         for concern in sameness([_scores(network, first)]):
             accelerator.print(concern)
         quantization = settings.quantization
@@ -155,8 +161,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             placed(module, accelerator.device, channels_last=training.device.channels_last)
             for module in (supernet, teacher)
         )
-        pictures = len(loader.source) if loader.source else settings.calibrate_images
-        coming = announced_export(settings.export, supernet, costs, min(settings.calibrate_images, pictures))
+        coming = announced_export(settings.export, supernet, costs, drawn)
         if coming:
             accelerator.print(coming, flush=True)
         seconds = train_jointly_(accelerator, supernet, teacher, costs, loader, settings.joint, settings.loss, training)
@@ -173,8 +178,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         of_start = log_probabilities(accelerator, network, validation) if data.data is None else None
         figures = evaluate(accelerator, shipped, validation, of_start)
         if accelerator.is_main_process:
-            how_trained = {"provenance": _how_trained(start.weights)}
-            write_json(output / "metrics.json", {"float": figures | how_trained, "joint": []})
+            measured = figures | {"data": data_record(data), "provenance": how_trained}
+            write_json(output / "metrics.json", {"float": measured, "joint": []})
             seal_entry(output, spec)
             print(f"float {accuracy_text(figures)}", flush=True)
         accelerator.wait_for_everyone()
@@ -202,10 +207,26 @@ def _how_trained(weights: str | None) -> dict[str, object]:
     file = None if weights is None or is_fetched(weights) else local_file(weights)
     if file is None or not os.path.isfile(file.with_name("metrics.json")):
         return unknown
-    record = read_json(file.with_name("metrics.json"))
+    try:
+        record: Any = read_json(file.with_name("metrics.json"))
+    except ArtifactFormatError:  # that of another tool
+        return unknown
     if float_file_in(file.parent) == file:
-        return record.get("float", {}).get("provenance", unknown)
+        figures = record.get("float") if isinstance(record, dict) else None
+        record = figures.get("provenance") if isinstance(figures, dict) else None
+    if not _is_of_a_training_here(record):
+        return unknown
     return record | ({"command": without_folders(record["command"])} if "command" in record else {})
+
+
+def _is_of_a_training_here(record: object) -> bool:
+    """Return whether a record is one that a command of this library wrote: what others write is not to be published."""
+    if not isinstance(record, dict):
+        return False
+    if set(record) == {"weights"}:  # no more was known of them
+        return True
+    versions = record.get("versions")
+    return isinstance(record.get("command"), str) and isinstance(versions, dict) and "limpq-hub" in versions
 
 
 def _quality(figures: Mapping[str, Any]) -> str:

@@ -33,6 +33,12 @@ def _check_schedule(parser: argparse.ArgumentParser, options: argparse.Namespace
     warmup, epochs = getattr(options, "warmup_epochs", 0), getattr(options, "epochs", None)
     if epochs is not None and warmup > epochs:
         parser.error(f"--warmup-epochs {warmup:g}: in --epochs {epochs} the learning rate would never be reached")
+    for name in ("optimizer", "step_optimizer"):
+        if getattr(options, name, None) == "sgd" and options.momentum == 0:
+            parser.error(
+                f"--momentum 0: --{name.replace('_', '-')} sgd is Nesterov's, which is nothing without momentum; give "
+                "one above 0, or momentum as the optimizer, which is plain SGD at 0"
+            )
 
 
 def _check_augmentation(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -81,6 +87,10 @@ def _check_comparisons_of_passes(parser: argparse.ArgumentParser, options: argpa
 
 
 def _check_measured_images(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if getattr(options, "calibrate_images", None) == 1 and getattr(options, "alpha", 1.0) is None:
+        parser.error(
+            "--calibrate-images 1: alpha is measured on two images or more; give as many, or --alpha with a number"
+        )
     if not getattr(options, "measure_images", 0) or not options.freeze_batch_norm:
         return
     for name in ("measure_images", "calibrate_images"):

@@ -116,11 +116,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         loader = training_loader(data, settings.augmentation, spec)
         seconds = train_classifier_(accelerator, model, loader, settings.loss, settings.training, validate=validate)
-        figures = validate(model)
-        if accelerator.is_main_process:
-            weights = output / "model.safetensors"
+        weights = output / "model.safetensors"
+        if accelerator.is_main_process:  # before they are measured: pictures that cannot be read take nothing away
             write_bytes(weights, tensors_to_bytes(model.state_dict()))
             write_json(output / "config.json", timm_config(model))
+        figures = validate(model)
+        if accelerator.is_main_process:
             record = provenance(accelerator, settings.training.invocation, seconds)
             record["data"] = data_record(data, settings.augmentation)
             write_json(output / "metrics.json", figures | record)

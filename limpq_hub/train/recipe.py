@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,6 +16,7 @@ from limpq_hub.plan.input_file import read_regular
 # A wheel holds the recipes inside the package; a checkout has them beside the scripts.
 _IN_WHEEL, _IN_CHECKOUT = Path(__file__).with_name("recipes"), Path(__file__).parents[2] / "training" / "recipes"
 FOLDER = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
+_ON, _OFF = {"true", "yes", "on"}, {"false", "no", "off"}
 _MOST_BYTES = 2**16  # PyYAML takes a second for so much
 
 
@@ -37,8 +40,8 @@ def path_of(recipe: str) -> Path:
 def has_section(recipe: str, command: str) -> bool:
     """Return whether a recipe that was read before can still be read, and has options for a command."""
     try:
-        sections = yaml.safe_load(_content(path_of(recipe)).decode())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        sections = _parsed(path_of(recipe))
+    except (InputFileError, OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(sections, dict) and isinstance(sections.get(command), dict)
 
@@ -58,7 +61,7 @@ def with_recipe(parser: argparse.ArgumentParser, command: str, argv: Sequence[st
         return list(argv)
     path = path_of(recipe)
     try:
-        sections = yaml.safe_load(_content(path).decode())
+        sections = _parsed(path)
     except InputFileError as error:
         parser.error(f"--recipe {recipe}: {error}")
     except FileNotFoundError:
@@ -68,12 +71,19 @@ def with_recipe(parser: argparse.ArgumentParser, command: str, argv: Sequence[st
     if not isinstance(sections, dict) or not isinstance(sections.get(command), dict):
         section_names = ", ".join(map(str, sections)) if isinstance(sections, dict) else "none"
         parser.error(f"--recipe {recipe} has no section {command!r}; its sections: {section_names}")
+    if "recipe" in sections[command]:
+        parser.error(f"--recipe {recipe}: recipe: one recipe names no other; write its options out")
     for name, value in sections[command].items():
+        if value in ("", []):
+            parser.error(f"--recipe {recipe}: {name} has no value; give it one, or leave the line out")
         # Only lists of plain values: a few lines of references to references are nested without end when printed.
         if any(isinstance(item, list | Mapping) for item in (value if isinstance(value, list) else [value])):
             parser.error(f"--recipe {recipe}: {name} must be a value, or a list of values")
-    flags = {flag for action in parser._actions for flag in action.option_strings}
-    return [*_arguments(sections[command], flags), *argv]
+    switches = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
+    try:
+        return [*_arguments(sections[command], switches), *argv]
+    except ValueError as error:
+        parser.error(f"--recipe {recipe}: {error}")
 
 
 def _content(path: Path) -> bytes:
@@ -86,14 +96,34 @@ def _content(path: Path) -> bytes:
         raise FileNotFoundError(path) from error
 
 
-def _arguments(section: Mapping[str, object], flags: Collection[str]) -> list[str]:
+def _arguments(section: Mapping[str, str | list[str]], switches: Collection[str]) -> list[str]:
+    """Return what would be typed for a section; raises `ValueError` for a switch that is neither on nor off."""
     arguments: list[str] = []
     for name, value in section.items():
-        if isinstance(value, bool):
-            flag = f"--{name}" if value else f"--no-{name}"
-            # Without a --no-NAME, false is what an option is without a word; an option that does not exist is named.
-            if value or flag in flags or f"--{name}" not in flags:
-                arguments.append(flag)
-        else:
-            arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        if not {f"--{name}", f"--no-{name}"} & {*switches}:
+            arguments += [f"--{name}", *(value if isinstance(value, list) else [value])]
+            continue
+        word = value.lower() if isinstance(value, str) else ""
+        if word not in _ON and word not in _OFF:
+            raise ValueError(f"{name} is true or false, not {value}")
+        flag = f"--{name}" if word in _ON else f"--no-{name}"
+        if word in _ON or flag in switches:  # without a --no-NAME, false is what a switch is without a word
+            arguments.append(flag)
     return arguments
+
+
+def _parsed(path: Path) -> Any:
+    """Return the sections of a recipe, every value as it is written; raises what `_content` and PyYAML raise."""
+    return yaml.load(_content(path).decode(), Loader=_AsWritten)
+
+
+class _AsWritten(yaml.BaseLoader):
+    """Values are text, as on the command line: no word becomes false and no zero in front makes a number octal."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; a key that stands twice is an error, where PyYAML would take the last."""
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key, count in Counter(map(str, keys)).items() if count > 1), None)
+        if twice is not None:
+            raise InputFileError(f"{twice} stands twice; leave one of them out")
+        return super().construct_mapping(node, deep=deep)

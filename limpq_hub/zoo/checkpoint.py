@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from limpq_hub.zoo.tensors import load_strictly, own_state, tensors_to_bytes
 
 KIND = "checkpoint"
 WEIGHTS = "model.safetensors"
+CLASSES = "classes"
 FILES = ("policy.json", WEIGHTS, "metrics.json")
 # How weights that are not bit-packed are coded.
 CODING = "deflate"
@@ -39,6 +40,7 @@ def save_checkpoint(
     *,
     metrics: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
     unfinished: bool = False,
 ) -> None:
     """Write a quantized network: what the weights are on their grids, coded, and nothing that is not needed to run.
@@ -48,6 +50,7 @@ def save_checkpoint(
         costs: cost of each layer.
         metrics: measured figures, written to `metrics.json`; with None one of another run is removed.
         provenance: how the checkpoint came about.
+        classes: ids of the classes, in the order of the outputs; empty where they are not known.
         unfinished: whether more is to come, so that nobody but its maker is to open it.
 
     Raises:
@@ -74,6 +77,7 @@ def save_checkpoint(
         "offset_inputs": [name for name, cost in costs.items() if cost.offset],
         "per_channel": has_channel_steps(model),
         WEIGHT_CODING: CODING,
+        **({CLASSES: list(classes)} if classes else {}),
         "provenance": dict(provenance or {}),
     }
     seal_folder(folder, KIND, config, FILES, unfinished=unfinished)
@@ -88,6 +92,21 @@ def read_checkpoint_policy(folder: SealedFolder) -> Policy:
     content = folder.read_json("policy.json")
     with errors_naming(f"{folder.name}/policy.json"):
         return Policy.from_json(content)
+
+
+def read_checkpoint_classes(folder: SealedFolder) -> tuple[str, ...]:
+    """Return the ids of the classes of a checkpoint, in the order of its outputs; none where it does not say.
+
+    Raises:
+        ArtifactFormatError: they are no ids, or not as many as the network has outputs.
+    """
+    where = f"{folder.name}/config.json"
+    said = {CLASSES: folder.config.get(CLASSES, [])}
+    check_shape(said, {CLASSES: [str]}, where)
+    outputs = NetworkSpec.from_config(folder.config, folder.name).num_classes
+    if said[CLASSES] and len(said[CLASSES]) != outputs:
+        raise ArtifactFormatError(f"{where}: {len(said[CLASSES])} classes for a network of {outputs} outputs")
+    return tuple(said[CLASSES])
 
 
 def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:

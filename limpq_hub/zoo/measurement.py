@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, Literal, cast
 
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.float_file import float_file_of
+
+# What tells the validation images of a data record from others.
+_NAMES = "validation_names_sha256"
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,16 @@ def float_size(entry: Entry) -> str:
 
 
 def float_measurement(entry: Entry) -> Measurement:
-    """Return how the float network was measured."""
+    """Return how the float network was measured; its training may have been on other data, and measured there."""
     figures = entry.metrics.get("float", {})
-    return measurement_of(entry, figures, figures.get("provenance"))
+    of_training = measurement_of(entry, figures, figures.get("provenance"))
+    data = figures.get("data")
+    if _name(data) is None:  # earlier versions did not record it
+        return of_training
+    trained_on = (figures.get("provenance") or {}).get("data")
+    names = [_of_type(record.get(_NAMES), str) for record in (data, trained_on) if isinstance(record, Mapping)]
+    same = len({*names}) == 1 and len(names) == 2
+    return replace(of_training, data=_name(data), split=_split(data), command=of_training.command if same else None)
 
 
 def policy_measurement(entry: Entry, policy_name: str) -> Measurement:

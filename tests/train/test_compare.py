@@ -480,7 +480,7 @@ def test_each_policy_is_told_in_words_once_it_is_measured(whole):
 def test_fine_tuning_runs_as_a_script_of_its_own(tiny_command, whole, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     settings = compare.parse_options([*tiny_command, "w3a3", "--output", str(tmp_path / "out")])
-    study = _study.Study(settings, {}, augmentation=None)
+    study = _study.Study(settings, {}, finetuning=None)
     row = whole.result["comparison"][0]
     policy = search(study.indicators, bitops="w3a3").policy
     assert policy.digest() == row["policy_sha256"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from limpq_hub.errors import DataError
@@ -38,9 +39,9 @@ def data_record(data: DataSettings, augmentation: AugmentationSettings | None = 
     """
     names = open_split(data, training=False).names()
     digest = hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
-    folders = [Path(folder).resolve().name for folder in data.unlabelled]
+    folders = [_name(folder) for folder in data.unlabelled]
     record: dict[str, object] = {
-        "name": ", ".join(folders) if data.data is None else Path(data.data).name,
+        "name": ", ".join(folders) if data.data is None else _name(data.data),
         "split": HELD_OUT if data.data is None else data.val_split,
         "validation_images": len(names),
         "validation_names_sha256": digest,
@@ -51,3 +52,8 @@ def data_record(data: DataSettings, augmentation: AugmentationSettings | None = 
         if folders:
             record["unlabelled"] = folders
     return record
+
+
+def _name(data: str | Path) -> str:
+    """Return the last component of a folder or data set, as it is called there: "." is the folder that one is in."""
+    return Path(os.path.abspath(data)).name

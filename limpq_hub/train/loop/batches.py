@@ -45,17 +45,22 @@ class RunLength:
     images_per_step: int
 
     @classmethod
-    def of(cls, loader: TrainingLoader, schedule: ScheduleSettings, processes: int) -> RunLength:
+    def of(cls, images: int, batch_size: int, schedule: ScheduleSettings, processes: int) -> RunLength:
         """Return the length of a run.
+
+        Args:
+            images: of an epoch.
+            batch_size: images per process and pass.
 
         Raises:
             DataError: the images do not fill one step.
         """
-        images = len(loader.sampler)
-        per_step = loader.batch_size * processes * schedule.gradient_accumulation
+        per_step = batch_size * processes * schedule.gradient_accumulation
         per_epoch = images // per_step
         if not per_epoch:
-            raise DataError(f"{images} training images do not fill one step of {per_step}; use a smaller --batch-size")
+            parts = schedule.gradient_accumulation
+            smaller = "--batch-size" if parts == 1 else f"--batch-size, or --gradient-accumulation than {parts}"
+            raise DataError(f"{images} training images do not fill one step of {per_step}; use a smaller {smaller}")
         steps = per_epoch * schedule.epochs
         return cls(min(steps, schedule.max_steps or steps), per_epoch, per_step)
 

@@ -25,7 +25,7 @@ from limpq_hub.train.loop.progress import ProgressDisplay
 from limpq_hub.train.loop.run_files import newest_step, states_of
 from limpq_hub.train.loop.schedule import learning_rate_of, optimizers_of, training_description
 from limpq_hub.train.loop.state import TrainingState
-from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
+from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes, check_batch_norms
 from limpq_hub.train.training_settings import TrainingSettings
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
@@ -63,18 +63,21 @@ def fit(
             pictures or for other steps, or a batch normalization would see a single value.
     """
     schedule, run = settings.schedule, settings.run
-    length = RunLength.of(loader, schedule, accelerator.num_processes)
+    length = RunLength.of(len(loader.sampler), loader.batch_size, schedule, accelerator.num_processes)
     if not settings.freeze_batch_norm:
         check_batch_size(model, loader.batch_size, accelerator.num_processes)
     states = states_of(run.output)
     done = newest_step(states)
-    record_options(accelerator, run, settings.invocation, loader.source, steps=length.steps, done=done)
+    if accelerator.num_processes > 1:
+        check_batch_norms(model)
     optimizers = optimizers_of(model, schedule)
     rates = [
         learning_rate_of(optimizer, length.steps, length.steps_per_epoch, schedule.warmup_epochs, schedule.lr_schedule)
         for optimizer in optimizers
     ]
     average = ModelEmaV3(model, decay=schedule.ema, use_warmup=True) if schedule.ema else None
+    # Behind all that can refuse: what is refused has not begun.
+    record_options(accelerator, run, settings.invocation, loader.source, steps=length.steps, done=done)
     state = TrainingState(model, optimizers, average, {} if memory is None else memory)
     state.restore(states)
     same_everywhere_(accelerator, model)

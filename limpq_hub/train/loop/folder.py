@@ -26,12 +26,14 @@ from limpq_hub.train.loop.resumption import (
     machine_note,
     machine_record,
 )
-from limpq_hub.train.loop.run_files import OPTIONS, is_begun
+from limpq_hub.train.loop.run_files import OPTIONS, is_begun, newest_step, states_of
 from limpq_hub.train.settings import Invocation
 from limpq_hub.train.training_settings import RunSettings
 
 # Of what is read beside options and training pictures: `limpq_hub.train.loop.inputs`.
 INPUTS, NETWORK = "inputs.json", "network"
+# What a folder holds that is not a run's: an entry, a checkpoint, a network, what was measured of one.
+_OF_OTHERS = ("config.json", "indicators.json", "model.safetensors", "supernet.safetensors", "policies")
 
 
 @contextmanager
@@ -65,6 +67,35 @@ def holds_run(run: RunSettings) -> bool:
     return is_begun(run.output)
 
 
+def is_trained(folder: Path) -> bool:
+    """Return whether all steps of the run in a folder are done, so that what is left of it is measuring."""
+    options = folder / OPTIONS
+    steps = read_json(options).get(STEPS) if options.exists() else None
+    return steps is not None and newest_step(states_of(folder)) >= steps
+
+
+def refuse_other_data(where: str, other: str, *, trained: bool) -> None:
+    """Raise an error for pictures that are not those of the start; of a run that is trained, print a note.
+
+    Its weights are what they are: what is measured of them is measured on the pictures that are there, which may be
+    without one that could not be read.
+
+    Args:
+        where: what a message calls the pictures.
+        other: what of them is another.
+        trained: whether all steps are done.
+
+    Raises:
+        TrainingError: they are not done.
+    """
+    if not trained:
+        raise TrainingError(
+            f"--resume on other data: {where} is {other}; bring back what the run began with, or choose another "
+            "--output"
+        )
+    print(f"note: {where} is {other}: all steps are done, and what is left is measured on what is there", flush=True)
+
+
 def _take_away(lock: Path, holder: Path, folders: Sequence[Path]) -> None:
     """Remove the folders of a run that failed before it wrote anything, the innermost first."""
     # Windows keeps a lock file while it is held: then the folder stays.
@@ -76,8 +107,14 @@ def _take_away(lock: Path, holder: Path, folders: Sequence[Path]) -> None:
 
 
 def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocation) -> None:
-    """Raise `TrainingError` if the folder holds another run than this one, or one that is not to be resumed."""
+    """Raise `TrainingError` if the folder holds a network, another run than this, or one that is not to be resumed."""
     if not holds_run(run):
+        held = next((name for name in _OF_OTHERS if (run.output / name).exists()), None)
+        if held:
+            raise TrainingError(
+                f"{run.output} holds {held} of another network, which a training there would replace or go under its "
+                "name; choose another --output"
+            )
         return
     if not run.resume:
         raise TrainingError(f"{run.output} holds a run already; add --resume, or choose another --output")
@@ -104,7 +141,7 @@ def record_options(
         done: steps of the newest saved state.
 
     Raises:
-        TrainingError: the run was begun with other pictures, or with other steps in mind.
+        TrainingError: the run was begun with other steps in mind, or with other pictures and is not trained yet.
     """
     if not accelerator.is_main_process:
         return
@@ -116,10 +153,7 @@ def record_options(
         # Where an earlier version began the run, it did not note them.
         other = difference(first[DATA], record[DATA]) if DATA in first else None
         if other:
-            raise TrainingError(
-                f"--resume on other data: {source.where} is {other}; bring back what the run began with, or choose "
-                "another --output"
-            )
+            refuse_other_data(source.where, other, trained=is_trained(run.output))
     if steps is not None:
         record[STEPS] = steps
         check_length(first, record, done)

@@ -14,7 +14,7 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.splits import open_split
-from limpq_hub.train.loop.folder import INPUTS, NETWORK, holds_run
+from limpq_hub.train.loop.folder import INPUTS, NETWORK, holds_run, is_trained, refuse_other_data
 from limpq_hub.train.method.fetched_weights import content_name
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.train.training_settings import RunSettings
@@ -38,11 +38,11 @@ def check_inputs(
         contents: a sha256 of each other thing that the run starts from, by what a message calls it.
 
     Raises:
-        TrainingError: the run was begun with other validation pictures, or with other contents.
+        TrainingError: the run was begun with other contents, or with other validation pictures and is not trained yet.
     """
     if not accelerator.is_main_process:
         return
-    path = run.output / INPUTS
+    path, trained = run.output / INPUTS, is_trained(run.output)
     validated = None if data.data is None else open_split(data, training=False)
     identity = {} if validated is None else identity_of(validated)
     network = hashlib.sha256(json.dumps(spec.to_config(), sort_keys=True).encode()).hexdigest()
@@ -52,10 +52,7 @@ def check_inputs(
     first = read_json(path) if holds_run(run) and path.exists() else inputs
     other = difference(first["validation_data"], identity)
     if validated is not None and other:
-        raise TrainingError(
-            f"--resume on other data: {validated.where} is {other}; bring back what the run began with, or choose "
-            "another --output"
-        )
+        refuse_other_data(validated.where, other, trained=trained)
     # By the file alone: its folder may have moved, to another machine for instance.
     noted = {PurePath(name).name: digest for name, digest in first["contents"].items()}
     # What an earlier version did not note.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import fields
 from typing import Any
 
@@ -56,6 +56,8 @@ def check_settings(first: Mapping[str, Any], now: Mapping[str, Any], *, noted: C
         typed = _as_typed(first, changed)
         if typed:
             advice += f": {shell_command(*typed)}"
+        if "processes" in changed:
+            advice += f", in {_launched(first['processes'])}"
         if changed & _LENGTH and first.get("lr_schedule") != CONSTANT:
             advice += "; what is to be prolonged is trained with --lr-schedule constant"
         raise TrainingError(f"--resume with another {', '.join(sorted(changed))}; {advice}")
@@ -131,15 +133,20 @@ def _other_processes(first: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     pictures = f"{here} x {batch} pictures in place of {before} x {batch}" if is_number(batch) else "other pictures"
     return (
         f"--resume with another processes: {here} in place of the {before} that the run began with, so that a step "
-        f"would take {pictures}, and sums be rounded in another order; start {before} again (accelerate launch "
-        f"--num_processes {before}, or torchrun --nproc_per_node {before}), or choose another --output"
+        f"would take {pictures}, and sums be rounded in another order; start {_launched(before)} again, or choose "
+        "another --output"
     )
 
 
-def _as_typed(first: Mapping[str, Any], keys: Collection[str]) -> list[str]:
+def _launched(processes: int) -> str:
+    started = f"accelerate launch --num_processes {processes}, or torchrun --nproc_per_node {processes}"
+    return f"{processes} process{'es' if processes > 1 else ''} ({started})"
+
+
+def _as_typed(first: Mapping[str, Any], keys: Set[str]) -> list[str]:
     """Return the words that give options as the run began with them; what was given by no word is left out."""
     words = []
-    for key in sorted(keys):
+    for key in sorted(keys - {"processes"}):  # those are the launcher's
         value = first.get(key)
         values = value if isinstance(value, list) else [value]
         if not key.endswith("_sha256") and all(is_number(one) or isinstance(one, str) for one in values):

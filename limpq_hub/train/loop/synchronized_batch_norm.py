@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +14,13 @@ from torch.autograd import Function
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.quant.fake_quantization import upcast_half
+
+
+def check_batch_norms(model: nn.Module) -> None:
+    """Raise `TrainingError` if a batch normalization cannot span several processes."""
+    for norm in model.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            _check_plain(norm)
 
 
 @contextmanager
@@ -47,8 +54,7 @@ def batch_norm_over_all_processes(accelerator: Accelerator, model: nn.Module) ->
 
 def _synchronized(norm: nn.Module) -> nn.BatchNorm2d:
     """Return a synchronized module with the parameters and buffers of `norm`: no copies, the same tensors."""
-    if not isinstance(norm, nn.BatchNorm2d) or not _is_plain(norm):
-        raise TrainingError(f"{type(norm).__name__} as it is cannot span several processes; train with one")
+    norm = _check_plain(norm)
     module: nn.BatchNorm2d
     # On "meta" it has no tensors of its own.
     if isinstance(norm, BatchNormAct2d):
@@ -63,10 +69,12 @@ def _synchronized(norm: nn.Module) -> nn.BatchNorm2d:
     return module
 
 
-def _is_plain(norm: nn.BatchNorm2d) -> bool:
+def _check_plain(norm: nn.Module) -> nn.BatchNorm2d:
     # A subclass may compute something else.
     own_class = type(norm) in (nn.BatchNorm2d, BatchNormAct2d)
-    return own_class and norm.affine and norm.track_running_stats and norm.momentum is not None
+    if not (own_class and norm.affine and norm.track_running_stats and norm.momentum is not None):
+        raise TrainingError(f"{type(norm).__name__} as it is cannot span several processes; train with one")
+    return cast(nn.BatchNorm2d, norm)
 
 
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):

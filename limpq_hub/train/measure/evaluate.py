@@ -68,11 +68,17 @@ def evaluate_each(
 
 @torch.no_grad()
 def log_probabilities(accelerator: Accelerator, model: nn.Module, loader: PictureLoader) -> list[Tensor]:
-    """Return the log-probabilities of each batch of this process, [batch, classes] each, in the order of `loader`."""
+    """Return the log-probabilities of each batch of this process, [batch, classes] each, in the order of `loader`.
+
+    Raises:
+        DataError: too many images cannot be decoded.
+    """
     model.eval()
     with full_precision():
         batches = accelerator.prepare_data_loader(loader.batches, device_placement=True)
-        return [model(images).log_softmax(-1) for images, _ in batches]
+        found = [model(images).log_softmax(-1) for images, _ in batches]
+    loader.unreadable.check()
+    return found
 
 
 def accuracy_of(figures: Mapping[str, Any]) -> str:

@@ -42,12 +42,17 @@ def concerns(output: Path, figures: Mapping[str, Any], num_classes: int) -> Iter
         advice = f"so few steps ({len(losses)}) cannot have learned much: {_LONGER}"
     top1, images = figures.get("top1"), figures["images"]
     chance = 1 / num_classes
-    certain = chance + _CERTAIN * math.sqrt(chance * (1 - chance) / images)
+    error = math.sqrt(chance * (1 - chance) / images)
+    certain = chance + _CERTAIN * error
     if top1 is not None and num_classes > 1 and top1 / 100 <= certain < 1:
-        yield (
-            f"warning: a top-1 of {top1:.2f} % of {num_classes} classes is no better than guessing "
-            f"({100 * chance:.2f} %): {advice}"
-        )
+        guessed = f"a top-1 of {top1:.2f} % of {num_classes} classes"
+        if top1 / 100 <= chance + error:
+            yield f"warning: {guessed} is no better than guessing ({100 * chance:.2f} %): {advice}"
+        else:
+            yield (
+                f"warning: {guessed} on {images} pictures cannot be told from guessing ({100 * chance:.2f} %): measure "
+                f"it on more of them, or {advice}"
+            )
     count = int(_COMPARED_SHARE * len(losses))
     if len(losses) >= _FEWEST_STEPS:
         first, last = fmean(losses[:count]), fmean(losses[-count:])

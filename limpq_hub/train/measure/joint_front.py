@@ -38,7 +38,9 @@ def joint_records(
     reference: Sequence[Tensor] | None,
     measured: MeasurementCache,
 ) -> Iterator[list[Figures]]:
-    """Yield the records of each budget: with the BatchNorm statistics that the entry ships, and recalibrated ones.
+    """Yield the records of each policy: with the BatchNorm statistics that the entry ships, and recalibrated ones.
+
+    A policy that is the best at several budgets comes once.
 
     Args:
         entry: found once, so that all records are of one version of it.
@@ -46,9 +48,8 @@ def joint_records(
         reference: of the float network, as `evaluate` takes it.
         measured: cache of the figures of earlier runs; figures in it are not measured again.
     """
-    for budget in bitops:
-        plan = plan_for(entry, bitops=budget)
-        digest = plan.policy.digest()
+    plans = [plan_for(entry, bitops=budget) for budget in bitops]
+    for digest, plan in {plan.policy.digest(): plan for plan in plans}.items():
 
         def measure(plan: Plan = plan) -> Figures:
             """Return the figures with shipped statistics, and with recalibrated ones if there are images."""

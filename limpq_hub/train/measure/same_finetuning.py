@@ -5,15 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train.carried_options import picture_options, typed_computing_options
 from limpq_hub.train.loop.run_files import is_begun
-from limpq_hub.train.settings import ComparisonSettings
+from limpq_hub.train.settings import AugmentationSettings, ComparisonSettings
 from limpq_hub.train.settings_conversion import arguments_of
+from limpq_hub.train.training_settings import ScheduleSettings
 from limpq_hub.zoo.entry import Entry
+
+
+class Finetuning(NamedTuple):
+    """How the fine-tuning that a recipe asks for takes its images, and for how long."""
+
+    augmentation: AugmentationSettings
+    schedule: ScheduleSettings
+
 
 # The exit code of a process that was interrupted.
 _INTERRUPTED = 130

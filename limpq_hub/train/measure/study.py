@@ -23,6 +23,7 @@ from limpq_hub.train.data.loaders import calibration_batches, epoch_sampler, val
 from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.data.splits import open_split
 from limpq_hub.train.launching import command_of
+from limpq_hub.train.loop.batches import RunLength
 from limpq_hub.train.loop.run import new_accelerator
 from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.contenders import check_contenders, contenders, random_policies_to_correlate
@@ -36,11 +37,11 @@ from limpq_hub.train.measure.pair_costs import PairCosts, costs_of_text, costs_t
 from limpq_hub.train.measure.paired import paired
 from limpq_hub.train.measure.rank_correlations import rank_correlation
 from limpq_hub.train.measure.recalibration_images import recalibration_images
-from limpq_hub.train.measure.same_finetuning import finetune_policy
+from limpq_hub.train.measure.same_finetuning import Finetuning, finetune_policy
 from limpq_hub.train.method.fetched_weights import fetched_content
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.plan_notes import print_plan_notes
-from limpq_hub.train.settings import AugmentationSettings, ComparisonSettings
+from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
@@ -58,14 +59,12 @@ _CONVERSION_IMAGES = 256
 class Study:
     """Policies of one entry, measured on the validation images; what was measured before is not measured again."""
 
-    def __init__(
-        self, settings: ComparisonSettings, given: Mapping[str, str], augmentation: AugmentationSettings | None
-    ) -> None:
+    def __init__(self, settings: ComparisonSettings, given: Mapping[str, str], finetuning: Finetuning | None) -> None:
         """Load the networks and the images.
 
         Args:
             given: files of policies that were chosen elsewhere, by their names.
-            augmentation: of the fine-tuning, which says how many images it takes; None where there is none.
+            finetuning: how it takes its images; None where there is none.
 
         Raises:
             TrainingError: what was measured before was measured with other options, there are several processes,
@@ -96,9 +95,10 @@ class Study:
             settings.criteria,
             self.given,
         )
-        if augmentation is not None:
-            # A batch that they do not fill is told before hours of measuring.
-            epoch_sampler(data, augmentation, open_split(data, training=True))
+        if finetuning is not None:
+            # A batch or a step that they do not fill is told before hours of measuring.
+            sampler = epoch_sampler(data, finetuning.augmentation, open_split(data, training=True))
+            RunLength.of(len(sampler), data.batch_size, finetuning.schedule, processes=1)
         ids = classes_of_entry(self.entry, data)
         self.statistics = statistics_of_entry(self.entry.folder)
         image_count = settings.calibrate_images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 from torch import nn
 
 from limpq_hub.deploy.exported_network import open_exported
-from limpq_hub.errors import TrainingError
+from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.plan.plan import Plan
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.train.data.network_classes import classes_known, classes_of_entry, classes_of_network
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.checkpoint import load_checkpoint, read_checkpoint_classes
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.folder import open_local_folder
@@ -47,11 +48,12 @@ class ValidatedNetwork(NamedTuple):
 
 
 def network_of_checkpoint(path: Path, data: DataSettings) -> ValidatedNetwork:
-    """Return the network of a checkpoint folder, which does not say what its classes are called.
+    """Return the network of a checkpoint folder.
 
     Raises:
         TrainingError: there are no labels to measure by.
-        DataError: the data has other classes.
+        ArtifactError: a file of it is damaged.
+        DataError: the data has other classes; or it has some of them, and the checkpoint does not name its own.
     """
     if data.data is None:
         raise TrainingError(
@@ -61,7 +63,7 @@ def network_of_checkpoint(path: Path, data: DataSettings) -> ValidatedNetwork:
     model, policy = load_checkpoint(folder)
     spec = NetworkSpec.from_config(folder.config, folder.name)
     description = _description(folder.name, "finetuned", policy.digest(), folder.config["bitops"])
-    classes = [record["id"] for record in classes_of_network(spec.num_classes, data)]
+    classes = _classes(read_checkpoint_classes(folder), spec.num_classes, data, path)
     return ValidatedNetwork(model, spec, description, None, classes)
 
 
@@ -77,14 +79,12 @@ def network_of_export(path: Path, data: DataSettings) -> ValidatedNetwork:
         raise TrainingError("an exported network has no float network to compare with: give --data with labels")
     opened = open_exported(path)
     ids = [record["id"] for record in opened.classes]
-    if not ids:
-        ids = [record["id"] for record in classes_of_network(opened.spec.num_classes, data)]
     said = opened.verification
     description = _description(str(path), "exported", said["policy_sha256"], None) | {
         "file_format": said["file_format"],
         "runtime": opened.network.runtime.description,
     }
-    classes = classes_known(ids, data)
+    classes = _classes(ids, opened.spec.num_classes, data, path)
     return ValidatedNetwork(opened.network, opened.spec, description, None, classes, caution=opened.caution)
 
 
@@ -128,6 +128,27 @@ def network_of_entry(
     if arithmetic == "integer":
         description |= {"arithmetic": arithmetic, "in_float": dict(loaded.in_float)}
     return ValidatedNetwork(model, loaded.network, description, entry, classes, loaded.plan)
+
+
+def _classes(ids: Sequence[str], outputs: int, data: DataSettings, path: Path) -> Sequence[str]:
+    """Return the classes that a folder names for its network; where it names none, those of the data, with a note."""
+    if ids:
+        return classes_known(ids, data)
+    try:
+        of_data = [record["id"] for record in classes_of_network(outputs, data)]
+    except DataError as error:
+        raise DataError(
+            f"{path} does not name the classes of its {outputs} outputs, and those of --data {data.data} are others, "
+            "or not as many; give data with all of them in their order, or the entry that it came from, as --model "
+            "ENTRY --policy FILE"
+        ) from error
+    print(
+        f"note: {path} does not name its classes: its {outputs} outputs are taken for those of --data in the order of "
+        "their folders",
+        file=sys.stderr,
+        flush=True,
+    )
+    return of_data
 
 
 def _description(model: str, weights: str, policy_sha256: str | None, bitops: int | None) -> dict[str, object]:
