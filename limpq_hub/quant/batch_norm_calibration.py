@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from limpq_hub.errors import DataError
-from limpq_hub.quant.batch_norm_moments import measure_moments, none_alone
+from limpq_hub.quant.batch_norm_moments import check_finite, measure_moments, none_alone
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
@@ -76,7 +76,8 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         of the batches that ran before.
 
     Raises:
-        DataError: there is one image in all, of which a batch normalization has one value per channel.
+        DataError: there is one image in all, of which a batch normalization has one value per channel; or a batch
+            normalization is given what is no finite number.
     """
     named = active_batch_norms(model)
     norms = list(named.values())
@@ -104,6 +105,10 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
+    if image_count:
+        for name, norm in named.items():
+            statistics = statistics_of(norm)
+            check_finite(name, statistics["running_mean"], statistics["running_var"])
     return image_count
 
 
@@ -120,6 +125,9 @@ def average_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
 
     Returns:
         The number of images; with none, or after an error, the statistics stay as they were.
+
+    Raises:
+        DataError: a BatchNorm is given what is no finite number.
     """
     measured, norms = measure_moments(model, batches), active_batch_norms(model)
     for name, moments in measured.by_norm.items():
@@ -145,6 +153,9 @@ def recalibrate_if_better_(
         model: a quantized network.
         batches: unlabelled image batches, [batch, 3, height, width], normalized; all are held in memory.
         reference: the float network in eval mode, or another function from images to logits, [batch, classes].
+
+    Raises:
+        DataError: a BatchNorm is given what is no finite number.
     """
     batches = list(batches)
     image_count = sum(map(len, batches))

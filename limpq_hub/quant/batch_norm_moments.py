@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from limpq_hub.errors import DataError
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
 from limpq_hub.quant.watched_inputs import watched_inputs
@@ -70,6 +71,9 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
     Args:
         model: with its parameters where the images are.
         batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
+
+    Raises:
+        DataError: a BatchNorm is given what is no finite number.
     """
     norms = active_batch_norms(model)
     before = {name: statistics_of(norm) for name, norm in norms.items()}
@@ -89,7 +93,18 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
     finally:
         for name, statistics in before.items():
             set_statistics_(norms[name], statistics)
+    for name, of_norm in moments.items():
+        check_finite(name, of_norm.mean, of_norm.variance)
     return MeasuredMoments({name: of_norm for name, of_norm in moments.items() if of_norm.batches}, image_count)
+
+
+def check_finite(name: str, mean: Tensor, variance: Tensor) -> None:
+    """Raise `DataError` if the moments of what a batch normalization was given, [channels] each, are not finite."""
+    if not bool(mean.isfinite().all() and variance.isfinite().all()):
+        raise DataError(
+            f"the images give batch normalization {name} numbers that are not finite (nan or inf): look at what they "
+            "hold, and at the weights of the network"
+        )
 
 
 def none_alone(batches: Iterable[Tensor]) -> Iterator[Tensor]:

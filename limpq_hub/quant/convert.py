@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
+from glob import escape
 from typing import Any
 
 from torch import Tensor, nn
 
-from limpq_hub.errors import PolicyError, quoted
+from limpq_hub.errors import PolicyError, UnsupportedLayerError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers
 from limpq_hub.quant.calibrate import StepStart, start_steps_
+from limpq_hub.quant.products import Routed
 from limpq_hub.quant.profile import costs_of
 from limpq_hub.quant.quantized import quantized_layers
-from limpq_hub.quant.quantized_copy import quantized_copy, replace_everywhere_
+from limpq_hub.quant.quantized_copy import quantized_copy
+from limpq_hub.quant.replacing import replace_everywhere_
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 from limpq_hub.quant.tracing.forward_trace import Trace, computed_twins, trace
 
@@ -129,10 +133,11 @@ def to_quantized(
     """
     _check_policy(policy)
     input_shape = tuple(example_input.shape[1:])
-    traced = trace(module, input_shape)
     if policy.in_float:
-        check_layers(costs_of(module, traced), policy)
-        traced = trace(module, input_shape, policy.in_float)
+        # A layer that cannot be quantized may be left in float: then only the pass without it tells of the others.
+        with suppress(UnsupportedLayerError):
+            check_layers(costs_of(module, trace(module, input_shape)), policy)
+    traced = trace(module, input_shape, [escape(name) for name in policy.in_float])
     costs = costs_of(module, traced)
     quantized = build_quantized(module, policy, costs, input_shape, per_channel=per_channel, traced=traced)
     start_steps_(quantized, example_input, step_start)
@@ -225,7 +230,9 @@ def select_policy(supernet: nn.Module, policy: Policy) -> nn.Module:
 
 def architecture_of(module: nn.Module) -> str:
     """Return timm's name of the architecture, or the class name of any other module."""
-    return (getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__
+    known = (getattr(module, "pretrained_cfg", None) or {}).get("architecture")
+    own_class = next(kind for kind in type(module).__mro__ if not issubclass(kind, Routed))
+    return known or own_class.__name__
 
 
 def has_channel_steps(model: nn.Module) -> bool:
@@ -259,4 +266,4 @@ def _bits_by_layer(model: nn.Module, policy: Policy) -> dict[str, LayerBits]:
 
 
 def _trace_again(module: nn.Module, costs: Costs, input_shape: tuple[int, ...]) -> Trace:
-    return trace(module, input_shape, [name for name, cost in costs.items() if cost.fixed == FLOAT])
+    return trace(module, input_shape, [escape(name) for name, cost in costs.items() if cost.fixed == FLOAT])

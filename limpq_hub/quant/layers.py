@@ -11,6 +11,7 @@ from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.fake_quantization import Grid, quantize_to_integers
 from limpq_hub.quant.graph_nodes import is_recorded, is_traced, node_of
 from limpq_hub.quant.quantized import Quantized
@@ -68,18 +69,34 @@ class QuantLayer(Quantized):
         if not self.weight.is_meta:
             self.weight_quantizer.to(self.weight.device)
             self.activation_quantizer.to(self.weight.device)
+            if self.computes_weight:
+                self._check_computed_weight()
             weight = self.effective_weight()
             for bits in weight_candidates:
                 self.weight_quantizer.set_step_(bits, self.weight_quantizer.initial_step(weight, bits))
 
     def effective_weight(self) -> Tensor:
         """Return the weight that the input is multiplied by in float, in the shape of the weight."""
-        if not self.computes_weight:
-            return self.weight
+        return self._computed_weights(0.0)[-1] if self.computes_weight else self.weight
+
+    def _check_computed_weight(self) -> None:
+        """Raise `UnsupportedLayerError` unless every call makes the same one weight, of the shape of its parameter."""
+        try:
+            weights = [weight for value in (0.0, 1.0) for weight in self._computed_weights(value)]
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise UnsupportedLayerError(f"makes its weight in a way that cannot be followed ({error})") from error
+        if not weights or weights[0].shape != self.weight.shape:
+            raise UnsupportedLayerError("makes a weight of another shape than that of its parameter")
+        if any(weight.shape != weights[0].shape or not torch.equal(weight, weights[0]) for weight in weights[1:]):
+            raise UnsupportedLayerError("makes several weights, or another one for other inputs")
+
+    def _computed_weights(self, value: float) -> list[Tensor]:
+        """Return the weights that the class makes in a call, in eval mode, for an input of one value everywhere."""
         kernel = getattr(self, "kernel_size", ())
         dilation = getattr(self, "dilation", ())
         sides = [(size - 1) * gap + 1 for size, gap in zip(kernel, dilation, strict=True)]
-        x = self.weight.new_zeros(1, getattr(self, "in_channels", self.weight.shape[1]), *sides)
+        inputs = getattr(self, "in_channels", getattr(self, "in_features", self.weight.shape[1]))
+        x = self.weight.new_full((1, inputs, *sides), value)
         weights: list[Tensor] = []
 
         def note_weight(call: Multiplication) -> Tensor:
@@ -90,7 +107,7 @@ class QuantLayer(Quantized):
 
         with torch.no_grad(), _WeightOperations(note_weight):
             super().forward(x)
-        return weights[-1]
+        return weights
 
     def multiply(self, call: Multiplication) -> Tensor:
         """Return the result of a call with its input and weight quantized; of a foreign weight as it is."""
@@ -101,8 +118,9 @@ class QuantLayer(Quantized):
         return call.compute(x, weight)
 
     def _takes(self, weight: Tensor) -> bool:
-        """Return whether a weight is this layer's, or computed; a class may multiply by other parameters as well."""
-        return weight is self.weight or not isinstance(weight, nn.Parameter)
+        """Return whether a weight is this layer's, or computed; a class may multiply by other tensors of it as well."""
+        kept = (*self._parameters.values(), *self._buffers.values())
+        return weight is self.weight or not (isinstance(weight, nn.Parameter) or any(weight is one for one in kept))
 
     def quantized_weight(self) -> Tensor:
         """Return the weight on its grid, in the shape of the weight."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,22 +26,23 @@ class ExplicitAttention(nn.Module):
         self.num_heads, self.batch_first, self.dropout = module.num_heads, module.batch_first, module.dropout
         self._qkv_same_embed_dim = False
         if module._qkv_same_embed_dim:
-            weights = module.in_proj_weight.detach().chunk(3)
+            weights = _thirds(module.in_proj_weight)
         else:
-            weights = tuple(w.detach() for w in (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight))
-        biases = (None, None, None) if module.in_proj_bias is None else module.in_proj_bias.detach().chunk(3)
+            weights = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
+        biases = [None, None, None] if module.in_proj_bias is None else _thirds(module.in_proj_bias)
         self.query, self.key, self.value = map(_linear, weights, biases)
-        self.out_proj = _linear(module.out_proj.weight, module.out_proj.bias)
-        self.out_proj.weight, self.out_proj.bias = module.out_proj.weight, module.out_proj.bias
-        for layer in (self.query, self.key, self.value):
-            layer.requires_grad_(module.out_proj.weight.requires_grad)
+        projection = cast(nn.Linear, module.out_proj)
+        self.out_proj = _linear(cast(nn.Parameter, projection.weight), projection.bias)
         self.train(module.training)
 
     @staticmethod
     def replaces(module: nn.Module) -> TypeGuard[nn.MultiheadAttention]:
         """Return whether a module computes what this class computes; one with `add_bias_kv` does not."""
         plain = type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
-        return plain and not module._forward_hooks and not module._forward_pre_hooks
+        if not plain or module._forward_hooks or module._forward_pre_hooks:
+            return False
+        # One that is pruned or parametrized is told as such a layer.
+        return {"weight", "bias"} <= set(cast(nn.Linear, module.out_proj)._parameters)
 
     def forward(
         self,
@@ -93,11 +94,16 @@ class ExplicitAttention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def _thirds(parameter: nn.Parameter) -> list[nn.Parameter]:
+    """Return three parameters of what one holds for query, key and value; those of a frozen one are frozen."""
+    return [nn.Parameter(part.clone(), parameter.requires_grad) for part in parameter.detach().chunk(3)]
+
+
+def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    layer.weight = nn.Parameter(weight.detach().clone())
+    layer.weight = weight
     if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
+        layer.bias = bias
     return layer
 
 

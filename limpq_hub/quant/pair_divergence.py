@@ -78,17 +78,18 @@ def _divergences(
     matched: Sequence[MatchedBatchNorm | None],
 ) -> Mapping[LayerBits, float]:
     norms = [norm for norm in supernet.modules() if isinstance(norm, SwitchableBatchNorm2d) and norm.layer == name]
-    prefix = prefix_of(
+    finished = prefix_of(
         supernet, batches[0], lambda module: shares_quantizers(module, layer) or _multiplies_by(module, layer)
     )
+    prefix = [name for name in finished if not _is_counted_through(supernet, name)]
     sums, image_count = dict.fromkeys(pairs_of(layer), 0.0), 0
     for images, reference, norms_matched in zip(batches, references, matched, strict=True):
         outputs: list[PrefixOutput] = []
         with ExitStack() as changes:
             if norms_matched is not None:
                 changes.enter_context(norms_matched.matching(supernet))
-            for finished in prefix:
-                changes.enter_context(computing_once(supernet.get_submodule(finished), outputs))
+            for part in prefix:
+                changes.enter_context(computing_once(supernet.get_submodule(part), outputs))
             for pair in sums:
                 layer.set_bits_(pair)
                 for norm in norms:
@@ -111,6 +112,13 @@ def _bits_restored(supernet: nn.Module) -> Iterator[None]:
             layer.set_bits_(bits)
         for norm, width in norms:
             norm.bits = width
+
+
+def _is_counted_through(supernet: nn.Module, name: str) -> bool:
+    """Return whether a module around one counts its products: left out, they would be taken for those behind it."""
+    parts = name.split(".")
+    around = (supernet.get_submodule(".".join(parts[:depth])) for depth in range(len(parts)))
+    return any(isinstance(module, Routed) and None in module.route.products for module in around)
 
 
 def _multiplies_by(module: nn.Module, layer: nn.Module) -> bool:

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import nn
 
-from limpq_hub.errors import PolicyError
+from limpq_hub.errors import PolicyError, UnsupportedLayerError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.quant.quantizer import LsqQuantizer
 
@@ -65,6 +65,28 @@ def quantized_layers(module: nn.Module) -> Iterator[tuple[str, Quantized]]:
         if isinstance(layer, Quantized) and layer.weight_quantizer not in quantizers:
             quantizers.add(layer.weight_quantizer)
             yield name, layer
+
+
+def check_names_are_free(module: nn.Module, name: str, added: type[nn.Module]) -> None:
+    """Raise `UnsupportedLayerError` if a module has what a class in front of its own would hide.
+
+    Args:
+        name: of the module.
+        added: the class that is put in front of its own.
+    """
+    added_names = {
+        key
+        for part in added.__mro__[: added.__mro__.index(nn.Module)]
+        for key in (*vars(part), *vars(part).get("__annotations__", ()))
+        if not key.startswith("__") and key != "weight"
+    }
+    taken = sorted(key for key in added_names - {*dir(nn.Module)} if hasattr(module, key))
+    if taken:
+        leave = f', or leave it in float with exclude=["{name}"]' if name else ""
+        raise UnsupportedLayerError(
+            f"{name or 'the network'} ({type(module).__name__}) has {taken[0]!r} of its own, which a quantized one has "
+            f"too: call it something else{leave}"
+        )
 
 
 def shares_quantizers(module: nn.Module, layer: Quantized) -> bool:

@@ -10,8 +10,8 @@ from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.costs import Costs, LayerCost
 from limpq_hub.quant.fake_quantization import Grid
 from limpq_hub.quant.layers import QuantLayer, quantize_layer_
-from limpq_hub.quant.products import QuantProduct, route_
-from limpq_hub.quant.quantized import Quantized
+from limpq_hub.quant.products import QuantProduct, Routed, route_
+from limpq_hub.quant.quantized import Quantized, check_names_are_free
 from limpq_hub.quant.tracing.forward_trace import Trace, prepared_copy
 
 BitWidths = tuple[int, ...]
@@ -50,33 +50,28 @@ def quantized_copy(
                 product.to(device)
             copied.get_submodule(parent).add_module(own_name, product.train(copied.training))
             continue
-        layer = quantize_layer_(copied.get_submodule(name))
+        float_layer = copied.get_submodule(name)
+        check_names_are_free(float_layer, name, QuantLayer)
+        layer = quantize_layer_(float_layer)
         layer.computes_weight = traced.operations[name].computes_weight
-        layer.add_quantizers_(weight_candidates, activation_candidates, grid=grid, per_channel=per_channel)
+        try:
+            layer.add_quantizers_(weight_candidates, activation_candidates, grid=grid, per_channel=per_channel)
+        except UnsupportedLayerError as error:
+            kind = type(module.get_submodule(name)).__name__
+            raise UnsupportedLayerError(
+                f'{name} ({kind}) {error}; leave it in float with exclude=["{name}"]'
+            ) from error
     for name, first in traced.ties.items():
         shared = copied.get_submodule(first)
         if isinstance(shared, QuantLayer):
+            check_names_are_free(copied.get_submodule(name), name, QuantLayer)
             layer = quantize_layer_(copied.get_submodule(name))
             layer.weight_quantizer, layer.activation_quantizer = shared.weight_quantizer, shared.activation_quantizer
             layer.computes_weight = shared.computes_weight
     for name, route in traced.routes.items():
+        check_names_are_free(copied.get_submodule(name), name, Routed)
         route_(copied.get_submodule(name), route)
     return copied
-
-
-def replace_everywhere_(network: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
-    """Put the replacement of each module wherever it is registered, under all of its names, and in lists that hold it.
-
-    Args:
-        replacements: by the module that gives way; none is a part of another.
-    """
-    for owner in network.modules():
-        for held in vars(owner).values():
-            if isinstance(held, list):
-                held[:] = [replacements.get(part, part) if isinstance(part, nn.Module) else part for part in held]
-    for name, child in list(network.named_modules(remove_duplicate=False)):
-        if child in replacements:
-            network.set_submodule(name, replacements[child])
 
 
 def _grid(cost: LayerCost) -> Grid:

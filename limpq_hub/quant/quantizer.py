@@ -114,7 +114,7 @@ class LsqQuantizer(nn.Module):
             return x
         low, high = self.range_of(self.bits)
         elements = prod(x.shape[1:]) if self.per_sample else x.numel() // (self.channels or 1)
-        scale = (high * elements) ** -0.5
+        scale = (high * max(1, elements)) ** -0.5  # there may be no tokens
         return fake_quantize(x, self.step_of(self.bits), low, high, gradient_scale=scale, channel_dim=self.channel_dim)
 
     @torch.no_grad()

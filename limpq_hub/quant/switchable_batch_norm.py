@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -29,6 +29,15 @@ class SwitchableBatchNorm2d(nn.Module):
         """The copy that runs."""
         # A ModuleDict does not tell the class of its modules.
         return cast(nn.BatchNorm2d, self.copies[str(self.bits)])
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what a network reads of its normalization, such as the weight, of the copy that runs."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or name in ("copies", "bits"):
+                raise
+            return getattr(self.active, name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` normalized by the active copy, both [batch, channels, height, width]."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from glob import escape
 from typing import Any
 
 import timm
@@ -200,7 +201,7 @@ class NetworkSpec:
             in_float: what it leaves in float.
             fixed: what it has at 8/8 bits.
         """
-        traced = trace(module, self.input_shape, in_float)
+        traced = trace(module, self.input_shape, [escape(name) for name in in_float])
         counted = costs_of(module, traced, fixed)
         costs = {name: replace(cost, signed=name in signed, offset=name in offset) for name, cost in counted.items()}
         return costs, traced

@@ -11,7 +11,9 @@ from timm.layers import Attention
 from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
+from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import build_quantized, to_quantized, to_supernet
@@ -134,6 +136,25 @@ def test_explicit_attention_is_multihead_attention(batch_first, bias, same_size,
     alone = explicit(query, key, value, need_weights=False, **options)
     assert alone[1] is None
     torch.testing.assert_close(alone[0], expected[0])
+
+
+@pytest.mark.parametrize("frozen", ["in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"])
+def test_what_of_an_attention_is_frozen_stays_frozen_and_nothing_else(frozen):
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    attention.get_parameter(frozen).requires_grad_(False)
+    key = frozen.rpartition("_" if frozen.startswith("in") else ".")[2]
+    parts = ("query", "key", "value") if frozen.startswith("in") else ("out_proj",)
+    explicit = dict(ExplicitAttention(attention).named_parameters())
+    assert {name for name, parameter in explicit.items() if not parameter.requires_grad} == {
+        f"{part}.{key}" for part in parts
+    }
+
+
+def test_attention_whose_output_layer_is_pruned_is_told_with_a_way_on():
+    network = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    prune.l1_unstructured(network.self_attn.out_proj, "weight", 0.5)
+    with pytest.raises(UnsupportedLayerError, match=r"self_attn.out_proj .* prune.remove, or leave it in float"):
+        measure_costs(network, (5, 8))
 
 
 def test_explicit_attention_takes_tokens_without_a_batch():

@@ -9,7 +9,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from limpq_hub.errors import PolicyError
+from limpq_hub.errors import DataError, PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.batch_norm_calibration import (
@@ -164,6 +164,17 @@ def test_only_active_copies_and_only_statistics_change(at_policy, state_of, reca
         f"{norm}.{value}" for norm in active for value in statistics
     }
     assert len(active) == 5
+
+
+def test_images_that_are_no_numbers_are_refused_and_change_no_average(at_policy, state_of):
+    spoilt = batches(3)
+    spoilt[1][0, 0, 0, 0] = float("nan")
+    before = state_of(at_policy)
+    with pytest.raises(DataError, match=r"^the images give batch normalization \S+ numbers that are not finite"):
+        average_batch_norm_(at_policy, spoilt)
+    assert state_of(at_policy) == before
+    with pytest.raises(DataError, match="numbers that are not finite"):
+        recalibrate_batch_norm_(at_policy, spoilt)
 
 
 @BOTH

@@ -188,6 +188,39 @@ def test_the_network_is_as_it_was_between_two_layers_and_after_an_error():
     assert state() == before
 
 
+class InFloatBeside(nn.Module):
+    """Products of its own behind an attention whose products stay in float."""
+
+    class Attention(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x @ x.transpose(1, 2)).softmax(-1) @ x
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.attention = nn.Conv2d(3, 8, 4, 4), self.Attention()
+        self.middle, self.head = nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).flatten(2).transpose(1, 2)
+        x = self.middle(x + self.attention(x))
+        return self.head((x @ x.transpose(1, 2) @ x).mean(1))
+
+
+def test_products_behind_a_module_in_float_are_measured_at_their_own_bits():
+    torch.manual_seed(0)
+    network, images = InFloatBeside().double().eval(), torch.randn(3, 3, 12, 12, dtype=torch.float64)
+    supernet = to_supernet(network, CANDIDATES, example_input=images, exclude=["attention"]).double()
+    with torch.no_grad():
+        references = [network(images).log_softmax(-1)]
+    measured = dict(pair_divergences(supernet, [images], references))
+    assert {"product0", "product1"} <= set(measured)
+    for name, divergences in measured.items():
+        for pair, divergence in divergences.items():
+            whole = run_whole(supernet, name, pair, [images], references, None)
+            assert divergence == pytest.approx(whole, rel=1e-9, abs=1e-15)
+    assert measured["product1"][LayerBits(2, 2)] > measured["product1"][LayerBits(4, 4)] > 0
+
+
 def test_single_layers_can_be_measured_alone():
     _, supernet, batches, references = made("shared relu")
     whole = dict(pair_divergences(supernet, batches, references))

@@ -12,9 +12,18 @@ from torch.nn import functional
 from torch.nn.utils import prune
 
 from limpq_hub.errors import PolicyError, UnsupportedLayerError
+from limpq_hub.plan.costs import FIXED_BITS, FLOAT
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.convert import build_supernet, select_policy, set_policy_, to_quantized, to_supernet
+from limpq_hub.quant.convert import (
+    build_supernet,
+    read_policy,
+    select_policy,
+    set_policy_,
+    to_quantized,
+    to_supernet,
+)
+from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.profile import measure_costs
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
@@ -304,3 +313,275 @@ def test_layer_without_a_shape_is_refused_with_a_way_on():
         measure_costs(network, (4,))
     network(torch.randn(2, 4))
     assert measure_costs(network, (4,))["0"].macs == 16
+
+
+def through(network: nn.Module, x: Tensor, bits: int = 8, **options: object) -> nn.Module:
+    """`network` with all that it multiplies at the same bits, in eval mode."""
+    costs = measure_costs(network, tuple(x.shape[1:]), **options)
+    policy = Policy(type(network).__name__, {name: cost.fixed or LayerBits(bits, bits) for name, cost in costs.items()})
+    return to_quantized(network, policy, example_input=x).eval()
+
+
+def distance(network: nn.Module, quantized: nn.Module, x: Tensor) -> float:
+    with torch.no_grad():
+        reference = network.eval()(x)
+        return float((quantized(x) - reference).norm() / reference.norm())
+
+
+class TwoWays(nn.Conv2d):
+    """A convolution by its weight and by its weight turned around."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + functional.conv2d(x, self.weight.flip(-1), None, self.stride, self.padding)
+
+
+class CentralDifference(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) - 0.7 * functional.conv2d(x, self.weight.sum((2, 3), keepdim=True))
+
+
+@pytest.mark.parametrize("layer_class", [TwoWays, CentralDifference])
+def test_layer_that_multiplies_by_its_weight_and_by_another_is_refused_or_left_in_float(layer_class):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), layer_class(4, 4, 3, padding=1), nn.Conv2d(4, 2, 1))
+    x = torch.randn(2, 3, 6, 6)
+    message = rf"^1 \({layer_class.__name__}\) multiplies by its weight and by another .*; leave it in float with "
+    with pytest.raises(UnsupportedLayerError, match=message):
+        measure_costs(network, (3, 6, 6))
+    assert distance(network, through(network, x, exclude=["1"]), x) < 0.02
+
+
+def test_buffer_that_a_layer_multiplies_by_stays_as_it_is():
+    class Partial(nn.Conv2d):
+        """A convolution that divides by how much of its window holds something, counted by a buffer of ones."""
+
+        def __init__(self) -> None:
+            super().__init__(4, 4, 3, padding=1)
+            self.register_buffer("ones", torch.ones(1, 4, 3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            there = functional.conv2d((x > 0).to(x.dtype), self.ones, padding=1)
+            return super().forward(x) * (36 / there.clamp_min(1))
+
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Conv2d(3, 4, 1), Partial(), nn.Conv2d(4, 2, 1)), torch.randn(2, 3, 6, 6)
+    costs = measure_costs(network, (3, 6, 6))
+    assert costs["1"].weights == 4 * 4 * 9
+    assert distance(network, through(network, x), x) < 0.05  # 0.2 where the mask and the ones are quantized
+
+
+class Turned(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(functional.conv2d(x, torch.rot90(self.weight, turns, (2, 3)), padding=1) for turns in range(4))
+
+
+class OfItsInput(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.weight * x.mean().sigmoid(), self.bias, padding=1)
+
+
+class Cut(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.weight[:2], padding=1).repeat(1, 2, 1, 1)
+
+
+class OfTwoArguments(nn.Conv2d):
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        return functional.conv2d(x, self.weight * scale, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("layer_class", "why"),
+    [
+        (Turned, "makes several weights, or another one for other inputs"),
+        (OfItsInput, "makes several weights, or another one for other inputs"),
+        (Cut, "makes a weight of another shape than that of its parameter"),
+        (OfTwoArguments, r"makes its weight in a way that cannot be followed \(.*scale"),
+    ],
+)
+def test_layer_whose_weight_cannot_be_stored_is_refused_when_it_is_converted(layer_class, why):
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.odd, self.head = nn.Conv2d(3, 4, 1), layer_class(4, 4, 3), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            return self.head(self.odd(x, 2.0) if layer_class is OfTwoArguments else self.odd(x))
+
+    x = torch.randn(2, 3, 6, 6)
+    message = rf'^odd \({layer_class.__name__}\) {why}.*; leave it in float with exclude=\["odd"\]$'
+    with pytest.raises(UnsupportedLayerError, match=message):
+        through(Around(), x)
+    through(Around(), x, exclude=["odd"])
+
+
+class HeldElsewhere(nn.Module):
+    """Convolutions and norms that run out of a list of pairs, and an attention out of a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.b1 = nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)
+        self.c2, self.b2 = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+        self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+        self.pairs = [(self.c1, self.b1), (self.c2, self.b2)]
+        self.held = {"attention": [self.attention]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        for convolution, norm in self.pairs:
+            x = norm(convolution(x))
+        x = x.flatten(2).transpose(1, 2)
+        (attention,) = self.held["attention"]
+        return self.head(attention(x, x, x)[0].mean(1))
+
+
+def test_what_runs_out_of_tuples_and_dictionaries_is_that_of_the_network():
+    torch.manual_seed(0)
+    network, x = HeldElsewhere(), torch.randn(4, 3, 4, 4)
+    assert {f"attention.{name}" for name in ("query", "key", "value", "qk", "av", "out_proj")} <= {
+        *measure_costs(network, (3, 4, 4))
+    }
+    supernet = to_supernet(network, (4, 2), example_input=x)
+    assert supernet.pairs[1][1] is supernet.b2
+    assert supernet.held["attention"][0] is supernet.attention
+    assert network.pairs[1][1] is network.b2
+    supernet.train()(x).sum().backward()
+    assert supernet.attention.query.weight.grad is not None
+    assert supernet.b2.active.weight.grad is not None
+    again = to_supernet(HeldElsewhere(), (4, 2), example_input=x)
+    again.load_state_dict(supernet.state_dict())
+    assert torch.equal(again.eval()(x), supernet.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("made", "taken"),
+    [
+        (lambda: type("Own", (nn.Conv2d,), {"bits": None})(4, 4, 1), "bits"),
+        (lambda: type("Own", (nn.Conv2d,), {"multiply": lambda self, x: x})(4, 4, 1), "multiply"),
+        (lambda: setattr(layer := nn.Conv2d(4, 4, 1), "quantized_weight", 3) or layer, "quantized_weight"),
+    ],
+)
+def test_names_of_a_layer_that_a_quantized_one_has_too_are_told(made, taken):
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), made(), nn.Conv2d(4, 2, 1))
+    with pytest.raises(UnsupportedLayerError, match=rf"^1 \(.*\) has '{taken}' of its own, .* exclude=\[\"1\"\]$"):
+        through(network, torch.randn(2, 3, 4, 4))
+
+
+def test_name_of_a_module_that_a_routed_one_has_too_is_told():
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.route = nn.Linear(8, 24), "softmax"
+
+        def forward(self, x: Tensor) -> Tensor:
+            query, key, value = self.qkv(x).chunk(3, -1)
+            return (query @ key.transpose(1, 2)).softmax(-1) @ value
+
+    network = nn.Sequential(nn.Linear(4, 8), Attention(), nn.Linear(8, 3))
+    with pytest.raises(UnsupportedLayerError, match=r"^1 \(Attention\) has 'route' of its own, "):
+        through(network, torch.randn(2, 5, 4))
+
+
+def test_product_with_a_parameter_is_counted_by_both_countings():
+    class Projected(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.turn = nn.Linear(8, 8), nn.Parameter(torch.randn(8, 8))
+            self.low, self.up = nn.Parameter(torch.randn(2, 8)), nn.Parameter(torch.randn(8, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.linear(self.layer(x) @ self.turn, self.up @ self.low)
+
+    in_float = [cost for cost in measure_costs(Projected(), (5, 8)).values() if cost.fixed == FLOAT]
+    assert [cost.macs for cost in in_float] == [cost.macs_limpq for cost in in_float]
+    assert all(cost.macs > 0 and cost.inputs > 0 for cost in in_float)
+    assert 5 * 64 in [cost.macs for cost in in_float]
+
+
+def test_network_that_keeps_what_it_computed_in_a_list_is_converted():
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.layer, self.head, self.kept = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2), []
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.kept = [{"x": self.layer(self.stem(x))}]
+            return self.head(self.kept[0]["x"])
+
+    network, x = Keeping(), torch.randn(2, 4)
+    network(x)
+    supernet = to_supernet(network, (4, 2), example_input=x)
+    supernet.train()(x).sum().backward()
+    select_policy(supernet, Policy("Keeping", dict.fromkeys(("stem", "head"), FIXED_BITS) | {"layer": LayerBits(4, 2)}))
+
+
+def test_network_that_reads_its_normalization_is_a_supernet():
+    class Attentive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+            self.head = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.conv(self.stem(x)))
+            return self.head(x * (self.norm.weight.abs() / self.norm.weight.abs().sum())[:, None, None])
+
+    supernet = to_supernet(Attentive(), (4, 2), example_input=torch.randn(2, 3, 4, 4))
+    with torch.no_grad():
+        supernet.norm.copies["2"].weight.fill_(3)
+    set_policy_(supernet, Policy("Attentive", {"conv": LayerBits(2, 2)}))
+    assert supernet.norm.weight is supernet.norm.copies["2"].weight
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_thing'"):
+        _ = supernet.norm.no_such_thing
+
+
+def test_no_tokens_give_no_outputs():
+    network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
+    quantized = through(network, torch.randn(2, 5, 8))
+    assert quantized(torch.randn(2, 0, 8)).shape == (2, 0, 4)
+
+
+def test_float_layer_whose_name_reads_as_a_pattern_is_no_other_layer():
+    network = nn.Sequential()
+    for name in ("stem", "p[3]", "p3", "head"):
+        network.add_module(name, nn.Linear(4, 4))
+    costs = measure_costs(network, (4,), exclude=["p[[]3]"])
+    assert [name for name, cost in costs.items() if cost.fixed == FLOAT] == ["p[3]"]
+    build_supernet(network, costs, (4, 2), (4,))
+
+
+def test_network_that_multiplies_itself_keeps_its_name():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) @ x.transpose(1, 2)
+
+    assert read_policy(through(Own(), torch.randn(2, 3, 4))).model == "Own"
+
+
+def test_module_that_does_more_than_change_its_mode_does_it_after_a_measurement():
+    class Cached(nn.Linear):
+        """Keeps what it computed in eval mode until it is trained."""
+
+        kept: Tensor | None = None
+
+        def train(self, mode: bool = True) -> nn.Module:
+            self.kept = None if mode else self.kept
+            return super().train(mode)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.training and self.kept is None:
+                self.kept = self.weight * 2
+            return functional.linear(x, self.weight * 2 if self.training else self.kept)
+
+    network, x = nn.Sequential(nn.Linear(4, 4), Cached(4, 4, bias=False)), torch.randn(2, 4)
+    network[0].eval()
+    with in_eval_mode(network), torch.no_grad():
+        network(x)
+    assert (network.training, network[0].training, network[1].training) == (True, False, True)
+    with torch.no_grad():
+        network[1].weight.fill_(1)
+    assert torch.equal(network.eval()[1](torch.ones(1, 4)), torch.full((1, 4), 8.0))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from limpq_hub.errors import LimpqError, UnsupportedLayerError, quoted
 from limpq_hub.quant.multihead_attention import ExplicitAttention
+from limpq_hub.quant.replacing import replace_everywhere_
 from limpq_hub.quant.tracing.quantizable import check_layers, check_patterns, is_excluded, layers_of
 from limpq_hub.quant.tracing.recording import Operation, Recorder
 from limpq_hub.quant.tracing.routes import Route, product_names, routes_of
@@ -46,11 +48,9 @@ def prepared_copy(module: nn.Module, *, on_meta: bool = False) -> nn.Module:
     copied = copy.deepcopy(module, meta_twins(module) if on_meta else computed_twins(module))
     if ExplicitAttention.replaces(copied):
         return ExplicitAttention(copied)
-    explicit: dict[nn.Module, ExplicitAttention] = {}
-    for name, child in list(copied.named_modules(remove_duplicate=False)):
-        if ExplicitAttention.replaces(child):
-            explicit[child] = explicit.get(child) or ExplicitAttention(child)
-            copied.set_submodule(name, explicit[child])
+    replace_everywhere_(
+        copied, {child: ExplicitAttention(child) for child in copied.modules() if ExplicitAttention.replaces(child)}
+    )
     return copied
 
 
@@ -94,6 +94,11 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
     for name, operation in operations.items():
         if is_excluded(name, exclude, recorder.ties) or name.startswith("unregistered:"):
             operation.kind = "float"
+        elif operation.mixes_weights:
+            raise UnsupportedLayerError(
+                f"{name} ({type(twin.get_submodule(name)).__name__}) multiplies by its weight and by another that it "
+                f'makes, and a step size is of one; leave it in float with exclude=["{name}"]'
+            )
     layers = [name for name, _ in layers_of(twin)]
     return Trace(
         operations=operations,
@@ -109,8 +114,17 @@ def computed_twins(module: nn.Module) -> dict[int, Tensor]:
 
     Such as the weight that `weight_norm`, `spectral_norm` or pruning computes in a hook of the module.
     """
-    kept = (x for part in module.modules() for x in vars(part).values() if isinstance(x, Tensor))
+    kept = (x for part in module.modules() for x in _tensors_in(vars(part).values()))
     return {id(x): x.detach().clone() for x in kept if not x.is_leaf}
+
+
+def _tensors_in(held: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among values, and in lists, tuples and dictionaries of them."""
+    for value in held:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping | list | tuple):
+            yield from _tensors_in(value.values() if isinstance(value, Mapping) else value)
 
 
 def meta_twins(module: nn.Module) -> dict[int, Tensor]:
@@ -125,8 +139,7 @@ def meta_twins(module: nn.Module) -> dict[int, Tensor]:
             raise UnsupportedLayerError(
                 f"{name or 'the network'} ({type(part).__name__}) has a parameter without a shape: run the network once"
             )
-        tensors = [*part._parameters.values(), *part._buffers.values(), *vars(part).values()]
-        for tensor in (tensor for tensor in tensors if isinstance(tensor, Tensor)):
+        for tensor in _tensors_in(vars(part).values()):
             twin = tensor.detach().to("meta")
             is_parameter = isinstance(tensor, nn.Parameter)
             twins[id(tensor)] = nn.Parameter(twin, tensor.requires_grad) if is_parameter else twin

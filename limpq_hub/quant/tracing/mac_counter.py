@@ -12,9 +12,15 @@ from torch.utils.flop_counter import flop_registry
 
 
 class Counted(Protocol):
-    """An object whose `macs` multiply-accumulates are added to."""
+    """An object that multiply-accumulates are added to.
+
+    Attributes:
+        macs: those of PyTorch's formulas.
+        macs_limpq: as the published script counts them.
+    """
 
     macs: int
+    macs_limpq: int
 
 
 class MacCounter(TorchDispatchMode):
@@ -22,7 +28,7 @@ class MacCounter(TorchDispatchMode):
 
     Args:
         unclaimed: called with the name and the tensors of an operation that runs outside of `counting_in`; returns the
-            object whose `macs` it is added to.
+            object that it is added to, by both counts: the published script has no rule of its own for it.
     """
 
     def __init__(self, unclaimed: Callable[[str, list[Tensor]], Counted]) -> None:
@@ -48,7 +54,10 @@ class MacCounter(TorchDispatchMode):
         if packet not in flop_registry:
             return output
         macs = flop_registry[packet](*args, **options, out_val=output) // 2
-        target = self._target or self._unclaimed(packet.__name__, [x for x in args if isinstance(x, Tensor)])
+        target = self._target
+        if target is None:
+            target = self._unclaimed(packet.__name__, [x for x in args if isinstance(x, Tensor)])
+            target.macs_limpq += macs
         target.macs += macs
         return output
 

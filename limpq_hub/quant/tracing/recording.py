@@ -40,6 +40,7 @@ class Operation:
         weights: elements of its weight; 0 of a product.
         low, high: between which values its input lies, whatever the pictures.
         computes_weight: whether the layer makes its weight anew at every call, such as a standardised one.
+        mixes_weights: whether it multiplies by its own weight and by one that it makes.
     """
 
     kind: Literal["layer", "product", "float"]
@@ -50,6 +51,7 @@ class Operation:
     low: float = inf
     high: float = -inf
     computes_weight: bool = False
+    mixes_weights: bool = False
 
 
 @dataclass
@@ -101,6 +103,7 @@ class Recorder(TorchFunctionMode):
         self.ties: dict[str, str] = {}
         self._names = {id(module): name for name, module in network.named_modules()}
         self._parameters = {id(parameter): name for name, parameter in network.named_parameters()}
+        self._buffers = {id(buffer) for buffer in network.buffers()}
         self._layer_of: dict[int, str] = {}
         for name, layer in layers_of(network):
             first = self._layer_of.setdefault(id(layer.weight), name)
@@ -143,7 +146,7 @@ class Recorder(TorchFunctionMode):
         """Count a convolution or linear map for the layer whose weight it takes; return its result."""
         running, weight = self._running[-1], multiplication.second
         layer = self._layer_of.get(id(weight))
-        computes_weight = layer is None and id(weight) not in self._parameters
+        computes_weight = layer is None and id(weight) not in self._parameters and id(weight) not in self._buffers
         if computes_weight and isinstance(running.module, LAYER_CLASSES) and running.name is not None:
             layer = self.ties.get(running.name, running.name)
         if layer is None:
@@ -151,6 +154,7 @@ class Recorder(TorchFunctionMode):
         operation = self.operations.setdefault(
             layer, Operation("layer", weights=weight.numel(), computes_weight=computes_weight)
         )
+        operation.mixes_weights |= operation.computes_weight != computes_weight
         self.calls.append(Call(layer, tuple(self._running)))
         if function in CONVOLUTIONS:
             self._last_convolution = layer
@@ -181,7 +185,8 @@ class Recorder(TorchFunctionMode):
         names = [self._parameters[id(parameter)] for parameter in parameters if id(parameter) in self._parameters]
         operation = self.operations.setdefault(names[0] if names else f"{where}:{function}", Operation("float"))
         operation.weights = operation.weights or sum(parameter.numel() for parameter in parameters)
-        operation.inputs = max([operation.inputs, *(x.numel() for x in operands if parameter_behind(x) is None)])
+        inputs = [x for x in operands if parameter_behind(x) is None] or operands[:1]  # of two parameters the first
+        operation.inputs = max([operation.inputs, *(x.numel() for x in inputs)])
         return operation
 
 
