@@ -28,16 +28,18 @@ from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
+from limpq_hub.quant.running_statistics import active_batch_norms
 from limpq_hub.zoo.entry_tensors import with_numbers, write_in_planes
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.half_precision import halved_statistics
-from limpq_hub.zoo.tensors import load_strictly, tensors_from_bytes, tensors_to_bytes
+from limpq_hub.zoo.storable import check_storable
+from limpq_hub.zoo.tensors import load_strictly, own_state, tensors_from_bytes, tensors_to_bytes
 
 FORMAT = 2
 _READ_FORMATS = range(1, FORMAT + 1)
 ANCHOR_STATISTICS = "anchors.safetensors"
 ANCHOR_POLICIES = "anchors.json"
-_MEAN, _VARIANCE = ".running_mean", ".running_var"
+_MEAN, _VARIANCE = "running_mean", "running_var"
 _HEADER_BYTES = 2**24
 _MOST_STEPS = 1000  # into which the range of budgets is divided at the finest
 # Of the policies; the rest is for what else `anchors.json` holds.
@@ -99,6 +101,9 @@ def save_anchors(
         kept: folder in which the statistics of each policy are kept as they are measured; those that are in it, of the
             same networks and images, are not measured again.
         record: along which search the policies lie, and how the statistics came about, for `anchors.json`.
+
+    Raises:
+        UnsupportedLayerError: a statistic is not finite under a policy; the folder stays as it is.
     """
     rows: list[dict[str, Tensor]] = []
     measured = []
@@ -113,7 +118,8 @@ def save_anchors(
         else:
             network = select_policy(supernet, policy)
             set_statistics_(network)
-            statistics = _halved(_statistics(network))
+            statistics = _halved_statistics(network)
+            check_storable(network, statistics)
             if file:
                 write_bytes(file, tensors_to_bytes(statistics))
         rows.append(statistics)
@@ -209,13 +215,13 @@ def apply_nearest_anchors_(network: nn.Module, policy: Policy, folder: SealedFol
         raise ArtifactFormatError(f"{name}: no anchors for the layers of this network; {folder.advice}")
     name = f"{folder.name}/{ANCHOR_STATISTICS}"
     listed = folder.listed_bytes(ANCHOR_STATISTICS)
-    count = len(anchors) * sum(value.numel() for value in _statistics(network).values())
+    state, layers = own_state(network), _normalized_layers(network, feeds)
+    count = len(anchors) * sum(state[key].numel() for key in layers)
     if listed > 4 * count + _HEADER_BYTES:
         raise ArtifactFormatError(f"{name} of {listed:,} bytes holds more than {count:,} numbers; {folder.advice}")
     tensors = with_numbers(tensors_from_bytes(folder.read(ANCHOR_STATISTICS), name), name)
-    state = network.state_dict()
-    for key in _statistics(network):
-        nearest = _nearest(anchors, policy, feeds.get(key.rpartition(".")[0]))
+    for key, layer in layers.items():
+        nearest = _nearest(anchors, policy, layer)
         state[key] = _row(tensors, nearest, key, content["format"], name)
     load_strictly(network, state, name)
 
@@ -263,19 +269,18 @@ def _content(folder: SealedFolder) -> dict[str, Any]:
     return fields
 
 
-def _statistics(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value for name, value in network.state_dict().items() if name.endswith((_MEAN, _VARIANCE))}
+def _normalized_layers(network: nn.Module, feeds: Mapping[str, str]) -> dict[str, str | None]:
+    """Return, by the name of each statistic of a network's BatchNorms, the layer that its BatchNorm takes, or None."""
+    return {f"{name}.{key}": feeds.get(name) for name in active_batch_norms(network) for key in (_MEAN, _VARIANCE)}
 
 
-def _halved(statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the statistics of a network in half precision, where that is exact enough."""
+def _halved_statistics(network: nn.Module) -> dict[str, Tensor]:
+    """Return the statistics of the BatchNorms of a network in half precision, where that is exact enough."""
     halved: dict[str, Tensor] = {}
-    for name, mean in statistics.items():
-        if name.endswith(_MEAN):
-            variance_name = name.removesuffix(_MEAN) + _VARIANCE
-            # Those that were kept are read on the CPU.
-            both = mean.cpu(), statistics[variance_name].cpu()
-            halved[name], halved[variance_name] = halved_statistics(*both)
+    for name, norm in active_batch_norms(network).items():
+        # Those that were kept are read on the CPU.
+        mean, variance = (norm.get_buffer(key).cpu() for key in (_MEAN, _VARIANCE))
+        halved[f"{name}.{_MEAN}"], halved[f"{name}.{_VARIANCE}"] = halved_statistics(mean, variance, norm.eps)
     return halved
 
 

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, PolicyError, quoted
+from limpq_hub.errors import (
+    ArtifactFormatError,
+    ArtifactIntegrityError,
+    ArtifactVersionError,
+    PolicyError,
+    UnsupportedLayerError,
+    quoted,
+)
 from limpq_hub.plan.costs import FLOAT, Costs
-from limpq_hub.plan.jsonfile import check_shape, errors_naming, write_bytes, write_json
+from limpq_hub.plan.jsonfile import check_shape, errors_naming, json_text, write_bytes, write_json
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers, total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, has_channel_steps, read_policy
 from limpq_hub.quant.entropy_coding import LEAST_BITS_EACH
+from limpq_hub.quant.quantized import quantized_layers
+from limpq_hub.quant.switchable_batch_norm import switching_norms
 from limpq_hub.zoo.folder import SealedFolder, seal_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
@@ -54,9 +64,11 @@ def save_checkpoint(
         unfinished: whether more is to come, so that nobody but its maker is to open it.
 
     Raises:
-        PolicyError: a quantized layer runs in float.
-        UnsupportedLayerError: a layer has a weight that is no finite number.
+        PolicyError: a quantized layer runs in float, or the network is a supernet.
+        UnsupportedLayerError: a tensor has a value that is not finite, or a layer computes its weight from others.
+        ValueError: `metrics` or `provenance` hold a number that JSON has not.
     """
+    _check_one_policy(model)
     spec = NetworkSpec.of(model)
     bits = read_policy(model)
     policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
@@ -64,13 +76,6 @@ def save_checkpoint(
         model = copy.deepcopy(model).float()
     # Before anything is written: what was here stays where this cannot be stored.
     tensors = tensors_to_bytes(packed_tensors(model, policy))
-    if unfinished:
-        unseal_folder(folder)
-    write_json(folder / "policy.json", policy.to_json())
-    write_bytes(folder / WEIGHTS, tensors)
-    (folder / "metrics.json").unlink(missing_ok=True)
-    if metrics is not None:
-        write_json(folder / "metrics.json", metrics)
     config = spec.to_config() | {
         **_counted(policy, costs),
         "signed_inputs": [name for name, cost in costs.items() if cost.signed],
@@ -80,6 +85,15 @@ def save_checkpoint(
         **({CLASSES: list(classes)} if classes else {}),
         "provenance": dict(provenance or {}),
     }
+    figures = None if metrics is None else json_text(metrics).encode()
+    json_text(config)
+    if unfinished:
+        unseal_folder(folder)
+    write_json(folder / "policy.json", policy.to_json())
+    write_bytes(folder / WEIGHTS, tensors)
+    (folder / "metrics.json").unlink(missing_ok=True)
+    if figures is not None:
+        write_bytes(folder / "metrics.json", figures)
     seal_folder(folder, KIND, config, FILES, unfinished=unfinished)
 
 
@@ -126,7 +140,9 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     signed, offset = config["signed_inputs"], config["offset_inputs"]
     with errors_naming(f"{folder.name}/policy.json"):
         if policy.in_float:
-            check_layers(spec.recount(module, signed=signed, offset=offset)[0], policy)
+            # As in `to_quantized`: what cannot be quantized is told by the count without it, if it is not in float.
+            with suppress(UnsupportedLayerError):
+                check_layers(spec.recount(module, signed=signed, offset=offset)[0], policy)
         costs, traced = spec.recount(module, signed=signed, offset=offset, in_float=policy.in_float)
     for key in ("signed_inputs", "offset_inputs"):
         if not set(config[key]) <= set(costs):
@@ -143,6 +159,20 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
             )
     load_strictly(quantized, unpacked_tensors(quantized, policy, packed, name), name)
     return quantized.eval(), policy
+
+
+def _check_one_policy(model: nn.Module) -> None:
+    """Raise `PolicyError` if a network is a supernet, also one that is set to a policy."""
+    several = [
+        name
+        for name, layer in quantized_layers(model)
+        if max(len(layer.weight_quantizer.candidates), len(layer.activation_quantizer.candidates)) > 1
+    ]
+    for name in (*several, *switching_norms(model)):
+        raise PolicyError(
+            f"{name!r} is of a supernet, which has more than one policy needs, and a checkpoint holds one policy: give "
+            "limpq_hub.quant.convert.select_policy(supernet, policy)"
+        )
 
 
 def _least_bits_each(folder: SealedFolder) -> float:

@@ -17,6 +17,7 @@ from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR
 from limpq_hub.quant.tracing.forward_trace import Trace
 from limpq_hub.zoo import checkpoint
+from limpq_hub.zoo.anchors import ANCHOR_POLICIES, ANCHOR_STATISTICS
 from limpq_hub.zoo.entry_tensors import (
     SUPERNET,
     float_tensors,
@@ -30,7 +31,8 @@ from limpq_hub.zoo.half_precision import halved_weight
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.plane_tensors import has_moved_planes, has_planes
 from limpq_hub.zoo.seal import BYTE_PLANES, HALF_CODING, MOVED_PLANES
-from limpq_hub.zoo.tensors import load_strictly, own_state
+from limpq_hub.zoo.storable import check_storable
+from limpq_hub.zoo.tensors import load_strictly, own_state, step_names
 
 KIND = "entry"
 # A weight that moved from the float network's is stored to 2^-9 of it, in a sixth fewer bytes; what that does was
@@ -43,7 +45,8 @@ FILES = (
     GZIPPED_FLOAT_FILE,
     "classes.json",
     "metrics.json",
-    "anchors.*",
+    ANCHOR_STATISTICS,
+    ANCHOR_POLICIES,
     "policies/*/config.json",
     *(f"policies/*/{file}" for file in checkpoint.FILES),
 )
@@ -65,18 +68,28 @@ def save_entry(
     Args:
         classes: {"id", "name"} of each class, in the order of the class indices.
         unfinished: as `seal_entry` takes it.
+
+    Raises:
+        UnsupportedLayerError: a tensor has a value that is not finite; nothing is written.
     """
-    state = _halved(supernet)
-    state |= {name: value.clamp_min(STEP_FLOOR) for name, value in state.items() if name.endswith(".step")}
+    spec, state = NetworkSpec.of(supernet), _halved(supernet)
+    state |= {name: state[name].clamp_min(STEP_FLOOR) for name in step_names(supernet) & state.keys()}
+    check_storable(supernet, state)
     write_supernet(folder, state, whole_places=_WHOLE_PLACES)
     indicators.save(folder / "indicators.json")
     write_json(folder / "classes.json", list(classes))
-    seal_entry(folder, NetworkSpec.of(supernet), unfinished=unfinished)
+    seal_entry(folder, spec, unfinished=unfinished)
 
 
 def save_float_network(folder: Path, network: nn.Module) -> None:
-    """Write the float network that an entry came from, not sealed; weights in half precision, as `save_entry` does."""
-    write_float_network(folder, _halved(network))
+    """Write the float network that an entry came from, not sealed; weights in half precision, as `save_entry` does.
+
+    Raises:
+        UnsupportedLayerError: a tensor has a value that is not finite; nothing is written.
+    """
+    state = _halved(network)
+    check_storable(network, state)
+    write_float_network(folder, state)
 
 
 def seal_entry(folder: Path, spec: NetworkSpec, *, unfinished: bool = False) -> None:
@@ -177,9 +190,8 @@ def _half_coding(folder: Path) -> str | None:
 
 
 def _halved(network: nn.Module) -> dict[str, Tensor]:
+    steps = step_names(network)
     return {
-        name: halved_weight(value)
-        if value.ndim > 1 and value.is_floating_point() and not name.endswith(".step")
-        else value
+        name: halved_weight(value) if value.ndim > 1 and value.is_floating_point() and name not in steps else value
         for name, value in own_state(network).items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,12 @@ def unpacked_float(folder: SealedFolder, at_most: int) -> bytes:
     return content
 
 
-def float_weights(folder: SealedFolder, costs: Costs) -> dict[str, NDArray[Any]]:
+def float_weights(folder: SealedFolder, costs: Costs, layers: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
     """Return the weight of each layer, flat, in float32.
+
+    Args:
+        costs: of all that the network multiplies.
+        layers: those whose weights are asked for; all of `costs` if None.
 
     Raises:
         UnknownModelError: the entry holds no float network.
@@ -73,10 +78,10 @@ def float_weights(folder: SealedFolder, costs: Costs) -> dict[str, NDArray[Any]]
         raise ArtifactFormatError(f"{name} is not a safetensors file: {str(error)[:100]}") from None
     tensors |= take_planes(tensors, name)
     weights = {}
-    for layer, cost in costs.items():
+    for layer in costs if layers is None else layers:
         tensor = tensors.get(f"{layer}.weight")
-        if tensor is None or tensor.size != cost.weights:
-            raise ArtifactFormatError(f"{name}: tensor {layer}.weight should hold {cost.weights} numbers")
+        if tensor is None or tensor.size != costs[layer].weights:
+            raise ArtifactFormatError(f"{name}: tensor {layer}.weight should hold {costs[layer].weights} numbers")
         weights[layer] = tensor.astype(np.float32).ravel()
         if not np.isfinite(weights[layer]).all():
             raise ArtifactFormatError(f"{name}: tensor {layer}.weight has a value that is not finite")

@@ -171,9 +171,26 @@ def seal_folder(
     Args:
         patterns: shell patterns of the files that belong to the artifact; others are left out.
         unfinished: whether more is to come: then the seal has another name, and nobody takes the folder for whole.
+
+    Raises:
+        ArtifactFormatError: a file would not be read, for its name or its size; nothing is written.
     """
     paths = sorted(file for pattern in patterns for file in path.glob(pattern))
-    contents = {file.relative_to(path).as_posix(): file.read_bytes() for file in paths}
+    names = [file.relative_to(path).as_posix() for file in paths]
+    for name in names:
+        if not _is_plain(name):
+            place, _, file = name.rpartition("/")
+            raise ArtifactFormatError(
+                f"{path} cannot be sealed with {quoted(place or file)} in it: rename that with letters, digits, "
+                "underscores, single dots and dashes, a letter or digit first, or take it away"
+            )
+    contents = {name: file.read_bytes() for name, file in zip(names, paths, strict=True)}
+    for name, data in contents.items():
+        if len(data) > _most_bytes(name):
+            raise ArtifactFormatError(
+                f"{path / name} has {len(data):,} bytes, and of such a file at most {_most_bytes(name):,} are read: "
+                "shorten it, or take it away"
+            )
     files = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in contents.items()}
     content = sealed({"format": format_of(config), "kind": kind, **config, "files": files})
     if unfinished:
@@ -189,6 +206,16 @@ def _looks_like_safetensors(data: bytes) -> bool:
     return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
+def _is_plain(name: str) -> bool:
+    """Return whether a name is that of a file inside its folder, and no hidden one."""
+    return bool(_FILE_NAME.fullmatch(name)) and ".." not in name
+
+
+def _most_bytes(name: str) -> int:
+    """Return how many bytes a file can have."""
+    return TEXT_BYTES if name.endswith(".json") else MOST_BYTES
+
+
 def _below(prefix: str, fetch: Fetch) -> Fetch:
     return lambda file, size_bytes: fetch(f"{prefix}/{file}", size_bytes)
 
@@ -198,10 +225,10 @@ def _verified_config(data: bytes, label: str, kind: str, advice: str) -> dict[st
     config = unsealed(data, label, kind, advice)
     check_shape(config, {"files": dict}, label)
     for file, listed in config["files"].items():
-        if not _FILE_NAME.fullmatch(file) or ".." in file:
+        if not _is_plain(file):
             raise UnsafeFileError(f"{label}: {quoted(file)} is not a plain file name inside the folder; {advice}")
         check_shape(listed, {"sha256": str, "bytes": int}, f"{label}: {file}")
-        most_bytes = TEXT_BYTES if file.endswith(".json") else MOST_BYTES
+        most_bytes = _most_bytes(file)
         if not 0 <= listed["bytes"] <= most_bytes or not _SHA256.fullmatch(listed["sha256"]):
             raise ArtifactFormatError(
                 f"{label}: {quoted(file)} of {quoted(listed['bytes'])} bytes with sha256 {quoted(listed['sha256'])} "

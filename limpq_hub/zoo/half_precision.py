@@ -25,15 +25,19 @@ def halved_weight(value: Tensor) -> Tensor:
     return half if change <= _MOST_CHANGE * value.abs().max() else value  # a change of nan or infinity is not less
 
 
-def halved_statistics(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def halved_statistics(mean: Tensor, variance: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
     """Return the statistics of a batch normalization in half precision, each as it is where that would not do.
 
-    A variance above 65,504 would be infinite, and a mean that is large beside the deviation shifts what comes out.
+    A variance above 65,504 would be infinite, one far below 6e-5 has few digits, which counts where `eps` is as small,
+    and a mean that is large beside the deviation shifts what comes out.
 
     Args:
         mean, variance: [channels] each.
+        eps: what the normalization adds to the variance.
     """
     half_mean, half_variance = mean.half(), variance.half()
-    shift = (half_mean.to(mean.dtype) - mean).abs()
-    keeps_mean = bool((shift <= _MOST_SHIFT * (variance + 1e-5).sqrt()).all())
-    return half_mean if keeps_mean else mean, half_variance if bool(half_variance.isfinite().all()) else variance
+    squared = variance + min(eps, 1e-5)
+    keeps_mean = bool(((half_mean.to(mean.dtype) - mean).abs() <= _MOST_SHIFT * squared.sqrt()).all())
+    # A change of infinity is not less.
+    keeps_variance = bool(((half_variance.to(variance.dtype) - variance).abs() <= _MOST_SHIFT * squared).all())
+    return half_mean if keeps_mean else mean, half_variance if keeps_variance else variance

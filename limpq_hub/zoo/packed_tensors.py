@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError, UnsupportedLayerError
 from limpq_hub.plan.policy import Policy
@@ -16,6 +17,7 @@ from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.packing import pack, unpack
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
+from limpq_hub.zoo.storable import check_storable
 from limpq_hub.zoo.tensors import own_state
 
 
@@ -24,13 +26,17 @@ def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
 
     Of each layer: `weight_coded` or `weight_packed`, the integers of its weight, see `stored_integers`; `weight_shape`;
     `weight_scale`, its step, or one for each output channel; `input_scale`; and `input_zero_point` where its input has
-    one. Of a product `weight_scale` is the step of the second operand. All else as it is.
+    one. Of a product `weight_scale` is the step of the second operand. All else as it is, and so the weight of a layer
+    that something in float has too, such as an embedding.
 
     Raises:
         PolicyError: a quantized layer runs in float.
-        UnsupportedLayerError: a layer has a weight that is no finite number.
+        UnsupportedLayerError: a tensor has a value that is not finite, or a layer computes its weight from others.
     """
-    tensors = own_state(model)
+    for name, module in model.named_modules():
+        if isinstance(module, QuantLayer):
+            _check_has_weight(name, module)
+    tensors, names, in_float = own_state(model), _parameter_names(model), _parameters_in_float(model)
     for name, layer in quantized_layers(model):
         for key in ("weight_quantizer.step", "activation_quantizer.step"):
             del tensors[f"{name}.{key}"]
@@ -42,18 +48,25 @@ def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
                 f"layer {name!r} has a weight that is not finite (nan or inf), for which no integer stands: look at "
                 "how the network was trained"
             )
-        scale = layer.weight_quantizer.step_of(bits.weight).detach()
-        tensors[f"{name}.weight_scale"] = scale.reshape(-1)
-        tensors[f"{name}.input_scale"] = layer.activation_quantizer.step_of(bits.activation).detach().reshape(1)
+        scale = layer.weight_quantizer.step_of(bits.weight).detach().reshape(-1)
+        input_scale = layer.activation_quantizer.step_of(bits.activation).detach().reshape(1)
+        if not (scale.isfinite().all() and input_scale.isfinite().all()):
+            raise UnsupportedLayerError(
+                f"layer {name!r} has a step that is not finite (nan or inf), of which no grid can be made: look at how "
+                "the network was trained"
+            )
+        tensors |= {f"{name}.weight_scale": scale, f"{name}.input_scale": input_scale}
         zero_point = tensors.pop(f"{name}.activation_quantizer.zero_point", None)
         if zero_point is not None:
             tensors[f"{name}.input_zero_point"] = zero_point
         if isinstance(layer, QuantLayer):
-            del tensors[f"{name}.weight"]
+            if layer.weight not in in_float:
+                del tensors[names[layer.weight]]
             integers = layer.weight_integers(bits.weight)
             key, stored = stored_integers(integers.cpu().numpy(), bits.weight)
             tensors[f"{name}.{key}"] = torch.from_numpy(stored)
             tensors[f"{name}.weight_shape"] = torch.tensor(integers.shape)
+    check_storable(model, tensors)
     return tensors
 
 
@@ -82,7 +95,7 @@ def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tens
     Raises:
         ArtifactFormatError: a tensor is missing, of another shape or type, or not what `packed_tensors` makes.
     """
-    tensors = dict(packed)
+    tensors, names, in_float = dict(packed), _parameter_names(model), _parameters_in_float(model)
 
     def take(key: str, dtype: torch.dtype) -> Tensor:
         """Remove a tensor from `tensors`, and return it; raise an error if it is missing or of another type."""
@@ -109,22 +122,48 @@ def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tens
                 )
             tensors[f"{name}.activation_quantizer.zero_point"] = zero_point
         if isinstance(layer, QuantLayer):
-            shape = tuple(take(f"{name}.weight_shape", torch.int64).tolist())
-            if shape != tuple(layer.weight.shape):
+            shape = take(f"{name}.weight_shape", torch.int64).tolist()
+            if shape != list(layer.weight.shape):
                 raise ArtifactFormatError(
-                    f"{file}: layer {name} has weights of shape {list(shape)}, the network needs "
-                    f"{list(layer.weight.shape)}"
+                    f"{file}: layer {name} has weights of shape {shape}, the network needs {list(layer.weight.shape)}"
                 )
             key = f"{name}.weight_packed" if f"{name}.weight_packed" in tensors else f"{name}.weight_coded"
             restored = unpack if key.endswith("packed") else decode
             try:
-                integers = restored(take(key, torch.uint8).numpy(), policy.layers[name].weight, shape)
+                integers = restored(take(key, torch.uint8).numpy(), policy.layers[name].weight, tuple(shape))
             except ArtifactFormatError as error:
                 raise ArtifactFormatError(f"{file}: tensor {key}: {error}") from None
-            scale = spread_over(layer.weight, scales["weight_scale"], layer.weight_quantizer.channel_dim)
-            tensors[f"{name}.weight"] = torch.from_numpy(integers).to(scale.dtype) * scale
-            _keep_weight_(model, layer)
+            own_name = names[layer.weight]
+            # Versions before this one stored the integers alone; that is what their networks had in float as well.
+            if own_name not in tensors or layer.weight not in in_float:
+                scale = spread_over(layer.weight, scales["weight_scale"], layer.weight_quantizer.channel_dim)
+                tensors[own_name] = torch.from_numpy(integers).to(scale.dtype) * scale
+                _keep_weight_(model, layer)
     return tensors
+
+
+def _check_has_weight(name: str, layer: QuantLayer) -> None:
+    """Raise `UnsupportedLayerError` if a layer was made to compute its weight or bias after it was quantized."""
+    if is_parametrized(layer, "weight"):
+        advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "weight")'
+        reason = f"computes its weight anew at every call; keep it with {advice}"
+    elif any(isinstance(vars(layer).get(key), Tensor) for key in ("weight", "bias")):
+        advice = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove"
+        reason = f"computes its weight or bias in a hook; keep it with {advice}"
+    else:
+        return
+    raise UnsupportedLayerError(f"{name} ({type(layer).__name__}) cannot be stored: it {reason}")
+
+
+def _parameter_names(model: nn.Module) -> dict[Tensor, str]:
+    """Return the first name of each parameter, that of `own_state`; layers and others may share one."""
+    return {parameter: name for name, parameter in model.named_parameters()}
+
+
+def _parameters_in_float(model: nn.Module) -> set[Tensor]:
+    """Return the parameters that a module has which is no quantized layer."""
+    modules = (module for module in model.modules() if not isinstance(module, QuantLayer))
+    return {parameter for module in modules for parameter in module.parameters(recurse=False)}
 
 
 def _keep_weight_(model: nn.Module, layer: QuantLayer) -> None:

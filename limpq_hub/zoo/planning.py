@@ -20,7 +20,7 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.float_file import float_file_of, float_weights
+from limpq_hub.zoo.searched_weights import searched_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -140,8 +140,9 @@ def baselines(
     """Return policies within the same budget that a search should beat.
 
     Keys: "uniform" (the largest policy of equal bits), "uniform filled" (layers raised until the budget is full),
-    "random", "reversed" (the search in reversed importance), and, where the entry holds its float network,
-    "sensitivity" (the search that lowers the relative rounding error of the weights).
+    "random", "reversed" (the search in reversed importance), and, where the entry holds its float network and no
+    product of activations is searched, "sensitivity" (the search that lowers the relative rounding error of the
+    weights).
 
     Args:
         model: as in `search`.
@@ -172,11 +173,7 @@ def baselines_within(
     """
     if isinstance(source, Indicators):
         return policies_to_compare(source, budget, seed=seed, weights=None, **objective)
-    indicators = source.indicators
-    # A product of activations has no weights whose rounding could be measured.
-    has_weights = float_file_of(source.folder) is not None and all(cost.weights for cost in indicators.costs.values())
-    weights = float_weights(source.folder, indicators.costs) if has_weights else None
-    return policies_to_compare(indicators, budget, seed=seed, weights=weights, **objective)
+    return policies_to_compare(source.indicators, budget, seed=seed, weights=searched_weights(source), **objective)
 
 
 def indicators_of(model: str | os.PathLike[str] | Indicators) -> Indicators:

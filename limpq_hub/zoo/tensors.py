@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from safetensors import SafetensorError
@@ -10,6 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactFormatError
+from limpq_hub.quant.quantizer import LsqQuantizer
 
 # Those that every operation knows: floating point, and whole numbers.
 _DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
@@ -39,13 +40,37 @@ def own_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in module.state_dict().items() if name in first_names}
 
 
+def step_names(module: nn.Module) -> set[str]:
+    """Return the names of the step sizes of quantizers; a network may have a parameter called `step` of its own."""
+    return {f"{name}.step" for name, part in module.named_modules() if isinstance(part, LsqQuantizer)}
+
+
+def is_storable(dtype: torch.dtype) -> bool:
+    """Return whether an artifact can hold tensors of a type."""
+    return dtype in _DTYPES
+
+
+def is_in_range(key: str, value: Tensor, steps: Collection[str]) -> bool:
+    """Return whether every number of a tensor is finite, of step sizes above 0 and of variances not below.
+
+    Args:
+        key: name of the tensor in its network.
+        steps: the names of those that are step sizes, see `step_names`.
+    """
+    if key in steps and not bool((value > 0).all()):
+        return False
+    if key.endswith(".running_var") and not bool((value >= 0).all()):
+        return False
+    return bool(value.isfinite().all())
+
+
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Copy `tensors` into `module`: exactly its names and shapes, whole numbers as such, floating point of any width.
 
     Raises:
         ArtifactFormatError: a tensor is missing, foreign, of another shape, or not finite; nothing is copied.
     """
-    state = own_state(module)
+    state, steps = own_state(module), step_names(module)
     for key in state.keys() - tensors.keys():
         raise ArtifactFormatError(f"{name}: tensor {key} is missing")
     for key in tensors.keys() - state.keys():
@@ -56,24 +81,15 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
             raise ArtifactFormatError(
                 f"{name}: tensor {key} is {tensor.dtype} {list(tensor.shape)}, the network needs {list(value.shape)}"
             )
-        if tensor.dtype not in _DTYPES:
+        if not is_storable(tensor.dtype):
             raise ArtifactFormatError(f"{name}: tensor {key} is {tensor.dtype}, which no artifact has")
         # As the network will hold it: what a wider number has can be infinite there, or 0.
         tensor = tensor.to(value)
         # What a network is built with may be infinite.
-        if tensor.is_floating_point() and not (_is_in_range(key, tensor) or torch.equal(tensor, value)):
+        if tensor.is_floating_point() and not (is_in_range(key, tensor, steps) or torch.equal(tensor, value)):
             raise ArtifactFormatError(
                 f"{name}: tensor {key} has a value that is not finite, or a step or variance below 0"
             )
     with torch.no_grad():
         for key, value in state.items():
             value.copy_(tensors[key])
-
-
-def _is_in_range(key: str, value: Tensor) -> bool:
-    """Return whether every number is finite, step sizes are above 0 and variances not below."""
-    if key.endswith(".step") and not bool((value > 0).all()):
-        return False
-    if key.endswith(".running_var") and not bool((value >= 0).all()):
-        return False
-    return bool(value.isfinite().all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import signal
 import socket
 import stat
@@ -377,6 +378,29 @@ def test_a_full_disk_is_told_once(arguments):
     )
     assert "None" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["list"], 0),
+        (["search", "resnet18", "--bitops", "50G", "--json"], 0),
+        (["search", "resnet18", "--bitops", "1", "--json"], 2),
+        (["search", "no_such", "--bitops", "3G"], 2),
+        ([], 2),
+    ],
+)
+def test_an_answer_is_printed_and_the_code_is_the_same_where_no_message_can_be(arguments, code):
+    whole = subprocess.run([*LIMPQ, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*LIMPQ, *arguments], stdout=subprocess.PIPE, stderr=full, text=True, timeout=60, check=False
+        )
+    assert whole.stderr
+    assert whole.returncode == code
+    # The time of a search differs.
+    found, expected = (re.sub('"seconds": .*', "", text) for text in (done.stdout, whole.stdout))
+    assert (done.returncode, found) == (code, expected)
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-"])

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from limpq_hub import Policy, frontier
-from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError
+from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, UnsupportedLayerError
 from limpq_hub.plan.jsonfile import json_text
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy_costs import total_bitops
@@ -28,6 +28,7 @@ from limpq_hub.zoo.assembly import assemble_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_tensors import with_numbers
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.half_precision import halved_statistics
 from limpq_hub.zoo.loading import load
 from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes
 
@@ -225,6 +226,33 @@ def test_statistics_that_one_anchor_has_in_single_precision_stay_as_exact(tiny, 
     for policy, expected in ((first, exact), (second, measured)):
         for name, value in served(tiny, entry_copy, policy).items():
             assert torch.equal(value, expected[name].float())
+
+
+def test_statistics_that_could_not_be_loaded_again_leave_the_anchors_that_are_there(tiny, anchored, tmp_path):
+    before = {path.name: path.read_bytes() for path in anchored.iterdir() if path.is_file()}
+    with pytest.raises(UnsupportedLayerError, match=r"^tensor conv1\.1\.running_mean has a value that is not finite "):
+        save_anchors(anchored, tiny.supernet, [tiny.joint], [torch.nan * tiny.images], kept=tmp_path / "kept")
+    assert {path.name: path.read_bytes() for path in anchored.iterdir() if path.is_file()} == before
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(
+    ("variance", "eps", "halved"),
+    [(2e-8, 1e-9, False), (2e-8, 1e-5, True), (2e-8, 1e-3, True), (1e-3, 1e-12, True), (70_000.0, 1e-5, False)],
+)
+def test_a_variance_is_halved_where_its_digits_make_no_difference_beside_eps(variance, eps, halved):
+    exact = torch.tensor([variance, 1.0])
+    _, kept = halved_statistics(torch.zeros(2), exact, eps)
+    assert kept.dtype == (torch.float16 if halved else torch.float32)
+    ratio = ((kept.double() + eps) / (exact.double() + eps)).sqrt()
+    assert bool(((ratio - 1).abs() <= 2**-8).all())
+
+
+def test_a_mean_is_halved_where_it_is_near_enough_beside_the_deviation_and_eps():
+    means, variances = torch.tensor([0.3]), torch.tensor([1e-10])
+    assert halved_statistics(means, variances, 1e-5)[0].dtype == torch.float32
+    assert halved_statistics(torch.tensor([0.003]), variances, 1e-5)[0].dtype == torch.float16
+    assert halved_statistics(torch.tensor([0.003]), variances, 1e-12)[0].dtype == torch.float32
 
 
 @pytest.mark.parametrize(

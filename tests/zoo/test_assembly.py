@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, OutputError
 from limpq_hub.zoo.assembly import assemble_entry
 from limpq_hub.zoo.card import render_card
 from limpq_hub.zoo.catalog import BUNDLED, find_entry
@@ -199,7 +199,7 @@ def test_a_damaged_file_leaves_what_was_there(tiny, entry_copy, tmp_path, file):
 def test_a_folder_that_is_no_entry_is_left_alone(joint, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
-    with pytest.raises(ArtifactError, match=r"photos/config\.json is missing"):
+    with pytest.raises(ArtifactError, match=r"photos holds 'cat\.jpg': it is no entry, and would be lost"):
         assemble_entry(joint, {}, tmp_path / "photos")
     assert content(tmp_path) == {"photos/cat.jpg": b"cat"}
 
@@ -244,7 +244,7 @@ def test_a_folder_that_holds_more_than_an_entry_is_refused_and_kept(tiny, tmp_pa
 
 def test_a_file_in_the_place_of_the_folder_is_refused_and_kept(joint, tmp_path):
     (tmp_path / "entry").write_text("a file")
-    with pytest.raises((ArtifactError, NotADirectoryError)):
+    with pytest.raises(OutputError, match=r"entry is a file, and a folder is to be written; name another one$"):
         assemble_entry(joint, {}, tmp_path / "entry")
     assert (tmp_path / "entry").read_text() == "a file"
 

@@ -1,11 +1,14 @@
 """Tests of checkpoint folders: what was trained is what is read, and whatever does not fit the network is refused."""
 
+import copy
 import json
 import re
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.utils import prune
 
 from limpq_hub.errors import (
     ArtifactError,
@@ -18,10 +21,11 @@ from limpq_hub.errors import (
 )
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
-from limpq_hub.quant.convert import read_policy, select_policy
+from limpq_hub.quant.convert import read_policy, select_policy, set_policy_, to_supernet
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.folder import open_local_folder
+from limpq_hub.zoo.network import NetworkSpec
 
 LAYER = "layer1.0.conv1"
 PACKED = "conv1.0"  # so small that a code would not pay
@@ -51,6 +55,117 @@ def test_what_cannot_be_stored_leaves_the_checkpoint_that_is_there(tiny, folder)
     with pytest.raises(PolicyError, match=f"^layer '{LAYER}' runs in float"):
         save_checkpoint(folder, in_float, tiny.costs)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def spoil_bias(network) -> None:
+    network.fc.bias[0] = torch.inf
+
+
+def spoil_mean(network) -> None:
+    network.bn1.running_mean[0] = torch.nan
+
+
+def spoil_variance(network) -> None:
+    network.bn1.running_var[0] = -1.0
+
+
+def spoil_input_step(network) -> None:
+    network.get_submodule(LAYER).activation_quantizer.step.fill_(torch.nan)
+
+
+def spoil_weight_step(network) -> None:
+    network.get_submodule(LAYER).weight_quantizer.step.fill_(torch.inf)
+
+
+def add_complex_buffer(network) -> None:
+    network.register_buffer("turns", torch.ones(2, dtype=torch.complex64))
+
+
+NOT_FINITE = r"has a value that is not finite \(nan or inf\), or a variance below 0, with which it could not be loaded "
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (spoil_bias, rf"^tensor fc\.bias {NOT_FINITE}again: look at how the network was trained, and at its images$"),
+        (spoil_mean, rf"^tensor bn1\.running_mean {NOT_FINITE}"),
+        (spoil_variance, rf"^tensor bn1\.running_var {NOT_FINITE}"),
+        (spoil_input_step, f"^layer '{LAYER}' has a step that is not finite .* look at how the network was trained$"),
+        (spoil_weight_step, f"^layer '{LAYER}' has a step that is not finite "),
+        (
+            add_complex_buffer,
+            r"^tensor turns is torch\.complex64, which no artifact has: keep real numbers in its place",
+        ),
+    ],
+)
+def test_what_could_not_be_loaded_again_leaves_the_checkpoint_that_is_there(tiny, folder, spoil, told, unfinished):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    spoilt = select_policy(tiny.supernet, tiny.policies["large"])
+    with torch.no_grad():
+        spoil(spoilt)
+    with pytest.raises(UnsupportedLayerError, match=told):
+        save_checkpoint(folder, spoilt, tiny.costs, unfinished=unfinished)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("key", ["metrics", "provenance"])
+def test_a_figure_that_json_has_not_leaves_the_checkpoint_that_is_there(tiny, folder, key):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    network = select_policy(tiny.supernet, tiny.policies["large"])
+    with pytest.raises(ValueError, match="JSON compliant"):
+        save_checkpoint(folder, network, tiny.costs, **{key: {"loss": float("nan")}})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_supernet_is_refused_with_how_to_choose_a_policy_of_it(tiny, folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    set_to_one = set_policy_(copy.deepcopy(tiny.supernet), tiny.policies["large"])
+    told = "is of a supernet, which has more than one policy needs, and a checkpoint holds one policy: give "
+    told += r"limpq_hub\.quant\.convert\.select_policy\(supernet, policy\)$"
+    with pytest.raises(PolicyError, match=rf"^'conv1\.3' {told}"):
+        save_checkpoint(folder, set_to_one, tiny.costs)
+    # One with a single bit-width has one step for each layer, and batch normalizations in a copy for it.
+    network, images = NetworkSpec.of(tiny.supernet).build(), tiny.images
+    single = set_policy_(to_supernet(network, (4,), example_input=images), tiny.policies["large"])
+    with pytest.raises(PolicyError, match=rf"^'conv1\.\d' {told}"):
+        save_checkpoint(folder, single, tiny.costs)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("compute", "told"),
+    [
+        (
+            lambda layer: nn.utils.parametrizations.weight_norm(layer),
+            rf'anew at every call; keep it with torch.*\.remove_parametrizations\(network\.{LAYER}, "weight"\)$',
+        ),
+        (
+            lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+            r"or bias in a hook; keep it with .*prune\.remove$",
+        ),
+    ],
+)
+def test_a_layer_that_was_made_to_compute_its_weight_is_refused_with_how_to_keep_it(tiny, folder, compute, told):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    network = select_policy(tiny.supernet, tiny.policies["large"])
+    compute(network.get_submodule(LAYER))
+    told = rf"^{re.escape(LAYER)} \(\w*QuantConv2d\) cannot be stored: it computes its weight {told}"
+    with pytest.raises(UnsupportedLayerError, match=told):
+        save_checkpoint(folder, network, tiny.costs)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_layer_whose_bias_is_pruned_is_refused(tiny, folder):
+    network = select_policy(tiny.supernet, tiny.policies["large"])
+    prune.random_unstructured(network.fc, "bias", 0.5)
+    with pytest.raises(
+        UnsupportedLayerError, match=r"^fc \(QuantLinear\) cannot be stored: it computes its weight or b"
+    ):
+        save_checkpoint(folder, network, tiny.costs)
+    prune.remove(network.fc, "bias")
+    save_checkpoint(folder, network, tiny.costs)
+    assert torch.equal(load_checkpoint(open_local_folder(folder, "checkpoint"))[0].fc.bias, network.fc.bias)
 
 
 @pytest.fixture
@@ -193,6 +308,9 @@ def test_another_weight_shape_is_refused(check_refused, edit_tensors, tiny):
     swapped = [shape[1], shape[0] * 9, 1, 1]
     edit_tensors(**{f"{LAYER}.weight_shape": torch.tensor(swapped)})
     message = f"layer {LAYER} has weights of shape {swapped}, the network needs {shape}"
+    check_refused(ArtifactFormatError, re.escape(message))
+    edit_tensors(**{f"{LAYER}.weight_shape": torch.tensor(shape[0])})
+    message = f"layer {LAYER} has weights of shape {shape[0]}, the network needs {shape}"
     check_refused(ArtifactFormatError, re.escape(message))
 
 

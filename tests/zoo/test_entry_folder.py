@@ -1,5 +1,6 @@
 """Tests of entry folders: the supernet comes back in half precision, and indicators that do not fit are refused."""
 
+import copy
 import json
 import re
 import zlib
@@ -8,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegrityError, UnsupportedLayerError
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.quant.convert import select_policy, set_policy_
 from limpq_hub.quant.learned_indicators import read_indicators
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry, save_float_network
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import load
 
@@ -70,6 +71,39 @@ def test_only_weights_are_stored_in_half_precision(tiny):
     assert all(stored[name].dtype is torch.float32 for name in stored if name.endswith((".step", ".running_var")))
     weights = sum(cost.weights for cost in tiny.costs.values())
     assert (tiny.folder / "supernet.safetensors").stat().st_size < 1.75 * weights + 200_000
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("bn1.copies.3.running_mean", torch.nan),
+        ("bn1.copies.3.running_var", -0.5),
+        (f"{LAYER}.activation_quantizer.step", torch.nan),
+        (f"{LAYER}.weight", torch.inf),
+        ("fc.bias", -torch.inf),
+    ],
+)
+def test_what_could_not_be_loaded_again_leaves_the_entry_that_is_there(tiny, entry_copy, place, value):
+    before = {path: path.read_bytes() for path in entry_copy.rglob("*") if path.is_file()}
+    spoilt = copy.deepcopy(tiny.supernet)
+    with torch.no_grad():
+        spoilt.state_dict()[place].flatten()[0] = value
+    told = rf"^tensor {re.escape(place)} has a value that is not finite \(nan or inf\), or a variance below 0, "
+    with pytest.raises(UnsupportedLayerError, match=told):
+        save_entry(entry_copy, spoilt, tiny.indicators, [])
+    assert {path: path.read_bytes() for path in entry_copy.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("place", "value"), [("bn1.running_mean", torch.nan), (f"{LAYER}.weight", torch.inf)])
+def test_a_float_network_that_could_not_be_loaded_again_leaves_the_one_that_is_there(
+    with_float, float_network, place, value
+):
+    before = (with_float / "float.safetensors").read_bytes()
+    with torch.no_grad():
+        float_network.state_dict()[place].flatten()[0] = value
+    with pytest.raises(UnsupportedLayerError, match=rf"^tensor {re.escape(place)} has a value that is not finite "):
+        save_float_network(with_float, float_network)
+    assert (with_float / "float.safetensors").read_bytes() == before
 
 
 def test_large_weights_are_stored_in_planes_and_small_ones_as_they_are(tiny):

@@ -17,9 +17,13 @@ from limpq_hub.errors import (
     ArtifactIntegrityError,
     ArtifactVersionError,
     UnsafeFileError,
+    quoted,
 )
+from limpq_hub.zoo import folder as folder_module
+from limpq_hub.zoo.entry_folder import seal_entry
 from limpq_hub.zoo.folder import open_local_folder, seal_folder
 from limpq_hub.zoo.loading import load
+from limpq_hub.zoo.network import NetworkSpec
 
 CHECKPOINT_FILES = ["config.json", "metrics.json", "model.safetensors", "policy.json"]
 ENTRY_FILES = [
@@ -68,6 +72,40 @@ def test_sealing_twice_writes_the_same_bytes_and_leaves_out_the_files_of_a_run(t
         (tmp_path / name).write_bytes(b"of the run")
     seal_folder(tmp_path, "entry", {}, ["*.bin"])
     assert (tmp_path / "config.json").read_bytes() == first
+
+
+@pytest.mark.parametrize("name", ["w4 a4", "4,4", ".w4a4", "w4..a4", "w4a4~", "\u0664"])
+def test_a_policy_that_would_not_be_read_for_its_name_is_not_sealed(tiny, entry_copy, name):
+    before = (entry_copy / "config.json").read_bytes()
+    (entry_copy / "policies" / "large").rename(entry_copy / "policies" / name)
+    told = (
+        rf"^{re.escape(str(entry_copy))} cannot be sealed with {re.escape(quoted(f'policies/{name}'))} in it: rename "
+        "that with letters, digits, underscores, single dots and dashes, a letter or digit first, or take it away$"
+    )
+    for unfinished in (False, True):
+        with pytest.raises(ArtifactFormatError, match=told):
+            seal_entry(entry_copy, NetworkSpec.of(tiny.supernet), unfinished=unfinished)
+        assert (entry_copy / "config.json").read_bytes() == before
+
+
+def test_a_stray_file_beside_the_anchors_is_no_part_of_an_entry(tiny, entry_copy):
+    for name in ("anchors.json~", "anchors.old.json", "#anchors.json#", "policies/small/metrics.json~"):
+        (entry_copy / name).write_text("{}")
+    seal_entry(entry_copy, NetworkSpec.of(tiny.supernet))
+    folder = open_local_folder(entry_copy, "entry")
+    assert sorted(folder.files) == sorted(open_local_folder(tiny.folder, "entry").files)
+
+
+def test_a_text_that_would_not_be_read_for_its_length_is_not_sealed(tmp_path, monkeypatch):
+    (tmp_path / "metrics.json").write_text("[" + 9 * "1, " + "1]")
+    monkeypatch.setattr(folder_module, "TEXT_BYTES", 28)
+    message = r"metrics\.json has 30 bytes, and of such a file at most 28 are read: shorten it, or take it away$"
+    with pytest.raises(ArtifactFormatError, match=message):
+        seal_folder(tmp_path, "checkpoint", {}, ["*.json"])
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+    monkeypatch.setattr(folder_module, "TEXT_BYTES", 30)
+    seal_folder(tmp_path, "checkpoint", {}, ["*.json"])
+    assert open_local_folder(tmp_path, "checkpoint").read_json("metrics.json") == [1] * 10
 
 
 def test_the_tiny_entry_is_whole(tiny):
