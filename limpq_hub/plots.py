@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SUFFIXES = ("jpg", "pdf", "png", "svg", "webp")
+_DOTS_PER_INCH = 120
+# Of fewer dots per inch the names of the layers cannot be read.
+_FEWEST_DOTS_PER_INCH = 60
+# How wide or high a picture of a format can be, and for PNG what is drawn; the others have no pixels.
+_MOST_PIXELS = {"jpg": 65_500, "png": 65_535, "webp": 16_383}
 _WEIGHTS, _ACTIVATIONS, _MEASURED = "#3366aa", "#e08a3c", "#2a8f5c"
 
 
@@ -25,7 +31,7 @@ def plot_policy(plan: Plan, path: str | os.PathLike[str]) -> None:
     """Write a figure of the weight and activation bits of each layer above its MACs; the suffix tells the format.
 
     Raises:
-        OutputError: no figure can be written in the format of this suffix.
+        OutputError: no figure can be written in the format of this suffix, or none of so many layers.
         OSError: the file cannot be written.
     """
     check_figure_path(path)
@@ -104,7 +110,20 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure whole or not at all, as `write_bytes` does; the suffix tells the format."""
+    """Write a figure whole or not at all, as `write_bytes` does; the suffix tells the format.
+
+    Raises:
+        OutputError: the figure is larger than a picture of this format can be.
+        OSError: the file cannot be written.
+    """
     content = io.BytesIO()
-    figure.savefig(content, format=Path(path).suffix.lower().removeprefix("."), dpi=120)
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    most_pixels = _MOST_PIXELS.get(suffix, sys.maxsize)
+    dots_per_inch = min(_DOTS_PER_INCH, int(most_pixels / max(figure.get_size_inches())))
+    if dots_per_inch < _FEWEST_DOTS_PER_INCH:
+        raise OutputError(
+            f"{quoted(str(path))}: so large a figure cannot be read in the {most_pixels:,} pixels that a .{suffix} has "
+            "at most; use .svg or .pdf"
+        )
+    figure.savefig(content, format=suffix, dpi=dots_per_inch)
     write_bytes(path, content.getvalue())

@@ -161,9 +161,15 @@ def test_a_package_with_one_owner_is_imported_there_only(package):
 
 
 def test_what_the_buttons_of_the_demo_do_is_written_without_gradio():
-    pages = {"app.py", "_controls.py", "_limits.py", "_looks.py", "_uploads.py", "_upload_fields.py"} | {
-        f"_{tab}_tab.py" for tab in ("search", "inference", "compare")
-    }
+    pages = {
+        "app.py",
+        "_controls.py",
+        "_limits.py",
+        "_looks.py",
+        "_uploads.py",
+        "_upload_fields.py",
+        "_request_fields.py",
+    } | {f"_{tab}_tab.py" for tab in ("search", "inference", "compare")}
     plain = [path for path in SOURCES if path.parts[0] == "app" and path.name not in pages]
     assert "_actions.py" in {path.name for path in plain}
     for path in plain:

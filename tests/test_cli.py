@@ -1078,6 +1078,21 @@ def test_predict_as_json_holds_the_guesses(limpq, tiny, picture):
     assert set(content["guesses"][0]) == {"id", "name", "probability"}
 
 
+def test_predict_tells_classes_of_one_name_apart(limpq, entry_copy, reseal, picture):
+    names = ["crane", "crane", *(f"noise {index}" for index in range(2, 10))]
+    classes = [{"id": f"n{index:04d}", "name": name} for index, name in enumerate(names)]
+    (entry_copy / "classes.json").write_text(json.dumps(classes))
+    reseal(entry_copy)
+    arguments = ("predict", picture, "--model", f"local-dir:{entry_copy}", "--bitops", "w3a3", "--top", 10)
+    shown = limpq(*arguments)[1]
+    assert {name.strip() for name in re.findall(r"crane[^│]*", shown)} == {"crane (n0000)", "crane (n0001)"}
+    assert re.search(r"noise 2 *│", shown)
+    assert [guess["name"] for guess in json.loads(limpq(*arguments, "--json")[1])["guesses"]].count("crane") == 2
+    many = limpq("predict", picture, *arguments[1:])[1]
+    best = json.loads(limpq(*arguments, "--json")[1])["guesses"][0]
+    assert (f"{best['name']} ({best['id']})" if best["name"] == "crane" else best["name"]) in many
+
+
 def test_predict_says_on_stderr_that_the_network_was_not_fine_tuned(limpq, tiny, picture):
     code, out, err = limpq("predict", picture, "--model", tiny.name, "--bitops", "w4a3", "--json")
     assert code == 0
@@ -1211,6 +1226,14 @@ def test_bash_completes_commands_and_options(limpq, tmp_path):
         script = f"source {tmp_path}/complete.sh; {asks.format(words, place)}"
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
         assert done.stdout.split() == [expected]
+
+
+def test_completion_prints_no_json_and_does_not_say_that_it_would(limpq):
+    code, out, err = limpq("completion", "bash", "--json")
+    assert (code, out) == (2, "")
+    assert "--json" in err
+    assert "--json" not in limpq("completion", "--help")[1]
+    assert "--json" in limpq("doctor", "--help")[1]
 
 
 def test_an_extra_that_is_not_installed_is_named_in_one_line(limpq, monkeypatch):
@@ -1514,11 +1537,11 @@ def test_importing_at_a_size_that_cannot_be_is_refused(limpq, steps_pickle, tmp_
     assert option in err
 
 
-def test_a_policy_that_cannot_be_written_exits_with_three(limpq, tiny, tmp_path):
+def test_a_policy_that_cannot_be_written_is_refused_before_it_is_searched(limpq, tmp_path):
     (tmp_path / "file").write_text("")
-    code, out, err = limpq("search", tiny.name, "--bitops", "w3a3", "--output", tmp_path / "file" / "policy.json")
-    assert (code, out) == (3, "")
-    assert err.startswith("limpq search: ")
+    code, out, err = limpq("search", "no_such", "--bitops", "w3a3", "--output", tmp_path / "file" / "policy.json")
+    assert (code, out) == (2, "")
+    assert "policy.json' cannot be written (Not a directory); name another file\n" in err
 
 
 def test_an_interrupt_exits_as_shells_expect(limpq, monkeypatch):

@@ -92,6 +92,12 @@ def test_the_input_size_and_the_classes_can_be_set(check):
     assert "classifier: 10 classes" in check("test_resnet", "--num-classes", 10)[1].splitlines()
 
 
+def test_an_input_size_that_no_training_takes_is_refused(limpq):
+    code, out, err = limpq("check", "test_resnet", "--input-size", 4097)
+    assert (code, out) == (2, "")
+    assert "argument --input-size: '4097' is not a whole number of at least 1 and at most 4096" in err
+
+
 def test_what_is_excluded_stays_in_float_and_what_is_fixed_is_named(check):
     code, out, err = check("test_resnet", "--exclude", "layer1", "layer2.*", "--fix", "layer3.0.conv1")
     assert code == 0
@@ -99,6 +105,21 @@ def test_what_is_excluded_stays_in_float_and_what_is_fixed_is_named(check):
     assert "left in float, excluded (43.93M MACs): layer1.0.conv1, layer1.0.conv2, layer2.0.conv1," in out
     assert "fixed at 8/8 bits: conv1.0, layer3.0.conv1, fc" in out
     assert err.endswith(" --output out/test_resnet --exclude layer1 'layer2.*' --fix layer3.0.conv1\n")
+
+
+@pytest.mark.parametrize(
+    ("exclude", "fix"), [("fc", "fc"), ("layer1", "layer1.0.conv1"), ("layer1.*", "layer1"), ("*", "layer1.0.conv[12]")]
+)
+def test_what_is_excluded_and_to_be_fixed_as_well_is_told_as_that(check, exclude, fix):
+    code, out, err = check("test_resnet", "--exclude", exclude, "--fix", "conv1.0", fix)
+    named = "conv1.0" if exclude == "*" else fix
+    told = f"--fix '{named}' names only what --exclude leaves in float: leave it out of one of the two"
+    assert (code, out, err) == (2, "", f"limpq check: {told}\n")
+
+
+def test_what_is_excluded_in_part_is_fixed_in_the_rest_and_a_wrong_name_is_told_as_before(check):
+    assert check("test_resnet", "--exclude", "layer1.0.conv1", "--fix", "layer1")[0] == 0
+    assert "is named 'layer9'" in check("test_resnet", "--exclude", "layer1", "--fix", "layer9")[2]
 
 
 def test_long_lists_of_names_are_cut_short(check):

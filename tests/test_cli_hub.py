@@ -52,10 +52,17 @@ def test_pull_copies_to_a_folder_and_replaces_only_an_entry(on_hub, limpq, tiny,
         assert content(target) == content(tiny.folder)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
-    code, out, err = limpq("pull", "hf-hub:you/tiny", "--output", str(tmp_path / "photos"))
-    assert (code, out) == (5, "")
-    assert err == f"limpq pull: {tmp_path}/photos/config.json is missing; fetch the artifact again\n"
+    asked = len(on_hub.hub.requests)
+    for command, words in (
+        ("pull", ["hf-hub:you/tiny", "--output"]),
+        ("push", ["hf-hub:you/tiny", "you/net", "--dry-run"]),
+    ):
+        code, out, err = limpq(command, *words, str(tmp_path / "photos"))
+        assert (code, out) == (5, "")
+        told = f"{tmp_path}/photos holds 'cat.jpg': it is no entry, and would be lost; choose another folder"
+        assert err == f"limpq {command}: {told}\n"
     assert content(tmp_path / "photos") == {"cat.jpg": b"cat"}
+    assert len(on_hub.hub.requests) == asked
 
 
 def test_pull_takes_a_revision(on_hub, limpq):

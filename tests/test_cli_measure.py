@@ -226,6 +226,20 @@ def test_a_measurement_is_written_into_a_stream_beside_which_nothing_can_be_kept
     assert Indicators.load(tmp_path / "indicators.json").divergences
 
 
+def test_what_another_run_has_taken_away_at_its_end_is_not_missed(
+    limpq, with_float, pictures, tiny, tmp_path, monkeypatch
+):
+    def end_after_another(measuring, kept, *, tell):
+        kept.unlink(missing_ok=True)
+        return tiny.indicators
+
+    monkeypatch.setattr(pair_importance, "measured_indicators", end_after_another)
+    monkeypatch.setattr("limpq_hub.cli.measuring.first_budget", lambda indicators, **asked: "w3a3")
+    output = tmp_path / "indicators.json"
+    code, _, err = limpq("measure", f"local-dir:{with_float}", "--images", pictures, "--output", output)
+    assert (code, output.exists()) == (0, True), err
+
+
 def test_a_folder_to_write_is_refused_before_anything_is_measured(limpq, tmp_path):
     for command in ("measure resnet18 --images nowhere", "measure-latency resnet18"):
         code, _, err = limpq(*command.split(), "--output", tmp_path)

@@ -14,6 +14,7 @@ from PIL import EpsImagePlugin, Image, features
 from limpq_hub import load
 from limpq_hub.errors import ImageError
 from limpq_hub.pictures import Guess, most_likely, read_picture, top_classes
+from limpq_hub.pictures.jpeg_scans import count_scans
 
 SIZE = (24, 16)  # width, height
 
@@ -322,6 +323,65 @@ def test_a_damaged_picture_is_read_or_refused_and_nothing_else(tmp_path, kind):
         damaged[places] = rng.integers(0, 256, 3)
         (tmp_path / "damaged.img").write_bytes(damaged.tobytes())
         assert mode_or_refusal(tmp_path / "damaged.img") == "RGB"
+
+
+def jpeg(scene: np.ndarray, **options) -> bytes:
+    """A JPEG of the scene."""
+    buffer = io.BytesIO()
+    Image.fromarray(scene).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+SCAN = b"\xff\xda"
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_follows_the_end_of_a_jpeg_such_as_the_video_of_a_motion_photo_is_no_scan(tmp_path, scene, progressive):
+    photo = jpeg(scene, progressive=progressive)
+    video = np.random.default_rng(0).bytes(12_000_000)
+    assert video.count(SCAN) > 100
+    (tmp_path / "motion.jpg").write_bytes(photo + video)
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    assert np.array_equal(pixels(tmp_path / "motion.jpg"), pixels(tmp_path / "photo.jpg"))
+
+
+def test_what_a_segment_of_a_jpeg_holds_is_no_scan_and_does_not_end_it(tmp_path, scene):
+    photo = jpeg(scene)
+    comment = (SCAN + b"\0\2" + b"\xff\xd9") * 200
+    (tmp_path / "photo.jpg").write_bytes(jpeg(scene, comment=comment))
+    assert np.array_equal(np.asarray(read_picture(tmp_path / "photo.jpg")), np.asarray(Image.open(io.BytesIO(photo))))
+    assert (count_scans(photo), count_scans(jpeg(scene, comment=comment))) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        b"\xff\0",
+        b"\xff\xd0",
+        b"\xff\xff\xff",
+        b"\x12" * 70_000,
+        b"\xff\x01\0\x09",
+        b"\xff\x02\0\x09",
+        b"\xff\xe1\0\4\xff\xd9",
+        b"\xff\xe1\0\0",
+    ],
+    ids=["a stuffed zero", "a restart", "fill", "data", "TEM", "reserved", "an end in a segment", "a length of 0"],
+)
+def test_every_scan_that_a_decoder_would_read_is_counted(tmp_path, scene, between):
+    photo = jpeg(scene, progressive=True)
+    last = photo[photo.rindex(SCAN) : -2]
+    scans = photo.count(SCAN)
+    (tmp_path / "bomb.jpg").write_bytes(photo[:-2] + (between + last) * 200 + b"\xff\xd9" + last * 50)
+    with pytest.raises(ImageError, match=rf"bomb\.jpg' is a JPEG of {scans + 200} scans, more than 100; save it anew$"):
+        read_picture(tmp_path / "bomb.jpg")
+
+
+def test_scans_are_counted_fast_in_large_files(scene):
+    photo = jpeg(scene)[:-2]
+    for filler in (b"\xff\0", b"\xff\xff", b"\0\0"):
+        began = time.process_time()
+        assert count_scans(photo + filler * 5_000_000) == 1
+        assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize(("width", "height"), [(8000, 8000), (50_001, 1000), (1, 50_000_001)])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from limpq_hub import InfeasibleBudgetError, LayerBits, Plan, Policy, frontier, search
 from limpq_hub import plots as limpq_plots
 from limpq_hub.errors import OutputError, quoted
 from limpq_hub.plan.costs import LayerCost
-from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
+from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy, save_figure
 
 BITS = {"first": (8, 8), "middle.conv1": (3, 5), "middle.conv2": (6, 2), "last": (8, 8)}
 MACS = {"first": 1_000_000, "middle.conv1": 8_000_000, "middle.conv2": 4_000_000, "last": 500_000}
@@ -185,6 +186,45 @@ def test_the_suffix_tells_the_format(plan, tmp_path, suffix, start):
     plot_policy(plan, str(path))
     assert path.read_bytes().startswith(start)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "inches", "size"),
+    [
+        ("webp", (136, 1), (16_320, 120)),
+        ("webp", (200, 1), (16_200, 81)),
+        ("webp", (1, 200), (81, 16_200)),
+        ("jpg", (600, 1), (65_400, 109)),
+        ("png", (600, 1), (65_400, 109)),
+    ],
+)
+def test_a_figure_of_many_layers_has_no_more_pixels_than_its_format(tmp_path, suffix, inches, size):
+    save_figure(Figure(figsize=inches), tmp_path / f"wide.{suffix}")
+    with Image.open(tmp_path / f"wide.{suffix}") as picture:
+        assert picture.size == size
+
+
+@pytest.mark.parametrize(
+    ("suffix", "inches", "most"),
+    [
+        ("webp", (274, 1), "16,383"),
+        ("WEBP", (1, 274), "16,383"),
+        ("jpg", (1_100, 1), "65,500"),
+        ("png", (1_100, 1), "65,535"),
+    ],
+)
+def test_a_figure_that_could_not_be_read_in_so_few_pixels_is_refused_for_one_without(tmp_path, suffix, inches, most):
+    path = tmp_path / f"wide.{suffix}"
+    with pytest.raises(OutputError) as caught:
+        save_figure(Figure(figsize=inches), path)
+    assert str(caught.value) == (
+        f"'{path}': so large a figure cannot be read in the {most} pixels that a .{suffix.lower()} has at most; use "
+        ".svg or .pdf"
+    )
+    assert not path.exists()
+    for without in ("svg", "pdf"):
+        save_figure(Figure(figsize=inches), tmp_path / f"wide.{without}")
+        assert (tmp_path / f"wide.{without}").stat().st_size > 100
 
 
 def test_a_file_that_is_there_is_replaced(plan, tmp_path):

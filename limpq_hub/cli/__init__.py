@@ -40,21 +40,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(argv)
     if options.command is None:
-        print(_FIRST_STEPS, file=sys.stderr)
+        for line in _FIRST_STEPS.splitlines():
+            note(line)
         return 2
     try:
         with ended_by_signals():
             options.run(options)
             sys.stdout.flush()  # here, where an error can still be told
     except LimpqError as error:
-        note(f"limpq {options.command}: {as_typed(str(error))}")
+        note(f"limpq {options.command}: {as_typed(str(error), argv)}")
         if options.debug and isinstance(error, HubError) and error.client_error:
             note(f"limpq {options.command}: the client of the Hub raised {error.client_error}")
         return error.exit_code
     except OSError as error:
         return tell_system_error(options.command, error)
     except KeyboardInterrupt:
-        print(f"limpq {options.command}: interrupted", file=sys.stderr)
+        note(f"limpq {options.command}: interrupted")
         return 130
     return 0
 
@@ -69,13 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"limpq-hub {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
-        """Add a command with the options that all of them have, and return its parser."""
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], help: str, *, prints_data: bool = True
+    ) -> argparse.ArgumentParser:
+        """Add a command with the options that all of them have, --json if it prints data, and return its parser."""
         added = commands.add_parser(
             name, help=help, description=help, allow_abbrev=False, formatter_class=DefaultsFormatter
         )
         added.set_defaults(run=run)
-        added.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        if prints_data:
+            added.add_argument("--json", action="store_true", help="print JSON instead of tables")
         added.add_argument(
             "--debug",
             action="store_true",

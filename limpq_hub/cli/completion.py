@@ -22,5 +22,7 @@ def add_completion_command(
 
         print(shtab.complete(whole_parser(), shell=options.shell))
 
-    completion = command("completion", print_completion, "Print what makes a shell complete commands and options.")
+    completion = command(
+        "completion", print_completion, "Print what makes a shell complete commands and options.", prints_data=False
+    )
     completion.add_argument("shell", choices=_SHELLS, help='for bash: eval "$(limpq completion bash)" in ~/.bashrc')

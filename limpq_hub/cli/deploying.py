@@ -10,8 +10,10 @@ from pathlib import Path
 from limpq_hub.cli.measuring import check_folder, drawn_pictures
 from limpq_hub.cli.options import MODEL, add_load_options, count, found_request, search_arguments
 from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_notes, print_table
+from limpq_hub.cli.outputs import check_outputs
 from limpq_hub.errors import OutputError
 from limpq_hub.plan.option_wording import as_typed
+from limpq_hub.plan.output_file import is_replaced
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import output_file, seed
@@ -139,6 +141,7 @@ def _measure(options: argparse.Namespace) -> None:
     from limpq_hub.train.loop.progress import progress_teller
     from limpq_hub.zoo.catalog import find_entry
 
+    check_outputs(options)
     check_format(options.runtime, f"--runtime {options.runtime}")
     entry = find_entry(options.model)
     from limpq_hub.deploy.layer_latency import measure_layers
@@ -167,4 +170,5 @@ def _measure(options: argparse.Namespace) -> None:
         )
     note(f"{len(table.milliseconds)} layers by {table.runtime} on {table.cpu}: {least:.3g} to {most:.3g} ms in all")
     middle = f"{(least + most) / 2:.3g}ms"
-    note(f"next: {shell_command('limpq', 'search', Path(options.model), '--latency', options.output, middle)}")
+    if is_replaced(options.output):
+        note(f"next: {shell_command('limpq', 'search', Path(options.model), '--latency', options.output, middle)}")

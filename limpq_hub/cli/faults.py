@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from limpq_hub.cli.output import note
 from limpq_hub.errors import quoted
 from limpq_hub.plan.standard_streams import open_closed_streams
 from limpq_hub.train.extras import advice_for
@@ -32,25 +33,26 @@ def told_in_one_line(main: Main) -> Callable[..., int]:
         try:
             return main(argv)
         except KeyboardInterrupt:
-            print("limpq: interrupted", file=sys.stderr)
+            note("limpq: interrupted")
             return _INTERRUPTED
         # The one place that catches every exception: to a user the traceback is of no use, and the exit code is not
         # that of wrong arguments or data.
         except Exception as error:
             install = advice_for(error) if isinstance(error, ModuleNotFoundError) else None
             if install:
-                print(f"limpq: {install}", file=sys.stderr)
+                note(f"limpq: {install}")
                 return _SYSTEM
             # timm and the client of the Hub read it when they are imported, for a bundled model too.
             address = address_fault() if isinstance(error, ValueError) else None
             if address:
-                print(f"limpq: {address}", file=sys.stderr)
+                note(f"limpq: {address}")
                 return address.exit_code
             if "--debug" in arguments:
-                traceback.print_exc()
+                for line in traceback.format_exc().splitlines():
+                    note(line)
             what = f"{type(error).__name__}: {quoted(str(error))}"
             advice = "" if "--debug" in arguments else "; run it again with --debug, and report what that prints"
-            print(f"limpq: {what}, which is a fault of limpq-hub{advice}", file=sys.stderr)
+            note(f"limpq: {what}, which is a fault of limpq-hub{advice}")
             return FAULT
 
     return told

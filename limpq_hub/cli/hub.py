@@ -46,8 +46,10 @@ def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _pull(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
-    from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
+    from limpq_hub.zoo.folder_copy import check_replaceable, copy_verified, replaced_folder
 
+    if options.output:
+        check_replaceable(options.output)  # before anything is fetched
     entry = find_entry(options.model)
     for file in entry.folder.files:
         entry.folder.read(file)
@@ -66,10 +68,12 @@ def _pull(options: argparse.Namespace) -> None:
 
 def _push(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
-    from limpq_hub.zoo.folder_copy import replaced_folder
+    from limpq_hub.zoo.folder_copy import check_replaceable, replaced_folder
     from limpq_hub.zoo.hub.publishing import check_names, push_entry, write_repository
 
     check_names(options.repository, tag=options.tag, branch=options.revision)
+    if options.dry_run:
+        check_replaceable(options.dry_run)
     entry = find_entry(options.model)
     card = {"license": options.license, "base_model": options.base_model}
     if options.dry_run:

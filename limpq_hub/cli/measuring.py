@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from limpq_hub.cli.options import MODEL, count
 from limpq_hub.cli.output import note, print_json
+from limpq_hub.cli.outputs import check_outputs
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
@@ -76,6 +77,7 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
 def _measure(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
 
+    check_outputs(options)
     entry = find_entry(options.model)
     check_folder(options.images)
     # Torch, which takes seconds, only after what was typed is known to be there.
@@ -101,7 +103,7 @@ def _measure(options: argparse.Namespace) -> None:
                 note(f"{kept} keeps what was measured: the same command goes on from there")
             raise
         indicators.save(options.output)
-        kept.unlink()
+        kept.unlink(missing_ok=True)  # another run with this output may have been done with it
     if options.json:
         print_json(indicators.to_json())
     note(f"measured on {sum(map(len, images))} pictures, in {options.output}")

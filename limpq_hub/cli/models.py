@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from limpq_hub.cli.options import MODEL, WORDS, count
 from limpq_hub.cli.output import new_table, note, print_facts, print_json, print_table
+from limpq_hub.cli.outputs import check_outputs
 from limpq_hub.errors import ArtifactError, HubError, UnknownModelError, quoted
 from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.importance import objective_words
+from limpq_hub.plan.output_file import is_replaced
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.train.option_types import output_file
 
 if TYPE_CHECKING:
     from limpq_hub.zoo.measurement import Measurement
@@ -36,7 +39,12 @@ def add_model_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     reader.add_argument("--model", required=True, help="timm architecture that its layer names fit")
     reader.add_argument("--input-size", type=count, default=224, help="height and width in pixels")
     reader.add_argument("--num-classes", type=count, default=1000, help="outputs of the classifier")
-    reader.add_argument("--output", type=Path, required=True, help="the indicators.json to write")
+    reader.add_argument(
+        "--output",
+        type=output_file("indicators.json", ending=".json"),
+        required=True,
+        help="the indicators.json to write",
+    )
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -161,6 +169,7 @@ def _in_words(value: object) -> str:
 def _import(options: argparse.Namespace) -> None:
     from limpq_hub.interop import import_limpq_indicators, read_limpq_pickle
 
+    check_outputs(options)
     read_limpq_pickle(options.pickle)  # before torch is imported, which takes seconds
     from limpq_hub.quant.profile import measure_costs
     from limpq_hub.zoo.meta_network import input_shape_of, network_on_meta
@@ -182,5 +191,5 @@ def _import(options: argparse.Namespace) -> None:
     indicators.save(options.output)
     if options.json:
         print_json({"output": str(options.output), "layers": len(costs), "candidates": indicators.candidates})
-    budget = first_budget(indicators)
-    note(f"wrote {options.output}; next: {shell_command('limpq', 'search', options.output, '--bitops', budget)}")
+    search = shell_command("limpq", "search", options.output, "--bitops", first_budget(indicators))
+    note(f"wrote {options.output}" + (f"; next: {search}" if is_replaced(options.output) else ""))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from limpq_hub.plan.option_wording import as_typed
+from limpq_hub.plan.standard_streams import discard
 
 # Invisible, harmless, and part of words of Persian and of Indian languages.
 _JOINERS = "\u200c\u200d"
@@ -96,5 +97,8 @@ def print_notes(plan: Plan) -> None:
 
 
 def note(text: str) -> None:
-    """Print a message of one line to stderr."""
-    print(visible(text), file=sys.stderr)
+    """Print a message of one line to stderr; where that cannot be written the answer is printed all the same."""
+    try:
+        print(visible(text), file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)

@@ -20,6 +20,7 @@ from limpq_hub.cli.options import (
     search_arguments,
 )
 from limpq_hub.cli.output import new_table, note, print_json, print_table
+from limpq_hub.cli.outputs import check_outputs
 from limpq_hub.cli.search_notes import print_search_notes
 from limpq_hub.errors import OutputError, SearchError
 from limpq_hub.interop.formats import FORMATS, write_policy_as
@@ -28,10 +29,11 @@ from limpq_hub.plan.deadline import deadline_in, seconds_left, with_all_candidat
 from limpq_hub.plan.frontier_search import MOST_POINTS
 from limpq_hub.plan.importance import IMPORTANCE_WORDS
 from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.output_file import is_replaced
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
-from limpq_hub.train.option_types import LARGEST_SEED, seed, whole_number
+from limpq_hub.train.option_types import LARGEST_SEED, output_file, seed, whole_number
 
 if TYPE_CHECKING:
     from limpq_hub.plan.indicators import Indicators
@@ -51,11 +53,13 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     search.add_argument("model", help=MODEL_OR_FILE)
     search.epilog = f"what may be asked, and how costs are counted: python -m pydoc limpq_hub.plan; {WORDS}"
     add_search_options(search)
-    search.add_argument("--output", type=Path, help="write the policy to this file")
+    search.add_argument("--output", type=output_file("policy.json"), help="write the policy to this file")
     search.add_argument(
         "--format", choices=("limpq", *FORMATS), default="limpq", help="of --output: ours, or that of another tool"
     )
-    search.add_argument("--plot", type=Path, metavar="FIGURE.png", help="draw the bits of each layer")
+    search.add_argument(
+        "--plot", type=output_file("figure.png"), metavar="FIGURE.png", help="draw the bits of each layer"
+    )
     search.add_argument(
         "--certificate",
         action="store_true",
@@ -73,7 +77,10 @@ def add_plan_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     add_search_options(frontier, bitops=False)
     frontier.add_argument(
-        "--plot", type=Path, metavar="FIGURE.png", help="draw objective and measured top-1 over BitOps"
+        "--plot",
+        type=output_file("figure.png"),
+        metavar="FIGURE.png",
+        help="draw objective and measured top-1 over BitOps",
     )
 
     compare = command("compare", _compare, "Show the best policy beside uniform, random and others of the same budget.")
@@ -97,6 +104,7 @@ def _search(options: argparse.Namespace) -> None:
         raise OutputError(f"--format {options.format} needs a file to write: add --output bits.json")
     if options.plot:
         check_figure_path(options.plot)
+    check_outputs(options)
     arguments = search_arguments(options)
     Budget(**split_limits(arguments)[0])  # a malformed budget is told before a model is looked for
     indicators = indicators_of(options.model)
@@ -116,7 +124,8 @@ def _search(options: argparse.Namespace) -> None:
     for line in certificate.lines() if certificate else ():
         print(f"- {line}")
     # An entry runs a policy; indicators alone have no weights.
-    policy_file = options.output if options.format == "limpq" and not is_indicator_file(options.model) else None
+    runs = options.format == "limpq" and not is_indicator_file(options.model)
+    policy_file = options.output if options.output and runs and is_replaced(options.output) else None
     then = next_command(
         options.model, arguments, policy_file, without_effect=plan.without_effect, indicators=indicators
     )
@@ -126,9 +135,10 @@ def _search(options: argparse.Namespace) -> None:
 def _frontier(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.planning import frontier, indicators_of, options_in_effect
 
-    entry, arguments = _entry(options.model), search_arguments(options)
     if options.plot:
         check_figure_path(options.plot)
+    check_outputs(options)
+    entry, arguments = _entry(options.model), search_arguments(options)
     indicators = entry.indicators if entry else indicators_of(options.model)
     plans = frontier(indicators, points=options.points, **arguments)
     in_effect = options_in_effect(indicators, arguments, proven=all(plan.optimal for plan in plans))

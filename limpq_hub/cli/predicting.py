@@ -6,7 +6,8 @@ import argparse
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ class _Classifier:
     Attributes:
         classify: returns the most likely classes of a picture, most likely first.
         record: describes the network in the JSON output.
+        class_names: what a table calls each class, by its id.
         name: names the network in the title of a table.
         caption: line below a table.
         without_effect: keywords of limits that every choice of bits meets.
@@ -64,6 +66,7 @@ class _Classifier:
 
     classify: Callable[[Image], list[Guess]]
     record: dict[str, Any]
+    class_names: Mapping[str, str]
     name: str
     caption: str
     without_effect: Sequence[str] = ()
@@ -103,11 +106,11 @@ def _print(classifier: _Classifier, guessed: dict[Path, list[Guess]]) -> None:
         ((path, guesses),) = guessed.items()
         table = new_table(f"{path.name}, seen by {classifier.name}", "class", "probability")
         for guess in guesses:
-            table.add_row(guess.name, f"{guess.probability:.1%}")
+            table.add_row(classifier.class_names[guess.id], f"{guess.probability:.1%}")
     else:
         table = new_table(f"{len(guessed)} pictures, seen by {classifier.name}", "picture", "class", "probability")
         for path, guesses in guessed.items():
-            table.add_row(str(path), guesses[0].name, f"{guesses[0].probability:.1%}")
+            table.add_row(str(path), classifier.class_names[guesses[0].id], f"{guesses[0].probability:.1%}")
     table.caption = classifier.caption
     print_table(table)
 
@@ -203,8 +206,22 @@ def _loaded(options: argparse.Namespace, entry: Entry, plan: Plan) -> _Classifie
     )
     without_effect = loaded.plan.without_effect
     return _Classifier(
-        lambda picture: top_classes(model, picture, options.top), record, options.model, caption, without_effect
+        lambda picture: top_classes(model, picture, options.top),
+        record,
+        _told_apart(loaded.classes),
+        options.model,
+        caption,
+        without_effect,
     )
+
+
+def _told_apart(classes: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the name of each class by its id; with the id where two have one name, as both cranes of ImageNet."""
+    times = Counter(label["name"] for label in classes)
+    return {
+        label["id"]: label["name"] if times[label["name"]] == 1 else f"{label['name']} ({label['id']})"
+        for label in classes
+    }
 
 
 def _check_exported(options: argparse.Namespace) -> None:
@@ -233,6 +250,7 @@ def _exported(options: argparse.Namespace) -> _Classifier:
     return _Classifier(
         lambda picture: most_likely(opened.network, picture, opened.spec, classes, options.top),
         {"exported": str(options.exported), "runtime": runtime},
+        _told_apart(classes),
         f"{options.exported} in {runtime}",
         f"one of {opened.spec.num_classes} classes; {opened.spec.title}, for "
         f"{opened.verification['file_format']}: {format_size(opened.size_bytes)}",

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageEr
 
 from limpq_hub.errors import ImageError, InputFileError, quoted
 from limpq_hub.pictures.formats import advice_for_content, picture_formats
+from limpq_hub.pictures.jpeg_scans import count_scans
 from limpq_hub.pictures.transparent_color import scale_transparent_color_
 from limpq_hub.pictures.wide_grey import check_grey, is_wide_grey, rgb_of_wide_grey
 from limpq_hub.plan.input_file import open_regular
@@ -24,7 +25,6 @@ MOST_PIXELS = 50_000_000
 MOST_SCANS = 100
 # A picture smaller than its tiles is decoded a whole tile at a time.
 MOST_TILE_PIXELS = 2**22
-_START_OF_SCAN = b"\xff\xda"
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323  # tags of TIFF
 
 DAMAGED = (
@@ -143,7 +143,7 @@ def _check_decoding(picture: Image.Image, name: str) -> None:
     if picture.format in ("JPEG", "MPO"):
         place = file.tell()
         file.seek(0)
-        scans = file.read().count(_START_OF_SCAN)
+        scans = count_scans(file.read())
         file.seek(place)
         if scans > MOST_SCANS:
             raise ImageError(f"{name} is a JPEG of {scans:,} scans, more than {MOST_SCANS}; save it anew")

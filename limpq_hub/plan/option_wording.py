@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
+from collections.abc import Iterable, Iterator
 
 from limpq_hub.plan.constraints import KINDS
 
@@ -37,24 +40,45 @@ _CUT = r"['\"].{76}\.\.\."
 _ITEM = rf"{_QUOTED}|[0-9]+"
 # A number or a word, but not what goes on in brackets.
 _PLAIN = r"(?:[\w.+%-]*\w%?)?(?![\w{(\[])"
-_KEYWORD = re.compile(
-    rf"(?<![\w.\-])(?P<name>{'|'.join(sorted(_FLAGS, key=len, reverse=True))})="
+# What may stand neither before a keyword nor behind its value: it is part of a name, such as that of a file.
+_BEGINS, _ENDS = r"(?<![\w.\-/\\:'\"])", r"(?![\w/\\])"
+_NO_PATH = r"(?![\w.+%-]*[/\\])"
+# In quotation marks stands what was given, or what is to be typed; an apostrophe follows a letter.
+_GIVEN = rf"(?<!\w)(?:{_CUT}|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
+_WORDS = (
+    rf"{_GIVEN}|{_BEGINS}(?P<phrase>{'|'.join(map(re.escape, _PHRASES))}){_ENDS}"
+    rf"|{_BEGINS}(?P<name>{'|'.join(sorted(_FLAGS, key=len, reverse=True))})={_NO_PATH}"
     rf"(?:\[(?P<listed>(?:{_ITEM})(?:, (?:{_ITEM}))*)\]|(?P<cut>{_CUT})|(?P<quoted>{_QUOTED})|(?P<plain>{_PLAIN})"
     rf"|\(table, (?P<of_table>{_QUOTED})\))"
 )
 
 
-def as_typed(message: str) -> str:
+def as_typed(message: str, command: Iterable[str] | None = None) -> str:
     """Return a message with each keyword argument in it as the option that stands for it.
 
-    Dictionaries stay: an option has them in a form of its own.
+    Dictionaries stay: an option has them in a form of its own. So does what is quoted, and what is part of a path.
+
+    Args:
+        command: the words of the command that the message is of, those of this process if None: a name among them,
+            such as alpha=2.json, stays too.
     """
-    for call, typed in _PHRASES.items():
-        message = message.replace(call, typed)
-    return _KEYWORD.sub(_option, message)
+    names = sorted(_names(sys.argv[1:] if command is None else command), key=len, reverse=True)
+    return re.sub("|".join([*map(re.escape, names), _WORDS]), _option, message)
+
+
+def _names(command: Iterable[str]) -> Iterator[str]:
+    """Yield what of a command could be taken for a keyword with its value, and is the name of a file or a folder."""
+    for word in command:
+        for name in (word, word.partition(":")[2], word.partition("=")[2]):
+            if "=" in name:
+                yield from (name, os.path.normpath(name))
 
 
 def _option(match: re.Match[str]) -> str:
+    if match["phrase"]:
+        return _PHRASES[match["phrase"]]
+    if not match["name"]:
+        return match[0]
     flag = _FLAGS[match["name"]]
     if match["of_table"]:
         words = ["TABLE.csv", match["of_table"][1:-1]]

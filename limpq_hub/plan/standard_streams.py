@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 from limpq_hub.plan.input_file import system_error_text
 
@@ -24,6 +25,15 @@ def open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", errors="replace"))
 
 
+def discard(stream: TextIO) -> None:
+    """Let what is printed into a stream that takes nothing more go nowhere.
+
+    Python would try once more at its end to print the rest, and complain.
+    """
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def end_of_system_error(error: OSError) -> tuple[int, str | None]:
     """Return the exit code of a command that a file, or what is printed, ends, and what to say of it.
 
@@ -33,9 +43,7 @@ def end_of_system_error(error: OSError) -> tuple[int, str | None]:
     of_printing = error.errno in _OF_PRINTING and (error.errno != errno.EPIPE or _prints_into_pipe())
     if error.filename is not None or not of_printing:
         return _SYSTEM, system_error_text(error)
-    # Python would try once more at its end to print the rest, and complain.
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    discard(sys.stdout)
     if isinstance(error, BrokenPipeError):
         return CLOSED_PIPE, None
     return _SYSTEM, f"what is printed cannot be written: {error.strerror}; send it elsewhere"

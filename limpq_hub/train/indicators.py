@@ -214,19 +214,16 @@ def _how_trained(weights: str | None) -> dict[str, object]:
     if float_file_in(file.parent) == file:
         figures = record.get("float") if isinstance(record, dict) else None
         record = figures.get("provenance") if isinstance(figures, dict) else None
+        return record if isinstance(record, dict) else unknown
     if not _is_of_a_training_here(record):
         return unknown
-    return record | ({"command": without_folders(record["command"])} if "command" in record else {})
+    return record | {"command": without_folders(record["command"])}
 
 
 def _is_of_a_training_here(record: object) -> bool:
     """Return whether a record is one that a command of this library wrote: what others write is not to be published."""
-    if not isinstance(record, dict):
-        return False
-    if set(record) == {"weights"}:  # no more was known of them
-        return True
-    versions = record.get("versions")
-    return isinstance(record.get("command"), str) and isinstance(versions, dict) and "limpq-hub" in versions
+    versions = record.get("versions") if isinstance(record, dict) else None
+    return isinstance(versions, dict) and "limpq-hub" in versions and isinstance(record.get("command"), str)
 
 
 def _quality(figures: Mapping[str, Any]) -> str:

@@ -87,18 +87,17 @@ def _check_comparisons_of_passes(parser: argparse.ArgumentParser, options: argpa
 
 
 def _check_measured_images(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if getattr(options, "calibrate_images", None) == 1 and getattr(options, "alpha", 1.0) is None:
-        parser.error(
-            "--calibrate-images 1: alpha is measured on two images or more; give as many, or --alpha with a number"
-        )
-    if not getattr(options, "measure_images", 0) or not options.freeze_batch_norm:
-        return
+    corrected = getattr(options, "measure_images", 0) and options.freeze_batch_norm
     for name in ("measure_images", "calibrate_images"):
-        if getattr(options, name) == 1:
+        if corrected and getattr(options, name) == 1:
             parser.error(
                 f"--{name.replace('_', '-')} 1: --freeze-batch-norm corrects statistics by two images or more, those "
                 "of each pair of bits too; give as many, or --measure-images 0"
             )
+    if getattr(options, "calibrate_images", None) == 1 and getattr(options, "alpha", 1.0) is None:
+        parser.error(
+            "--calibrate-images 1: alpha is measured on two images or more; give as many, or --alpha with a number"
+        )
 
 
 def _check_push(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from limpq_hub.errors import ArtifactFormatError, OutputError, quoted
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, OutputError, quoted
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.zoo.folder import CONFIG, EXPORT_SEAL, SealedFolder, open_local_folder
 from limpq_hub.zoo.seal import sealed
@@ -20,7 +20,14 @@ _SEALS = {CONFIG: 1, EXPORT_SEAL: 2}
 
 def _check_nothing_else(target: Path) -> None:
     """Raise `ArtifactFormatError` if a folder holds files that are no part of its entry, its card or its figures."""
-    own_files = {*open_local_folder(target, "entry").files, CONFIG, "README.md"}
+    try:
+        own_files = {*open_local_folder(target, "entry").files, CONFIG, "README.md"}
+    except ArtifactError:
+        names = sorted(os.listdir(target))
+        what = "no entry, or one that was changed" if CONFIG in names else "no entry"
+        raise ArtifactFormatError(
+            f"{target} holds {quoted(names[0])}: it is {what}, and would be lost; choose another folder"
+        ) from None
     files = (path.relative_to(target).as_posix() for path in sorted(target.rglob("*")) if not path.is_dir())
     for file in files:
         if file not in own_files and not file.startswith("figures/"):
@@ -39,7 +46,7 @@ def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_noth
 
     Raises:
         ArtifactError: `target` is there and not an entry, or holds something else as well, which would be lost.
-        OutputError: `target` is not empty, and the current folder, one above it, or a mounted disk.
+        OutputError: `target` is a file; or it is not empty, and the current folder, one above it, or a mounted disk.
         OSError: a folder cannot be written or renamed; what was at `target` is still there.
     """
     target = target.resolve()
@@ -68,6 +75,8 @@ def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_noth
 def check_replaceable(target: Path, *, check: Callable[[Path], None] = _check_nothing_else) -> None:
     """Raise as `replaced_folder` does where what is at `target` may not or cannot be replaced."""
     target = target.resolve()
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file, and a folder is to be written; name another one")
     if target.exists() and not _is_empty_folder(target):
         check(target)
         _check_can_be_renamed(target)

@@ -48,6 +48,43 @@ def test_a_keyword_becomes_its_option_and_its_value_the_word_that_is_typed(messa
     assert as_typed(message) == typed
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "local-dir:alpha=2/m: there is no such folder",
+        "local-dir:alpha=2: no config.json there",
+        "runs/alpha=0.5/indicators.json is missing",
+        "runs/alpha=0.5: no config.json there",
+        "alpha=0.5/config.json is missing",
+        r"C:\runs\alpha=0.5 and alpha=0.5\config.json",
+        "'alpha=0.5' is no model, nor is \"policy=a b.json\", nor 'it\\'s points=3'",
+        f"{quoted('x alpha=0.5 ' * 40)} is no model",
+        "next: limpq search 'size=3 alpha=2' --bitops 3G",
+        "No such file or directory: 'runs/vnni=False'",
+        "runs/vnni=True/x and vnni=True/x",
+    ],
+)
+def test_a_name_that_looks_like_a_keyword_stays_as_it_is(message):
+    assert as_typed(message) == message
+
+
+def test_beside_what_is_quoted_and_the_apostrophe_of_a_word_a_keyword_is_still_told_as_its_option():
+    message = "timm's 'alpha=2' and the entries' own: give alpha=2, or \"size=3\" as size=3, or leave out vnni=True."
+    typed = "timm's 'alpha=2' and the entries' own: give --alpha 2, or \"size=3\" as --size 3, or leave out --vnni."
+    assert as_typed(message) == typed
+
+
+@pytest.mark.parametrize(
+    "word", ["alpha=2.json", "./alpha=2.json", "local-dir:alpha=2.json", "--policy=alpha=2.json", "a/../alpha=2.json"]
+)
+def test_a_name_that_was_typed_stays_where_the_message_does_not_quote_it(word, monkeypatch):
+    message = "alpha=2.json is not JSON; alpha=2 is another"
+    typed = "alpha=2.json is not JSON; --alpha 2 is another"
+    assert as_typed(message, ["search", word]) == typed
+    monkeypatch.setattr("sys.argv", ["limpq", "search", word])
+    assert as_typed(message) == typed
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_kind_of_limit_is_told_as_its_option(kind):
     assert as_typed(f"{kind.name}='x' cannot be") == f"{kind.flag} x cannot be"

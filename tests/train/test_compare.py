@@ -415,6 +415,9 @@ def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_measured(ti
     )
     with pytest.raises(DataError, match="less than one batch of 60000; use a smaller --batch-size"):
         compare.main([*command, "--batch-size", "60000"])
+    (tmp_path / "recipe.yaml").write_text("finetune:\n  gradient-accumulation: 1000\n")
+    with pytest.raises(DataError, match="do not fill one step of 8000; use a smaller --batch-size, or --gradient-acc"):
+        compare.main([*command, "--recipe", str(tmp_path / "recipe.yaml")])
     assert not (tmp_path / "out/measured.json").exists()
 
 
@@ -455,8 +458,7 @@ def test_a_fine_tuning_has_the_steps_that_it_is_named_after(tiny_command, tmp_pa
     typed = [*tiny_command, "w3a3", "--steps", "2000", "--recipe", "zoo-resnet18-tiny-imagenet"]
     schedule = finetune.parse_options(finetuning(typed, tmp_path / "out")[1]).training.schedule
     # The recipe says one epoch; of few pictures each epoch may be a single step.
-    loader = SimpleNamespace(sampler=range(8), batch_size=8)
-    assert RunLength.of(loader, schedule, processes=1).steps == 2000
+    assert RunLength.of(8, 8, schedule, processes=1).steps == 2000
 
 
 def test_what_is_typed_of_how_to_compute_wins_over_the_recipe_of_the_fine_tuning(tiny_command, tmp_path):

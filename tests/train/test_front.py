@@ -54,6 +54,16 @@ def test_the_front_has_two_records_per_budget_in_the_order_asked_for(runs):
     assert bitops == sorted(set(bitops))
 
 
+def test_a_policy_that_is_the_best_at_several_budgets_has_its_records_once(runs, hard_data, tmp_path):
+    options = ["--bitops", "w3a3", "w3a3", "w6a6", "1000G", *RUN, "--data", str(hard_data), "--calibrate-images", "16"]
+    front.main(["--model", f"local-dir:{runs}/joint", *options, "--output", str(tmp_path / "front.json")])
+    records = json.loads((tmp_path / "front.json").read_text())["joint"]
+    plans = [limpq_hub.search(f"local-dir:{runs}/joint", bitops=budget) for budget in ("w3a3", "1000G")]
+    policies = [record["policy_sha256"] for record in records if record["calibration_images"] == 0]
+    assert policies == [plan.policy.digest() for plan in plans]
+    assert len(records) == 2 * len(policies)
+
+
 @pytest.mark.parametrize("place", range(len(FRONT)))
 @pytest.mark.parametrize("images", [0, 16])
 def test_the_front_says_what_validate_measures_at_the_same_budget(runs, hard_data, capsys, place, images):

@@ -102,6 +102,18 @@ REFUSED = [
         "--uniform highest --mixtures 0",
         "--uniform highest --mixtures 0 would train 6 bits alone; give --mixtures 1 or more, or --uniform all",
     ),
+    (
+        indicators,
+        "--optimizer sgd --momentum 0",
+        "--momentum 0: --optimizer sgd is Nesterov's, which is nothing without momentum; give one above 0, or momentum "
+        "as the optimizer, which is plain SGD at 0",
+    ),
+    (indicators, "--step-optimizer sgd --momentum 0", "--momentum 0: --step-optimizer sgd is Nesterov's, which is "),
+    (
+        indicators,
+        "--calibrate-images 1",
+        "--calibrate-images 1: alpha is measured on two images or more; give as many, or --alpha with a number",
+    ),
     (indicators, "--mixtures 101", "argument --mixtures: '101' is not a whole number of at least 0 and at most 100"),
     (indicators, "--output-distance -1", "argument --output-distance: -1 is not a number of at least 0"),
     (indicators, "--output-distance nan", "argument --output-distance: nan is not a number of at least 0"),

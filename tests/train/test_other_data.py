@@ -15,6 +15,8 @@ from tiny_run import NETWORK, RUN
 import limpq_hub
 from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.train import finetune, indicators, pretrain
+from limpq_hub.train.data.epoch_sampler import EpochSampler
+from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
@@ -204,6 +206,51 @@ def test_a_run_is_not_resumed_on_other_validation_pictures(runs, copied, tmp_pat
         "the run began with, or choose another --output"
     )
     assert (tmp_path / "out/inputs.json").read_bytes() == noted
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["taken out", "replaced"])
+def test_a_trained_run_goes_on_where_a_picture_that_cannot_be_read_was_mended(copied, tmp_path, capsys, gone):
+    broken = copied / "val/class2/1.png"
+    good = broken.read_bytes()
+    broken.write_bytes(good[:60])
+    options = [*NETWORK, *RUN, "--data", str(copied), "--max-steps", "2", "--output", f"{tmp_path}/out"]
+    with pytest.raises(DataError, match="1 of 16 images cannot be decoded"):
+        pretrain.main(options)
+    weights = (tmp_path / "out/model.safetensors").read_bytes()
+    broken.unlink() if gone else broken.write_bytes(good)
+    capsys.readouterr()
+    pretrain.main([*options, "--resume"])
+    now = 3 if gone else 4
+    assert (
+        f"note: {copied}/val is with other pictures in class class2 (4 then, {now} now): all steps are done, and what "
+        "is left is measured on what is there\n"
+    ) in capsys.readouterr().out
+    assert (tmp_path / "out/model.safetensors").read_bytes() == weights
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["images"] == 12 + now
+
+
+def test_a_trained_run_goes_on_where_a_training_picture_was_taken_out(runs, copied, tmp_path, capsys):
+    # Outside the share that is trained on, and read when statistics are measured.
+    options = [*NETWORK, *RUN, "--weights", f"{runs}/float/model.safetensors", "--data", str(copied)]
+    options += ["--data-fraction", "0.25", "--max-steps", "1", "--alpha", "1", "--measure-images", "0"]
+    used = EpochSampler(32, seed=0, fraction=0.25).chosen.tolist()
+    unused = next(index for index in range(1, 8) if index not in used)
+    broken = sorted((copied / "train/class0").iterdir())[unused]
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(DataError, match="cannot be decoded"):
+        indicators.main([*options, "--output", f"{tmp_path}/out"])
+    broken.unlink()
+    indicators.main([*options, "--output", f"{tmp_path}/out", "--resume"])
+    assert f"note: {copied}/train is with other pictures in class class0 (8 then, 7 now)" in capsys.readouterr().out
+    assert find_entry(f"local-dir:{tmp_path}/out").metrics["float"]["images"] == 16
+
+
+def test_one_image_of_a_batch_is_not_told_as_one_to_calibrate_with(runs, data, tmp_path):
+    options = [*NETWORK, *RUN, "--batch-size", "1", "--weights", f"{runs}/float/model.safetensors", "--data", str(data)]
+    options += ["--max-steps", "1", "--alpha", "1", "--measure-images", "0", "--calibrate-images", "16"]
+    with pytest.raises(TrainingError, match="^--batch-size 1 leaves batch normalization "):
+        indicators.main([*options, "--output", f"{tmp_path}/out"])
+    indicators.main([*options, "--freeze-batch-norm", "--output", f"{tmp_path}/out"])
 
 
 def test_a_run_is_not_resumed_with_other_class_names_in_the_same_file(runs, data, tmp_path, cut_after_a_save):

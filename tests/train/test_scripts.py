@@ -29,7 +29,7 @@ from limpq_hub.train import finetune, indicators, pretrain, publish, validate
 from limpq_hub.train.data.epoch_sampler import EpochSampler
 from limpq_hub.train.method.joint_step import accumulate_joint_gradients, classification_loss, joint_policies
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.checkpoint import load_checkpoint
+from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import NotFineTunedWarning
 
@@ -353,6 +353,55 @@ def test_validate_measures_a_checkpoint_folder_too(runs, data, capsys):
     assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
 
 
+@pytest.fixture(scope="module")
+def reversed_classes(runs, data, tmp_path_factory) -> Path:
+    """A joint training of a network whose outputs are not in the order of the folders, and one of its policies."""
+    root = tmp_path_factory.mktemp("reversed")
+    names = [f"class{label}" for label in reversed(range(CLASSES))]
+    (root / "names.json").write_text(json.dumps(names))
+    steps = [*RUN, "--data", str(data), "--max-steps", "3"]
+    weights = ["--weights", f"{runs}/float/model.safetensors", "--class-names", f"{root}/names.json"]
+    fast = ["--lr", "0.4", "--warmup-epochs", "0", "--alpha", "1", "--measure-images", "0"]
+    indicators.main([*NETWORK, *steps, *weights, *fast, "--output", f"{root}/joint"])
+    finetune.main(["--model", f"local-dir:{root}/joint", "--bitops", "w6a6", *steps, "--output", f"{root}/w6a6"])
+    return root
+
+
+def test_validate_measures_a_checkpoint_by_the_classes_of_its_network(reversed_classes, data, capsys):
+    tuned = json.loads((reversed_classes / "w6a6/metrics.json").read_text())
+    arguments = ["--checkpoint", f"{reversed_classes}/w6a6", *RUN, "--data"]
+    validate.main([*arguments, str(data)])
+    said = capsys.readouterr()
+    assert "does not name its classes" not in said.err
+    assert json.loads(said.out)["top1"] == tuned["top1"]
+
+
+def test_validate_takes_data_of_some_classes_of_a_checkpoint(reversed_classes, data, tmp_path, capsys):
+    for split in ("train", "val"):
+        for label in (1, 3):
+            shutil.copytree(data / split / f"class{label}", tmp_path / split / f"class{label}")
+    validate.main(["--checkpoint", f"{reversed_classes}/w6a6", *RUN, "--data", str(tmp_path)])
+    by_entry = ["--model", f"local-dir:{reversed_classes}/joint", "--weights", "float", *RUN, "--data", str(tmp_path)]
+    assert json.loads(capsys.readouterr().out)["images"] == 8
+    validate.main(by_entry)
+
+
+def test_a_checkpoint_that_does_not_name_its_classes_is_measured_by_the_folders_with_a_note(
+    runs, data, tmp_path, capsys
+):
+    folder = open_local_folder(runs / "w4a4", "checkpoint")
+    assert folder.config["classes"] == [f"class{label}" for label in range(CLASSES)]
+    network, _ = load_checkpoint(folder)
+    older = tmp_path / "older"
+    save_checkpoint(older, network, find_entry(f"local-dir:{runs}/joint").indicators.costs)
+    validate.main(["--checkpoint", str(older), *RUN, "--data", str(data)])
+    assert f"note: {older} does not name its classes: its {CLASSES} outputs are taken for" in capsys.readouterr().err
+    shutil.copytree(data / "val", tmp_path / "some/val")
+    shutil.rmtree(tmp_path / "some/val/class2")
+    with pytest.raises(DataError, match=f"^{older} does not name the classes of its {CLASSES} outputs, and those of"):
+        validate.main(["--checkpoint", str(older), *RUN, "--data", str(tmp_path / "some")])
+
+
 def test_validate_measures_an_exported_network_by_its_runtime(runs, data, tmp_path, capsys, monkeypatch):
     pytest.importorskip("openvino", reason='needs the extra "export"')
     network, policy = load_checkpoint(open_local_folder(runs / "w4a4", "checkpoint"))
@@ -360,7 +409,8 @@ def test_validate_measures_an_exported_network_by_its_runtime(runs, data, tmp_pa
     validate.main(["--exported", str(tmp_path / "out"), "--data", str(data), *RUN])
     out, told = capsys.readouterr()
     printed = json.loads(out)
-    assert "note: " not in told
+    assert told.startswith(f"note: {tmp_path / 'out'} does not name its classes: ")
+    assert told.count("note: ") == 1
     assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
     assert (printed["policy_sha256"], printed["file_format"]) == (policy.digest(), "openvino")
     monkeypatch.setattr("limpq_hub.deploy.exported_network.OpenedExport.caution", "they can overflow")

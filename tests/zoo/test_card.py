@@ -156,6 +156,20 @@ def test_beside_each_figure_stand_data_images_and_seed_and_below_the_command_tha
     assert (small.dataset_name, small.dataset_split) == ("noise-7", "validation")
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_the_float_network_is_said_to_be_measured_where_it_was_and_not_where_it_was_trained(change, same):
+    def data(name: str, digest: str) -> dict[str, object]:
+        return {"name": name, "split": "val", "validation_names_sha256": digest}
+
+    trained = {"command": "training/pretrain.py", "seed": 3, "data": data("noise-3", "a")}
+    measured = data("noise-3", "a") if same else data("noise-4", "b")
+    of_float = {"top1": 80.0, "images": 400, "data": measured, "provenance": trained}
+    card = card_of(change("metrics.json", lambda old: old | {"float": of_float}))
+    name = "noise-3" if same else "noise-4"
+    assert f" | 80.00 % +/- 2.00 | {name}, 400 validation images, seed 3 |" in card.text
+    assert ("- float32, top-1: `training/pretrain.py`" in card.text) == same
+
+
 @pytest.mark.parametrize(
     ("split", "shown"),
     [("test", "test"), ("val", "validation"), ("validation", "validation"), (None, "validation"), (3, "validation")],

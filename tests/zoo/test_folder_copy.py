@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from limpq_hub.errors import ArtifactIntegrityError, OutputError
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, OutputError
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.folder_copy import copy_verified, replaced_folder
 
@@ -93,6 +93,36 @@ def test_a_failure_before_the_end_leaves_an_empty_folder_empty(tmp_path):
     with pytest.raises(FileNotFoundError):
         fill(tmp_path, "one.json", "no such folder/../two.json")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"cat.jpg": b"cat", "dog.jpg": b"dog"}, "holds 'cat.jpg': it is no entry, and would be lost"),
+        ({"figures/bits.png": b""}, "holds 'figures': it is no entry, and would be lost"),
+        ({"config.json": b"{}"}, "holds 'config.json': it is no entry, or one that was changed, and would be lost"),
+        (
+            {"config.json": b'{"architecture": "resnet18"}', "a.txt": b""},
+            "holds 'a.txt': it is no entry, or one that was changed, and would be lost",
+        ),
+    ],
+    ids=["pictures", "a folder", "JSON", "timm's"],
+)
+def test_a_folder_that_is_no_entry_is_told_by_what_it_holds_and_stays(tmp_path, files, told):
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ArtifactFormatError, match=f"^{tmp_path} {told}; choose another folder$"):
+        fill(tmp_path, "one.json")
+    assert content(tmp_path) == files
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / "file").write_bytes(b"kept")
+    told = f"^{tmp_path}/file is a file, and a folder is to be written; name another one$"
+    with pytest.raises(OutputError, match=told):
+        fill(tmp_path / "file", "one.json")
+    assert content(tmp_path) == {"file": b"kept"}
 
 
 @pytest.mark.parametrize("current", [".", "policies"])

@@ -89,6 +89,13 @@ def test_the_record_of_data_in_folders_is_the_hash_of_its_sorted_names(varied):
     assert data_record(settings) == expected
 
 
+def test_a_folder_that_one_is_in_is_recorded_by_its_name(varied, monkeypatch):
+    monkeypatch.chdir(varied / "val")
+    assert data_record(data_settings(Path("..")))["name"] == varied.name
+    monkeypatch.chdir(varied)
+    assert data_record(data_settings(Path(".")))["name"] == varied.name
+
+
 @pytest.fixture
 def thirteen(tmp_path) -> Path:
     """Thirteen validation pictures of one class; each is its own shade of red."""

@@ -14,6 +14,7 @@ from torch import nn
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.epoch_sampler import EpochSampler
+from limpq_hub.train.loop import fit as _fit
 from limpq_hub.train.measure.evaluate import evaluate
 
 ONES = torch.ones(8, 1)
@@ -284,8 +285,22 @@ def test_an_epoch_shows_every_full_step_and_the_positions_count_them(tmp_path):
 
 def test_images_that_do_not_fill_a_step_are_refused(tmp_path):
     settings = number_settings(tmp_path / "out", "--batch-size", "4", "--gradient-accumulation", "3")
-    with pytest.raises(DataError, match="^8 training images do not fill one step of 12; use a smaller --batch-size$"):
+    smaller = "a smaller --batch-size, or --gradient-accumulation than 3"
+    with pytest.raises(DataError, match=f"^8 training images do not fill one step of 12; use {smaller}$"):
         fit_to_numbers(settings, ONES, OneWeight(), slope_one)
+
+
+def test_a_start_that_is_refused_late_has_not_begun(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise ValueError("no such optimizer")
+
+    settings = number_settings(tmp_path / "out", "--batch-size", "4")
+    with monkeypatch.context() as patched:
+        patched.setattr(_fit, "optimizers_of", refused)
+        with pytest.raises(ValueError, match="no such optimizer"):
+            fit_to_numbers(settings, ONES, OneWeight(), slope_one)
+    assert not (tmp_path / "out").exists()
+    fit_to_numbers(settings, ONES, OneWeight(), slope_one)
 
 
 def test_a_validation_sees_a_copy_of_the_average_and_changes_nothing(tmp_path):

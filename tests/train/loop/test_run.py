@@ -105,9 +105,30 @@ def test_another_number_of_processes_is_refused_with_what_would_change_and_how_m
         pass
     assert str(refused.value) == (
         "--resume with another processes: 1 in place of the 2 that the run began with, so that a step would take 1 x "
-        "128 pictures in place of 2 x 128, and sums be rounded in another order; start 2 again (accelerate launch "
-        "--num_processes 2, or torchrun --nproc_per_node 2), or choose another --output"
+        "128 pictures in place of 2 x 128, and sums be rounded in another order; start 2 processes (accelerate launch "
+        "--num_processes 2, or torchrun --nproc_per_node 2) again, or choose another --output"
     )
+
+
+def test_processes_changed_with_an_option_are_the_launchers_and_no_option(folder):
+    first = json.loads((folder / "options.json").read_text())
+    (folder / "options.json").write_text(json.dumps(first | {"processes": 2}))
+    settings = number_settings(folder, "--resume", "--lr", "0.3")
+    with pytest.raises(TrainingError) as refused, training_run(settings):
+        pass
+    assert str(refused.value) == (
+        "--resume with another lr, processes; give the options of the first run: --lr 0.1, in 2 processes (accelerate "
+        "launch --num_processes 2, or torchrun --nproc_per_node 2)"
+    )
+
+
+@pytest.mark.parametrize("held", ["config.json", "indicators.json", "model.safetensors", "policies"])
+def test_a_folder_that_holds_another_network_is_refused_and_left_as_it_is(tmp_path, held):
+    (tmp_path / held).mkdir() if held == "policies" else (tmp_path / held).write_text("theirs")
+    message = f"^{tmp_path} holds {held} of another network, which a training there would replace .*; choose another"
+    with pytest.raises(TrainingError, match=message), training_run(number_settings(tmp_path)):
+        pass
+    assert held == "policies" or (tmp_path / held).read_text() == "theirs"
 
 
 LENGTH = ("epochs", "max_steps")

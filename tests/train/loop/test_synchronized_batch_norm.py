@@ -15,7 +15,7 @@ from torch import nn
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
-from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes
+from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes, check_batch_norms
 
 
 class Two:
@@ -116,6 +116,8 @@ def test_each_copy_of_a_switchable_normalization_shares_its_tensors_with_the_syn
 def test_a_batch_normalization_that_cannot_span_processes_is_refused_by_name(norm):
     network = nn.Sequential(nn.BatchNorm2d(3), norm)
     message = f"^{type(norm).__name__} as it is cannot span several processes; train with one$"
+    with pytest.raises(TrainingError, match=message):
+        check_batch_norms(network)
     with pytest.raises(TrainingError, match=message), batch_norm_over_all_processes(Two(), network):
         pass
     assert type(network[0]) is nn.BatchNorm2d

@@ -95,6 +95,28 @@ def test_how_the_float_network_was_trained_is_what_the_entry_says(with_float):
     assert indicators._how_trained(f"local-dir:{with_float}") == {"weights": f"local-dir:{with_float.name}"}
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        [{"epoch": 1}],
+        {"command": ["python", "train.py"]},
+        {"command": "python train.py", "data": "imagenet at /home/ada/private"},
+        {"command": "python train.py", "versions": ["limpq-hub"]},
+        "text",
+    ],
+)
+def test_what_another_tool_wrote_beside_weights_is_no_record_of_their_training(tmp_path, record):
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    weights = tmp_path / "model.safetensors"
+    weights.touch()
+    assert indicators._how_trained(str(weights)) == {"weights": "model.safetensors"}
+    (tmp_path / "metrics.json").write_text("epoch,top1\n1,50.0\n")
+    assert indicators._how_trained(str(weights)) == {"weights": "model.safetensors"}
+    ours = {"command": f"pretrain --output {tmp_path}/out", "seed": 1, "versions": {"limpq-hub": "0"}, "top1": 50.0}
+    (tmp_path / "metrics.json").write_text(json.dumps(ours))
+    assert indicators._how_trained(str(weights)) == ours | {"command": "pretrain --output out"}
+
+
 def test_a_damaged_entry_and_one_without_a_float_network_are_refused(start, with_float, entry_copy, reseal):
     (with_float / "float.safetensors").write_bytes(b"other")
     with pytest.raises(ArtifactError, match="float.safetensors"):
