@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import gradio as gr
 from _actions import compare
-from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
+from _controls import UNREADABLE, Controls, answer_events
 from _limits import Limiter
 from _policies import UPLOADED, choices_of, searched_choice
+from _request_fields import ChoiceField
+from _requests_in import request_of
 from _search_tab import plot
 from _tables import refusal_text
 from _upload_fields import PolicyField
@@ -40,8 +42,8 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab, answers: 
 
     choices = choices_of(controls.model.value)
     with gr.Row():
-        one = gr.Dropdown(choices, value=choices[0], label="Policy A", min_width=300, elem_id="policy_one")
-        other = gr.Dropdown(choices, value=choices[1], label="Policy B", min_width=300, elem_id="policy_other")
+        one = ChoiceField(choices, value=choices[0], label="Policy A", min_width=300, elem_id="policy_one")
+        other = ChoiceField(choices, value=choices[1], label="Policy B", min_width=300, elem_id="policy_other")
     upload = PolicyField(
         label=f"policy.json, for the choice “{UPLOADED}”",
         file_types=[".json"],
@@ -60,7 +62,7 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab, answers: 
         limiter.answered(compare_policies, refused),
         inputs,
         outputs,
-        refused(OUT_OF_RANGE),
+        refused(UNREADABLE),
     )
     # For clients alone: they get errors as errors.
     gr.Button(visible=False).click(

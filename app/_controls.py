@@ -11,19 +11,20 @@ from _hub_fetch import MOST_BYTES
 from _hub_models import FETCH_LIMIT_S, fetch_entry, short_name
 from _limits import Limiter
 from _model_settings import described, largest_alpha, published_budget, published_names, published_note, start_of
-from _request import LONGEST_PINS, Request
+from _request import LONGEST_PINS
+from _request_fields import ChoiceField, NumberField, RangeField
 from _texts import TERMS
 from _zoo import entry_of, first_model, slider_range
 from gradio.events import Dependency
 
 from limpq_hub import list_models
 
-OUT_OF_RANGE = "A number is outside its range: use the sliders for BitOps and alpha, and a size of at least 0."
+UNREADABLE = "What was sent could not be read: reload the page, and upload a file itself, not an address."
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The components of the controls, in the order in which they are handed to `request_of`.
+    """The components of the controls, in the order in which they are handed to `_requests_in.request_of`.
 
     Attributes:
         model_changed: is done once the other controls are those of a newly chosen model.
@@ -60,8 +61,8 @@ def add_controls(fetches: Limiter) -> Controls:
     model = first_model()
     low, high = slider_range(model)
     with gr.Group():
-        model_field = gr.Dropdown(models, value=model, label="Model", elem_id="model", info=described(model))
-        bitops = gr.Slider(
+        model_field = ChoiceField(models, value=model, label="Model", elem_id="model", info=described(model))
+        bitops = RangeField(
             low,
             high,
             value=start_of(model),
@@ -88,16 +89,15 @@ def add_controls(fetches: Limiter) -> Controls:
         for button in buttons:
             button.click(published_budget, [model_field, button], bitops, queue=False, api_visibility="private")
     with gr.Accordion("More limits and choices", open=False, elem_id="more"):
-        size = gr.Number(
+        size = NumberField(
             # 0 for no limit: the page turns an empty number into 0 when it is first shown.
             0,
             minimum=0,
-            precision=2,
             label="Size limit of the weights, MB (0: none)",
             info=TERMS["size"],
             elem_id="size",
         )
-        alpha = gr.Slider(
+        alpha = RangeField(
             0,
             largest_alpha(model),
             value=entry_of(model).indicators.alpha,
@@ -144,7 +144,7 @@ def answer_events(
     work: Callable[..., Any],
     inputs: Sequence[gr.components.Component],
     outputs: Sequence[gr.components.Component],
-    out_of_range: Any,
+    unreadable: Any,
 ) -> list[Dependency]:
     """Show the answer of `work` after each of `events`, without gradio's queue, which takes longer than a search.
 
@@ -152,7 +152,7 @@ def answer_events(
         events: of nothing else that keeps the last of several: where two such answers wait for one event, gradio 6
             gives it to both again after each of them, without end.
         after: what it follows as well, once that is done.
-        out_of_range: what to show where gradio itself refuses a number, before `work` is called.
+        unreadable: what to show where what was sent is refused before `work` is called.
 
     Returns:
         The answers, for others to follow.
@@ -164,14 +164,8 @@ def answer_events(
         *(before.then(work, inputs, outputs, **last) for before in after),
     ]
     for answer in answers:
-        answer.failure(lambda: out_of_range, None, outputs, **silent)
+        answer.failure(lambda: unreadable, None, outputs, **silent)
     return answers
-
-
-def request_of(model: str, bitops: float, size: float | None, alpha: float | None, pins: str | None) -> Request:
-    """Return what the controls ask for."""
-    default_alpha = entry_of(model).indicators.alpha
-    return Request(model, bitops, size or None, None if alpha == default_alpha else alpha, pins or "")
 
 
 def _fetched(models: Sequence[str], text: str) -> gr.Dropdown:

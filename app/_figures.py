@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from _texts import chosen_or_kept
 from _zoo import Accuracy
 
 from limpq_hub.plan.costs import Costs
@@ -22,10 +23,10 @@ def bits_figure(policy: Policy, costs: Costs) -> str:
     """Return weight and activation bits of each layer above its MACs, layers in the order of execution."""
     names = list(costs)
     bits = [policy.layers[name] for name in names]
-    fixed = ["always 8 bits" if costs[name].fixed else "chosen by the search" for name in names]
+    whose = [chosen_or_kept(costs[name].fixed) for name in names]
     data = [
-        _bars(names, [layer.weight for layer in bits], "weight bits", WEIGHTS, fixed),
-        _bars(names, [layer.activation for layer in bits], "activation bits", ACTIVATIONS, fixed),
+        _bars(names, [layer.weight for layer in bits], "weight bits", WEIGHTS, whose),
+        _bars(names, [layer.activation for layer in bits], "activation bits", ACTIVATIONS, whose),
         _macs(names, costs),
     ]
     layout = _layout(480, barmode="group", bargap=0.25) | {

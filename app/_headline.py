@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+from _hub_fetch import PREFIX
 from _measured import Budget, Measured
 from _texts import bits_by, term
 from _zoo import Accuracy
@@ -86,6 +87,8 @@ def _uniform(uniform: Plan | None, measured: Measured | None, plan: Plan, model:
             f"{term('uniform, filled up', 'Uniform bits')} of the same budget: "
             f"<b>{uniform.compression:.1f}× smaller</b>, {uniform.bitops / 1e9:.2f} G."
         )
+    if measured is None and model.startswith(PREFIX):
+        return f"{bits} How near they stay to the float network was not measured."
     if measured is None:
         command = f"python app/measure.py --model {html.escape(model)} --data FOLDER"
         return f"{bits} How near they stay to the float network was not measured: <code>{command}</code>."

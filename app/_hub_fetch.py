@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def fetch(name: str, folder: Path, kept: Path) -> str:
-    """Fetch every file of an entry into `folder`/commit, unless `kept`/commit has them; return its name and commit.
+    """Fetch every file of an entry into its own folder in `folder`, unless `kept` has it; return its name and commit.
 
     Args:
         name: hf-hub:owner/name, perhaps with @revision.
@@ -45,9 +45,10 @@ def fetch(name: str, folder: Path, kept: Path) -> str:
     repo, _, revision = name.removeprefix(PREFIX).partition("@")
     commit = resolve_commit(repo, revision or None, str(folder), None)
     pinned = f"{PREFIX}{repo}@{commit}"
-    if (kept / commit / COMPLETE).exists():
+    own = folder_name(pinned)
+    if (kept / own / COMPLETE).exists():
         return pinned
-    entry = find_entry(pinned, cache_dir=str(folder / commit))
+    entry = find_entry(pinned, cache_dir=str(folder / own))
     size, most = sum(map(entry.folder.listed_bytes, entry.folder.files)), MOST_BYTES
     if size > most:
         raise ArtifactError(
@@ -63,8 +64,17 @@ def fetch(name: str, folder: Path, kept: Path) -> str:
         entry.folder.read(file)
     # The multiplications so far are those that it claims: here they are counted in the network that will run.
     load_supernet(entry.folder, entry.indicators)
-    (folder / commit / COMPLETE).touch()
+    (folder / own / COMPLETE).touch()
     return pinned
+
+
+def folder_name(pinned: str) -> str:
+    """Return what the folder of an entry is called: by its name too, as repositories can share a commit.
+
+    Args:
+        pinned: hf-hub:owner/name@commit.
+    """
+    return pinned.removeprefix(PREFIX).replace("/", "@")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,8 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 
-from _hub_fetch import COMPLETE, PREFIX
+from _hub_fetch import COMPLETE, PREFIX, folder_name
+from _offline import environment_of_fetch
 
 from limpq_hub.errors import HubError, HubUnavailableError, UnknownModelError, quoted
 
@@ -25,9 +25,7 @@ _UNFINISHED = ".unfinished-"
 # One call at a time decides which entries stay.
 _TIDYING = threading.Lock()
 _NAME = re.compile(r"(?:hf-hub:)?([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?:@[\w./-]{1,100})?)", re.ASCII)
-_PINNED = re.compile(r"hf-hub:[\w.-]+/[\w.-]+@([0-9a-f]{40})", re.ASCII)
-# What the client of the Hub would send for the one who runs the demo: visitors see what everybody sees.
-_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH")
+_PINNED = re.compile(r"hf-hub:[\w.-]+/[\w.-]+@[0-9a-f]{40}", re.ASCII)
 
 
 def fetch_entry(text: str) -> str:
@@ -44,14 +42,14 @@ def fetch_entry(text: str) -> str:
     if match is None:
         raise UnknownModelError(f"{quoted(text)} is not the name of a Hub repository: write hf-hub:owner/name")
     name = PREFIX + match[1]
-    environment = {key: value for key, value in os.environ.items() if key not in _TOKENS}
-    environment |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
     # Of this call alone: another one that ends meanwhile does not take it for a rest to be removed.
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=_folder(), ignore_cleanup_errors=True) as unfinished:
         script = str(Path(__file__).with_name("_hub_fetch.py"))
         command = [sys.executable, script, name, unfinished, str(_folder())]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, env=environment)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=FETCH_LIMIT_S, env=environment_of_fetch()
+            )
         except subprocess.TimeoutExpired:
             raise HubUnavailableError(f"{name} took more than {FETCH_LIMIT_S} s to fetch; try again later") from None
         if done.returncode:
@@ -60,7 +58,7 @@ def fetch_entry(text: str) -> str:
         if "error" in answer:
             raise HubError(f"not fetched: {answer['error']}")
         with _TIDYING:
-            _keep(Path(unfinished), commit=answer["name"].rpartition("@")[2])
+            _keep(Path(unfinished), folder_name(answer["name"]))
     return answer["name"]
 
 
@@ -72,10 +70,10 @@ def fetched_folder(name: str) -> str | None:
     """
     if not name.startswith(PREFIX):
         return None
-    match = _PINNED.fullmatch(name)
-    if match is None or not (_folder() / match[1] / COMPLETE).exists():
+    folder = _folder() / folder_name(name)
+    if not _PINNED.fullmatch(name) or not (folder / COMPLETE).exists():
         raise UnknownModelError(f"there is no model {quoted(name)} here; fetch it again, or take another one")
-    return str(_folder() / match[1])
+    return str(folder)
 
 
 def short_name(name: str) -> str:
@@ -93,17 +91,20 @@ def _folder() -> Path:
     return Path(_temporary().name)
 
 
-def _keep(unfinished: Path, commit: str) -> None:
+def _keep(unfinished: Path, name: str) -> None:
     """Keep what a call has fetched beside the last few entries; one that is there already counts as the newest.
+
+    Args:
+        name: of the folder, in that of the call and then in that of all.
 
     Raises:
         HubUnavailableError: it was there when the call began, and has gone since.
     """
-    folder = _folder() / commit
+    folder = _folder() / name
     if not (folder / COMPLETE).exists():
-        if not (unfinished / commit / COMPLETE).exists():
+        if not (unfinished / name / COMPLETE).exists():
             raise HubUnavailableError("others were fetched meanwhile, and it has gone; fetch it again")
-        (unfinished / commit).rename(folder)
+        (unfinished / name).rename(folder)
     (folder / COMPLETE).touch()
     complete = sorted(_folder().glob(f"[!.]*/{COMPLETE}"), key=lambda file: file.stat().st_mtime)
     for file in complete[:-MOST_FETCHED]:

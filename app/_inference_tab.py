@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
-from _controls import Controls, request_of
+from _controls import Controls
 from _integers import IntegerNetworks
 from _limits import Limiter, stop_if_given_up
 from _model_cache import Networks
@@ -17,6 +17,7 @@ from _picture_tables import integers_table, networks_table
 from _pictures_in import MOST_BYTES, MOST_PIXELS
 from _policies import FILLED, RIVALS
 from _prediction import Prediction
+from _requests_in import request_of
 from _texts import term
 from _upload_fields import PictureField
 from _zoo import is_published, searched_plan

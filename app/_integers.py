@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from _class_names import short_names
 from _held import Held
 from _model_cache import Networks, Weights
 from _zoo import entry_of
@@ -37,7 +38,8 @@ class Timed:
         integers: whether it is the policy, in integers; else the float network.
         milliseconds: for one picture, the median of the rounds.
         file_bytes: of the file that it runs from; None where there is none.
-        answer: the most likely class.
+        answer: what the page calls the most likely class.
+        class_id: of it.
         probability: of it, 0..1.
     """
 
@@ -46,6 +48,7 @@ class Timed:
     milliseconds: float
     file_bytes: int | None
     answer: str
+    class_id: str
     probability: float
 
 
@@ -116,16 +119,18 @@ class IntegerNetworks:
                         way.run(image)
                         of_way.append(1000 * (time.perf_counter() - began))
                 best = [way.run(image)[0].softmax(-1).max(-1) for way in ways.each]
+        names, classes = short_names(entry.classes), [entry.classes[int(answer.indices)]["id"] for answer in best]
         rows = tuple(
             Timed(
                 way.runtime,
                 way.integers,
                 statistics.median(of_way[WARM_UP:]),
                 way.file_bytes,
-                entry.classes[int(answer.indices)]["name"].partition(",")[0],
+                names[class_id],
+                class_id,
                 float(answer.values),
             )
-            for way, of_way, answer in zip(ways.each, times, best, strict=True)
+            for way, of_way, class_id, answer in zip(ways.each, times, classes, best, strict=True)
         )
         return IntegerRun(
             rows=rows,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import functools
 import html
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,10 @@ import gradio as gr
 
 from limpq_hub.errors import LimpqError
 
+# Disk, quota, memory, open files: what passes when others are done.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE)
+# A first word that is a word, and no keyword, file or name, which are as they are written: 'bitops="3G" cannot be met'.
+_WORD = re.compile(r"[a-z]+(-[a-z]+)*[,;:]?(?=\s|$)", re.ASCII)
 _given_up: contextvars.ContextVar[threading.Event] = contextvars.ContextVar("given_up")
 
 
@@ -70,7 +76,10 @@ class Limiter:
                 raise _visible(f"this took more than {self._limit_s:g} s and was given up; try again later") from None
             except LimpqError as error:
                 raise _visible(str(error)) from None
-            except (OSError, MemoryError):
+            except (OSError, MemoryError) as error:
+                if isinstance(error, OSError) and error.errno not in _NO_ROOM:
+                    message = "the server could not read or write a file; upload yours again, or try again later"
+                    raise _visible(message, printed=True) from error
                 raise _visible("the server has no room for this now; try again later") from None
             finally:
                 given_up.set()
@@ -94,7 +103,11 @@ class Limiter:
         return answer
 
 
-def _visible(message: str) -> gr.Error:
-    """Return the error that the page shows, its message escaped: gradio shows messages as HTML."""
-    sentence = html.escape(message[:1].upper() + message[1:], quote=False)
-    return gr.Error(sentence, duration=8, title="Not possible", print_exception=False)
+def _visible(message: str, *, printed: bool = False) -> gr.Error:
+    """Return the error that the page shows, its message escaped: gradio shows messages as HTML.
+
+    Args:
+        printed: whether the one who runs the demo is to see what it came of.
+    """
+    sentence = message[:1].upper() + message[1:] if _WORD.match(message) else message
+    return gr.Error(html.escape(sentence, quote=False), duration=8, title="Not possible", print_exception=printed)

@@ -84,4 +84,4 @@ def _load(model: str, policy: Policy | None, weights: Weights) -> nn.Module:
         return load_float_network(entry_of(model).folder).requires_grad_(False)
     # The page says so beside the prediction. The filter stays: `catch_warnings` is not safe with several threads.
     warnings.filterwarnings("ignore", category=NotFineTunedWarning)
-    return load(model, policy=policy, weights=weights, cache_dir=fetched_folder(model))
+    return load(model, policy=policy, weights=weights, cache_dir=fetched_folder(model), token=False)

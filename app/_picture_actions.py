@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 
+from _class_names import short_names
 from _integers import IntegerNetworks, IntegerRun, Report
 from _measured import measured_of
 from _model_cache import Networks
@@ -43,9 +43,9 @@ def classify(picture: str | None, request: Request, rival: str, networks: Networ
 
     report(0.1, "Reading the picture")
     image = picture_from(picture)
-    plan = searched_plan(request)
+    plan, contrast = searched_plan(request), rival_plan(request, rival)
     entry = entry_of(request.model)
-    plans = {"Float": None, _SEARCHED_TITLE: plan, rival_title(rival): rival_plan(request, rival)}
+    plans = {"Float": None, _SEARCHED_TITLE: plan, rival_title(rival): contrast}
     names, spec = short_names(entry.classes), NetworkSpec.from_config(entry.folder.config, entry.name)
     predictions = []
     for index, (title, network_plan) in enumerate(plans.items()):
@@ -54,8 +54,8 @@ def classify(picture: str | None, request: Request, rival: str, networks: Networ
         report(0.25 + 0.25 * index, f"{title}: {'looking' if cached else 'loading the network'}")
         network = networks.get(request.model, policy)
         guesses = most_likely(network, image, spec, entry.classes, TOP)
-        classes = {names[guess.id]: guess.probability for guess in guesses}
-        predictions.append(_prediction(request, title, network_plan, classes))
+        classes = {guess.id: guess.probability for guess in guesses}
+        predictions.append(_prediction(request, title, network_plan, classes, names))
     return predictions
 
 
@@ -83,28 +83,26 @@ def preload(request: Request, rival: str, networks: Networks, integers: IntegerN
         run_in_integers(picture, request, integers, lambda share, text: None)
 
 
-def short_names(classes: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return by id the first of the names of each class, or all of them where two classes share the first."""
-    first_names = {label["id"]: label["name"].partition(",")[0] for label in classes}
-    counts = Counter(first_names.values())
-    return {
-        label["id"]: first_names[label["id"]] if counts[first_names[label["id"]]] == 1 else label["name"]
-        for label in classes
-    }
-
-
 def rival_title(rival: str) -> str:
     """Return what the page calls a policy of `RIVALS`."""
     return rival.removesuffix(", at this budget").removesuffix(" to this budget").capitalize()
 
 
-def _prediction(request: Request, title: str, plan: Plan | None, classes: Mapping[str, float]) -> Prediction:
-    """Return a prediction with the costs and the accuracy of its network; the float network has no plan."""
+def _prediction(
+    request: Request, title: str, plan: Plan | None, probabilities: Mapping[str, float], names: Mapping[str, str]
+) -> Prediction:
+    """Return a prediction with the costs and the accuracy of its network; the float network has no plan.
+
+    Args:
+        probabilities: by id of the class, most likely first.
+        names: of the classes, by id.
+    """
+    classes, ids = {names[key]: probability for key, probability in probabilities.items()}, tuple(probabilities)
     if plan is None:
         float_bytes = entry_of(request.model).summary()["float_bytes"]
-        return Prediction(title, classes, float_bytes, None, float_accuracy(request.model), "float", None)
+        return Prediction(title, classes, ids, float_bytes, None, float_accuracy(request.model), "float", None)
     accuracy = joint_accuracy(request, plan.policy, searched=title == _SEARCHED_TITLE)
     measured = measured_of(request.model)
     figures = None if measured is None else measured.of_policy(plan.policy)
     agreement = None if figures is None else figures.agreement
-    return Prediction(title, classes, plan.size_bytes, plan.bitops, accuracy, "joint", agreement)
+    return Prediction(title, classes, ids, plan.size_bytes, plan.bitops, accuracy, "joint", agreement)

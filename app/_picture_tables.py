@@ -66,7 +66,7 @@ def integers_table(run: IntegerRun) -> str:
     for row in run.rows:
         size = NONE if row.file_bytes is None else format_size(row.file_bytes)
         verdict = (
-            "" if row is reference else "same as float" if row.answer == reference.answer else "another than float"
+            "" if row is reference else "same as float" if row.class_id == reference.class_id else "another than float"
         )
         answer = f"{html.escape(row.answer)} {row.probability:.0%}<br><span class='note'>{verdict}</span>"
         name = f"{'Integers' if row.integers else 'Float'}, {html.escape(row.runtime)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from _request import Request
@@ -57,6 +58,8 @@ def chosen_plan(request: Request, choice: str, upload: str | None) -> Plan:
     Raises:
         LimpqError: the request cannot be met, or the file is not a policy of this model.
     """
+    if not isinstance(choice, str):
+        raise _unknown(choices_of(request.model))
     if is_searched(choice):
         return searched_plan(request)
     if choice in RIVALS:
@@ -66,7 +69,7 @@ def chosen_plan(request: Request, choice: str, upload: str | None) -> Plan:
     for name in published_budgets(request.model):
         if choice == _published(name):
             return plan_of(request, published_policy(request.model, name))
-    raise PolicyError(f"there is no policy of this name; choose one of: {', '.join(choices_of(request.model))}")
+    raise _unknown(choices_of(request.model))
 
 
 def rival_plan(request: Request, choice: str) -> Plan:
@@ -74,8 +77,11 @@ def rival_plan(request: Request, choice: str) -> Plan:
 
     Raises:
         BudgetError: there is none within this budget.
+        PolicyError: that is none of them.
     """
-    policy = rival_policies(request).get(RIVALS.get(choice, ""))
+    if choice not in RIVALS:
+        raise _unknown(RIVALS)
+    policy = rival_policies(request).get(RIVALS[choice])
     if policy is None:
         raise BudgetError("no policy of this kind fits this budget; raise the budget or choose another")
     return plan_of(request, policy)
@@ -85,13 +91,21 @@ def _uploaded(model: str, upload: str | None) -> Policy:
     """Return the policy in an uploaded file, its layers in the order of execution."""
     if upload is None:
         raise PolicyError("there is no policy.json yet; upload one, or choose another policy")
-    path = Path(upload)
-    if path.stat().st_size > MOST_POLICY_BYTES:
+    try:
+        with Path(upload).open("rb") as file:
+            text = file.read(MOST_POLICY_BYTES + 1)
+    except FileNotFoundError:
+        raise PolicyError("the policy.json is no longer there; upload it again") from None
+    if len(text) > MOST_POLICY_BYTES:
         raise PolicyError(f"the policy.json is larger than {MOST_POLICY_BYTES / 1e6:.0f} MB; is this the right file?")
-    content = parse_json(path.read_bytes(), "the policy.json")
+    content = parse_json(text, "the policy.json")
     if not isinstance(content, dict):
         raise PolicyError("the policy.json holds no policy; is this the right file?")
     return plan_for(entry_of(model), content).policy
+
+
+def _unknown(choices: Iterable[str]) -> PolicyError:
+    return PolicyError(f"there is no policy of this name; choose one of: {', '.join(choices)}")
 
 
 def _published(name: str) -> str:

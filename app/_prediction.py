@@ -14,7 +14,8 @@ class Prediction:
 
     Attributes:
         title: what the page calls the network.
-        classes: probability, 0..1, by name of the class, most likely first.
+        classes: probability, 0..1, by what the page calls the class, most likely first.
+        ids: of these classes, in the same order.
         size_bytes: of the weights, four bytes each for the float network.
         bitops: of one image, None for the float network.
         accuracy: top-1 of the network, None where it is not known.
@@ -25,6 +26,7 @@ class Prediction:
 
     title: str
     classes: Mapping[str, float]
+    ids: tuple[str, ...]
     size_bytes: int
     bitops: int | None
     accuracy: Accuracy | None
@@ -33,5 +35,4 @@ class Prediction:
 
     def agrees(self, reference: Prediction) -> tuple[bool, int]:
         """Return whether the most likely classes agree, and how many of the first five both networks name."""
-        same = next(iter(reference.classes)) == next(iter(self.classes))
-        return same, len(set(reference.classes) & set(self.classes))
+        return reference.ids[0] == self.ids[0], len(set(reference.ids) & set(self.ids))

@@ -20,7 +20,7 @@ class Request:
     Attributes:
         model: name of a bundled entry, or of one of the Hub that was fetched.
         gigabitops: at most so many 1e9 BitOps per image; nine decimals count.
-        megabytes: at most so many 1e6 bytes of weights, or None; two decimals count.
+        megabytes: at most so many 1e6 bytes of weights, or None; six decimals count.
         alpha: factor of the weight importance, or None for the entry's own.
         pins: bits of some layers, "layer4.*=4,4 layer1.0.conv1=6,6": shell pattern = weight bits, activation bits.
     """
@@ -39,10 +39,8 @@ class Request:
     @property
     def budget(self) -> dict[str, Any]:
         """The limits, as `search` takes them."""
-        size = {} if self.megabytes is None else {"size": f"{self.megabytes:.2f}MB"}
-        # Two are written at least.
-        whole, decimals = f"{self.gigabitops:.9f}".split(".")
-        return {"bitops": f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}G"} | size
+        size = {} if self.megabytes is None else {"size": f"{_decimals(self.megabytes, 6)}MB"}
+        return {"bitops": f"{_decimals(self.gigabitops, 9)}G"} | size
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -73,6 +71,12 @@ class Request:
             else:
                 words += [f"--{name}", str(value)]
         return shlex.join([*words, "--output", "policy.json"])
+
+
+def _decimals(number: float, most: int) -> str:
+    """Return a number with as many decimals as it takes, two at least."""
+    whole, decimals = f"{number:.{most}f}".split(".")
+    return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
 
 
 def parse_pins(text: str) -> dict[str, tuple[int, int]]:

@@ -6,8 +6,9 @@ from dataclasses import astuple
 
 import gradio as gr
 from _actions import SearchResult, find_bits
-from _controls import OUT_OF_RANGE, Controls, answer_events, request_of
+from _controls import UNREADABLE, Controls, answer_events
 from _limits import Limiter
+from _requests_in import request_of
 from _tables import refusal_text
 from gradio.components.plot import PlotData
 from gradio.events import Dependency
@@ -80,5 +81,5 @@ def add_search_tab(
         limiter.answered(search, refused),
         controls.inputs,
         outputs,
-        refused(OUT_OF_RANGE),
+        refused(UNREADABLE),
     )

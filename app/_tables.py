@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from _texts import term
 from _zoo import Accuracy
 
-from limpq_hub.plan.costs import Costs
+from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.importance import IMPORTANCE_WORDS, apart_words
 from limpq_hub.plan.layer_bits import FLOAT_BITS
 from limpq_hub.plan.plan import Plan
@@ -104,7 +104,8 @@ def layers_table(policies: Mapping[str, Policy], costs: Costs) -> str:
         pair = (first.layers[name], second.layers[name])
         mark = " class='changed'" if pair[0] != pair[1] else ""
         bits = "".join(f"<td{mark}>{layer.weight} / {layer.activation}</td>" for layer in pair)
-        fixed = f" <span class='note'>({term('fixed')})</span>" if cost.fixed else ""
+        kept = term("in float" if cost.fixed == FLOAT else "fixed")
+        fixed = f" <span class='note'>({kept})</span>" if cost.fixed else ""
         macs = f"<td class='wide'>{cost.macs / 1e6:.2f}</td>"
         layer = html.escape(name)
         rows.append(f"<tr><th scope='row'>{layer}{fixed}</th>{macs}{bits}</tr>")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 
+from limpq_hub.plan.costs import FLOAT
 from limpq_hub.plan.importance import IMPORTANCE_WORDS, Importance
+from limpq_hub.plan.layer_bits import LayerBits
 
 TITLE = "How many bits does each layer need?"
 INTRODUCTION = (
@@ -70,7 +72,8 @@ TERMS = {
     "alpha": "How much the steps of weights count beside those of activations. Measured pairs have none.",
     "pins": "Bits that you give to some layers yourself; the search decides the others.",
     "frontier": "The best policy at each budget: none that the search may choose lies below.",
-    "fixed": "The first and the last layer always keep 8 bits.",
+    "fixed": "The search leaves the bits of this layer as they are: as a rule those of the first and the last are 8.",
+    "in float": "This layer is not quantized: its numbers have 32 bits, with a floating point.",
 }
 
 WHAT_IS_REAL = """
@@ -116,6 +119,20 @@ def term(name: str, label: str | None = None) -> str:
 def bits_by(importance: Importance) -> str:
     """Return HTML for the bits that a search chose by an importance."""
     return f"bits by {term(IMPORTANCE_WORDS[importance])}"
+
+
+def chosen_or_kept(fixed: LayerBits | None) -> str:
+    """Return whose choice the bits of a layer are.
+
+    Args:
+        fixed: as `LayerCost` has it.
+    """
+    if fixed is None:
+        return "chosen by the search"
+    if fixed == FLOAT:
+        return "always in float"
+    bits = f"{fixed.weight}" if fixed.weight == fixed.activation else f"{fixed.weight} / {fixed.activation}"
+    return f"always {bits} bits"
 
 
 def glossary() -> str:

@@ -21,9 +21,13 @@ class _NoFolders(Block):
         return None if path is None else os.path.relpath(path)
 
     def move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """Return the same, for the examples while the page is built."""
+        """Return the same, for the photographs while the page is built; these stay as long as the page."""
         path = super().move_resource_to_block_cache(url_or_file_path)
-        return None if path is None else os.path.relpath(path)
+        if path is None:
+            return None
+        # gradio keeps what is returned, and deletes files by the path that it has itself.
+        self.keep_in_cache.add(path)
+        return os.path.relpath(path)
 
 
 class PictureField(_NoFolders, gr.Image):

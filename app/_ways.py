@@ -87,7 +87,8 @@ def ways_of(
     report(0.1, "Loading the networks")
     weights: Weights = "finetuned" if is_published(model, policy) else "joint"
     float_network, quantized = networks.get(model, None), networks.get(model, policy, weights)
-    integer = load(model, policy=policy, weights=weights, arithmetic="integer", cache_dir=fetched_folder(model))
+    folder = fetched_folder(model)
+    integer = load(model, policy=policy, weights=weights, arithmetic="integer", cache_dir=folder, token=False)
     torch_name = f"torch {torch.__version__.partition('+')[0]}"
     ways = [Way(torch_name, False, float_network), Way(torch_name, True, integer)]
     report(0.3, "Writing the integers as a file, and checking it")

@@ -85,7 +85,7 @@ def entry_of(model: str) -> Entry:
 def _opened(model: str, folder: str | None) -> Entry:
     if folder is None and model not in list_models():
         raise UnknownModelError(f"there is no model {quoted(model)} here; take {first_model()}")
-    return find_entry(model, cache_dir=folder)
+    return find_entry(model, cache_dir=folder, token=False)
 
 
 def slider_range(model: str) -> tuple[float, float]:

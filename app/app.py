@@ -14,10 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from _address import end_without_port, port_of, taken
+from _offline import go_offline
+
 from limpq_hub.zoo.hub_address import end_without_address
 
-if __name__ == "__main__":  # before gradio reads it
+if __name__ == "__main__":  # before gradio, or the client of the Hub, reads it
     end_without_address("app.py")
+    end_without_port("app.py")
+    go_offline()
 # Read once, when gradio is imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -40,9 +45,9 @@ from _photographs import choice_text, credits_text, thumbnails_css
 from _picture_actions import preload
 from _pictures_in import MOST_BYTES
 from _policies import FILLED
+from _request_fields import RequestPage
 from _search_tab import add_search_tab
 from _texts import CITATION, INTRODUCTION, LINKS, TITLE, WHAT_IS_REAL, glossary
-from _uploads import UploadsOnly
 from gradio.utils import get_upload_folder
 
 SEARCH_LIMIT_S, LIMIT_S = 10, 60
@@ -62,7 +67,7 @@ def build_demo(networks: Networks | None = None, integers: IntegerNetworks | Non
     limiter = Limiter(LIMIT_S, workers=4, most_waiting=MOST_WAITING)
     # A fetch ends itself a little before; one at a time bounds what is on the disk.
     fetches = Limiter(FETCH_LIMIT_S + 5, workers=1, most_waiting=4)
-    with UploadsOnly(title="limpq-hub", analytics_enabled=False, delete_cache=DELETE_CACHE, fill_width=True) as demo:
+    with RequestPage(title="limpq-hub", analytics_enabled=False, delete_cache=DELETE_CACHE, fill_width=True) as demo:
         start = find_bits(start_request())
         gr.HTML(f"<h1>{TITLE}</h1><p>{INTRODUCTION}</p>{LINKS}", elem_id="heading")
         headline = gr.HTML(start.headline, label="headline", elem_id="headline")
@@ -109,13 +114,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve the page until it is interrupted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--host", help="address to listen on; GRADIO_SERVER_NAME or 127.0.0.1 if not given")
-    parser.add_argument("--port", type=int, help="port; GRADIO_SERVER_PORT or the first free one from 7860")
+    parser.add_argument("--port", type=port_of, help="port; GRADIO_SERVER_PORT or the first free one from 7860")
     options = parser.parse_args(argv)
     hide_folders(Path(get_upload_folder()))
     networks = Networks()
     integers = IntegerNetworks(networks)
     demo = build_demo(networks, integers)
-    demo.launch(server_name=options.host, server_port=options.port, prevent_thread_lock=True, **launch_options())
+    try:
+        demo.launch(server_name=options.host, server_port=options.port, prevent_thread_lock=True, **launch_options())
+    except OSError as error:
+        if "empty port" not in str(error):
+            raise
+        parser.exit(1, f"app.py: {taken(options.host, options.port)}\n")
     # The page is up by now; who looks at the first picture does not wait for torch.
     preload(start_request(), FILLED, networks, integers)
     demo.block_thread()

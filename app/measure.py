@@ -29,8 +29,9 @@ from _zoo import entry_of, plan_of, published_budgets, rival_policies, searched_
 from rich.console import Console
 from rich.progress import track
 
+from limpq_hub import list_models
 from limpq_hub.deploy.processor import cpu_name
-from limpq_hub.errors import DataError
+from limpq_hub.errors import DataError, LimpqError, UnknownModelError, quoted
 from limpq_hub.pictures import read_picture
 from limpq_hub.pictures.formats import picture_suffixes
 from limpq_hub.pictures.preparation import preparation_of
@@ -48,14 +49,17 @@ _APART = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure one entry, and write its figures beside those of the others."""
+    """Measure one entry, and write its figures beside those of the others; what cannot be is told in a line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="bundled entry, as `limpq list` names it")
     parser.add_argument("--data", type=Path, required=True, help="folder with a folder of pictures for each class")
     parser.add_argument("--images", type=int, default=500, help="how many pictures, spread over the folders")
     options = parser.parse_args(argv)
     words = ["python", "app/measure.py", *(sys.argv[1:] if argv is None else argv)]
-    record = measure(options.model, options.data, options.images) | {"command": _command(words, options.data)}
+    try:
+        record = measure(options.model, options.data, options.images) | {"command": _command(words, options.data)}
+    except LimpqError as error:
+        parser.exit(error.exit_code, f"measure.py: {error}\n")
     write_json(FILE, {"format": FORMAT, "models": dict(sorted((stored() | {options.model: record}).items()))})
 
 
@@ -67,8 +71,13 @@ def measure(model: str, data: Path, images: int) -> dict[str, Any]:
         images: how many of them.
 
     Raises:
+        UnknownModelError: it is not bundled.
         DataError: there are no pictures.
     """
+    if model not in list_models():
+        raise UnknownModelError(
+            f"--model {quoted(model)} is not bundled, and no other is measured; use one of: {', '.join(list_models())}"
+        )
     entry = entry_of(model)
     spec, networks = NetworkSpec.from_config(entry.folder.config, entry.name), Networks(most_bytes=0)
     paths = _spread(data, images)

@@ -189,3 +189,11 @@ def test_measured_times_are_a_budget(tiny, limpq, tmp_path):
     most = sum(max(time for key, time in times.items() if key[0] == name) for name in tiny.costs)
     plan = search(tiny.indicators, latency=(table, f"{1.01 * most:.3f}ms"))
     assert sum(times[name, bits.weight, bits.activation] for name, bits in plan.policy.layers.items()) <= 1.01 * most
+
+
+def test_a_folder_that_is_no_export_is_told_before_the_network_is_loaded(tiny, limpq, tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr("limpq_hub.zoo.loading.load_entry", None)
+    code, _, told = limpq("export", tiny.name, "--bitops", "w4a4", "--output", tmp_path)
+    assert code == 2
+    assert "holds 'notes.txt': it is no export, and would be lost; choose another folder" in told

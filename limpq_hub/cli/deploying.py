@@ -73,10 +73,12 @@ def add_deploy_commands(command: Callable[..., argparse.ArgumentParser]) -> None
 
 
 def _export(options: argparse.Namespace) -> None:
+    from limpq_hub.deploy.export_folder import check_export_target
     from limpq_hub.deploy.formats import check_format
 
     check_format(options.format)
     _check_effect(options)
+    check_export_target(options.output)  # before the network is loaded
     entry, plan = found_request(options)
     if options.images:
         check_folder(options.images)

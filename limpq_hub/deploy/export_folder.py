@@ -12,7 +12,7 @@ from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, Output
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.folder import EXPORT_SEAL, SealedFolder
-from limpq_hub.zoo.folder_copy import replaced_folder
+from limpq_hub.zoo.folder_copy import check_replaceable, replaced_folder
 from limpq_hub.zoo.seal import unsealed
 
 MODEL, CONFIG, PREPROCESSOR, VERIFICATION = "model.onnx", "config.json", "preprocessor_config.json", EXPORT_SEAL
@@ -29,6 +29,11 @@ def new_export_folder(target: Path) -> Iterator[Path]:
     """
     with replaced_folder(target, check=_check_only_export) as folder:
         yield folder
+
+
+def check_export_target(target: Path) -> None:
+    """Raise `OutputError` if an export could not take the place of what is at `target`."""
+    check_replaceable(target, check=_check_only_export)
 
 
 def _check_only_export(target: Path) -> None:

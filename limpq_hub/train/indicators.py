@@ -220,7 +220,7 @@ def _how_trained(weights: str | None) -> dict[str, object]:
     return record | {"command": without_folders(record["command"])}
 
 
-def _is_of_a_training_here(record: object) -> bool:
+def _is_of_a_training_here(record: Any) -> bool:
     """Return whether a record is one that a command of this library wrote: what others write is not to be published."""
     versions = record.get("versions") if isinstance(record, dict) else None
     return isinstance(versions, dict) and "limpq-hub" in versions and isinstance(record.get("command"), str)

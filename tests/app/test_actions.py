@@ -3,17 +3,25 @@
 import base64
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from _actions import compare, find_bits
-from _picture_actions import classify, short_names
+from _class_names import short_names
+from _figures import bits_figure
+from _picture_actions import classify
 from _policies import MOST_POLICY_BYTES, RIVALS, UPLOADED, choices_of, chosen_plan, searched_choice
+from _prediction import Prediction
 from _request import Request
+from _tables import layers_table
+from _texts import TERMS
 from _zoo import accuracy_of, entry_of, published_budgets, rival_policies, searched_plan, slider_range
 
 from limpq_hub import Policy, baselines, frontier, list_models, load, search
 from limpq_hub.errors import InfeasibleBudgetError, LimpqError, PolicyError
 from limpq_hub.pictures import read_picture, top_classes
+from limpq_hub.plan.costs import FLOAT
+from limpq_hub.plan.layer_bits import LayerBits
 
 MODEL = "resnet18.tiny_imagenet"
 UNIFORM = next(iter(RIVALS))
@@ -37,6 +45,36 @@ def test_the_bars_are_the_bits_of_the_policy_in_layer_order_above_their_macs(req
     assert weights["y"] == [plan.policy.layers[name].weight for name in plan.costs]
     assert activations["y"] == [plan.policy.layers[name].activation for name in plan.costs]
     assert macs["y"] == [cost.macs / 1e6 for cost in plan.costs.values()]
+
+
+def test_each_layer_says_whether_it_was_chosen_and_which_bits_it_always_has_or_that_it_stays_in_float(request_3g):
+    found, plan = entry_of(MODEL).indicators.costs, searched_plan(request_3g)
+    fixed = {
+        "conv1": LayerBits(6, 6),
+        "layer1.0.conv1": FLOAT,
+        "layer1.0.conv2": LayerBits(8, 4),
+        "fc": LayerBits(8, 8),
+    }
+    costs = {name: replace(cost, fixed=fixed.get(name)) for name, cost in found.items()}
+    policy = Policy(MODEL, {name: fixed.get(name, bits) for name, bits in plan.policy.layers.items()})
+    trace = json.loads(bits_figure(policy, costs))["data"][0]
+    told = dict(zip(trace["x"], trace["customdata"], strict=True))
+    assert {name: told[name] for name in fixed} == {
+        "conv1": "always 6 bits",
+        "layer1.0.conv1": "always in float",
+        "layer1.0.conv2": "always 8 / 4 bits",
+        "fc": "always 8 bits",
+    }
+    assert {words for name, words in told.items() if name not in fixed} == {"chosen by the search"}
+    table = layers_table({"A": policy, "B": policy}, costs)
+    assert set(cells(table)) - set(found) == {
+        "Layer",
+        "conv1 ( fixed )",
+        "layer1.0.conv1 ( in float )",
+        "layer1.0.conv2 ( fixed )",
+        "fc ( fixed )",
+    }
+    assert not re.search("always keep 8", table + TERMS["fixed"])
 
 
 def test_the_totals_stand_beside_uniform_at_the_same_budget_and_float(request_3g):
@@ -190,6 +228,8 @@ def test_an_upload_that_is_no_policy_of_the_model_is_refused_in_one_sentence(req
 def test_a_choice_without_a_file_and_one_that_does_not_exist_say_what_to_do(request_3g):
     with pytest.raises(PolicyError, match=r"there is no policy\.json yet; upload one"):
         chosen_plan(request_3g, UPLOADED, None)
+    with pytest.raises(PolicyError, match=r"^the policy\.json is no longer there; upload it again$"):
+        chosen_plan(request_3g, UPLOADED, "/tmp/that/is/gone/policy.json")
     with pytest.raises(PolicyError, match="there is no policy of this name; choose one of: coupled steps"):
         chosen_plan(request_3g, "published: nothing", None)
 
@@ -197,3 +237,21 @@ def test_a_choice_without_a_file_and_one_that_does_not_exist_say_what_to_do(requ
 def test_classes_are_called_by_their_first_name_unless_two_share_it():
     classes = [{"id": "a", "name": "crane, bird"}, {"id": "b", "name": "crane, machine"}, {"id": "c", "name": "fly, x"}]
     assert short_names(classes) == {"a": "crane, bird", "b": "crane, machine", "c": "fly"}
+
+
+def test_classes_of_one_name_are_told_apart_by_their_ids():
+    classes = [{"id": "a", "name": "crane"}, {"id": "b", "name": "crane"}, {"id": "c", "name": "crane, large"}]
+    assert short_names(classes) == {"a": "crane (a)", "b": "crane (b)", "c": "crane, large"}
+
+
+@pytest.mark.parametrize("model", list_models())
+def test_no_two_classes_of_a_bundled_entry_are_called_alike(model):
+    classes = entry_of(model).classes
+    assert len(set(short_names(classes).values())) == len(classes)
+
+
+def test_two_classes_of_one_name_are_two_answers():
+    bird = Prediction("Float", {"crane": 0.7, "fly": 0.1}, ("a", "c"), 1, None, None, "float", None)
+    machine = Prediction("Uniform", {"crane": 0.6, "fly": 0.2}, ("b", "c"), 1, None, None, "joint", None)
+    assert machine.agrees(bird) == (False, 1)
+    assert bird.agrees(bird) == (True, 2)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,13 @@ import pytest
 from _actions import find_bits
 from _hub_models import fetch_entry, fetched_folder, short_name
 from _model_cache import Networks
+from _offline import environment_of_fetch, go_offline
 from _request import Request
 from _zoo import entry_of, searched_plan
 
 from limpq_hub.errors import ArtifactError, HubError, HubUnavailableError, UnknownModelError
+
+APP = Path(__file__).parents[2] / "app"
 
 
 @pytest.fixture
@@ -33,6 +37,11 @@ def there(hub, tiny, tmp_path, monkeypatch):
     _hub_models._temporary().cleanup()
     _hub_models._temporary.cache_clear()
     _zoo._opened.cache_clear()
+
+
+def folder(name: str, commit: str) -> str:
+    """What the folder of owner/name at a commit is called."""
+    return f"{name.removeprefix('hf-hub:').replace('/', '@')}@{commit}"
 
 
 def folders() -> list[str]:
@@ -52,13 +61,56 @@ def test_an_entry_is_fetched_whole_once_and_without_the_token_of_the_host(there,
     assert "smaller" in find_bits(request).headline
     assert Networks().get(name, searched_plan(request).policy) is not None
     assert len(there.requests) == came, "all that is needed was fetched"
-    assert folders() == [commit]
+    assert folders() == [folder("you/tiny", commit)]
     # Others were fetched since: the server itself fetches nothing, though the entry was open.
-    shutil.rmtree(_hub_models._folder() / commit)
+    shutil.rmtree(_hub_models._folder() / folder("you/tiny", commit))
     for use in (lambda: entry_of(name), lambda: find_bits(request), lambda: Networks().get(name, None)):
         with pytest.raises(UnknownModelError, match="there is no model .* here; fetch it again, or take another one"):
             use()
     assert len(there.requests) == came
+
+
+@pytest.mark.filterwarnings("ignore::limpq_hub.zoo.loading.NotFineTunedWarning")
+def test_a_commit_that_two_repositories_share_is_fetched_for_each_and_the_server_asks_nothing(there, online):
+    repositories = there._state.repositories
+    repositories["you/mirror"] = repositories["you/tiny"]
+    first, second = fetch_entry("you/tiny"), fetch_entry("you/mirror")
+    commit = there.history("you/tiny")[0]
+    assert folders() == [folder("you/mirror", commit), folder("you/tiny", commit)]
+    came = len(there.requests)
+    for name in (first, second):
+        request = Request(name, 0.05)
+        assert "smaller" in find_bits(request).headline
+        assert Networks().get(name, searched_plan(request).policy) is not None
+    assert len(there.requests) == came
+    # As the server is while a fetched entry goes between two looks at it: what it would ask, it asks without a token.
+    shutil.rmtree(_hub_models._folder() / folder("you/tiny", commit))
+    _zoo._opened.cache_clear()
+    _zoo._opened(first, str(_hub_models._folder() / "other"))
+    assert len(there.requests) > came
+    assert not any(request.authorized for request in there.requests)
+
+
+@pytest.mark.parametrize("of_host", [{}, {"HF_HUB_OFFLINE": "0"}, {"HF_HUB_OFFLINE": "1"}], ids=str)
+def test_the_server_is_offline_and_its_fetches_are_as_the_host_has_set_it(monkeypatch, of_host):
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin", "HF_TOKEN": "hf_secret", **of_host})
+    go_offline()
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    fetch = environment_of_fetch()
+    assert fetch.pop("HF_HUB_OFFLINE") == of_host.get("HF_HUB_OFFLINE", "")
+    assert fetch == {"PATH": "/bin", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+
+
+def test_the_server_is_offline_before_the_client_of_the_hub_is_imported():
+    start = (
+        "import runpy, sys; sys.argv = ['app.py', '--help']\n"
+        "try: runpy.run_path('app.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "from huggingface_hub import constants; print('offline:', constants.HF_HUB_OFFLINE)"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", start], cwd=APP, capture_output=True, text=True, env=environment)
+    assert "offline: True" in done.stdout, done.stderr
 
 
 def test_an_entry_that_claims_fewer_multiplications_than_its_network_has_is_refused(
@@ -122,20 +174,23 @@ def commit_of(name: str) -> str:
     return 40 * name[-1]
 
 
+def folder_of(name: str) -> str:
+    return folder(name, commit_of(name))
+
+
 @pytest.fixture
 def fetching(tmp_path, monkeypatch) -> dict[str, threading.Event]:
     """Fetches without a Hub: each leaves a whole entry, one that has an event here once that is set."""
     waits: dict[str, threading.Event] = {}
 
     def run(command, **options):
-        name, folder, kept = command[2:]
-        commit = commit_of(name)
-        if not (Path(kept) / commit).exists():
-            Path(folder, commit).mkdir()
+        name, unfinished, kept = command[2:]
+        if not (Path(kept) / folder_of(name)).exists():
+            Path(unfinished, folder_of(name)).mkdir()
             if name in waits:
                 assert waits[name].wait(20)
-            Path(folder, commit, _hub_fetch.COMPLETE).touch()
-        return subprocess.CompletedProcess(command, 0, json.dumps({"name": f"{name}@{commit}"}), "")
+            Path(unfinished, folder_of(name), _hub_fetch.COMPLETE).touch()
+        return subprocess.CompletedProcess(command, 0, json.dumps({"name": f"{name}@{commit_of(name)}"}), "")
 
     monkeypatch.setattr(_hub_models, "_folder", lambda: tmp_path)
     monkeypatch.setattr(_hub_models.subprocess, "run", run)
@@ -146,15 +201,17 @@ def test_only_the_last_few_are_kept_and_an_older_one_is_asked_for_again(fetching
     names = [f"hf-hub:you/net-{digit}" for digit in range(_hub_models.MOST_FETCHED + 2)]
     for age, name in enumerate(names):
         fetch_entry(name)
-        os.utime(tmp_path / commit_of(name) / _hub_fetch.COMPLETE, (1_000 + age, 1_000 + age))
-    assert folders() == [commit_of(name) for name in names[2:]]
-    assert fetched_folder(f"hf-hub:you/net@{commit_of(names[2])}") == str(tmp_path / commit_of(names[2]))
+        os.utime(tmp_path / folder_of(name) / _hub_fetch.COMPLETE, (1_000 + age, 1_000 + age))
+    assert folders() == [folder_of(name) for name in names[2:]]
+    assert fetched_folder(f"{names[2]}@{commit_of(names[2])}") == str(tmp_path / folder_of(names[2]))
     with pytest.raises(UnknownModelError, match="there is no model .* here; fetch it again, or take another one"):
-        entry_of(f"hf-hub:you/net@{commit_of(names[0])}")
+        entry_of(f"{names[0]}@{commit_of(names[0])}")
+    with pytest.raises(UnknownModelError, match="there is no model"):
+        entry_of(f"hf-hub:you/other@{commit_of(names[2])}")
     # One that is asked for again is the newest.
     fetch_entry(names[2])
     fetch_entry("hf-hub:you/net-a")
-    assert folders() == sorted(map(commit_of, [*names[4:], names[2], "a"]))
+    assert folders() == sorted(map(folder_of, [*names[4:], names[2], "hf-hub:you/net-a"]))
 
 
 def test_a_fetch_that_ends_leaves_alone_what_another_one_is_fetching(fetching):
@@ -162,12 +219,12 @@ def test_a_fetch_that_ends_leaves_alone_what_another_one_is_fetching(fetching):
     fetching[slow] = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(fetch_entry, slow)
-        while not list(_hub_models._folder().glob(f".unfinished-*/{commit_of(slow)}")):
+        while not list(_hub_models._folder().glob(f".unfinished-*/{folder_of(slow)}")):
             time.sleep(0.01)
         fetch_entry("hf-hub:you/net-1")
         fetching[slow].set()
         assert answer.result(20) == f"{slow}@{commit_of(slow)}"
-    assert folders() == sorted(map(commit_of, ("1", slow)))
+    assert folders() == sorted(map(folder_of, ("hf-hub:you/net-1", slow)))
 
 
 def test_many_fetches_at_once_keep_the_last_few_whole(fetching):

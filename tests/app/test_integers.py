@@ -2,12 +2,14 @@
 
 import html
 import importlib.util
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import _zoo
 import pytest
-from _integers import IntegerNetworks
+from _integers import IntegerNetworks, IntegerRun, Timed
 from _model_cache import Networks
 from _picture_actions import run_in_integers
 from _picture_tables import integers_table
@@ -80,6 +82,14 @@ def test_without_the_extra_torch_still_runs_in_integers_and_one_line_says_what_i
     assert [row.runtime.split()[0] for row in run.rows] == ["torch", "torch"]
     assert run.missing == ('format="openvino" needs openvino, which is not installed: pip install "limpq-hub[export]"')
     assert f"Not exported: {html.escape(run.missing)}." in integers_table(run)
+
+
+def test_two_classes_of_one_name_are_two_answers_of_a_table():
+    float_row = Timed("torch 2", False, 1.0, None, "crane (a)", "a", 0.7)
+    rows = (float_row, replace(float_row, integers=True), replace(float_row, integers=True, class_id="b"))
+    table = integers_table(IntegerRun(rows, "joint", 1000, (0, 1), None, None, 1, "a processor"))
+    verdicts = re.findall(r"70%<br><span class='note'>(.*?)</span>", table)
+    assert verdicts == ["", "same as float", "another than float"]
 
 
 PRELOAD = """

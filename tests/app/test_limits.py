@@ -1,6 +1,7 @@
 """Tests of the limits of a call: time, places in line, and errors that a visitor may read."""
 
 import asyncio
+import errno
 import threading
 import time
 
@@ -57,13 +58,58 @@ def test_errors_of_the_package_are_one_sentence_without_markup_and_without_a_tra
     assert not caught.value.print_exception
 
 
-def test_a_full_disk_is_told_without_its_path():
+ROOM = "The server has no room for this now; try again later"
+FILE = "The server could not read or write a file; upload yours again, or try again later"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/secret"), ROOM),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "/tmp/secret"), ROOM),
+        (OSError(errno.EMFILE, "Too many open files"), ROOM),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), ROOM),
+        (MemoryError(), ROOM),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/tmp/secret"), FILE),
+        (PermissionError(errno.EACCES, "Permission denied", "/tmp/secret"), FILE),
+        (OSError("what no number tells, of /tmp/secret"), FILE),
+    ],
+    ids=repr,
+)
+def test_a_full_disk_and_what_else_fails_with_files_are_told_apart_and_without_a_path(error, message):
     def work():
-        raise OSError(28, "No space left on device", "/tmp/secret")
+        raise error
 
     with pytest.raises(gr.Error) as caught:
         called(Limiter(5, workers=1, most_waiting=1).guarded(work))
-    assert caught.value.message == "The server has no room for this now; try again later"
+    assert caught.value.message == message
+    assert caught.value.print_exception == (message == FILE), "who runs the demo is to see what was not expected"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("the picture is damaged", "The picture is damaged"),
+        ("not fetched: you/tiny@main is none", "Not fetched: you/tiny@main is none"),
+        ("fine-tuned weights are missing", "Fine-tuned weights are missing"),
+        ("pin 'conv1' matches no searched layer", "Pin 'conv1' matches no searched layer"),
+        ('bitops="3G" cannot be met', 'bitops="3G" cannot be met'),
+        ("alpha=nan cannot be", "alpha=nan cannot be"),
+        ("hf-hub:you/tiny took more than 60 s", "hf-hub:you/tiny took more than 60 s"),
+        ("indicators.json does not fit", "indicators.json does not fit"),
+        ("resnet18.tiny_imagenet has no weights", "resnet18.tiny_imagenet has no weights"),
+        ("layer4.0.conv1 has no bits", "layer4.0.conv1 has no bits"),
+        ("'layer4' is not a pin", "'layer4' is not a pin"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_and_what_is_to_be_typed_stays_as_it_is(message, shown):
+    def work():
+        raise ImageError(message)
+
+    with pytest.raises(gr.Error) as caught:
+        called(Limiter(5, workers=1, most_waiting=1).guarded(work))
+    assert caught.value.message == shown
 
 
 def test_where_the_page_shows_no_errors_a_refusal_is_the_answer():

@@ -3,12 +3,14 @@
 import json
 import shutil
 
+import _hub_models
 import _measured
 import _zoo
 import measure
 import pytest
 import torch
 from _actions import find_bits
+from _hub_fetch import COMPLETE
 from _measured import measured_of
 from _request import Request
 from _zoo import entry_of, first_model, rival_policies, searched_plan
@@ -95,7 +97,40 @@ def test_the_command_measures_agreement_and_divergence_as_two_softmaxes_give_the
 
 def test_a_folder_without_pictures_is_refused(small, tmp_path):
     with pytest.raises(DataError, match="holds no folders of pictures, or none are asked for: give --data FOLDER"):
-        measure.main(["--model", small, "--data", str(tmp_path)])
+        measure.measure(small, tmp_path, 500)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("tiny.noise", "measure.py: {data} holds no folders of pictures, or none are asked for: give --data FOLDER "),
+        (
+            "hf-hub:you/tiny",
+            "measure.py: --model 'hf-hub:you/tiny' is not bundled, and no other is measured; use one of: ",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_told_in_a_line(small, tmp_path, capsys, model, message):
+    with pytest.raises(SystemExit) as stop:
+        measure.main(["--model", model, "--data", str(tmp_path / "bundled")])
+    told = capsys.readouterr().err
+    assert stop.value.code in (2, 3)
+    assert told.startswith(message.format(data=tmp_path / "bundled"))
+    assert told.count("\n") == 1
+
+
+def test_no_command_is_advised_for_an_entry_of_the_hub_which_it_would_refuse(small, tmp_path, monkeypatch):
+    name = "hf-hub:you/tiny@" + 40 * "a"
+    request, fetched = Request(name, 0.05), _hub_models._folder() / ("you@tiny@" + 40 * "a")
+    snapshot = fetched / "models--you--tiny" / "snapshots" / (40 * "a")
+    shutil.copytree(tmp_path / "bundled" / small, snapshot)
+    (fetched / COMPLETE).touch()
+    try:
+        told = find_bits(request).headline
+    finally:
+        shutil.rmtree(fetched)
+    assert "How near they stay to the float network was not measured." in told
+    assert "measure.py" not in told
 
 
 @pytest.mark.parametrize("digest", ["supernet_sha256", "anchors_sha256"])
