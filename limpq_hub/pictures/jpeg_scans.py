@@ -10,15 +10,15 @@ _MARKER = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])", re.DOTALL)
 _START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
 
 
-def count_scans(content: bytes) -> int:
-    """Return how many scans the image has with which a JPEG begins.
+def has_more_scans(content: bytes, most: int) -> bool:
+    """Return whether the image with which a JPEG begins has more scans than so many; it stops there.
 
     What segments hold is passed over, such as a small picture in EXIF, and what follows the end of the image, such as
     the video of a motion photo.
     """
     scans, place = 0, 0
-    while (marker := _MARKER.search(content, place)) and marker[1] != _END_OF_IMAGE:
+    while scans <= most and (marker := _MARKER.search(content, place)) and marker[1] != _END_OF_IMAGE:
         scans += marker[1] == _START_OF_SCAN
         # The length counts its own two bytes.
         place = marker.end() + max(2, int.from_bytes(content[marker.end() : marker.end() + 2], "big"))
-    return scans
+    return scans > most

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageEr
 
 from limpq_hub.errors import ImageError, InputFileError, quoted
 from limpq_hub.pictures.formats import advice_for_content, picture_formats
-from limpq_hub.pictures.jpeg_scans import count_scans
+from limpq_hub.pictures.jpeg_scans import has_more_scans
 from limpq_hub.pictures.transparent_color import scale_transparent_color_
 from limpq_hub.pictures.wide_grey import check_grey, is_wide_grey, rgb_of_wide_grey
 from limpq_hub.plan.input_file import open_regular
@@ -143,10 +143,10 @@ def _check_decoding(picture: Image.Image, name: str) -> None:
     if picture.format in ("JPEG", "MPO"):
         place = file.tell()
         file.seek(0)
-        scans = count_scans(file.read())
+        too_many = has_more_scans(file.read(), MOST_SCANS)
         file.seek(place)
-        if scans > MOST_SCANS:
-            raise ImageError(f"{name} is a JPEG of {scans:,} scans, more than {MOST_SCANS}; save it anew")
+        if too_many:
+            raise ImageError(f"{name} is a JPEG of more than {MOST_SCANS} scans; save it anew")
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         width, height = (picture.tag_v2.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_HEIGHT))
         if width * height > max(MOST_TILE_PIXELS, 2 * picture.width * picture.height):

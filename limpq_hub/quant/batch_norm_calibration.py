@@ -72,8 +72,8 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
 
     Returns:
-        The number of images; with none, the statistics stay as they were. After an error in `batches` they are those
-        of the batches that ran before.
+        The number of images; with none, or after numbers that are not finite, the statistics stay as they were. After
+        an error in `batches` they are those of the batches that ran before.
 
     Raises:
         DataError: there is one image in all, of which a batch normalization has one value per channel; or a batch
@@ -81,6 +81,7 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """
     named = active_batch_norms(model)
     norms = list(named.values())
+    before = {name: statistics_of(norm) for name, norm in named.items()}
     momenta = [norm.momentum for norm in norms]
     image_count, batch = 0, 0
     seen: Counter[str] = Counter()
@@ -105,10 +106,14 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
-    if image_count:
-        for name, norm in named.items():
+    try:
+        for name, norm in named.items() if image_count else ():
             statistics = statistics_of(norm)
             check_finite(name, statistics["running_mean"], statistics["running_var"])
+    except DataError:
+        for name, norm in named.items():
+            set_statistics_(norm, before[name])
+        raise
     return image_count
 
 

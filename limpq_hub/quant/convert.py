@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from contextlib import suppress
-from glob import escape
 from typing import Any
 
 from torch import Tensor, nn
 
-from limpq_hub.errors import PolicyError, UnsupportedLayerError, quoted
+from limpq_hub.errors import PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
@@ -133,11 +131,7 @@ def to_quantized(
     """
     _check_policy(policy)
     input_shape = tuple(example_input.shape[1:])
-    if policy.in_float:
-        # A layer that cannot be quantized may be left in float: then only the pass without it tells of the others.
-        with suppress(UnsupportedLayerError):
-            check_layers(costs_of(module, trace(module, input_shape)), policy)
-    traced = trace(module, input_shape, [escape(name) for name in policy.in_float])
+    traced = trace(module, input_shape, in_float=policy.in_float)
     costs = costs_of(module, traced)
     quantized = build_quantized(module, policy, costs, input_shape, per_channel=per_channel, traced=traced)
     start_steps_(quantized, example_input, step_start)
@@ -266,4 +260,4 @@ def _bits_by_layer(model: nn.Module, policy: Policy) -> dict[str, LayerBits]:
 
 
 def _trace_again(module: nn.Module, costs: Costs, input_shape: tuple[int, ...]) -> Trace:
-    return trace(module, input_shape, [escape(name) for name, cost in costs.items() if cost.fixed == FLOAT])
+    return trace(module, input_shape, in_float=[name for name, cost in costs.items() if cost.fixed == FLOAT])

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.fake_quantization import Grid, quantize_to_integers
 from limpq_hub.quant.graph_nodes import is_recorded, is_traced, node_of
+from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.quantized import Quantized
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.quant.tracing.operations import WEIGHT_OPERATIONS, Multiplication, weighted
@@ -32,10 +33,12 @@ class QuantLayer(Quantized):
         weight: [outputs, inputs, ...] of a convolution, [outputs, inputs] of a linear layer; float.
         computes_weight: whether the class makes another weight of it at every call, such as a standardised one; it is
             that one which is quantized.
+        constants: names of buffers that the class multiplies by as they are.
     """
 
     weight: Tensor
     computes_weight: bool = False
+    constants: tuple[str, ...] = ()
     _cached_weight: CachedWeight | None = None
 
     def add_quantizers_(
@@ -54,6 +57,9 @@ class QuantLayer(Quantized):
             grid: of the input.
             per_channel: whether every output channel has a weight step of its own; a grouped transposed convolution
                 keeps one.
+
+        Raises:
+            UnsupportedLayerError: the class computes a weight that cannot be stored.
         """
         channel_dim = 1 if isinstance(self, nn.modules.conv._ConvTransposeNd) else 0
         # The output channels of a grouped transposed convolution lie in two dimensions of its weight.
@@ -83,11 +89,15 @@ class QuantLayer(Quantized):
         """Raise `UnsupportedLayerError` unless every call makes the same one weight, of the shape of its parameter."""
         try:
             weights = [weight for value in (0.0, 1.0) for weight in self._computed_weights(value)]
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError) as error:
             raise UnsupportedLayerError(f"makes its weight in a way that cannot be followed ({error})") from error
-        if not weights or weights[0].shape != self.weight.shape:
+        if not weights:
+            raise UnsupportedLayerError("makes its weight in a way that cannot be followed")
+        if weights[0].shape != self.weight.shape:
             raise UnsupportedLayerError("makes a weight of another shape than that of its parameter")
-        if any(weight.shape != weights[0].shape or not torch.equal(weight, weights[0]) for weight in weights[1:]):
+        # What is no number differs from itself, and is told where it is stored.
+        first = weights[0].nan_to_num()
+        if any(weight.shape != first.shape or not torch.equal(weight.nan_to_num(), first) for weight in weights[1:]):
             raise UnsupportedLayerError("makes several weights, or another one for other inputs")
 
     def _computed_weights(self, value: float) -> list[Tensor]:
@@ -105,7 +115,7 @@ class QuantLayer(Quantized):
                 weights.append(call.second)
             return call.result()
 
-        with torch.no_grad(), _WeightOperations(note_weight):
+        with torch.no_grad(), in_eval_mode(self), _WeightOperations(note_weight):
             super().forward(x)
         return weights
 
@@ -119,8 +129,8 @@ class QuantLayer(Quantized):
 
     def _takes(self, weight: Tensor) -> bool:
         """Return whether a weight is this layer's, or computed; a class may multiply by other tensors of it as well."""
-        kept = (*self._parameters.values(), *self._buffers.values())
-        return weight is self.weight or not (isinstance(weight, nn.Parameter) or any(weight is one for one in kept))
+        constants = (self._buffers.get(name) for name in self.constants)
+        return weight is self.weight or not (isinstance(weight, nn.Parameter) or any(weight is x for x in constants))
 
     def quantized_weight(self) -> Tensor:
         """Return the weight on its grid, in the shape of the weight."""

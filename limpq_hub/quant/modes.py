@@ -20,6 +20,9 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
             if module.training != was_training:
                 # Not the attribute alone: a class may do more, such as forget what it keeps in eval mode.
                 module.train(was_training)
+        # A module that is registered twice was reached again, and a class may have a mode of its own.
+        for module, was_training in training.items():
+            module.training = was_training
 
 
 def freeze_batch_norms_(model: nn.Module) -> None:

@@ -35,7 +35,8 @@ def quantized_copy(
         per_channel: whether every output channel of a layer has a weight step of its own.
 
     Raises:
-        UnsupportedLayerError: the network is quantized already.
+        UnsupportedLayerError: the network is quantized already, a layer computes a weight that cannot be stored, or a
+            name that a quantized one has is taken.
     """
     if any(isinstance(part, Quantized) for part in module.modules()):
         raise UnsupportedLayerError(f"{type(module).__name__} is quantized already: give the float network")
@@ -54,6 +55,7 @@ def quantized_copy(
         check_names_are_free(float_layer, name, QuantLayer)
         layer = quantize_layer_(float_layer)
         layer.computes_weight = traced.operations[name].computes_weight
+        layer.constants = _constants_of(name, traced)
         try:
             layer.add_quantizers_(weight_candidates, activation_candidates, grid=grid, per_channel=per_channel)
         except UnsupportedLayerError as error:
@@ -67,11 +69,16 @@ def quantized_copy(
             check_names_are_free(copied.get_submodule(name), name, QuantLayer)
             layer = quantize_layer_(copied.get_submodule(name))
             layer.weight_quantizer, layer.activation_quantizer = shared.weight_quantizer, shared.activation_quantizer
-            layer.computes_weight = shared.computes_weight
+            layer.computes_weight, layer.constants = shared.computes_weight, _constants_of(name, traced)
     for name, route in traced.routes.items():
         check_names_are_free(copied.get_submodule(name), name, Routed)
         route_(copied.get_submodule(name), route)
     return copied
+
+
+def _constants_of(layer: str, traced: Trace) -> tuple[str, ...]:
+    """Return the buffers of a layer that are multiplied by as they are, by their names in it."""
+    return tuple(name.removeprefix(f"{layer}.") for name in traced.constants if name.rpartition(".")[0] == layer)
 
 
 def _grid(cost: LayerCost) -> Grid:

@@ -11,29 +11,37 @@ from torch import nn
 def replace_everywhere_(network: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
     """Put the replacement of each module wherever it is registered, under all of its names, and in what else holds it.
 
-    Which are plain attributes, and lists, tuples and dictionaries of any depth.
+    Which are plain attributes, and lists, tuples and values of dictionaries, of any depth.
 
     Args:
         replacements: by the module that gives way; none is the network itself, or a part of another.
     """
     if not replacements:
         return
+    seen: set[int] = set()
     for owner in list(network.modules()):
-        attributes = vars(owner)
-        for name, held in list(attributes.items()):
-            attributes[name] = _replaced(held, replacements)
+        _replace_in_(vars(owner), replacements, seen)
 
 
-def _replaced(held: Any, replacements: Mapping[nn.Module, nn.Module]) -> Any:
-    """Return what is held with the replacements in it; lists and dictionaries themselves, changed."""
-    if isinstance(held, nn.Module):
-        return replacements.get(held, held)
-    if isinstance(held, dict):
-        for key, value in list(held.items()):
-            held[key] = _replaced(value, replacements)
-    elif isinstance(held, list):
-        held[:] = [_replaced(value, replacements) for value in held]
-    elif type(held) is tuple:
-        parts = tuple(_replaced(value, replacements) for value in held)
-        return held if all(new is old for new, old in zip(parts, held, strict=True)) else parts
-    return held
+def _replace_in_(held: dict[Any, Any] | list[Any], replacements: Mapping[nn.Module, nn.Module], seen: set[int]) -> None:
+    """Replace modules in a dictionary or list, and in those inside; only what changes is written."""
+    if id(held) in seen:
+        return
+    seen.add(id(held))
+    for key, value in list(held.items() if isinstance(held, dict) else enumerate(held)):
+        new = _replaced(value, replacements, seen)
+        if new is not value:
+            held[key] = new
+
+
+def _replaced(value: Any, replacements: Mapping[nn.Module, nn.Module], seen: set[int]) -> Any:
+    """Return what takes the place of a value: the value itself where nothing in it is replaced, or it is changed."""
+    if isinstance(value, nn.Module):
+        return replacements.get(value, value)
+    if isinstance(value, dict | list):
+        _replace_in_(value, replacements, seen)
+    elif isinstance(value, tuple):
+        parts = [_replaced(part, replacements, seen) for part in value]
+        if any(new is not old for new, old in zip(parts, value, strict=True)):
+            return type(value)._make(parts) if hasattr(value, "_make") else tuple(parts)
+    return value

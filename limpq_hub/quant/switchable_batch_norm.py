@@ -35,7 +35,7 @@ class SwitchableBatchNorm2d(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name.startswith("_") or name in ("copies", "bits"):
+            if name.startswith("_") or name in ("active", "bits", "copies"):
                 raise
             return getattr(self.active, name)
 

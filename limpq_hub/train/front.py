@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.plan.search_record import search_record
@@ -102,9 +103,10 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
     data = settings.data
     accelerator = new_accelerator(settings.device)
     entry = find_entry(settings.model)
-    bitops = settings.bitops or budgets(entry.summary(), settings.points)
-    for budget in bitops:
+    plans: dict[str, Plan] = {}  # a policy may be the best at several budgets
+    for budget in settings.bitops or budgets(entry.summary(), settings.points):
         plan = plan_for(entry, bitops=budget)  # one that cannot be is told before hours of measuring
+        plans[plan.policy.digest()] = plan
         if settings.bitops:
             print_plan_notes(accelerator, plan, str(budget))
     ids = classes_of_entry(entry, data)
@@ -123,16 +125,16 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
         options | digests | {"calibrate_images": calibrate_images} | digests_of_pictures(data),
         writes=accelerator.is_main_process,
     )
-    measurements = joint_records(accelerator, entry, bitops, images, validation, reference, measured)
+    measurements = joint_records(accelerator, entry, [*plans.values()], images, validation, reference, measured)
     before = len(measured.figures)
     for done, (shipped, *recalibrated) in enumerate(measurements, start=1):
         records += [shipped, *recalibrated]
         also = "".join(f", recalibrated {figures[accuracy_of(figures)]:.2f} %" for figures in recalibrated)
         now = len(measured.figures) - before
-        minutes = (time.monotonic() - began) / max(1, now) * (len(bitops) - done) / 60
+        minutes = (time.monotonic() - began) / max(1, now) * (len(plans) - done) / 60
         left = f"{minutes:.1f} min left" if now else "measured before"
         accelerator.print(
-            f"budget {done}/{len(bitops)}, {left}: {format_bitops(shipped['bitops'])} BitOps: "
+            f"policy {done}/{len(plans)}, {left}: {format_bitops(shipped['bitops'])} BitOps: "
             f"{accuracy_text(shipped)}{also}",
             flush=True,
         )

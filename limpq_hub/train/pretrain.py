@@ -120,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if accelerator.is_main_process:  # before they are measured: pictures that cannot be read take nothing away
             write_bytes(weights, tensors_to_bytes(model.state_dict()))
             write_json(output / "config.json", timm_config(model))
+            (output / "metrics.json").unlink(missing_ok=True)  # of a shorter run
         figures = validate(model)
         if accelerator.is_main_process:
             record = provenance(accelerator, settings.training.invocation, seconds)

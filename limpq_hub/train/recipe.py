@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -101,7 +101,7 @@ def _arguments(section: Mapping[str, str | list[str]], switches: Collection[str]
     arguments: list[str] = []
     for name, value in section.items():
         if not {f"--{name}", f"--no-{name}"} & {*switches}:
-            arguments += [f"--{name}", *(value if isinstance(value, list) else [value])]
+            arguments += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
             continue
         word = value.lower() if isinstance(value, str) else ""
         if word not in _ON and word not in _OFF:
@@ -117,8 +117,11 @@ def _parsed(path: Path) -> Any:
     return yaml.load(_content(path).decode(), Loader=_AsWritten)
 
 
-class _AsWritten(yaml.BaseLoader):
+class _AsWritten(yaml.SafeLoader):
     """Values are text, as on the command line: no word becomes false and no zero in front makes a number octal."""
+
+    # What "<<" merges is all that is told by how it is written.
+    yaml_implicit_resolvers: ClassVar = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return a mapping; a key that stands twice is an error, where PyYAML would take the last."""

@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if plan is not None:
         print_plan_notes(accelerator, plan)
     if caution and accelerator.is_main_process:
-        print(f"note: {settings.exported}: {caution}", file=sys.stderr, flush=True)
+        print(f"note: {settings.exported or settings.checkpoint}: {caution}", file=sys.stderr, flush=True)
     images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
     calibration_images = recalibrate_batch_norm_(network.to(accelerator.device), images)
     began = time.monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ from limpq_hub.errors import (
     ArtifactIntegrityError,
     ArtifactVersionError,
     PolicyError,
-    UnsupportedLayerError,
     quoted,
 )
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.jsonfile import check_shape, errors_naming, json_text, write_bytes, write_json
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.policy_costs import check_layers, total_bitops, total_size_bits
+from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
 from limpq_hub.quant.convert import build_quantized, has_channel_steps, read_policy
 from limpq_hub.quant.entropy_coding import LEAST_BITS_EACH
 from limpq_hub.quant.quantized import quantized_layers
@@ -139,10 +137,6 @@ def load_checkpoint(folder: SealedFolder) -> tuple[nn.Module, Policy]:
     module, policy = spec.build(), read_checkpoint_policy(folder)
     signed, offset = config["signed_inputs"], config["offset_inputs"]
     with errors_naming(f"{folder.name}/policy.json"):
-        if policy.in_float:
-            # As in `to_quantized`: what cannot be quantized is told by the count without it, if it is not in float.
-            with suppress(UnsupportedLayerError):
-                check_layers(spec.recount(module, signed=signed, offset=offset)[0], policy)
         costs, traced = spec.recount(module, signed=signed, offset=offset, in_float=policy.in_float)
     for key in ("signed_inputs", "offset_inputs"):
         if not set(config[key]) <= set(costs):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from limpq_hub.errors import ArtifactError, ArtifactFormatError, OutputError, quoted
+from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactVersionError, OutputError, quoted
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.zoo.folder import CONFIG, EXPORT_SEAL, SealedFolder, open_local_folder
 from limpq_hub.zoo.seal import sealed
@@ -22,6 +22,8 @@ def _check_nothing_else(target: Path) -> None:
     """Raise `ArtifactFormatError` if a folder holds files that are no part of its entry, its card or its figures."""
     try:
         own_files = {*open_local_folder(target, "entry").files, CONFIG, "README.md"}
+    except ArtifactVersionError:  # it says what opens it
+        raise
     except ArtifactError:
         names = sorted(os.listdir(target))
         what = "no entry, or one that was changed" if CONFIG in names else "no entry"

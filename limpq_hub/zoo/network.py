@@ -201,7 +201,7 @@ class NetworkSpec:
             in_float: what it leaves in float.
             fixed: what it has at 8/8 bits.
         """
-        traced = trace(module, self.input_shape, [escape(name) for name in in_float])
-        counted = costs_of(module, traced, fixed)
+        traced = trace(module, self.input_shape, in_float=in_float)
+        counted = costs_of(module, traced, [escape(name) for name in fixed])
         costs = {name: replace(cost, signed=name in signed, offset=name in offset) for name, cost in counted.items()}
         return costs, traced

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from limpq_hub.quant.convert import (
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.profile import measure_costs
 from limpq_hub.quant.quantized import quantized_layers
+from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
 from limpq_hub.zoo.tensors import load_strictly
 
@@ -585,3 +587,120 @@ def test_module_that_does_more_than_change_its_mode_does_it_after_a_measurement(
     with torch.no_grad():
         network[1].weight.fill_(1)
     assert torch.equal(network.eval()[1](torch.ones(1, 4)), torch.full((1, 4), 8.0))
+
+
+class InItsBuffer(nn.Conv2d):
+    """Computes its weight in a buffer, written over or bound anew."""
+
+    def __init__(self, *sizes: int, anew: bool) -> None:
+        super().__init__(*sizes)
+        self.anew = anew
+        self.register_buffer("kernel", torch.zeros_like(self.weight.detach()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        computed = self.weight / self.weight.norm()
+        self.kernel = computed if self.anew else self.kernel.detach().clone().copy_(computed)
+        return functional.conv2d(x, self.kernel)
+
+
+class WrittenOver(InItsBuffer):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.kernel.copy_(self.weight / self.weight.norm())
+        return functional.conv2d(x, self.kernel)
+
+
+@pytest.mark.parametrize(("layer_class", "anew"), [(InItsBuffer, True), (InItsBuffer, False), (WrittenOver, False)])
+def test_layer_that_computes_its_weight_in_a_buffer_is_quantized(layer_class, anew):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), layer_class(4, 4, 1, anew=anew), nn.Conv2d(4, 2, 1))
+    x = torch.randn(2, 3, 6, 6)
+    assert measure_costs(network, (3, 6, 6))["1"].fixed is None
+    coarse = [through(network, x, bits) for bits in (8, 2)]
+    assert distance(network, coarse[0], x) < 0.03 < distance(network, coarse[1], x)
+
+
+class Noisy(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight + torch.randn_like(self.weight) if self.training else self.weight * 1.0
+        return functional.conv2d(x, weight)
+
+
+def test_layer_whose_weight_has_noise_in_training_alone_is_quantized_in_either_mode():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), Noisy(4, 4, 1), nn.Conv2d(4, 2, 1))
+    supernet = to_supernet(network.train(), (4, 2), example_input=torch.randn(2, 3, 6, 6))
+    assert supernet.training
+    assert supernet[1].training
+
+
+class Asserting(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[-1] == 6
+        return functional.conv2d(x, self.weight * 1.0)
+
+
+def test_layer_that_takes_one_size_alone_and_computes_its_weight_is_told():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), Asserting(4, 4, 1), nn.Conv2d(4, 2, 1))
+    with pytest.raises(UnsupportedLayerError, match=r"^1 \(Asserting\) makes its weight in a way that cannot be"):
+        through(network, torch.randn(2, 3, 6, 6))
+
+
+class Pair(NamedTuple):
+    convolution: nn.Module
+    norm: nn.Module
+
+
+class ReadOnly(dict):
+    def __deepcopy__(self, memo: object) -> ReadOnly:
+        return self
+
+    def __setitem__(self, key: object, value: object) -> None:
+        raise TypeError("read only")
+
+
+def test_modules_in_odd_containers_are_replaced_and_nothing_else_is_written():
+    class Holding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+            self.norm, self.settings, self.own = nn.BatchNorm2d(4), ReadOnly(width=4), {}
+            self.pair = Pair(self.conv, self.norm)
+            self.own["self"] = self.own
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.pair.norm(self.pair.convolution(self.stem(x))))
+
+    supernet = to_supernet(Holding(), (4, 2), example_input=torch.randn(2, 3, 4, 4))
+    assert supernet.pair.norm is supernet.norm
+    assert isinstance(supernet.norm, SwitchableBatchNorm2d)
+    assert (supernet.settings, supernet.own["self"]) == ({"width": 4}, supernet.own)
+
+
+def test_module_that_is_registered_twice_keeps_its_mode_over_a_measurement():
+    frozen = nn.BatchNorm1d(4)
+    network = nn.Sequential(nn.Sequential(nn.Linear(4, 4), frozen), nn.Sequential(frozen)).train()
+    network.eval()
+    network[0].training = network[0][0].training = network[1].training = True
+    before = [module.training for module in network.modules()]
+    with in_eval_mode(network):
+        network(torch.randn(2, 4))
+    assert [module.training for module in network.modules()] == before
+
+
+def test_recurrent_part_in_float_is_left_so_by_the_names_that_a_policy_holds():
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.rnn, self.mid, self.head = nn.Linear(4, 4), nn.LSTM(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.mid(self.rnn(self.stem(x))[0]))
+
+    network, x = Recurrent(), torch.randn(2, 3, 4)
+    quantized = through(network, x, exclude=["rnn"])
+    assert isinstance(quantized.rnn, nn.LSTM)
+    costs = measure_costs(network, (3, 4), exclude=["rnn"])
+    assert all(cost.macs_limpq > 0 for cost in costs.values())
+    wrong = Policy("Recurrent", {**{name: cost.fixed or LayerBits(4, 4) for name, cost in costs.items()}, "zz": FLOAT})
+    with pytest.raises(PolicyError, match="^the policy is for other layers: it has foreign zz; "):
+        to_quantized(network, wrong, example_input=x)

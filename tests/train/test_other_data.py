@@ -222,11 +222,27 @@ def test_a_trained_run_goes_on_where_a_picture_that_cannot_be_read_was_mended(co
     pretrain.main([*options, "--resume"])
     now = 3 if gone else 4
     assert (
-        f"note: {copied}/val is with other pictures in class class2 (4 then, {now} now): all steps are done, and what "
-        "is left is measured on what is there\n"
+        f"note: {copied}/val is with other pictures in class class2 (4 then, {now} now): what is measured from now on "
+        "is measured on what is there\n"
     ) in capsys.readouterr().out
     assert (tmp_path / "out/model.safetensors").read_bytes() == weights
     assert json.loads((tmp_path / "out/metrics.json").read_text())["images"] == 12 + now
+
+
+def test_a_trained_run_is_not_prolonged_on_other_pictures(copied, tmp_path, capsys):
+    options = [*NETWORK, *RUN, "--data", str(copied), "--lr-schedule", "constant", "--output", f"{tmp_path}/out"]
+    pretrain.main([*options, "--max-steps", "2", "--warmup-epochs", "0"])
+    noted = json.loads((tmp_path / "out/options.json").read_text())
+    change_a_picture(copied)
+    again = [*options, "--warmup-epochs", "0", "--resume"]
+    message = r"^--resume on other data: .*/train is with other pictures in class class3 \(8 then, 8 now\); bring back"
+    with pytest.raises(TrainingError, match=message):
+        pretrain.main([*again, "--max-steps", "4"])
+    # As long as it was it may be measured again, and goes on as what it was.
+    pretrain.main([*again, "--max-steps", "2"])
+    assert json.loads((tmp_path / "out/options.json").read_text())["training_data"] == noted["training_data"]
+    with pytest.raises(TrainingError, match=message):
+        pretrain.main([*again, "--max-steps", "4"])
 
 
 def test_a_trained_run_goes_on_where_a_training_picture_was_taken_out(runs, copied, tmp_path, capsys):

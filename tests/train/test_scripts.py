@@ -395,7 +395,9 @@ def test_a_checkpoint_that_does_not_name_its_classes_is_measured_by_the_folders_
     older = tmp_path / "older"
     save_checkpoint(older, network, find_entry(f"local-dir:{runs}/joint").indicators.costs)
     validate.main(["--checkpoint", str(older), *RUN, "--data", str(data)])
-    assert f"note: {older} does not name its classes: its {CLASSES} outputs are taken for" in capsys.readouterr().err
+    assert (
+        f"note: {older}: it does not name its classes: its {CLASSES} outputs are taken for" in capsys.readouterr().err
+    )
     shutil.copytree(data / "val", tmp_path / "some/val")
     shutil.rmtree(tmp_path / "some/val/class2")
     with pytest.raises(DataError, match=f"^{older} does not name the classes of its {CLASSES} outputs, and those of"):
@@ -409,13 +411,13 @@ def test_validate_measures_an_exported_network_by_its_runtime(runs, data, tmp_pa
     validate.main(["--exported", str(tmp_path / "out"), "--data", str(data), *RUN])
     out, told = capsys.readouterr()
     printed = json.loads(out)
-    assert told.startswith(f"note: {tmp_path / 'out'} does not name its classes: ")
+    assert told.startswith(f"note: {tmp_path / 'out'}: it does not name its classes: ")
     assert told.count("note: ") == 1
     assert printed["top1"] == json.loads((runs / "w4a4/metrics.json").read_text())["top1"]
     assert (printed["policy_sha256"], printed["file_format"]) == (policy.digest(), "openvino")
     monkeypatch.setattr("limpq_hub.deploy.exported_network.OpenedExport.caution", "they can overflow")
     validate.main(["--exported", str(tmp_path / "out"), "--data", str(data), *RUN])
-    assert f"note: {tmp_path / 'out'}: they can overflow\n" in capsys.readouterr().err
+    assert "in the order of the folders; they can overflow\n" in capsys.readouterr().err
 
 
 def test_validate_measures_integers_as_it_measures_the_simulation(runs, data, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ class Trace:
         ties: for each layer that shares its weight with one before it, by name, that one.
         norm_feeds: for each batch normalization, by name, the convolution that ran last before it; those before the
             first convolution are absent.
+        constants: buffers that are multiplied by as they are, by name.
         uncalled: layers that the forward pass does not reach, such as auxiliary heads for training.
     """
 
@@ -36,6 +37,7 @@ class Trace:
     routes: Mapping[str, Route]
     ties: Mapping[str, str]
     norm_feeds: Mapping[str, str]
+    constants: frozenset[str]
     uncalled: tuple[str, ...]
 
 
@@ -54,19 +56,25 @@ def prepared_copy(module: nn.Module, *, on_meta: bool = False) -> nn.Module:
     return copied
 
 
-def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str] = ()) -> Trace:
+def trace(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    exclude: Sequence[str] = (),
+    in_float: Collection[str] = (),
+) -> Trace:
     """Return what one forward pass shows, run on the meta device: shapes only, nothing is computed.
 
     Args:
         input_shape: of one sample without the batch dimension: (channels, height, width) of one image.
         exclude: shell patterns over the names of layers, products and modules that stay in float.
+        in_float: names of what else does, as an artifact holds them; one that the network has not is passed over.
 
     Raises:
         UnsupportedLayerError: a layer cannot be quantized, there is none, a pattern matches nothing, or the network
             does not take such an input, or writes over it.
     """
     twin = prepared_copy(module, on_meta=True).eval()
-    check_layers(twin, exclude)
+    check_layers(twin, exclude, in_float)
     recorder = Recorder(twin)
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.float32)
     try:
@@ -92,7 +100,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
     operations = {_operation_name(key, names): operation for key, operation in recorder.operations.items()}
     check_patterns("exclude", exclude, [*operations, *(name for name, _ in twin.named_modules())])
     for name, operation in operations.items():
-        if is_excluded(name, exclude, recorder.ties) or name.startswith("unregistered:"):
+        if name in in_float or is_excluded(name, exclude, recorder.ties) or name.startswith("unregistered:"):
             operation.kind = "float"
         elif operation.mixes_weights:
             raise UnsupportedLayerError(
@@ -105,6 +113,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...], exclude: Sequence[str
         routes=routes_of(recorder.calls, names, recorder.ties, operations),
         ties=recorder.ties,
         norm_feeds=recorder.norm_feeds,
+        constants=frozenset(recorder.constants),
         uncalled=tuple(name for name in layers if recorder.ties.get(name, name) not in operations),
     )
 
@@ -118,13 +127,15 @@ def computed_twins(module: nn.Module) -> dict[int, Tensor]:
     return {id(x): x.detach().clone() for x in kept if not x.is_leaf}
 
 
-def _tensors_in(held: Iterable[Any]) -> Iterator[Tensor]:
-    """Yield the tensors among values, and in lists, tuples and dictionaries of them."""
+def _tensors_in(held: Iterable[Any], seen: set[int] | None = None) -> Iterator[Tensor]:
+    """Yield the tensors among values, and in lists, tuples and dictionaries of them, which may hold themselves."""
+    seen = set() if seen is None else seen
     for value in held:
         if isinstance(value, Tensor):
             yield value
-        elif isinstance(value, Mapping | list | tuple):
-            yield from _tensors_in(value.values() if isinstance(value, Mapping) else value)
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            yield from _tensors_in(value.values() if isinstance(value, Mapping) else value, seen)
 
 
 def meta_twins(module: nn.Module) -> dict[int, Tensor]:

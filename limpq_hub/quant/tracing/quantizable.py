@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
@@ -34,15 +34,19 @@ def layers_of(network: nn.Module, *, inside: bool = False) -> Iterator[tuple[str
             yield name, module
 
 
-def check_layers(network: nn.Module, exclude: Sequence[str] = ()) -> None:
+def check_layers(network: nn.Module, exclude: Sequence[str] = (), in_float: Collection[str] = ()) -> None:
     """Raise `UnsupportedLayerError` if the network has no layer, or one that cannot be quantized.
 
     Args:
         exclude: shell patterns of what stays in float.
+        in_float: names of layers that stay in float, or of parameters that a module multiplies by itself.
     """
+    owners = {name.rpartition(".")[0] for name in in_float}
     refused: list[tuple[str, nn.Module, str]] = []
     for name, module in network.named_modules():
-        if is_excluded(name, exclude):
+        if is_excluded(name, exclude) or name in in_float:
+            continue
+        if isinstance(module, _CLOSED_CLASSES) and name in owners:
             continue
         if isinstance(module, _CLOSED_CLASSES):
             refused.append((name, module, "multiplies inside one operation, out of a quantizer's reach"))

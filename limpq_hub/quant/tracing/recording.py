@@ -93,6 +93,7 @@ class Recorder(TorchFunctionMode):
         calls: in the order of execution.
         norm_feeds: for each batch normalization, by name, the convolution that ran last before it.
         ties: for each layer that shares its weight with one before it, by name, that one.
+        constants: buffers that are multiplied by as they are, by name; not those that a layer computes its weight in.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -103,7 +104,8 @@ class Recorder(TorchFunctionMode):
         self.ties: dict[str, str] = {}
         self._names = {id(module): name for name, module in network.named_modules()}
         self._parameters = {id(parameter): name for name, parameter in network.named_parameters()}
-        self._buffers = {id(buffer) for buffer in network.buffers()}
+        self.constants: set[str] = set()
+        self._buffers = {id(buffer): (name, buffer._version) for name, buffer in network.named_buffers()}
         self._layer_of: dict[int, str] = {}
         for name, layer in layers_of(network):
             first = self._layer_of.setdefault(id(layer.weight), name)
@@ -146,7 +148,12 @@ class Recorder(TorchFunctionMode):
         """Count a convolution or linear map for the layer whose weight it takes; return its result."""
         running, weight = self._running[-1], multiplication.second
         layer = self._layer_of.get(id(weight))
-        computes_weight = layer is None and id(weight) not in self._parameters and id(weight) not in self._buffers
+        constant, version = self._buffers.get(id(weight), ("", -1))
+        if constant and weight._version == version:
+            self.constants.add(constant)
+        else:
+            constant = ""
+        computes_weight = layer is None and id(weight) not in self._parameters and not constant
         if computes_weight and isinstance(running.module, LAYER_CLASSES) and running.name is not None:
             layer = self.ties.get(running.name, running.name)
         if layer is None:

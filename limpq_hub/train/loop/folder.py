@@ -77,8 +77,8 @@ def is_trained(folder: Path) -> bool:
 def refuse_other_data(where: str, other: str, *, trained: bool) -> None:
     """Raise an error for pictures that are not those of the start; of a run that is trained, print a note.
 
-    Its weights are what they are: what is measured of them is measured on the pictures that are there, which may be
-    without one that could not be read.
+    What is measured of its weights is measured on the pictures that are there, of which one that could not be read may
+    have been mended or taken out.
 
     Args:
         where: what a message calls the pictures.
@@ -93,7 +93,7 @@ def refuse_other_data(where: str, other: str, *, trained: bool) -> None:
             f"--resume on other data: {where} is {other}; bring back what the run began with, or choose another "
             "--output"
         )
-    print(f"note: {where} is {other}: all steps are done, and what is left is measured on what is there", flush=True)
+    print(f"note: {where} is {other}: what is measured from now on is measured on what is there", flush=True)
 
 
 def _take_away(lock: Path, holder: Path, folders: Sequence[Path]) -> None:
@@ -112,8 +112,8 @@ def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocat
         held = next((name for name in _OF_OTHERS if (run.output / name).exists()), None)
         if held:
             raise TrainingError(
-                f"{run.output} holds {held} of another network, which a training there would replace or go under its "
-                "name; choose another --output"
+                f"{run.output} holds {held}, as a network does, and no run of this one, which would replace it or go "
+                "under its name; choose another --output"
             )
         return
     if not run.resume:
@@ -150,12 +150,16 @@ def record_options(
     first = read_json(path) if path.exists() else {}
     if source is not None:
         record[DATA] = identity_of(source)
-        # Where an earlier version began the run, it did not note them.
-        other = difference(first[DATA], record[DATA]) if DATA in first else None
-        if other:
-            refuse_other_data(source.where, other, trained=is_trained(run.output))
     if steps is not None:
         record[STEPS] = steps
+    # Where an earlier version began the run, it did not note its pictures.
+    other = difference(first[DATA], record[DATA]) if source is not None and DATA in first else None
+    if source is not None and other:
+        before = first.get(STEPS)
+        trained = steps is not None and before is not None and steps <= before <= done
+        refuse_other_data(source.where, other, trained=trained)
+        record |= {DATA: first[DATA], STEPS: before}
+    elif steps is not None:
         check_length(first, record, done)
     for line in machine_note(first, record):
         print(line, flush=True)

@@ -53,6 +53,7 @@ def check_inputs(
     other = difference(first["validation_data"], identity)
     if validated is not None and other:
         refuse_other_data(validated.where, other, trained=trained)
+        inputs["validation_data"] = first["validation_data"]
     # By the file alone: its folder may have moved, to another machine for instance.
     noted = {PurePath(name).name: digest for name, digest in first["contents"].items()}
     # What an earlier version did not note.

@@ -17,7 +17,6 @@ from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.loading import NotFineTunedWarning, load_entry
-from limpq_hub.zoo.policy_request import plan_for
 
 
 def budgets(summary: Mapping[str, Any], points: int) -> list[int]:
@@ -32,24 +31,22 @@ def budgets(summary: Mapping[str, Any], points: int) -> list[int]:
 def joint_records(
     accelerator: Accelerator,
     entry: Entry,
-    bitops: Sequence[str | int],
+    plans: Sequence[Plan],
     images: Sequence[Tensor],
     validation: PictureLoader,
     reference: Sequence[Tensor] | None,
     measured: MeasurementCache,
 ) -> Iterator[list[Figures]]:
-    """Yield the records of each policy: with the BatchNorm statistics that the entry ships, and recalibrated ones.
-
-    A policy that is the best at several budgets comes once.
+    """Yield the records of each plan: with the BatchNorm statistics that the entry ships, and recalibrated ones.
 
     Args:
-        entry: found once, so that all records are of one version of it.
+        entry: what they are of, found once, so that all records are of one version of it.
         images: unlabelled training images for the second, [batch, 3, height, width] each; none for no second one.
         reference: of the float network, as `evaluate` takes it.
         measured: cache of the figures of earlier runs; figures in it are not measured again.
     """
-    plans = [plan_for(entry, bitops=budget) for budget in bitops]
-    for digest, plan in {plan.policy.digest(): plan for plan in plans}.items():
+    for plan in plans:
+        digest = plan.policy.digest()
 
         def measure(plan: Plan = plan) -> Figures:
             """Return the figures with shipped statistics, and with recalibrated ones if there are images."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from limpq_hub.deploy.exported_network import open_exported
 from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.plan.plan import Plan
 from limpq_hub.quant.frozen_layers import thaw_
+from limpq_hub.train.data.description import class_records
 from limpq_hub.train.data.network_classes import classes_known, classes_of_entry, classes_of_network
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.zoo.catalog import find_entry
@@ -35,7 +35,7 @@ class ValidatedNetwork(NamedTuple):
         entry: where its float network is to be found, or None.
         classes: ids of its classes, in the order of its outputs.
         plan: of the search for it, or of the policy that was given; None where there was neither.
-        caution: why its logits may not be those that were checked, on this CPU; empty where they are.
+        caution: why its figures may not be those that are meant; empty where they are.
     """
 
     network: nn.Module
@@ -63,8 +63,8 @@ def network_of_checkpoint(path: Path, data: DataSettings) -> ValidatedNetwork:
     model, policy = load_checkpoint(folder)
     spec = NetworkSpec.from_config(folder.config, folder.name)
     description = _description(folder.name, "finetuned", policy.digest(), folder.config["bitops"])
-    classes = _classes(read_checkpoint_classes(folder), spec.num_classes, data, path)
-    return ValidatedNetwork(model, spec, description, None, classes)
+    classes, caution = _classes(read_checkpoint_classes(folder), spec.num_classes, data, path)
+    return ValidatedNetwork(model, spec, description, None, classes, caution=caution)
 
 
 def network_of_export(path: Path, data: DataSettings) -> ValidatedNetwork:
@@ -84,8 +84,9 @@ def network_of_export(path: Path, data: DataSettings) -> ValidatedNetwork:
         "file_format": said["file_format"],
         "runtime": opened.network.runtime.description,
     }
-    classes = _classes(ids, opened.spec.num_classes, data, path)
-    return ValidatedNetwork(opened.network, opened.spec, description, None, classes, caution=opened.caution)
+    classes, unnamed = _classes(ids, opened.spec.num_classes, data, path)
+    caution = "; ".join(filter(None, (unnamed, opened.caution)))
+    return ValidatedNetwork(opened.network, opened.spec, description, None, classes, caution=caution)
 
 
 def network_of_entry(
@@ -130,10 +131,13 @@ def network_of_entry(
     return ValidatedNetwork(model, loaded.network, description, entry, classes, loaded.plan)
 
 
-def _classes(ids: Sequence[str], outputs: int, data: DataSettings, path: Path) -> Sequence[str]:
-    """Return the classes that a folder names for its network; where it names none, those of the data, with a note."""
+def _classes(ids: Sequence[str], outputs: int, data: DataSettings, path: Path) -> tuple[Sequence[str], str]:
+    """Return the classes that a folder names for its network, and a caution where it names none.
+
+    Then they are those of the data, or ImageNet's where it has as many and the folders are named by them.
+    """
     if ids:
-        return classes_known(ids, data)
+        return classes_known(ids, data), ""
     try:
         of_data = [record["id"] for record in classes_of_network(outputs, data)]
     except DataError as error:
@@ -142,13 +146,11 @@ def _classes(ids: Sequence[str], outputs: int, data: DataSettings, path: Path) -
             "or not as many; give data with all of them in their order, or the entry that it came from, as --model "
             "ENTRY --policy FILE"
         ) from error
-    print(
-        f"note: {path} does not name its classes: its {outputs} outputs are taken for those of --data in the order of "
-        "their folders",
-        file=sys.stderr,
-        flush=True,
+    if of_data != [record["id"] for record in class_records(data)]:
+        return of_data, ""
+    return of_data, (
+        f"it does not name its classes: its {outputs} outputs are taken for those of --data in the order of the folders"
     )
-    return of_data
 
 
 def _description(model: str, weights: str, policy_sha256: str | None, bitops: int | None) -> dict[str, object]:

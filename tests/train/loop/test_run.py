@@ -125,7 +125,7 @@ def test_processes_changed_with_an_option_are_the_launchers_and_no_option(folder
 @pytest.mark.parametrize("held", ["config.json", "indicators.json", "model.safetensors", "policies"])
 def test_a_folder_that_holds_another_network_is_refused_and_left_as_it_is(tmp_path, held):
     (tmp_path / held).mkdir() if held == "policies" else (tmp_path / held).write_text("theirs")
-    message = f"^{tmp_path} holds {held} of another network, which a training there would replace .*; choose another"
+    message = f"^{tmp_path} holds {held}, as a network does, and no run of this one, which would replace it .*; choose"
     with pytest.raises(TrainingError, match=message), training_run(number_settings(tmp_path)):
         pass
     assert held == "policies" or (tmp_path / held).read_text() == "theirs"
