@@ -141,7 +141,7 @@ def test_a_front_that_was_cut_off_goes_on_with_what_it_measured(runs, hard_data,
     assert len(measured) == 4 + 2 * (len(FRONT) - 1)
     found, whole = (json.loads((folder / "front.json").read_text())["joint"] for folder in (tmp_path, runs))
     assert found == whole
-    assert "budget 3/3, 0.0 min left: " in capsys.readouterr().out
+    assert "policy 3/3, 0.0 min left: " in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["front.json"]
 
 
