@@ -196,7 +196,7 @@ def test_the_float_top_1_is_that_of_the_network_that_is_shipped(one_step, runs, 
 def test_the_figures_are_sealed_in_the_entry(one_step):
     metrics = one_step.entry.folder.read_json("metrics.json")
     assert metrics.keys() == {"float", "joint"}
-    assert (metrics["joint"], metrics["float"].keys()) == ([], {"top1", "top5", "images", "provenance"})
+    assert (metrics["joint"], metrics["float"].keys()) == ([], {"top1", "top5", "images", "data", "provenance"})
     assert {"float.safetensors", "metrics.json", "indicators.json"} <= set(one_step.entry.folder.files)
     path = one_step.output / "metrics.json"
     text = path.read_text()
@@ -237,7 +237,7 @@ def test_what_leaves_nothing_to_search_is_told_before_the_training(runs, data, t
 
 
 def test_one_picture_to_calibrate_with_is_told_before_the_training(runs, data, tmp_path, capsys):
-    joint = [*NETWORK, "--weights", f"{runs}/float/model.safetensors"]
+    joint = [*NETWORK, "--weights", f"{runs}/float/model.safetensors", "--alpha", "1"]
     for main, options in (
         (indicators.main, joint),
         (finetune.main, ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4"]),
