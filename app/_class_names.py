@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from limpq_hub.zoo.class_names import names_told_apart
+
 
 def short_names(classes: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Return by id the first of the names of each class; all where two share it, with the id where they share all."""
     first_names = {label["id"]: label["name"].partition(",")[0] for label in classes}
-    firsts, alls = Counter(first_names.values()), Counter(label["name"] for label in classes)
-    names = {}
-    for label in classes:
-        whole = label["name"] if alls[label["name"]] == 1 else f"{label['name']} ({label['id']})"
-        first = first_names[label["id"]]
-        names[label["id"]] = first if firsts[first] == 1 else whole
-    return names
+    times = Counter(first_names.values())
+    return {
+        key: first_names[key] if times[first_names[key]] == 1 else whole
+        for key, whole in names_told_apart(classes).items()
+    }

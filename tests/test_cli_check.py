@@ -113,7 +113,7 @@ def test_what_is_excluded_stays_in_float_and_what_is_fixed_is_named(check):
 def test_what_is_excluded_and_to_be_fixed_as_well_is_told_as_that(check, exclude, fix):
     code, out, err = check("test_resnet", "--exclude", exclude, "--fix", "conv1.0", fix)
     named = "conv1.0" if exclude == "*" else fix
-    told = f"--fix '{named}' names only what --exclude leaves in float: leave it out of one of the two"
+    told = f"fix: '{named}' names only what stays in float: leave it out here, or in exclude"
     assert (code, out, err) == (2, "", f"limpq check: {told}\n")
 
 

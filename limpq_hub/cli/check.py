@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from limpq_hub.cli.options import count
 from limpq_hub.cli.output import new_table, note, print_json, print_table
-from limpq_hub.errors import UnsupportedLayerError, quoted
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.quantities import enough_bitops, enough_size, format_bitops
 from limpq_hub.plan.shell_command import shell_command
@@ -55,7 +54,6 @@ def _check(options: argparse.Namespace) -> None:
         input_size=options.input_size,
         model_args=options.model_args,
     )
-    _check_choices(network, options)
     check = check_network(network, input_shape_of(network), exclude=options.exclude, fix=options.fix)
     if options.json:
         arguments = {"model_args": options.model_args} if options.model_args else {}
@@ -68,19 +66,6 @@ def _check(options: argparse.Namespace) -> None:
     for line in _lines(check):
         print(line)
     _advise(options, check)
-
-
-def _check_choices(network: Any, options: argparse.Namespace) -> None:
-    """Raise `UnsupportedLayerError` where --fix names layers and --exclude leaves all of them in float."""
-    from limpq_hub.quant.tracing.quantizable import is_excluded, layers_of
-
-    layers = [name for name, _ in layers_of(network)]
-    for pattern in options.fix:
-        named = [name for name in layers if is_excluded(name, [pattern])]
-        if named and all(is_excluded(name, options.exclude) for name in named):
-            raise UnsupportedLayerError(
-                f"--fix {quoted(pattern)} names only what --exclude leaves in float: leave it out of one of the two"
-            )
 
 
 def _classes(network: Any, typed: int | None) -> str:

@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from limpq_hub.errors import ImageError, OutputError, quoted
 from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.zoo.class_names import names_told_apart
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -208,20 +208,11 @@ def _loaded(options: argparse.Namespace, entry: Entry, plan: Plan) -> _Classifie
     return _Classifier(
         lambda picture: top_classes(model, picture, options.top),
         record,
-        _told_apart(loaded.classes),
+        names_told_apart(loaded.classes),
         options.model,
         caption,
         without_effect,
     )
-
-
-def _told_apart(classes: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return the name of each class by its id; with the id where two have one name, as both cranes of ImageNet."""
-    times = Counter(label["name"] for label in classes)
-    return {
-        label["id"]: label["name"] if times[label["name"]] == 1 else f"{label['name']} ({label['id']})"
-        for label in classes
-    }
 
 
 def _check_exported(options: argparse.Namespace) -> None:
@@ -250,7 +241,7 @@ def _exported(options: argparse.Namespace) -> _Classifier:
     return _Classifier(
         lambda picture: most_likely(opened.network, picture, opened.spec, classes, options.top),
         {"exported": str(options.exported), "runtime": runtime},
-        _told_apart(classes),
+        names_told_apart(classes),
         f"{options.exported} in {runtime}",
         f"one of {opened.spec.num_classes} classes; {opened.spec.title}, for "
         f"{opened.verification['file_format']}: {format_size(opened.size_bytes)}",

@@ -7,6 +7,7 @@ from math import isfinite
 
 from torch import Tensor, nn
 
+from limpq_hub.errors import UnsupportedLayerError, quoted
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT, LayerCost
 from limpq_hub.quant.layer_roles import role_of
 from limpq_hub.quant.tracing.forward_trace import Trace, trace
@@ -42,14 +43,20 @@ def costs_of(module: nn.Module, traced: Trace, fix: Sequence[str] = ()) -> dict[
     """Return the costs of what a trace of `module` shows; see `measure_costs`.
 
     Raises:
-        UnsupportedLayerError: a pattern of `fix` matches nothing.
+        UnsupportedLayerError: a pattern of `fix` matches nothing, or nothing but what stays in float.
     """
     layers = dict(layers_of(module))
     # A layer that is excluded keeps its place: the next one does not become the first.
     order = [name for name, operation in traced.operations.items() if operation.kind == "layer" or name in layers]
     ends = _first_and_last(module, order)
     quantized = {name for name, operation in traced.operations.items() if operation.kind != "float"}
-    check_patterns("fix", fix, [*quantized, *(name for name, first in traced.ties.items() if first in quantized)])
+    can_be_fixed = [*quantized, *(name for name, first in traced.ties.items() if first in quantized)]
+    check_patterns("fix", fix, [*can_be_fixed, *traced.operations])
+    for pattern in fix:
+        if not any(is_excluded(name, [pattern]) for name in can_be_fixed):
+            raise UnsupportedLayerError(
+                f"fix: {quoted(pattern)} names only what stays in float: leave it out here, or in exclude"
+            )
     costs, role = {}, None
     for name, operation in traced.operations.items():
         fixed = FIXED_BITS if name in ends or is_excluded(name, fix, traced.ties) else None

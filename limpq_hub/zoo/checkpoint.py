@@ -10,13 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from limpq_hub.errors import (
-    ArtifactFormatError,
-    ArtifactIntegrityError,
-    ArtifactVersionError,
-    PolicyError,
-    quoted,
-)
+from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.jsonfile import check_shape, errors_naming, json_text, write_bytes, write_json
 from limpq_hub.plan.layer_bits import BIT_WIDTHS

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from limpq_hub.errors import ArtifactFormatError, PolicyError, UnsupportedLayerError
 from limpq_hub.plan.policy import Policy
@@ -17,6 +16,7 @@ from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.packing import pack, unpack
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
+from limpq_hub.quant.tracing.quantizable import how_computed
 from limpq_hub.zoo.storable import check_storable
 from limpq_hub.zoo.tensors import own_state
 
@@ -144,15 +144,9 @@ def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tens
 
 def _check_has_weight(name: str, layer: QuantLayer) -> None:
     """Raise `UnsupportedLayerError` if a layer was made to compute its weight or bias after it was quantized."""
-    if is_parametrized(layer, "weight"):
-        advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "weight")'
-        reason = f"computes its weight anew at every call; keep it with {advice}"
-    elif any(isinstance(vars(layer).get(key), Tensor) for key in ("weight", "bias")):
-        advice = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove"
-        reason = f"computes its weight or bias in a hook; keep it with {advice}"
-    else:
-        return
-    raise UnsupportedLayerError(f"{name} ({type(layer).__name__}) cannot be stored: it {reason}")
+    how = how_computed(name, layer)
+    if how:
+        raise UnsupportedLayerError(f"{name} ({type(layer).__name__}) cannot be stored: it {how}")
 
 
 def _parameter_names(model: nn.Module) -> dict[Tensor, str]:

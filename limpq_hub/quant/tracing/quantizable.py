@@ -52,12 +52,8 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = (), in_float: Coll
             refused.append((name, module, "multiplies inside one operation, out of a quantizer's reach"))
         elif isinstance(module, LAYER_CLASSES) and any(True for _ in layers_of(module, inside=True)):
             refused.append((name, module, "holds layers of its own, whose weights would be taken for its own"))
-        elif isinstance(module, LAYER_CLASSES) and is_parametrized(module, "weight"):
-            advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "weight")'
-            refused.append((name, module, f"computes its weight anew at every call; keep it with {advice}"))
-        elif isinstance(module, LAYER_CLASSES) and any(isinstance(vars(module).get(key), Tensor) for key in _COMPUTED):
-            advice = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove"
-            refused.append((name, module, f"computes its weight or bias in a hook; keep it with {advice}"))
+        elif isinstance(module, LAYER_CLASSES) and (how := how_computed(name, module)):
+            refused.append((name, module, how))
     if refused:
         first, module, reason = refused[0]
         more, patterns = "", [first]
@@ -72,6 +68,17 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = (), in_float: Coll
         raise UnsupportedLayerError(
             f"{type(network).__name__} has no convolution or linear layer: there is nothing to quantize"
         )
+
+
+def how_computed(name: str, layer: nn.Module) -> str | None:
+    """Return how a layer was made to compute its weight or bias from others, and how to keep it; None if it was not."""
+    if is_parametrized(layer, "weight"):
+        advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "weight")'
+        return f"computes its weight anew at every call; keep it with {advice}"
+    if any(isinstance(vars(layer).get(key), Tensor) for key in _COMPUTED):
+        advice = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove"
+        return f"computes its weight or bias in a hook; keep it with {advice}"
+    return None
 
 
 def is_excluded(name: str, patterns: Sequence[str], ties: Mapping[str, str] | None = None) -> bool:
