@@ -28,6 +28,7 @@ from limpq_hub.train import compare, finetune, publish, validate
 from limpq_hub.train.loop.batches import RunLength
 from limpq_hub.train.loop.folder import locked
 from limpq_hub.train.loop.run_files import OPTIONS
+from limpq_hub.train.measure import measured_policies as _measured_policies
 from limpq_hub.train.measure import same_finetuning as _same_finetuning
 from limpq_hub.train.measure import study as _study
 from limpq_hub.train.measure.calibrated_network import calibrated_network
@@ -98,7 +99,7 @@ def compared(command: list[str], output: Path, *, cut_at: int | None = None) -> 
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(said),
     ):
-        patched.setattr(_study, "evaluate_each", counted)
+        patched.setattr(_measured_policies, "evaluate_each", counted)
         patched.setattr(_same_finetuning, "subprocess", run_here(started))
         with contextlib.suppress(*([] if cut_at is None else [KeyboardInterrupt])):
             compare.main([*command, "--output", str(output)])
@@ -486,7 +487,7 @@ def test_fine_tuning_runs_as_a_script_of_its_own(tiny_command, whole, tmp_path, 
     row = whole.result["comparison"][0]
     policy = search(study.indicators, bitops="w3a3").policy
     assert policy.digest() == row["policy_sha256"]
-    assert study.finetuned(policy) == pytest.approx(row["finetuned"], rel=1e-3)
+    assert study.measured.finetuned(policy) == pytest.approx(row["finetuned"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -561,7 +562,7 @@ def test_figures_beside_other_weights_of_the_hub_are_not_taken(whole, tmp_path, 
         assert (option, name) == ("weights", None)  # the command names none
         return {"weights fetched": "0" * 64}
 
-    monkeypatch.setattr(_study, "fetched_content", fetched)
+    monkeypatch.setattr(_measured_policies, "fetched_content", fetched)
     with pytest.raises(TrainingError, match=r"was measured with different weights fetched; choose another --output"):
         compared(whole.command, tmp_path / "out")
 
@@ -792,7 +793,7 @@ def test_statistics_that_joint_training_kept_are_kept(tiny_command, tmp_path, mo
 
     count, recalibrated = settings_and_rows("recalibrated")
     assert count == 1000
-    monkeypatch.setattr(_study, "statistics_of_entry", lambda folder: "kept")
+    monkeypatch.setattr(_measured_policies, "statistics_of_entry", lambda folder: "kept")
     count, kept = settings_and_rows("kept")
     assert count == 0
     assert kept[0]["joint"] != recalibrated[0]["joint"]
