@@ -16,8 +16,7 @@ from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.packing import pack, unpack
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
-from limpq_hub.quant.tracing.quantizable import how_computed
-from limpq_hub.zoo.storable import check_storable
+from limpq_hub.zoo.storable import check_keeps_weights, check_storable
 from limpq_hub.zoo.tensors import own_state
 
 
@@ -33,9 +32,7 @@ def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
         PolicyError: a quantized layer runs in float.
         UnsupportedLayerError: a tensor has a value that is not finite, or a layer computes its weight from others.
     """
-    for name, module in model.named_modules():
-        if isinstance(module, QuantLayer):
-            _check_has_weight(name, module)
+    check_keeps_weights(model)
     tensors, names, in_float = own_state(model), _parameter_names(model), _parameters_in_float(model)
     for name, layer in quantized_layers(model):
         for key in ("weight_quantizer.step", "activation_quantizer.step"):
@@ -140,13 +137,6 @@ def unpacked_tensors(model: nn.Module, policy: Policy, packed: Mapping[str, Tens
                 tensors[own_name] = torch.from_numpy(integers).to(scale.dtype) * scale
                 _keep_weight_(model, layer)
     return tensors
-
-
-def _check_has_weight(name: str, layer: QuantLayer) -> None:
-    """Raise `UnsupportedLayerError` if a layer was made to compute its weight or bias after it was quantized."""
-    how = how_computed(name, layer)
-    if how:
-        raise UnsupportedLayerError(f"{name} ({type(layer).__name__}) cannot be stored: it {how}")
 
 
 def _parameter_names(model: nn.Module) -> dict[Tensor, str]:

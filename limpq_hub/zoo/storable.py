@@ -9,18 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import UnsupportedLayerError
+from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.quant.tracing.quantizable import how_computed
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import is_in_range, is_storable, own_state, step_names
 
 
 def check_storable(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raise `UnsupportedLayerError` if a tensor of a network is one that `load_strictly` would refuse.
+    """Raise `UnsupportedLayerError` if a tensor of a network is one that `load_strictly` would refuse, or has its name.
 
     What the network is built with may be infinite, such as a mask.
 
     Args:
         tensors: by their names in the network; raw step sizes at least at their floor.
     """
+    check_keeps_weights(network)
     steps = step_names(network)
 
     @cache
@@ -44,3 +47,19 @@ def check_storable(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
                 f"tensor {name} has a value that is not finite (nan or inf), or a variance below 0, with which it "
                 "could not be loaded again: look at how the network was trained, and at its images"
             )
+
+
+def check_keeps_weights(network: nn.Module) -> None:
+    """Raise `UnsupportedLayerError` if a part of a network was made to compute its weight or bias, as pruning does.
+
+    Its tensors then have names that the network does not have when it is built again.
+    """
+    for name, module in network.named_modules():
+        how = how_computed(name, module)
+        if how and (isinstance(module, QuantLayer) or not _is_built_so(network, name, module)):
+            raise UnsupportedLayerError(f"{name} ({type(module).__name__}) cannot be stored: it {how}")
+
+
+def _is_built_so(network: nn.Module, name: str, module: nn.Module) -> bool:
+    """Return whether a module has its tensors when the network is built."""
+    return {f"{name}.{key}" for key in own_state(module)} <= own_state(NetworkSpec.of(network).build()).keys()

@@ -24,6 +24,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import read_policy, select_policy, set_policy_, to_supernet
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint
+from limpq_hub.zoo.entry_folder import save_entry, save_float_network
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -166,6 +167,47 @@ def test_a_layer_whose_bias_is_pruned_is_refused(tiny, folder):
     prune.remove(network.fc, "bias")
     save_checkpoint(folder, network, tiny.costs)
     assert torch.equal(load_checkpoint(open_local_folder(folder, "checkpoint"))[0].fc.bias, network.fc.bias)
+
+
+class Doubled(nn.Module):
+    """A parametrization that says nothing of its own."""
+
+    def forward(self, value):
+        return 2 * value
+
+
+@pytest.mark.parametrize(
+    ("compute", "told"),
+    [
+        (lambda norm: prune.random_unstructured(norm, "weight", 0.5), "its weight or bias in a hook; .*"),
+        (lambda norm: prune.random_unstructured(norm, "bias", 0.5), "its weight or bias in a hook; .*"),
+        (
+            lambda norm: nn.utils.parametrize.register_parametrization(norm, "bias", Doubled()),
+            r'its bias anew at every call; .*remove_parametrizations\(network\.layer1\.0\.bn1, "bias"\)',
+        ),
+    ],
+)
+@pytest.mark.parametrize("stored", ["checkpoint", "supernet", "float"])
+def test_a_norm_that_was_made_to_compute_what_it_has_is_refused(tiny, folder, compute, told, stored):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    network = {
+        "checkpoint": lambda: select_policy(tiny.supernet, tiny.policies["large"]),
+        "supernet": lambda: copy.deepcopy(tiny.supernet),
+        "float": lambda: NetworkSpec.of(tiny.supernet).build(),
+    }[stored]()
+    save = {
+        "checkpoint": lambda: save_checkpoint(folder, network, tiny.costs),
+        "supernet": lambda: save_entry(folder, network, tiny.indicators, []),
+        "float": lambda: save_float_network(folder, network),
+    }[stored]
+    norm = "layer1.0.bn1.copies.3" if stored == "supernet" else "layer1.0.bn1"
+    compute(network.get_submodule(norm))
+    told = told.replace(r"layer1\.0\.bn1", re.escape(norm))
+    with pytest.raises(
+        UnsupportedLayerError, match=rf"^{re.escape(norm)} \(\w+\) cannot be stored: it computes {told}$"
+    ):
+        save()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.fixture

@@ -71,10 +71,11 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = (), in_float: Coll
 
 
 def how_computed(name: str, layer: nn.Module) -> str | None:
-    """Return how a layer was made to compute its weight or bias from others, and how to keep it; None if it was not."""
-    if is_parametrized(layer, "weight"):
-        advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "weight")'
-        return f"computes its weight anew at every call; keep it with {advice}"
+    """Return how a module was made to compute its weight or bias from others, and how to keep it; None if it was not."""
+    if is_parametrized(layer):
+        key, *_ = layer.parametrizations
+        advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "{key}")'
+        return f"computes its {key} anew at every call; keep it with {advice}"
     if any(isinstance(vars(layer).get(key), Tensor) for key in _COMPUTED):
         advice = "torch.nn.utils.remove_weight_norm, remove_spectral_norm or prune.remove"
         return f"computes its weight or bias in a hook; keep it with {advice}"
