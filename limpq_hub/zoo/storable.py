@@ -16,7 +16,7 @@ from limpq_hub.zoo.tensors import is_in_range, is_storable, own_state, step_name
 
 
 def check_storable(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Raise `UnsupportedLayerError` if a tensor of a network is one that `load_strictly` would refuse, or has its name.
+    """Raise `UnsupportedLayerError` if a tensor of a network is one that `load_strictly` would refuse.
 
     What the network is built with may be infinite, such as a mask.
 

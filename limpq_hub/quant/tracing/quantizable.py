@@ -71,9 +71,9 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = (), in_float: Coll
 
 
 def how_computed(name: str, layer: nn.Module) -> str | None:
-    """Return how a module was made to compute its weight or bias from others, and how to keep it; None if it was not."""
+    """Return how a module was made to compute its weight or bias, and how to keep it; None if it was not."""
     if is_parametrized(layer):
-        key, *_ = layer.parametrizations
+        (key, _), *_ = layer.get_submodule("parametrizations").named_children()
         advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "{key}")'
         return f"computes its {key} anew at every call; keep it with {advice}"
     if any(isinstance(vars(layer).get(key), Tensor) for key in _COMPUTED):
