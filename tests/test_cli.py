@@ -413,6 +413,7 @@ def next_of(err: str) -> list[str]:
     [
         "--bitops w3a3 --candidates 2 4 layer4.*=2,3,4 --importance learned --time-limit 9.5",
         "--bitops w3a4 --importance coupled --apart 1",
+        "--bitops w3a3 --candidates layer4.*=2,4 --candidates 2 4 --candidates layer4.0.conv1=3",
         "--bitops w3a4 --apart 0",
         "--size 160kB --alpha 1.5 --counting limpq --pin layer4.*.conv2=2,4 --pin conv1.3=3,3 --allow-gap 1%",
         "--bitops w3a3 --compression 8x --exclude layer2.0.* --exclude layer3.0.conv1 "

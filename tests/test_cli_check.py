@@ -56,6 +56,11 @@ def test_the_table_sums_what_is_searched_fixed_and_counted(check):
     ]
 
 
+def test_what_stays_in_float_may_be_named_in_several_options(check):
+    out = check("mobilevit_xxs", "--exclude", "stem.conv", "--fix", "stages.0.*", "--exclude", "head.fc", "--json")[1]
+    assert out == check("mobilevit_xxs", "--exclude", "stem.conv", "head.fc", "--fix", "stages.0.*", "--json")[1]
+
+
 def test_a_network_without_weights_in_timm_is_trained_first(check):
     lines = check("seresnet18")[2].splitlines()
     assert lines[0] == "for classes of your own:"

@@ -40,7 +40,7 @@ def add_check_command(command: Callable[..., argparse.ArgumentParser]) -> None:
         ("--exclude", "layers, products and modules that stay in float, for example 'blocks.0.*'"),
         ("--fix", "those that are fixed at 8/8 bits"),
     ):
-        check.add_argument(name, nargs="+", default=[], metavar="PATTERN", help=what)
+        check.add_argument(name, action="extend", nargs="+", default=[], metavar="PATTERN", help=what)
     check.add_argument("--layers", action="store_true", help="show one row for each layer and product")
 
 

@@ -82,6 +82,7 @@ def add_search_options(parser: argparse.ArgumentParser, *, bitops: bool = True) 
     choice.add_argument(
         "--candidates",
         type=_candidates,
+        action="extend",
         nargs="+",
         metavar="BITS",
         help="bit-widths that may be used: 2 4 6; or by layers, 'layer4.*=4,6'; all that were learned if not given",

@@ -33,7 +33,7 @@ def search_frontier(
     A plan that another one beats in BitOps without a worse objective is left out, so there can be fewer than `points`.
 
     Args:
-        budget: constraints that every plan meets as well, BitOps among them: those of the last plan at most.
+        budget: constraints that every plan meets as well; with BitOps among them, those of the last plan at most.
         time_limit_s: seconds for the whole frontier, up to a day.
         allow_gap: for each plan, as in `search`, and for the least BitOps, where other limits make it hard to find.
         choices: `alpha`, `importance`, `apart`, `candidates`, `pin`, `exclude`, `tie` and `counting` as in `search`.
@@ -50,7 +50,9 @@ def search_frontier(
         raise BudgetError(f"points={quoted(points)} are too many: use at most {MOST_POINTS}, for example 100")
     deadline, gap = deadline_in(time_limit_s), allowed_gap(allow_gap)
     began = time.perf_counter()
-    problem = SearchProblem.of(indicators, budget or Budget(bitops=ANY_BITOPS), deadline=deadline, **choices)
+    any_bitops = Budget(bitops=ANY_BITOPS)
+    within = budget.changed({**any_bitops.limits, **budget.limits}) if budget else any_bitops
+    problem = SearchProblem.of(indicators, within, deadline=deadline, **choices)
     check_each_constraint(problem, deadline)
     programme = problem.programme
     bitops = programme.constraints[0]

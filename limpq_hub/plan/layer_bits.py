@@ -25,9 +25,11 @@ class LayerBits:
     activation: int
 
     def __post_init__(self) -> None:
-        if type(self.weight) is int and (self.weight, self.activation) == (FLOAT_BITS, FLOAT_BITS):
+        given = (self.weight, self.activation)
+        whole = all(type(bits) is int for bits in given)  # 32.0 equals 32, and a file writes it otherwise
+        if whole and given == (FLOAT_BITS, FLOAT_BITS):
             return
-        for what, bits in (("weight", self.weight), ("activation", self.activation)):
+        for what, bits in zip(("weight", "activation"), given, strict=True):
             if type(bits) is not int or bits not in BIT_WIDTHS:
                 raise PolicyError(f"{what} bits of {quoted(bits)} cannot be: use a whole number from 2 to 8")
 

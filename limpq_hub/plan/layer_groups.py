@@ -126,7 +126,7 @@ def _options(
         within = within.difference(outlier.bits for outlier in left_out if outlier.kind == kind) or within
         if not within:
             raise PolicyError(
-                f"layer {quoted(name)} has no bit-width left among candidates={quoted(allowed)}; allow more"
+                f"layer {quoted(name)} has no bit-width left among candidates={quoted(sorted(allowed))}; allow more"
             )
         choices.append(tuple(sorted(within)))
     weights, activations = choices

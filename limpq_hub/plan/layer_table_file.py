@@ -48,6 +48,9 @@ def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTa
     columns = ("layer", "weight_bits", "activation_bits", words.column)
     lines = _lines(path, f"{name} cannot be read", f"give a CSV file with the columns {','.join(columns)}")
     heading = [column.strip() for column in next(lines, [])]
+    twice = [column for column in columns if heading.count(column) > 1]
+    if twice:
+        raise BudgetError(f"{name} has several columns {', '.join(twice)}; keep one")
     missing = [column for column in columns if column not in heading]
     if missing:
         raise BudgetError(f"{name} has no column {', '.join(missing)}; its first line must be {','.join(columns)}")

@@ -23,8 +23,10 @@ _FLAGS = {
     "format": "--format",
     "images": "--images",
     "importance": "--importance",
+    "pin": "--pin",
     "points": "--points",
     "policy": "--policy",
+    "tie": "--tie",
     "time_limit_s": "--time-limit",
     "weights": "--weights",
 } | {kind.name: kind.flag for kind in KINDS}

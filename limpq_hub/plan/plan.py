@@ -131,7 +131,8 @@ class Plan:
         for name, cost in indicators.costs.items():
             if cost.fixed not in (None, policy.layers[name]):
                 raise PolicyError(
-                    f"layer {quoted(name)} is fixed at {cost.fixed}, the policy has {policy.layers[name]}"
+                    f"layer {quoted(name)} is fixed at {cost.fixed.text} bits, the policy has "
+                    f"{policy.layers[name].text}; give it {cost.fixed.text} there"
                 )
         return cls.of(
             policy,
@@ -231,7 +232,7 @@ class Plan:
             check_layers(costs, policy)
         for layer, cost in costs.items():
             if cost.fixed not in (None, policy.layers[layer]):
-                raise ArtifactFormatError(f"{name}: layer {quoted(layer)} is fixed at {cost.fixed}, not so the policy")
+                raise ArtifactFormatError(f"{name}: layer {quoted(layer)} is fixed at {cost.fixed.text}, not so the policy")
         plan = cls.of(
             policy,
             costs,
@@ -275,7 +276,7 @@ class Plan:
                 escape(name) + _marked(cost),
                 str(bits.weight),
                 str(bits.activation),
-                format_bitops(cost.macs),
+                format_bitops(cost.macs_counted(self.counting)),
                 format_bitops(bitops),
                 f"{bitops / self.bitops:.1%}",
             )

@@ -48,8 +48,13 @@ class Policy:
         Args:
             weight: weight bits, 2..8.
             activation: activation bits, 2..8; the weight bits if None.
+
+        Raises:
+            PolicyError: bits are not whole numbers in 2..8.
         """
         bits = LayerBits(weight, weight if activation is None else activation)
+        if bits == FLOAT:
+            raise PolicyError("no policy leaves every layer in float: use whole numbers of bits from 2 to 8")
         return cls(model, {name: cost.fixed or bits for name, cost in costs.items()}, input_size)
 
     @property

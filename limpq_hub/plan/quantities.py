@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from limpq_hub.errors import BudgetError, quoted
-from limpq_hub.plan.rounding import as_written
+from limpq_hub.plan.rounding import as_written, log10
 
 BITOPS_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 SIZE_UNITS = {
@@ -30,6 +30,8 @@ WITHOUT_UNIT = 1000
 _LONGEST_TEXT = 32
 # Of a Decimal that is taken exactly: one with an exponent of millions takes as many digits.
 _MOST_DIGITS = 1000
+# Of any number: Python writes integers of up to 4,300 digits.
+_MOST_PRINTED_DIGITS = 4000
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)( ?)([A-Za-z]*)", re.ASCII)
 _GAP = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?) ?(%?)", re.ASCII)
 
@@ -77,7 +79,8 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
     """
     refused = f"{name}={quoted(value)} is not a budget"
     if isinstance(value, Decimal):
-        value = Fraction(value) if abs(value.adjusted()) < _MOST_DIGITS and value.is_finite() else float(value)
+        is_exact = value.is_finite() and abs(value.adjusted()) < _MOST_DIGITS
+        value = Fraction(value) if is_exact else math.nan if value.is_nan() else float(value)
     if isinstance(value, bool) or not isinstance(value, numbers.Real | str):
         raise BudgetError(f"{refused}: it must be a number or text; {advice}")
     if isinstance(value, str):
@@ -91,7 +94,8 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
         if unit is None:
             known_units = ", ".join(unit for unit in units if unit)
             fault = f"the unit {quoted(match[3])} is not known" if match[3] else "the unit is missing"
-            raise BudgetError(f"{refused}: {fault} (known: {known_units}); {_meant(name, value, units)}{advice}")
+            fault += f" (known: {known_units})" if known_units else ": the number stands without one"
+            raise BudgetError(f"{refused}: {fault}; {_meant(name, value, units)}{advice}")
         number = Fraction(match[1]) * units[unit]
     elif isinstance(value, numbers.Rational):
         number = Fraction(int(value.numerator), int(value.denominator))
@@ -101,6 +105,8 @@ def exact_number(name: str, value: object, units: Mapping[str, int], advice: str
         number = as_written(float(value))
     if number <= 0:
         raise BudgetError(f"{refused}: it must be above 0; {advice}")
+    if abs(log10(number)) >= _MOST_PRINTED_DIGITS:
+        raise BudgetError(f"{refused}: it has more than {_MOST_PRINTED_DIGITS:,} digits; {advice}")
     return number
 
 

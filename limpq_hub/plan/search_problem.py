@@ -207,11 +207,11 @@ class SearchProblem:
         )
         if any(kind.limits_activations for kind, _ in limits):
             return notes
-        most = all(
-            bits[group.layers[0]].activation == max(option.activation for option in group.options)
-            for group in self.groups
-        )
-        if not most:
+        widths = [
+            (bits[group.layers[0]].activation, {each.activation for each in group.options}) for group in self.groups
+        ]
+        has_choice = any(len(allowed) > 1 for _, allowed in widths)
+        if not has_choice or any(chosen < max(allowed) for chosen, allowed in widths):
             return notes
         return (
             *notes,

@@ -153,6 +153,11 @@ def test_only_a_search_without_any_limit_on_activations_says_that_they_went_to_t
     assert said not in " ".join(search(equal_layers, Budget(activation_memory=64)).notes)
 
 
+@pytest.mark.parametrize("choice", [{"pin": {"*": (2, 3)}}, {"candidates": [4]}])
+def test_activations_without_a_choice_did_not_go_to_their_most_bits(equal_layers, choice):
+    assert search(equal_layers, Budget(size="1MB"), **choice).notes == ()
+
+
 @pytest.mark.parametrize(
     ("limits", "clauses"),
     [
@@ -335,3 +340,30 @@ def test_a_uniform_policy_as_budget_is_met_by_at_least_that_policy(random_networ
         uniform = [indicators.importance(name, LayerBits(3, 3), plan.alpha) for name in indicators.weight_steps]
         assert plan.objective <= sum(uniform) + 1e-12
         assert plan.bitops <= sum(cost.macs * (64 if cost.fixed else 9) for cost in indicators.costs.values())
+
+
+@pytest.mark.parametrize("asked", [0.1 * 3, 1 / 3, "0.3"])
+def test_a_least_latency_is_enough_when_it_is_given_as_a_limit_however_the_first_was_computed(network, asked):
+    steps = {2: 0.4, 4: 0.2}
+    indicators = network({"a": steps, "b": steps})
+    table = {"a": {(2, 2): 1.25, (4, 4): 2.5}, "b": {(2, 2): 0.5, (4, 4): 1.0}}
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(latency=(table, asked)), apart=0)
+    assert (caught.value.minimum, caught.value.maximum) == (1.75, 3.5)
+    plan = search(indicators, Budget(latency=(table, caught.value.minimum)), apart=0)
+    assert bits_of(plan) == {"a": (2, 2), "b": (2, 2)}
+
+
+def test_a_limit_that_was_computed_is_what_it_was_meant_to_be(network):
+    steps = {2: 0.4, 4: 0.2}
+    indicators, table = network({"a": steps}), {"a": {(2, 2): 0.1, (4, 4): 0.3}}
+    for limit in (0.1 * 3, 0.3, 0.1 + 0.1 + 0.1, 0.9 - 0.6):  # the last one is 0.30000000000000004 less 1e-16
+        assert bits_of(search(indicators, Budget(latency=(table, limit)), apart=0)) == {"a": (4, 4)}
+
+
+@pytest.mark.parametrize("limit", [1e6, 1e12, 1e20])
+def test_a_limit_far_above_a_computed_table_leaves_what_it_adds_up_to_readable(network, limit):
+    steps = {2: 0.4, 4: 0.2}
+    table = {"a": {(w, a): 0.1 * w * a for w in (2, 4) for a in (2, 4)}}
+    [note] = search(network({"a": steps}), Budget(latency=(table, limit))).notes
+    assert note == "latency= is no less than the 1.6 that any bits take, so nothing is traded"

@@ -35,6 +35,14 @@ def test_each_plan_is_the_best_of_all_policies_at_its_budget_from_the_least_to_t
         assert cheaper.objective > dearer.objective
 
 
+@pytest.mark.parametrize("limits", [{"size": "3MB"}, {"activation_memory": "1GB"}, {"compression": 4}])
+def test_within_limits_of_another_kind_alone_the_points_are_bitops_apart(random_network, limits):
+    indicators = random_network(random.Random(3))
+    both = [search_frontier(indicators, 9, budget=Budget(**limits, **bitops)) for bitops in ({}, {"bitops": 10**18})]
+    assert [plan.policy for plan in both[0]] == [plan.policy for plan in both[1]]
+    assert len(both[0]) > 2
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_with_a_point_at_every_whole_number_of_bitops_the_frontier_is_complete(random_network, every_policy, seed):
     indicators = random_network(random.Random(seed), layers=3, candidates=(2, 3), largest=3)

@@ -149,7 +149,7 @@ def test_a_layer_whose_candidates_are_all_outliers_keeps_them_and_they_are_not_t
 
 def test_a_layer_that_learned_none_of_the_candidates_is_named(network):
     indicators = network({"a": {4: 0.3}, "b": {4: 0.3, 3: 0.4}})
-    with pytest.raises(PolicyError, match=r"layer 'a' has no bit-width left among candidates=\(3,\); allow more"):
+    with pytest.raises(PolicyError, match=r"layer 'a' has no bit-width left among candidates=\[3\]; allow more"):
         search(indicators, ENOUGH, candidates=(3,))
 
 

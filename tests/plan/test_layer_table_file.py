@@ -34,6 +34,12 @@ def read_times(path):
     return read_layer_table(path, Latency.entry)
 
 
+@pytest.mark.parametrize("column", ["layer", "weight_bits", "time"])
+def test_a_column_that_is_there_twice_is_refused(csv_file, column):
+    with pytest.raises(BudgetError, match=rf"latency\.csv' has several columns {column}; keep one$"):
+        read_times(csv_file("conv1,2,4,0.25,1", heading=f"{HEADING},{column}"))
+
+
 def test_each_line_is_the_time_of_a_layer_at_its_bits(csv_file):
     table = read_times(csv_file(*LINES))
     assert table == TABLE

@@ -42,6 +42,8 @@ from limpq_hub.plan.option_wording import as_typed
         ("in_place_alpha=3 and x.size=3 and --size=3MB", "in_place_alpha=3 and x.size=3 and --size=3MB"),
         ('use latency=(table, "3.04") or more', "use --latency TABLE.csv 3.04 or more"),
         ("latency={'a': 3}", "latency={'a': 3}"),
+        ("give policy= or pin=, not both", "give --policy or --pin, not both"),
+        ("tie= and exclude= differ; pin={'a': (4, 4)}", "--tie and --exclude differ; pin={'a': (4, 4)}"),
     ],
 )
 def test_a_keyword_becomes_its_option_and_its_value_the_word_that_is_typed(message, typed):

@@ -102,6 +102,8 @@ def test_a_policy_is_counted_as_it_is_asked_for(network):
     plans = [Plan.of_policy(indicators, policy, counting=counting) for counting in ("exact", "limpq")]
     assert [(plan.bitops, plan.counting) for plan in plans] == [(16_000, "exact"), (17_600, "limpq")]
     assert plans[0].objective == plans[1].objective
+    # What a table multiplies is what it counts.
+    assert [next(plan.table().columns[3].cells) for plan in plans] == ["1.00K", "1.10K"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,18 @@ def test_layer_bits_refuse_everything_else_and_say_which_side(bits):
         LayerBits(4, bits)
 
 
+@pytest.mark.parametrize(("weight", "activation"), [(32, 32.0), (32.0, 32), (32, 8), (8, 32), (32, True)])
+def test_both_sides_of_a_layer_in_float_are_32_and_whole(weight, activation):
+    with pytest.raises(PolicyError, match=r"^(weight|activation) bits of .* cannot be: use a whole number from 2 to 8"):
+        LayerBits(weight, activation)
+
+
+def test_a_uniform_policy_leaves_no_layer_in_float():
+    costs = {"conv": LayerCost(1, 1, 1, 1, signed=False)}
+    with pytest.raises(PolicyError, match="^no policy leaves every layer in float: use whole numbers of bits from 2"):
+        Policy.uniform("toynet", costs, 32)
+
+
 def test_a_uniform_policy_leaves_fixed_layers_alone():
     costs = {
         "stem": LayerCost(1, 1, 1, 1, signed=True, fixed=LayerBits(8, 8)),

@@ -332,7 +332,7 @@ def test_a_policy_file_that_is_missing_or_malformed_is_named(tiny, tmp_path):
         ({"layer": ("layer1.0.conv1", LayerBits(4, 8))}, "layer 'layer1.0.conv1' learned no activation step at 8 bits"),
         (
             {"layer": ("fc", LayerBits(4, 4))},
-            "layer 'fc' is fixed at LayerBits(weight=8, activation=8), the policy has",
+            "layer 'fc' is fixed at 8/8 bits, the policy has",
         ),
     ],
 )

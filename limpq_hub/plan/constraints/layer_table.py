@@ -1,8 +1,8 @@
 """(table, limit): what was measured of each layer at its bits, by a table, adds up to at most the limit.
 
 Numbers of up to 15 significant digits mean what they are written as, exactly. Floats with more were computed, so their
-last digits are noise; a table or limit with such a float is read to 13 digits of the largest sum, and what differs by
-less is equal. So a table of `0.1 * w * a` gives the answer of one in which they are rounded.
+last digits are noise: a table with such a float is read to 13 digits of its largest sum, a limit to 13 of its own, and
+what differs by less is equal. So a table of `0.1 * w * a` gives the answer of one in which they are rounded.
 """
 
 from __future__ import annotations
@@ -134,13 +134,15 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
             table = table.named(indicators.costs)
         written = {name: self._amounts(table, name, groups) for name in table}
         every = [amount for at_bits in written.values() for amount in at_bits.values()]
-        if all(map(_has_few_digits, [most, *every])):
+        # Of what was computed the last digits are noise: `0.1 * 3` is 0.30000000000000004.
+        limit_amount = most if _has_few_digits(most) else _without_noise(most)
+        if all(map(_has_few_digits, every)):
             scale, slack = Fraction(math.lcm(*(amount.denominator for amount in every))), 0
         else:
-            # Some were computed, and their last digits are noise: `0.1 * 3` is 0.30000000000000004. All are read to a
-            # share of what they can add up to, and the limit allows as much as rounding may have added.
-            largest = max(most, sum((max(at_bits.values()) for at_bits in written.values()), Fraction(0)))
-            scale, slack = Fraction(10) ** (_DIGITS_OF_SUM - math.ceil(log10(largest))), len(written)
+            # All entries are read to a share of what they can add up to, and the limit allows as much as rounding may
+            # have added.
+            largest = sum((max(at_bits.values()) for at_bits in written.values()), Fraction(0))
+            scale, slack = _scale_of(largest), len(written)
         amounts = {
             name: {bits: round(amount * scale) for bits, amount in at_bits.items()} for name, at_bits in written.items()
         }
@@ -151,7 +153,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
         return LinearConstraint(
             self,
             coefficients,
-            math.floor(most * scale) + slack,
+            math.floor(limit_amount * scale) + slack,
             requested=most,
             amount_of=partial(_amount_of, slack=slack, scale=scale),
         )
@@ -186,6 +188,17 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
                 )
             amounts[bits] = Fraction(amount) if isinstance(amount, int) else as_written(amount)
         return amounts
+
+
+def _scale_of(amount: Fraction) -> Fraction:
+    """Return what a number above 0 is multiplied by, so that its digits that count stand before the point."""
+    return Fraction(10) ** (_DIGITS_OF_SUM - math.ceil(log10(amount)))
+
+
+def _without_noise(amount: Fraction) -> Fraction:
+    """Return a number above 0 that was computed to as many digits as count."""
+    scale = _scale_of(amount)
+    return round(amount * scale) / scale
 
 
 def _amount_of(total: int, slack: int, scale: Fraction) -> Fraction:

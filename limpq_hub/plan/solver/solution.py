@@ -68,10 +68,10 @@ def near_enough(
     gap = programme.gap(best, bound)
     if gap <= (allow_gap or 0.0):
         return Solution(best, HIGHS, bound)
-    if allow_gap is None or not gap < 1:
+    # Rounded up, so that it is enough; from 1 on it is none that can be allowed.
+    enough = decimal_above(Fraction(gap), 2) if gap < 1 else "1"
+    if allow_gap is None or enough == "1":
         raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
-    # Rounded up, so that it is enough.
-    enough = decimal_above(Fraction(gap), 2)
     raise SearchError(
         f"{NOT_IN_TIME}: the best policy that was found loses at most {gap:.2g} of its objective more than the "
         f"optimum; allow_gap={enough} takes it, or {MORE_TIME}"

@@ -15,7 +15,8 @@ from limpq_hub.plan.solver import solving as solving_module
 from limpq_hub.plan.solver.dynamic_programme import DynamicProgramme
 from limpq_hub.plan.solver.enumeration import Cheapest
 from limpq_hub.plan.solver.integer_programme import solve_with_highs
-from limpq_hub.plan.solver.solution import BOUND, DYNAMIC_PROGRAMME, ENUMERATION, HIGHS
+from limpq_hub.plan.solver.programme import Programme
+from limpq_hub.plan.solver.solution import BOUND, DYNAMIC_PROGRAMME, ENUMERATION, HIGHS, near_enough
 from limpq_hub.plan.solver.solving import least_total, solve, solve_at_limits
 
 MUCH_LATER = time.monotonic() + 10**4
@@ -255,6 +256,16 @@ def test_a_constraint_of_many_equal_costs_that_a_dynamic_programme_solves_is_sol
 def test_where_no_time_is_left_there_is_an_error_and_no_solution(nearly_equal):
     with pytest.raises(SearchError, match="^no proven optimum in time; raise time_limit_s=, or use fewer candidates$"):
         solve(nearly_equal, time.monotonic())
+
+
+@pytest.mark.parametrize(
+    ("cost", "bound", "advice"), [(1.0, 0.02, "; allow_gap=0.98 takes it"), (1.0, 0.005, ""), (1.0, 0, "")]
+)
+def test_a_gap_is_advised_where_it_can_be_allowed(cost, bound, advice):
+    with pytest.raises(SearchError) as caught:
+        near_enough(Programme([[cost]], []), [0], bound, None, 0.0)
+    assert ("allow_gap=" in str(caught.value)) == bool(advice)
+    assert advice in str(caught.value)
 
 
 def test_without_a_proof_in_time_the_error_names_a_gap_that_is_enough(nearly_equal):
