@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 import tarfile
 import warnings
 from dataclasses import replace
@@ -359,35 +360,41 @@ def test_the_proof_says_how_far_measured_pairs_differ_with_other_kernels():
     assert {bitops for (bitops, _), same in zip(budgets, same_of_first, strict=True) if same} == {"1.5G", "1.3G"}
 
 
-def test_the_proof_says_what_the_same_fine_tuning_gave_on_a_third_cpu():
-    again = read_json(RESULTS.parent / "joint_again.json")["finetuned"]
-    kept = read_json(RESULTS.parent / f"finetuned/seed{again['seed']}/comparison.json")["comparison"]
-    before = {row["contender"]: row for row in kept if row["budget"] == "1.5G"}
-    pairs = {row["contender"]: (before[row["contender"]], row) for row in again["comparison"]}
-    assert pairs.keys() == before.keys()
-    assert all(one["policy_sha256"] == other["policy_sha256"] for one, other in pairs.values())
-    tuned = {name: [row["finetuned"] for row in pair] for name, pair in pairs.items()}
-    of_xeon = [tuned[name] for name, row in before.items() if "cpu" not in row]
-    of_such_a_cpu = [tuned[name] for name, row in before.items() if "cpu" in row]
-    assert all(one == other for one, other in of_such_a_cpu)
-    kl, top1 = (torch.tensor([other[key] - one[key] for one, other in of_xeon]) for key in ("kl", "top1"))
-    verdicts = {
-        name: [row["paired"]["finetuned"]["verdict"] for row in pair]
-        for name, pair in pairs.items()
-        if "paired" in pair[1]
-    }
-    near, measured = (pairs[name][1]["paired"]["finetuned"] for name in ("coupled:near", "kl-joint@3"))
-    assert {name for name, (one, other) in verdicts.items() if one != other} == {"coupled:near", "kl-joint@3"}
-    stated = (
-        f"over the {len(of_xeon)} policies that the Xeon fine-tuned the KL is {-kl.mean():.4f} nats lower on average, "
-        f"with a standard deviation of {kl.std():.4f} and {kl.abs().max():.4f} at most, the top-1 {-top1.mean():.2f} "
-        f"points lower, with {top1.std():.2f} and {top1.abs().max():.2f}. The {len(of_such_a_cpu)} random ones, which "
-        f"were fine-tuned on such a CPU before, have the same figures to the last digit. {len(verdicts) - 2} of "
-        f"{len(verdicts)} verdicts are the same: `coupled:near` is {near['verdict']} with this seed, by "
-        f"{-near['kl']:.4f} ± {near['kl_standard_error']:.4f}, and `kl-joint@3` {measured['verdict']}, by "
-        f"{-measured['kl']:.4f} ± {measured['kl_standard_error']:.4f}."
-    )
-    assert stated in words_of(RESULTS.parent / "proof.md")
+def test_the_proof_says_what_whole_columns_gave_once_more_on_other_cpus():
+    proof, tables = proof_of(RESULTS.parent)
+    [table] = [table for table in tables if table[0].startswith("| column | AVX-512 |")]
+    text, rows, others = words_of(RESULTS.parent / "proof.md"), [], []
+    columns = read_json(RESULTS.parent / "joint_again.json")["finetuned"]
+    for column in columns:
+        budget, with_avx512 = column["comparison"][0]["budget"], "with AVX-512" in column.get("hardware", "")
+        again = {row["contender"]: row for row in column["comparison"]}
+        kept = read_json(RESULTS.parent / f"finetuned/seed{column['seed']}/comparison.json")["comparison"]
+        pairs = {row["contender"]: (row, again[row["contender"]]) for row in kept if row["budget"] == budget}
+        assert len(pairs) == 20
+        assert all(one["policy_sha256"] == other["policy_sha256"] for one, other in pairs.values())
+        # Those of such a CPU have the same figures to the last digit.
+        of_such_a_cpu = [row for row in proof["finetuned"]["0"] if with_avx512 and row["budget"] == budget]
+        of_such_a_cpu += [one for one, _ in pairs.values() if "cpu" in one and not with_avx512]
+        assert all(row["finetuned"] == again[row["contender"]]["finetuned"] for row in of_such_a_cpu)
+        assert not of_such_a_cpu or re.search(rf" {len(of_such_a_cpu)} \D+ at {budget}[.,]", text)
+        # Contenders of one policy are one fine-tuning.
+        of_xeon = {one["policy_sha256"]: (one, other) for one, other in pairs.values() if "cpu" not in one}
+        cells = [budget, "with" if with_avx512 else "without", str(len(of_xeon))]
+        for key, form in (("kl", ".4f"), ("top1", ".2f")):
+            less = torch.tensor([other["finetuned"][key] - one["finetuned"][key] for one, other in of_xeon.values()])
+            cells += [f"{less.mean():+{form}}", f"{less.std():{form}}", f"{less.abs().max():{form}}"]
+        verdicts = {
+            name: [row["paired"]["finetuned"] for row in pair] for name, pair in pairs.items() if "paired" in pair[1]
+        }
+        others += [
+            f"`{name}` is {other['verdict']} at {budget}, by {abs(other['kl']):.4f} ± {other['kl_standard_error']:.4f}"
+            for name, (one, other) in verdicts.items()
+            if one["verdict"] != other["verdict"]
+        ]
+        same = sum(one["verdict"] == other["verdict"] for one, other in verdicts.values())
+        rows.append(f"| {' | '.join([*cells, f'{same} of {len(verdicts)}'])} |")
+    assert table[2:] == rows
+    assert f"Other verdicts with this seed: {'; '.join(others)}." in text
 
 
 def ranks_of(points: list[dict]) -> tuple[float, ...]:
