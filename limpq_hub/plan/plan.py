@@ -232,7 +232,9 @@ class Plan:
             check_layers(costs, policy)
         for layer, cost in costs.items():
             if cost.fixed not in (None, policy.layers[layer]):
-                raise ArtifactFormatError(f"{name}: layer {quoted(layer)} is fixed at {cost.fixed.text}, not so the policy")
+                raise ArtifactFormatError(
+                    f"{name}: layer {quoted(layer)} is fixed at {cost.fixed.text} bits, not so in the policy"
+                )
         plan = cls.of(
             policy,
             costs,
