@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -30,6 +29,7 @@ from limpq_hub.deploy.self_description import SelfDescription
 from limpq_hub.errors import OutputError
 from limpq_hub.plan.jsonfile import write_bytes, write_json
 from limpq_hub.quant.integer_layers import has_vnni, run_simulated_
+from limpq_hub.quant.tracing.forward_trace import copy_of
 from limpq_hub.version import __version__
 from limpq_hub.zoo.seal import sealed
 
@@ -146,7 +146,7 @@ def export(
 
     if vnni is not None and format != "openvino":
         raise OutputError(f'vnni={vnni} is for format="openvino", not for {format!r}: leave it out')
-    network = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    network = copy_of(model).to("cpu", torch.float32).eval()
     run_simulated_(network)
     described = SelfDescription.of(model)
     batches, noise = _batches(images, described)

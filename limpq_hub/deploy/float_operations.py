@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn import functional
 from limpq_hub.deploy.recorded_call import Call, Value
 from limpq_hub.deploy.spatial_operations import SpatialOperations
 
+Bound: TypeAlias = Value | Tensor | float
 ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
 
 
@@ -108,9 +109,15 @@ class FloatOperations(SpatialOperations):
     def _relu(self, input: Value, inplace: bool = False) -> str:
         return self.node("Relu", [self.name_of(input)])
 
-    def _clip(self, input: Value, min: float | None = None, max: float | None = None, inplace: bool = False) -> str:
-        bounds = ["" if bound is None else self.number(bound) for bound in (min, max)]
-        return self.node("Clip", [self.name_of(input), *bounds])
+    def _clip(self, input: Value, min: Bound | None = None, max: Bound | None = None, inplace: bool = False) -> str:
+        x = self.name_of(input)
+        if not any(isinstance(bound, Tensor | Value) for bound in (min, max)):
+            return self.node("Clip", [x, *("" if bound is None else self.name_of(bound) for bound in (min, max))])
+        # Clip takes numbers alone, not one for each channel.
+        for operator, bound in (("Max", min), ("Min", max)):
+            if bound is not None:
+                x = self.node(operator, [x, self.name_of(bound)])
+        return x
 
     def _relu6(self, input: Value, inplace: bool = False) -> str:
         return self._clip(input, 0.0, 6.0)
@@ -141,8 +148,22 @@ class FloatOperations(SpatialOperations):
     def _multiply(self, input: Value | float, other: Value | Tensor | float) -> str:
         return self.node("Mul", [self.name_of(input), self.name_of(other)])
 
-    def _concatenate(self, tensors: Sequence[Value], dim: int = 0) -> str:
-        return self.node("Concat", [self.name_of(x) for x in tensors], axis=dim)
+    def _concatenate(self, tensors: Sequence[Value | Tensor], dim: int = 0) -> str:
+        image = self.call.inputs[0]
+        within_images = dim % len(image.shape) != 0
+        names = [
+            self._for_each_image(x, image) if within_images and isinstance(x, Tensor) else self.name_of(x)
+            for x in tensors
+        ]
+        return self.node("Concat", names, axis=dim)
+
+    def _for_each_image(self, constant: Tensor, value: Value) -> str:
+        """Write a constant, [1, ...], as often as a value has images."""
+        if self._batch is not None:
+            return self.name_of(constant)
+        images = self.node("Shape", [self.name_of(value)], start=0, end=1)
+        sizes = self.node("Concat", [images, self.number(constant.shape[1:], np.int64)], axis=0)
+        return self.node("Expand", [self.name_of(constant), sizes])
 
     def normalization(self, call: Call) -> tuple[np.ndarray, np.ndarray]:
         """Return what a call of `batch_norm` multiplies each channel by, and then adds to it: float32, [channels].
@@ -191,7 +212,7 @@ class FloatOperations(SpatialOperations):
 
     def _reshape(self, input: Value, *shape: Any) -> str:
         sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        if sizes[0] not in (1, -1):
+        if self.call.output.shape[0] != 1:
             raise self.refused(f"to {list(sizes)}, which mixes the batch with other dimensions")
         return self._reshaped(input, self.call.output.shape[1:])
 

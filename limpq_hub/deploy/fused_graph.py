@@ -26,7 +26,18 @@ from limpq_hub.deploy.recorded_call import Call, Value
 from limpq_hub.quant.quantizer import LsqQuantizer
 
 _POOLING_MAXIMA = {torch.max_pool2d, functional.max_pool2d}
-_RESHAPING = {torch.flatten, Tensor.flatten, Tensor.view, Tensor.reshape, torch.reshape, functional.dropout}
+# What they return are the numbers that they take, in the same or another shape.
+_RESHAPING = {
+    torch.flatten,
+    Tensor.flatten,
+    Tensor.view,
+    Tensor.reshape,
+    torch.reshape,
+    functional.dropout,
+    Tensor.contiguous,
+    Tensor.clone,
+    Tensor.float,
+}
 # Biases are 32-bit integers in units of input step times weight step: a channel that its normalization nearly switches
 # off needs a larger step for its offset to fit.
 _LARGEST_BIAS = 2**30
@@ -145,7 +156,9 @@ class _Writer:
         offset = np.zeros(channels) if bias is None else bias.detach().double().numpy()
         factor = np.ones(channels)
         consumers = self.record.consumers(call.output)
-        if len(consumers) == 1 and consumers[0].function is functional.batch_norm:
+        # A normalization is of dimension 1: of a linear map of [batch, ..., features] the outputs are in the last one.
+        channels_first = call.function is not functional.linear or len(call.output.shape) == 2
+        if channels_first and len(consumers) == 1 and consumers[0].function is functional.batch_norm:
             self._folded.add(consumers[0].output.name)
             factor, added = self._operations.normalization(consumers[0])
             offset = offset * factor + added
@@ -168,7 +181,7 @@ class _Writer:
 
     def _between_layers(self, call: Call) -> _Octets | None:
         """Return the 8 bits that the result of a call is brought to; None where that would only cost accuracy."""
-        if call.output == self.record.logits or call.function in _RESHAPING:
+        if self._is_logits(call.output) or call.function in _RESHAPING:
             return None
         consumers = self._consumers(call.output)
         if len(consumers) == 1 and (
@@ -182,6 +195,12 @@ class _Writer:
         low, high = self._ranges[call.output.name]
         step = np.float32(max((high - low) / 255, np.finfo(np.float32).tiny))
         return _Octets(step, np.uint8(min(255, round(-low / float(step)))))
+
+    def _is_logits(self, value: Value) -> bool:
+        """Return whether a value is what the network returns, or becomes it by another shape alone."""
+        return value == self.record.logits or any(
+            call.function in _RESHAPING and self._is_logits(call.output) for call in self.record.consumers(value)
+        )
 
     def _consumers(self, value: Value) -> list[Call]:
         """Return what takes a value, through what only gives it another shape."""

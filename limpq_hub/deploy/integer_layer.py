@@ -9,7 +9,7 @@ from torch import nn
 
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.layer_bits import LayerBits
-from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.quant.layers import QuantLayer, check_one_weight
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
 
@@ -54,7 +54,8 @@ def integer_layers(network: nn.Module) -> dict[LsqQuantizer, IntegerLayer]:
     """Return every quantized layer of a network by the quantizer of its input.
 
     Raises:
-        UnsupportedLayerError: nothing is quantized, or a product of two activations is.
+        UnsupportedLayerError: nothing is quantized, a product of two activations is, or layers that share a parameter
+            make other weights of it.
     """
     layers = {}
     for name, layer in quantized_layers(network):
@@ -63,6 +64,7 @@ def integer_layers(network: nn.Module) -> dict[LsqQuantizer, IntegerLayer]:
                 f"{name} is a product of two quantized activations: networks with attention cannot be exported"
             )
         if layer.bits is not None:
+            check_one_weight(network, name, layer)
             layers[layer.activation_quantizer] = _integer_layer(name, layer, layer.bits)
     if not layers:
         raise UnsupportedLayerError(

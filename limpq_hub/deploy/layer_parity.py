@@ -8,7 +8,6 @@ runtime made of the integers that it had there, beside what float64 makes of the
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,9 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.deploy.formats import OUTPUT, Format, layer_of_input
+from limpq_hub.deploy.integer_layer import integer_layers
 from limpq_hub.deploy.runtimes import Runtime, open_runtime
+from limpq_hub.quant.fake_quantization import spread_over
 from limpq_hub.quant.quantized import quantized_layers
-from limpq_hub.quant.quantizer import LsqQuantizer
+from limpq_hub.quant.tracing.forward_trace import copy_of
 
 # A value is on an edge if it is as near to it, in steps. Float32 comes within 1e-4 on 8 bits; a wrong step does not.
 _EDGE = 1e-3
@@ -81,7 +82,7 @@ def layer_parity(
         batches: pictures, [batch, channels, height, width] each; the first 16 are used.
         runtime: what runs the file: a twin that also returns the integers is judged, and must give the same logits.
     """
-    exact = copy.deepcopy(network).double()
+    exact = _exact_copy(network)
     total = LayerParity(0, 0, 0, 0.0, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         names = _write_with_inner_values(file, Path(folder, file.name))
@@ -93,6 +94,21 @@ def layer_parity(
                 inputs[layer].append(torch.from_numpy(outputs[value]).double())
             total = _sum(total, _compared(exact, images, inputs, [outputs[OUTPUT], runtime.run(images.numpy())]))
     return total
+
+
+def _exact_copy(network: nn.Module) -> nn.Module:
+    """Return a copy of a network in float64 whose weights have the integers that float32 gives them, as the file has.
+
+    A weight on the edge between two integers may be on the other side of it in float64.
+    """
+    layers, exact = {layer.name: layer for layer in integer_layers(network).values()}, copy_of(network).double()
+    for name, quantized in quantized_layers(exact):
+        if name in layers:
+            layer = layers[name]
+            integers, steps = (torch.from_numpy(x).double() for x in (layer.integers, layer.weight_step))
+            weight = integers * spread_over(integers, steps, layer.channel_axis)
+            quantized.weight_quantizer.register_forward_hook(lambda quantizer, values, output, weight=weight: weight)
+    return exact
 
 
 def _write_with_inner_values(file: Path, target: Path) -> dict[str, str]:
@@ -128,10 +144,9 @@ def _compared(
     """
     counts = LayerParity(len(images), 0, 0, 0.0, 0.0)
 
-    def replace_input(quantizer: LsqQuantizer, value: Tensor, quantized: Tensor, of_runtime: Tensor) -> Tensor:
+    def replace_input(step: Tensor, value: Tensor, quantized: Tensor, of_runtime: Tensor) -> Tensor:
         """Compare a layer's input on its grid with the runtime's, and return the runtime's."""
         nonlocal counts
-        step = quantizer.step_of(quantizer.candidates[0])
         ours, theirs = torch.round(quantized / step), torch.round(of_runtime / step)
         others = ours != theirs
         between = (ours + theirs)[others] / 2
@@ -147,9 +162,13 @@ def _compared(
 
     with ExitStack() as stack, torch.inference_mode():
         for name, layer in quantized_layers(exact):
-            runs = list(inputs[name])
+            if layer.bits is None:
+                continue
+            step, runs = layer.activation_quantizer.step_of(layer.bits.activation), list(inputs[name])
             hook = layer.activation_quantizer.register_forward_hook(
-                lambda quantizer, values, output, runs=runs: replace_input(quantizer, values[0], output, runs.pop(0))
+                lambda quantizer, values, output, step=step, runs=runs: replace_input(
+                    step, values[0], output, runs.pop(0)
+                )
             )
             stack.callback(hook.remove)
         expected = exact(images.double())

@@ -40,7 +40,7 @@ def network_graph(
     layers, record = integer_layers(network), record_forward(network, input_shape)
     builder = GraphBuilder(domains=layer_format.domains)
     names = {record.image.name: INPUT}
-    operations = FloatOperations(builder, names)
+    operations = FloatOperations(builder, names, layer_format.batch)
     weight_of_layer: dict[str, str] = {}
     weight_of_input: dict[str, str] = {}
     for call in record.calls:

@@ -20,6 +20,7 @@ class NodeWriter:
     Args:
         builder: where the nodes go.
         names: name in the graph of each value that is written, by the name of the value; grows.
+        batch: how many images the graph takes at once; None for any number.
 
     Attributes:
         call: the current one.
@@ -27,9 +28,10 @@ class NodeWriter:
 
     call: Call
 
-    def __init__(self, builder: GraphBuilder, names: dict[str, str]) -> None:
+    def __init__(self, builder: GraphBuilder, names: dict[str, str], batch: int | None = None) -> None:
         self._builder = builder
         self._names = names
+        self._batch = batch
 
     def refused(self, why: str) -> UnsupportedLayerError:
         """Return the error for the current call."""

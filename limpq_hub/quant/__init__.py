@@ -31,7 +31,7 @@ multiply-accumulate is counted, as PyTorch's flop counter counts:
 - *Layers*: convolutions and linear layers of any class, input and weight. A layer is turned into a quantized one in
   place, and computes what its class computes: padding of its own, a standardised weight (that one is quantized), a call
   by keyword, from a list that holds it beside its registration, or through `F.linear(x, layer.weight)`. Layers that
-  share a weight share all steps.
+  share a weight share all steps, and must not make different weights of it.
 - *Products of two activations*: query with key ("...attn.qk"), attention with value ("...attn.av"), and others. Each
   operand has bits of its own; of the second they are called weight bits. `nn.MultiheadAttention` is written out.
 - *What stays in float*: what is excluded, and what no quantizer reaches, such as a parameter that is no layer's. It has

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias, get_args
 
@@ -16,6 +15,7 @@ from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR, LsqQuantizer
 from limpq_hub.quant.single_values import check_not_alone
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
+from limpq_hub.quant.tracing.forward_trace import copy_of
 from limpq_hub.quant.watched_inputs import watched_inputs
 
 # Values that one step is measured on at most, of all images together.
@@ -60,22 +60,35 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
 
     Raises:
         UnsupportedLayerError: there is one image, of which a batch normalization has one value per channel, or a layer
-            has an input or a weight that is no finite number.
+            is never called, or has an input or a weight that is no finite number.
     """
     check_not_alone(model, images, UnsupportedLayerError, "an example_input of two images or more, or of a larger size")
-    twin = copy.deepcopy(model).train()
+    twin = copy_of(model).train()
     layers = dict(quantized_layers(twin))
+    started: set[tuple[LsqQuantizer, int | None]] = set()
+
+    def start(quantizer: LsqQuantizer, arguments: tuple[Tensor, ...]) -> None:
+        """Set the step of the active bits, and note it."""
+        _set_initial_step_(quantizer, arguments)
+        started.add((quantizer, quantizer.bits))
+
     for layer in layers.values():
         for quantizer in _of_activations(layer):
-            quantizer.register_forward_pre_hook(_set_initial_step_)
-    for index in range(max(len(layer.activation_quantizer.candidates) for layer in layers.values())):
-        for module in twin.modules():
-            if isinstance(module, Quantized):
-                for quantizer in (module.weight_quantizer, module.activation_quantizer):
-                    quantizer.bits = quantizer.candidates[min(index, len(quantizer.candidates) - 1)]
-            elif isinstance(module, SwitchableBatchNorm2d):
-                module.bits = int(list(module.copies)[index])
-        twin(images)
+            quantizer.register_forward_pre_hook(start)
+    # In train mode dropout draws, where the images are.
+    with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
+        for index in range(max(len(layer.activation_quantizer.candidates) for layer in layers.values())):
+            for module in twin.modules():
+                if isinstance(module, Quantized):
+                    for quantizer in (module.weight_quantizer, module.activation_quantizer):
+                        quantizer.bits = quantizer.candidates[min(index, len(quantizer.candidates) - 1)]
+                elif isinstance(module, SwitchableBatchNorm2d):
+                    module.bits = int(list(module.copies)[index])
+            twin(images)
+    for name, layer in layers.items():
+        for quantizer in _of_activations(layer):
+            if any((quantizer, bits) not in started for bits in quantizer.candidates):
+                raise _never_called(name)
     for name, layer in quantized_layers(model):
         for quantizer, initialized in zip(_of_activations(layer), _of_activations(layers[name]), strict=True):
             quantizer.load_state_dict(initialized.state_dict())
@@ -191,16 +204,20 @@ def _quantized_values(
             model(images)
     for name, values in seen.items():
         if not values:
-            layer = name.rpartition(".")[0]
-            raise UnsupportedLayerError(
-                f"layer {layer!r} was never called, or is frozen as `load` returns it, or of integers: there are no "
-                "values to set its steps from; of the latter two limpq_hub.quant.integer_layers.run_simulated_(model) "
-                "makes layers as in training"
-            )
+            raise _never_called(name.rpartition(".")[0])
     drawn = {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in seen.items()}
     for name, quantizer in quantizers.items():
         _check_finite(name, quantizer, drawn[name])
     return drawn
+
+
+def _never_called(layer: str) -> UnsupportedLayerError:
+    """Return the error for a layer whose quantizer was not called."""
+    return UnsupportedLayerError(
+        f"layer {layer!r} was never called, or is frozen as `load` returns it, or of integers: there are no values to "
+        "set its steps from; of the latter two limpq_hub.quant.integer_layers.run_simulated_(model) makes layers as in "
+        "training"
+    )
 
 
 def _check_finite(name: str, quantizer: LsqQuantizer, values: Tensor) -> None:

@@ -7,13 +7,16 @@ halfway between two integers may be rounded to the other one.
 A layer computes as in training, without the folded values: in train mode, where gradients are needed, under hooks on
 the layer or its normalization, and in float. Once a tensor that they were computed from has changed, they are computed
 again; what is written past torch's count of writes, through `.data`, numpy or a foreign kernel, is seen from the next
-`train()` or `eval()` on. A normalization in the place of a folded one is not run: `thaw_` first. Parameters and state
-dict stay as they are. A convolution that is called alone, `model.conv1(x)`, gives what is normalized already: for that,
-and for the very bits of training, there is `thaw_(model)`.
+`train()` or `eval()` on. A folded normalization passes on what its convolution has just given, and normalizes what
+anything else gives. Once another module is registered in the place of one of the two, each computes alone: `model.bn1 =
+nn.BatchNorm2d(64)` normalizes what the convolution gives. Parameters and state dict stay as they are. A convolution
+that is called alone, `model.conv1(x)`, or taken into another network without its normalization, gives what is
+normalized already: for that, and for the very bits of training, there is `thaw_(model)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any, cast
 
 from timm.layers import BatchNormAct2d, conv2d_same
@@ -34,7 +37,7 @@ class FrozenConv2d(FrozenLayer, QuantConv2d):
         if not self.runs_frozen(input):
             return QuantConv2d.forward(self, input)
         values = self.frozen_values()
-        return self._conv_forward(values.integers_of(input), values.weight, values.bias)
+        return self.noted(self._conv_forward(values.integers_of(input), values.weight, values.bias))
 
 
 class FrozenConv2dSame(FrozenLayer, QuantConv2dSame):
@@ -47,7 +50,7 @@ class FrozenConv2dSame(FrozenLayer, QuantConv2dSame):
         values = self.frozen_values()
         # Pairs, which the types of torch call tuples of any length.
         shape: Any = (self.stride, self.padding, self.dilation, self.groups)
-        return conv2d_same(values.integers_of(x), values.weight, values.bias, *shape)
+        return self.noted(conv2d_same(values.integers_of(x), values.weight, values.bias, *shape))
 
 
 class FrozenLinear(FrozenLayer, QuantLinear):
@@ -84,6 +87,7 @@ def freeze_(network: nn.Module, input_shape: tuple[int, ...]) -> None:
         if isinstance(convolution, FrozenLayer):
             norm.__class__ = _FOLDED[type(norm)]
             convolution.norm, cast(FoldedNorm, norm).convolution = (norm,), (convolution,)
+            convolution.places = tuple(_places_of((convolution, norm), network))
     for module in network.modules():
         if isinstance(module, FrozenLayer) and module.bits is not None:
             module.frozen_values()
@@ -99,6 +103,14 @@ def thaw_(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if type(module) in plain:
             module.__class__ = plain[type(module)]
-            for name in ("norm", "convolution", "_values"):
+            for name in ("norm", "places", "convolution", "_values"):
                 vars(module).pop(name, None)
     return network
+
+
+def _places_of(modules: Collection[nn.Module], network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Yield where modules are registered in a network: the module that has one, its name there, and which it is."""
+    for parent in network.modules():
+        for name, child in parent._modules.items():
+            if child is not None and child in modules:
+                yield parent, name, child

@@ -13,6 +13,10 @@ from limpq_hub.quant.fake_quantization import quantize_to_integers, spread_over,
 from limpq_hub.quant.graph_nodes import is_traced
 from limpq_hub.quant.layers import QuantLayer
 
+# What a tensor that a frozen convolution returns says of the normalization that is in it already: its identity. On the
+# tensor, not on a module, which several threads may run at once.
+NORMALIZED_BY = "_normalized_by"
+
 
 @dataclass(frozen=True)
 class FrozenValues:
@@ -73,13 +77,25 @@ class FrozenLayer(QuantLayer):
 
     Attributes:
         norm: the batch normalization behind it, or none; in a tuple, so that it is not registered here as well.
+        places: where the two are registered: the module that has one of them, its name there, and which it is.
     """
 
     norm: tuple[nn.BatchNorm2d, ...] = ()
+    places: tuple[tuple[nn.Module, str, nn.Module], ...] = ()
     _values: FrozenValues | None = None
 
+    def folded_norm(self) -> tuple[nn.BatchNorm2d, ...]:
+        """Return the batch normalization behind the layer; none once another module is in the place of one of them."""
+        return self.norm if all(parent._modules.get(name) is module for parent, name, module in self.places) else ()
+
+    def noted(self, output: Tensor) -> Tensor:
+        """Return what the frozen values gave, with a note for the normalization that is folded into them."""
+        for norm in self.folded_norm():
+            setattr(output, NORMALIZED_BY, id(norm))
+        return output
+
     def runs_frozen(self, x: Tensor) -> bool:
-        """Return whether the layer computes by its frozen values; its normalization asks the same of its own input."""
+        """Return whether the layer computes by its frozen values."""
         if is_traced(x) or self.runs_at(None) or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
             return False
         if torch.compiler.is_compiling() and (self._values is None or self._values.bits != self.bits):
@@ -87,7 +103,8 @@ class FrozenLayer(QuantLayer):
         if torch.jit.is_tracing() and (self._values is None or self._values.stamp != self._stamp(self._sources())):
             return False
         return not any(
-            module.training or module._forward_hooks or module._forward_pre_hooks for module in (self, *self.norm)
+            module.training or module._forward_hooks or module._forward_pre_hooks
+            for module in (self, *self.folded_norm())
         )
 
     def _learns(self) -> bool:
@@ -95,13 +112,13 @@ class FrozenLayer(QuantLayer):
 
     def _sources(self) -> tuple[Tensor, ...]:
         sources: list[Tensor | None] = [*operands_of(self)]
-        for norm in self.norm:
+        for norm in self.folded_norm():
             # Writes of torch to the statistics are not counted; to the number of batches they are.
             sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked]
         return tuple(source for source in sources if source is not None)
 
     def _stamp(self, sources: tuple[Tensor, ...]) -> tuple[float, ...]:
-        return (*stamp_of(sources), *(norm.eps for norm in self.norm))
+        return (*stamp_of(sources), *(norm.eps for norm in self.folded_norm()))
 
     def _bias(self) -> Tensor | None:
         return cast(Tensor | None, getattr(self, "bias", None))
@@ -128,7 +145,7 @@ class FrozenLayer(QuantLayer):
         low, high = self.activation_quantizer.range_of(bits.activation)
         step = upcast_half(self.activation_quantizer.step_of(bits.activation)).clone()
         weight = upcast_half(self.weight_quantizer(self.weight)) * step
-        for norm in self.norm:
+        for norm in self.folded_norm():
             mean, variance = (upcast_half(norm.get_buffer(key)) for key in ("running_mean", "running_var"))
             factor = (variance + norm.eps).rsqrt() * (norm.weight if norm.affine else 1)
             bias = (mean.neg() if bias is None else bias - mean) * factor + (norm.bias if norm.affine else 0)

@@ -15,7 +15,7 @@ from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.fake_quantization import Grid, quantize_to_integers
 from limpq_hub.quant.graph_nodes import is_recorded, is_traced, node_of
 from limpq_hub.quant.modes import in_eval_mode
-from limpq_hub.quant.quantized import Quantized
+from limpq_hub.quant.quantized import Quantized, shares_quantizers
 from limpq_hub.quant.quantizer import LsqQuantizer
 from limpq_hub.quant.tracing.operations import WEIGHT_OPERATIONS, Multiplication, weighted
 from limpq_hub.quant.weight_cache import CachedWeight
@@ -80,6 +80,25 @@ class QuantLayer(Quantized):
             weight = self.effective_weight()
             for bits in weight_candidates:
                 self.weight_quantizer.set_step_(bits, self.weight_quantizer.initial_step(weight, bits))
+
+    def share_quantizers_(self, first: QuantLayer) -> None:
+        """Take the quantizers of a layer that has the same weight.
+
+        Raises:
+            UnsupportedLayerError: the class computes a weight that cannot be stored, or another one than that layer.
+        """
+        self.weight_quantizer, self.activation_quantizer = first.weight_quantizer, first.activation_quantizer
+        self.computes_weight = first.computes_weight
+        if self.computes_weight and not self.weight.is_meta:
+            self._check_computed_weight()
+            if not self.makes_same_weight(first):
+                raise UnsupportedLayerError("makes another weight than a layer that it shares its parameter with")
+
+    def makes_same_weight(self, other: QuantLayer) -> bool:
+        """Return whether it multiplies by the weight of another layer; of one parameter both may make their own."""
+        # What is no number differs from itself, and is told where it is stored.
+        weights = [layer.effective_weight().nan_to_num() for layer in (self, other)]
+        return torch.equal(*weights)
 
     def effective_weight(self) -> Tensor:
         """Return the weight that the input is multiplied by in float, in the shape of the weight."""
@@ -206,6 +225,25 @@ def quantize_layer_(layer: nn.Module) -> QuantLayer:
     layer_class: Any = type(layer)
     layer.__class__ = _quantized_class(layer_class)
     return cast(QuantLayer, layer)
+
+
+def check_one_weight(network: nn.Module, name: str, layer: QuantLayer) -> None:
+    """Raise `UnsupportedLayerError` if a layer makes another weight of the parameter that it shares with this one.
+
+    Integers are stored once for all of them.
+
+    Args:
+        name: of the layer in the network.
+    """
+    for other_name, other in network.named_modules():
+        if other is layer or not isinstance(other, QuantLayer) or not shares_quantizers(other, layer):
+            continue
+        if not other.makes_same_weight(layer):
+            raise UnsupportedLayerError(
+                f"{other_name} ({type(other).__name__}) makes another weight of its parameter than {name}, which "
+                "shares it, and integers are stored once for both: train them with the same factors, or leave them in "
+                f'float with exclude=["{name}"] when the network is converted'
+            )
 
 
 @cache

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard, cast
+from typing import TypeAlias, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
+
+Thirds: TypeAlias = dict[nn.Parameter, list[nn.Parameter]]
 
 
 class ExplicitAttention(nn.Module):
@@ -14,6 +16,11 @@ class ExplicitAttention(nn.Module):
     `nn.MultiheadAttention` keeps the weights of three linear maps in one parameter and hands them to a function; there
     is no layer in it that could be quantized.
 
+    Args:
+        module: what is written out.
+        thirds: the three parameters that each parameter of such a module became, by that; grows. Attentions that share
+            one then share the three.
+
     Attributes:
         query, key, value, out_proj: the linear layers.
         in_proj_bias: None, which keeps `nn.TransformerEncoderLayer` from a fused path that would run none of them.
@@ -21,15 +28,16 @@ class ExplicitAttention(nn.Module):
 
     in_proj_bias = None
 
-    def __init__(self, module: nn.MultiheadAttention) -> None:
+    def __init__(self, module: nn.MultiheadAttention, thirds: Thirds | None = None) -> None:
         super().__init__()
+        thirds = {} if thirds is None else thirds
         self.num_heads, self.batch_first, self.dropout = module.num_heads, module.batch_first, module.dropout
         self._qkv_same_embed_dim = False
         if module._qkv_same_embed_dim:
-            weights = _thirds(module.in_proj_weight)
+            weights = _thirds_of(module.in_proj_weight, thirds)
         else:
             weights = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
-        biases = [None, None, None] if module.in_proj_bias is None else _thirds(module.in_proj_bias)
+        biases = [None, None, None] if module.in_proj_bias is None else _thirds_of(module.in_proj_bias, thirds)
         self.query, self.key, self.value = map(_linear, weights, biases)
         projection = cast(nn.Linear, module.out_proj)
         self.out_proj = _linear(cast(nn.Parameter, projection.weight), projection.bias)
@@ -94,9 +102,12 @@ class ExplicitAttention(nn.Module):
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-def _thirds(parameter: nn.Parameter) -> list[nn.Parameter]:
+def _thirds_of(parameter: nn.Parameter, thirds: Thirds) -> list[nn.Parameter]:
     """Return three parameters of what one holds for query, key and value; those of a frozen one are frozen."""
-    return [nn.Parameter(part.clone(), parameter.requires_grad) for part in parameter.detach().chunk(3)]
+    if parameter not in thirds:
+        parts = parameter.detach().chunk(3)
+        thirds[parameter] = [nn.Parameter(part.clone(), parameter.requires_grad) for part in parts]
+    return thirds[parameter]
 
 
 def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:

@@ -59,21 +59,27 @@ def quantized_copy(
         try:
             layer.add_quantizers_(weight_candidates, activation_candidates, grid=grid, per_channel=per_channel)
         except UnsupportedLayerError as error:
-            kind = type(module.get_submodule(name)).__name__
-            raise UnsupportedLayerError(
-                f'{name} ({kind}) {error}; leave it in float with exclude=["{name}"]'
-            ) from error
+            raise _with_a_way_on(name, module, error) from error
     for name, first in traced.ties.items():
         shared = copied.get_submodule(first)
         if isinstance(shared, QuantLayer):
             check_names_are_free(copied.get_submodule(name), name, QuantLayer)
             layer = quantize_layer_(copied.get_submodule(name))
-            layer.weight_quantizer, layer.activation_quantizer = shared.weight_quantizer, shared.activation_quantizer
-            layer.computes_weight, layer.constants = shared.computes_weight, _constants_of(name, traced)
+            layer.constants = _constants_of(name, traced)
+            try:
+                layer.share_quantizers_(shared)
+            except UnsupportedLayerError as error:
+                raise _with_a_way_on(name, module, error) from error
     for name, route in traced.routes.items():
         check_names_are_free(copied.get_submodule(name), name, Routed)
         route_(copied.get_submodule(name), route)
     return copied
+
+
+def _with_a_way_on(name: str, module: nn.Module, error: UnsupportedLayerError) -> UnsupportedLayerError:
+    """Return the error for a layer of a float network that cannot be quantized."""
+    kind = type(module.get_submodule(name)).__name__
+    return UnsupportedLayerError(f'{name} ({kind}) {error}; leave it in float with exclude=["{name}"]')
 
 
 def _constants_of(layer: str, traced: Trace) -> tuple[str, ...]:

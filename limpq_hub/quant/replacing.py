@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MethodType
 from typing import Any
 
 from torch import nn
@@ -11,7 +12,8 @@ from torch import nn
 def replace_everywhere_(network: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
     """Put the replacement of each module wherever it is registered, under all of its names, and in what else holds it.
 
-    Which are plain attributes, and lists, tuples and values of dictionaries, of any depth.
+    Which are plain attributes, and lists, tuples and values of dictionaries, of any depth. A bound method of a module,
+    such as `self.run = self.norm.forward`, becomes that of its replacement.
 
     Args:
         replacements: by the module that gives way; none is the network itself, or a part of another.
@@ -38,6 +40,8 @@ def _replaced(value: Any, replacements: Mapping[nn.Module, nn.Module], seen: set
     """Return what takes the place of a value: the value itself where nothing in it is replaced, or it is changed."""
     if isinstance(value, nn.Module):
         return replacements.get(value, value)
+    if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module) and value.__self__ in replacements:
+        return getattr(replacements[value.__self__], value.__name__, value)
     if isinstance(value, dict | list):
         _replace_in_(value, replacements, seen)
     elif isinstance(value, tuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from limpq_hub.quant.batch_norm_moments import Moments
+from limpq_hub.quant.batch_norm_moments import Moments, check_finite
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_
 from limpq_hub.quant.watched_inputs import watched_inputs
@@ -46,6 +46,9 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
 
     Returns:
         How many BatchNorms have new statistics; after an error, nothing has changed.
+
+    Raises:
+        DataError: a BatchNorm is given what is no finite number.
     """
     norms = folded_batch_norms(network)
     if not norms:
@@ -58,8 +61,11 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
 
     with watched_inputs(norms, measure), in_eval_mode(network):
         for images in batches:
-            network(images)
+            if len(images):
+                network(images)
     measured = {name: of_norm for name, of_norm in moments.items() if of_norm.batches}
+    for name, of_norm in measured.items():
+        check_finite(name, of_norm.mean, of_norm.variance)
     for name, of_norm in measured.items():
         _set_keeping_the_function_(norms[name], of_norm)
     return len(measured)

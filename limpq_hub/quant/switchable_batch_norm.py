@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, cast
 
 from torch import Tensor, nn
+
+from limpq_hub.quant.tracing.forward_trace import copy_of
 
 
 class SwitchableBatchNorm2d(nn.Module):
@@ -21,7 +22,7 @@ class SwitchableBatchNorm2d(nn.Module):
     def __init__(self, norm: nn.BatchNorm2d, candidates: tuple[int, ...], layer: str) -> None:
         super().__init__()
         self.layer = layer
-        self.copies = nn.ModuleDict({str(bits): copy.deepcopy(norm) for bits in candidates})
+        self.copies = nn.ModuleDict({str(bits): copy_of(norm) for bits in candidates})
         self.bits = candidates[0]
 
     @property
@@ -39,9 +40,9 @@ class SwitchableBatchNorm2d(nn.Module):
                 raise
             return getattr(self.active, name)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x` normalized by the active copy, both [batch, channels, height, width]."""
-        return self.active(x)
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return what the active copy computes of the same arguments, both [batch, channels, height, width]."""
+        return cast(Tensor, self.active(*args, **kwargs))
 
 
 def switching_norms(model: nn.Module) -> dict[str, str]:

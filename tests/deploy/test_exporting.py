@@ -14,9 +14,10 @@ import timm
 import torch
 from exact_blocks import InvertedResidual
 from torch import nn
+from torch.nn import functional
 
 import limpq_hub
-from limpq_hub import Policy, export, to_quantized
+from limpq_hub import LayerBits, Policy, export, to_quantized
 from limpq_hub.deploy.export_folder import open_export
 from limpq_hub.deploy.exported_network import open_exported
 from limpq_hub.deploy.parity import Parity
@@ -94,6 +95,60 @@ def test_onnx_runtime_gets_the_same_integers_and_nearly_the_same_logits(exact_ne
     assert run(tmp_path / "out", "onnxruntime", images[:1]).shape == (1, 10)
 
 
+class NormalizedTokens(nn.Module):
+    """A linear map of the positions of each channel, and a normalization of the channels, as many as positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix, self.norm, self.head = (
+            nn.Conv2d(3, 9, 1),
+            nn.Linear(9, 9),
+            nn.BatchNorm1d(9),
+            nn.Linear(81, 5),
+        )
+        nn.init.uniform_(self.norm.weight, -2, 2)
+        nn.init.uniform_(self.norm.bias, -1, 1)
+
+    def forward(self, x):
+        return self.head(self.norm(self.mix(self.stem(x).flatten(2))).flatten(1))
+
+
+def at_eight_bits(network, images):
+    policy = Policy(type(network).__name__, dict.fromkeys(profile_module(network, images), LayerBits(8, 8)))
+    return to_quantized(network.eval(), policy, example_input=images).eval()
+
+
+def test_onnx_runtime_normalizes_the_channels_that_torch_does(tmp_path):
+    torch.manual_seed(0)
+    images = torch.randn(64, 3, 3, 3)
+    network = at_eight_bits(NormalizedTokens(), images)
+    export(network, tmp_path / "out", format="onnxruntime", images=[images])
+    logits = network(images).detach().numpy()
+    assert np.abs(run(tmp_path / "out", "onnxruntime", images) - logits).max() < 0.05 * np.ptp(logits)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda x: x.flatten(1),
+        lambda x: x.reshape(x.shape[0], -1),
+        lambda x: functional.dropout(x.view(x.shape[0], -1), training=False),
+        lambda x: x.flatten(1).contiguous().float(),
+    ],
+    ids=["flatten", "reshape", "view and dropout", "float"],
+)
+def test_onnx_runtime_does_not_round_logits_that_are_only_brought_into_shape(tmp_path, last):
+    import onnx
+
+    torch.manual_seed(0)
+    images = torch.randn(8, 3, 4, 4)
+    network = at_eight_bits(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 2)), images)
+    network.register_forward_hook(lambda module, inputs, output: last(output))
+    export(network, tmp_path / "out", format="onnxruntime", images=[images])
+    rounded = [node.name for node in onnx.load(tmp_path / "out/model.onnx").graph.node if "octets" in node.name]
+    assert not rounded
+
+
 def test_a_file_for_pictures_of_another_size_says_so_and_takes_them(tiny, tmp_path):
     network = limpq_hub.load(tiny.name, bitops="w4a4")
     images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
@@ -144,6 +199,48 @@ def test_a_shortcut_that_no_activation_function_follows_is_added_for_any_number_
     assert exported.parity.largest_difference == 0
     assert exported.integer_layers["depthwise"]
     assert np.array_equal(run(tmp_path / "out", "openvino", images[:1]), network(images[:1]).numpy())
+
+
+class LearnedClip(nn.Module):
+    """Cuts each channel off at a number of its own, and below at one for all, which are learned or not."""
+
+    def __init__(self, learned: bool) -> None:
+        super().__init__()
+        self.lowest = nn.Parameter(torch.tensor([-0.25]), requires_grad=learned)
+        self.highest = nn.Parameter(torch.arange(16).reshape(16, 1, 1) / 8, requires_grad=learned)
+
+    def forward(self, x):
+        return torch.clamp(x, self.lowest, self.highest[: x.shape[1]])
+
+
+@pytest.mark.parametrize("file_format", ["openvino", "qonnx"])
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_bound_that_is_a_tensor_is_written(exact_network, tmp_path, file_format, learned):
+    network, images = exact_network(LearnedClip(learned))
+    network.activation.requires_grad_(learned)
+    exported = export(network, tmp_path / "out", format=file_format, images=[images])
+    assert exported.parity.largest_difference == 0
+
+
+def test_onnx_runtime_takes_a_bound_that_is_a_tensor(exact_network, tmp_path):
+    network, images = exact_network(LearnedClip(learned=True))
+    exported = export(network, tmp_path / "out", format="onnxruntime", images=[images])
+    assert exported.parity.largest_difference < 0.1 * np.ptp(network(images).numpy())
+
+
+class Keeping(nn.ReLU):
+    """Keeps what it computed, which torch does not copy."""
+
+    def forward(self, x):
+        self.kept = super().forward(x)
+        return self.kept
+
+
+def test_a_network_that_keeps_what_it_computed_is_exported(exact_network, tmp_path):
+    network, images = exact_network(Keeping())
+    network.requires_grad_(True)(images)
+    assert not network.activation.kept.is_leaf
+    assert export(network, tmp_path / "out", images=[images]).parity.largest_difference == 0
 
 
 def test_layers_that_stay_in_float_are_written_in_float(exact_network, tmp_path):
@@ -300,6 +397,44 @@ def test_pooling_whose_last_window_ends_beyond_its_input_is_that_of_torch(poolin
     quantized = to_quantized(network, policy, example_input=images).eval()
     for file_format in ("openvino", "qonnx"):
         assert export(quantized, tmp_path / file_format, format=file_format, images=[images]).parity.same_rows > 0.9
+
+
+class WithCoordinates(nn.Module):
+    """A convolution that takes constants beside the image, expanded to the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.linspace(-1, 1, 4).reshape(1, 1, 4, 1).expand(1, 1, 4, 4).clone())
+        self.stem, self.conv, self.head = nn.Conv2d(3, 4, 1), nn.Conv2d(6, 6, 3), nn.Linear(24, 5)
+
+    def forward(self, x):
+        rows = self.rows.expand(len(x), -1, -1, -1).relu()
+        x = torch.cat([rows, self.stem(x).relu(), rows.transpose(2, 3)], 1)
+        return self.head(self.conv(x).relu().flatten(1))
+
+
+@pytest.mark.parametrize("file_format", ["openvino", "onnxruntime", "qonnx"])
+def test_a_constant_beside_the_image_is_there_for_any_number_of_images(tmp_path, file_format):
+    torch.manual_seed(0)
+    images = torch.randn(8, 3, 4, 4)
+    network = at_eight_bits(WithCoordinates(), images)
+    export(network, tmp_path / "out", format=file_format, images=[images])
+    logits = network(images).detach().numpy()
+    for count in (1, 3):
+        found = run(tmp_path / "out", file_format, images[:count])
+        assert np.abs(found - logits[:count]).max() < 0.05 * np.ptp(logits)
+
+
+def test_a_shape_that_mixes_the_batch_with_other_dimensions_is_refused(tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Unflatten(1, (2, 2)), nn.Linear(2, 5)).eval()
+    network[1].forward = lambda x: x.view(-1, 2)
+    images = torch.randn(2, 3, 3, 3)
+    quantized = at_eight_bits(network, images)
+    for file_format in ("openvino", "onnxruntime", "qonnx"):
+        with pytest.raises(
+            UnsupportedLayerError, match=r"^1 calls view, to \[-1, 2\], which mixes the batch with other"
+        ):
+            export(quantized, tmp_path / "out", format=file_format, images=[images])
 
 
 def test_arguments_that_cannot_be_written_are_refused_with_the_module_that_gives_them(exact_network, tmp_path):

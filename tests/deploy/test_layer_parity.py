@@ -1,5 +1,6 @@
 """Tests of the comparison layer by layer: what rounds on an edge passes, and a single wrong integer does not."""
 
+from copy import deepcopy
 from importlib.util import find_spec
 
 import pytest
@@ -8,7 +9,8 @@ from exact_blocks import InvertedResidual
 from torch import nn
 
 import limpq_hub
-from limpq_hub import export
+from limpq_hub import LayerBits, Policy, export, to_quantized, to_supernet
+from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.quantized import quantized_layers
 
@@ -80,6 +82,32 @@ def test_a_network_of_any_numbers_differs_by_rounding_alone(tiny, tmp_path):
     assert parity.pictures == 16, "the first are enough"
     assert parity.is_exact
     assert parity.largest_difference < 1e-5
+
+
+@pytest.mark.parametrize("file_format", ["openvino", "qonnx"])
+def test_a_weight_that_float64_would_round_to_another_integer_has_the_integer_of_the_file(tmp_path, file_format):
+    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten())
+    images = torch.randn(4, 1, 1, 1, generator=torch.Generator().manual_seed(0))
+    quantized = to_quantized(network, Policy("Sequential", {"0": LayerBits(8, 8)}), example_input=images).eval()
+    with torch.no_grad():
+        quantized[0].weight.fill_(0.01574409380555153)
+        quantized[0].weight_quantizer.set_step_(8, 0.001015748)
+    assert [int(copied[0].weight_integers(8)) for copied in (quantized, deepcopy(quantized).double())] == [16, 15]
+    export(quantized, tmp_path / "out", format=file_format, images=[images])
+    file = tmp_path / "out/model.onnx"
+    assert layer_parity(file, file_format, quantized, [images], open_runtime(file, file_format)).is_exact
+
+
+def test_a_supernet_at_a_policy_is_compared_at_the_bits_of_the_policy(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)), nn.Flatten())
+    images = torch.randn(4, 3, 6, 6)
+    supernet = to_supernet(network, (4, 2), example_input=images).eval()
+    file = tmp_path / "out/model.onnx"
+    for ends in ({"0": LayerBits(8, 8), "2": LayerBits(8, 8)}, {}):  # without bits the first and the last are in float
+        set_policy_(supernet, Policy("Sequential", ends | {"1": LayerBits(4, 2)}))
+        export(supernet, tmp_path / "out", images=[images])
+        assert layer_parity(file, "openvino", supernet, [images], open_runtime(file, "openvino")).is_exact
 
 
 @pytest.mark.parametrize(

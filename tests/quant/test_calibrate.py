@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import MethodType
 
 import pytest
 import torch
@@ -66,6 +67,31 @@ def test_initial_activation_steps_follow_the_formula_with_the_net_at_one_bit_wid
         inner = network[1](first).relu()
         expected = [2 * inner.mean().item() / math.sqrt(highest) for highest in (15, 3)]
         assert supernet[3].activation_quantizer.step.tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_initial_activation_steps_are_set_of_a_network_that_keeps_what_it_computed(supernet, images):
+    expected = copy.deepcopy(supernet)
+    initialize_activation_steps_(expected, images)
+    supernet.kept = supernet(images)
+    assert not supernet.kept.is_leaf
+    initialize_activation_steps_(supernet, images)
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in supernet.state_dict().items())
+
+
+@pytest.mark.parametrize("step_start", ["lsq", "least-error"])
+def test_a_layer_whose_quantizers_are_never_called_is_told(step_start):
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    network[1].forward = MethodType(nn.Linear.forward, network[1])  # as tools do that wrap it
+    with pytest.raises(UnsupportedLayerError, match="^layer '1' was never called, or is frozen as `load` returns it"):
+        to_supernet(network, (4, 2), example_input=torch.randn(3, 4), step_start=step_start)
+
+
+def test_initial_activation_steps_draw_no_number_that_training_would_draw():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 4), nn.Linear(4, 2))
+    supernet, images = to_supernet(network, (4, 2), example_input=torch.randn(3, 4)), torch.randn(3, 4)
+    before = torch.get_rng_state()
+    initialize_activation_steps_(supernet, images)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 # Steps of least error at every bit-width

@@ -281,6 +281,66 @@ def test_changes_are_followed(network, frozen, images, change):
             check_close(frozen(images), network(images))
 
 
+class Scaled(nn.Module):
+    """A module around a layer that changes what it gives."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) * 2
+
+
+def another_convolution(model):
+    torch.manual_seed(3)
+    model.stem = nn.Conv2d(3, 8, 3)
+
+
+def a_module_around_a_convolution(model):
+    model.stem = Scaled(model.stem)
+
+
+def another_normalization(model):
+    model.stem_norm = nn.BatchNorm2d(8).eval()
+
+
+def a_normalization_over_all_processes(model):
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def no_normalization(model):
+    model.act_norm = nn.Identity()
+
+
+REPLACED = [
+    another_convolution,
+    a_module_around_a_convolution,
+    another_normalization,
+    a_normalization_over_all_processes,
+    no_normalization,
+]
+
+
+@pytest.mark.parametrize("replace", REPLACED)
+def test_a_part_in_the_place_of_a_folded_one_is_normalized_once(network, frozen, images, replace):
+    with torch.inference_mode():
+        frozen(images)
+    for model in (network, frozen):
+        replace(model)
+    with torch.inference_mode():
+        check_close(frozen(images), network(images))
+
+
+def test_a_folded_normalization_normalizes_what_its_convolution_did_not_give(network, frozen, images):
+    with torch.inference_mode():
+        stem = nn.Conv2d(3, 8, 3)
+        expected = network.stem_norm(stem(images))
+        torch.testing.assert_close(nn.Sequential(stem, frozen.stem_norm)(images), expected)
+        before = frozen.stem(images)
+        assert frozen.stem_norm(before) is before
+
+
 def test_a_copy_has_values_of_its_own(frozen, images):
     twin = copy.deepcopy(frozen)
     with torch.inference_mode():
@@ -346,6 +406,18 @@ def test_a_frozen_network_compiles_to_one_graph_and_only_once(graphs, images):
         for batch in images.split(4):
             assert torch.equal(fast(batch), model(batch))
     assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("replace", [another_convolution, another_normalization])
+def test_a_part_that_was_replaced_before_it_is_compiled_is_normalized_once(graphs, images, replace):
+    network = quantized(Net())
+    model = copy.deepcopy(network)
+    freeze_(model, SHAPE)
+    for twin in (network, model):
+        replace(twin)
+    with torch.inference_mode():
+        check_close(model(images), network(images))
+        assert torch.equal(compiled(model, graphs)(images), model(images))
 
 
 def test_what_was_moved_before_it_is_compiled_is_compiled_as_moved(graphs, images):

@@ -6,6 +6,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
+from limpq_hub.errors import DataError
 from limpq_hub.quant.restored_batch_norm import folded_batch_norms, restore_batch_norm_
 
 
@@ -146,3 +147,22 @@ def test_an_error_in_the_middle_changes_nothing(images):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert network.training
     assert not any(module._forward_pre_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_images_that_hold_no_finite_number_are_told_and_nothing_is_set(images, number):
+    network = folded("test_resnet")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images[1, 0, 3, 3] = number
+    message = r"^the images give batch normalization \S+ numbers that are not finite \(nan or inf\): look at what they"
+    with pytest.raises(DataError, match=message):
+        restore_batch_norm_(network, [images])
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_batch_without_images_changes_nothing(images):
+    network, alike = folded("test_resnet"), folded("test_resnet")
+    count = restore_batch_norm_(network, [images[:0], images, images[:0]])
+    assert count == restore_batch_norm_(alike, [images])
+    assert all(torch.equal(value, alike.state_dict()[name]) for name, value in network.state_dict().items())
+    assert restore_batch_norm_(folded("test_resnet"), [images[:0]]) == 0

@@ -6,12 +6,14 @@ import threading
 from typing import NamedTuple
 
 import pytest
+import timm
 import torch
-from timm.layers import StdConv2d
+from timm.layers import ScaledStdConv2d, StdConv2d
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune
 
+from limpq_hub.deploy.integer_layer import integer_layers
 from limpq_hub.errors import PolicyError, UnsupportedLayerError
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT
 from limpq_hub.plan.layer_bits import LayerBits
@@ -28,6 +30,7 @@ from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.profile import measure_costs
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
+from limpq_hub.zoo.checkpoint import save_checkpoint
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
 from limpq_hub.zoo.tensors import load_strictly
 
@@ -118,6 +121,49 @@ def test_tied_layers_that_compute_their_weight_are_one_layer_and_pack_exactly():
     assert not loaded.second.computes_weight
 
 
+class TiedScaled(nn.Module):
+    """Two convolutions that share a weight, standardise it, and scale it, each by a factor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = ScaledStdConv2d(4, 4, 3), ScaledStdConv2d(4, 4, 3)
+        self.second.weight = self.first.weight
+        self.head = nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.first(x)))
+
+
+def test_tied_layers_that_make_other_weights_of_one_parameter_are_refused_or_left_in_float():
+    torch.manual_seed(0)
+    network, x = TiedScaled(), torch.randn(2, 4, 6, 6)
+    with torch.no_grad():
+        network.second.gain.mul_(2)
+    message = (
+        r"^second \(ScaledStdConv2d\) makes another weight than a layer that it shares its parameter with; leave it in "
+        r'float with exclude=\["second"\]$'
+    )
+    with pytest.raises(UnsupportedLayerError, match=message):
+        through(network, x)
+    assert distance(network, through(network, x, exclude=["second"]), x) < 0.02
+
+
+def test_tied_layers_whose_weights_grew_apart_in_training_are_not_stored():
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 6, 6)
+    model, policy = through(TiedScaled(), x), uniform(TiedScaled(), (4, 6, 6), 8)
+    assert len(integer_layers(model)) == 2
+    with torch.no_grad():
+        model.second.gain.mul_(1.5)
+    message = (
+        r"^second \(QuantScaledStdConv2d\) makes another weight of its parameter than first, which shares it, and "
+        r'integers are stored once for both: .* exclude=\["first"\] when the network is converted$'
+    )
+    for store in (lambda: packed_tensors(model, policy), lambda: integer_layers(model)):
+        with pytest.raises(UnsupportedLayerError, match=message):
+            store()
+
+
 def test_weight_of_a_layer_outside_of_the_module_is_refused_with_a_way_on():
     class Borrower(nn.Module):
         def __init__(self, lender: nn.Linear) -> None:
@@ -166,6 +212,29 @@ def test_shared_attention_is_one_attention():
     assert costs["first.out_proj"].macs == 2 * 5 * 64
 
 
+def test_attentions_that_share_a_weight_share_layers_and_steps():
+    class Sharing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = (nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+            self.second.in_proj_weight = self.first.in_proj_weight
+            nn.init.uniform_(self.second.in_proj_bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x, x, x)[0]
+            return self.second(x, x, x)[0]
+
+    network, x = Sharing(), torch.randn(2, 5, 8)
+    costs = measure_costs(network, (5, 8))
+    assert [name for name in costs if name.endswith("query")] == ["first.query"]
+    assert costs["first.query"].macs == 2 * 5 * 64
+    quantized = through(network, x)
+    assert quantized.second.query.weight is quantized.first.query.weight
+    assert quantized.second.query.bias is not quantized.first.query.bias
+    assert quantized.second.key.weight_quantizer is quantized.first.key.weight_quantizer
+    assert distance(network, quantized, x) < 0.05
+
+
 def test_norm_in_a_list_is_switched_as_well():
     class Listed(nn.Module):
         def __init__(self) -> None:
@@ -187,6 +256,27 @@ def test_norm_in_a_list_is_switched_as_well():
     set_policy_(supernet, Policy("Listed", {"conv": LayerBits(2, 2)})).train()(images)
     assert supernet.norm.copies["2"].num_batches_tracked == 1
     assert supernet.norm.copies["4"].num_batches_tracked == 0
+
+
+class ByName(nn.Module):
+    """A normalization that is called by name, or as a method of it that the network keeps."""
+
+    def __init__(self, *, method: bool) -> None:
+        super().__init__()
+        self.stem, self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.head = nn.Conv2d(4, 2, 1)
+        self.run = self.norm.__call__ if method else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(self.stem(x))
+        return self.head(self.run(x) if self.run else self.norm(input=x))
+
+
+@pytest.mark.parametrize("method", [False, True])
+def test_norm_that_is_called_by_name_or_as_a_method_is_switched_as_well(method):
+    supernet = to_supernet(ByName(method=method), (4, 2), example_input=torch.randn(2, 3, 4, 4))
+    set_policy_(supernet, Policy("ByName", {"conv": LayerBits(2, 2)})).train()(torch.randn(2, 3, 4, 4))
+    assert {bits: int(norm.num_batches_tracked) for bits, norm in supernet.norm.copies.items()} == {"4": 0, "2": 1}
 
 
 def test_search_of_a_network_of_products_alone_has_its_steps():
@@ -517,6 +607,25 @@ def test_network_that_keeps_what_it_computed_in_a_list_is_converted():
     supernet = to_supernet(network, (4, 2), example_input=x)
     supernet.train()(x).sum().backward()
     select_policy(supernet, Policy("Keeping", dict.fromkeys(("stem", "head"), FIXED_BITS) | {"layer": LayerBits(4, 2)}))
+
+
+def test_network_that_keeps_what_it_computed_is_stored_in_single_precision(tmp_path):
+    torch.manual_seed(0)
+    network, x = timm.create_model("test_resnet", num_classes=5), torch.randn(2, 3, 32, 32)
+    quantized, costs = through(network, x), measure_costs(network, (3, 32, 32))
+    save_checkpoint(tmp_path / "single", quantized, costs)
+    quantized.double().kept = quantized.double()(x.double())
+    assert not quantized.kept.is_leaf
+    save_checkpoint(tmp_path / "double", quantized, costs)
+    files = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("single", "double")]
+    assert files[0] == files[1]
+
+
+def test_normalization_that_keeps_what_it_computed_is_switched():
+    network, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)), torch.randn(2, 3, 4, 4)
+    network[1].kept = network[1](network[0](x))
+    assert not network[1].kept.is_leaf
+    SwitchableBatchNorm2d(network[1], (4, 2), "0")
 
 
 def test_network_that_reads_its_normalization_is_a_supernet():

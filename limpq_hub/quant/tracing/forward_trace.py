@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from limpq_hub.errors import LimpqError, UnsupportedLayerError, quoted
-from limpq_hub.quant.multihead_attention import ExplicitAttention
+from limpq_hub.quant.multihead_attention import ExplicitAttention, Thirds
 from limpq_hub.quant.replacing import replace_everywhere_
 from limpq_hub.quant.tracing.quantizable import check_layers, check_patterns, is_excluded, layers_of
 from limpq_hub.quant.tracing.recording import Operation, Recorder
@@ -47,12 +47,12 @@ def prepared_copy(module: nn.Module, *, on_meta: bool = False) -> nn.Module:
     Args:
         on_meta: whether the copy is on the meta device: it shares what its parts share, and takes no memory.
     """
-    copied = copy.deepcopy(module, meta_twins(module) if on_meta else computed_twins(module))
+    copied = copy.deepcopy(module, meta_twins(module)) if on_meta else copy_of(module)
     if ExplicitAttention.replaces(copied):
         return ExplicitAttention(copied)
-    replace_everywhere_(
-        copied, {child: ExplicitAttention(child) for child in copied.modules() if ExplicitAttention.replaces(child)}
-    )
+    thirds: Thirds = {}
+    attentions = [child for child in copied.modules() if ExplicitAttention.replaces(child)]
+    replace_everywhere_(copied, {child: ExplicitAttention(child, thirds) for child in attentions})
     return copied
 
 
@@ -116,6 +116,11 @@ def trace(
         constants=frozenset(recorder.constants),
         uncalled=tuple(name for name in layers if recorder.ties.get(name, name) not in operations),
     )
+
+
+def copy_of(module: nn.Module) -> nn.Module:
+    """Return a copy of a network, also of one that keeps what it computed, which `copy.deepcopy` refuses to copy."""
+    return copy.deepcopy(module, computed_twins(module))
 
 
 def computed_twins(module: nn.Module) -> dict[int, Tensor]:
