@@ -40,6 +40,11 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab, answers: 
         compared = compare(request_of(model, bitops, size, alpha, pins), one, other, upload)
         return plot(compared.figure), compared.totals, compared.layers
 
+    def choices_of_model(model: str) -> tuple[gr.Dropdown, gr.Dropdown]:
+        """Return both fields with the policies of a newly chosen model."""
+        names = choices_of(model)
+        return gr.Dropdown(names, value=searched_choice(model)), gr.Dropdown(names, value=choices[1])
+
     choices = choices_of(controls.model.value)
     with gr.Row():
         one = ChoiceField(choices, value=choices[0], label="Policy A", min_width=300, elem_id="policy_one")
@@ -74,10 +79,7 @@ def add_compare_tab(controls: Controls, limiter: Limiter, tab: gr.Tab, answers: 
         api_description="Two policies layer by layer: a figure as plotly JSON, tables as HTML.",
     )
     controls.model.change(
-        lambda model: (
-            gr.Dropdown(choices_of(model), value=searched_choice(model)),
-            gr.Dropdown(choices_of(model), value=choices[1]),
-        ),
+        limiter.answered(choices_of_model, lambda sentence: (gr.skip(), gr.skip())),
         controls.model,
         [one, other],
         queue=False,

@@ -10,9 +10,18 @@ import gradio as gr
 from _hub_fetch import MOST_BYTES
 from _hub_models import FETCH_LIMIT_S, fetch_entry, short_name
 from _limits import Limiter
-from _model_settings import described, largest_alpha, published_budget, published_names, published_note, start_of
+from _model_settings import (
+    MOST_PUBLISHED,
+    described,
+    largest_alpha,
+    names_on_buttons,
+    published_budget,
+    published_note,
+    start_of,
+)
 from _request import LONGEST_PINS
 from _request_fields import ChoiceField, NumberField, RangeField
+from _tables import refusal_text
 from _texts import TERMS
 from _zoo import entry_of, first_model, slider_range
 from gradio.events import Dependency
@@ -51,11 +60,12 @@ class Controls:
         return [self.bitops.change, self.alpha.change, self.size.change, self.pins.submit, self.pins.blur]
 
 
-def add_controls(fetches: Limiter) -> Controls:
+def add_controls(fetches: Limiter, searches: Limiter) -> Controls:
     """Add the controls to the page that is being built.
 
     Args:
         fetches: what an entry of the Hub is fetched in.
+        searches: what the budgets of its policies are found in.
     """
     models = list_models()
     model = first_model()
@@ -84,10 +94,16 @@ def add_controls(fetches: Limiter) -> Controls:
     note = gr.HTML(published_note(model), elem_id="published_note")
     with gr.Row(elem_id="published"):
         buttons = [
-            gr.Button(name or "", visible=name is not None, size="sm", min_width=60) for name in published_names(model)
+            gr.Button(name or "", visible=name is not None, size="sm", min_width=60) for name in names_on_buttons(model)
         ]
         for button in buttons:
-            button.click(published_budget, [model_field, button], bitops, queue=False, api_visibility="private")
+            button.click(
+                searches.answered(_of_published, _without_budget),
+                [model_field, button],
+                [bitops, note],
+                queue=False,
+                api_visibility="private",
+            )
     with gr.Accordion("More limits and choices", open=False, elem_id="more"):
         size = NumberField(
             # 0 for no limit: the page turns an empty number into 0 when it is first shown.
@@ -115,7 +131,11 @@ def add_controls(fetches: Limiter) -> Controls:
             elem_id="pins",
         )
     changed = model_field.change(
-        _of_model, model_field, [model_field, bitops, alpha, note, *buttons], queue=False, api_visibility="private"
+        searches.answered(_of_model, _without_model),
+        model_field,
+        [model_field, bitops, alpha, note, *buttons],
+        queue=False,
+        api_visibility="private",
     )
     repository.change(
         lambda text: gr.Button(interactive=bool(text.strip())),
@@ -182,5 +202,21 @@ def _of_model(model: str) -> tuple[gr.components.Component, ...]:
         gr.Slider(low, high, value=start_of(model)),
         gr.Slider(0, largest_alpha(model), value=entry_of(model).indicators.alpha),
         gr.HTML(published_note(model)),
-        *(gr.Button(name or "", visible=name is not None) for name in published_names(model)),
+        *(gr.Button(name or "", visible=name is not None) for name in names_on_buttons(model)),
     )
+
+
+def _without_model(sentence: str) -> tuple[Any, ...]:
+    """Return the controls where those of a model cannot be shown: as they are, with the sentence and no policies."""
+    buttons = [gr.Button(visible=False) for _ in range(MOST_PUBLISHED)]
+    return gr.skip(), gr.skip(), gr.skip(), gr.HTML(refusal_text(sentence)), *buttons
+
+
+def _of_published(model: str, name: str) -> tuple[Any, ...]:
+    """Return the budget that leads to a fine-tuned policy, and the note as it is without an error."""
+    return published_budget(model, name), gr.HTML(published_note(model))
+
+
+def _without_budget(sentence: str) -> tuple[Any, ...]:
+    """Return the budget as it is, and the sentence in the place of the note."""
+    return gr.skip(), gr.HTML(refusal_text(sentence))

@@ -3,7 +3,8 @@
     python app/_hub_fetch.py hf-hub:owner/name FOLDER KEPT
 
 What lies in KEPT already is not fetched again.
-It prints one line of JSON: {"name": ...} with the commit that was fetched, or {"error": ...}.
+It prints one line of JSON: {"name": ...} with the commit that was fetched, or {"error": ..., "errno": ...}, the number
+of what failed on this machine or null.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     name, folder, kept = sys.argv[1:] if argv is None else argv
     try:
         print(json.dumps({"name": fetch(name, Path(folder), Path(kept))}))
-    except LimpqError as error:
-        print(json.dumps({"error": str(error)}))
+    except (LimpqError, OSError) as error:
+        print(json.dumps({"error": str(error), "errno": getattr(error, "errno", None)}))
 
 
 def fetch(name: str, folder: Path, kept: Path) -> str:

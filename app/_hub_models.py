@@ -37,6 +37,7 @@ def fetch_entry(text: str) -> str:
     Raises:
         UnknownModelError: that is no such name.
         HubError: the Hub does not give it, it is no entry, or it is too large for the demo.
+        OSError: a file of this machine cannot be read or written; it names the file.
     """
     match = _NAME.fullmatch(text.strip())
     if match is None:
@@ -55,6 +56,8 @@ def fetch_entry(text: str) -> str:
         if done.returncode:
             raise HubUnavailableError(f"{name} could not be fetched; try again later")
         answer = json.loads(done.stdout)
+        if answer.get("errno"):
+            raise OSError(answer["errno"], answer["error"])
         if "error" in answer:
             raise HubError(f"not fetched: {answer['error']}")
         with _TIDYING:

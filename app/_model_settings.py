@@ -6,7 +6,7 @@ import re
 
 from _request import Request
 from _texts import term
-from _zoo import entry_of, first_model, published_budgets, slider_range
+from _zoo import budget_leading_to, entry_of, first_model, published_names, slider_range
 
 from limpq_hub.plan.importance import objective_words
 
@@ -15,7 +15,7 @@ _START_SHARE = 0.3
 # The slider of alpha goes so far at least, and to twice what a model has.
 _LARGEST_ALPHA = 50
 # Buttons for fine-tuned policies; a model with more shows those of the fewest BitOps.
-_MOST_PUBLISHED = 6
+MOST_PUBLISHED = 6
 
 
 def start_request() -> Request:
@@ -32,14 +32,14 @@ def start_of(model: str) -> float:
     published = [policy for policy in entry_of(model).published if policy.top1 is not None]
     if published:
         best = max(published, key=lambda policy: (policy.top1 or 0, policy.bitops))
-        return published_budgets(model)[best.name]
+        return budget_leading_to(model, best.name)
     low, high = slider_range(model)
     return round(low + _START_SHARE * (high - low), 2)
 
 
 def published_budget(model: str, name: str) -> float:
     """Return the budget, in 1e9 BitOps, that leads to a fine-tuned policy; where the page opens if there is none."""
-    return published_budgets(model).get(name, start_of(model))
+    return budget_leading_to(model, name) if name in published_names(model) else start_of(model)
 
 
 def largest_alpha(model: str) -> float:
@@ -47,19 +47,19 @@ def largest_alpha(model: str) -> float:
     return max(_LARGEST_ALPHA, 2 * entry_of(model).indicators.alpha)
 
 
-def published_names(model: str) -> list[str | None]:
+def names_on_buttons(model: str) -> list[str | None]:
     """Return what stands on the buttons, None on those that are hidden."""
-    names = list(published_budgets(model))[:_MOST_PUBLISHED]
-    return [*names, *[None] * (_MOST_PUBLISHED - len(names))]
+    names = published_names(model)[:MOST_PUBLISHED]
+    return [*names, *[None] * (MOST_PUBLISHED - len(names))]
 
 
 def published_note(model: str) -> str:
     """Return what the buttons of fine-tuned policies are, as HTML."""
-    if not published_budgets(model):
+    if not published_names(model):
         return (
             f"<p class='note'>No budget has {term('fine-tuned')} weights yet; the {term('joint')} ones serve all.</p>"
         )
-    uniform = next((name for name in published_budgets(model) if re.fullmatch("w[2-8]a[2-8]", name)), None)
+    uniform = next((name for name in published_names(model) if re.fullmatch("w[2-8]a[2-8]", name)), None)
     explained = f" {uniform}: as many {term('BitOps')} as these uniform bits." if uniform else ""
     return f"<p class='note'>Budgets with {term('fine-tuned')} weights.{explained}</p>"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from _request import Request
-from _zoo import entry_of, plan_of, published_budgets, published_policy, rival_policies, searched_plan
+from _zoo import entry_of, plan_of, published_names, published_policy, rival_policies, searched_plan
 
 from limpq_hub.errors import BudgetError, PolicyError
 from limpq_hub.plan.importance import IMPORTANCE_WORDS
@@ -30,7 +30,7 @@ MOST_POLICY_BYTES = 1_000_000
 
 def choices_of(model: str) -> list[str]:
     """Return the names of all policies that can be chosen."""
-    return [searched_choice(model), *RIVALS, *map(_published, published_budgets(model)), UPLOADED]
+    return [searched_choice(model), *RIVALS, *map(_published, published_names(model)), UPLOADED]
 
 
 def searched_choice(model: str) -> str:
@@ -66,7 +66,7 @@ def chosen_plan(request: Request, choice: str, upload: str | None) -> Plan:
         return rival_plan(request, choice)
     if choice == UPLOADED:
         return plan_of(request, _uploaded(request.model, upload))
-    for name in published_budgets(request.model):
+    for name in published_names(request.model):
         if choice == _published(name):
             return plan_of(request, published_policy(request.model, name))
     raise _unknown(choices_of(request.model))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -11,12 +12,13 @@ from _hub_models import fetched_folder
 from _request import Request
 
 from limpq_hub import baselines, frontier, list_models, search
-from limpq_hub.errors import UnknownModelError, quoted
+from limpq_hub.errors import LimpqError, UnknownModelError, quoted
+from limpq_hub.plan.deadline import deadline_in, seconds_left
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.quantities import enough_bitops
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry import Entry, Published
+from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.measurement import (
     Measurement,
     float_measurement,
@@ -28,7 +30,7 @@ from limpq_hub.zoo.measurement import (
 
 SEARCH_LIMIT_S = 5
 FRONTIER_POINTS = 100
-MOST_FRONTIERS = 16
+MOST_FRONTIERS, MOST_BUDGETS = 16, 128
 # The page opens with it where it is bundled.
 _PREFERRED = "resnet18.tiny_imagenet"
 
@@ -94,23 +96,30 @@ def slider_range(model: str) -> tuple[float, float]:
     return _hundredths(minimum), _hundredths(maximum)
 
 
-@lru_cache(maxsize=MOST_FRONTIERS)
-def published_budgets(model: str) -> dict[str, float]:
-    """Return for each fine-tuned policy the BitOps, in 1e9, that lead to it."""
-    entry = entry_of(model)
-    return {published.name: _leading_to(entry, published) for published in entry.published}
+def published_names(model: str) -> list[str]:
+    """Return the names of the fine-tuned policies, fewest BitOps first."""
+    return [published.name for published in entry_of(model).published]
 
 
-def _leading_to(entry: Entry, published: Published) -> float:
-    """Return the BitOps, in 1e9, at which a search finds a policy, of two decimals or as few more as it takes.
+@lru_cache(maxsize=MOST_BUDGETS)
+def budget_leading_to(model: str, name: str) -> float:
+    """Return the BitOps, in 1e9, at which a search finds a fine-tuned policy, of two decimals or as few more as needed.
 
     Those of the policy itself, with two, where no search by the entry's own importance finds it.
+
+    Args:
+        name: of `published_names`.
     """
-    for decimals in range(2, 10):
-        budget = math.ceil(Fraction(published.bitops, 10 ** (9 - decimals))) / 10**decimals
-        found = search(entry.indicators, bitops=f"{budget}G", time_limit_s=SEARCH_LIMIT_S)
-        if found.policy.digest() == published.policy_sha256:
-            return budget
+    indicators = entry_of(model).indicators
+    published = next(policy for policy in entry_of(model).published if policy.name == name)
+    deadline = deadline_in(SEARCH_LIMIT_S)
+    # What was found otherwise can lie below what this search allows.
+    with suppress(LimpqError):
+        for decimals in range(2, 10):
+            budget = math.ceil(Fraction(published.bitops, 10 ** (9 - decimals))) / 10**decimals
+            found = search(indicators, bitops=f"{budget}G", time_limit_s=seconds_left(deadline))
+            if found.policy.digest() == published.policy_sha256:
+                return budget
     return _hundredths(published.bitops)
 
 
@@ -132,7 +141,8 @@ def searched_plan(request: Request) -> Plan:
 
 def rival_policies(request: Request) -> dict[str, Policy]:
     """Return "uniform", "uniform filled", "random" and "reversed" within the same budget."""
-    return baselines(entry_of(request.model).indicators, alpha=request.alpha, **request.budget)
+    indicators = entry_of(request.model).indicators
+    return baselines(indicators, alpha=request.alpha, time_limit_s=SEARCH_LIMIT_S, **request.budget)
 
 
 def plan_of(request: Request, policy: Policy) -> Plan:

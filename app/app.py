@@ -74,7 +74,7 @@ def build_demo(networks: Networks | None = None, integers: IntegerNetworks | Non
         many = gr.HTML(start.many, label="many pictures", elem_id="many", render=False)
         with gr.Row():
             with gr.Column(scale=1, min_width=300, elem_id="controls"):
-                controls = add_controls(fetches)
+                controls = add_controls(fetches, searches)
             with gr.Column(scale=3, min_width=320), gr.Tabs(elem_id="tabs"):
                 with gr.Tab("Search", id="search", elem_id="tab_search"):
                     answers = add_search_tab(controls, searches, start, headline, many)

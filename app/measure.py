@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,15 @@ import torch
 from _measured import FILE, FORMAT, digests_of, stored
 from _model_cache import Networks
 from _request import Request
-from _zoo import entry_of, plan_of, published_budgets, rival_policies, searched_plan, slider_range
+from _zoo import (
+    budget_leading_to,
+    entry_of,
+    plan_of,
+    published_names,
+    rival_policies,
+    searched_plan,
+    slider_range,
+)
 from rich.console import Console
 from rich.progress import track
 
@@ -52,14 +60,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure one entry, and write its figures beside those of the others; what cannot be is told in a line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="bundled entry, as `limpq list` names it")
-    parser.add_argument("--data", type=Path, required=True, help="folder with a folder of pictures for each class")
+    parser.add_argument("--data", type=_folder, required=True, help="folder with a folder of pictures for each class")
     parser.add_argument("--images", type=int, default=500, help="how many pictures, spread over the folders")
     options = parser.parse_args(argv)
-    words = ["python", "app/measure.py", *(sys.argv[1:] if argv is None else argv)]
     try:
-        record = measure(options.model, options.data, options.images) | {"command": _command(words, options.data)}
+        record = measure(options.model, options.data, options.images)
     except LimpqError as error:
         parser.exit(error.exit_code, f"measure.py: {error}\n")
+    # The folder by its name alone, and not where it is on this machine.
+    words = ["python", "app/measure.py", "--model", options.model, "--data", f"DATA/{options.data.name}"]
+    record["command"] = shlex.join([*words, "--images", str(options.images)])
     write_json(FILE, {"format": FORMAT, "models": dict(sorted((stored() | {options.model: record}).items()))})
 
 
@@ -72,7 +82,7 @@ def measure(model: str, data: Path, images: int) -> dict[str, Any]:
 
     Raises:
         UnknownModelError: it is not bundled.
-        DataError: there are no pictures.
+        DataError: there are fewer than two pictures.
     """
     if model not in list_models():
         raise UnknownModelError(
@@ -133,18 +143,22 @@ def measure(model: str, data: Path, images: int) -> dict[str, Any]:
 def budgets_of(model: str) -> list[float]:
     """Return the budgets that are measured, in 1e9 BitOps: of each fine-tuned policy, and some in between."""
     low, high = slider_range(model)
-    published = set(published_budgets(model).values())
+    published = {budget_leading_to(model, name) for name in published_names(model)}
     between = {round(low + share * (high - low), 2) for share in _IN_BETWEEN}
     apart = {budget for budget in between if all(abs(budget / other - 1) > _APART for other in published)}
     return sorted(apart | published)
 
 
 def _spread(data: Path, images: int) -> list[Path]:
-    """Return so many pictures, evenly spread over all of a folder in the order of their names."""
+    """Return so many pictures, at least two, evenly spread over all of a folder in the order of their names."""
     paths = sorted(path for path in data.glob("*/*") if path.suffix.lower() in picture_suffixes())
     if not paths or images < 1:
         raise DataError(f"{data} holds no folders of pictures, or none are asked for: give --data FOLDER --images 500")
     count = min(images, len(paths))
+    if count < 2:
+        raise DataError(
+            "of one picture there is no standard error: give --data a folder with more, and --images 2 or more"
+        )
     return [paths[place * len(paths) // count] for place in range(count)]
 
 
@@ -159,9 +173,9 @@ def _percent(hits: torch.Tensor) -> float:
     return round(100 * hits.double().mean().item(), 2)
 
 
-def _command(words: Sequence[str], data: Path) -> str:
-    """Return the command without the path of a folder on this machine."""
-    return shlex.join(words).replace(str(data), f"DATA/{data.name}")
+def _folder(text: str) -> Path:
+    """Return the path of a folder with a name, also of "." and "..", as an argparse type."""
+    return Path(os.path.abspath(text))
 
 
 if __name__ == "__main__":

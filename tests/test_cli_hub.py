@@ -10,6 +10,7 @@ from huggingface_hub import close_session, constants
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from PIL import Image
 
+from limpq_hub.train import publish
 from limpq_hub.zoo.hub import publishing
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -63,6 +64,44 @@ def test_pull_copies_to_a_folder_and_replaces_only_an_entry(on_hub, limpq, tiny,
         assert err == f"limpq {command}: {told}\n"
     assert content(tmp_path / "photos") == {"cat.jpg": b"cat"}
     assert len(on_hub.hub.requests) == asked
+
+
+def test_a_pulled_entry_keeps_the_card_that_states_its_licence(on_hub, limpq, tmp_path):
+    on_hub.hub.commit("you/tiny", {"README.md": LICENSED})
+    target, again = tmp_path / "copy", tmp_path / "again"
+    assert limpq("pull", "hf-hub:you/tiny", "--output", str(target))[0] == 0
+    assert (target / "README.md").read_bytes() == LICENSED
+    assert limpq("pull", f"local-dir:{target}", "--output", str(again))[0] == 0
+    publish.main(["--joint", str(again), "--output", str(tmp_path / "published")])
+    assert limpq("push", f"local-dir:{tmp_path}/published", "you/copy")[0] == 0
+    card = on_hub.hub.files("you/copy")["README.md"]
+    assert b"license: other\nlicense_name: ours\n" in card
+    assert b"base_model: you/float\n" in card
+
+
+def test_a_pull_from_the_cache_is_none_the_worse_for_a_card_that_is_not_in_it(
+    on_hub, limpq, tiny, tmp_path, monkeypatch
+):
+    on_hub.hub.commit("you/tiny", {"README.md": LICENSED})
+    assert limpq("pull", "hf-hub:you/tiny")[0] == 0
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert limpq("pull", "hf-hub:you/tiny", "--output", str(tmp_path / "copy"))[0] == 0
+    assert content(tmp_path / "copy") == content(tiny.folder)
+
+
+@pytest.mark.parametrize("command", ["pull", "push"])
+def test_the_entry_of_another_network_is_not_replaced(on_hub, limpq, tiny, entry_copy, reseal, command):
+    reseal(entry_copy, num_classes=11)
+    before = content(entry_copy)
+    words = ["--output"] if command == "pull" else ["you/net", "--dry-run"]
+    code, out, err = limpq(command, "hf-hub:you/tiny", *words, str(entry_copy))
+    assert (code, out) == (5, "")
+    assert err == (
+        f"limpq {command}: {entry_copy} holds an entry of test_resnet at 32 pixels with 11 classes, this one is of "
+        "test_resnet at 32 pixels with 10 classes; choose another\n"
+    )
+    assert content(entry_copy) == before
+    assert on_hub.hub.fetched() == ["config.json"]
 
 
 def test_pull_takes_a_revision(on_hub, limpq):

@@ -46,16 +46,20 @@ def add_hub_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _pull(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
-    from limpq_hub.zoo.folder_copy import check_replaceable, copy_verified, replaced_folder
+    from limpq_hub.zoo.folder_copy import check_place, check_replaceable, copy_verified, replaced_folder
+    from limpq_hub.zoo.hub.card_there import copy_card
 
     if options.output:
         check_replaceable(options.output)  # before anything is fetched
     entry = find_entry(options.model)
+    if options.output:
+        check_place(entry.folder, options.output)
     for file in entry.folder.files:
         entry.folder.read(file)
     if options.output:
         with replaced_folder(options.output) as folder:
             copy_verified(entry.folder, folder)
+            copy_card(entry.folder, folder)
         note(f"wrote {options.output}; next: {_search_of(f'local-dir:{options.output}', entry)}")
     size = sum(listed["bytes"] for listed in entry.folder.config["files"].values())
     record = {"model": entry.name, "revision": entry.revision, "files": len(entry.folder.files), "bytes": size}
@@ -68,7 +72,7 @@ def _pull(options: argparse.Namespace) -> None:
 
 def _push(options: argparse.Namespace) -> None:
     from limpq_hub.zoo.catalog import find_entry
-    from limpq_hub.zoo.folder_copy import check_replaceable, replaced_folder
+    from limpq_hub.zoo.folder_copy import check_place, check_replaceable, replaced_folder
     from limpq_hub.zoo.hub.publishing import check_names, push_entry, write_repository
 
     check_names(options.repository, tag=options.tag, branch=options.revision)
@@ -77,6 +81,7 @@ def _push(options: argparse.Namespace) -> None:
     entry = find_entry(options.model)
     card = {"license": options.license, "base_model": options.base_model}
     if options.dry_run:
+        check_place(entry.folder, options.dry_run)
         with replaced_folder(options.dry_run) as folder:
             write_repository(entry, folder, options.repository, **card)
             sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]

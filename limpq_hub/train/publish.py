@@ -33,6 +33,7 @@ from limpq_hub.zoo.anchors import search_of_anchors
 from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
+from limpq_hub.zoo.factory_path import factory_of
 from limpq_hub.zoo.folder import SealedFolder, open_local_folder
 from limpq_hub.zoo.hub.card_there import stated_in
 from limpq_hub.zoo.hub.publishing import push_entry
@@ -162,7 +163,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         repository = f"you/{entry.indicators.model}-limpq"
         model = f"local-dir:{settings.output}"
-        print(f"next: {shell_command('limpq', 'predict', 'PICTURE', '--model', model, '--bitops', budget)}")
+        factory = factory_of(entry.indicators.model)
+        if factory:  # no command takes one
+            print(f'next: limpq_hub.load("{model}", bitops="{budget}", build={factory[1]})')
+        else:
+            print(f"next: {shell_command('limpq', 'predict', 'PICTURE', '--model', model, '--bitops', budget)}")
         print(f"to publish it for everyone, or with --private: {shell_command('limpq', 'push', model, repository)}")
 
 

@@ -19,14 +19,14 @@ from limpq_hub.zoo.anchors import recode_anchors
 from limpq_hub.zoo.card_commands import without_paths
 from limpq_hub.zoo.checkpoint import FILES, KIND
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.entry_folder import seal_entry
-from limpq_hub.zoo.folder import CONFIG, SealedFolder, open_local_folder, seal_folder
-from limpq_hub.zoo.folder_copy import check_replaceable, copy_verified, replaced_folder
+from limpq_hub.zoo.entry_folder import METRICS, seal_entry
+from limpq_hub.zoo.folder import SealedFolder, open_local_folder, seal_folder
+from limpq_hub.zoo.folder_copy import check_place, copy_verified, replaced_folder
 from limpq_hub.zoo.front import check_front, with_recoded_front, without_front
+from limpq_hub.zoo.hub.card_there import copy_card
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.recoding import recode_checkpoint, recode_networks
 
-_METRICS = "metrics.json"
 _POLICY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -85,7 +85,7 @@ def assemble_entry(
     why = {OBJECTIVE_REASON: " ".join(reason.split())} if reason else {}
     published = replace(published, provenance=without_paths(dict(published.provenance)) | why)
     # An entry of `save_entry` has none until something is measured.
-    metrics = joint.read_json(_METRICS) if _METRICS in joint.files else {}
+    metrics = joint.read_json(METRICS) if METRICS in joint.files else {}
     if front is not None:
         check_front(front, joint, trained, published)
         metrics |= {"joint": front["joint"], "joint_provenance": {k: v for k, v in front.items() if k != "joint"}}
@@ -106,7 +106,7 @@ def assemble_entry(
                 recode_checkpoint(open_local_folder(policy, "checkpoint"), policy)
             _name_paths(policy)
         if metrics:
-            write_json(building / _METRICS, without_paths(metrics))
+            write_json(building / METRICS, without_paths(metrics))
 
 
 @contextmanager
@@ -120,20 +120,16 @@ def remade_entry(source: SealedFolder, target: Path) -> Iterator[Path]:
     Raises:
         ArtifactError: a file of the entry is damaged, or `target` holds something else, the entry of another network
             among it.
+        HubError: the entry is on the Hub, which does not give a file of it.
         OutputError, OSError: as `replaced_folder`.
     """
     network = NetworkSpec.from_config(source.config, source.name)
-    _check_same_network(target, network)
+    check_place(source, target)
     with replaced_folder(target) as building:
         copy_verified(source, building)
+        copy_card(source, building)
         yield building
         seal_entry(building, network)
-
-
-def check_place(source: SealedFolder, target: Path) -> None:
-    """Raise as `remade_entry` does where a copy of an entry cannot take the place of `target`: before long work."""
-    _check_same_network(target, NetworkSpec.from_config(source.config, source.name))
-    check_replaceable(target)
 
 
 def _check_names(checkpoints: Mapping[str, SealedFolder]) -> None:
@@ -174,16 +170,6 @@ def _as_learned(indicators: Indicators) -> Indicators:
     of_objective = ("divergences", OBJECTIVE_REASON)
     provenance = {key: value for key, value in indicators.provenance.items() if key not in of_objective}
     return replace(indicators, divergences={}, objective="learned", apart=None, provenance=provenance)
-
-
-def _check_same_network(target: Path, network: NetworkSpec) -> None:
-    """Raise `ArtifactFormatError` if a folder holds the entry of another network, which would be lost."""
-    if not (target / CONFIG).exists():
-        return
-    there = open_local_folder(target, "entry")
-    title = NetworkSpec.from_config(there.config, there.name).title
-    if title != network.title:
-        raise ArtifactFormatError(f"{target} holds an entry of {title}, this one is of {network.title}; choose another")
 
 
 def is_policy_name(name: str) -> bool:

@@ -11,6 +11,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.quantities import format_bitops, format_size
 from limpq_hub.zoo.card_commands import hub_dataset, quoted_command
 from limpq_hub.zoo.entry import Entry, Published
+from limpq_hub.zoo.factory_path import factory_of
 from limpq_hub.zoo.float_file import float_file_of
 from limpq_hub.zoo.hub import repository as hub
 from limpq_hub.zoo.measurement import (
@@ -89,14 +90,19 @@ def _body(entry: Entry, repo: str) -> str:
     summary = entry.summary()
     size = f"{summary['input_size']} x {summary['input_size']}"
     names = [published.name for published in entry.published]
+    factory = factory_of(summary["architecture"])
+    imported, build, exports = "", "", "limpq export"
+    if factory:  # no command takes one
+        imported, build, exports = "from {} import {}\n".format(*factory), f", build={factory[1]}", "limpq_hub.export"
     most = entry.published[-1].bitops if names else summary["maximum_bitops"]
     parts = [
         f"# {repo.split('/')[-1]}",
         f"Mixed-precision {summary['architecture']} at {size} pixels, {summary['num_classes']} classes: learned step "
         "sizes (LIMPQ, ECCV 2022), a jointly trained network that serves every policy, and policies that were "
         "fine-tuned. Networks run by fake quantization: accuracy and size on disk are real. Integers are multiplied by "
-        '`load(..., arithmetic="integer")` and in the files of `limpq export`, in 8 bits whatever the policy.',
-        f'```python\nimport limpq_hub\n\nmodel = limpq_hub.load("hf-hub:{repo}", bitops={most})\n'
+        '`load(..., arithmetic="integer")` and in the files of '
+        f"`{exports}`, in 8 bits whatever the policy.",
+        f'```python\nimport limpq_hub\n{imported}\nmodel = limpq_hub.load("hf-hub:{repo}", bitops={most}{build})\n'
         "print(model.limpq)\n```",
         _importance(entry.indicators),
         _policies(entry),
@@ -165,7 +171,7 @@ def _joint(entry: Entry) -> str:
 def _provenance(entry: Entry, repo: str) -> str:
     commands = {"indicators and joint weights": entry.indicators.provenance.get("command")}
     trained, joint = float_measurement(entry).command, joint_measurement(entry, {}).command
-    if float_file_of(entry.folder):
+    if float_file_of(entry.folder) and not factory_of(entry.indicators.model):
         # What trained the float network measured it before it was rounded to half precision.
         measures = f"accelerate launch -m limpq_hub.train.validate --model hf-hub:{repo} --weights float --data FOLDER"
         commands |= {f"{float_label(entry)}, top-1": measures}

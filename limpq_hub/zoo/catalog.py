@@ -56,7 +56,7 @@ def find_entry(
     """Return the entry that `name` means: "resnet18", "resnet18.tiny_imagenet", "local-dir:path", "hf-hub:owner/name".
 
     A bare name is a bundled entry; one that is not bundled is <owner>/<name>-limpq on the Hub where LIMPQ_HUB_OWNER
-    names an owner.
+    names an owner, also with @revision.
 
     Raises:
         UnknownModelError: no entry has this name; names the nearest ones.
@@ -100,7 +100,8 @@ def find_entry(
     match = name if name in bundled else DEFAULTS.get(name, tags[0] if tags else None)
     owner = os.environ.get(OWNER_VARIABLE)
     if match not in bundled and owner:
-        return _from_hub(f"hf-hub:{owner}/{name}-limpq", revision, cache_dir, token)
+        bare, at, named_revision = name.partition("@")
+        return _from_hub(f"hf-hub:{owner}/{bare}-limpq{at}{named_revision}", revision, cache_dir, token)
     if revision is not None:
         raise UnknownModelError(f"revision={quoted(revision)} is for models on the Hub: write hf-hub:owner/name")
     if match is None or match not in bundled:
@@ -153,7 +154,7 @@ def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str
     if named_revision and revision and named_revision != revision:
         raise UnknownModelError(f"{quoted(name)} and revision={quoted(revision)} name two revisions; give one")
     asked = (named_revision or None) if revision is None else revision
-    prefixed = with_prefix(repo)
+    prefixed = with_prefix(name.removeprefix("hf-hub:"))
     if prefixed is not None:
         raise UnknownModelError(f"{quoted(name)} is not how a model is named: write {quoted(prefixed)}")
     commit = hub.resolve_commit(repo, asked, cache_dir, token)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from limpq_hub.quant.convert import build_quantized, has_channel_steps, read_pol
 from limpq_hub.quant.entropy_coding import LEAST_BITS_EACH
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import switching_norms
+from limpq_hub.quant.tracing.forward_trace import copy_of
 from limpq_hub.zoo.folder import SealedFolder, seal_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
@@ -57,15 +57,17 @@ def save_checkpoint(
 
     Raises:
         PolicyError: a quantized layer runs in float, or the network is a supernet.
-        UnsupportedLayerError: a tensor has a value that is not finite, or a layer computes its weight from others.
+        UnsupportedLayerError: no artifact can hold the network, a tensor has a value that is not finite, or a layer
+            computes its weight from others.
         ValueError: `metrics` or `provenance` hold a number that JSON has not.
     """
     _check_one_policy(model)
     spec = NetworkSpec.of(model)
+    spec.check_storable()
     bits = read_policy(model)
     policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
     if any(value.dtype != torch.float32 for value in own_state(model).values() if value.is_floating_point()):
-        model = copy.deepcopy(model).float()
+        model = copy_of(model).float()
     # Before anything is written: what was here stays where this cannot be stored.
     tensors = tensors_to_bytes(packed_tensors(model, policy))
     config = spec.to_config() | {

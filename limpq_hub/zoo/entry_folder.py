@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.jsonfile import check_shape, write_json
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR
@@ -29,12 +30,14 @@ from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE, float_file_
 from limpq_hub.zoo.folder import SealedFolder, seal_folder
 from limpq_hub.zoo.half_precision import halved_weight
 from limpq_hub.zoo.network import NetworkSpec
-from limpq_hub.zoo.plane_tensors import has_moved_planes, has_planes
+from limpq_hub.zoo.network_title import network_title
+from limpq_hub.zoo.plane_tensors import MOVED_FROM, has_moved_planes, has_planes
 from limpq_hub.zoo.seal import BYTE_PLANES, HALF_CODING, MOVED_PLANES
 from limpq_hub.zoo.storable import check_storable
 from limpq_hub.zoo.tensors import load_strictly, own_state, step_names
 
 KIND = "entry"
+METRICS = "metrics.json"
 # A weight that moved from the float network's is stored to 2^-9 of it, in a sixth fewer bytes; what that does was
 # measured: training/results/resnet18.tiny_imagenet/six_bits/README.md, "Stored with fewer digits".
 _WHOLE_PLACES = 4
@@ -44,7 +47,7 @@ FILES = (
     FLOAT_FILE,
     GZIPPED_FLOAT_FILE,
     "classes.json",
-    "metrics.json",
+    METRICS,
     ANCHOR_STATISTICS,
     ANCHOR_POLICIES,
     "policies/*/config.json",
@@ -63,19 +66,37 @@ def save_entry(
     """Write what joint training learned; convolution and linear weights in half precision, where that is exact enough.
 
     A float network that the folder holds by then (`save_float_network`) makes the file of the supernet smaller: weights
-    that moved from it are stored to 2^-9 of each.
+    that moved from it are stored to 2^-9 of each. Figures and anchors of an entry that was there go; its policies stay.
 
     Args:
+        indicators: of the same network, at the same input size and with as many classes.
         classes: {"id", "name"} of each class, in the order of the class indices.
         unfinished: as `seal_entry` takes it.
 
     Raises:
-        UnsupportedLayerError: a tensor has a value that is not finite; nothing is written.
+        UnsupportedLayerError: no artifact can hold the network, or a tensor has a value that is not finite; nothing is
+            written.
+        ArtifactFormatError: the indicators or the classes are not those of the network; nothing is written.
     """
     spec, state = NetworkSpec.of(supernet), _halved(supernet)
+    spec.check_storable()
     state |= {name: state[name].clamp_min(STEP_FLOOR) for name in step_names(supernet) & state.keys()}
     check_storable(supernet, state)
+    described = _described(indicators)
+    if described != (spec.architecture, spec.input_size, spec.num_classes):
+        raise ArtifactFormatError(
+            f"the indicators are of {network_title(*described, {})}, the network is {spec.title}: give those that were "
+            "read from it"
+        )
+    check_shape(list(classes), [{"id": str, "name": str}], "classes")
+    if len(classes) != spec.num_classes:
+        raise ArtifactFormatError(
+            f'{len(classes)} classes for a network of {spec.num_classes} outputs: give {{"id", "name"}} of each output'
+        )
     write_supernet(folder, state, whole_places=_WHOLE_PLACES)
+    # Of a network that was here before: they would be told of this one.
+    for measured in (METRICS, ANCHOR_POLICIES, ANCHOR_STATISTICS):
+        (folder / measured).unlink(missing_ok=True)
     indicators.save(folder / "indicators.json")
     write_json(folder / "classes.json", list(classes))
     seal_entry(folder, spec, unfinished=unfinished)
@@ -84,9 +105,13 @@ def save_entry(
 def save_float_network(folder: Path, network: nn.Module) -> None:
     """Write the float network that an entry came from, not sealed; weights in half precision, as `save_entry` does.
 
+    A supernet that moved from another one in the folder is to be saved again after it.
+
     Raises:
-        UnsupportedLayerError: a tensor has a value that is not finite; nothing is written.
+        UnsupportedLayerError: no artifact can hold the network, or a tensor has a value that is not finite; nothing is
+            written.
     """
+    NetworkSpec.of(network).check_storable()
     state = _halved(network)
     check_storable(network, state)
     write_float_network(folder, state)
@@ -97,6 +122,10 @@ def seal_entry(folder: Path, spec: NetworkSpec, *, unfinished: bool = False) -> 
 
     Args:
         unfinished: whether more is to come, so that nobody but its maker is to open it.
+
+    Raises:
+        ArtifactIntegrityError: the supernet moved from another float network than the folder holds; nothing is written.
+        ArtifactFormatError: as `seal_folder`.
     """
     data = Indicators.load(folder / "indicators.json").provenance.get("data")
     dataset = {"dataset": data["name"]} if isinstance(data, Mapping) and "name" in data else {}
@@ -157,7 +186,7 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
     Raises:
         ArtifactIntegrityError: they do not.
     """
-    described = (indicators.model, indicators.input_size, indicators.num_classes)
+    described = _described(indicators)
     if described != (spec.architecture, spec.input_size, spec.num_classes):
         raise ArtifactIntegrityError(
             f"{name}/indicators.json is for {described[0]} at {described[1]} pixels with {described[2]} classes, its "
@@ -180,13 +209,25 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
     return traced
 
 
+def _described(indicators: Indicators) -> tuple[str, int, int]:
+    """Return which network indicators are of: architecture, input size and number of classes."""
+    return indicators.model, indicators.input_size, indicators.num_classes
+
+
 def _half_coding(folder: Path) -> str | None:
     """Return how the networks of an entry are coded, None where versions before format 5 can read its files."""
     with safe_open(folder / SUPERNET, "numpy") as file:
         names = list(file.keys())
-    if has_moved_planes(names):
-        return MOVED_PLANES
-    return BYTE_PLANES if has_planes(names) or (folder / FLOAT_FILE).exists() else None
+        moved_from = file.get_tensor(MOVED_FROM).tobytes().hex() if MOVED_FROM in names else None
+    in_float = folder / FLOAT_FILE
+    if not has_moved_planes(names):
+        return BYTE_PLANES if has_planes(names) or in_float.exists() else None
+    if not in_float.exists() or hashlib.sha256(in_float.read_bytes()).hexdigest() != moved_from:
+        raise ArtifactIntegrityError(
+            f"{folder / SUPERNET} was written beside another {FLOAT_FILE} than the folder holds now, and cannot be "
+            "read without that one: call save_float_network first, then save_entry"
+        )
+    return MOVED_PLANES
 
 
 def _halved(network: nn.Module) -> dict[str, Tensor]:

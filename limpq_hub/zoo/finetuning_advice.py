@@ -14,6 +14,7 @@ from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.checkpoint import read_checkpoint_policy
 from limpq_hub.zoo.entry import Entry, Published
+from limpq_hub.zoo.factory_path import factory_of
 
 
 def nearest_finetuned(entry: Entry, plan: Plan, options: Mapping[str, Any]) -> Published | None:
@@ -32,6 +33,8 @@ def nearest_finetuned(entry: Entry, plan: Plan, options: Mapping[str, Any]) -> P
 
 def how_to_finetune(entry: Entry, policy: object, options: Mapping[str, Any]) -> str:
     """Return how to fine-tune exactly the policy that was asked for; arguments as `plan_for` takes them."""
+    if factory_of(entry.indicators.model):
+        return "fine-tune it in a training loop of your own: python -m pydoc limpq_hub.zoo.own_network shows one"
     which: list[str | Path]
     which, hint = ["--policy", "policy.json"], "; write model.limpq.plan.policy.to_json() to policy.json first"
     limits, choices = split_limits({key: value for key, value in options.items() if value is not None})

@@ -38,7 +38,7 @@ def unpacked_float(folder: SealedFolder, at_most: int) -> bytes:
     """
     file = float_file_of(folder)
     if file is None:
-        raise UnknownModelError(f"{folder.name} holds no {FLOAT_FILE}; give the float network as --weights FILE")
+        raise UnknownModelError(f"{folder.name} holds no {FLOAT_FILE}; give an entry that holds its float network")
     too_much = ArtifactFormatError(f"{folder.name}/{file} holds more than the weights of the network; {folder.advice}")
     if folder.listed_bytes(file) > at_most + _LONGEST_HEADER:
         raise too_much

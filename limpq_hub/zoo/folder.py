@@ -96,9 +96,20 @@ class SealedFolder:
         return parse_json(self.read(file), f"{self.name}/{file}")
 
     def inner(self, prefix: str, kind: str) -> SealedFolder:
-        """Return the sealed folder at `prefix` inside this one, its `config.json` verified by this one too."""
+        """Return the sealed folder at `prefix` inside this one, its `config.json` and all files listed by this one too.
+
+        Raises:
+            ArtifactError: its `config.json` cannot be used, or lists a file that this one does not list just so.
+        """
         name = f"{self.name}/{prefix}"
         config = _verified_config(self.read(f"{prefix}/{CONFIG}"), f"{name}/{CONFIG}", kind, self.advice)
+        for file, listed in config["files"].items():
+            ours = self.config["files"].get(f"{prefix}/{file}", {})
+            if any(ours.get(key) != listed[key] for key in ("sha256", "bytes")):
+                raise ArtifactIntegrityError(
+                    f"{self.name}: {CONFIG} does not list {quoted(f'{prefix}/{file}')} as {name}/{CONFIG} does; "
+                    f"{self.advice}"
+                )
         refetch = None if self.refetch is None else _below(prefix, self.refetch)
         return SealedFolder(name, _below(prefix, self.fetch), config, refetch, self.advice)
 

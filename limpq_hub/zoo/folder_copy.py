@@ -12,6 +12,7 @@ from pathlib import Path
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactVersionError, OutputError, quoted
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.zoo.folder import CONFIG, EXPORT_SEAL, SealedFolder, open_local_folder
+from limpq_hub.zoo.network_title import title_in
 from limpq_hub.zoo.seal import sealed
 
 # What is moved into a folder last.
@@ -48,7 +49,8 @@ def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_noth
 
     Raises:
         ArtifactError: `target` is there and not an entry, or holds something else as well, which would be lost.
-        OutputError: `target` is a file; or it is not empty, and the current folder, one above it, or a mounted disk.
+        OutputError: `target` is a file; or it is not empty, and the current folder, one above it, or a mounted disk; or
+            it was empty and is no more.
         OSError: a folder cannot be written or renamed; what was at `target` is still there.
     """
     target = target.resolve()
@@ -61,8 +63,12 @@ def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_noth
         building.mkdir()
         yield building
         if is_empty:
+            if os.listdir(target) != [Path(temporary).name]:
+                raise OutputError(f"{target} was empty, and holds files of others by now: choose another folder")
             _move_into(target, building)
             return
+        # Others may have written there meanwhile.
+        check_replaceable(target, check=check)
         try:
             if target.exists():
                 target.rename(before)
@@ -72,6 +78,21 @@ def replaced_folder(target: Path, *, check: Callable[[Path], None] = _check_noth
             # which is about to be deleted.
             if before.exists() and not target.exists():
                 before.rename(target)
+
+
+def check_place(source: SealedFolder, target: Path) -> None:
+    """Raise where a copy of an entry may not or cannot take the place of what is at `target`: before long work.
+
+    Raises:
+        ArtifactError: `target` holds something else than an entry, which would be lost, or that of another network.
+        OutputError: as `replaced_folder`.
+    """
+    if (target / CONFIG).exists():
+        there = open_local_folder(target, "entry")
+        old, new = title_in(there.config, there.name), title_in(source.config, source.name)
+        if old != new:
+            raise ArtifactFormatError(f"{target} holds an entry of {old}, this one is of {new}; choose another")
+    check_replaceable(target)
 
 
 def check_replaceable(target: Path, *, check: Callable[[Path], None] = _check_nothing_else) -> None:

@@ -18,11 +18,20 @@ def address_fault() -> HubUnavailableError | None:
         parts = urlsplit(address)
         _ = parts.hostname, parts.port  # read when asked for
     except ValueError as error:
+        # Behind " as " comes a part of the address, of which a password may be.
+        reason = str(error).partition(" as ")[0]
         return HubUnavailableError(
-            f"{_VARIABLE}={quoted(address)} is no address of a Hub: {quoted(str(error))}; check {_VARIABLE}, or unset "
-            "it"
+            f"{_VARIABLE}={quoted(without_credentials(address))} is no address of a Hub: {quoted(reason)}; check "
+            f"{_VARIABLE}, or unset it"
         )
     return None
+
+
+def without_credentials(text: str) -> str:
+    """Return a text with *** in the place of the user and password of HF_ENDPOINT, as an address may have them."""
+    before, _, _ = os.environ.get(_VARIABLE, "").rpartition("@")
+    credentials = before.rpartition("://")[2]
+    return text.replace(f"{credentials}@", "***@") if credentials else text
 
 
 def check_address() -> None:

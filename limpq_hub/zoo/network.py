@@ -18,6 +18,7 @@ from limpq_hub.plan.frozen import FrozenMapping
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.quant.profile import costs_of
 from limpq_hub.quant.tracing.forward_trace import Trace, trace
+from limpq_hub.zoo.factory_path import factory_of
 from limpq_hub.zoo.model_args import ModelArgument, RefusedArgument, checked_arguments, kept_arguments
 from limpq_hub.zoo.network_title import network_title
 from limpq_hub.zoo.timm_network import BUILD_ERRORS, arguments_of, timm_network
@@ -130,27 +131,47 @@ class NetworkSpec:
         architecture = values["architecture"]
         if not re.fullmatch(r"[A-Za-z0-9_]+", architecture) or (to_build and not timm.is_model(architecture)):
             own = "; where it is a factory of your own, give it: limpq_hub.load(..., build=factory)"
-            raise ArtifactFormatError(
-                f"{where}: {quoted(architecture)} is not an architecture of timm{own if '__' in architecture else ''}"
-            )
-        # Above 1, timm scales a picture to less than the crop and fills it up.
-        for key, lowest, highest in (("num_classes", 1, 99_999), ("input_size", 1, 9_999), ("crop_pct", 0.01, 2)):
-            if not lowest <= values[key] <= highest:
-                raise ArtifactFormatError(f"{where}: {key} of {quoted(values[key])} cannot be")
-        mean, std = tuple(values["mean"]), tuple(values["std"])
-        # Pixels of 0..255 have a std of 1/255 here; far from that a picture becomes noise, or infinite.
-        if not all(abs(value) <= 1e3 for value in mean):
-            raise ArtifactFormatError(f"{where}: mean of {quoted(list(mean))} is not how pictures can be prepared")
-        whole = len(mean) == len(std) == 3 and all(1e-3 <= value <= 1e3 for value in std)
-        if not whole or values["interpolation"] not in INTERPOLATIONS or values["crop_mode"] not in CROP_MODES:
-            raise ArtifactFormatError(
-                f"{where}: mean, std, interpolation or crop_mode is not how pictures can be prepared"
-            )
+            advice = own if factory_of(architecture) else ""
+            raise ArtifactFormatError(f"{where}: {quoted(architecture)} is not an architecture of timm{advice}")
         try:
             model_args = checked_arguments(values["model_args"])
         except RefusedArgument as error:
             raise ArtifactFormatError(f"{where}: model_args: {error}") from None
-        return cls(**values | {"mean": mean, "std": std, "model_args": model_args})
+        listed = {"mean": tuple(values["mean"]), "std": tuple(values["std"]), "model_args": model_args}
+        spec = cls(**values | listed)
+        fault = spec._fault()
+        if fault:
+            raise ArtifactFormatError(f"{where}: {fault}")
+        return spec
+
+    def check_storable(self) -> None:
+        """Raise `UnsupportedLayerError` if it is one that `from_config` would refuse, and so no artifact can hold."""
+        if not timm.is_model(self.architecture):
+            raise UnsupportedLayerError(
+                f"{quoted(self.architecture)} is not an architecture of timm, and no entry or checkpoint can hold it: "
+                "make a network of your own with limpq_hub.zoo.own_network"
+            )
+        fault = self._fault()
+        if fault:
+            raise UnsupportedLayerError(
+                f"no entry or checkpoint can hold {self.title}: {fault}; they hold 1 to 99,999 classes and pictures "
+                "prepared with a mean and a std (0.001 or more) of three channels, an interpolation of "
+                f"{', '.join(INTERPOLATIONS)}, and a crop_mode of {', '.join(CROP_MODES)}"
+            )
+
+    def _fault(self) -> str | None:
+        """Return what cannot be of the classes or of how pictures are prepared, None where all can."""
+        # Above 1, timm scales a picture to less than the crop and fills it up.
+        for key, lowest, highest in (("num_classes", 1, 99_999), ("input_size", 1, 9_999), ("crop_pct", 0.01, 2)):
+            if not lowest <= getattr(self, key) <= highest:
+                return f"{key} of {quoted(getattr(self, key))} cannot be"
+        # Pixels of 0..255 have a std of 1/255 here; far from that a picture becomes noise, or infinite.
+        if not all(abs(value) <= 1e3 for value in self.mean):
+            return f"mean of {quoted(list(self.mean))} is not how pictures can be prepared"
+        whole = len(self.mean) == len(self.std) == 3 and all(1e-3 <= value <= 1e3 for value in self.std)
+        if not whole or self.interpolation not in INTERPOLATIONS or self.crop_mode not in CROP_MODES:
+            return "mean, std, interpolation or crop_mode is not how pictures can be prepared"
+        return None
 
     def to_config(self) -> dict[str, Any]:
         """Return the spec as `config.json` holds it: what is at its default is left out, and older versions read it."""

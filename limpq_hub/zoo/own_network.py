@@ -71,6 +71,8 @@ from timm.models import model_entrypoint, register_model
 from torch import nn
 
 from limpq_hub.errors import UnknownModelError, quoted
+from limpq_hub.zoo.factory_path import architecture_at
+from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.timm_network import timm_network
 
 Factory = Callable[..., nn.Module]
@@ -100,6 +102,7 @@ def own_network(
 
     Raises:
         UnknownModelError: the factory has no import path.
+        UnsupportedLayerError: no entry can hold that many classes, or pictures that are prepared so.
     """
     config = {
         "mean": tuple(mean),
@@ -108,7 +111,10 @@ def own_network(
         "crop_pct": crop_pct,
         "crop_mode": crop_mode,
     }
-    return timm_network(registered(factory), input_size=input_size, config=config, num_classes=num_classes).eval()
+    name = registered(factory)
+    network = timm_network(name, input_size=input_size, config=config, num_classes=num_classes).eval()
+    NetworkSpec.of(network).check_storable()
+    return network
 
 
 def registered(factory: Factory) -> str:
@@ -118,7 +124,7 @@ def registered(factory: Factory) -> str:
         UnknownModelError: the factory has no import path.
     """
     path = _import_path(factory)
-    name = path.replace(".", "__")
+    name = architecture_at(path)
     if not re.fullmatch(r"[A-Za-z0-9_]+", name) or not hasattr(factory, "__qualname__"):
         raise UnknownModelError(
             f"build={quoted(path)} cannot be found by an import path: give a function or class at the top level of a "

@@ -12,7 +12,7 @@ from limpq_hub.errors import ArtifactFormatError, PolicyError, UnsupportedLayerE
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.entropy_coding import decode, encode
 from limpq_hub.quant.fake_quantization import spread_over
-from limpq_hub.quant.layers import QuantLayer
+from limpq_hub.quant.layers import QuantLayer, check_one_weight
 from limpq_hub.quant.packing import pack, unpack
 from limpq_hub.quant.quantized import Quantized, quantized_layers
 from limpq_hub.quant.quantizer import LsqQuantizer
@@ -30,7 +30,8 @@ def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
 
     Raises:
         PolicyError: a quantized layer runs in float.
-        UnsupportedLayerError: a tensor has a value that is not finite, or a layer computes its weight from others.
+        UnsupportedLayerError: a tensor has a value that is not finite, a layer computes its weight from others, or
+            layers that share a parameter make other weights of it.
     """
     check_keeps_weights(model)
     tensors, names, in_float = own_state(model), _parameter_names(model), _parameters_in_float(model)
@@ -57,6 +58,7 @@ def packed_tensors(model: nn.Module, policy: Policy) -> dict[str, Tensor]:
         if zero_point is not None:
             tensors[f"{name}.input_zero_point"] = zero_point
         if isinstance(layer, QuantLayer):
+            check_one_weight(model, name, layer)
             if layer.weight not in in_float:
                 del tensors[names[layer.weight]]
             integers = layer.weight_integers(bits.weight)

@@ -21,7 +21,7 @@ from limpq_hub.zoo.seal import BYTE_PLANES, HALF_CODING, MOVED_PLANES
 _HIGH, _LOW = ".high_coded", ".low"
 _MOVED_HIGH, _MOVED_LOW = ".moved_high", ".moved_low"
 # The sha256 of the file that numbers moved from, uint8 [32].
-_MOVED_FROM = "moved_from_sha256"
+MOVED_FROM = "moved_from_sha256"
 # In fewer bytes the code and the second name would take what the high bytes save.
 _FEWEST_BYTES = 4096
 
@@ -58,7 +58,7 @@ def moved_planes(
                 pair = {name + _MOVED_HIGH: high, name + _MOVED_LOW: low}
         coded |= pair
     if has_moved_planes(coded):
-        coded[_MOVED_FROM] = np.frombuffer(bytearray.fromhex(sha256), np.uint8)
+        coded[MOVED_FROM] = np.frombuffer(bytearray.fromhex(sha256), np.uint8)
     return coded
 
 
@@ -111,8 +111,7 @@ def take_moved_planes(
         ArtifactIntegrityError: they moved from the numbers of another file.
         ArtifactFormatError: a plane is damaged or its partner missing, or a tensor is there as such too.
     """
-    named = np.asarray(tensors.pop(_MOVED_FROM, np.empty(0, np.uint8)))
-    if named.tobytes().hex() != sha256:
+    if np.asarray(tensors.pop(MOVED_FROM, np.empty(0, np.uint8))).tobytes().hex() != sha256:
         raise ArtifactIntegrityError(f"{file} was written beside another float network than the one that is there now")
     numbers = {}
     for name, high, low in _taken_pairs(tensors, _MOVED_HIGH, _MOVED_LOW, file):

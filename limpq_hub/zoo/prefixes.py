@@ -7,7 +7,7 @@ import re
 # A page of the Hub, or of a mirror; the file that it may show is of no use here.
 _PAGE = re.compile(
     r"(?:https?://[^/]+|(?:www\.)?huggingface\.co|hf\.co)/(?!datasets/|spaces/)([^/?#]+/[^/?#@]+)"
-    r"(?:/(?:tree|blob|resolve|commit)/([^/?#]+))?(?:[/?#].*)?",
+    r"(?:@([^?#]+)|/(?:tree|blob|resolve|commit)/([^/?#]+))?(?:[/?#].*)?",
     re.IGNORECASE,
 )
 _HUB = re.compile(r"hf(?:[-_ ]?hub)?:/{0,2}([^/]+/.+)", re.IGNORECASE)
@@ -18,7 +18,7 @@ def with_prefix(name: str) -> str | None:
     """Return how a name is written that means a repository or a folder in another way; None where it does not."""
     page = _PAGE.fullmatch(name)
     if page:
-        repo, revision = page[1], page[2]
+        repo, revision = page[1], page[2] or page[3]
         return f"hf-hub:{repo}" + (f"@{revision}" if revision not in (None, "main") else "")
     for prefix, form in (("hf-hub", _HUB), ("local-dir", _FOLDER)):
         match = form.fullmatch(name)

@@ -2,9 +2,11 @@
 
 import base64
 import json
+import math
 import re
 from dataclasses import replace
 
+import _zoo
 import pytest
 from _actions import compare, find_bits
 from _class_names import short_names
@@ -15,10 +17,10 @@ from _prediction import Prediction
 from _request import Request
 from _tables import layers_table
 from _texts import TERMS
-from _zoo import accuracy_of, entry_of, published_budgets, rival_policies, searched_plan, slider_range
+from _zoo import accuracy_of, budget_leading_to, entry_of, published_names, rival_policies, searched_plan, slider_range
 
 from limpq_hub import Policy, baselines, frontier, list_models, load, search
-from limpq_hub.errors import InfeasibleBudgetError, LimpqError, PolicyError
+from limpq_hub.errors import InfeasibleBudgetError, LimpqError, PolicyError, SearchError
 from limpq_hub.pictures import read_picture, top_classes
 from limpq_hub.plan.costs import FLOAT
 from limpq_hub.plan.layer_bits import LayerBits
@@ -123,12 +125,45 @@ def test_the_proof_names_the_way_and_a_bound_equal_to_the_objective(request_3g):
 def test_every_published_policy_is_what_its_button_asks_for(model):
     low, high = slider_range(model)
     digests = {published.name: published.policy_sha256 for published in entry_of(model).published}
-    assert list(published_budgets(model)) == list(digests)
-    for name, budget in published_budgets(model).items():
+    assert published_names(model) == list(digests)
+    for name in digests:
+        budget = budget_leading_to(model, name)
         assert low <= budget <= high
         found = searched_plan(Request(model, budget)).policy
         assert found.digest() == digests[name]
         assert accuracy_of(Request(model, budget), found, searched=True).weights == "fine-tuned", name
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SearchError("no proven optimum within 5 s"),
+        InfeasibleBudgetError("cannot be met", requested=1, minimum=2, maximum=3, constraint="bitops"),
+    ],
+    ids=repr,
+)
+def test_a_published_policy_that_no_search_of_the_entry_finds_has_the_budget_of_its_bitops(monkeypatch, error):
+    entry, asked = entry_of(MODEL), []
+    policy = next(policy for policy in entry.published if policy.name == "w3a3")
+
+    def failing(indicators, *, bitops, time_limit_s):
+        asked.append(bitops)
+        raise error
+
+    monkeypatch.setattr(_zoo, "search", failing)
+    budget_leading_to.cache_clear()
+    try:
+        assert budget_leading_to(MODEL, "w3a3") == math.ceil(policy.bitops / 1e7) / 100
+    finally:
+        budget_leading_to.cache_clear()
+    assert len(asked) == 1
+
+
+def test_the_policies_beside_the_search_are_looked_for_within_its_time(monkeypatch, request_3g):
+    limits = []
+    monkeypatch.setattr(_zoo, "baselines", lambda indicators, **options: limits.append(options["time_limit_s"]) or {})
+    rival_policies(request_3g)
+    assert limits == [_zoo.SEARCH_LIMIT_S]
 
 
 def test_both_ends_of_the_slider_can_be_met():

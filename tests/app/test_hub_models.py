@@ -1,5 +1,7 @@
 """Tests of entries of the Hub that visitors name: fetched once, within bounds, as anybody may, and kept to a few."""
 
+import asyncio
+import errno
 import json
 import os
 import shutil
@@ -13,15 +15,18 @@ from pathlib import Path
 import _hub_fetch
 import _hub_models
 import _zoo
+import gradio as gr
 import pytest
 from _actions import find_bits
 from _hub_models import fetch_entry, fetched_folder, short_name
+from _limits import Limiter
 from _model_cache import Networks
 from _offline import environment_of_fetch, go_offline
 from _request import Request
 from _zoo import entry_of, searched_plan
 
 from limpq_hub.errors import ArtifactError, HubError, HubUnavailableError, UnknownModelError
+from limpq_hub.zoo.hub import repository
 
 APP = Path(__file__).parents[2] / "app"
 
@@ -259,3 +264,38 @@ def test_no_entry_is_opened_but_bundled_and_fetched_ones(model):
 def test_the_process_prints_a_refusal_as_json(on_hub, tmp_path, capsys):
     _hub_fetch.main(["hf-hub:you/nothing", str(tmp_path), str(tmp_path / "kept")])
     assert "you/nothing@main: the Hub shows no such repository" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "The server has no room for this now; try again later"),
+        (errno.EACCES, "The server could not read or write a file; upload yours again, or try again later"),
+    ],
+)
+@pytest.mark.parametrize("inside", [True, False], ids=["of the cache", "elsewhere"])
+def test_what_fails_on_this_machine_is_told_without_a_path(on_hub, tmp_path, monkeypatch, capsys, number, told, inside):
+    seen = []
+
+    def failing(*given, cache_dir, **named):
+        raise OSError(number, os.strerror(number), f"{cache_dir if inside else tmp_path}/secret")
+
+    monkeypatch.setattr(repository.HfApi, "hf_hub_download", failing)
+
+    def run(command, **options):
+        _hub_fetch.main(command[2:])
+        return subprocess.CompletedProcess(command, 0, capsys.readouterr().out, "")
+
+    monkeypatch.setattr(_hub_models.subprocess, "run", run)
+
+    def fetched() -> str:
+        try:
+            return fetch_entry("you/tiny")
+        except OSError as error:
+            seen.append(error)
+            raise
+
+    with pytest.raises(gr.Error) as caught:
+        asyncio.run(Limiter(20, workers=1, most_waiting=1).guarded(fetched)())
+    assert caught.value.message == told
+    assert "'/tmp/" in str(seen[0]), "who runs the demo is to see which file"

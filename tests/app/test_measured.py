@@ -95,6 +95,36 @@ def test_the_command_measures_agreement_and_divergence_as_two_softmaxes_give_the
     assert "Here are 9 (DATA, val)" in find_bits(Request(small, 0.05)).many
 
 
+@pytest.mark.parametrize(
+    ("folder", "words", "told"),
+    [
+        ("DATA", ["--data", "data"], "--data DATA/data --images 4"),
+        ("DATA", ["--data=data"], "--data DATA/data --images 4"),
+        ("DATA/data", ["--data", "."], "--data DATA/data --images 4"),
+        ("DATA/data/n0000", ["--dat", "../../data"], "--data DATA/data --images 4"),
+    ],
+)
+def test_the_command_names_the_folder_wherever_it_was_typed(small, pictures, monkeypatch, folder, words, told):
+    pictures.rename(pictures.with_name("data"))
+    monkeypatch.chdir(pictures.parents[1] / folder)
+    monkeypatch.setattr(measure, "measure", lambda model, data, images: {"from": data.name})
+    measure.main(["--model", small, *words, "--images", "4"])
+    record = json.loads(measure.FILE.read_text())["models"][small]
+    assert record == {"from": "data", "command": f"python app/measure.py --model {small} {told}"}
+
+
+@pytest.mark.parametrize("images", [1, 9])
+def test_a_single_picture_is_refused_before_anything_is_measured(small, pictures, monkeypatch, images):
+    monkeypatch.setattr(measure, "read_picture", lambda path: pytest.fail("a picture was read"))
+    if images > 1:
+        for path in sorted(pictures.glob("*/*"))[1:]:
+            path.unlink()
+    with pytest.raises(
+        DataError, match="^of one picture there is no standard error: give --data a folder with more, a"
+    ):
+        measure.measure(small, pictures, images)
+
+
 def test_a_folder_without_pictures_is_refused(small, tmp_path):
     with pytest.raises(DataError, match="holds no folders of pictures, or none are asked for: give --data FOLDER"):
         measure.measure(small, tmp_path, 500)

@@ -137,6 +137,9 @@ def test_an_unprefixed_path_is_answered_with_both_fixes_filled_in(name):
         ("http://127.0.0.1:8000/you/x/resolve/main/config.json?download=true", "hf-hub:you/x"),
         ("huggingface.co/you/x", "hf-hub:you/x"),
         ("hf-hub:https://huggingface.co/you/x", "hf-hub:you/x"),
+        ("hf-hub:https://huggingface.co/you/x@v1", "hf-hub:you/x@v1"),
+        ("hf-hub:https://huggingface.co/you/x/tree/v1", "hf-hub:you/x@v1"),
+        ("https://huggingface.co/you/x@feature/y", "hf-hub:you/x@feature/y"),
         ("hf_hub:you/x", "hf-hub:you/x"),
         ("hf:you/x@v1", "hf-hub:you/x@v1"),
         ("hf://you/x", "hf-hub:you/x"),
@@ -251,6 +254,8 @@ def test_a_bare_name_that_is_not_bundled_is_served_by_the_owner_of_the_environme
     assert len(on_hub.hub.requests) == came
     on_hub.hub.tag("you/some_net-limpq", "v1")
     assert find_entry("some_net", revision="v1", cache_dir=on_hub.cache).revision == entry.revision
+    tagged = find_entry("some_net@v1", cache_dir=on_hub.cache)
+    assert (tagged.name, tagged.revision) == ("hf-hub:you/some_net-limpq@v1", entry.revision)
     with pytest.raises(HubNotFoundError, match="^you/other-limpq@main: the Hub shows no such repository"):
         find_entry("other", cache_dir=on_hub.cache)
     monkeypatch.setenv("LIMPQ_HUB_OWNER", "")

@@ -1,6 +1,7 @@
 """Tests of entry folders: the supernet comes back in half precision, and indicators that do not fit are refused."""
 
 import copy
+import dataclasses
 import json
 import re
 import zlib
@@ -13,12 +14,16 @@ from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactIntegri
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.quant.convert import select_policy, set_policy_
 from limpq_hub.quant.learned_indicators import read_indicators
+from limpq_hub.zoo.anchors import save_anchors
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry, save_float_network
+from limpq_hub.zoo.checkpoint import save_checkpoint
+from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry, save_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import load
+from limpq_hub.zoo.network import NetworkSpec
 
 LAYER = "layer2.0.conv1"
+CLASSES = [{"id": "n", "name": "noise"}] * 10
 
 
 def read_supernet(folder):
@@ -138,7 +143,7 @@ def test_the_indicators_of_a_loaded_supernet_are_those_of_its_entry(tiny):
 
 
 def test_saving_an_entry_writes_no_policies_and_no_metrics(tiny, tmp_path):
-    save_entry(tmp_path, tiny.supernet, tiny.indicators, [{"id": "n", "name": "noise"}] * 10)
+    save_entry(tmp_path, tiny.supernet, tiny.indicators, CLASSES)
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
         "classes.json",
@@ -302,3 +307,93 @@ def test_a_float_network_of_other_tensors_is_refused_by_tensor(with_float, resea
     reseal(with_float)
     with pytest.raises(ArtifactFormatError, match=rf"/float\.safetensors: {re.escape(message)}"):
         load_float_network(open_local_folder(with_float, "entry"))
+
+
+def test_figures_and_anchors_of_the_entry_that_was_there_are_not_told_of_the_new_one(tiny, entry_copy, reseal):
+    save_anchors(entry_copy, tiny.supernet, [tiny.joint], [tiny.images])
+    reseal(entry_copy)
+    assert {"metrics.json", "anchors.json", "anchors.safetensors"} <= set(
+        find_entry(f"local-dir:{entry_copy}").folder.files
+    )
+    save_entry(entry_copy, tiny.supernet, tiny.indicators, CLASSES)
+    entry = find_entry(f"local-dir:{entry_copy}")
+    assert not [file for file in entry.folder.files if file.startswith(("metrics", "anchors"))]
+    assert (entry.metrics, {policy.name for policy in entry.published}) == ({}, {"small", "large"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes", "message"),
+    [
+        ({"model": "test_vit"}, CLASSES, "the indicators are of test_vit at 32 pixels with 10 classes, the network is"),
+        ({"input_size": 64}, CLASSES, "the indicators are of test_resnet at 64 pixels with 10 classes, the network is"),
+        ({"num_classes": 9}, CLASSES, "the indicators are of test_resnet at 32 pixels with 9 classes, the network is"),
+        ({}, CLASSES[:3], r'3 classes for a network of 10 outputs: give \{"id", "name"\} of each output$'),
+        ({}, [], "0 classes for a network of 10 outputs"),
+        ({}, [{"id": "n"}] * 10, "classes: name is missing"),
+    ],
+)
+def test_what_is_not_of_the_network_is_refused_before_anything_is_written(tiny, entry_copy, changes, classes, message):
+    before = {path: path.read_bytes() for path in entry_copy.rglob("*") if path.is_file()}
+    with pytest.raises(ArtifactFormatError, match=f"^{message}"):
+        save_entry(entry_copy, tiny.supernet, dataclasses.replace(tiny.indicators, **changes), classes)
+    assert {path: path.read_bytes() for path in entry_copy.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"interpolation": "area"}, "mean, std, interpolation or crop_mode is not how pictures can be prepared; they"),
+        ({"crop_mode": "fit"}, "mean, std, interpolation or crop_mode is not how pictures can be prepared; they"),
+        ({"std": (1e-4,) * 3}, "mean, std, interpolation or crop_mode is not how pictures can be prepared; they"),
+        ({"mean": (0.5,)}, "mean, std, interpolation or crop_mode is not how pictures can be prepared; they"),
+        ({"mean": (1e4,) * 3}, r"mean of \[10000.0, 10000.0, 10000.0\] is not how pictures can be prepared; they"),
+        ({"crop_pct": 3.0}, r"crop_pct of 3\.0 cannot be; they"),
+    ],
+)
+def test_a_network_that_no_file_can_describe_is_refused_before_anything_is_written(tiny, tmp_path, changes, told):
+    told = f"^no entry or checkpoint can hold test_resnet at 32 pixels with 10 classes: {told}"
+    supernet, checkpoint = (copy.deepcopy(network) for network in (tiny.supernet, tiny.checkpoints["small"]))
+    in_float = NetworkSpec.of(supernet).build()
+    for network in (supernet, checkpoint, in_float):
+        network.pretrained_cfg = dict(network.pretrained_cfg) | changes
+    for save in (
+        lambda: save_entry(tmp_path, supernet, tiny.indicators, CLASSES),
+        lambda: save_float_network(tmp_path, in_float),
+        lambda: save_checkpoint(tmp_path, checkpoint, tiny.costs),
+    ):
+        with pytest.raises(UnsupportedLayerError, match=told):
+            save()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_architecture_that_nobody_can_build_is_refused(tiny, tmp_path):
+    supernet = copy.deepcopy(tiny.supernet)
+    supernet.pretrained_cfg = dict(supernet.pretrained_cfg) | {"architecture": "mine"}
+    with pytest.raises(UnsupportedLayerError, match=r"^'mine' is not an architecture of timm, and no .*own_network$"):
+        save_entry(tmp_path, supernet, tiny.indicators, CLASSES)
+
+
+@pytest.mark.parametrize("there", ["another", "none"])
+def test_a_supernet_without_the_float_network_that_it_moved_from_is_not_sealed(tiny, tmp_path, there):
+    spec = NetworkSpec.of(tiny.supernet)
+    in_float = spec.build()
+    start = {name: value for name, value in tiny.supernet.state_dict().items() if name in in_float.state_dict()}
+    in_float.load_state_dict(start, strict=False)
+    save_float_network(tmp_path, in_float)
+    save_entry(tmp_path, tiny.supernet, tiny.indicators, CLASSES)
+    before = (tmp_path / "config.json").read_bytes()
+    if there == "another":
+        with torch.no_grad():
+            in_float.fc.weight += 1
+        save_float_network(tmp_path, in_float)
+    else:
+        (tmp_path / "float.safetensors").unlink()
+    told = (
+        r"supernet\.safetensors was written beside another float\.safetensors .*: call save_float_network first, then s"
+    )
+    with pytest.raises(ArtifactIntegrityError, match=told):
+        seal_entry(tmp_path, spec)
+    assert (tmp_path / "config.json").read_bytes() == before
+    save_float_network(tmp_path, in_float)
+    save_entry(tmp_path, tiny.supernet, tiny.indicators, CLASSES)
+    read_supernet(tmp_path)

@@ -72,7 +72,7 @@ def gzipped(with_float, reseal):
 
 @BOTH
 def test_an_entry_without_a_float_network_says_what_to_give_instead(tiny, read):
-    message = f"{tiny.folder} holds no float.safetensors; give the float network as --weights FILE"
+    message = f"{tiny.folder} holds no float.safetensors; give an entry that holds its float network"
     with pytest.raises(UnknownModelError, match=f"^{re.escape(message)}$"):
         read(tiny.folder, tiny.costs)
 

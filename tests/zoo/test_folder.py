@@ -20,6 +20,7 @@ from limpq_hub.errors import (
     quoted,
 )
 from limpq_hub.zoo import folder as folder_module
+from limpq_hub.zoo.catalog import BUNDLED
 from limpq_hub.zoo.entry_folder import seal_entry
 from limpq_hub.zoo.folder import open_local_folder, seal_folder
 from limpq_hub.zoo.loading import load
@@ -353,3 +354,26 @@ def test_a_folder_is_verified_at_every_read(entry_copy):
     (entry_copy / "classes.json").write_text("[]")
     with pytest.raises(ArtifactIntegrityError, match=r"classes\.json is damaged: its 2 bytes are not the \d+ with sha"):
         folder.read_json("classes.json")
+
+
+@pytest.mark.parametrize("change", ["not listed", "of another size"])
+def test_a_file_of_a_policy_that_the_entry_does_not_list_just_so_is_refused(entry_copy, reseal, seal, change):
+    """Or the size that an entry lists would say nothing of what is fetched."""
+    config = json.loads((entry_copy / "policies/small/config.json").read_text())
+    listed = config["files"]["model.safetensors"]
+    added = {"more.json": listed} if change == "not listed" else {"model.safetensors": listed | {"bytes": 2**30}}
+    seal(entry_copy / "policies/small", config | {"files": config["files"] | added})
+    reseal(entry_copy)
+    file = re.escape(f"policies/small/{next(iter(added))}")
+    told = rf"config\.json does not list '{file}' as .*/policies/small/config\.json does; fetch the artifact again$"
+    with pytest.raises(ArtifactIntegrityError, match=told):
+        open_local_folder(entry_copy, "entry").inner("policies/small", "checkpoint")
+
+
+@pytest.mark.parametrize("entry", sorted(BUNDLED.glob("*/config.json")), ids=lambda path: path.parent.name)
+def test_what_ships_lists_every_file_of_its_policies(entry):
+    folder = open_local_folder(entry.parent, "entry")
+    names = {file.split("/")[1] for file in folder.files if file.startswith("policies/")}
+    assert names
+    for name in names:
+        folder.inner(f"policies/{name}", "checkpoint")

@@ -160,3 +160,33 @@ def test_a_file_that_is_damaged_is_not_copied(entry_copy, tmp_path):
     with pytest.raises(ArtifactIntegrityError, match=r"classes\.json is damaged"):
         copy_verified(folder, tmp_path / "copy")
     assert not (tmp_path / "copy" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("was_there", "error", "told"),
+    [
+        (False, ArtifactFormatError, "holds 'theirs.txt': it is no entry, and would be lost; choose another folder$"),
+        (True, OutputError, "was empty, and holds files of others by now: choose another folder$"),
+    ],
+)
+def test_what_others_wrote_meanwhile_is_not_deleted(tmp_path, was_there, error, told):
+    target = tmp_path / "target"
+    if was_there:
+        target.mkdir()
+
+    def write() -> None:
+        with replaced_folder(target) as building:
+            (building / "theirs.txt").write_text("ours")
+            target.mkdir(exist_ok=True)
+            (target / "theirs.txt").write_text("theirs")
+
+    with pytest.raises(error, match=told):
+        write()
+    assert content(tmp_path) == {"target/theirs.txt": b"theirs"}
+
+
+def test_an_entry_that_got_a_file_meanwhile_stays_with_it(tiny, entry_copy):
+    told = "holds 'notes.txt' as well, which is no part of the entry and would be lost"
+    with pytest.raises(ArtifactFormatError, match=told), replaced_folder(entry_copy):
+        (entry_copy / "notes.txt").write_text("theirs")
+    assert content(entry_copy) == content(tiny.folder) | {"notes.txt": b"theirs"}

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from limpq_hub.errors import HubUnavailableError
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.hub import reachable
+from limpq_hub.zoo.hub.failures import client_error
 from limpq_hub.zoo.hub_address import address_fault
 
 MALFORMED = {
@@ -32,6 +35,21 @@ def test_an_address_that_can_be_read_is_no_fault(monkeypatch, address):
     if address is not None:
         monkeypatch.setenv("HF_ENDPOINT", address)
     assert address_fault() is None
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://me:secret@mirror:x", "'https://***@mirror:x'"),
+        ("https://me:sec/secret@mirror", "'https://***@mirror'"),
+        ("https://me:secret@[::1", "'https://***@[::1'"),
+    ],
+)
+def test_the_password_of_an_address_that_cannot_be_read_is_not_told(monkeypatch, address, shown):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    told = str(address_fault())
+    assert told.startswith(f"HF_ENDPOINT={shown} is no address of a Hub: ")
+    assert "sec" not in told
 
 
 RUNS = {
@@ -61,3 +79,16 @@ def test_what_imports_the_client_for_a_bundled_model_too_names_the_variable(run)
     assert done.returncode == (1 if run == "load" else 6)
     if run != "load":  # huggingface_hub may write a line of its own
         assert "Traceback" not in done.stderr
+
+
+def test_the_password_of_an_address_is_not_told_where_the_hub_does_not_answer_and_where_it_does(hub, monkeypatch):
+    address = hub.url.replace("://", "://me:secret@")
+    for endpoint in (address, "http://me:secret@127.0.0.1:9"):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        told = reachable.answers()
+        assert told.startswith(endpoint.replace("me:secret", "***"))
+        assert "secret" not in told
+    error = ValueError(f"404 for url {endpoint}/you/net")
+    assert client_error(error) == "ValueError: '404 for url http://***@127.0.0.1:9/you/net'"

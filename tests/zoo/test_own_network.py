@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import Any
 
 import pytest
@@ -11,10 +12,14 @@ from timm.models import _registry
 from torch import nn
 
 import limpq_hub
-from limpq_hub.errors import ArtifactFormatError, UnknownModelError
+from limpq_hub.errors import ArtifactFormatError, UnknownModelError, UnsupportedLayerError
 from limpq_hub.quant.frozen_layers import thaw_
+from limpq_hub.train import publish
 from limpq_hub.zoo import own_network as guide
+from limpq_hub.zoo.card import render_card
 from limpq_hub.zoo.catalog import find_entry
+from limpq_hub.zoo.entry_folder import save_entry, save_float_network
+from limpq_hub.zoo.factory_path import architecture_at, factory_of
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.own_network import own_network, registered
 from limpq_hub.zoo.size_check import parameter_count
@@ -56,7 +61,10 @@ def test_the_example_of_the_guide_ends_in_a_network_that_computes_what_was_fine_
 
 
 def test_any_other_budget_of_an_own_network_is_served_from_the_joint_weights(example):
-    with pytest.warns(UserWarning, match="was not fine-tuned"):
+    told = (
+        "was not fine-tuned .*; fine-tune it in a training loop of your own: python -m pydoc limpq_hub.zoo.own_network"
+    )
+    with pytest.warns(UserWarning, match=told):
         model = limpq_hub.load(f"local-dir:{example['folder']}", bitops="w2a2", build=example["Net"])
     assert model.limpq.weights == "joint"
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
@@ -76,6 +84,41 @@ def test_an_own_network_is_published_and_loaded_from_the_hub(example, online):
     model = limpq_hub.load("hf-hub:you/net", bitops="w3a3", build=example["Net"], cache_dir=online.cache)
     with torch.no_grad():
         assert torch.equal(thaw_(model)(example["images"]), example["tuned"](example["images"]))
+
+
+def test_the_card_of_an_own_network_loads_it_with_its_factory_and_names_no_command_that_takes_none(example, tmp_path):
+    folder = shutil.copytree(example["folder"], tmp_path / "entry")
+    own = example["network"]
+    save_float_network(folder, own)
+    save_entry(folder, example["supernet"], example["indicators"], example["classes"])
+    card = render_card(find_entry(f"local-dir:{folder}"), "you/net")
+    (program,) = re.findall(r"^```python\n(.*?)^```", card, re.MULTILINE | re.DOTALL)
+    assert program.splitlines()[:2] == ["import limpq_hub", "from my_networks.small import Net"]
+    assert re.search(r'^model = limpq_hub\.load\("hf-hub:you/net", bitops=\d+, build=Net\)$', program, re.MULTILINE)
+    assert "in the files of `limpq_hub.export`" in card
+    assert not [word for word in ("limpq export", "limpq predict", "accelerate") if word in card]
+
+
+def test_publishing_an_own_network_says_how_it_is_loaded(example, tmp_path, capsys):
+    publish.main(["--joint", str(example["folder"]), "--output", str(tmp_path / "entry")])
+    told = capsys.readouterr().out
+    assert re.search(rf'^next: limpq_hub\.load\("local-dir:{tmp_path}/entry", bitops="\S+", build=Net\)$', told, re.M)
+    assert "limpq predict" not in told
+
+
+@pytest.mark.parametrize(
+    ("architecture", "factory"),
+    [
+        ("resnet18", None),
+        ("my_networks__small__Net", ("my_networks.small", "Net")),
+        ("__main____Net", ("__main__", "Net")),
+        ("pkg___private__Net", ("pkg._private", "Net")),
+        ("pkg___Net", ("pkg", "_Net")),
+    ],
+)
+def test_the_factory_of_a_network_is_found_by_what_it_is_called(architecture, factory):
+    assert factory_of(architecture) == factory
+    assert factory is None or architecture_at(".".join(factory)) == architecture
 
 
 def test_without_its_factory_an_own_network_is_refused_with_what_to_give_and_nothing_is_imported(example, run_python):
@@ -130,3 +173,16 @@ def test_a_factory_that_is_defined_anew_takes_the_place_of_the_one_before():
         own = own_network(define(width), num_classes=2, input_size=8)
         assert parameter_count(NetworkSpec.of(own), "own") == 2 * width + 2
     assert registered(define(7)) == "notebook__Anew"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"interpolation": "area"}, "mean, std, interpolation or crop_mode is not how pictures can be prepared; they"),
+        ({"crop_mode": "fit"}, "mean, std, interpolation or crop_mode is not how pictures can be prepared; they"),
+        ({"num_classes": 100_000}, "num_classes of 100000 cannot be; they hold 1 to 99,999 classes"),
+    ],
+)
+def test_an_own_network_that_no_entry_can_hold_is_refused_before_it_is_trained(changes, told):
+    with pytest.raises(UnsupportedLayerError, match=f"^no entry or checkpoint can hold .* classes: {told}"):
+        own_network(other_net, **{"num_classes": 2, "input_size": 8} | changes)

@@ -36,6 +36,7 @@ from limpq_hub.errors import (
 from limpq_hub.zoo.hub.failures import client_error, failure_of
 from limpq_hub.zoo.hub.limits import limited
 from limpq_hub.zoo.hub.names import not_a_repository
+from limpq_hub.zoo.hub_address import without_credentials
 
 Result = TypeVar("Result")
 # The statuses from 400 to 499 that do not mean a wrong request: the same request may succeed later.
@@ -150,7 +151,9 @@ def _as_our_error(
             failure = failure_of(error)
             return HubUnavailableError(f"{where}: {failure.what}; {failure.advice}")
         case OSError(errno=int()):
-            return _of_this_machine(where, cache_dir, error)
+            ours = _of_this_machine(where, cache_dir, error)
+            ours.errno = error.errno
+            return ours
     # The client raises other errors where an answer is cut off, of another length than announced, or no JSON.
     return HubUnavailableError(
         f"{where}: what the Hub sent is damaged or cut off; try again, and check HF_ENDPOINT if it is set"
@@ -185,7 +188,7 @@ def _refused(repo: str, revision: str | None, error: HfHubHTTPError) -> HubError
     """Return the error for an answer that says no."""
     where, status = _place(repo, revision), error.response.status_code if error.response is not None else None
     if status in (401, 403):
-        reason = f": {quoted(error.server_message)}" if error.server_message else ""
+        reason = f": {quoted(without_credentials(error.server_message))}" if error.server_message else ""
         return HubUnauthorizedError(
             f"{where}: the Hub answered {status}{reason}; give a token that may do this: run `hf auth login`, or set "
             "HF_TOKEN"
@@ -195,8 +198,7 @@ def _refused(repo: str, revision: str | None, error: HfHubHTTPError) -> HubError
     if status == 412:
         return changed_meanwhile(repo, revision)
     if status is not None and 400 <= status < 500 and status not in _LATER:
-        return HubRefusedError(
-            f"{where}: the Hub answered {status}: {quoted(error.server_message or str(error))}; nothing was changed"
-        )
+        said = without_credentials(error.server_message or str(error))
+        return HubRefusedError(f"{where}: the Hub answered {status}: {quoted(said)}; nothing was changed")
     status_told = f" ({status})" if status is not None else ""
     return HubUnavailableError(f"{where}: the Hub did not answer{status_told}; try again later")

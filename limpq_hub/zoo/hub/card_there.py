@@ -10,7 +10,8 @@ import yaml
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.repocard import metadata_load
 
-from limpq_hub.errors import HubNotFoundError, HubRefusedError, quoted
+from limpq_hub.errors import HubNotFoundError, HubOfflineError, HubRefusedError, quoted
+from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.hub.answers import ask_hub
 from limpq_hub.zoo.hub.names import checked_commit
@@ -19,6 +20,8 @@ from limpq_hub.zoo.hub.repository import fetch_file, hub_client
 CARD = "README.md"
 _LICENSE = ("license", "license_name", "license_link")
 _BASE_MODEL = ("base_model", "base_model_relation")
+# Beside its own errors PyYAML lets through what Python raises over a value with a tag, and where lists are nested deep.
+_YAML_ERRORS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def stated_in(folder: SealedFolder) -> dict[str, Any]:
@@ -31,6 +34,20 @@ def stated_in(folder: SealedFolder) -> dict[str, Any]:
         return _stated(folder.fetch(CARD, None))
     except HubNotFoundError:
         return {}
+
+
+def copy_card(folder: SealedFolder, target: Path) -> None:
+    """Copy the card beside an entry, if there is one, to where `stated_in` finds it beside a copy of the entry.
+
+    Raises:
+        HubError: the Hub does not give the card.
+    """
+    try:
+        card = folder.fetch(CARD, None)
+    except (HubNotFoundError, HubOfflineError):  # none, or none in the cache, where all that is sealed may be
+        return
+    if card.is_file():
+        write_bytes(target / CARD, card.read_bytes())
 
 
 def stated_on_card(repo: str, commit: str, token: str | bool | None = None) -> dict[str, Any]:
@@ -106,7 +123,7 @@ def _stated(card: Path) -> dict[str, Any]:
     try:
         front_matter = metadata_load(card)
     # No front matter that the Hub could read either.
-    except (ValueError, yaml.YAMLError):
+    except _YAML_ERRORS:
         return {}
     fields = (*_LICENSE, *_BASE_MODEL)
     return {field: value for field, value in (front_matter or {}).items() if field in fields and _is_text(value)}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from limpq_hub.errors import quoted
+from limpq_hub.zoo.hub_address import without_credentials
 
 _SETTINGS = "check the internet connection, and HF_ENDPOINT or HTTPS_PROXY if one is set"
 _CONNECTION = "check the connection, or try again later"
@@ -70,7 +71,7 @@ def failure_of(error: BaseException) -> Failure:
 
 def client_error(error: BaseException) -> str:
     """Return what the client raised, by its class, for who looks for a fault: `HubError.client_error`."""
-    return f"{type(error).__name__}: {quoted(str(error))}"
+    return f"{type(error).__name__}: {quoted(without_credentials(str(error)))}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -413,6 +413,27 @@ def test_what_would_be_sent_can_be_written_without_a_hub(tiny, tmp_path):
     assert find_entry(f"local-dir:{tmp_path}/out").published[0].top1 == 61.5
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[" * 600,
+        "!!timestamp abc",
+        "!!bool maybe",
+        "!!int ''",
+        "!!timestamp 0001-01-01 00:00:00 +23:00",
+        "&a [*a]",
+        "3",
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_card_that_cannot_be_read_states_nothing(online, entry_copy, tmp_path, value):
+    card = f"---\nlicense: {value}\n---\n"
+    (entry_copy / "README.md").write_text(card)
+    online.hub.commit(REPO, {"README.md": card.encode()})
+    push_entry(find_entry(f"local-dir:{entry_copy}"), REPO)
+    assert b"license" not in online.hub.files(REPO)["README.md"]
+
+
 def test_the_repository_of_a_repository_is_the_same(online, tiny, tmp_path):
     push_entry(find_entry(tiny.name), REPO)
     pushed = push_entry(find_entry(f"hf-hub:{REPO}", cache_dir=str(tmp_path / "cache")), REPO)
