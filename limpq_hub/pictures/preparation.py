@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from PIL import Image
 from torch import Tensor
@@ -22,13 +23,9 @@ def preparation_of(spec: NetworkSpec) -> Callable[[Image.Image], Tensor]:
     long and narrow that all but a sliver of the scaled one would be cut off: a line of 200,000 x 1 pixels would take
     4 GB. A panorama of 10:1 stays below the bound at any input of up to 1,264 pixels.
     """
-    transform, side = spec.transform(), math.floor(spec.input_size / spec.crop_pct)
-
-    def prepare(picture: Image.Image) -> Tensor:
-        check_scaled(picture.size, side, spec.crop_mode)
-        return transform(picture)
-
-    return prepare
+    side = math.floor(spec.input_size / spec.crop_pct)
+    # No closure: worker processes that are not forked get it pickled.
+    return partial(_prepared, spec.transform(), side, spec.crop_mode)
 
 
 def check_scaled(size: tuple[int, int], side: int, crop_mode: str = "center") -> None:
@@ -53,3 +50,8 @@ def check_scaled(size: tuple[int, int], side: int, crop_mode: str = "center") ->
         raise ImageError(f"{of} {width} x {height} pixels; crop it first")
     if width * height > max(MOST_SCALED_PIXELS, size[0] * size[1]):
         raise ImageError(f"{of} {width} x {height}, more than {MOST_SCALED_PIXELS:,} pixels; crop it first")
+
+
+def _prepared(transform: Callable[[Image.Image], Tensor], side: int, crop_mode: str, picture: Image.Image) -> Tensor:
+    check_scaled(picture.size, side, crop_mode)
+    return transform(picture)

@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _finetuning(settings: ComparisonSettings) -> Finetuning:
-    """Return how the fine-tuning takes its images, by the recipe; wrong options are told before hours of measuring.
+    """Return how the fine-tuning is done, by the recipe; wrong options are told before hours of measuring.
 
     Raises:
         SystemExit: the recipe has no options for it, or wrong ones.
@@ -138,7 +138,9 @@ def _finetuning(settings: ComparisonSettings) -> Finetuning:
     folder = settings.output / "policy"
     _, _, *words = finetuning_arguments(settings, settings.model, folder.with_suffix(".json"), folder)
     parsed = finetune.parse_options(words)
-    return Finetuning(parsed.augmentation, parsed.training.schedule)
+    named = {"weights": parsed.weights, "teacher": parsed.loss.teacher}
+    of_recipe = {option: name for option, name in named.items() if name is not None and name != settings.weights}
+    return Finetuning(parsed.augmentation, parsed.training.schedule, of_recipe)
 
 
 def _compare(settings: ComparisonSettings, given: Mapping[str, str], finetuning: Finetuning | None) -> None:

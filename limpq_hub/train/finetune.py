@@ -39,8 +39,10 @@ from limpq_hub.train.measure.evaluate import accuracy_text, evaluate
 from limpq_hub.train.measure.failure_signs import concerns, sameness
 from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.method.classifier_training import train_classifier_
+from limpq_hub.train.method.entry_weights import timm_name_of
 from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
 from limpq_hub.train.method.networks import float_network_of, placed
+from limpq_hub.train.method.picture_preparation import preparation_note
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import (
     SWITCH,
@@ -168,6 +170,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if loss.distill:
             teacher = float_network_of(entry, loss.teacher or settings.weights, loss.teacher_option)
             teacher = placed(teacher, accelerator.device, channels_last=channels_last)
+        for option, name in (("--weights", settings.weights), ("--teacher", loss.teacher)):
+            note = preparation_note(name, spec, option, model=timm_name_of(entry))
+            if note:
+                accelerator.print(note)
         seconds = train_classifier_(accelerator, model, loader, loss, training, teacher=teacher, validate=validate)
         recalibrate_batch_norm_(model, images)
         record = provenance(accelerator, training.invocation, seconds)

@@ -31,7 +31,7 @@ from limpq_hub.train.measure.figure_dependence import digests_of_pictures
 from limpq_hub.train.measure.joint_front import budgets, joint_records
 from limpq_hub.train.measure.measurement_cache import MeasurementCache
 from limpq_hub.train.measure.recalibration_images import recalibration_images
-from limpq_hub.train.measure.reference import reference_of
+from limpq_hub.train.measure.reference import check_comparable, reference_of
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, output_file, whole_number
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
 from limpq_hub.train.plan_notes import print_plan_notes
@@ -103,6 +103,7 @@ def _measure(settings: FrontSettings, progress_file: Path) -> None:
     data = settings.data
     accelerator = new_accelerator(settings.device)
     entry = find_entry(settings.model)
+    check_comparable(entry, data)
     plans: dict[str, Plan] = {}  # a policy may be the best at several budgets
     for budget in settings.bitops or budgets(entry.summary(), settings.points):
         plan = plan_for(entry, bitops=budget)  # one that cannot be is told before hours of measuring

@@ -49,6 +49,7 @@ from limpq_hub.train.method.fetched_weights import fetched_content, file_content
 from limpq_hub.train.method.float_weights import local_file
 from limpq_hub.train.method.joint_training import train_jointly_
 from limpq_hub.train.method.networks import description_of, float_network, placed
+from limpq_hub.train.method.picture_preparation import preparation_note
 from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
 from limpq_hub.train.push import announce, check_push
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings, PushSettings
@@ -72,7 +73,7 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.hub.publishing import push_entry
-from limpq_hub.zoo.network import NetworkSpec
+from limpq_hub.zoo.network import PREPARATION, NetworkSpec
 
 _FIRST_IMAGES = 256
 
@@ -130,6 +131,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         same_size = replace(start, input_size=spec.input_size)
         loss = settings.loss
         teacher = float_network(same_size, loss.teacher or start.weights, spec.num_classes, loss.teacher_option)
+        asked = [key for key in PREPARATION if getattr(start, key) is not None]
+        note = preparation_note(loss.teacher, spec, loss.teacher_option, model=start.model, typed=asked)
+        if note:
+            accelerator.print(note)
         classes = classes_of_network(spec.num_classes, data, settings.class_names)
         ids = [record["id"] for record in classes]
         loader, validation = (
@@ -166,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             accelerator.print(coming, flush=True)
         seconds = train_jointly_(accelerator, supernet, teacher, costs, loader, settings.joint, settings.loss, training)
         record = provenance(accelerator, training.invocation, seconds)
+        record["model"] = start.model  # with its tag, which says which of timm's weights
         record["data"] = data_record(data, settings.augmentation)
         images = calibration_batches(data, spec, settings.calibrate_images, accelerator.device)
         if accelerator.is_main_process:

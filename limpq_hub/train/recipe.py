@@ -114,7 +114,14 @@ def _arguments(section: Mapping[str, str | list[str]], switches: Collection[str]
 
 def _parsed(path: Path) -> Any:
     """Return the sections of a recipe, every value as it is written; raises what `_content` and PyYAML raise."""
-    return yaml.load(_content(path).decode(), Loader=_AsWritten)
+    text = _content(path).decode()
+    try:
+        return yaml.load(text, Loader=_AsWritten)
+    except InputFileError:
+        raise
+    # PyYAML lets through what Python raises over a value with a tag, such as !!int.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise yaml.YAMLError(str(error)) from None
 
 
 class _AsWritten(yaml.SafeLoader):

@@ -32,7 +32,7 @@ from limpq_hub.train.launching import run
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.evaluate import evaluate
-from limpq_hub.train.measure.reference import reference_of
+from limpq_hub.train.measure.reference import check_comparable, reference_of
 from limpq_hub.train.measure.validated_network import (
     ValidatedNetwork,
     Weights,
@@ -124,6 +124,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         option = "--exported" if settings.exported else "--arithmetic integer"
         raise TrainingError(f"{option} runs on a CPU, not on {accelerator.device}: set ACCELERATE_USE_CPU=true")
     network, spec, description, entry, ids, plan, caution = _network(settings)
+    if entry is not None:
+        check_comparable(entry, data)
     if plan is not None:
         print_plan_notes(accelerator, plan)
     if caution and accelerator.is_main_process:

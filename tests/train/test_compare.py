@@ -12,13 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_run import RUN
 
 from limpq_hub import Budget, Indicators
@@ -74,14 +73,14 @@ class Compared:
 def run_here(commands: list[list[str]]):
     """Return what runs a script of fine-tuning in this process, in a second instead of ten."""
 
-    def run_script(command: list[str], *, check: bool) -> SimpleNamespace:
+    def run_script(command: list[str]) -> int:
         python, module_flag, module, *options = command
-        assert (python, module_flag, module, check) == (sys.executable, "-m", "limpq_hub.train.finetune", False)
+        assert (python, module_flag, module) == (sys.executable, "-m", "limpq_hub.train.finetune")
         commands.append(options)
         finetune.main(options)
-        return SimpleNamespace(returncode=0)
+        return 0
 
-    return SimpleNamespace(run=run_script)
+    return run_script
 
 
 def compared(command: list[str], output: Path, *, cut_at: int | None = None) -> Compared:
@@ -100,7 +99,7 @@ def compared(command: list[str], output: Path, *, cut_at: int | None = None) -> 
         contextlib.redirect_stderr(said),
     ):
         patched.setattr(_measured_policies, "evaluate_each", counted)
-        patched.setattr(_same_finetuning, "subprocess", run_here(started))
+        patched.setattr(_same_finetuning, "run_child", run_here(started))
         with contextlib.suppress(*([] if cut_at is None else [KeyboardInterrupt])):
             compare.main([*command, "--output", str(output)])
     return Compared(command, output, printed.getvalue(), said.getvalue(), len(evaluated), started)
@@ -422,18 +421,18 @@ def test_what_fine_tuning_would_refuse_is_refused_before_anything_is_measured(ti
     assert not (tmp_path / "out/measured.json").exists()
 
 
-@pytest.mark.parametrize(("code", "again"), [(3, "see what it says above, then run"), (130, "run"), (-9, "run")])
+@pytest.mark.parametrize(("code", "again"), [(3, "see what it says above, then run"), (75, "run"), (-9, "run")])
 def test_a_fine_tuning_starts_from_the_entry_that_was_found_and_says_how_to_go_on(
     tiny_command, runs, tmp_path, monkeypatch, code, again
 ):
     settings = compare.parse_options([*tiny_command, "w3a3", "--output", str(tmp_path)])
     entry, started = find_entry(f"local-dir:{runs}/joint"), []
 
-    def ended(command, *, check):
+    def ended(command):
         started.append(command)
-        return SimpleNamespace(returncode=code)
+        return code
 
-    monkeypatch.setattr(_same_finetuning, "subprocess", SimpleNamespace(run=ended))
+    monkeypatch.setattr(_same_finetuning, "run_child", ended)
     found = replace(entry, name="hf-hub:you/net", source="hub", revision="c" * 40)
     with pytest.raises(TrainingError, match=f" ended with exit code {code}; {again} the same command again$"):
         finetune_policy(settings, found, entry.indicators.most_bits())
@@ -565,6 +564,23 @@ def test_figures_beside_other_weights_of_the_hub_are_not_taken(whole, tmp_path, 
     monkeypatch.setattr(_measured_policies, "fetched_content", fetched)
     with pytest.raises(TrainingError, match=r"was measured with different weights fetched; choose another --output"):
         compared(whole.command, tmp_path / "out")
+
+
+@pytest.mark.parametrize("option", ["weights", "teacher"])
+def test_figures_of_another_network_that_the_recipe_names_are_not_taken(tiny_command, runs, tmp_path, option):
+    shutil.copytree(runs / "float", tmp_path / "float")
+    weights = tmp_path / "float/model.safetensors"
+    words = [f"{option}: local-dir:{tmp_path}/float", "distill: 0.5", "from: float", "step-start: least-error"]
+    (tmp_path / "recipe.yaml").write_text("finetune:\n" + "".join(f"  {word}\n" for word in words))
+    command = [*uncorrelated(tiny_command), "w3a3", "--contenders", "learned", "--random", "0", "--steps", "1"]
+    command += ["--recipe", f"{tmp_path}/recipe.yaml"]
+    first = compared(command, tmp_path / "out")
+    assert (first.evaluated, len(first.started)) == (2, 1)
+    again = compared(command, tmp_path / "out")
+    assert (again.evaluated, len(again.started)) == (0, 0)
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(TrainingError, match=f"was measured with different {option} of the fine-tuning; choose another"):
+        compared(command, tmp_path / "out")
 
 
 def test_a_file_of_figures_without_settings_is_refused(whole, tmp_path):

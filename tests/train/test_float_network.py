@@ -9,8 +9,10 @@ from safetensors.torch import load_file, save_file
 from tiny_run import NETWORK, RUN
 
 from limpq_hub.errors import HubOfflineError, TrainingError, UnknownModelError
-from limpq_hub.train import finetune, indicators, pretrain, validate
+from limpq_hub.plan.indicators import Indicators
+from limpq_hub.train import compare, finetune, front, indicators, pretrain, validate
 from limpq_hub.train.loop import fit as _loop
+from limpq_hub.train.measure.pair_importance import Measuring
 from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
@@ -84,8 +86,73 @@ def test_fine_tuning_from_an_entry_without_a_float_network_says_what_to_give(wit
 
 
 def test_validate_of_an_entry_without_a_float_network_says_so(without_float, data):
-    with pytest.raises(UnknownModelError, match="holds no float.safetensors; give the float network as --weights FILE"):
+    with pytest.raises(
+        UnknownModelError, match="holds no float.safetensors; give an entry that holds its float network$"
+    ):
         validate.main(["--model", without_float, "--weights", "float", "--data", str(data), *RUN])
+
+
+@pytest.mark.parametrize("command", [validate, front], ids=["validate", "front"])
+def test_without_labels_an_entry_needs_a_float_network_that_these_commands_take_from_nowhere_else(
+    command, without_float, data, tmp_path
+):
+    words = ["--model", without_float, "--bitops", "w4a4", "--unlabelled", f"{data}/train", *RUN]
+    with pytest.raises(UnknownModelError) as caught:
+        command.main([*words, "--output", str(tmp_path / "figures.json")])
+    assert str(caught.value) == (
+        f"{without_float.removeprefix('local-dir:')} holds no float.safetensors to compare with; give --data with "
+        "labels, or an entry that holds its float network"
+    )
+
+
+def test_a_teacher_that_takes_pictures_otherwise_is_told_by_every_command_that_learns_from_it(
+    runs, data, tmp_path, capsys
+):
+    shutil.copytree(runs / "float", tmp_path / "float")
+    config = json.loads((tmp_path / "float/config.json").read_text())
+    config["pretrained_cfg"]["crop_pct"] = 0.5
+    (tmp_path / "float/config.json").write_text(json.dumps(config))
+    teacher = ["--teacher", f"local-dir:{tmp_path}/float", "--distill", "0.5", "--data", str(data), *RUN]
+    short = ["--max-steps", "1", "--calibrate-images", "8"]
+    joint = [*NETWORK, "--weights", f"{runs}/float/model.safetensors", "--alpha", "8", "--measure-images", "0"]
+    told = f"note: --teacher local-dir:{tmp_path}/float takes pictures otherwise than they are prepared here: it with "
+    indicators.main([*joint, "--anchor-gap", "99", *teacher, *short, "--output", f"{tmp_path}/joint"])
+    assert told in capsys.readouterr().out
+    entry = ["--model", f"local-dir:{runs}/joint", "--bitops", "w4a4"]
+    finetune.main([*entry, *teacher, *short, "--output", f"{tmp_path}/w4a4"])
+    assert told in capsys.readouterr().out
+    few = ["--bitops", "w3a3", "--steps", "0", "--random", "0", "--correlated", "0", "--contenders", "learned"]
+    weights = ["--weights", f"local-dir:{tmp_path}/float", "--data", str(data), *RUN]
+    compare.main(["--model", f"local-dir:{runs}/joint", *few, *weights, "--output", f"{tmp_path}/compared"])
+    assert told.replace("--teacher", "--weights") in capsys.readouterr().err
+
+
+def test_criteria_are_measured_in_the_float_network_that_is_given(runs, without_float, data, tmp_path):
+    given = float_tensors(open_local_folder(runs / "joint", "entry"))
+    save_file(given, tmp_path / "same.safetensors")
+    few = ["--bitops", "w3a3", "--steps", "0", "--random", "0", "--correlated", "0", "--contenders", "learned"]
+    few += ["--criteria", "kl-float", "--criterion-images", "8", "--data", str(data), *RUN]
+    weights = {
+        "entry": [f"local-dir:{runs}/joint"],
+        "file": [without_float, "--weights", f"{tmp_path}/same.safetensors"],
+    }
+    for name, words in weights.items():
+        compare.main(["--model", *words, *few, "--output", str(tmp_path / name)])
+    of_entry, of_file = (Indicators.load(tmp_path / name / "kl-float.json").divergences for name in weights)
+    assert of_entry == of_file
+    with pytest.raises(
+        UnknownModelError, match="holds no float.safetensors; give the float network as --weights FILE$"
+    ):
+        compare.main(["--model", without_float, *few, "--output", str(tmp_path / "neither")])
+
+
+def test_a_measurement_of_another_float_network_has_another_digest_and_leaves_it_as_it_is(runs):
+    entry, images = find_entry(f"local-dir:{runs}/joint"), [torch.ones(2, 3, 32, 32)]
+    other = float_network_of(entry, None).double()
+    digests = {Measuring(entry, images, "float", None, network).digest() for network in (None, other)}
+    assert len(digests) == 2
+    copied = Measuring(entry, images, "float", None, other).reference()
+    assert copied is not other
 
 
 def test_an_entry_without_a_float_network_can_be_fine_tuned_from_its_joint_weights(without_float, data, tmp_path):

@@ -152,6 +152,7 @@ def test_the_measured_alpha_is_that_of_the_least_geometric_mean_on_record(runs):
     assert means[found.alpha] == pytest.approx(min(means.values()), rel=1e-4)
     assert len({round(mean, 4) for mean in means.values()}) > 1
     assert {"command", "seed", "device", "seconds", "date", "versions", "data"} <= found.provenance.keys()
+    assert found.provenance["model"] == "test_resnet"
 
 
 def test_the_entry_ships_the_float_network_with_large_weights_in_half_precision(runs):

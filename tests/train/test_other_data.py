@@ -238,6 +238,14 @@ def test_a_trained_run_is_not_prolonged_on_other_pictures(copied, tmp_path, caps
     message = r"^--resume on other data: .*/train is with other pictures in class class3 \(8 then, 8 now\); bring back"
     with pytest.raises(TrainingError, match=message):
         pretrain.main([*again, "--max-steps", "4"])
+    # Nor does it become a shorter one by being measured again.
+    for shorter, typed in ((["--max-steps", "1"], "max_steps"), (["--epochs", "1", "--max-steps", "2"], "epochs")):
+        with pytest.raises(TrainingError) as refused:
+            pretrain.main([*again, *shorter])
+        assert str(refused.value) == (
+            f"--resume with another {typed} of a run that is trained, and on other data; end it as it began, with "
+            f"--epochs {noted['epochs']} --max-steps 2, or choose another --output"
+        )
     # As long as it was it may be measured again, and goes on as what it was.
     pretrain.main([*again, "--max-steps", "2"])
     assert json.loads((tmp_path / "out/options.json").read_text())["training_data"] == noted["training_data"]

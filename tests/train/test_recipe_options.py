@@ -154,6 +154,13 @@ def test_a_recipe_executes_no_code(capsys, recipe, tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("value", ["!!int ''", "!!int x", "!!bool maybe", "!!timestamp abc", "!!float x"])
+def test_a_recipe_with_a_value_that_is_not_of_its_tag_is_refused_with_its_path(tmp_path, capsys, value):
+    path = tmp_path / "tagged.yaml"
+    path.write_text(f"pretrain:\n  lr: {value}\n")
+    assert f"--recipe {path}: not YAML (" in error_of(capsys, path)
+
+
 def test_a_binary_file_is_named(capsys, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"indicators:\n  epochs: \xff\xfe\n")

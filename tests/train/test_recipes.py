@@ -88,6 +88,7 @@ def test_the_recipes_of_the_paper_are_as_published(recipe, architecture, tmp_pat
     assert (schedule.epochs, joint.data.batch_size, joint.export.alpha) == published[recipe]
     tuning = finetune.parse_options(["--recipe", recipe, *required, "--model", "local-dir:out/joint"])
     schedule = tuning.training.schedule
+    assert (tuning.weights, tuning.loss.teacher) == (None, None)  # the float network that the entry came from
     assert (tuning.start_from, schedule.epochs, tuning.data.batch_size, schedule.warmup_epochs) == ("float", 95, 128, 5)
     assert (schedule.lr, schedule.weight_decay) == (0.04, 2.5e-5)
     assert (tuning.loss.smoothing, tuning.calibrate_images) == (0.1, 6000)

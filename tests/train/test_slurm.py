@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 from script_runs import TRAINING, journal_steps, saved_step
 from tiny_run import NETWORK, RUN
+from torch.distributed.launcher.api import LaunchConfig
 
 # What Slurm's own commands do for this script, on one machine.
 COMMANDS = {
@@ -69,6 +71,17 @@ def ends(job: subprocess.Popen) -> int:
     finally:
         if job.poll() is None:
             os.killpg(job.pid, signal.SIGKILL)
+
+
+def test_a_job_gives_torchrun_the_time_that_slurm_gives_it(slurm, tmp_path, monkeypatch):
+    (tmp_path / "torchrun").write_text("#!/bin/bash\necho $TORCH_ELASTIC_SHUTDOWN_TIMEOUT\n")
+    assert ends(slurm("pretrain")) == 0
+    given, _ = map(int, (tmp_path / "log").read_text().split())  # on each of two nodes
+    told_before = int(re.search(r"--signal=B:TERM@(\d+)", (TRAINING / "slurm.sbatch").read_text())[1])
+    assert 200 < given < told_before
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(given))
+    launched = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=1)
+    assert getattr(launched, "shutdown_timeout", given) == given  # an older torch has none
 
 
 @pytest.mark.slow

@@ -38,7 +38,8 @@ class CachedSource(Source):
         Raises:
             DataError: they need more than half of the free memory.
         """
-        super().__init__(source.where, source.classes, source.labels)
+        # Checked when it was opened, and not again: its pictures may be of some of the classes of a network.
+        self.where, self.classes, self.labels = source.where, source.classes, source.labels
         self.source = source
         # Headers of a few first: a data set that is far too large is refused at once.
         few = indices[:: max(1, len(indices) // _SAMPLE)]
@@ -67,8 +68,20 @@ class CachedSource(Source):
                 yield picture
 
     def name(self, index: int) -> str:
-        """Return what the source calls a picture."""
+        """Return what tells a picture from the others of the source."""
         return self.source.name(index)
+
+    def path(self, index: int) -> str:
+        """Return what a message of the source calls a picture."""
+        return self.source.path(index)
+
+    def size_bytes(self, index: int) -> int | None:
+        """Return the bytes of a picture as the source stores it; None where that is not known without reading it."""
+        return self.source.size_bytes(index)
+
+    def content(self, index: int) -> bytes:
+        """Return a picture as the source stores it; nothing where it is not a file of its own."""
+        return self.source.content(index)
 
     def _view(self, index: int) -> np.ndarray:
         offset, height, width = self._places[index]

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ def batches_of(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         drop_last=drop_last,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=partial(_begin_worker, torch.get_default_dtype()),
     )
 
 
@@ -95,7 +96,9 @@ def loader_speed(batches: DataLoader[Batch], seconds: float = 3.0) -> float:
     return sum(count for _, count in arrivals[skipped:]) / max(arrivals[-1][0] - since, 1e-9)
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _begin_worker(dtype: torch.dtype, worker: int) -> None:
+    # That of the parent, which images become tensors of: only where workers are forked they have it already.
+    torch.set_default_dtype(dtype)
     # A signal to the process group must not end the workers before the step is done that waits for them; nor is the
     # traceback of each of them worth reading after Ctrl-C.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -44,7 +44,7 @@ class Unreadable:
     @property
     def too_many(self) -> bool:
         """Whether they are more than 0.1 % of the pictures used."""
-        return self.count * 1000 > self.used * _TOLERATED_PER_THOUSAND
+        return self._is_too_many(self.count)
 
     def add(self, index: int, error: BaseException) -> None:
         """Count the picture of `index`, and name it on stderr, unless that was done before."""
@@ -58,21 +58,28 @@ class Unreadable:
         sys.stderr.write(f"cannot be decoded, left out: {_printable(self._path_of(index))} ({reason})\n")
         sys.stderr.flush()
 
-    def check(self) -> None:
-        """Do nothing while they are few. Call it in the main process, for each batch before its images are used.
+    def check(self, of_all_processes: int = 0) -> None:
+        """Do nothing while they are few. Call it outside of workers, for each batch before its images are used.
+
+        Args:
+            of_all_processes: how many all processes of a run have met together, where that is known.
 
         Raises:
-            DataError: more than 0.1 % of the pictures used are unreadable.
+            DataError: more than 0.1 % of the pictures used are unreadable; names those that this process has met.
         """
-        if not self.too_many:
+        count = max(self.count, of_all_processes)
+        if not self._is_too_many(count):
             return
         indices = [index for index, unreadable in enumerate(self._unreadable) if unreadable]
-        names = ", ".join(_printable(self._path_of(index)) for index in indices[:_NAMED])
-        more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
+        names = ", ".join(_printable(self._path_of(index)) for index in indices[:_NAMED]) or "named above"
+        left = count - min(len(indices), _NAMED)
+        more = f" and {left} more" if indices and left else ""
         raise DataError(
-            f"{len(indices)} of {self.used} images cannot be decoded, more than 0.1 %: {names}{more}; replace or "
-            "remove them"
+            f"{count} of {self.used} images cannot be decoded, more than 0.1 %: {names}{more}; replace or remove them"
         )
+
+    def _is_too_many(self, count: int) -> bool:
+        return count * 1000 > self.used * _TOLERATED_PER_THOUSAND
 
 
 def _printable(path: str) -> str:

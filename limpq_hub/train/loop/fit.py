@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.quant.modes import freeze_batch_norms_
+from limpq_hub.quant.tracing.forward_trace import copy_of
 from limpq_hub.train.data.picture_loader import TrainingLoader, loader_speed
 from limpq_hub.train.loop.batch_size import check_batch_size
 from limpq_hub.train.loop.batches import RunLength, StepBatches, StepPosition
@@ -112,7 +112,7 @@ def fit(
         epochs, rest = divmod(state.step, length.steps_per_epoch)
         due = run.validate_epochs and not rest and epochs and epochs % run.validate_epochs == 0
         if validate and due and state.step < length.steps:
-            figures = validate(copy.deepcopy(average.module if average else model))
+            figures = validate(copy_of(average.module if average else model))
             journal.note({"step": state.step, "epochs": epochs, "validation": figures})
 
     with (

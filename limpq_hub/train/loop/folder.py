@@ -12,7 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 
-from limpq_hub.errors import TrainingError
+from limpq_hub.errors import ArtifactFormatError, TrainingError
 from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.sources import Source
@@ -22,6 +22,7 @@ from limpq_hub.train.loop.resumption import (
     MACHINE,
     STEPS,
     check_length,
+    check_same_length,
     check_settings,
     machine_note,
     machine_record,
@@ -38,7 +39,7 @@ _OF_OTHERS = ("config.json", "indicators.json", "model.safetensors", "supernet.s
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, made if it is not there, against other processes; without a run begun in it, it goes again.
+    """Hold a folder, made if it is not there, against other processes; where nothing was written, it goes again.
 
     Raises:
         TrainingError: another process holds it.
@@ -53,13 +54,21 @@ def locked(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                if not is_begun(folder):  # what was noted of a start that was refused is of no run
-                    (folder / INPUTS).unlink(missing_ok=True)
                 if made and {*folder.iterdir()} <= {lock, holder}:
                     _take_away(lock, holder, made)
     except Timeout:
         who = holder.read_text() if holder.exists() else "another process"
         raise TrainingError(f"{folder} is in use by {who}; wait for it, or choose another --output") from None
+
+
+@contextmanager
+def begun_or_forgotten(run: RunSettings) -> Iterator[None]:
+    """Take away what a start noted of its inputs where no run was begun in its folder: it is of no run."""
+    try:
+        yield
+    finally:
+        if not holds_run(run):
+            (run.output / INPUTS).unlink(missing_ok=True)
 
 
 def holds_run(run: RunSettings) -> bool:
@@ -115,6 +124,11 @@ def check_folder(accelerator: Accelerator, run: RunSettings, invocation: Invocat
                 f"{run.output} holds {held}, as a network does, and no run of this one, which would replace it or go "
                 "under its name; choose another --output"
             )
+        if os.path.exists(run.output / INPUTS) and not _is_noted(run.output / INPUTS):
+            raise TrainingError(
+                f"{run.output} holds {INPUTS}, which no run here wrote and this one would replace; choose another "
+                "--output"
+            )
         return
     if not run.resume:
         raise TrainingError(f"{run.output} holds a run already; add --resume, or choose another --output")
@@ -157,6 +171,8 @@ def record_options(
     if source is not None and other:
         before = first.get(STEPS)
         trained = steps is not None and before is not None and steps <= before <= done
+        if trained:
+            check_same_length(first, record)
         refuse_other_data(source.where, other, trained=trained)
         record |= {DATA: first[DATA], STEPS: before}
     elif steps is not None:
@@ -164,6 +180,15 @@ def record_options(
     for line in machine_note(first, record):
         print(line, flush=True)
     write_json(path, record)
+
+
+def _is_noted(path: Path) -> bool:
+    """Return whether a file is what a start noted of its inputs; one that was killed leaves it behind."""
+    try:
+        content: Any = read_json(path)
+    except ArtifactFormatError:
+        return False
+    return isinstance(content, dict) and {"format", "validation_data", "contents"} <= content.keys()
 
 
 def _options_record(accelerator: Accelerator, invocation: Invocation) -> dict[str, Any]:

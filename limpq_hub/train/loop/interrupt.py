@@ -69,14 +69,18 @@ def handled_signals() -> list[signal.Signals]:
 
 
 @contextmanager
-def stop_deferred() -> Iterator[StopRequest]:
-    """Note SIGTERM and Ctrl-C instead of acting on them, while a step may be half done."""
+def stop_deferred(*, confirmed: bool = True) -> Iterator[StopRequest]:
+    """Note SIGTERM and Ctrl-C instead of acting on them, while a step may be half done.
+
+    Args:
+        confirmed: whether Ctrl-C is confirmed on stderr; False where the process that has the step does so.
+    """
     request = StopRequest()
 
     def note(signal_number: int, frame: FrameType | None) -> None:
-        """Signal handler: note the request, and confirm Ctrl-C on stderr."""
+        """Signal handler: note the request, and confirm Ctrl-C."""
         request.made, request.signal_number = True, signal_number
-        if signal_number == signal.SIGINT:
+        if confirmed and signal_number == signal.SIGINT:
             # A person waits, perhaps for a validation; a step that prints must not be cut into.
             os.write(2, b"Ctrl-C: finishing the step, then saving it\n")
 

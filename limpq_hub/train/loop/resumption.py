@@ -25,6 +25,8 @@ _MAY_CHANGE |= {field.name for field in fields(PushSettings)}
 # Compared by themselves, with words of their own.
 _MAY_CHANGE |= {DATA, STEPS, MACHINE}
 _LENGTH = {"epochs", "max_steps"}
+# What corrects frozen statistics before the first step of a fine-tuning, and does nothing to a state that was saved.
+_CORRECTING = {"calibrate_images"}
 # Options that are recorded under another name, as theirs is a word of Python.
 _FLAGS = {"start_from": "--from"}
 # Where pictures are, which are told apart by what they are as well.
@@ -42,7 +44,8 @@ def check_settings(first: Mapping[str, Any], now: Mapping[str, Any], *, noted: C
         noted: what of it the start noted by its content, beside which validation pictures and network; empty where an
             earlier version did not note them.
     """
-    changed = {key for key, value in first.items() if key not in _MAY_CHANGE and now.get(key) != value}
+    may_change = _MAY_CHANGE - _CORRECTING if _is_frozen_tuning(first) else _MAY_CHANGE
+    changed = {key for key, value in first.items() if key not in may_change and now.get(key) != value}
     changed -= {key for key in changed if _is_moved(key, first, now, noted=noted)}
     if changed == {"processes"}:
         raise TrainingError(_other_processes(first, now))
@@ -88,6 +91,21 @@ def check_length(first: Mapping[str, Any], now: Mapping[str, Any], done: int) ->
         )
 
 
+def check_same_length(first: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise `TrainingError` where another length was asked for of a run that is trained, and goes on as what it was.
+
+    Args:
+        first: options and records of the start.
+        now: the same of the resumption.
+    """
+    changed = sorted(key for key in _LENGTH if first.get(key) != now.get(key))
+    if changed:
+        raise TrainingError(
+            f"--resume with another {', '.join(changed)} of a run that is trained, and on other data; end it as it "
+            f"began, with {shell_command(*_as_typed(first, _LENGTH))}, or choose another --output"
+        )
+
+
 def machine_record(device: str) -> dict[str, str | int]:
     """Return what decides how sums are rounded here: the device, by its name, threads and the version of torch."""
     return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
@@ -103,6 +121,11 @@ def machine_note(first: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[s
             f"note: the run began with {then}, and goes on with {since}: sums may be rounded otherwise, so that it is "
             "the same training and not the same to the last bit"
         )
+
+
+def _is_frozen_tuning(options: Mapping[str, Any]) -> bool:
+    """Return whether a run is a fine-tuning, which alone says what it starts from, with frozen statistics."""
+    return bool(options.get("freeze_batch_norm")) and "start_from" in options
 
 
 def _is_moved(key: str, first: Mapping[str, Any], now: Mapping[str, Any], *, noted: Collection[str]) -> bool:

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, InitProcessGroupKwargs, is_tensorboard_available
 
-from limpq_hub.train.loop.folder import check_folder, locked
+from limpq_hub.train.loop.folder import begun_or_forgotten, check_folder, locked
 from limpq_hub.train.loop.huge_pages import use_huge_pages
 from limpq_hub.train.loop.launcher import check_launcher_settings
 from limpq_hub.train.loop.processes import check_processes
@@ -68,7 +68,8 @@ def training_run(settings: TrainingSettings) -> Iterator[Accelerator]:
         if accelerator.is_main_process:
             check_folder(accelerator, settings.run, settings.invocation)
         accelerator.wait_for_everyone()
-        yield accelerator
+        with begun_or_forgotten(settings.run) if accelerator.is_main_process else nullcontext():
+            yield accelerator
         finish(accelerator)
 
 

@@ -80,9 +80,9 @@ def _check_plain(norm: nn.Module) -> nn.BatchNorm2d:
 class SynchronizedBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` that normalizes by the statistics of all processes in train mode."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `x` normalized, [batch, channels, height, width]."""
-        return _normalized_over_all_processes(self, x) if _spans_all_processes(self) else super().forward(x)
+    def forward(self, input: Tensor) -> Tensor:
+        """Return images normalized, [batch, channels, height, width]; the argument is called as torch calls it."""
+        return _normalized_over_all_processes(self, input) if _spans_all_processes(self) else super().forward(input)
 
 
 class SynchronizedBatchNormAct2d(BatchNormAct2d):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from limpq_hub.errors import TrainingError, quoted
 from limpq_hub.plan.importance import APART, Importance
@@ -86,24 +86,27 @@ def indicators_by(text: str, entry: Entry, table_of: Callable[[str], PairCosts])
     return others.using("measured", max(APART) if apart is None else apart)
 
 
-def table(name: str, entry: Entry, images: Sequence[Tensor]) -> PairCosts:
+def table(name: str, entry: Entry, images: Sequence[Tensor], float_network: nn.Module | None = None) -> PairCosts:
     """Return the cost of each pair of bits of each searched layer by a single criterion, no sum; all at least 0.
 
     Args:
         images: unlabelled, [batch, 3, height, width] each, normalized.
+        float_network: in eval mode, in place of the one that the entry holds; None for that one.
 
     Raises:
         TrainingError: what was measured is no number.
+        UnknownModelError: there is no float network, and one is needed.
     """
     if name in _OF_STEPS:
         return _of_steps(entry.indicators, _OF_STEPS[name])
     if name in _OF_FLOAT_NETWORK:
-        supernet, _ = Measuring(entry, images, "float", None).network()
+        supernet, _ = Measuring(entry, images, "float", None, float_network).network()
         return _of_numbers(name, _OF_FLOAT_NETWORK[name](supernet, images))
     match = _MEASURED.fullmatch(name)
     weights: MeasuredWeights = "joint" if match and match["weights"] == "joint" else "float"
     others = int(match["others"]) if match and match["others"] else None
-    return dict(measured_layers(Measuring(entry, images, weights, others), list(entry.indicators.weight_steps)))
+    measuring = Measuring(entry, images, weights, others, float_network)
+    return dict(measured_layers(measuring, list(entry.indicators.weight_steps)))
 
 
 def _of_numbers(name: str, costs: PairCosts) -> PairCosts:

@@ -114,8 +114,8 @@ def _figures(
         found.append(torch.stack([hits[:, 0], agrees], dim=1)[readable])
         of_batch = (hits[:, 0], hits, labelled, agrees & readable, readable, ~readable)
         counts += torch.stack([flags.sum() for flags in of_batch])
-    loader.unreadable.check()
     top1, top5, labels_there, agreeing, images, unreadable = counts.tolist()
+    loader.unreadable.check(unreadable)
     if not images:
         raise DataError("no validation image was found; see the folder val/ of --data")
     of_images = OfImages(torch.cat(divergences).double(), torch.cat(found)[:, 0 if labels_there else 1])

@@ -9,6 +9,9 @@ from limpq_hub.plan.input_file import read_regular
 from limpq_hub.train.data.identity import digest_of
 from limpq_hub.train.data.splits import has_training_split, open_split
 from limpq_hub.train.loop.provenance import weights_record
+from limpq_hub.train.measure.same_finetuning import Finetuning
+from limpq_hub.train.method.fetched_weights import network_content
+from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.recipe import path_of
 from limpq_hub.train.settings import ComparisonSettings, DataSettings
 from limpq_hub.zoo.entry import Entry
@@ -32,6 +35,19 @@ def what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mappin
     if settings.recipe:
         record["recipe_sha256"] = hashlib.sha256(read_regular(path_of(settings.recipe))).hexdigest()
     return record
+
+
+def what_the_recipe_reads(finetuning: Finetuning | None, entry: Entry) -> Mapping[str, str]:
+    """Return a sha256 of each float network that the recipe of the fine-tuning names, whatever a file is called.
+
+    Raises:
+        TrainingError: there are no such weights, or they are of another network or for other classes.
+    """
+    named = finetuning.float_networks if finetuning else {}
+    return {
+        f"{option} of the fine-tuning": network_content(float_network_of(entry, name, f"--{option}"))
+        for option, name in named.items()
+    }
 
 
 def digests_of_pictures(data: DataSettings) -> dict[str, str]:

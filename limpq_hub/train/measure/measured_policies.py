@@ -21,13 +21,15 @@ from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import OfImages, evaluate_each, log_probabilities
-from limpq_hub.train.measure.figure_dependence import what_figures_depend_on
+from limpq_hub.train.measure.figure_dependence import what_figures_depend_on, what_the_recipe_reads
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.paired import Paired, paired
 from limpq_hub.train.measure.recalibration_images import recalibration_images
-from limpq_hub.train.measure.same_finetuning import finetune_policy
+from limpq_hub.train.measure.same_finetuning import Finetuning, finetune_policy
+from limpq_hub.train.method.entry_weights import timm_name_of
 from limpq_hub.train.method.fetched_weights import fetched_content
 from limpq_hub.train.method.networks import float_network_of
+from limpq_hub.train.method.picture_preparation import preparation_note
 from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
@@ -43,15 +45,26 @@ _CONVERSION_IMAGES = 256
 
 
 class MeasuredPolicies:
-    """The networks of an entry and the images, and what was measured of its policies on them."""
+    """The networks of an entry and the images, and what was measured of its policies on them.
+
+    Attributes:
+        network: the float network that all are compared with, in eval mode.
+        cache: the figures, each by its key.
+    """
 
     def __init__(
-        self, accelerator: Accelerator, settings: ComparisonSettings, entry: Entry, indicators: Indicators
+        self,
+        accelerator: Accelerator,
+        settings: ComparisonSettings,
+        entry: Entry,
+        indicators: Indicators,
+        finetuning: Finetuning | None,
     ) -> None:
         """Load the networks and the images, and measure the float network.
 
         Args:
             indicators: of the entry, with the importance that the policies are compared by.
+            finetuning: which float networks it reads; None where there is none.
 
         Raises:
             TrainingError: what was measured before was measured with other options.
@@ -66,27 +79,31 @@ class MeasuredPolicies:
         if image_count is None and shipped == "corrected":
             image_count = _CONVERSION_IMAGES
         calibrate_images = recalibration_images(shipped, image_count)
-        self._network = float_network_of(entry, settings.weights)
+        self.network = float_network_of(entry, settings.weights)
         depends_on = {
             **what_figures_depend_on(settings, entry),
-            **fetched_content("weights", settings.weights, self._network),
+            **fetched_content("weights", settings.weights, self.network),
+            **what_the_recipe_reads(finetuning, entry),
             "calibrate_images": calibrate_images,
         }
         self.cache = MeasurementCache(settings.output / "measured.json", depends_on)
         self._spec = spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+        note = preparation_note(settings.weights, spec, "--weights", model=timm_name_of(entry))
+        if note:
+            say(note)
         self._supernet = load_supernet(entry.folder, indicators).to(device)
-        self._network.to(device)
+        self.network.to(device)
         images = calibration_batches(data, spec, calibrate_images, device)
         # Images that were asked for recalibrate an entry without statistics of its own, too.
         set_by_images: Statistics = "corrected" if shipped == "corrected" else "measured"
         self._statistics: Statistics = set_by_images if images else "kept"
-        self._set_statistics_ = statistics_setter(self._statistics, images, self._network)
+        self._set_statistics_ = statistics_setter(self._statistics, images, self.network)
         self._loaders = {
             every: validation_loader(data, spec, every=every, classes=ids) for every in (1, settings.correlate_every)
         }
         say("measuring the float network on the validation images")
         self._references = {
-            every: log_probabilities(accelerator, self._network, loader) for every, loader in self._loaders.items()
+            every: log_probabilities(accelerator, self.network, loader) for every, loader in self._loaders.items()
         }
 
     @property
@@ -144,7 +161,7 @@ class MeasuredPolicies:
 
         def measure() -> Figures:
             """Return the figures where the cache does not have them."""
-            model = calibrated_network(self._network, policy, self._indicators, self._conversion_images)
+            model = calibrated_network(self.network, policy, self._indicators, self._conversion_images)
             return self._figures(model.to(self._accelerator.device), 1, beside)
 
         beside = self._file_of_images("calibrated", policy)
@@ -165,7 +182,7 @@ class MeasuredPolicies:
         """Measures the KL divergence of a policy of the supernet on training images."""
         say(f"choosing the best split by {_CHOOSING_IMAGES} training images")
         images = calibration_batches(self._settings.data, self._spec, _CHOOSING_IMAGES, self._accelerator.device)
-        return Divergence(self._supernet, self._network, images, self._statistics)
+        return Divergence(self._supernet, self.network, images, self._statistics)
 
     def _figures(self, model: nn.Module, every: int, beside: Path | None) -> Figures:
         """Return top-1, agreement and KL to the float network, with standard errors; write those of each image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from limpq_hub.quant.pair_divergence import pair_divergences
 from limpq_hub.train.measure.measured_divergence import measured_divergence
 from limpq_hub.train.measure.pair_costs import costs_of_text, costs_to_text
 from limpq_hub.train.measure.usual_pairs import MeasuredWeights
+from limpq_hub.train.method.fetched_weights import network_content
 from limpq_hub.version import __version__
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.entry import Entry
@@ -46,6 +48,7 @@ class Measuring:
             batch are: other batches of the same images give another result.
         weights: which weights the layers have.
         others: the most bits that all other layers may have, of weights and activations; None for float.
+        float_network: in eval mode, in place of the one that the entry holds, and left as it is; None for that one.
 
     Raises:
         PolicyError: there are no such weights or bits.
@@ -56,6 +59,7 @@ class Measuring:
     images: Sequence[Tensor]
     weights: MeasuredWeights
     others: int | None
+    float_network: nn.Module | None = None
 
     def __post_init__(self) -> None:
         if self.weights not in get_args(MeasuredWeights):
@@ -75,6 +79,8 @@ class Measuring:
         networks = {
             file: listed[file]["sha256"] for file in (SUPERNET, FLOAT_FILE, GZIPPED_FLOAT_FILE) if file in listed
         }
+        if self.float_network is not None:
+            networks |= {FLOAT_FILE: network_content(self.float_network)}
         costs = {name: asdict(cost) for name, cost in indicators.costs.items()}
         steps = (indicators.weight_steps, indicators.activation_steps)
         candidates = [{name: sorted(of_layer) for name, of_layer in of_kind.items()} for of_kind in steps]
@@ -104,6 +110,12 @@ class Measuring:
         """Whether policies of the entry have the float network's BatchNorm statistics, moved by what they change."""
         return statistics_of_entry(self.entry.folder) == "corrected"
 
+    def reference(self) -> nn.Module:
+        """Return the float network where the images are, a copy of one that was given."""
+        given = self.float_network
+        network = load_float_network(self.entry.folder) if given is None else copy.deepcopy(given)
+        return network.to(self.device)
+
     def network(self) -> tuple[nn.Module, Policy | None]:
         """Return the network whose layers are measured, where the images are; and the bits of the others, or None."""
         folder, indicators = self.entry.folder, self.entry.indicators
@@ -111,7 +123,7 @@ class Measuring:
         if self.weights == "joint":
             return load_supernet(folder, indicators).to(self.device), others
         supernet = build_supernet(
-            load_float_network(folder).to(self.device),
+            self.reference(),
             indicators.costs,
             indicators.candidates,
             NetworkSpec.from_config(folder.config, self.entry.name).input_shape,
@@ -177,7 +189,7 @@ def measured_layers(measuring: Measuring, layers: Sequence[str]) -> Iterator[tup
     """
     if not layers:
         return
-    network = load_float_network(measuring.entry.folder).to(measuring.device)
+    network = measuring.reference()
     # A single image has no spread to correct by.
     batches = list(none_alone(measuring.images)) if measuring.corrected else measuring.images
     with torch.no_grad():

@@ -11,7 +11,18 @@ from limpq_hub.errors import HubError, UnknownModelError
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.measure.evaluate import log_probabilities
 from limpq_hub.train.method.networks import float_network_of
+from limpq_hub.train.settings import DataSettings
 from limpq_hub.zoo.entry import Entry
+from limpq_hub.zoo.float_file import FLOAT_FILE, float_file_of
+
+
+def check_comparable(entry: Entry, data: DataSettings) -> None:
+    """Raise `UnknownModelError` where a command that takes no other float network has no labels, and the entry none."""
+    if data.data is None and float_file_of(entry.folder) is None:
+        raise UnknownModelError(
+            f"{entry.folder.name} holds no {FLOAT_FILE} to compare with; give --data with labels, or an entry that "
+            "holds its float network"
+        )
 
 
 def reference_of(

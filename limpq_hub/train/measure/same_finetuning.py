@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from limpq_hub.errors import TrainingError
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train.carried_options import picture_options, typed_computing_options
+from limpq_hub.train.loop.child_process import run_child
+from limpq_hub.train.loop.interrupt import RunInterruptedError
 from limpq_hub.train.loop.run_files import is_begun
 from limpq_hub.train.settings import AugmentationSettings, ComparisonSettings
 from limpq_hub.train.settings_conversion import arguments_of
@@ -19,14 +21,19 @@ from limpq_hub.zoo.entry import Entry
 
 
 class Finetuning(NamedTuple):
-    """How the fine-tuning that a recipe asks for takes its images, and for how long."""
+    """How the fine-tuning that a recipe asks for takes its images, for how long, and which float networks it reads.
+
+    Attributes:
+        float_networks: the names of weights and teacher, by their options; those that the recipe alone names.
+    """
 
     augmentation: AugmentationSettings
     schedule: ScheduleSettings
+    float_networks: Mapping[str, str]
 
 
-# The exit code of a process that was interrupted.
-_INTERRUPTED = 130
+# The exit codes of a process that was interrupted: in its training, and before.
+_INTERRUPTED = (RunInterruptedError.exit_code, 130)
 
 
 def name_at_commit(entry: Entry) -> str:
@@ -43,14 +50,15 @@ def finetune_policy(settings: ComparisonSettings, entry: Entry, policy: Policy) 
 
     Raises:
         TrainingError: that process failed.
+        RunInterruptedError: SIGTERM or Ctrl-C came; that process has saved what it had.
     """
     folder = settings.output / f"{policy.digest()[:12]}-{settings.steps}"
     policy_file = settings.output / f"{folder.name}.json"
     write_json(policy_file, policy.to_json())
     command = [sys.executable, *finetuning_arguments(settings, name_at_commit(entry), policy_file, folder)]
-    code = subprocess.run(command, check=False).returncode
+    code = run_child(command)
     if code:
-        again = "run" if code < 0 or code == _INTERRUPTED else "see what it says above, then run"
+        again = "run" if code < 0 or code in _INTERRUPTED else "see what it says above, then run"
         raise TrainingError(f"fine-tuning in {folder} ended with exit code {code}; {again} the same command again")
     return folder
 

@@ -41,7 +41,7 @@ class Study:
 
         Args:
             given: files of policies that were chosen elsewhere, by their names.
-            finetuning: how it takes its images; None where there is none.
+            finetuning: how it takes its images, and what it reads; None where there is none.
 
         Raises:
             TrainingError: what was measured before was measured with other options, there are several processes,
@@ -76,7 +76,7 @@ class Study:
             # A batch or a step that they do not fill is told before hours of measuring.
             sampler = epoch_sampler(data, finetuning.augmentation, open_split(data, training=True))
             RunLength.of(len(sampler), data.batch_size, finetuning.schedule, processes=1)
-        self.measured = MeasuredPolicies(self.accelerator, settings, self.entry, self.indicators)
+        self.measured = MeasuredPolicies(self.accelerator, settings, self.entry, self.indicators, finetuning)
         spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
         drawn = calibration_batches(data, spec, settings.criterion_images if settings.criteria else 0)
         self.criterion_images = sum(map(len, drawn))
@@ -158,7 +158,7 @@ class Study:
             def measure() -> Figures:
                 """Return the table as the cache keeps it."""
                 say(f"measuring {name} on {count} images")
-                return costs_to_text(table(name, self.entry, images))
+                return costs_to_text(table(name, self.entry, images, self.measured.network))
 
             return costs_of_text(self.measured.cache.figures_of(f"criterion {count} {name}", measure))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,17 @@ def network_config(entry: Entry) -> TimmConfig:
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     preparation = {key: getattr(spec, key) for key in PREPARATION}
     return TimmConfig(spec.architecture, spec.num_classes, spec.input_size, preparation, dict(spec.model_args))
+
+
+def timm_name_of(entry: Entry) -> str:
+    """Return the timm name of the network of an entry, with the tag that its joint training was given.
+
+    An earlier version recorded that in its command alone, and not at all where a recipe gave it.
+    """
+    architecture, provenance = str(entry.folder.config["architecture"]), entry.indicators.provenance
+    typed = re.search(r"--model[ =](\S+)", str(provenance.get("command")))
+    name = str(provenance.get("model") or (typed and typed[1]))
+    return name if name.partition(".")[0] == architecture else architecture
 
 
 def bundled_advice(name: str, option: str) -> str:

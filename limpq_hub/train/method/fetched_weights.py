@@ -40,6 +40,11 @@ def fetched_content(option: str, name: str | None, network: nn.Module, *, new_he
     return {content_name(option): hashlib.sha256(tensors_to_bytes(state)).hexdigest()}
 
 
+def network_content(network: nn.Module) -> str:
+    """Return the sha256 of the weights of a network, wherever they came from."""
+    return hashlib.sha256(tensors_to_bytes(own_state(network))).hexdigest()
+
+
 def file_content(option: str, path: Path | None) -> dict[str, str]:
     """Return the sha256 of the file that an option names, by `content_name`; nothing where none was given."""
     return {} if path is None else {content_name(option): hashlib.sha256(read_regular(path)).hexdigest()}

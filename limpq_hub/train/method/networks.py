@@ -9,13 +9,15 @@ import torch
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from limpq_hub.errors import ArtifactFormatError, TrainingError, UnsupportedLayerError, quoted
+from limpq_hub.errors import ArtifactFormatError, TrainingError, UnknownModelError, UnsupportedLayerError, quoted
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.launching import command_of
+from limpq_hub.train.method.entry_weights import timm_name_of
 from limpq_hub.train.method.float_weights import open_weights
 from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
+from limpq_hub.zoo.float_file import FLOAT_FILE, float_file_of
 from limpq_hub.zoo.hub.timm_weights import fetch_timm_weights
 from limpq_hub.zoo.meta_network import network_on_meta, number_count
 from limpq_hub.zoo.network import PREPARATION, NetworkSpec
@@ -87,7 +89,8 @@ def float_network_of(entry: Entry, weights: str | None, option: str = "--weights
     """Return the float network of an entry in eval mode.
 
     Args:
-        weights: as `float_network` takes them, for pictures as the entry takes them; None for those that it holds.
+        weights: as `float_network` takes them, for pictures as the entry takes them; None for those that it holds;
+            "pretrained" for timm's own of the name that its joint training was given.
         option: that the weights were typed for, to be named in an error.
 
     Raises:
@@ -95,10 +98,15 @@ def float_network_of(entry: Entry, weights: str | None, option: str = "--weights
         UnknownModelError: the entry holds none.
     """
     if weights is None:
+        if float_file_of(entry.folder) is None:
+            raise UnknownModelError(
+                f"{entry.folder.name} holds no {FLOAT_FILE}; give the float network as {option} FILE"
+            )
         return load_float_network(entry.folder)
     spec = NetworkSpec.from_config(entry.folder.config, entry.name)
     preparation: dict[str, Any] = {key: getattr(spec, key) for key in PREPARATION}
-    start = NetworkSettings(spec.architecture, spec.input_size, weights, spec.model_args, **preparation)
+    model = timm_name_of(entry) if weights == "pretrained" else spec.architecture
+    start = NetworkSettings(model, spec.input_size, weights, spec.model_args, **preparation)
     return float_network(start, weights, spec.num_classes, option)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import pickle
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +18,16 @@ from drawn_pictures import (
     AUGMENTATION,
     SPEC,
     data_settings,
+    draw_folders,
     encoded,
     red_of,
 )
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from limpq_hub.errors import DataError
+from limpq_hub.errors import DataError, ImageError
+from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
 from limpq_hub.train.data.loaders import first_images, training_loader, validation_loader
@@ -42,6 +49,58 @@ def test_first_images_that_cannot_be_decoded_are_an_error(varied):
     next((varied / "train/c0").iterdir()).write_bytes(b"")
     with pytest.raises(DataError, match="1 of 24 images cannot be decoded"):
         first_images(data_settings(varied), AUGMENTATION, SPEC, 24)
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_how_a_picture_is_prepared_can_be_handed_to_a_process_that_is_not_forked(varied, crop_mode):
+    prepare = preparation_of(replace(SPEC, crop_mode=crop_mode))
+    handed = pickle.loads(pickle.dumps(prepare))
+    with Image.open(next((varied / "val/c0").glob("*.jpg"))) as opened:
+        picture = opened.convert("RGB")
+    assert torch.equal(handed(picture), prepare(picture))
+    if crop_mode != "squash":
+        with pytest.raises(ImageError, match="too long and narrow"):
+            handed(Image.new("RGB", (2_000_000, 1)))
+
+
+# Every loader of a training; printed are the sums of all their images.
+LOADERS = """
+import json, multiprocessing, sys
+import torch
+from drawn_pictures import AUGMENTATION, SPEC, data_settings
+from limpq_hub.train.data.loaders import calibration_batches, training_loader, validation_loader
+
+if __name__ == "__main__":
+    root, workers = sys.argv[1], int(sys.argv[2])
+    torch.set_default_dtype(torch.float64)
+    if workers:
+        multiprocessing.set_start_method("forkserver")
+    data = data_settings(root, workers=workers)
+    batches = {
+        "training": [images for images, _ in training_loader(data, AUGMENTATION, SPEC)],
+        "cached": [images for images, _ in training_loader(data_settings(root, workers=workers, cache_images=True),
+                                                           AUGMENTATION, SPEC)],
+        "validation": [images for images, _ in validation_loader(data, SPEC)],
+        "every": [images for images, _ in validation_loader(data, SPEC, every=2)],
+        "calibration": calibration_batches(data, SPEC, 4),
+    }
+    assert {images.dtype for kind in batches.values() for images in kind} == {torch.float64}
+    print(json.dumps({name: torch.cat(kind).sum((1, 2, 3)).tolist() for name, kind in batches.items()}))
+"""
+
+
+@pytest.mark.slow
+def test_workers_that_are_not_forked_give_the_images_of_the_main_process_in_its_precision(tmp_path):
+    draw_folders(tmp_path / "data")
+    (tmp_path / "loaders.py").write_text(LOADERS)
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parents[3], Path(__file__).parents[1])))}
+    said = []
+    for workers in ("0", "1"):
+        command = [sys.executable, str(tmp_path / "loaders.py"), str(tmp_path / "data"), workers]
+        done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert said[0] == said[1] != ""
 
 
 class Slow(Dataset):

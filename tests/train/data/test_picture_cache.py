@@ -22,6 +22,8 @@ from PIL import Image
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.epoch_sampler import EpochSampler, PictureOfEpoch
 from limpq_hub.train.data.loaders import training_loader
+from limpq_hub.train.data.picture_cache import CachedSource
+from limpq_hub.train.data.splits import open_split
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -39,6 +41,34 @@ def test_cached_pictures_give_the_same_batches_and_their_files_are_read_no_more(
     for (images, labels), (other, same) in zip(cached, expected, strict=True):
         assert torch.equal(images, other)
         assert torch.equal(labels, same)
+
+
+def test_cached_pictures_may_be_of_some_of_the_classes_of_a_network(varied):
+    settings, classes = data_settings(varied, batch_size=6), ["a", "c1", "b", "c0"]
+    plain, cached = (
+        training_loader(replace(settings, cache_images=cache), AUGMENTATION, SPEC, classes) for cache in (False, True)
+    )
+    for (images, labels), (other, same) in zip(plain, cached, strict=True):
+        assert torch.equal(images, other)
+        assert {*labels.tolist()} <= {1, 3}
+        assert torch.equal(labels, same)
+
+
+def test_a_cached_picture_is_called_as_its_source_calls_it(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("0.png", "1.png"):
+            Image.new("RGB", (3, 5)).save(tmp_path / folder / name)
+    (tmp_path / "b/1.png").write_bytes(b"no picture")
+    folders = (str(tmp_path / "a"), str(tmp_path / "b"))
+    source = open_split(data_settings(tmp_path, unlabelled=folders), training=True)
+    cached = CachedSource(source, range(4), workers=0)
+    assert [cached.path(index) for index in range(4)] == [
+        f"{tmp_path}/{folder}/{name}.png" for folder in ("a", "b") for name in (0, 1)
+    ]
+    for index in range(4):
+        assert (cached.name(index), cached.size_bytes(index)) == (source.name(index), source.size_bytes(index))
+        assert cached.content(index) == source.content(index)
 
 
 def test_only_the_pictures_used_are_cached_and_broken_ones_are_met_when_they_are_read(colored, monkeypatch, capfd):

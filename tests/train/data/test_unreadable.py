@@ -129,6 +129,15 @@ def test_a_thousandth_of_the_pictures_used_is_tolerated(used, bad, stops, capsys
         unreadable.check()
 
 
+def test_what_other_processes_have_met_counts_too_and_was_named_by_them():
+    unreadable = Unreadable(2000, str)
+    unreadable.check(2)
+    with pytest.raises(
+        DataError, match="^3 of 2000 images cannot be decoded, more than 0.1 %: named above; replace or"
+    ):
+        unreadable.check(3)
+
+
 def test_a_check_costs_nothing():
     unreadable = Unreadable(5_000_000, str)
     began = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import nullcontext
 
 import pytest
@@ -21,6 +22,7 @@ from limpq_hub.train import indicators, pretrain
 from limpq_hub.train.launching import run, run_command
 from limpq_hub.train.loop import fit as _loop
 from limpq_hub.train.loop import state as _state
+from limpq_hub.train.loop.child_process import run_child
 from limpq_hub.train.loop.interrupt import (
     RunInterruptedError,
     stop_at_once,
@@ -361,3 +363,45 @@ def test_an_error_that_is_none_on_purpose_keeps_its_traceback():
 
     with pytest.raises(ZeroDivisionError):
         run(fail)
+
+
+# It takes a while to end after a signal, and then says by which ones it was asked.
+SAVING_CHILD = """
+import pathlib, signal, sys, time
+asked = []
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda number, frame: asked.append(signal.Signals(number).name))
+folder = pathlib.Path(sys.argv[1])
+(folder / "started").touch()
+while not asked:
+    time.sleep(0.01)
+time.sleep(0.5)
+(folder / "saved").write_text(" ".join(asked))
+sys.exit(75)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "reached", "said"), [(signal.SIGTERM, os.kill, "SIGTERM"), (signal.SIGINT, os.killpg, "Ctrl-C")]
+)
+def test_a_child_that_is_waited_for_saves_before_its_parent_stops(tmp_path, number, reached, said):
+    # As a terminal sends Ctrl-C to all of a group, and a person SIGTERM to one process.
+    parent = tmp_path / "parent.py"
+    parent.write_text(
+        "import os, signal, sys\n"
+        "from limpq_hub.train.launching import run\n"
+        "from limpq_hub.train.loop.child_process import run_child\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"run(lambda: run_child([sys.executable, '-c', {SAVING_CHILD!r}, {str(tmp_path)!r}]))\n"
+    )
+    with started([str(parent)], tmp_path / "out") as running:
+        assert running.wait_until((tmp_path / "started").exists), running.said()
+        reached(running.process.pid, number)
+        assert running.ends() == 75
+        assert (tmp_path / "saved").read_text() == number.name
+    assert running.said() == f"parent.py: {said}: stopped; run the same command to go on\n"
+
+
+def test_the_exit_code_of_a_child_is_returned():
+    assert run_child([sys.executable, "-c", "import sys; sys.exit(3)"]) == 3
+    assert run_child([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == -9

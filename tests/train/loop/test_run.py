@@ -18,7 +18,7 @@ from torch import nn
 
 from limpq_hub.errors import TrainingError
 from limpq_hub.train import pretrain
-from limpq_hub.train.loop.folder import record_options
+from limpq_hub.train.loop.folder import locked, record_options
 from limpq_hub.train.loop.interrupt import RunInterruptedError
 from limpq_hub.train.loop.resumption import check_settings
 from limpq_hub.train.loop.run import training_run
@@ -197,6 +197,17 @@ def test_what_to_give_again_is_named_as_it_is_typed():
         check_settings(now | {"start_from": "float"}, now, noted=())
 
 
+@pytest.mark.parametrize("changed", [512, None])
+def test_images_that_corrected_frozen_statistics_before_the_first_step_of_a_fine_tuning_may_not_change(changed):
+    tuning = {"start_from": "float", "freeze_batch_norm": True, "calibrate_images": 256}
+    message = "^--resume with another calibrate_images; give the options of the first run: --calibrate-images 256$"
+    with pytest.raises(TrainingError, match=message):
+        check_settings(tuning, tuning | {"calibrate_images": changed}, noted=())
+    # Statistics that are measured after the training, and those of an entry, are of the images that are given then.
+    for first in (tuning | {"freeze_batch_norm": False}, {"freeze_batch_norm": True, "calibrate_images": 256}):
+        check_settings(first, first | {"calibrate_images": changed}, noted=())
+
+
 @pytest.mark.parametrize(
     ("named", "is_the_same"),
     [(f"hf-hub:you/net@{'c' * 40}", True), ("hf-hub:me/net", True), ("local-dir:out/joint", False), ("net", False)],
@@ -266,6 +277,24 @@ def test_a_setting_that_changes_no_result_may_change(folder, words):
         settings = replace(settings, invocation=replace(settings.invocation, options=options))
     with training_run(settings):
         pass
+
+
+@pytest.mark.parametrize("content", ['{"images": 3}', "no json", "[]"])
+def test_a_file_that_is_called_like_the_record_of_the_inputs_is_left_alone(tmp_path, content):
+    (tmp_path / "inputs.json").write_text(content)
+    with locked(tmp_path):
+        pass
+    message = f"^{tmp_path} holds inputs.json, which no run here wrote and this one would replace; choose another "
+    with pytest.raises(TrainingError, match=message), training_run(number_settings(tmp_path)):
+        pass
+    assert (tmp_path / "inputs.json").read_text() == content
+
+
+def test_what_a_killed_start_noted_of_its_inputs_goes_with_the_next_that_is_refused(tmp_path):
+    (tmp_path / "inputs.json").write_text('{"format": 1, "validation_data": {}, "contents": {}}')
+    with pytest.raises(RunInterruptedError), training_run(number_settings(tmp_path)):
+        raise RunInterruptedError("before the first step")
+    assert not (tmp_path / "inputs.json").exists()
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(folder):

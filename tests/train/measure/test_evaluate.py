@@ -86,6 +86,19 @@ def test_too_many_unreadable_pictures_are_an_error():
         measured(rows)
 
 
+@pytest.mark.parametrize(("size", "stops"), [(3000, True), (4000, False)])
+def test_too_many_unreadable_pictures_of_all_processes_together_are_an_error(monkeypatch, size, stops):
+    # Four processes that have met one each: of 3,000 pictures one is tolerated, and so are three.
+    rows, accelerator = Rows([rank(3, 0), rank(0, 0)], [3, UNREADABLE], size=size), Accelerator(cpu=True)
+    monkeypatch.setattr(accelerator, "gather_for_metrics", lambda found: [torch.cat([part] * 4) for part in found])
+    if not stops:
+        assert evaluate(accelerator, FirstRow(8), loader_of(rows, 2))["unreadable"] == 4
+        return
+    message = "^4 of 3000 images cannot be decoded, more than 0.1 %: picture 1 and 3 more; replace or remove them$"
+    with pytest.raises(DataError, match=message):
+        evaluate(accelerator, FirstRow(8), loader_of(rows, 2))
+
+
 def test_unreadable_pictures_alone_are_no_validation_images():
     with pytest.raises(DataError, match=r"no validation image was found; see the folder val/ of --data"):
         measured(Rows([rank(0, 0)], [UNREADABLE]))

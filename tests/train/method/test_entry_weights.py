@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from limpq_hub.errors import ArtifactError, TrainingError, UnknownModelError
 from limpq_hub.train import indicators
 from limpq_hub.train.loop.provenance import weights_record
+from limpq_hub.train.method import networks as _networks
 from limpq_hub.train.method.networks import classifier_for, float_network, float_network_of
 from limpq_hub.train.settings import Invocation, NetworkSettings
 from limpq_hub.zoo.catalog import find_entry
@@ -70,6 +72,35 @@ def test_a_repository_of_an_entry_gives_the_same(entry, start, with_float, onlin
         assert agree(loaded, load_float_network(entry.folder), NetworkSpec.of(loaded).input_size)
 
 
+@pytest.mark.parametrize(
+    ("provenance", "tag"),
+    [
+        ({"model": "test_resnet.mine", "command": "limpq indicators --recipe paper"}, "mine"),
+        ({"command": "python training/indicators.py --model test_resnet.mine --data tiny"}, "mine"),
+        ({"command": "python training/indicators.py --model=test_resnet.mine"}, "mine"),
+        ({"model": "resnet18.mine"}, None),
+        ({"command": "python training/indicators.py --recipe paper --data tiny"}, None),
+        ({}, None),
+    ],
+)
+def test_timms_own_weights_of_an_entry_are_of_the_tag_that_it_was_trained_from(
+    entry, with_float, reseal, monkeypatch, provenance, tag
+):
+    asked = []
+
+    def noted(start, weights, num_classes, option):
+        asked.append((start.model, weights, option))
+
+    monkeypatch.setattr(_networks, "float_network", noted)
+    replace(entry.indicators, provenance=provenance).save(with_float / "indicators.json")
+    reseal(with_float)
+    recorded = find_entry(entry.name)
+    float_network_of(recorded, "pretrained", "--teacher")
+    float_network_of(recorded, "mine.safetensors")
+    name = "test_resnet" if tag is None else f"test_resnet.{tag}"
+    assert asked == [(name, "pretrained", "--teacher"), ("test_resnet", "mine.safetensors", "--weights")]
+
+
 def test_another_training_and_a_new_head_start_from_it_too(entry, start, with_float):
     name = f"local-dir:{with_float}"
     assert agree(float_network_of(entry, name), load_float_network(entry.folder), 32)
@@ -123,7 +154,9 @@ def test_a_damaged_entry_and_one_without_a_float_network_are_refused(start, with
         float_network(start, f"local-dir:{with_float}", None)
     (with_float / "float.safetensors").unlink()
     reseal(with_float)
-    with pytest.raises(UnknownModelError, match="holds no float.safetensors; give the float network as --weights FILE"):
+    with pytest.raises(
+        UnknownModelError, match="holds no float.safetensors; give an entry that holds its float network$"
+    ):
         float_network(start, f"local-dir:{with_float}", None)
 
 

@@ -5,6 +5,7 @@ import math
 import pickle
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from limpq_hub.errors import (
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.train import indicators, pretrain
 from limpq_hub.train.method.networks import classifier_for, description_of, float_network
+from limpq_hub.train.method.picture_preparation import preparation_note
 from limpq_hub.train.settings import NetworkSettings
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.timm_config import timm_config
@@ -371,6 +373,30 @@ def test_a_pretraining_from_weights_for_other_classes_says_so_and_trains_shorter
     assert f"with 4 classes, weights local-dir:{folder}, a new head; pictures: " in out
     assert "rate 0.01 after 1 epoch of warm-up; --epochs, " in out
     assert NetworkSpec.of(float_network(START, f"local-dir:{tmp_path}/float", 4)).num_classes == 4
+
+
+def test_weights_that_take_pictures_otherwise_are_told_with_both_preparations(folder, network, tmp_path):
+    spec = replace(NetworkSpec.of(network), crop_pct=0.5, crop_mode="center")
+    here = "mean 0.1 0.2 0.3, std 0.5 0.6 0.7, crop 0.5 (center), bicubic"
+    name = f"local-dir:{folder}"
+
+    def note(weights: str | None, of: NetworkSpec = spec, typed: tuple[str, ...] = ()) -> str | None:
+        return preparation_note(weights, of, "--teacher", model="test_efficientnet", typed=typed)
+
+    assert note(name) == (
+        f"note: --teacher {name} takes pictures otherwise than they are prepared here: it with mean 0.1 0.2 0.3, std "
+        f"0.5 0.6 0.7, crop 0.9 (squash), bicubic; here with {here}"
+    )
+    assert note(name, NetworkSpec.of(network)) is None
+    assert note(name, typed=("crop_pct", "crop_mode")) is None
+    known = timm.get_pretrained_cfg("test_efficientnet")
+    mean = " ".join(f"{value:g}" for value in known.mean)
+    assert f"note: --teacher pretrained takes pictures otherwise than they are prepared here: it with mean {mean}," in (
+        note("pretrained")
+    )
+    # A file alone does not say; nor is there another network where none is named.
+    save_file(network.state_dict(), tmp_path / "alone.safetensors")
+    assert note(f"{tmp_path}/alone.safetensors") is note(None) is None
 
 
 def test_what_is_wrong_with_a_teacher_is_told_of_that_option(folder, data, tmp_path, monkeypatch):
