@@ -12,7 +12,7 @@ from _hub_models import fetched_folder
 from _request import Request
 
 from limpq_hub import baselines, frontier, list_models, search
-from limpq_hub.errors import LimpqError, UnknownModelError, quoted
+from limpq_hub.errors import InfeasibleBudgetError, SearchError, UnknownModelError, quoted
 from limpq_hub.plan.deadline import deadline_in, seconds_left
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
@@ -101,20 +101,28 @@ def published_names(model: str) -> list[str]:
     return [published.name for published in entry_of(model).published]
 
 
-@lru_cache(maxsize=MOST_BUDGETS)
 def budget_leading_to(model: str, name: str) -> float:
     """Return the BitOps, in 1e9, at which a search finds a fine-tuned policy, of two decimals or as few more as needed.
 
-    Those of the policy itself, with two, where no search by the entry's own importance finds it.
+    Those of the policy itself, with two, where no search by the entry's own importance finds it, or none in time.
 
     Args:
         name: of `published_names`.
     """
+    try:
+        return _budget_leading_to(model, name)
+    except SearchError:  # not kept: the server may have less to do the next time
+        return next(_hundredths(policy.bitops) for policy in entry_of(model).published if policy.name == name)
+
+
+@lru_cache(maxsize=MOST_BUDGETS)
+def _budget_leading_to(model: str, name: str) -> float:
+    """Return what `budget_leading_to` does; raise `SearchError` where the time is over."""
     indicators = entry_of(model).indicators
     published = next(policy for policy in entry_of(model).published if policy.name == name)
     deadline = deadline_in(SEARCH_LIMIT_S)
     # What was found otherwise can lie below what this search allows.
-    with suppress(LimpqError):
+    with suppress(InfeasibleBudgetError):
         for decimals in range(2, 10):
             budget = math.ceil(Fraction(published.bitops, 10 ** (9 - decimals))) / 10**decimals
             found = search(indicators, bitops=f"{budget}G", time_limit_s=seconds_left(deadline))

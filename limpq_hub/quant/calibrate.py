@@ -88,7 +88,11 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
     for name, layer in layers.items():
         for quantizer in _of_activations(layer):
             if any((quantizer, bits) not in started for bits in quantizer.candidates):
-                raise _never_called(name)
+                raise UnsupportedLayerError(
+                    f"layer {name!r} does not quantize its input in train mode, in which steps are started: let the "
+                    f"network call it in train mode too, leave it in float with exclude=[{name!r}], or start with "
+                    'step_start="least-error"'
+                )
     for name, layer in quantized_layers(model):
         for quantizer, initialized in zip(_of_activations(layer), _of_activations(layers[name]), strict=True):
             quantizer.load_state_dict(initialized.state_dict())

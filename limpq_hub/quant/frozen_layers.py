@@ -8,10 +8,11 @@ A layer computes as in training, without the folded values: in train mode, where
 the layer or its normalization, and in float. Once a tensor that they were computed from has changed, they are computed
 again; what is written past torch's count of writes, through `.data`, numpy or a foreign kernel, is seen from the next
 `train()` or `eval()` on. A folded normalization passes on what its convolution has just given, and normalizes what
-anything else gives. Once another module is registered in the place of one of the two, each computes alone: `model.bn1 =
-nn.BatchNorm2d(64)` normalizes what the convolution gives. Parameters and state dict stay as they are. A convolution
-that is called alone, `model.conv1(x)`, or taken into another network without its normalization, gives what is
-normalized already: for that, and for the very bits of training, there is `thaw_(model)`.
+anything else gives: what is put between the two, such as a hook that returns another tensor, needs `thaw_` first. Once
+another module is registered in the place of one of the two, each computes alone: `model.bn1 = nn.BatchNorm2d(64)`
+normalizes what the convolution gives. Parameters and state dict stay as they are. A convolution that is called alone,
+`model.conv1(x)`, or taken into another network without its normalization, gives what is normalized already: for that,
+and for the very bits of training, there is `thaw_(model)`.
 """
 
 from __future__ import annotations

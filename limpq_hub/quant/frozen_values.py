@@ -31,6 +31,7 @@ class FrozenValues:
         low, high: lowest and highest integer of the input.
         weight: on its grid, times the steps of input and weight and the factors of the normalization.
         bias: [outputs], with the offsets of the normalization, or None.
+        is_normalized: whether there is a normalization in them.
     """
 
     bits: LayerBits
@@ -41,6 +42,7 @@ class FrozenValues:
     high: int
     weight: Tensor
     bias: Tensor | None
+    is_normalized: bool
 
     def integers_of(self, x: Tensor) -> Tensor:
         """Return the integers that `x` falls on, in the shape and precision of `x`."""
@@ -98,7 +100,7 @@ class FrozenLayer(QuantLayer):
         """Return whether the layer computes by its frozen values."""
         if is_traced(x) or self.runs_at(None) or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
             return False
-        if torch.compiler.is_compiling() and (self._values is None or self._values.bits != self.bits):
+        if torch.compiler.is_compiling() and not self._is_up_to_date():
             return False
         if torch.jit.is_tracing() and (self._values is None or self._values.stamp != self._stamp(self._sources())):
             return False
@@ -106,6 +108,11 @@ class FrozenLayer(QuantLayer):
             module.training or module._forward_hooks or module._forward_pre_hooks
             for module in (self, *self.folded_norm())
         )
+
+    def _is_up_to_date(self) -> bool:
+        """Return whether the folded values are of the active bits, and of the normalization that is there."""
+        values = self._values
+        return values is not None and values.bits == self.bits and values.is_normalized == bool(self.folded_norm())
 
     def _learns(self) -> bool:
         return any(source.requires_grad for source in self._sources())
@@ -153,7 +160,7 @@ class FrozenLayer(QuantLayer):
         dtype = self.weight.dtype
         held = tuple(source.detach() for source in sources)
         bias = None if bias is None else bias.to(dtype)
-        return FrozenValues(bits, stamp, held, step, low, high, weight.to(dtype), bias)
+        return FrozenValues(bits, stamp, held, step, low, high, weight.to(dtype), bias, bool(self.folded_norm()))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         values = self._values

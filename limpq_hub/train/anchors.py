@@ -39,10 +39,11 @@ from limpq_hub.zoo.anchors import (
     save_anchors,
     statistics_of_entry,
 )
-from limpq_hub.zoo.assembly import check_place, remade_entry
+from limpq_hub.zoo.assembly import remade_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
-from limpq_hub.zoo.entry_folder import load_float_network, load_supernet
+from limpq_hub.zoo.entry_folder import METRICS, load_float_network, load_supernet
+from limpq_hub.zoo.folder_copy import check_place
 from limpq_hub.zoo.front import without_front
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for file in (ANCHOR_POLICIES, ANCHOR_STATISTICS):
                 shutil.copyfile(beside / file, building / file)
             if metrics:
-                write_json(building / "metrics.json", without_front(metrics))
+                write_json(building / METRICS, without_front(metrics))
     forget_measurements(beside)
     print(f"{settings.output}: {told}")
     invocation, front = settings.invocation, output.with_name(f"{output.name}-front.json")

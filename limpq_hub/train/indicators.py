@@ -70,7 +70,7 @@ from limpq_hub.train.training_settings import (
 )
 from limpq_hub.zoo.card_commands import last_component, without_folders
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.entry_folder import load_float_network, seal_entry
+from limpq_hub.zoo.entry_folder import METRICS, load_float_network, seal_entry
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.hub.publishing import push_entry
 from limpq_hub.zoo.network import PREPARATION, NetworkSpec
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         figures = evaluate(accelerator, shipped, validation, of_start)
         if accelerator.is_main_process:
             measured = figures | {"data": data_record(data), "provenance": how_trained}
-            write_json(output / "metrics.json", {"float": measured, "joint": []})
+            write_json(output / METRICS, {"float": measured, "joint": []})
             seal_entry(output, spec)
             print(f"float {accuracy_text(figures)}", flush=True)
         accelerator.wait_for_everyone()

@@ -177,8 +177,9 @@ def _tell_of_another_search(joint: SealedFolder, entry: Entry, output: Path) -> 
         print(f"note: the front of {joint.name} is left out: it lies along another search")
     if search_of_anchors(entry.folder) not in (None, search_record(entry.indicators)):
         words = ("--model", f"local-dir:{output}", "--data", "DATA", "--output", "OUTPUT")
-        command = command_of("anchors", *words)
-        print(f"note: the BatchNorm statistics lie along another search; measure them with: {command}")
+        own = factory_of(entry.indicators.model)  # no command takes one
+        how = "limpq_hub.zoo.anchors.save_anchors" if own else command_of("anchors", *words)
+        print(f"note: the BatchNorm statistics lie along another search; measure them with: {how}")
 
 
 def _push(entry: Entry, repo: str, settings: PublishSettings, stated: Mapping[str, Any]) -> None:

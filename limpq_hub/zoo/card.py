@@ -93,7 +93,9 @@ def _body(entry: Entry, repo: str) -> str:
     factory = factory_of(summary["architecture"])
     imported, build, exports = "", "", "limpq export"
     if factory:  # no command takes one
-        imported, build, exports = "from {} import {}\n".format(*factory), f", build={factory[1]}", "limpq_hub.export"
+        module, name = factory
+        imported = "" if module == "__main__" else f"from {module} import {name}\n"  # a script cannot be imported from
+        build, exports = f", build={name}", "limpq_hub.export"
     most = entry.published[-1].bitops if names else summary["maximum_bitops"]
     parts = [
         f"# {repo.split('/')[-1]}",

@@ -223,9 +223,10 @@ def _half_coding(folder: Path) -> str | None:
     if not has_moved_planes(names):
         return BYTE_PLANES if has_planes(names) or in_float.exists() else None
     if not in_float.exists() or hashlib.sha256(in_float.read_bytes()).hexdigest() != moved_from:
+        now = "another one lies there now" if in_float.exists() else "which is gone"
         raise ArtifactIntegrityError(
-            f"{folder / SUPERNET} was written beside another {FLOAT_FILE} than the folder holds now, and cannot be "
-            "read without that one: call save_float_network first, then save_entry"
+            f"{folder / SUPERNET} cannot be read without the {FLOAT_FILE} that it was written beside; {now}: bring it "
+            "back, or call save_float_network and then save_entry"
         )
     return MOVED_PLANES
 

@@ -19,7 +19,7 @@ def address_fault() -> HubUnavailableError | None:
         _ = parts.hostname, parts.port  # read when asked for
     except ValueError as error:
         # Behind " as " comes a part of the address, of which a password may be.
-        reason = str(error).partition(" as ")[0]
+        reason = without_credentials(str(error)).partition(" as ")[0]
         return HubUnavailableError(
             f"{_VARIABLE}={quoted(without_credentials(address))} is no address of a Hub: {quoted(reason)}; check "
             f"{_VARIABLE}, or unset it"

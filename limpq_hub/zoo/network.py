@@ -154,8 +154,8 @@ class NetworkSpec:
         fault = self._fault()
         if fault:
             raise UnsupportedLayerError(
-                f"no entry or checkpoint can hold {self.title}: {fault}; they hold 1 to 99,999 classes and pictures "
-                "prepared with a mean and a std (0.001 or more) of three channels, an interpolation of "
+                f"no entry or checkpoint can hold {self.title}: {fault}; they hold pictures prepared with a mean (at "
+                "most 1000 in size) and a std (0.001 to 1000) of three channels, an interpolation of "
                 f"{', '.join(INTERPOLATIONS)}, and a crop_mode of {', '.join(CROP_MODES)}"
             )
 
@@ -164,7 +164,7 @@ class NetworkSpec:
         # Above 1, timm scales a picture to less than the crop and fills it up.
         for key, lowest, highest in (("num_classes", 1, 99_999), ("input_size", 1, 9_999), ("crop_pct", 0.01, 2)):
             if not lowest <= getattr(self, key) <= highest:
-                return f"{key} of {quoted(getattr(self, key))} cannot be"
+                return f"{key} of {quoted(getattr(self, key))} cannot be, only {lowest} to {highest}"
         # Pixels of 0..255 have a std of 1/255 here; far from that a picture becomes noise, or infinite.
         if not all(abs(value) <= 1e3 for value in self.mean):
             return f"mean of {quoted(list(self.mean))} is not how pictures can be prepared"

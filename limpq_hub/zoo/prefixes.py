@@ -18,8 +18,8 @@ def with_prefix(name: str) -> str | None:
     """Return how a name is written that means a repository or a folder in another way; None where it does not."""
     page = _PAGE.fullmatch(name)
     if page:
-        repo, revision = page[1], page[2] or page[3]
-        return f"hf-hub:{repo}" + (f"@{revision}" if revision not in (None, "main") else "")
+        repo, revision = page[1], (page[2] or page[3] or "main").rstrip("/")
+        return f"hf-hub:{repo}" + (f"@{revision}" if revision != "main" else "")
     for prefix, form in (("hf-hub", _HUB), ("local-dir", _FOLDER)):
         match = form.fullmatch(name)
         if match:

@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.quant.layers import QuantLayer
@@ -54,12 +55,21 @@ def check_keeps_weights(network: nn.Module) -> None:
 
     Its tensors then have names that the network does not have when it is built again.
     """
-    for name, module in network.named_modules():
-        how = how_computed(name, module)
-        if how and (isinstance(module, QuantLayer) or not _is_built_so(network, name, module)):
-            raise UnsupportedLayerError(f"{name} ({type(module).__name__}) cannot be stored: it {how}")
+
+    @cache
+    def built_names() -> set[str]:
+        """Return the names of the tensors of the float network as it is built, which takes a while."""
+        return {*NetworkSpec.of(network).build().state_dict()}
+
+    for name, part in network.named_modules():
+        how = how_computed(name, part, of=None)
+        if how and (isinstance(part, QuantLayer) or not _own_names(name, part) <= built_names()):
+            raise UnsupportedLayerError(f"{name} ({type(part).__name__}) cannot be stored: it {how}")
 
 
-def _is_built_so(network: nn.Module, name: str, module: nn.Module) -> bool:
-    """Return whether a module has its tensors when the network is built."""
-    return {f"{name}.{key}" for key in own_state(module)} <= own_state(NetworkSpec.of(network).build()).keys()
+def _own_names(name: str, module: nn.Module) -> set[str]:
+    """Return the names in its network of the tensors that a module has itself, or computes its own from."""
+    own = {key for key, _ in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]}
+    if is_parametrized(module):
+        own |= {f"parametrizations.{key}" for key in module.get_submodule("parametrizations").state_dict()}
+    return {f"{name}.{key}" if name else key for key in own}

@@ -151,12 +151,15 @@ def test_a_published_policy_that_no_search_of_the_entry_finds_has_the_budget_of_
         raise error
 
     monkeypatch.setattr(_zoo, "search", failing)
-    budget_leading_to.cache_clear()
+    _zoo._budget_leading_to.cache_clear()
     try:
         assert budget_leading_to(MODEL, "w3a3") == math.ceil(policy.bitops / 1e7) / 100
     finally:
-        budget_leading_to.cache_clear()
+        _zoo._budget_leading_to.cache_clear()
     assert len(asked) == 1
+    # What was not found in time is looked for again.
+    monkeypatch.undo()
+    assert searched_plan(Request(MODEL, budget_leading_to(MODEL, "w3a3"))).policy.digest() == policy.policy_sha256
 
 
 def test_the_policies_beside_the_search_are_looked_for_within_its_time(monkeypatch, request_3g):

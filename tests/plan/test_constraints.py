@@ -367,3 +367,12 @@ def test_a_limit_far_above_a_computed_table_leaves_what_it_adds_up_to_readable(n
     table = {"a": {(w, a): 0.1 * w * a for w in (2, 4) for a in (2, 4)}}
     [note] = search(network({"a": steps}), Budget(latency=(table, limit))).notes
     assert note == "latency= is no less than the 1.6 that any bits take, so nothing is traded"
+
+
+def test_a_least_latency_of_more_digits_than_a_sum_has_is_enough_as_well(network):
+    indicators = network({"a": {2: 0.4}, "b": {2: 0.4}})
+    table = {"a": {(2, 2): 10.0000000000001}, "b": {(2, 2): 0.0123456789012345}}
+    with pytest.raises(InfeasibleBudgetError) as caught:
+        search(indicators, Budget(latency=(table, 1)))
+    assert caught.value.minimum == pytest.approx(10.0123456789013, abs=1e-12)
+    search(indicators, Budget(latency=(table, caught.value.minimum)))

@@ -78,11 +78,17 @@ def test_initial_activation_steps_are_set_of_a_network_that_keeps_what_it_comput
     assert all(torch.equal(value, expected.state_dict()[name]) for name, value in supernet.state_dict().items())
 
 
-@pytest.mark.parametrize("step_start", ["lsq", "least-error"])
-def test_a_layer_whose_quantizers_are_never_called_is_told(step_start):
+@pytest.mark.parametrize(
+    ("step_start", "told"),
+    [
+        ("lsq", "does not quantize its input in train mode, in which steps are started: "),
+        ("least-error", "was never called, or is frozen as `load` returns it"),
+    ],
+)
+def test_a_layer_whose_quantizers_are_never_called_is_told(step_start, told):
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
     network[1].forward = MethodType(nn.Linear.forward, network[1])  # as tools do that wrap it
-    with pytest.raises(UnsupportedLayerError, match="^layer '1' was never called, or is frozen as `load` returns it"):
+    with pytest.raises(UnsupportedLayerError, match=f"^layer '1' {told}"):
         to_supernet(network, (4, 2), example_input=torch.randn(3, 4), step_start=step_start)
 
 

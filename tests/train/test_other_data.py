@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import timm
-from safetensors.torch import load, save
+from safetensors.torch import load, load_file, save, save_file
 from tiny_run import NETWORK, RUN
 
 import limpq_hub
@@ -302,7 +302,10 @@ def tuning(runs, data, tmp_path) -> list[str]:
 def test_a_run_is_not_resumed_with_another_supernet_in_the_same_entry(tuning, tmp_path, cut_after_a_save):
     cut_after_a_save(finetune.main, tuning)
     spec = NetworkSpec.from_config(open_local_folder(tmp_path / "entry", "entry").config, "entry")
-    flip_the_last_bit(tmp_path / "entry/supernet.safetensors")
+    supernet = tmp_path / "entry/supernet.safetensors"
+    tensors = load_file(supernet)
+    tensors["fc.bias"] += 1
+    save_file(tensors, supernet)
     seal_entry(tmp_path / "entry", spec)
     with pytest.raises(TrainingError) as refused:
         finetune.main([*tuning, "--resume"])

@@ -140,6 +140,8 @@ def test_an_unprefixed_path_is_answered_with_both_fixes_filled_in(name):
         ("hf-hub:https://huggingface.co/you/x@v1", "hf-hub:you/x@v1"),
         ("hf-hub:https://huggingface.co/you/x/tree/v1", "hf-hub:you/x@v1"),
         ("https://huggingface.co/you/x@feature/y", "hf-hub:you/x@feature/y"),
+        ("https://huggingface.co/you/x@v1/", "hf-hub:you/x@v1"),
+        ("https://huggingface.co/you/x@main", "hf-hub:you/x"),
         ("hf_hub:you/x", "hf-hub:you/x"),
         ("hf:you/x@v1", "hf-hub:you/x@v1"),
         ("hf://you/x", "hf-hub:you/x"),

@@ -180,7 +180,7 @@ def test_a_factory_that_is_defined_anew_takes_the_place_of_the_one_before():
     [
         ({"interpolation": "area"}, "mean, std, interpolation or crop_mode is not how pictures can be prepared; they"),
         ({"crop_mode": "fit"}, "mean, std, interpolation or crop_mode is not how pictures can be prepared; they"),
-        ({"num_classes": 100_000}, "num_classes of 100000 cannot be; they hold 1 to 99,999 classes"),
+        ({"num_classes": 100_000}, "num_classes of 100000 cannot be, only 1 to 99999; they hold pictures"),
     ],
 )
 def test_an_own_network_that_no_entry_can_hold_is_refused_before_it_is_trained(changes, told):

@@ -1,8 +1,9 @@
 """(table, limit): what was measured of each layer at its bits, by a table, adds up to at most the limit.
 
 Numbers of up to 15 significant digits mean what they are written as, exactly. Floats with more were computed, so their
-last digits are noise: a table with such a float is read to 13 digits of its largest sum, a limit to 13 of its own, and
-what differs by less is equal. So a table of `0.1 * w * a` gives the answer of one in which they are rounded.
+last digits are noise: a table with such a float is read to 13 digits of its largest sum, and what differs by less is
+equal; a limit to 13 of its own, where that allows more. So a table of `0.1 * w * a` gives the answer of one in which
+they are rounded.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
         written = {name: self._amounts(table, name, groups) for name in table}
         every = [amount for at_bits in written.values() for amount in at_bits.values()]
         # Of what was computed the last digits are noise: `0.1 * 3` is 0.30000000000000004.
-        limit_amount = most if _has_few_digits(most) else _without_noise(most)
+        limit_amount = most if _has_few_digits(most) else max(most, _without_noise(most))
         if all(map(_has_few_digits, every)):
             scale, slack = Fraction(math.lcm(*(amount.denominator for amount in every))), 0
         else:

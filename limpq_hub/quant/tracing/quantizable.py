@@ -70,10 +70,15 @@ def check_layers(network: nn.Module, exclude: Sequence[str] = (), in_float: Coll
         )
 
 
-def how_computed(name: str, layer: nn.Module) -> str | None:
-    """Return how a module was made to compute its weight or bias, and how to keep it; None if it was not."""
-    if is_parametrized(layer):
-        (key, _), *_ = layer.get_submodule("parametrizations").named_children()
+def how_computed(name: str, layer: nn.Module, of: Collection[str] | None = _COMPUTED) -> str | None:
+    """Return how a module was made to compute its weight or bias, and how to keep it; None if it was not.
+
+    Args:
+        of: what of it may be parametrized; anything if None.
+    """
+    parametrized = layer.get_submodule("parametrizations").named_children() if is_parametrized(layer) else ()
+    key = next((key for key, _ in parametrized if of is None or key in of), None)
+    if key is not None:
         advice = f'torch.nn.utils.parametrize.remove_parametrizations(network.{name}, "{key}")'
         return f"computes its {key} anew at every call; keep it with {advice}"
     if any(isinstance(vars(layer).get(key), Tensor) for key in _COMPUTED):

@@ -6,25 +6,31 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from limpq_hub.train.loop.interrupt import stop_deferred, stop_without_resume
 
 _SECONDS_BETWEEN_LOOKS = 0.1
+# Long enough for a process that a terminal interrupted to have noted it: a second signal changes nothing then.
+_SECONDS_FOR_A_TERMINAL = 2
 
 
 def run_child(command: Sequence[str]) -> int:
     """Run a command to its end, and return its exit code; negative where a signal ended it.
 
-    SIGTERM is passed on to it. The Ctrl-C of a terminal reaches it as well as this process. Either way it is waited
-    for: it finishes its step and saves.
+    Either signal is passed on to it, Ctrl-C after a while: that of a terminal reaches it by itself. It is waited for: a
+    training finishes its step and saves.
 
     Raises:
         RunInterruptedError: SIGTERM or Ctrl-C came to this process; the other has ended.
     """
     with stop_deferred(confirmed=False) as stop:
         child = subprocess.Popen(command)
-        while child.poll() is None and not (stop.made and stop.signal_number == signal.SIGTERM):
+        while child.poll() is None and not stop.made:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
+        if stop.signal_number == signal.SIGINT:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_SECONDS_FOR_A_TERMINAL)
         child.terminate()  # does nothing where it has ended
         code = child.wait()
     if stop.made:

@@ -70,7 +70,7 @@ def handled_signals() -> list[signal.Signals]:
 
 @contextmanager
 def stop_deferred(*, confirmed: bool = True) -> Iterator[StopRequest]:
-    """Note SIGTERM and Ctrl-C instead of acting on them, while a step may be half done.
+    """Note SIGTERM and Ctrl-C instead of acting on them, while a step of this process or a child may be half done.
 
     Args:
         confirmed: whether Ctrl-C is confirmed on stderr; False where the process that has the step does so.

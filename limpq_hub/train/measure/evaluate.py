@@ -77,7 +77,9 @@ def log_probabilities(accelerator: Accelerator, model: nn.Module, loader: Pictur
     with full_precision():
         batches = accelerator.prepare_data_loader(loader.batches, device_placement=True)
         found = [model(images).log_softmax(-1) for images, _ in batches]
-    loader.unreadable.check()
+        met = torch.tensor([loader.unreadable.count], device=accelerator.device)
+    # Of all processes together, so that all of them stop or none.
+    loader.unreadable.check(int(accelerator.gather(met).sum()))
     return found
 
 

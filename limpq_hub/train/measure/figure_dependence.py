@@ -45,7 +45,7 @@ def what_the_recipe_reads(finetuning: Finetuning | None, entry: Entry) -> Mappin
     """
     named = finetuning.float_networks if finetuning else {}
     return {
-        f"{option} of the fine-tuning": network_content(float_network_of(entry, name, f"--{option}"))
+        f"{option} of the fine-tuning": network_content(float_network_of(entry, name, f"--{option} of the recipe"))
         for option, name in named.items()
     }
 

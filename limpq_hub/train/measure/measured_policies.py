@@ -87,7 +87,7 @@ class MeasuredPolicies:
             "calibrate_images": calibrate_images,
         }
         self.cache = MeasurementCache(settings.output / "measured.json", depends_on)
-        self._spec = spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+        self.spec = spec = NetworkSpec.from_config(entry.folder.config, entry.name)
         note = preparation_note(settings.weights, spec, "--weights", model=timm_name_of(entry))
         if note:
             say(note)
@@ -175,13 +175,13 @@ class MeasuredPolicies:
     @cached_property
     def _conversion_images(self) -> list[Tensor]:
         """Training images for step sizes and BatchNorm of a network that is converted without training."""
-        return calibration_batches(self._settings.data, self._spec, _CONVERSION_IMAGES, self._accelerator.device)
+        return calibration_batches(self._settings.data, self.spec, _CONVERSION_IMAGES, self._accelerator.device)
 
     @cached_property
     def _divergence(self) -> Divergence:
         """Measures the KL divergence of a policy of the supernet on training images."""
         say(f"choosing the best split by {_CHOOSING_IMAGES} training images")
-        images = calibration_batches(self._settings.data, self._spec, _CHOOSING_IMAGES, self._accelerator.device)
+        images = calibration_batches(self._settings.data, self.spec, _CHOOSING_IMAGES, self._accelerator.device)
         return Divergence(self._supernet, self.network, images, self._statistics)
 
     def _figures(self, model: nn.Module, every: int, beside: Path | None) -> Figures:

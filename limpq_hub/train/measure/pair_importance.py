@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from limpq_hub.quant.batch_norm_moments import none_alone
 from limpq_hub.quant.calibrate import start_steps_
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.pair_divergence import pair_divergences
+from limpq_hub.quant.tracing.forward_trace import copy_of
 from limpq_hub.train.measure.measured_divergence import measured_divergence
 from limpq_hub.train.measure.pair_costs import costs_of_text, costs_to_text
 from limpq_hub.train.measure.usual_pairs import MeasuredWeights
@@ -113,7 +113,7 @@ class Measuring:
     def reference(self) -> nn.Module:
         """Return the float network where the images are, a copy of one that was given."""
         given = self.float_network
-        network = load_float_network(self.entry.folder) if given is None else copy.deepcopy(given)
+        network = load_float_network(self.entry.folder) if given is None else copy_of(given)
         return network.to(self.device)
 
     def network(self) -> tuple[nn.Module, Policy | None]:

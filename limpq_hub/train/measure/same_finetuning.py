@@ -24,6 +24,7 @@ class Finetuning(NamedTuple):
     """How the fine-tuning that a recipe asks for takes its images, for how long, and which float networks it reads.
 
     Attributes:
+        augmentation, schedule: of the fine-tuning, as its options say.
         float_networks: the names of weights and teacher, by their options; those that the recipe alone names.
     """
 

@@ -29,7 +29,6 @@ from limpq_hub.train.measure.same_finetuning import Finetuning
 from limpq_hub.train.plan_notes import print_plan_notes
 from limpq_hub.train.settings import ComparisonSettings
 from limpq_hub.zoo.catalog import find_entry
-from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.policy_request import plan_for
 
 
@@ -77,8 +76,7 @@ class Study:
             sampler = epoch_sampler(data, finetuning.augmentation, open_split(data, training=True))
             RunLength.of(len(sampler), data.batch_size, finetuning.schedule, processes=1)
         self.measured = MeasuredPolicies(self.accelerator, settings, self.entry, self.indicators, finetuning)
-        spec = NetworkSpec.from_config(self.entry.folder.config, self.entry.name)
-        drawn = calibration_batches(data, spec, settings.criterion_images if settings.criteria else 0)
+        drawn = calibration_batches(data, self.measured.spec, settings.criterion_images if settings.criteria else 0)
         self.criterion_images = sum(map(len, drawn))
         self.criteria = self._criteria(drawn)
         self._policies = {bitops: self._contenders(bitops) for bitops in settings.bitops}

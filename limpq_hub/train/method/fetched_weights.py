@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.zoo.tensors import own_state, tensors_to_bytes
@@ -37,12 +38,16 @@ def fetched_content(option: str, name: str | None, network: nn.Module, *, new_he
     classifiers = timms.pretrained_cfg["classifier"] if new_head else ()
     heads = tuple(f"{head}." for head in ([classifiers] if isinstance(classifiers, str) else classifiers))
     state = {key: value for key, value in own_state(network).items() if not key.startswith(heads)}
-    return {content_name(option): hashlib.sha256(tensors_to_bytes(state)).hexdigest()}
+    return {content_name(option): _digest(state)}
 
 
 def network_content(network: nn.Module) -> str:
     """Return the sha256 of the weights of a network, wherever they came from."""
-    return hashlib.sha256(tensors_to_bytes(own_state(network))).hexdigest()
+    return _digest(own_state(network))
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256(tensors_to_bytes(state)).hexdigest()
 
 
 def file_content(option: str, path: Path | None) -> dict[str, str]:

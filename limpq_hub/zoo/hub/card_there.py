@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.repocard import metadata_load
 
-from limpq_hub.errors import HubNotFoundError, HubOfflineError, HubRefusedError, quoted
+from limpq_hub.errors import HubNotFoundError, HubOfflineError, HubRefusedError, HubUnavailableError, quoted
 from limpq_hub.plan.jsonfile import write_bytes
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.hub.answers import ask_hub
@@ -39,12 +40,18 @@ def stated_in(folder: SealedFolder) -> dict[str, Any]:
 def copy_card(folder: SealedFolder, target: Path) -> None:
     """Copy the card beside an entry, if there is one, to where `stated_in` finds it beside a copy of the entry.
 
+    Where the Hub cannot be asked for it, a warning says so: what is sealed may all be in the cache.
+
     Raises:
-        HubError: the Hub does not give the card.
+        HubError: the Hub refuses it.
+        OSError: it cannot be read or written.
     """
     try:
         card = folder.fetch(CARD, None)
-    except (HubNotFoundError, HubOfflineError):  # none, or none in the cache, where all that is sealed may be
+    except HubNotFoundError:
+        return
+    except (HubOfflineError, HubUnavailableError) as error:
+        warnings.warn(f"the card of {folder.name}, which may state a licence, was not copied: {error}", stacklevel=2)
         return
     if card.is_file():
         write_bytes(target / CARD, card.read_bytes())

@@ -382,10 +382,15 @@ sys.exit(75)
 
 
 @pytest.mark.parametrize(
-    ("number", "reached", "said"), [(signal.SIGTERM, os.kill, "SIGTERM"), (signal.SIGINT, os.killpg, "Ctrl-C")]
+    ("number", "reached", "passed_on", "said"),
+    [
+        (signal.SIGTERM, os.kill, "SIGTERM", "SIGTERM"),
+        (signal.SIGINT, os.killpg, "SIGINT", "Ctrl-C"),
+        (signal.SIGINT, os.kill, "SIGTERM", "Ctrl-C"),
+    ],
 )
-def test_a_child_that_is_waited_for_saves_before_its_parent_stops(tmp_path, number, reached, said):
-    # As a terminal sends Ctrl-C to all of a group, and a person SIGTERM to one process.
+def test_a_child_that_is_waited_for_saves_before_its_parent_stops(tmp_path, number, reached, passed_on, said):
+    # As a terminal sends Ctrl-C to all of a group, and a person a signal to one process.
     parent = tmp_path / "parent.py"
     parent.write_text(
         "import os, signal, sys\n"
@@ -398,7 +403,7 @@ def test_a_child_that_is_waited_for_saves_before_its_parent_stops(tmp_path, numb
         assert running.wait_until((tmp_path / "started").exists), running.said()
         reached(running.process.pid, number)
         assert running.ends() == 75
-        assert (tmp_path / "saved").read_text() == number.name
+        assert (tmp_path / "saved").read_text() == passed_on
     assert running.said() == f"parent.py: {said}: stopped; run the same command to go on\n"
 
 
