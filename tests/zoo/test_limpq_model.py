@@ -47,7 +47,8 @@ def test_a_type_checker_knows_what_load_returns(tmp_path):
         timeout=300,
         check=False,
     )
-    said = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith(str(tmp_path))]
+    # What mypy keeps of an earlier run names the folder of that one.
+    said = [line.partition(": ")[2] for line in done.stdout.splitlines() if f"{os.sep}user.py:" in line]
     assert said[:4] == [
         "note: Revealed type is \"Literal['finetuned'] | Literal['joint'] | Literal['random']\"",
         'note: Revealed type is "int"',
