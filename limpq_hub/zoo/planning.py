@@ -10,7 +10,6 @@ from limpq_hub.errors import UnknownModelError, quoted
 from limpq_hub.plan import optimum
 from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limits
-from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.importance import APART, Importance
@@ -130,7 +129,8 @@ def frontier(
     """
     options = _given("frontier", options, FrontierOptions)
     limits, choices = split_limits(options)
-    budget = Budget(bitops=ANY_BITOPS, **limits)
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    budget = Budget(**given) if given else None
     return search_frontier(indicators_of(model), points, budget=budget, **choices)
 
 

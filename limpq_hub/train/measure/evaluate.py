@@ -76,10 +76,12 @@ def log_probabilities(accelerator: Accelerator, model: nn.Module, loader: Pictur
     model.eval()
     with full_precision():
         batches = accelerator.prepare_data_loader(loader.batches, device_placement=True)
-        found = [model(images).log_softmax(-1) for images, _ in batches]
-        met = torch.tensor([loader.unreadable.count], device=accelerator.device)
-    # Of all processes together, so that all of them stop or none.
-    loader.unreadable.check(int(accelerator.gather(met).sum()))
+        found, unreadable = [], 0
+        for images, labels in batches:
+            found.append(model(images).log_softmax(-1))
+            unreadable += int((accelerator.gather_for_metrics(labels) == UNREADABLE).sum())
+    # Of all processes together, each counted once, so that all of them stop or none.
+    loader.unreadable.check(unreadable)
     return found
 
 

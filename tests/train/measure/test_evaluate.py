@@ -97,6 +97,10 @@ def test_too_many_unreadable_pictures_of_all_processes_together_are_an_error(mon
     message = "^4 of 3000 images cannot be decoded, more than 0.1 %: picture 1 and 3 more; replace or remove them$"
     with pytest.raises(DataError, match=message):
         evaluate(accelerator, FirstRow(8), loader_of(rows, 2))
+    # What they are compared with is measured before, on the same pictures.
+    monkeypatch.setattr(accelerator, "gather_for_metrics", lambda labels: torch.cat([labels] * 4))
+    with pytest.raises(DataError, match=message):
+        log_probabilities(accelerator, FirstRow(8), loader_of(rows, 2))
 
 
 def test_unreadable_pictures_alone_are_no_validation_images():
