@@ -1186,6 +1186,9 @@ def test_a_budget_without_its_option_or_apart_from_its_unit_is_answered_with_bot
         ("frontier resnet18 --budget 3MB", "unrecognized arguments: --budget 3MB; did you mean --size?\n"),
         ("explain resnet18 --memory=3MB", "; did you mean --size or --activation-memory?\n"),
         ("compare resnet18 --flops 3G", "; did you mean --bitops?\n"),
+        ("export resnet18 --bitops 3G --runtime onnxruntime", "; did you mean --format in place of --runtime?\n"),
+        ("predict x.png --exported out --runtime openvino", "unrecognized arguments: --runtime openvino\n"),
+        ("search resnet18 --bitops 3G --out policy.json", "; did you mean --output?\n"),
         (
             "push resnet18 --repo you/x",
             "; the repository is given by position here: limpq push ... you/resnet18-limpq\n",

@@ -34,6 +34,7 @@ from limpq_hub.zoo.assembly import assemble_entry, is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.factory_path import factory_of
+from limpq_hub.zoo.finetuning_advice import pictures_option
 from limpq_hub.zoo.folder import SealedFolder, open_local_folder
 from limpq_hub.zoo.hub.card_there import stated_in
 from limpq_hub.zoo.hub.publishing import push_entry
@@ -176,7 +177,7 @@ def _tell_of_another_search(joint: SealedFolder, entry: Entry, output: Path) -> 
     if Entry(joint.name, joint, "local").metrics.get("joint") and not entry.metrics["joint"]:
         print(f"note: the front of {joint.name} is left out: it lies along another search")
     if search_of_anchors(entry.folder) not in (None, search_record(entry.indicators)):
-        words = ("--model", f"local-dir:{output}", "--data", "DATA", "--output", "OUTPUT")
+        words = ("--model", f"local-dir:{output}", pictures_option(entry.indicators), "FOLDER", "--output", "OUTPUT")
         own = factory_of(entry.indicators.model)  # no command takes one
         how = "limpq_hub.zoo.anchors.save_anchors" if own else command_of("anchors", *words)
         print(f"note: the BatchNorm statistics lie along another search; measure them with: {how}")

@@ -20,7 +20,10 @@ _MEANT = {
     "--flops": ("--bitops",),
     "--macs": ("--bitops",),
     "--memory": ("--size", "--activation-memory"),
+    "--runtime": ("--format", "--exported"),
 }
+# The least likeness of an option that is nearly right (`difflib`), and how many are told that one is the beginning of.
+_LIKENESS, _MOST_SHORTENED = 0.65, 3
 _REPOSITORY_OPTIONS = frozenset({"--repo", "--repo-id", "--repository"})
 
 
@@ -100,8 +103,12 @@ class SuggestingParser(argparse.ArgumentParser):
 
     def _meant(self, option: str, known: Sequence[str]) -> str:
         """Return the options that one that is not known may stand for, or nothing."""
-        meant = [flag for flag in _MEANT.get(option, ()) if flag in known]
-        return " or ".join(meant or difflib.get_close_matches(option, known, n=1))
+        meant = [flag for flag in _MEANT.get(option, ()) if flag in known and flag not in self._typed]
+        shortened = [flag for flag in known if flag.startswith(option)]
+        # The dashes, that all have, are no likeness.
+        flags = {flag.lstrip("-"): flag for flag in known}
+        near = difflib.get_close_matches(option.lstrip("-"), flags, n=1, cutoff=_LIKENESS)
+        return " or ".join(meant or shortened[:_MOST_SHORTENED] or [flags[name] for name in near])
 
     def _misplaced(self, message: str, options: Sequence[str]) -> str:
         """Return how the model or the repository is given here where it was typed the other way, or nothing."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from limpq_hub.plan.budget import Budget, limit_words, split_limits
 from limpq_hub.plan.budget_check import fits_of
+from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.zoo.checkpoint import read_checkpoint_policy
@@ -31,6 +32,12 @@ def nearest_finetuned(entry: Entry, plan: Plan, options: Mapping[str, Any]) -> P
     return below[-1] if below else None
 
 
+def pictures_option(indicators: Indicators) -> str:
+    """Return the option by which `training/` takes such pictures as the indicators were made with."""
+    made_by = str(indicators.provenance.get("command"))
+    return "--unlabelled" if " --unlabelled " in made_by and " --data " not in made_by else "--data"
+
+
 def how_to_finetune(entry: Entry, policy: object, options: Mapping[str, Any]) -> str:
     """Return how to fine-tune exactly the policy that was asked for; arguments as `plan_for` takes them."""
     if factory_of(entry.indicators.model):
@@ -44,10 +51,7 @@ def how_to_finetune(entry: Entry, policy: object, options: Mapping[str, Any]) ->
     elif words and not choices:
         which, hint = [*words], ""
     needs = "" if find_spec("accelerate") else ' (pip install "limpq-hub[train]" brings what that needs)'
-    # Such pictures as the entry was made with.
-    made_by = str(entry.indicators.provenance.get("command"))
-    pictures = "--unlabelled" if " --unlabelled " in made_by and " --data " not in made_by else "--data"
-    rest = [pictures, "FOLDER", "--output", f"out/{entry.indicators.model}-finetuned"]
+    rest = [pictures_option(entry.indicators), "FOLDER", "--output", f"out/{entry.indicators.model}-finetuned"]
     command = shell_command(
         *("accelerate", "launch", "-m", "limpq_hub.train.finetune", "--model", entry.name, *which, *rest)
     )

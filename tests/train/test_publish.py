@@ -264,7 +264,7 @@ def test_the_front_of_another_search_is_left_out_and_told(runs, tmp_path, capsys
     told = [
         f"note: the front of {runs}/entry is left out: it lies along another search",
         "note: the BatchNorm statistics lie along another search; measure them with: python -m "
-        f"limpq_hub.train.anchors --model local-dir:{tmp_path}/entry --data DATA --output OUTPUT",
+        f"limpq_hub.train.anchors --model local-dir:{tmp_path}/entry --data FOLDER --output OUTPUT",
     ]
     assert notes == (told if changed else [])
 

@@ -85,6 +85,12 @@ def test_an_entry_without_top_1_is_loaded_listed_and_described(tuned, capsys):
     assert f"KL {metrics['kl']:.4f}" in " ".join(capsys.readouterr().out.split())
 
 
+def test_statistics_along_another_search_are_to_be_measured_on_such_pictures(tuned, tmp_path, capsys):
+    publish.main(["--joint", f"{tuned}/joint", "--importance", "coupled", "--output", f"{tmp_path}/entry"])
+    command = f"limpq_hub.train.anchors --model local-dir:{tmp_path}/entry --unlabelled FOLDER --output OUTPUT\n"
+    assert command in capsys.readouterr().out
+
+
 def test_a_comparison_without_labels_is_one_of_agreement(tuned, pile, tmp_path, capsys):
     few = ["--steps", "0", "--random", "1", "--correlated", "2", "--calibrate-images", "8", "--bitops", "w3a3"]
     compare.main(
