@@ -14,7 +14,6 @@ from _request import Request
 from _tables import Column, download_link, layers_table, proof_text, totals_table
 from _texts import term
 from _zoo import (
-    accuracy_data,
     accuracy_of,
     entry_of,
     fine_tuned_accuracies,
@@ -94,7 +93,7 @@ def find_bits(request: Request) -> SearchResult:
         importance=plan.importance,
     )
     return SearchResult(
-        headline=headline(plan, accuracy, reference, accuracy_data(request.model), request.model, measured, filled),
+        headline=headline(request, plan, accuracy, reference, measured, filled),
         bits=bits_figure(plan.policy, plan.costs),
         frontier=figure,
         totals=totals_table(columns, reference),

@@ -6,8 +6,9 @@ import html
 
 from _hub_fetch import PREFIX
 from _measured import Budget, Measured
+from _request import Request
 from _texts import bits_by, term
-from _zoo import Accuracy
+from _zoo import Accuracy, joint_accuracies
 
 from limpq_hub.plan.importance import Importance
 from limpq_hub.plan.plan import Plan
@@ -19,29 +20,27 @@ _WEIGHTS = {
 
 
 def headline(
+    request: Request,
     plan: Plan,
     accuracy: Accuracy | None,
     reference: Accuracy | None,
-    where: str | None,
-    model: str,
     measured: Measured | None,
     uniform: Plan | None,
 ) -> str:
     """Return the headline of a policy as HTML.
 
     Args:
+        request: what the policy answers to.
         accuracy: of the policy, if it is known.
         reference: of the float network, if it is known.
-        where: on what these were measured, in words.
-        model: name of the entry.
         measured: what bits of a search and uniform bits reach over many pictures, if that was measured.
         uniform: the same budget spent on uniform bits, filled up; None where only uneven bits fit.
     """
     return (
         f"<div class='headline' role='status'><p class='big'><b>{plan.compression:.1f}× smaller</b>, "
         f"<b>{plan.bitops / 1e9:.2f} G</b> {term('BitOps')}, {_accuracy(accuracy, reference)}</p>"
-        f"<p class='beside'>{_uniform(uniform, measured, plan, model)}</p>"
-        f"<p class='note'>{_weights(accuracy, where)}</p></div>"
+        f"<p class='beside'>{_uniform(uniform, measured, plan, request.model)}</p>"
+        f"<p class='note'>{_weights(accuracy) if accuracy else _unmeasured(request)}</p></div>"
     )
 
 
@@ -68,12 +67,19 @@ def _accuracy(accuracy: Accuracy | None, reference: Accuracy | None) -> str:
     return f"{term('top-1')} <b>{accuracy.text}</b>{beside}"
 
 
-def _weights(accuracy: Accuracy | None, where: str | None) -> str:
+def _unmeasured(request: Request) -> str:
+    """Return why there is no top-1, as HTML."""
+    if not joint_accuracies(request.model):
+        return f"Of the {term('joint')} weights no top-1 was measured."
+    if request.bitops_alone:
+        return "Top-1 was not measured at this budget, nor at budgets on both sides of it."
+    return "Accuracy was measured for budgets of BitOps alone."
+
+
+def _weights(accuracy: Accuracy) -> str:
     """Return which weights a top-1 is of, whether it was measured, and on which images, as HTML."""
-    if accuracy is None:
-        return "Accuracy was measured for budgets of BitOps alone."
     kind = _WEIGHTS[accuracy.weights].format(term=term(accuracy.weights))
-    on = f" ({html.escape(where)})" if where else ""
+    on = f" ({html.escape(accuracy.where)})" if accuracy.where else ""
     estimated = "" if accuracy.measured else ", on a line between two measured budgets"
     return f"Top-1 {kind}{estimated}{on}."
 

@@ -3,8 +3,9 @@
     python app/_hub_fetch.py hf-hub:owner/name FOLDER KEPT
 
 What lies in KEPT already is not fetched again.
-It prints one line of JSON: {"name": ...} with the commit that was fetched, or {"error": ..., "errno": ...}, the number
-of what failed on this machine or null.
+It prints one line of JSON: {"name": ...} with the commit that was fetched, or
+{"error": ..., "kind": ..., "client": ..., "errno": ...} with the class of the error, that of what the client of the Hub
+raised, and the number of what failed on this machine or null.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from limpq_hub.errors import ArtifactError, LimpqError
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_supernet
+from limpq_hub.zoo.factory_path import factory_of
 from limpq_hub.zoo.hub.repository import resolve_commit
 
 # The ResNet-18 that ships with the package has 46 MB and 0.15 G; an EfficientNet-Lite4 2.6 G.
@@ -30,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         print(json.dumps({"name": fetch(name, Path(folder), Path(kept))}))
     except (LimpqError, OSError) as error:
-        print(json.dumps({"error": str(error), "errno": getattr(error, "errno", None)}))
+        kind, client = type(error).__name__, getattr(error, "client_error", "").partition(":")[0]
+        number = getattr(error, "errno", None)
+        print(json.dumps({"error": str(error), "kind": kind, "client": client, "errno": number}))
 
 
 def fetch(name: str, folder: Path, kept: Path) -> str:
@@ -55,6 +59,8 @@ def fetch(name: str, folder: Path, kept: Path) -> str:
         raise ArtifactError(
             f"{pinned} has {size / 1e6:.0f} MB, the demo takes {most / 1e6:.0f}; run it on your machine"
         )
+    if factory_of(entry.indicators.model):
+        raise ArtifactError(f"{pinned} is of a network that timm does not have; load it on your machine, by its card")
     macs = entry.summary()["macs"]
     if macs > MOST_MACS:
         raise ArtifactError(
@@ -65,6 +71,8 @@ def fetch(name: str, folder: Path, kept: Path) -> str:
         entry.folder.read(file)
     # The multiplications so far are those that it claims: here they are counted in the network that will run.
     load_supernet(entry.folder, entry.indicators)
+    # What every answer of the page reads: an entry that cannot say it is refused here, once.
+    _ = entry.metrics, entry.classes, entry.published
     (folder / own / COMPLETE).touch()
     return pinned
 

@@ -9,19 +9,31 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from _hub_fetch import COMPLETE, PREFIX, folder_name
 from _offline import environment_of_fetch
 
-from limpq_hub.errors import HubError, HubUnavailableError, UnknownModelError, quoted
+from limpq_hub.errors import (
+    ArtifactVersionError,
+    HubError,
+    HubGatedError,
+    HubNotFoundError,
+    HubOfflineError,
+    HubUnauthorizedError,
+    HubUnavailableError,
+    UnknownModelError,
+    quoted,
+)
 
 FETCH_LIMIT_S = 60
 # Folders of fetched entries, 150 MB each at most.
 MOST_FETCHED = 4
 # Begins the name of a folder that one call fetches into.
 _UNFINISHED = ".unfinished-"
+_PUBLIC_ALONE = "only public repositories can be fetched here; run the demo on your machine for others"
 # One call at a time decides which entries stay.
 _TIDYING = threading.Lock()
 _NAME = re.compile(r"(?:hf-hub:)?([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?:@[\w./-]{1,100})?)", re.ASCII)
@@ -59,10 +71,28 @@ def fetch_entry(text: str) -> str:
         if answer.get("errno"):
             raise OSError(answer["errno"], answer["error"])
         if "error" in answer:
-            raise HubError(f"not fetched: {answer['error']}")
+            raise HubError(f"not fetched: {_for_visitors(answer)}")
         with _TIDYING:
             _keep(Path(unfinished), folder_name(answer["name"]))
     return answer["name"]
+
+
+def _for_visitors(answer: Mapping[str, str]) -> str:
+    """Return the error of a fetch with advice for a visitor, where its own is for who runs the server."""
+    error, kind = answer["error"], answer["kind"]
+    # The last one: what the Hub said is quoted before it, and can hold others.
+    what = error.rpartition("; ")[0] or error
+    if kind == HubOfflineError.__name__:
+        return "this server fetches nothing from the Hub; run the demo on your machine, or take another model"
+    if answer["client"] == "RepositoryNotFoundError":
+        return f"{what}; check the name: {_PUBLIC_ALONE}"
+    if kind in (HubGatedError.__name__, HubUnauthorizedError.__name__):
+        return f"{what}; {_PUBLIC_ALONE}"
+    if answer["client"] == "HfHubHTTPError" and kind == HubNotFoundError.__name__:
+        return f"{what}; check the name"
+    if kind == ArtifactVersionError.__name__:
+        return f"{what}; run the demo on your machine, with the newest limpq-hub"
+    return f"{what}; try again later" if kind == HubUnavailableError.__name__ else error
 
 
 def fetched_folder(name: str) -> str | None:

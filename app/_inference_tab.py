@@ -17,6 +17,7 @@ from _picture_tables import integers_table, networks_table
 from _pictures_in import MOST_BYTES, MOST_PIXELS
 from _policies import FILLED, RIVALS
 from _prediction import Prediction
+from _request_fields import ChoiceField
 from _requests_in import request_of
 from _texts import term
 from _upload_fields import PictureField
@@ -110,7 +111,7 @@ def add_inference_tab(
                 api_visibility="private",
             )
             gr.HTML(credits_text(), elem_id="photograph_credits")
-            rival = gr.Dropdown(
+            rival = ChoiceField(
                 list(RIVALS),
                 value=FILLED,
                 label="To contrast with",
@@ -147,7 +148,12 @@ def add_inference_tab(
     gr.on(controls.events, None, js=_LOOK_AGAIN, api_visibility="private")
     controls.model_changed.then(None, js=_LOOK_AGAIN, api_visibility="private")
     rival.change(
-        lambda name: gr.Label(label=rival_title(name)), rival, labels[2], queue=False, api_visibility="private"
+        # What was sent can be anything; `classify` refuses it in words.
+        lambda name: gr.Label(label=rival_title(name)) if name in list(RIVALS) else gr.skip(),
+        rival,
+        labels[2],
+        queue=False,
+        api_visibility="private",
     )
     # The predictions of an earlier picture must not stand beside one that was refused.
     looking.failure(

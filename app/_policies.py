@@ -79,7 +79,7 @@ def rival_plan(request: Request, choice: str) -> Plan:
         BudgetError: there is none within this budget.
         PolicyError: that is none of them.
     """
-    if choice not in RIVALS:
+    if not isinstance(choice, str) or choice not in RIVALS:
         raise _unknown(RIVALS)
     policy = rival_policies(request).get(RIVALS[choice])
     if policy is None:

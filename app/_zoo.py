@@ -43,7 +43,8 @@ class Accuracy:
         top1: percent on the validation images of the entry.
         weights: "fine-tuned", "joint" or "float".
         measured: False where it lies on a line between measured budgets.
-        measurement: on which images; None where it was not measured, or the entry does not say.
+        measurement: on which images, that of the measured budgets for one between them; None where the entry does not
+            say, or where these were measured in different ways.
     """
 
     top1: float
@@ -57,6 +58,11 @@ class Accuracy:
         if not self.measured:
             return f"about {self.top1:.1f} %"
         return top1_text(self.top1, self.measurement).replace("+/-", "±")
+
+    @property
+    def where(self) -> str:
+        """On which images it was measured, in words; empty if the entry does not say how many."""
+        return self.measurement.images_text if self.measurement else ""
 
     @property
     def standard_error(self) -> float | None:
@@ -216,7 +222,10 @@ def joint_accuracy(request: Request, policy: Policy, *, searched: bool) -> Accur
         return Accuracy(measured, "joint", measurement=top1_measurement(entry, policy.digest(), "joint"))
     if searched and request.bitops_alone:
         expected = entry.expected_top1(plan_of(request, policy).bitops)
-        return None if expected is None else Accuracy(expected, "joint", measured=False)
+        # Of several, measured in different ways, none is named.
+        ways = {accuracy.measurement for _, accuracy in joint_accuracies(request.model)}
+        way = next(iter(ways)) if len(ways) == 1 else None
+        return None if expected is None else Accuracy(expected, "joint", measured=False, measurement=way)
     return None
 
 
@@ -225,13 +234,6 @@ def float_accuracy(model: str) -> Accuracy | None:
     entry = entry_of(model)
     top1 = entry.metrics.get("float", {}).get("top1")
     return None if top1 is None else Accuracy(top1, "float", measurement=float_measurement(entry))
-
-
-def accuracy_data(model: str) -> str | None:
-    """Return on what the top-1 of the float network was measured, in words; None if the entry does not say."""
-    measurement = float_measurement(entry_of(model))
-    images = None if measurement.images is None else f"{measurement.images:,} {measurement.split} images"
-    return ", ".join(filter(None, (measurement.data, images))) or None
 
 
 def _hundredths(bitops: int) -> float:

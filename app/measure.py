@@ -46,6 +46,7 @@ from limpq_hub.pictures.preparation import preparation_of
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.kl_divergence import kl_divergence
+from limpq_hub.train.option_types import whole_number
 from limpq_hub.zoo.measurement import measurement_of
 from limpq_hub.zoo.network import NetworkSpec
 
@@ -61,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, help="bundled entry, as `limpq list` names it")
     parser.add_argument("--data", type=_folder, required=True, help="folder with a folder of pictures for each class")
-    parser.add_argument("--images", type=int, default=500, help="how many pictures, spread over the folders")
+    parser.add_argument(
+        "--images", type=whole_number(2, 1_000_000), default=500, help="how many pictures, spread over the folders"
+    )
     options = parser.parse_args(argv)
     try:
         record = measure(options.model, options.data, options.images)

@@ -7,7 +7,8 @@ The pipeline, each arrow one public function:
     name + budget --load--> quantized timm network in eval mode, with `.limpq`
     quantized network --export--> a folder that another runtime takes, checked
 
-`import limpq_hub`, `search` and the command line never import torch; `load` does. The rooms, with a guide each:
+`import limpq_hub` and `search`, in a shell too, never import torch; `load` does, as every command that runs a network.
+The rooms, with a guide each:
 `limpq_hub.plan` decides the bits, `limpq_hub.quant` runs them, `limpq_hub.zoo` shares them (on a Hub:
 `limpq_hub.zoo.hub`), `limpq_hub.train` learns them, `limpq_hub.deploy` writes them for other runtimes,
 `limpq_hub.interop` reads and writes the files of other tools.

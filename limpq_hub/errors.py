@@ -33,8 +33,8 @@ class InfeasibleBudgetError(LimpqError, ValueError):
 
     Attributes:
         requested: the limit that was asked for, in the units of `constraint`.
-        minimum: the smallest limit that works, given the other constraints.
-        maximum: the limit from which on this constraint no longer binds.
+        minimum, maximum: between them a limit can be met and is of effect. The tightest that can be met beside the
+            other constraints is the minimum; of a compression, which is met by more, the maximum.
         constraint: which constraint, in the words of `search`: "bitops", "size", "compression", ...
     """
 

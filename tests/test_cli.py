@@ -18,8 +18,10 @@ from PIL import Image
 from limpq_hub import Indicators, Plan, Policy, __version__, baselines, frontier, list_models, load, search
 from limpq_hub.errors import SearchError, quoted
 from limpq_hub.interop.formats import FORMATS, write_policy_as
+from limpq_hub.plan import optimum
 from limpq_hub.plan.explanation import explain
 from limpq_hub.plan.quantities import format_bitops, format_size
+from limpq_hub.plan.solver.solution import _NotNearEnoughError
 from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.zoo import catalog, planning
 from limpq_hub.zoo.catalog import BUNDLED
@@ -336,6 +338,17 @@ def test_the_budget_that_frontier_advises_is_exact_where_a_rounded_one_gives_ano
         assert limpq("frontier", path, "--points", 2)[2] == f"next: limpq search {path} --bitops {most}\n"
 
 
+def test_the_budget_that_frontier_advises_takes_no_more_than_the_time_that_is_left(limpq, tiny, monkeypatch):
+    path = tiny.folder / "indicators.json"
+    of_frontier, of_search = Mock(wraps=frontier), Mock(wraps=search)
+    monkeypatch.setattr(planning, "frontier", of_frontier)
+    monkeypatch.setattr(planning, "search", of_search)
+    for options, limit in (((), 60), (("--time-limit", 9), 9)):
+        assert limpq("frontier", path, "--points", 2, *options)[0] == 0
+        limits = [called.call_args.kwargs["time_limit_s"] for called in (of_search, of_frontier)]
+        assert limit - 5 < limits[0] < limits[1] <= limit
+
+
 def test_frontier_of_a_file_has_no_figures(limpq, tiny):
     path = tiny.folder / "indicators.json"
     code, out, err = limpq("frontier", path, "--points", 2)
@@ -376,6 +389,22 @@ def test_search_tells_how_far_the_second_best_and_the_best_uniform_policy_lie_be
     code, out, _ = limpq(*words, "--certificate", "--json")
     assert json.loads(out)["certificate"] == certificate.to_json()
     assert "certificate" not in json.loads(limpq(*words, "--json")[1])
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_plan_is_printed_and_written_before_its_certificate_takes_too_long(
+    limpq, tiny, tmp_path, monkeypatch, options
+):
+    monkeypatch.setattr(optimum, "certify", Mock(side_effect=SearchError("too late; raise time_limit_s=")))
+    path, words = tmp_path / "policy.json", ("search", tiny.name, "--bitops", "w3a3", *options)
+    code, out, err = limpq(*words, "--certificate", "--output", path)
+    assert (code, err) == (2, f"wrote {path}\nlimpq search: too late; raise --time-limit\n")
+    plan = search(tiny.name, bitops="w3a3")
+    assert Policy.from_json(json.loads(path.read_text())) == plan.policy
+    if options:
+        assert json.loads(out) == plan.to_json() | {"seconds": json.loads(out)["seconds"]}
+    else:
+        assert "proven optimal" in out
 
 
 def test_search_passes_every_option_on(limpq, tiny):
@@ -552,6 +581,21 @@ def test_the_later_of_two_pins_of_a_layer_wins_and_one_pattern_has_one(limpq, ti
     code, out, err = limpq("search", tiny.name, "--bitops", "w3a3", "--pin", "layer1.*=4,4", "--pin", "layer1.*=2,2")
     assert (code, out) == (2, "")
     assert err == "limpq search: --pin 'layer1.*' is given twice, with 4,4 and 2,2; leave one out\n"
+
+
+def test_the_later_of_two_candidates_of_a_layer_wins_also_where_its_pattern_was_typed_before(limpq, tiny):
+    words = ("search", tiny.name, "--bitops", "100G", "--candidates", "layer1.*=2", "layer*=3", "layer1.*=4", "--json")
+    layers = json.loads(limpq(*words)[1])["policy"]["layers"]
+    assert [layers[name]["weight"] for name in ("layer1.0.conv1", "layer4.0.conv1")] == [4, 3]
+
+
+@pytest.mark.parametrize("typed", ["1_0", "１０", " 9", "0x9", "nine", ""])
+@pytest.mark.parametrize("option", ["--alpha", "--time-limit"])
+def test_an_option_of_a_number_takes_ascii_digits_alone(limpq, tiny, option, typed):
+    code, out, err = limpq("search", tiny.name, "--bitops", "w3a3", option, typed)
+    assert (code, out) == (2, "")
+    assert f"argument {option}: {typed!r} is no number: write for example 0.5, 2 or 1e-3\n" in err
+    assert limpq("search", tiny.name, "--bitops", "w3a3", option, "1e1")[0] == 0
 
 
 def test_explain_says_that_nothing_is_left_to_raise_in_place_of_empty_tables(limpq, tiny):
@@ -775,6 +819,27 @@ def test_compare_frontier_and_info_name_the_importance_of_an_entry_whose_pairs_w
     assert re.search(r"bits chosen by +measured pairs\n", limpq("info", name)[1])
     chosen = r"bits chosen by +coupled steps, weight and activation bits of a layer at most 1 apart\n"
     assert re.search(chosen, limpq("info", "resnet18")[1])
+
+
+def test_compare_advises_no_gap_that_its_first_search_alone_would_take(limpq, tiny, monkeypatch):
+    near = _NotNearEnoughError("no proven optimum in time: allow_gap=0.1 takes it")
+    monkeypatch.setattr(planning, "search", Mock(side_effect=near))
+    assert limpq("compare", tiny.name, "--bitops", "w3a3")[2] == (
+        "limpq compare: no proven optimum in time of one of several searches; allow all of them a larger gap by "
+        "--allow-gap, or raise --time-limit\n"
+    )
+
+
+def test_a_layer_that_learned_none_of_the_candidates_is_told_with_what_to_type(limpq, tiny, tmp_path):
+    content = json.loads((tiny.folder / "indicators.json").read_text())
+    path = tmp_path / "indicators.json"
+    layer = content["layers"]["layer1.0.conv1"]
+    del layer["weight_steps"]["2"]
+    layer["weight_candidates"] = [bits for bits in content["candidates"] if bits != 2]
+    path.write_text(json.dumps(content))
+    code, _, err = limpq("search", path, "--bitops", "w4a4", "--candidates", 2)
+    assert (code, err.partition("too: ")[2]) == (2, "add layer1.0.conv1=2,4 to --candidates\n")
+    assert limpq("search", path, "--bitops", "w4a4", "--candidates", 2, "layer1.0.conv1=2,4")[0] == 0
 
 
 def test_compare_shows_the_bits_of_each_policy_what_it_costs_and_its_objective(limpq, tiny):
@@ -1283,7 +1348,7 @@ def test_a_model_in_a_folder_with_brackets_is_shown_as_it_is(limpq, tiny, tmp_pa
 
 
 def test_a_top1_comes_with_its_standard_error_and_the_images_it_was_measured_on(limpq, picture):
-    where = "photos, 1300 validation images"
+    where = "photos, 1,300 validation images"
     record = json.loads((BUNDLED / "mobilenetv2_100.in1k/policies/w4a4/metrics.json").read_text())
     with_error = f"{record['top1']:.2f} % +/- {record['top1_standard_error']:.2f}"
     listed = limpq("list", "mobilenetv2*")[1]
@@ -1291,7 +1356,7 @@ def test_a_top1_comes_with_its_standard_error_and_the_images_it_was_measured_on(
     assert f"mobilenetv2_100.in1k: top-1 on {where}" in listed
     assert f"top-1 {with_error} on {where}\n" in limpq("info", "mobilenetv2_100")[1]
     compared = limpq("compare", "resnet18", "--bitops", "3G")[1]
-    assert "top-1 on tiny-imagenet, 10000 validation images" in compared
+    assert "top-1 on tiny-imagenet, 10,000 validation images" in compared
     assert "+/- one standard error" in compared
     assert re.search(r"\d\d\.\d\d % \+/- 0\.50 fine-tuned", compared)
     policy = BUNDLED / "mobilenetv2_100.in1k/policies/w4a4/policy.json"

@@ -25,11 +25,12 @@ def findings(limpq):
     return found
 
 
-def test_versions_devices_solver_and_cache_are_told(findings):
+def test_versions_devices_solver_and_cache_are_told(findings, monkeypatch):
+    monkeypatch.setattr("limpq_hub.cli.doctor.usable_cores", lambda: 3)
     found = findings()
     assert found["torch"] == version("torch")
     assert found["pillow"] == version("pillow")
-    assert found["devices"].startswith("CPU with ")
+    assert found["devices"].startswith("CPU with 3 cores")
     assert found["solver"] == f"proves an optimum ({search('resnet18', bitops='3G').bitops:,} BitOps)"
     assert found["cache"].startswith(constants.HF_HUB_CACHE)
     assert found["cache"].endswith(" free")

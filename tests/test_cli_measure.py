@@ -246,3 +246,10 @@ def test_a_folder_to_write_is_refused_before_anything_is_measured(limpq, tmp_pat
         assert code == 2
         told = f"argument --output: '{tmp_path}' is a folder, and a file is to be written; name one, for example"
         assert f"{told} {tmp_path}/" in err
+
+
+@pytest.mark.parametrize("typed", ["８", "0_8", "9", "1"])
+def test_the_most_bits_of_all_other_layers_are_ascii_digits_from_2_to_8(limpq, typed):
+    code, out, err = limpq("measure", "no_such", "--images", "pictures", "--output", "out.json", "--others", typed)
+    assert (code, out) == (2, "")
+    assert f"argument --others: {typed!r} is not a whole number of at least 2 and at most 8\n" in err

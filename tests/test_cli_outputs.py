@@ -3,6 +3,8 @@
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,32 @@ def test_what_went_into_a_stream_is_not_advised_as_a_file(limpq, tiny, tmp_path)
     code, _, err = limpq("search", tiny.name, "--bitops", "w3a3", "--output", os.devnull)
     assert code == 0
     assert err.endswith(f"next: limpq explain {tiny.name} --bitops w3a3\n")
+
+
+def test_where_all_goes_to_the_null_device_json_and_file_may_go_there_both(own):
+    words = ["search", "own.json", "--bitops", "w3a3", "--json", "--output", os.devnull]
+    with open(os.devnull, "w") as null:
+        done = subprocess.run([sys.executable, "-m", "limpq_hub", *words], stdout=null, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("file", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "search no_such --bitops w3a3",
+        "measure-latency no_such",
+        "measure no_such --images pictures",
+        "import no.pkl --model test_resnet",
+    ],
+)
+def test_a_file_is_not_written_between_the_json_that_is_printed(limpq, own, command, file):
+    if command.startswith(("measure ", "import")):  # what they write must end in .json
+        os.symlink(file, "out.json")
+        file = "out.json"
+    code, out, err = limpq(*command.split(), "--json", "--output", file)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"limpq {command.split()[0]}: --output '{file}' is where --json is printed, and no programme could read both "
+        "in one; name another file, or leave --json out\n"
+    )

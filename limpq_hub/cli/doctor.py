@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from limpq_hub.cli.output import print_facts, print_json
 from limpq_hub.errors import LimpqError, quoted
 from limpq_hub.plan.quantities import format_size
 from limpq_hub.train.extras import EXTRAS, installing, missing_modules
+from limpq_hub.train.usable_cores import usable_cores
 from limpq_hub.version import __version__
 from limpq_hub.zoo.hub_address import address_fault
 
@@ -71,7 +71,7 @@ def _version(package: str) -> str:
 def _devices() -> str:
     import torch
 
-    devices = [f"CPU with {_counted(os.cpu_count(), 'core')}, {_counted(torch.get_num_threads(), 'thread')} of torch"]
+    devices = [f"CPU with {_counted(usable_cores(), 'core')}, {_counted(torch.get_num_threads(), 'thread')} of torch"]
     devices += [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append("MPS (Apple)")

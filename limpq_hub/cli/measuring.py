@@ -55,8 +55,7 @@ def add_measure_command(command: Callable[..., argparse.ArgumentParser]) -> None
     )
     measure.add_argument(
         "--others",
-        type=int,
-        choices=BIT_WIDTHS,
+        type=whole_number(min(BIT_WIDTHS), max(BIT_WIDTHS)),
         metavar="BITS",
         help=f"the most bits of all other layers; if not given, {usual_others('joint')} in the jointly trained network "
         "and float in the float one",

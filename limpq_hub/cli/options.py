@@ -15,6 +15,7 @@ from limpq_hub.plan.constraints import KINDS
 from limpq_hub.plan.deadline import LONGEST_TIME_LIMIT_S
 from limpq_hub.plan.first_budget import first_budget
 from limpq_hub.plan.importance import APART, Importance
+from limpq_hub.plan.quantities import decimal_number
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.option_types import whole_number
 
@@ -45,7 +46,7 @@ def add_objective_options(parser: argparse.ArgumentParser) -> None:
     """Add what changes objective and counting."""
     parser.add_argument(
         "--alpha",
-        type=float,
+        type=_number,
         help="factor of the weight importance in the objective, at least 0, where learned steps are added up; the "
         "entry's own if not given",
     )
@@ -111,7 +112,7 @@ def add_effort_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
     parser.add_argument(
         "--time-limit",
         dest="time_limit_s",
-        type=float,
+        type=_number,
         metavar="SECONDS",
         help=f"seconds until it gives up, above 0 and up to {LONGEST_TIME_LIMIT_S}; 10 for a search, 60 for several",
     )
@@ -211,6 +212,14 @@ def _typed_choice(name: str, value: Any) -> Iterator[str]:
         yield from (flag, str(value))
 
 
+def _number(text: str) -> float:
+    """Return a number, as an argparse type; what it may be is told by what takes it."""
+    try:
+        return decimal_number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _pin(text: str) -> tuple[str, tuple[int, int]]:
     pattern, _, bits = text.rpartition("=")
     weight, comma, activation = bits.partition(",")
@@ -239,9 +248,9 @@ def _candidates(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _by_pattern(typed: list[tuple[str, tuple[int, ...]]]) -> dict[str, list[int]]:
-    """Return the bit-widths of each pattern, however often it was typed."""
+    """Return the bit-widths of each pattern, however often it was typed, in the place where it was typed last."""
     widths_of: dict[str, list[int]] = {}
     for pattern, widths in typed:
-        widths_of.setdefault(pattern, []).extend(widths)
+        widths_of[pattern] = [*widths_of.pop(pattern, []), *widths]
     # Of two patterns that match a layer, the later one wins: those of all layers come first.
     return dict(sorted(widths_of.items(), key=lambda item: item[0] != "*"))

@@ -14,18 +14,27 @@ from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.zoo.folder import CONFIG, EXPORT_SEAL
 from limpq_hub.zoo.planning import is_indicator_file
 
+# The number of standard output.
+_STDOUT = 1
+
 
 def check_outputs(options: argparse.Namespace) -> None:
     """Raise `OutputError` for an output that would take the place of what is needed, before any work.
 
     Args:
-        options: of any command; looked at are `output` and `plot`, and what is read: `model`, `pickle`, and the tables
-            of limits.
+        options: of any command; looked at are `output` and `plot`, what is read: `model`, `pickle`, and the tables of
+            limits, and whether `json` is printed.
     """
     outputs = {f"--{name}": path for name in ("output", "plot") if (path := getattr(options, name, None))}
     for flag, path in outputs.items():
         if any(_is_same_file(path, read) for read in _files_read(options)):
             raise OutputError(f"{flag} {quoted(str(path))} is a file that is read, and would be lost; name another one")
+        printed_over = getattr(options, "json", False) and _is_same_file(path, _STDOUT)
+        if printed_over and not _is_same_file(path, os.devnull):
+            raise OutputError(
+                f"{flag} {quoted(str(path))} is where --json is printed, and no programme could read both in one; name "
+                "another file, or leave --json out"
+            )
         sealed = _sealed_folder(path)
         if sealed:
             raise OutputError(
@@ -69,7 +78,8 @@ def _seal(path: Path) -> Mapping[str, Any]:
     return content if is_seal and content.get("kind") in ("entry", "checkpoint", "export") else {}
 
 
-def _is_same_file(one: str | Path, other: str | Path) -> bool:
+def _is_same_file(one: str | Path, other: str | Path | int) -> bool:
+    """Return whether two paths, or a path and the number of what is open, are one file."""
     try:
         return os.path.samefile(one, other)
     except (OSError, ValueError):  # one of them is not there, or cannot be

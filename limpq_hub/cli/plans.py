@@ -32,18 +32,20 @@ from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.plan.output_file import is_replaced
 from limpq_hub.plan.quantities import enough_bitops, format_bitops, format_size
 from limpq_hub.plan.shell_command import shell_command
+from limpq_hub.plan.solver.solution import one_of_several
 from limpq_hub.plots import check_figure_path, plot_frontier, plot_policy
 from limpq_hub.train.option_types import LARGEST_SEED, output_file, seed, whole_number
 
 if TYPE_CHECKING:
+    from limpq_hub.plan.certificate import Certificate
     from limpq_hub.plan.indicators import Indicators
     from limpq_hub.plan.plan import Plan
     from limpq_hub.plan.policy import Policy
     from limpq_hub.zoo.entry import Entry
 
 
-# Of a search and the policies beside it together.
-_COMPARE_LIMIT_S = 60.0
+# Of all that a command searches for together, where it is more than one plan.
+_LIMIT_OF_SEVERAL_S = 60.0
 _NOT_MEASURED = "not measured"
 
 
@@ -109,7 +111,6 @@ def _search(options: argparse.Namespace) -> None:
     Budget(**split_limits(arguments)[0])  # a malformed budget is told before a model is looked for
     indicators = indicators_of(options.model)
     plan = search(indicators, **arguments)
-    certificate = plan.certificate if options.certificate else None
     print_search_notes(plan, options, indicators)
     if options.output:
         products = [name for name, cost in plan.costs.items() if cost.is_product]
@@ -117,12 +118,13 @@ def _search(options: argparse.Namespace) -> None:
     if options.plot:
         plot_policy(plan, options.plot)
         note(f"wrote {options.plot}")
+    certificate = None
+    try:
+        certificate = plan.certificate if options.certificate else None
+    finally:  # also where it is not proven in time, or is cut off: the plan was found without it
+        _print_plan(plan, certificate, options)
     if options.json:
-        print_json(plan.to_json() | ({"certificate": certificate.to_json()} if certificate else {}))
         return
-    print_table(plan.table())
-    for line in certificate.lines() if certificate else ():
-        print(f"- {line}")
     # An entry runs a policy; indicators alone have no weights.
     runs = options.format == "limpq" and not is_indicator_file(options.model)
     policy_file = options.output if options.output and runs and is_replaced(options.output) else None
@@ -130,6 +132,15 @@ def _search(options: argparse.Namespace) -> None:
         options.model, arguments, policy_file, without_effect=plan.without_effect, indicators=indicators
     )
     note(f"next: {then}")
+
+
+def _print_plan(plan: Plan, certificate: Certificate | None, options: argparse.Namespace) -> None:
+    if options.json:
+        print_json(plan.to_json() | ({"certificate": certificate.to_json()} if certificate else {}))
+        return
+    print_table(plan.table())
+    for line in certificate.lines() if certificate else ():
+        print(f"- {line}")
 
 
 def _frontier(options: argparse.Namespace) -> None:
@@ -140,7 +151,8 @@ def _frontier(options: argparse.Namespace) -> None:
     check_outputs(options)
     entry, arguments = _entry(options.model), search_arguments(options)
     indicators = entry.indicators if entry else indicators_of(options.model)
-    plans = frontier(indicators, points=options.points, **arguments)
+    deadline = deadline_in(arguments.pop("time_limit_s", _LIMIT_OF_SEVERAL_S))
+    plans = frontier(indicators, points=options.points, **arguments, time_limit_s=seconds_left(deadline))
     in_effect = options_in_effect(indicators, arguments, proven=all(plan.optimal for plan in plans))
     if options.plot:
         plot_frontier(plans, options.plot, _shipped(entry) if entry and not in_effect else [])
@@ -170,23 +182,25 @@ def _frontier(options: argparse.Namespace) -> None:
     others = ", with the other options as here" if in_effect else ""
     # At the last budget nothing is traded.
     middle = plans[len(plans) // 2]
-    bitops = _budget_to_type(indicators, middle, arguments)
+    bitops = _budget_to_type(indicators, middle, arguments, deadline)
     note(f"next: {shell_command('limpq', 'search', Path(options.model), '--bitops', bitops)}{others}")
 
 
-def _budget_to_type(indicators: Indicators, plan: Plan, arguments: dict[str, Any]) -> str:
+def _budget_to_type(indicators: Indicators, plan: Plan, arguments: dict[str, Any], deadline: float) -> str:
     """Return a budget of two decimals that gives the policy of a plan; its exact BitOps where that gives another."""
     from limpq_hub.zoo.planning import search
 
     budget = enough_bitops(plan.bitops)
     try:
-        same = search(indicators, **arguments, bitops=budget).policy == plan.policy
-    except SearchError:  # not within the time of one search
+        again = search(indicators, **arguments, bitops=budget, time_limit_s=seconds_left(deadline))
+        same = again.policy == plan.policy
+    except SearchError:  # not within the time that the frontier has left
         same = False
     return budget if same else str(plan.bitops)
 
 
 @with_all_candidates()
+@one_of_several()
 def _compare(options: argparse.Namespace) -> None:
     from limpq_hub.plan.plan import Plan
     from limpq_hub.zoo.planning import baselines_within, indicators_of, search
@@ -194,7 +208,7 @@ def _compare(options: argparse.Namespace) -> None:
     # One entry for all: on the Hub, a name may mean another commit a moment later.
     arguments, entry = search_arguments(options), _entry(options.model)
     indicators = entry.indicators if entry else indicators_of(options.model)
-    deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
+    deadline = deadline_in(arguments.pop("time_limit_s", _LIMIT_OF_SEVERAL_S))
     best = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
     print_search_notes(best, options, indicators)
     plans: dict[str, Plan] = {best.importance: best}
@@ -243,7 +257,7 @@ def _explain(options: argparse.Namespace) -> None:
 
     indicators = indicators_of(options.model)
     arguments = search_arguments(options)
-    deadline = deadline_in(arguments.pop("time_limit_s", _COMPARE_LIMIT_S))
+    deadline = deadline_in(arguments.pop("time_limit_s", _LIMIT_OF_SEVERAL_S))
     plan = search(indicators, **arguments, time_limit_s=seconds_left(deadline))
     print_search_notes(plan, options, indicators)
     limits, choices = split_limits(arguments)

@@ -16,6 +16,7 @@ from limpq_hub.deploy.runtimes import Runtime, open_runtime
 from limpq_hub.errors import ArtifactFormatError, ImageError
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.quant.integer_layers import has_vnni
+from limpq_hub.zoo.class_names import check_classes
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.timm_config import parse_timm_config
 
@@ -89,7 +90,11 @@ def open_exported(path: Path) -> OpenedExport:
     config, where = folder.read_json(CONFIG), f"{path}/{CONFIG}"
     timm = parse_timm_config(config, where)
     if timm is None or timm.num_classes is None:
-        raise ArtifactFormatError(f"{where} does not say how the network takes pictures: it is none of timm's")
+        raise ArtifactFormatError(
+            f"{where} does not say how the network takes pictures: it is none that timm has by name, or was built with "
+            "arguments or channels of its own, or was exported for pictures that are not square; prepare them "
+            "yourself, and run model.onnx in its runtime"
+        )
     check_shape(config, {"pretrained_cfg": {"input_size": [int]}}, where)
     values = {**timm.preparation, "model_args": timm.model_args}
     values |= {"architecture": timm.architecture, "num_classes": timm.num_classes}
@@ -97,11 +102,15 @@ def open_exported(path: Path) -> OpenedExport:
     spec = NetworkSpec.from_config(values, str(path), to_build=False)
     ids, names = config.get("label_names", []), config.get("label_descriptions", {})
     check_shape(ids, [str], f"{where}: label_names")
+    check_shape(names, dict, f"{where}: label_descriptions")
+    classes = [{"id": label, "name": names.get(label, label)} for label in ids]
+    if classes:
+        check_classes(classes, spec.num_classes, f"{where}: label_names")
     runtime = open_runtime(path / MODEL, folder.config["file_format"])
     return OpenedExport(
         network=ExportedNetwork(runtime, spec.input_shape),
         spec=spec,
-        classes=tuple({"id": label, "name": names.get(label, label)} for label in ids),
+        classes=tuple(classes),
         verification=folder.config,
         size_bytes=folder.config["files"][MODEL]["bytes"],
     )

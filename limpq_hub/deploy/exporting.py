@@ -27,7 +27,9 @@ from limpq_hub.deploy.parity import (
 from limpq_hub.deploy.runtimes import open_runtime
 from limpq_hub.deploy.self_description import SelfDescription
 from limpq_hub.errors import OutputError
-from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.output_file import write_bytes
+from limpq_hub.quant.image_batch import image_batch
 from limpq_hub.quant.integer_layers import has_vnni, run_simulated_
 from limpq_hub.quant.tracing.forward_trace import copy_of
 from limpq_hub.version import __version__
@@ -198,8 +200,8 @@ def export(
 def _batches(images: Iterable[Tensor] | None, described: SelfDescription) -> tuple[list[Tensor], bool]:
     """Return pictures in batches, and whether they are noise."""
     if images is not None:
-        batches = [batch.cpu().float() for batch in images]
-        if not batches or any(batch.ndim != 4 for batch in batches):
+        batches = [image_batch(batch, "images", OutputError, dimensions=4).cpu().float() for batch in images]
+        if not batches:
             raise OutputError("images: give at least one batch of pictures, a tensor [batch, 3, height, width]")
         if not all(map(len, batches)):
             raise OutputError("images: a batch holds no picture; give one picture or more in each")
@@ -208,7 +210,7 @@ def _batches(images: Iterable[Tensor] | None, described: SelfDescription) -> tup
             raise OutputError(f"images: pictures of {sizes}; a file is for pictures of one size: give such")
         return batches, False
     if described.spec is None:
-        raise OutputError("a network that is none of timm's does not say what it takes: give images=")
+        raise OutputError(f"the network does not say what it takes: {described.unsaid}; give images=")
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(_NOISE_PICTURES, *described.spec.input_shape, generator=generator)
     return list(noise.split(16)), True

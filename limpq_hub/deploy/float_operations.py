@@ -32,10 +32,7 @@ class FloatOperations(SpatialOperations):
         Raises:
             UnsupportedLayerError: the function is none of those known here, or is called in a way that ONNX has not.
         """
-        self.call = call
-        method = self._methods().get(call.function)
-        if method is None:
-            raise self.refused("which this writer does not know")
+        method = self.method_of(call)
         arguments, options = list(call.arguments), dict(call.options)
         for place, key, name in ((1, "weight", weight), (2, "bias", bias)):
             if name is not None and len(arguments) > place:
@@ -47,6 +44,18 @@ class FloatOperations(SpatialOperations):
         except TypeError as error:
             raise self.refused(f"with arguments that this writer does not know ({error})") from error
         return method(*arguments, **options)
+
+    def method_of(self, call: Call) -> Callable[..., str]:
+        """Return what writes calls of the function that a call is of; the call becomes the current one.
+
+        Raises:
+            UnsupportedLayerError: the function is none of those known here.
+        """
+        self.call = call
+        method = self._methods().get(call.function)
+        if method is None:
+            raise self.refused("which this writer does not know")
+        return method
 
     def _methods(self) -> dict[Any, Callable[..., str]]:
         relu, clip, add, multiply = self._relu, self._clip, self._add, self._multiply

@@ -24,12 +24,12 @@ def check_format(file_format: str, needing: str | None = None) -> None:
     """
     if file_format not in FORMATS:
         raise OutputError(f"format={quoted(file_format)} is not known: use {', '.join(FORMATS)}")
-    missing = [package for package in ("onnx", file_format) if importlib.util.find_spec(package) is None]
+    missing = [package for package in ("onnx", "ml_dtypes", file_format) if importlib.util.find_spec(package) is None]
     if missing:
+        *others, last = missing
+        listed = f"{', '.join(others)} and {last}" if others else last
         needs, are = needing or f'format="{file_format}"', "is" if len(missing) == 1 else "are"
-        raise OutputError(
-            f'{needs} needs {" and ".join(missing)}, which {are} not installed: pip install "limpq-hub[export]"'
-        )
+        raise OutputError(f'{needs} needs {listed}, which {are} not installed: pip install "limpq-hub[export]"')
 
 
 def layer_of_input(node: str) -> str | None:

@@ -28,7 +28,7 @@ class ForwardRecord:
 
     Attributes:
         image: the input, [1, channels, height, width].
-        logits: what the network returns.
+        logits: what the network returns, [1, classes, ...].
     """
 
     calls: tuple[Call, ...]
@@ -55,9 +55,10 @@ def record_forward(network: nn.Module, input_shape: tuple[int, ...]) -> ForwardR
         input_shape: (channels, height, width) of one image.
 
     Raises:
-        UnsupportedLayerError: it returns something else than one tensor that depends on the image, or computes in a
-            way that calls do not tell: from one of several results of a function, from what was written over in part
-            or under another name, or from numbers of the image that no call of torch carries.
+        UnsupportedLayerError: it returns something else than one tensor that depends on the image and has a dimension
+            of classes, or computes in a way that calls do not tell: from one of several results of a function, from
+            what was written over in part or under another name, or from numbers of the image that no call of torch
+            carries.
     """
     generator = torch.Generator().manual_seed(0)
     record, again = (_recorded(network, torch.randn(1, *input_shape, generator=generator)) for _ in range(2))
@@ -80,6 +81,11 @@ def _recorded(network: nn.Module, image: Tensor) -> ForwardRecord:
         raise UnsupportedLayerError(
             f"{type(network).__name__} returns {type(output).__name__} that is not one tensor computed from the image: "
             "export a network that returns logits alone"
+        )
+    if len(logits.shape) < 2:
+        raise UnsupportedLayerError(
+            f"{type(network).__name__} returns a tensor of shape {list(logits.shape)} of one image; export one of "
+            "[batch, classes], also of a single image or class: flatten(1), not squeeze()"
         )
     return ForwardRecord(tuple(recorder.calls), recorder.image, logits)
 

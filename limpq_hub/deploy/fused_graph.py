@@ -127,11 +127,12 @@ class _Writer:
 
     def _input(self, layer: IntegerLayer, value: Value) -> str:
         """Write the grid of an input; an activation function in front of it becomes part of the integer Clip."""
-        before, _, high = activation_bounds(self.record, value)
+        before, low, high = activation_bounds(self.record, value)
         highest = min(layer.input_high, round(min(high / float(layer.input_step), layer.input_high)))
-        octets = _Octets(np.float32(layer.input_step), np.uint8(-layer.input_low), most=highest - layer.input_low)
+        most = max(highest - layer.input_low, 0)
+        octets = _Octets(np.float32(layer.input_step), np.uint8(-layer.input_low), most=most)
         # Unsigned integers cut off below zero by themselves.
-        absorbs = layer.input_low == 0 and value.name not in self._octets_of
+        absorbs = layer.input_low == 0 and low <= 0 and value.name not in self._octets_of
         return self._bring_to(octets, self.names[before.name if absorbs else value.name], f"{layer.name}/input")
 
     def _bring_to(self, octets: _Octets, x: str, name: str) -> str:
@@ -151,6 +152,7 @@ class _Writer:
 
     def _layer(self, call: Call, layer: IntegerLayer) -> str:
         """Write a layer, with the normalization behind it if nothing else takes its result."""
+        self._operations.method_of(call)  # the weights of what it refuses need not have their outputs in front
         channels = layer.integers.shape[0]
         bias = call.arguments[2] if len(call.arguments) > 2 else call.options.get("bias")
         offset = np.zeros(channels) if bias is None else bias.detach().double().numpy()

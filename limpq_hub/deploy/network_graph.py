@@ -21,6 +21,7 @@ from limpq_hub.deploy.recorded_call import Call, Value
 
 # Beyond what any value of a network is, and no infinity, which would be removed.
 _ANY_NUMBER = 1e30
+_CLAMPS = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_}
 
 
 def network_graph(
@@ -71,7 +72,9 @@ def network_graph(
 def _is_rectified(record: ForwardRecord, value: Value) -> bool:
     """Return whether an activation function that bounds it is all that takes a value."""
     consumers = record.consumers(value)
-    return len(consumers) == 1 and _bounds_of(consumers[0]) is not None
+    # Activation functions were tried behind an addition. A clamp, which may have one bound alone, was not, and the
+    # guard that it keeps changes no number.
+    return len(consumers) == 1 and consumers[0].function not in _CLAMPS and _bounds_of(consumers[0]) is not None
 
 
 def _guarded(builder: GraphBuilder, value: str) -> str:
@@ -108,4 +111,12 @@ def _bounds_of(call: Call) -> tuple[float, float] | None:
     if call.function is functional.hardtanh:
         bounds = dict(zip(("min_val", "max_val"), call.arguments[1:], strict=False)) | dict(call.options)
         return bounds.get("min_val", -1.0), bounds.get("max_val", 1.0)
+    if call.function in _CLAMPS:
+        bounds = dict(zip(("min", "max"), call.arguments[1:], strict=False)) | dict(call.options)
+        low, high = bounds.get("min"), bounds.get("max")
+        if any(isinstance(bound, Tensor | Value) for bound in (low, high)):
+            return None
+        # Where they are the wrong way around, the argument max has the last word.
+        high = math.inf if high is None else high
+        return min(-math.inf if low is None else low, high), high
     return None

@@ -71,7 +71,7 @@ class _Reader:
         cast = self._from.get(first)
         values, step = self._constants[first if cast is None else cast.input[0]], self._constants[rest[0]]
         if node.op_type == "Quant":
-            return values, np.rint(values / step), step.reshape(-1) if step.size > 1 else step
+            return values, np.rint(values / step), step.reshape(-1) if step.ndim else step
         axis = _attribute(node, "axis", 0)
         shape = [-1 if dim == axis else 1 for dim in range(values.ndim)]
         integers = values.astype(np.int8)
@@ -95,8 +95,13 @@ class _Reader:
             raise ArtifactFormatError(f"{node.name}: {source.op_type} stands where QuantizeLinear should")
         before = self._from.get(source.input[0])
         if before is not None and before.op_type == "Clip":  # in float, in front of it
-            lowest, highest = (self._constants[name] / step for name in before.input[1:3])
-            low, high = max(low, round(float(lowest))), min(high, round(float(highest)))
+            # A bound may be missing, or have no name.
+            lowest, highest = (self._constants[name] if name else None for name in (*before.input[1:], "", "")[:2])
+            # Bounded first: they may be infinite, or become so once they are divided.
+            if lowest is not None:
+                low = round(min(max(float(lowest) / float(step), low), high))
+            if highest is not None:
+                high = round(min(max(float(highest) / float(step), low), high))
         return step, low, high
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from PIL import Image
 from torch import nn
 
-from limpq_hub.errors import OutputError
+from limpq_hub.errors import OutputError, UnsupportedLayerError
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import architecture_of, read_policy
 from limpq_hub.version import __version__
@@ -35,23 +35,26 @@ class SelfDescription:
 
     Attributes:
         policy: its bits.
-        timm: its `config.json` in timm's layout; of a network that is none of timm's, its class alone.
-        spec: how it takes pictures; None of a network that is none of timm's.
+        timm: its `config.json` in timm's layout; of a network without `spec`, its architecture or class alone.
+        spec: how it takes pictures; None of a network that is none of timm's, and of one that timm made another of, by
+            arguments that no entry holds or for pictures of other channels.
         classes: id and name of each class, in the order of the logits; empty if not known.
+        unsaid: why there is no `spec`; empty where there is one.
     """
 
     policy: Policy
     timm: Mapping[str, Any]
     spec: NetworkSpec | None
     classes: tuple[Mapping[str, str], ...]
+    unsaid: str = ""
 
     @classmethod
     def of(cls, model: nn.Module) -> SelfDescription:
         """Return what a network from `load`, from timm, or of one's own says of itself."""
         loaded = cast("Loaded | None", getattr(model, "limpq", None))
-        if not getattr(model, "pretrained_cfg", None):
-            return cls(read_policy(model), {"architecture": architecture_of(model)}, None, ())
-        spec = NetworkSpec.of(model)
+        spec = _spec_of(model)
+        if isinstance(spec, str):
+            return cls(read_policy(model), {"architecture": architecture_of(model)}, None, (), unsaid=spec)
         return cls(read_policy(model), timm_config(model), spec, loaded.classes if loaded else ())
 
     def of_pictures(self, shape: tuple[int, ...]) -> SelfDescription:
@@ -73,7 +76,8 @@ class SelfDescription:
                 f"images: pictures of {list(shape)}, the network takes {self.spec.input_shape[0]} channels: give such"
             )
         if height != width:
-            return replace(self, timm={"architecture": self.spec.architecture}, spec=None)
+            unsaid = f"pictures of {list(shape)} are not square"
+            return replace(self, timm={"architecture": self.spec.architecture}, spec=None, unsaid=unsaid)
         prepared = {**self.timm["pretrained_cfg"], "input_size": shape}
         return replace(self, timm={**self.timm, "pretrained_cfg": prepared}, spec=replace(self.spec, input_size=height))
 
@@ -125,3 +129,24 @@ class SelfDescription:
             "image_mean": list(spec.mean),
             "image_std": list(spec.std),
         }
+
+
+def _spec_of(model: nn.Module) -> NetworkSpec | str:
+    """Return how a network of timm takes pictures; why it does not say so where timm's name and arguments do not."""
+    config = getattr(model, "pretrained_cfg", None)
+    if not config:
+        return "it is none that timm has by name"
+    try:
+        spec = NetworkSpec.of(model)
+    except UnsupportedLayerError as error:
+        return str(error)
+    names = config.get("first_conv") or ()
+    first = {names} if isinstance(names, str) else set(names)
+    channels = {
+        layer.in_channels for name, layer in model.named_modules() if name in first and hasattr(layer, "in_channels")
+    }
+    of_its_own = min(channels - {spec.input_shape[0]}, default=None)
+    if of_its_own is None:
+        return spec
+    plural = "" if of_its_own == 1 else "s"
+    return f"its first convolution takes {of_its_own} channel{plural}, not {spec.input_shape[0]}"

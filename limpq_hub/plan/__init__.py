@@ -26,7 +26,7 @@ bits of the others choose best.
 and in nats where pairs were measured. Both are exact: `limpq_hub.plan.certification` tells how.
 
 The proof is about the objective. How well the objective ranks policies was measured:
-`training/results/resnet18.tiny_imagenet/six_bits/README.md`.
+`training/results/resnet18.tiny_imagenet/proof.md`.
 
 ## What may be asked
 

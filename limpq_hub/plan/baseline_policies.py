@@ -23,6 +23,7 @@ from limpq_hub.plan.optimum import search
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.sensitivity import by_weight_errors, weight_errors
+from limpq_hub.plan.solver.solution import one_of_several
 
 Fits = Callable[[Policy], bool]
 LayerKinds = tuple[str, tuple[BitsKind, ...]]  # name of a layer, and which of its bit-widths are raised together
@@ -32,6 +33,7 @@ _FEWEST_DO_NOT_FIT = "even the fewest bits are above this budget; raise the budg
 
 
 @with_all_candidates()
+@one_of_several()
 def policies_to_compare(
     indicators: Indicators,
     budget: Budget,
@@ -150,8 +152,10 @@ def random_policy(indicators: Indicators, fits: Fits, seed: int) -> Policy:
     Raises:
         PolicyError: the policy of the fewest bits does not fit.
     """
-    learned, _ = replace(indicators, apart=None).without_outliers
-    if not fits(learned.fewest_bits()):
+    any_distance = replace(indicators, apart=None)
+    learned, _ = any_distance.without_outliers
+    # Of `learned` it would leave out what is an outlier beside the bits that are left.
+    if not fits(any_distance.fewest_bits()):
         raise PolicyError(_FEWEST_DO_NOT_FIT)
     draw = random.Random(f"policy {seed}")
     choices: list[LayerKinds] = [(name, (kind,)) for name in learned.weight_steps for kind in BITS_KINDS]

@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from limpq_hub.errors import SearchError
 from limpq_hub.plan.certificate import Certificate, RunnerUp
 from limpq_hub.plan.deadline import deadline_in, until
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.programme import Programme
-from limpq_hub.plan.solver.solution import Solution
+from limpq_hub.plan.solver.solution import Solution, one_of_several
 from limpq_hub.plan.solver.solving import solve
 
 
@@ -36,16 +37,21 @@ def certify(
         allow_gap: as `solve` takes it, for each search for the second best.
 
     Raises:
-        SearchError: the time is over.
+        SearchError: the time is over; the plan stands all the same.
     """
     deadline = deadline_in(time_limit_s)
     optimal = solution.bound is None
-    second = _second_best(problem.programme, solution, deadline, allow_gap) if optimal else _Second(None, 0.0)
+    try:
+        with one_of_several():
+            second = _second_best(problem.programme, solution, deadline, allow_gap) if optimal else _Second(None, 0.0)
+        uniform = _best_uniform(problem, deadline)
+    except SearchError as error:
+        raise SearchError(f"the plan was found, its certificate was not: {error}") from None
     return Certificate(
         bound=plan.bound,
         gap=plan.objective - plan.bound,
         second_best=_runner_up(problem, plan, solution, second.choice, second.gap),
-        best_uniform=_runner_up(problem, plan, solution, _best_uniform(problem, deadline)),
+        best_uniform=_runner_up(problem, plan, solution, uniform),
     )
 
 
@@ -62,7 +68,7 @@ def _second_best(programme: Programme, best: Solution, deadline: float, allow_ga
     bound = math.inf
     for options in until(deadline, _parts(programme, best.choice)):
         part = _narrowed(programme, options)
-        solution = solve(part, deadline, allow_gap)
+        solution = solve(part, deadline, allow_gap or None)
         if solution is None:
             continue
         choice = [of_group[place] for of_group, place in zip(options, solution.choice, strict=True)]

@@ -21,6 +21,10 @@ MORE_TIME = f"raise time_limit_s={_FEWER_CANDIDATES}"
 Item = TypeVar("Item")
 
 
+class NotInTimeError(SearchError):
+    """The time was over before an optimum was proven; the message advises keywords of `search`."""
+
+
 def deadline_in(time_limit_s: float) -> float:
     """Return when a search that begins now gives up, by `time.monotonic`.
 
@@ -53,7 +57,7 @@ def check_time(deadline: float) -> None:
         deadline: by `time.monotonic`.
     """
     if time.monotonic() > deadline:
-        raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
+        raise NotInTimeError(f"{NOT_IN_TIME}; {MORE_TIME}")
 
 
 def until(deadline: float, items: Iterable[Item]) -> Iterator[Item]:
@@ -73,4 +77,4 @@ def with_all_candidates() -> Iterator[None]:
     try:
         yield
     except SearchError as error:
-        raise SearchError(str(error).replace(_FEWER_CANDIDATES, "")) from None
+        raise type(error)(str(error).replace(_FEWER_CANDIDATES, "")) from None

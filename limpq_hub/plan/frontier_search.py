@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.budget import Budget
-from limpq_hub.plan.constraints.bitops import ANY_BITOPS
+from limpq_hub.plan.constraints.bitops import ANY_BITOPS, BitOps
 from limpq_hub.plan.deadline import deadline_in
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.infeasible import check_each_constraint, conflict
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.quantities import allowed_gap, python_integer
 from limpq_hub.plan.search_problem import SearchProblem
+from limpq_hub.plan.solver.solution import one_of_several
 from limpq_hub.plan.solver.solving import least_total, solve, solve_at_limits
 
 MOST_POINTS = 10_000
 
 
+@one_of_several()
 def search_frontier(
     indicators: Indicators,
     points: int,
@@ -53,6 +56,9 @@ def search_frontier(
     any_bitops = Budget(bitops=ANY_BITOPS)
     within = budget.changed({**any_bitops.limits, **budget.limits}) if budget else any_bitops
     problem = SearchProblem.of(indicators, within, deadline=deadline, **choices)
+    if budget is None or budget.bitops is None:  # that any are allowed is nothing to tell
+        others = tuple((kind, most) for kind, most in problem.without_effect if kind.name != BitOps.name)
+        problem = replace(problem, without_effect=others)
     check_each_constraint(problem, deadline)
     programme = problem.programme
     bitops = programme.constraints[0]
@@ -61,13 +67,16 @@ def search_frontier(
         raise conflict(problem, deadline)
     most = bitops.total(best.choice)
     limits = [least + (most - least) * point // (count - 1) for point in range(count)]
-    frontier: list[Plan] = []
+    plans: list[Plan] = []
     choice_before = None
     for solution in solve_at_limits(programme.with_limit(0, most), 0, limits, deadline, gap):
         if solution is not None and solution.choice != choice_before:
             choice_before = solution.choice
-            plan = problem.plan(solution, time.perf_counter() - began)
-            if not frontier or plan.objective < frontier[-1].objective:
-                frontier.append(plan)
+            plans.append(problem.plan(solution, time.perf_counter() - began))
         began = time.perf_counter()
+    frontier: list[Plan] = []
+    # Within an allowed gap, a larger budget may give a plan of fewer BitOps.
+    for plan in sorted(plans, key=lambda plan: (plan.bitops, plan.objective)):
+        if not frontier or plan.objective < frontier[-1].objective:
+            frontier.append(plan)
     return frontier

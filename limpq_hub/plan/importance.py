@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
+from limpq_hub.errors import BudgetError
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
 
 # Of each layer: both learned step sizes, the root of the sum of their squares, or the measured divergence of its pair
@@ -24,6 +26,27 @@ OBJECTIVE_REASON = "objective_reason"
 def objective_words(importance: Importance, apart: int | None) -> str:
     """Return what a search adds up, and how far apart the bits of a layer may be: None for any."""
     return ", ".join(filter(None, (IMPORTANCE_WORDS[importance], apart_words(apart))))
+
+
+def added_up(importances: Iterable[float], alpha: float) -> float:
+    """Return the sum of the importance of layers.
+
+    Args:
+        importances: each at least 0.
+        alpha: factor of the weight importance in them.
+
+    Raises:
+        BudgetError: no float holds the sum.
+    """
+    try:
+        total = math.fsum(importances)
+    except OverflowError:
+        total = math.inf
+    if not math.isfinite(total):
+        raise BudgetError(
+            f"alpha={alpha:g} makes the importance of layers infinite; lower it, or check the learned step sizes"
+        )
+    return total
 
 
 def is_distance(value: object) -> bool:

@@ -63,13 +63,16 @@ def group_layers(
     left_out: dict[str, list[Outlier]] = {}
     for outlier in outliers:
         left_out.setdefault(outlier.layer, []).append(outlier)
-    options = {
-        name: (cost.fixed,) if cost.fixed else _options(indicators, name, allowed[name], left_out.get(name, ()), apart)
-        for name, cost in until(deadline, indicators.costs.items())
-    }
+    settled = {name: cost.fixed for name, cost in indicators.costs.items() if cost.fixed}
     for pattern, bits in until(deadline, (pin or {}).items()):
         for name in _matching("pin", pattern, searched):
-            options[name] = (_pinned(indicators, name, pattern, bits, left_out.get(name, ())),)
+            settled[name] = _pinned(indicators, name, pattern, bits, left_out.get(name, ()))
+    options = {
+        name: (settled[name],)
+        if name in settled
+        else _options(indicators, name, allowed[name], left_out.get(name, ()), apart)
+        for name in until(deadline, indicators.costs)
+    }
     for pattern in until(deadline, excluded):
         for name in _matching("exclude", pattern, searched):
             options[name] = (max(options[name]),)
@@ -121,12 +124,16 @@ def _options(
 ) -> tuple[LayerBits, ...]:
     """Return the bits that a layer may get: of those allowed, outliers or bits far apart only for want of others."""
     choices = []
-    for kind, steps in (("weight", indicators.weight_steps[name]), ("activation", indicators.activation_steps[name])):
+    learned = {"weight": indicators.weight_steps[name], "activation": indicators.activation_steps[name]}
+    for kind, steps in learned.items():
         within = set(steps).intersection(allowed)
         within = within.difference(outlier.bits for outlier in left_out if outlier.kind == kind) or within
         if not within:
+            lacking = [max(of_kind) for of_kind in learned.values() if not set(of_kind).intersection(allowed)]
             raise PolicyError(
-                f"layer {quoted(name)} has no bit-width left among candidates={quoted(sorted(allowed))}; allow more"
+                f"layer {quoted(name)} has no bit-width left among candidates={quoted(sorted(allowed))}: its {kind} "
+                f"steps were learned at {', '.join(map(str, sorted(steps)))} bits; allow one of them for it too: "
+                f"add {{{name!r}: {sorted({*allowed, *lacking})}}} to candidates"
             )
         choices.append(tuple(sorted(within)))
     weights, activations = choices

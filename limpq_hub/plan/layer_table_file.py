@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.input_file import read_regular
+from limpq_hub.plan.quantities import decimal_number
 
-# Python itself would read "1_0" and full-width digits too. What is not finite is refused by who knows the layer.
+# Python itself would read "1_0" and full-width digits too.
 _WHOLE = re.compile(r"[0-9]+")
-_AMOUNT = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|inf)")
 
 # {layer: {(weight bits, activation bits): what it takes}}
 LayerTable = Mapping[str, Mapping[tuple[int, int], float]]
@@ -63,7 +63,7 @@ def read_layer_table(path: str | os.PathLike[str], words: EntryWords) -> LayerTa
             if len(line) != len(heading):
                 raise ValueError
             layer, weight, activation, entry = (line[place] for place in places)
-            bits, amount = (_whole(weight), _whole(activation)), _amount(entry)
+            bits, amount = (_whole(weight), _whole(activation)), decimal_number(entry.strip(" "))
         except (IndexError, ValueError):
             raise BudgetError(
                 f"{name}, line {number}: {quoted(','.join(line))} is not a layer, two whole numbers of bits and "
@@ -85,13 +85,6 @@ def _whole(text: str) -> int:
     if not _WHOLE.fullmatch(text.strip(" ")):
         raise ValueError
     return int(text)
-
-
-def _amount(text: str) -> float:
-    """Return a number in ASCII; raises `ValueError` for text that is none."""
-    if not _AMOUNT.fullmatch(text.strip(" ")):
-        raise ValueError
-    return float(text)
 
 
 def _lines(path: str | os.PathLike[str], what: str, advice: str) -> Iterator[list[str]]:

@@ -47,7 +47,8 @@ def search(
             `SearchProblem.of`.
 
     Raises:
-        InfeasibleBudgetError: no policy meets the budget; says what the smallest one is.
+        InfeasibleBudgetError: no policy meets the budget; says the nearest one that can be met, see
+            `InfeasibleBudgetError`.
         PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
         SearchError: no proven optimum within `time_limit_s`, and no policy within `allow_gap`; says which gap would do.
 

@@ -36,6 +36,8 @@ _PHRASES = {
     "vnni=True": "--vnni",
     "write model.limpq.plan.policy.to_json() to policy.json first": "limpq search --output policy.json writes it",
 }
+# A layer with its bits, as the library takes it and as a shell does.
+_ENTRY = r"add \{(?P<layer>'[^']*'): \[(?P<bits>[0-9](?:, [0-9])*)\]\} to candidates"
 _QUOTED = r"'[^']*'|\"[^\"]*\""
 # What `quoted` shortened has lost its second quotation mark.
 _CUT = r"['\"].{76}\.\.\."
@@ -48,7 +50,7 @@ _NO_PATH = r"(?![\w.+%-]*[/\\])"
 # In quotation marks stands what was given, or what is to be typed; an apostrophe follows a letter.
 _GIVEN = rf"(?<!\w)(?:{_CUT}|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
 _WORDS = (
-    rf"{_GIVEN}|{_BEGINS}(?P<phrase>{'|'.join(map(re.escape, _PHRASES))}){_ENDS}"
+    rf"{_GIVEN}|{_ENTRY}|{_BEGINS}(?P<phrase>{'|'.join(map(re.escape, _PHRASES))}){_ENDS}"
     rf"|{_BEGINS}(?P<name>{'|'.join(sorted(_FLAGS, key=len, reverse=True))})={_NO_PATH}"
     rf"(?:\[(?P<listed>(?:{_ITEM})(?:, (?:{_ITEM}))*)\]|(?P<cut>{_CUT})|(?P<quoted>{_QUOTED})|(?P<plain>{_PLAIN})"
     rf"|\(table, (?P<of_table>{_QUOTED})\))"
@@ -58,7 +60,8 @@ _WORDS = (
 def as_typed(message: str, command: Iterable[str] | None = None) -> str:
     """Return a message with each keyword argument in it as the option that stands for it.
 
-    Dictionaries stay: an option has them in a form of its own. So does what is quoted, and what is part of a path.
+    Dictionaries stay, as an option has them in a form of its own, but for the one layer to add to candidates. So does
+    what is quoted, and what is part of a path.
 
     Args:
         command: the words of the command that the message is of, those of this process if None: a name among them,
@@ -79,6 +82,9 @@ def _names(command: Iterable[str]) -> Iterator[str]:
 def _option(match: re.Match[str]) -> str:
     if match["phrase"]:
         return _PHRASES[match["phrase"]]
+    if match["layer"]:
+        entry = f"{match['layer'][1:-1]}={match['bits'].replace(', ', ',')}"
+        return f"add {shlex.quote(entry)} to {_FLAGS['candidates']}"
     if not match["name"]:
         return match[0]
     flag = _FLAGS[match["name"]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.certificate import Certificate
 from limpq_hub.plan.costs import FLOAT, Costs, Counting, LayerCost
-from limpq_hub.plan.importance import Importance, is_distance, objective_words
+from limpq_hub.plan.importance import Importance, added_up, is_distance, objective_words
 from limpq_hub.plan.indicator_fields import cost_of
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape, errors_naming
@@ -22,7 +22,7 @@ from limpq_hub.plan.policy_costs import (
     compression_ratio,
     peak_activation_bytes,
     total_bitops,
-    total_size_bits,
+    total_size_bytes,
 )
 from limpq_hub.plan.quantities import format_bitops, format_size
 
@@ -110,7 +110,7 @@ class Plan:
             policy=policy,
             costs=costs,
             bitops=total_bitops(costs, policy, counting),
-            size_bytes=-(-total_size_bits(costs, policy) // 8),
+            size_bytes=total_size_bytes(costs, policy),
             compression=compression_ratio(costs, policy),
             activation_bytes=peak_activation_bytes(costs, policy),
             counting=counting,
@@ -125,6 +125,7 @@ class Plan:
 
         Raises:
             PolicyError: the policy is for other layers, or uses bits that were not learned.
+            BudgetError: alpha makes the objective infinite.
         """
         check_layers(indicators.costs, policy)
         alpha = indicators.alpha if alpha is None else alpha
@@ -138,8 +139,8 @@ class Plan:
             policy,
             indicators.costs,
             counting=counting,
-            objective=math.fsum(
-                indicators.importance(name, policy.layers[name], alpha) for name in indicators.weight_steps
+            objective=added_up(
+                (indicators.importance(name, policy.layers[name], alpha) for name in indicators.weight_steps), alpha
             ),
             bound=0.0,
             optimal=False,

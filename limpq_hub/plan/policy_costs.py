@@ -22,6 +22,11 @@ def total_size_bits(costs: Costs, policy: Policy) -> int:
     return _total(costs, policy, LayerCost.size_bits)
 
 
+def total_size_bytes(costs: Costs, policy: Policy) -> int:
+    """Return the bytes of all convolution and linear weights under `policy`, a part of one rounded up."""
+    return -(-total_size_bits(costs, policy) // 8)
+
+
 def compression_ratio(costs: Costs, policy: Policy) -> float:
     """Return the 32-bit size of all weights divided by their size under `policy`, as a limit that the policy meets.
 

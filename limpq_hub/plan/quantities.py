@@ -28,6 +28,8 @@ UNIFORM_BITOPS = re.compile(r"w([2-8])a([2-8])", re.ASCII)
 # Bytes and BitOps of a network are more: fewer were probably typed without their unit.
 WITHOUT_UNIT = 1000
 _LONGEST_TEXT = 32
+# What is not finite is refused by who knows what the number is for.
+_DECIMAL = re.compile(r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|inf)")
 # Of a Decimal that is taken exactly: one with an exponent of millions takes as many digits.
 _MOST_DIGITS = 1000
 # Of any number: Python writes integers of up to 4,300 digits.
@@ -61,6 +63,19 @@ def python_number(value: object) -> int | float | None:
 def python_integer(value: object) -> int | None:
     """Return a whole number of whichever integer type, of numpy too, as one of Python; None for what is none."""
     return int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None
+
+
+def decimal_number(text: str) -> float:
+    """Return the number that text holds: ASCII digits, a point and an exponent, or "nan" or "inf".
+
+    `float` would read "1_0", full-width digits and space around the number too.
+
+    Raises:
+        ValueError: the text is no such number.
+    """
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError(f"{quoted(text)} is no number: write for example 0.5, 2 or 1e-3")
+    return float(text)
 
 
 def exact_number(name: str, value: object, units: Mapping[str, int], advice: str, word: str = "") -> Fraction:

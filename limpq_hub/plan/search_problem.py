@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,10 +10,9 @@ from typing import Any
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraint_kind import ConstraintKind
-from limpq_hub.plan.constraints.bitops import ANY_BITOPS
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.deadline import NEVER, until
-from limpq_hub.plan.importance import Importance
+from limpq_hub.plan.importance import Importance, added_up
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import Candidates, LayerGroup, Pins, group_layers
@@ -124,15 +122,11 @@ class SearchProblem:
     ) -> SearchProblem:
         groups, budget, unmet = _allowed(budget, indicators, learned, deadline)
         importances = [_importances(indicators, group, alpha) for group in until(deadline, groups)]
-        _check_sum(importances, alpha)
+        added_up((max(of_group, default=0.0) for of_group in importances), alpha)  # so that every choice has a sum
         programme = Programme(importances, budget.linear_constraints(indicators, groups, counting, deadline))
         has_choice = any(len(group.options) > 1 for group in learned)
         most_of = [(kind, kind.most_allowed(limit, indicators, learned)) for kind, limit in budget.kinds]
-        most_of += [
-            (constraint.kind, constraint.most_allowed)
-            for constraint in programme.constraints
-            if constraint.requested < ANY_BITOPS
-        ]
+        most_of += [(constraint.kind, constraint.most_allowed) for constraint in programme.constraints]
         return cls(
             indicators,
             _not_chosen(outliers, groups),
@@ -251,17 +245,9 @@ def _importances(indicators: Indicators, group: LayerGroup, alpha: float) -> lis
     searched = [name for name in group.layers if indicators.costs[name].fixed is None]
     by_layer = [indicators.importances(name, group.options, alpha) for name in searched]
     # A single layer's are taken as they are: it is the usual case, and many groups are searched.
-    sums = by_layer[0] if len(searched) == 1 else [math.fsum(of_bits) for of_bits in zip(*by_layer, strict=True)]
-    sums = sums or [0.0] * len(group.options)
-    return sums
-
-
-def _check_sum(importances: Sequence[Sequence[float]], alpha: float) -> None:
-    """Raise `BudgetError` unless the importances, [groups, options], add up to a float whatever is chosen."""
-    if not math.isfinite(sum(max(of_group, default=0.0) for of_group in importances)):
-        raise BudgetError(
-            f"alpha={alpha:g} makes the importance of layers infinite; lower it, or check the learned step sizes"
-        )
+    if len(searched) == 1:
+        return by_layer[0]
+    return [added_up(of_bits, alpha) for of_bits in zip(*by_layer, strict=True)] or [0.0] * len(group.options)
 
 
 def _checked_alpha(alpha: object) -> float:

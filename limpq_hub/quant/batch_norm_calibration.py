@@ -29,6 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from limpq_hub.errors import DataError
 from limpq_hub.quant.batch_norm_moments import check_finite, measure_moments, none_alone
+from limpq_hub.quant.image_batch import image_batch
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
@@ -76,8 +77,8 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         an error in `batches` they are those of the batches that ran before.
 
     Raises:
-        DataError: there is one image in all, of which a batch normalization has one value per channel; or a batch
-            normalization is given what is no finite number.
+        DataError: a batch is no tensor of images alone; there is one image in all, of which a batch normalization has
+            one value per channel; or a batch normalization is given what is no finite number.
     """
     named = active_batch_norms(model)
     norms = list(named.values())
@@ -132,7 +133,7 @@ def average_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
         The number of images; with none, or after an error, the statistics stay as they were.
 
     Raises:
-        DataError: a BatchNorm is given what is no finite number.
+        DataError: a batch is no tensor of images alone, or a BatchNorm is given what is no finite number.
     """
     measured, norms = measure_moments(model, batches), active_batch_norms(model)
     for name, moments in measured.by_norm.items():
@@ -160,9 +161,9 @@ def recalibrate_if_better_(
         reference: the float network in eval mode, or another function from images to logits, [batch, classes].
 
     Raises:
-        DataError: a BatchNorm is given what is no finite number.
+        DataError: a batch is no tensor of images alone, or a BatchNorm is given what is no finite number.
     """
-    batches = list(batches)
+    batches = [image_batch(images, "batches") for images in batches]
     image_count = sum(map(len, batches))
     if image_count < FEWEST_IMAGES:
         return Recalibration(image_count, None, None, accepted=False)

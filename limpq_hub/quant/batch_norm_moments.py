@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from limpq_hub.errors import DataError
+from limpq_hub.quant.image_batch import image_batch
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_, statistics_of
 from limpq_hub.quant.watched_inputs import watched_inputs
@@ -73,7 +74,7 @@ def measure_moments(model: nn.Module, batches: Iterable[Tensor]) -> MeasuredMome
         batches: unlabelled image batches, [batch, 3, height, width], normalized as the model takes them.
 
     Raises:
-        DataError: a BatchNorm is given what is no finite number.
+        DataError: a batch is no tensor of images alone, or a BatchNorm is given what is no finite number.
     """
     norms = active_batch_norms(model)
     before = {name: statistics_of(norm) for name, norm in norms.items()}
@@ -112,10 +113,14 @@ def none_alone(batches: Iterable[Tensor]) -> Iterator[Tensor]:
 
     Args:
         batches: [batch, 3, height, width] each.
+
+    Raises:
+        DataError: a batch is no tensor of images alone.
     """
     held: Tensor | None = None
     alone: Tensor | None = None
-    for images in batches:
+    for given in batches:
+        images = image_batch(given, "batches")
         whole = images if alone is None else torch.cat([alone, images])
         alone = whole if len(whole) == 1 else None
         if len(whole) > 1:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limpq_hub.errors import PolicyError, UnsupportedLayerError, quoted
+from limpq_hub.quant.image_batch import image_batch
 from limpq_hub.quant.least_error import SortedValues, least_error_grids
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.quantized import Quantized, quantized_layers
@@ -59,9 +60,11 @@ def initialize_activation_steps_(model: nn.Module, images: Tensor) -> None:
         images: [batch, 3, height, width], normalized.
 
     Raises:
+        DataError: they are no tensor of images alone.
         UnsupportedLayerError: there is one image, of which a batch normalization has one value per channel, or a layer
             is never called, or has an input or a weight that is no finite number.
     """
+    images = image_batch(images, "images", is_only_one=True)
     check_not_alone(model, images, UnsupportedLayerError, "an example_input of two images or more, or of a larger size")
     twin = copy_of(model).train()
     layers = dict(quantized_layers(twin))
@@ -112,6 +115,7 @@ def initialize_steps_(model: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: image batches, [batch, 3, height, width], normalized.
 
     Raises:
+        DataError: a batch is no tensor of images alone.
         UnsupportedLayerError: a layer is never called, or has an input or a weight that is no finite number.
     """
     quantizers = _named_quantizers(model)
@@ -137,6 +141,7 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
         batches: image batches, [batch, 3, height, width], normalized.
 
     Raises:
+        DataError: a batch is no tensor of images alone.
         PolicyError: one of the layers runs in float.
         UnsupportedLayerError: one of the layers is never called, is frozen or of integers, or has an input or a weight
             that is no finite number.
@@ -186,10 +191,11 @@ def _quantized_values(
     2^18 of each call in a batch for all batches together, [values]. The batches are held in memory.
 
     Raises:
+        DataError: a batch is no tensor of images alone.
         UnsupportedLayerError: one of the quantizers is never called, or with what is no finite number.
         ValueError: there are no batches, or no images in them.
     """
-    batches = list(batches)
+    batches = [image_batch(images, "batches") for images in batches]
     if not sum(map(len, batches)):
         raise ValueError("no batches were given: step sizes are set from at least one batch of images")
     seen: dict[str, list[Tensor]] = {name: [] for name in quantizers}

@@ -14,6 +14,7 @@ from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import check_layers
 from limpq_hub.quant.calibrate import StepStart, start_steps_
+from limpq_hub.quant.image_batch import image_batch
 from limpq_hub.quant.products import Routed
 from limpq_hub.quant.profile import costs_of
 from limpq_hub.quant.quantized import quantized_layers
@@ -50,9 +51,10 @@ def to_supernet(
         step_start: "least-error" for the steps of least squared rounding error, "lsq" for the one-shot rules of LSQ.
 
     Raises:
+        DataError: `example_input` is no tensor of images alone.
         UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
-    input_shape = tuple(example_input.shape[1:])
+    input_shape = tuple(image_batch(example_input, "example_input", is_only_one=True).shape[1:])
     traced = trace(module, input_shape, exclude)
     costs = costs_of(module, traced, fix)
     supernet = build_supernet(module, costs, candidates, input_shape, per_channel=per_channel, traced=traced)
@@ -126,11 +128,12 @@ def to_quantized(
         step_start: "least-error" for the steps of least squared rounding error, "lsq" for the one-shot rules of LSQ.
 
     Raises:
+        DataError: `example_input` is no tensor of images alone.
         PolicyError: the policy is for other layers.
         UnsupportedLayerError: a layer cannot be quantized, or the network does not take such an input.
     """
     _check_policy(policy)
-    input_shape = tuple(example_input.shape[1:])
+    input_shape = tuple(image_batch(example_input, "example_input", is_only_one=True).shape[1:])
     traced = trace(module, input_shape, in_float=policy.in_float)
     costs = costs_of(module, traced)
     quantized = build_quantized(module, policy, costs, input_shape, per_channel=per_channel, traced=traced)

@@ -98,7 +98,12 @@ class FrozenLayer(QuantLayer):
 
     def runs_frozen(self, x: Tensor) -> bool:
         """Return whether the layer computes by its frozen values."""
-        if is_traced(x) or self.runs_at(None) or (torch.is_grad_enabled() and (x.requires_grad or self._learns())):
+        if (
+            self._is_replica
+            or is_traced(x)
+            or self.runs_at(None)
+            or (torch.is_grad_enabled() and (x.requires_grad or self._learns()))
+        ):
             return False
         if torch.compiler.is_compiling() and not self._is_up_to_date():
             return False

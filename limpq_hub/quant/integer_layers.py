@@ -21,7 +21,7 @@ from limpq_hub.quant.frozen_layers import thaw_
 from limpq_hub.quant.frozen_values import operands_of, stamp_of
 from limpq_hub.quant.graph_nodes import is_traced
 from limpq_hub.quant.layers import QuantConv2d
-from limpq_hub.quant.quantized import Quantized, quantized_layers
+from limpq_hub.quant.quantized import Quantized
 
 # Those below VNNI; a name that oneDNN does not know leaves it at what the CPU has.
 _ISA_WITHOUT_VNNI = {"SSE41", "AVX", "AVX2", "AVX512_CORE"}
@@ -100,7 +100,7 @@ class IntegerConv2d(QuantConv2d):
         """Return the weight packed as it is now; None where `x` is not to be multiplied by it."""
         if is_traced(x) or torch.jit.is_tracing() or torch.compiler.is_exporting():
             return None
-        if self.training or x.dtype != torch.float32 or not x.is_cpu:
+        if self._is_replica or self.training or x.dtype != torch.float32 or not x.is_cpu:
             return None
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             return None
@@ -164,11 +164,15 @@ def run_in_integers_(network: nn.Module) -> dict[str, str]:
         network: on the CPU, in eval mode, its bits as they stay.
 
     Returns:
-        The reason for each quantized layer that is simulated as before, by name.
+        The reason for each quantized layer that is simulated as before, by name; layers that share a weight have one
+        each.
     """
     run_simulated_(network)
     reasons, vnni = {}, has_vnni()
-    for name, layer in quantized_layers(network):
+    # Not `quantized_layers`: of those that share a weight each runs by itself.
+    for name, layer in network.named_modules():
+        if not isinstance(layer, Quantized):
+            continue
         reason = _why_simulated(layer, vnni)
         if reason is None:
             layer.__class__ = IntegerConv2d

@@ -39,6 +39,8 @@ class QuantLayer(Quantized):
     weight: Tensor
     computes_weight: bool = False
     constants: tuple[str, ...] = ()
+    # torch sets it of a replica in `nn.DataParallel`, whose parameters are plain attributes for one call.
+    _is_replica: bool = False
     _cached_weight: CachedWeight | None = None
 
     def add_quantizers_(
@@ -148,8 +150,11 @@ class QuantLayer(Quantized):
 
     def _takes(self, weight: Tensor) -> bool:
         """Return whether a weight is this layer's, or computed; a class may multiply by other tensors of it as well."""
+        if weight is self.weight:
+            return True
         constants = (self._buffers.get(name) for name in self.constants)
-        return weight is self.weight or not (isinstance(weight, nn.Parameter) or any(weight is x for x in constants))
+        is_parameter = isinstance(weight, nn.Parameter) or id(weight) in replicated_parameters(self)
+        return not (is_parameter or any(weight is x for x in constants))
 
     def quantized_weight(self) -> Tensor:
         """Return the weight on its grid, in the shape of the weight."""
@@ -212,6 +217,14 @@ class QuantLinear(QuantLayer, nn.Linear):
         if is_traced(input):
             return cast(Tensor, node_of(self, input))
         return nn.functional.linear(self.activation_quantizer(input), self.quantized_weight(), self.bias)
+
+
+def replicated_parameters(module: nn.Module) -> frozenset[int]:
+    """Return the identities of the parameters of a replica in `nn.DataParallel`, which are plain tensors there."""
+    if not getattr(module, "_is_replica", False):
+        return frozenset()
+    former = (getattr(part, "_former_parameters", {}) for part in module.modules())
+    return frozenset(id(parameter) for parameters in former for parameter in parameters.values())
 
 
 def quantize_layer_(layer: nn.Module) -> QuantLayer:

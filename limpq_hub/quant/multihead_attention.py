@@ -23,16 +23,21 @@ class ExplicitAttention(nn.Module):
 
     Attributes:
         query, key, value, out_proj: the linear layers.
-        in_proj_bias: None, which keeps `nn.TransformerEncoderLayer` from a fused path that would run none of them.
+        embed_dim, kdim, vdim, head_dim, num_heads, batch_first, dropout, bias_k, bias_v, add_zero_attn: as of
+            `nn.MultiheadAttention`, for networks that read them, and so the properties.
     """
 
-    in_proj_bias = None
+    bias_k = bias_v = None
+    add_zero_attn = False
+    # Keeps `nn.TransformerEncoderLayer` from a fused path that would run none of the layers.
+    _qkv_same_embed_dim = False
 
     def __init__(self, module: nn.MultiheadAttention, thirds: Thirds | None = None) -> None:
         super().__init__()
         thirds = {} if thirds is None else thirds
         self.num_heads, self.batch_first, self.dropout = module.num_heads, module.batch_first, module.dropout
-        self._qkv_same_embed_dim = False
+        self.embed_dim, self.head_dim = module.embed_dim, module.head_dim
+        self.kdim, self.vdim = module.kdim, module.vdim
         if module._qkv_same_embed_dim:
             weights = _thirds_of(module.in_proj_weight, thirds)
         else:
@@ -42,6 +47,37 @@ class ExplicitAttention(nn.Module):
         projection = cast(nn.Linear, module.out_proj)
         self.out_proj = _linear(cast(nn.Parameter, projection.weight), projection.bias)
         self.train(module.training)
+
+    @property
+    def in_proj_weight(self) -> Tensor | None:
+        """The weights of query, key and value, [3 * embed_dim, embed_dim]; None where their inputs differ in size."""
+        layers = (self.query, self.key, self.value)
+        return torch.cat([layer.weight for layer in layers]) if self._has_one_size else None
+
+    @property
+    def q_proj_weight(self) -> Tensor | None:
+        """The weight of the query, [embed_dim, embed_dim]; None where their inputs are of one size."""
+        return None if self._has_one_size else self.query.weight
+
+    @property
+    def k_proj_weight(self) -> Tensor | None:
+        """The weight of the key, [embed_dim, kdim]; None where their inputs are of one size."""
+        return None if self._has_one_size else self.key.weight
+
+    @property
+    def v_proj_weight(self) -> Tensor | None:
+        """The weight of the value, [embed_dim, vdim]; None where their inputs are of one size."""
+        return None if self._has_one_size else self.value.weight
+
+    @property
+    def in_proj_bias(self) -> Tensor | None:
+        """The biases of query, key and value, [3 * embed_dim]; None where they have none."""
+        biases = tuple(layer.bias for layer in (self.query, self.key, self.value) if layer.bias is not None)
+        return torch.cat(biases) if biases else None
+
+    @property
+    def _has_one_size(self) -> bool:
+        return self.kdim == self.vdim == self.embed_dim
 
     @staticmethod
     def replaces(module: nn.Module) -> TypeGuard[nn.MultiheadAttention]:

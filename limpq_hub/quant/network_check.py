@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from limpq_hub.plan.costs import FLOAT, Costs, LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
+from limpq_hub.plan.policy_costs import total_bitops, total_size_bytes
 from limpq_hub.quant.convert import DEFAULT_CANDIDATES
 from limpq_hub.quant.profile import costs_of
 from limpq_hub.quant.tracing.forward_trace import Trace, meta_twins, trace
@@ -100,7 +100,7 @@ class NetworkCheck:
     @property
     def size_bytes_range(self) -> tuple[int, int]:
         """Bytes of all weights, biases excluded, with everything searched at the fewest and at the most bits."""
-        lowest, highest = (-(-total_size_bits(self.costs, policy) // 8) for policy in self._end_policies())
+        lowest, highest = (total_size_bytes(self.costs, policy) for policy in self._end_policies())
         return lowest, highest
 
     def of_kind(self, kind: Kind) -> dict[str, LayerCost]:
@@ -160,7 +160,7 @@ def check_network(
         input_shape=tuple(input_shape),
         candidates=tuple(sorted(set(candidates))),
         operations={
-            name: CheckedOperation(_kind(name, traced, convolutions), cost, _reason(name, cost, exclude))
+            name: CheckedOperation(_kind(name, traced, convolutions), cost, _reason(name, cost, exclude, traced.ties))
             for name, cost in costs.items()
         },
         flop_counter_macs=flop_counter_macs(untouched, input_shape),
@@ -190,10 +190,10 @@ def _kind(name: str, traced: Trace, convolutions: Collection[str]) -> Kind:
     return "convolution" if name in convolutions else "linear"
 
 
-def _reason(name: str, cost: LayerCost, exclude: Sequence[str]) -> str:
+def _reason(name: str, cost: LayerCost, exclude: Sequence[str], ties: Mapping[str, str]) -> str:
     if cost.fixed != FLOAT:
         return ""
-    if is_excluded(name, exclude):
+    if is_excluded(name, exclude, ties):
         return "excluded"
     if name.startswith("unregistered:"):
         return "multiplied by a module that is registered nowhere"

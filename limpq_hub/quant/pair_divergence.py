@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import set_policy_
+from limpq_hub.quant.image_batch import image_batch
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.quant.matched_batch_norm import MatchedBatchNorm
 from limpq_hub.quant.modes import in_eval_mode
@@ -47,8 +48,10 @@ def pair_divergences(
         Name of the layer, and by (weight bits, activation bits) the KL divergence in nats, averaged over the images.
 
     Raises:
+        DataError: a batch is no tensor of images alone.
         PolicyError: `background` is no policy of the network, or `matched_to` has other BatchNorms.
     """
+    batches = [image_batch(images, "batches") for images in batches]
     matched = [None if matched_to is None else MatchedBatchNorm(matched_to, images) for images in batches]
     quantized = dict(quantized_layers(supernet))
     switching = [name for name, layer in quantized.items() if len(pairs_of(layer)) > 1]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from limpq_hub.errors import UnsupportedLayerError, quoted
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT, LayerCost
+from limpq_hub.quant.image_batch import image_batch
 from limpq_hub.quant.layer_roles import role_of
 from limpq_hub.quant.tracing.forward_trace import Trace, trace
 from limpq_hub.quant.tracing.quantizable import check_patterns, is_excluded, layers_of
@@ -35,8 +36,14 @@ def measure_costs(
 def profile_module(
     module: nn.Module, example_input: Tensor, *, exclude: Sequence[str] = (), fix: Sequence[str] = ()
 ) -> dict[str, LayerCost]:
-    """Return what `measure_costs` returns for the size of `example_input`, [batch, 3, height, width]."""
-    return measure_costs(module, tuple(example_input.shape[1:]), exclude=exclude, fix=fix)
+    """Return what `measure_costs` returns for the size of `example_input`, [batch, 3, height, width].
+
+    Raises:
+        DataError: it is no tensor of images alone.
+        UnsupportedLayerError: as of `measure_costs`.
+    """
+    input_shape = tuple(image_batch(example_input, "example_input", is_only_one=True).shape[1:])
+    return measure_costs(module, input_shape, exclude=exclude, fix=fix)
 
 
 def costs_of(module: nn.Module, traced: Trace, fix: Sequence[str] = ()) -> dict[str, LayerCost]:

@@ -10,7 +10,7 @@ from limpq_hub.errors import UnsupportedLayerError
 from limpq_hub.plan.costs import Costs, LayerCost
 from limpq_hub.quant.fake_quantization import Grid
 from limpq_hub.quant.layers import QuantLayer, quantize_layer_
-from limpq_hub.quant.products import QuantProduct, Routed, route_
+from limpq_hub.quant.products import QuantProduct, front_of, route_
 from limpq_hub.quant.quantized import Quantized, check_names_are_free
 from limpq_hub.quant.tracing.forward_trace import Trace, prepared_copy
 
@@ -49,6 +49,9 @@ def quantized_copy(
             device = next(copied.parameters()).device
             if device.type != "meta":
                 product.to(device)
+            of_first, of_second = traced.operations[name].folded
+            product.activation_quantizer.elements_per_sample = of_first
+            product.weight_quantizer.elements_per_sample = of_second
             copied.get_submodule(parent).add_module(own_name, product.train(copied.training))
             continue
         float_layer = copied.get_submodule(name)
@@ -60,6 +63,7 @@ def quantized_copy(
             layer.add_quantizers_(weight_candidates, activation_candidates, grid=grid, per_channel=per_channel)
         except UnsupportedLayerError as error:
             raise _with_a_way_on(name, module, error) from error
+        layer.activation_quantizer.elements_per_sample = traced.operations[name].folded[0]
     for name, first in traced.ties.items():
         shared = copied.get_submodule(first)
         if isinstance(shared, QuantLayer):
@@ -71,7 +75,7 @@ def quantized_copy(
             except UnsupportedLayerError as error:
                 raise _with_a_way_on(name, module, error) from error
     for name, route in traced.routes.items():
-        check_names_are_free(copied.get_submodule(name), name, Routed)
+        check_names_are_free(copied.get_submodule(name), name, front_of(route))
         route_(copied.get_submodule(name), route)
     return copied
 

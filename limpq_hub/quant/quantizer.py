@@ -35,8 +35,8 @@ class LsqQuantizer(nn.Module):
         candidates: bit-widths, each in 2..8.
         grid: "unsigned" for values of at least 0, "signed", or "offset" for a grid whose zero point is set per
             bit-width, anywhere between these two.
-        per_sample: whether the first dimension is a batch; the gradient scale then counts one sample only, so
-            that the effective step learning rate does not depend on the batch size.
+        per_sample: whether activations are quantized; the gradient scale then counts one sample only, so that the
+            effective step learning rate does not depend on the batch size.
         channels: how many channels have a step of their own; None for one step.
         channel_dim: which dimension of the values these channels are.
 
@@ -45,9 +45,12 @@ class LsqQuantizer(nn.Module):
         zero_point: of an offset grid only, int32 [len(candidates)], each in 0..2^(b-1): the integers of the grid are
             -zero_point .. 2^b - 1 - zero_point. Not learned; starts as that of a signed grid.
         bits: the active bit-width, or None to pass values through in float.
+        elements_per_sample: how many values of one sample are quantized where the first dimension is not the batch
+            alone, as of windows [batch * windows, tokens, channels]; None where it is.
     """
 
     zero_point: Tensor
+    elements_per_sample: int | None = None
 
     def __init__(
         self,
@@ -113,7 +116,9 @@ class LsqQuantizer(nn.Module):
         if self.bits is None:
             return x
         low, high = self.range_of(self.bits)
-        elements = prod(x.shape[1:]) if self.per_sample else x.numel() // (self.channels or 1)
+        elements = x.numel() // (self.channels or 1)
+        if self.per_sample:
+            elements = prod(x.shape[1:]) if self.elements_per_sample is None else self.elements_per_sample
         scale = (high * max(1, elements)) ** -0.5  # there may be no tokens
         return fake_quantize(x, self.step_of(self.bits), low, high, gradient_scale=scale, channel_dim=self.channel_dim)
 

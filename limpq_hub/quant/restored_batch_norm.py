@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from limpq_hub.quant.batch_norm_moments import Moments, check_finite
+from limpq_hub.quant.image_batch import image_batch
 from limpq_hub.quant.modes import in_eval_mode
 from limpq_hub.quant.running_statistics import active_batch_norms, set_statistics_
 from limpq_hub.quant.watched_inputs import watched_inputs
@@ -48,7 +49,7 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
         How many BatchNorms have new statistics; after an error, nothing has changed.
 
     Raises:
-        DataError: a BatchNorm is given what is no finite number.
+        DataError: a batch is no tensor of images alone, or a BatchNorm is given what is no finite number.
     """
     norms = folded_batch_norms(network)
     if not norms:
@@ -60,7 +61,7 @@ def restore_batch_norm_(network: nn.Module, batches: Iterable[Tensor]) -> int:
         moments[name].add_(x)
 
     with watched_inputs(norms, measure), in_eval_mode(network):
-        for images in batches:
+        for images in (image_batch(given, "batches") for given in batches):
             if len(images):
                 network(images)
     measured = {name: of_norm for name, of_norm in moments.items() if of_norm.batches}

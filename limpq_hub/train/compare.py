@@ -21,7 +21,6 @@ from typing import get_args
 
 from limpq_hub.plan.importance import Importance
 from limpq_hub.plan.jsonfile import write_json
-from limpq_hub.plan.quantities import format_bitops
 from limpq_hub.train import finetune
 from limpq_hub.train.data.description import data_record
 from limpq_hub.train.launching import run
@@ -29,12 +28,11 @@ from limpq_hub.train.loop.folder import locked
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish
 from limpq_hub.train.measure.comparison_pictures import save_comparison, save_correlation
+from limpq_hub.train.measure.comparison_tables import as_table, as_verdicts
 from limpq_hub.train.measure.criteria import HELP as CRITERIA_HELP
 from limpq_hub.train.measure.criteria import criterion, is_divergence
 from limpq_hub.train.measure.evaluate import ACCURACY_LABELS, accuracy_of
 from limpq_hub.train.measure.given_policies import named_files
-from limpq_hub.train.measure.measurement_cache import Figures
-from limpq_hub.train.measure.paired import Paired
 from limpq_hub.train.measure.same_finetuning import Finetuning, finetuning_arguments
 from limpq_hub.train.measure.study import Study
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
@@ -43,7 +41,6 @@ from limpq_hub.train.settings import ComparisonSettings, CorrelateOver
 from limpq_hub.zoo.card_commands import last_component
 
 FORMAT = 1
-_STAGES = {"calibrated": "without training", "joint": "joint", "finetuned": "fine-tuned"}
 
 
 def parse_options(argv: Sequence[str] | None) -> ComparisonSettings:
@@ -177,58 +174,6 @@ def _compare(settings: ComparisonSettings, given: Mapping[str, str], finetuning:
                 print(f"{name}: {rival} with KL {of_rival['kl']:.2f}, with {label} {of_rival[key]:.2f}")
     print(f"figures and all numbers in {settings.output}")
     finish(study.accelerator)
-
-
-def as_table(rows: Sequence[Figures]) -> str:
-    """Return the comparison as a table in Markdown."""
-    label = ACCURACY_LABELS[accuracy_of(rows[0]["joint"])]
-    stages = _stages(rows)
-    heads = [f"{_STAGES[stage]}: {label} | KL, nats" for stage in stages]
-    lines = [
-        f"| budget | policy | BitOps | bits (W / A) | {' | '.join(heads)} |",
-        "|---|---|---|---|" + "---|---|" * len(stages),
-    ]
-    for row in rows:
-        bits = f"{row['mean_weight_bits']:.1f} / {row['mean_activation_bits']:.1f}"
-        figures = [_cells(row[stage]) if stage in row else "- | -" for stage in stages]
-        cells = [row["budget"], row["contender"], format_bitops(row["bitops"]), bits, *figures]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def as_verdicts(rows: Sequence[Figures]) -> str:
-    """Return how each policy differs from the first of its budget on the same images, as a table in Markdown."""
-    label = ACCURACY_LABELS[accuracy_of(rows[0]["joint"])].removesuffix(", %")
-    first, stages = rows[0]["contender"], _stages(rows)
-    heads = [f"{_STAGES[stage]}: KL above {first}'s, nats | {label}, points | verdict" for stage in stages]
-    lines = [f"| budget | policy | {' | '.join(heads)} |", "|---|---|" + "---|---|---|" * len(stages)]
-    for row in rows:
-        if "paired" in row:
-            differences = [_difference(row["paired"].get(stage)) for stage in stages]
-            lines.append(f"| {' | '.join([row['budget'], row['contender'], *differences])} |")
-    return "\n".join(lines)
-
-
-def _stages(rows: Sequence[Figures]) -> list[str]:
-    """Return what the tables have columns of."""
-    return [stage for stage in _STAGES if stage != "calibrated" or stage in rows[0]]
-
-
-def _difference(difference: Paired | None) -> str:
-    if difference is None:
-        return "- | - | -"
-    return (
-        f"{difference['kl']:+.4f} ± {difference['kl_standard_error']:.4f} | "
-        f"{difference['right']:+.2f} ± {difference['right_standard_error']:.2f} | {difference['verdict']}"
-    )
-
-
-def _cells(figures: Figures) -> str:
-    key = accuracy_of(figures)
-    return (
-        f"{figures[key]:.2f} ± {figures[f'{key}_standard_error']:.2f} | "
-        f"{figures['kl']:.4f} ± {figures['kl_standard_error']:.4f}"
-    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from limpq_hub.train.loop.run_files import is_begun
 from limpq_hub.train.training_options import WITH_MOMENTUM
 
 
@@ -91,7 +92,7 @@ def check_idle_options(parser: argparse.ArgumentParser, options: argparse.Namesp
         options: of any command; what it does not have is not looked at.
         typed: what was typed after the command.
     """
-    if getattr(options, "resume", False):
+    if getattr(options, "resume", False) and is_begun(options.output):
         return
     flags = {word.partition("=")[0] for word in typed if word.startswith("--")}
     for idle in _IDLE:

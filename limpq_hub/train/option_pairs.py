@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from limpq_hub.train.training_options import FIRST_SPARING_EPOCH
+from limpq_hub.train.training_settings import FIRST_SPARING_EPOCH
 
 
 def settle_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

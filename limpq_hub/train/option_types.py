@@ -14,6 +14,8 @@ from typing import Any
 from limpq_hub.errors import quoted
 from limpq_hub.plan.input_file import kind_of
 from limpq_hub.plan.output_file import check_names, is_replaced
+from limpq_hub.plan.quantities import decimal_number
+from limpq_hub.train.usable_cores import usable_cores
 from limpq_hub.zoo.model_args import RefusedArgument, typed_argument
 
 # More than any machine has: what is mistyped shall not start thousands of processes.
@@ -58,63 +60,40 @@ seed = whole_number(0, LARGEST_SEED)
 
 def usual_workers() -> int:
     """Return how many processes decode pictures if nothing is said: no more than the cores that this one may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_USUAL_WORKERS, cores)
+    return min(_USUAL_WORKERS, usable_cores())
 
 
-def positive(text: str) -> float:
-    """Return a number above 0 and up to a million, as an argparse type."""
-    value = float(text)
-    if not 0 < value <= _LARGEST_NUMBER:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most {_LARGEST_NUMBER:g}")
-    return value
+def number(allowed: Callable[[float], bool], told: str) -> Callable[[str], float]:
+    """Return an argparse type for numbers; its name is what argparse prints: invalid number value.
 
+    Args:
+        allowed: whether a number may be given.
+        told: which numbers may, as it stands behind "is not".
+    """
 
-def up_to(most: float) -> Callable[[str], float]:
-    """Return an argparse type for numbers from 0 to `most`."""
-
+    # For its name: it shadows the outer function on purpose.
     def number(text: str) -> float:
-        value = float(text)
-        if not 0 <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0 and at most {most:g}")
+        value = decimal_number(text)
+        if not allowed(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {told}")
         return value
 
     return number
 
 
+def up_to(most: float) -> Callable[[str], float]:
+    """Return an argparse type for numbers from 0 to `most`."""
+    return number(lambda value: 0 <= value <= most, f"a number of at least 0 and at most {most:g}")
+
+
 at_least_zero = up_to(_LARGEST_NUMBER)
-
-
-def share(text: str) -> float:
-    """Return a number from 0 to 1, as an argparse type."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
-    return value
-
-
-def part(text: str) -> float:
-    """Return a number from 0.01 to 1, as an argparse type."""
-    value = float(text)
-    if not 0.01 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0.01 to 1")
-    return value
-
-
-def fraction(text: str) -> float:
-    """Return a number above 0 and up to 1, as an argparse type."""
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
-    return value
-
-
-def below_one(text: str) -> float:
-    """Return a number from 0 to below 1, as an argparse type: at 1 nothing would be learned."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 0 and below 1")
-    return value
+positive = number(lambda value: 0 < value <= _LARGEST_NUMBER, f"above 0 and at most {_LARGEST_NUMBER:g}")
+share = number(lambda value: 0 <= value <= 1, "from 0 to 1")
+share_above_zero = number(lambda value: 0 < value <= 1, "above 0 and at most 1")
+# Of which a network still sees something: a crop, or a standard deviation.
+share_from_hundredth = number(lambda value: 0.01 <= value <= 1, "from 0.01 to 1")
+# At 1 nothing would be learned.
+below_one = number(lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 
 def output_file(example: str, *, ending: str = "") -> Callable[[str], Path]:

@@ -22,9 +22,9 @@ from limpq_hub.train.option_types import (
     MOST_THREADS,
     MOST_WORKERS,
     add_model_arguments,
-    part,
     seed,
     share,
+    share_from_hundredth,
     usual_workers,
     whole_number,
 )
@@ -136,9 +136,9 @@ def add_network_options(parser: argparse.ArgumentParser, *, teacher: bool = Fals
     if teacher:
         _add_teacher_options(group)
     pictures = parser.add_argument_group("how pictures are prepared; what belongs to the weights if not given")
-    for name, what, kind in (("--mean", "mean", share), ("--std", "standard deviation", part)):
+    for name, what, kind in (("--mean", "mean", share), ("--std", "standard deviation", share_from_hundredth)):
         pictures.add_argument(name, type=kind, nargs=3, metavar="X", help=f"{what} of each channel, for pixels in 0..1")
-    pictures.add_argument("--crop-pct", type=part, help="share of the shorter side that the crop keeps")
+    pictures.add_argument("--crop-pct", type=share_from_hundredth, help="share of the shorter side that the crop keeps")
     pictures.add_argument("--crop-mode", choices=CROP_MODES, help="squash bends pictures square, border pads them")
     pictures.add_argument("--interpolation", choices=INTERPOLATIONS, help="of the scaling")
 
@@ -205,7 +205,8 @@ def add_data_options(
     device.add_argument(
         "--threads",
         type=whole_number(1, MOST_THREADS),
-        help=f"CPU threads, at most {MOST_THREADS}; all cores if not given",
+        help=f"CPU threads, at most {MOST_THREADS}; if not given, the cores that this process may use, "
+        "divided among those of one launcher",
     )
     device.add_argument("--seed", type=seed, default=0, help=f"of every random choice, 0 to {LARGEST_SEED}")
     if trains:

@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from limpq_hub.plan.jsonfile import write_bytes, write_json
+from limpq_hub.plan.jsonfile import write_json
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.train.carried_options import carried_options, picture_options
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.loaders import training_loader, validation_loader

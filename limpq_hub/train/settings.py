@@ -81,7 +81,7 @@ class DeviceSettings:
     """How a network is computed.
 
     Attributes:
-        threads: CPU threads; None for all cores, divided among the processes.
+        threads: CPU threads; None for the cores that this process may use, divided among those of one launcher.
         mixed_precision: "no" or "bf16".
         float64: whether everything is computed in float64.
         channels_last: memory format of images and weights.

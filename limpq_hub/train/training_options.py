@@ -14,20 +14,18 @@ from limpq_hub.train.option_types import (
     at_least_zero,
     augmentation_policy,
     below_one,
-    fraction,
     positive,
     share,
+    share_above_zero,
     up_to,
     whole_number,
 )
-from limpq_hub.train.training_settings import CONSTANT, COSINE
+from limpq_hub.train.training_settings import CONSTANT, COSINE, FIRST_SPARING_EPOCH
 
 # Those of timm that a saved state holds entirely; others keep figures where a state does not look.
 OPTIMIZERS = ("momentum", "sgd", "adam", "adamw", "nadamw", "radamw", "adamax", "rmsproptf", "lion", "madgrad")
 # As timm knows them.
 WITH_MOMENTUM = {"madgrad", "momentum", "rmsproptf", "sgd"}
-# Epochs done before the first layers are chosen that `--spare-oscillating` spares.
-FIRST_SPARING_EPOCH = 5
 
 
 def add_training_options(
@@ -103,7 +101,10 @@ def add_training_options(
         help="timm's policy string, for example rand-m7-mstd0.5; none for none",
     )
     augment.add_argument(
-        "--data-fraction", type=fraction, default=1.0, help="share of the training images used, above 0 and up to 1"
+        "--data-fraction",
+        type=share_above_zero,
+        default=1.0,
+        help="share of the training images used, above 0 and up to 1",
     )
     run = parser.add_argument_group("run")
     run.add_argument("--output", type=Path, required=True, help="folder for the results")

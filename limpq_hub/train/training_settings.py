@@ -10,6 +10,8 @@ from limpq_hub.quant.calibrate import StepStart
 from limpq_hub.train.settings import DeviceSettings, Invocation
 
 COSINE, CONSTANT = "cosine", "constant"
+# Epochs done before the first layers are chosen that `--spare-oscillating` spares.
+FIRST_SPARING_EPOCH = 5
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 An entry holds what was learned of one network, in a sealed folder: indicators, joint weights, fine-tuned policies,
 measured figures, and a `config.json` with the sha256 of each file. `limpq_hub.zoo.catalog` finds it by name:
 
-- `resnet18`, `resnet18.tiny_imagenet`: bundled with the package.
+- `resnet18`, `efficientnet_lite0`, `mobilenetv2_100`: bundled with the package.
 - `local-dir:out/my-entry`: a folder, as the trainings and `publish` write it.
 - `hf-hub:owner/name`, `hf-hub:owner/name@revision`: a repository (`limpq_hub.zoo.hub`).
 

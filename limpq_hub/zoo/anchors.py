@@ -23,8 +23,9 @@ from limpq_hub.errors import ArtifactFormatError, ArtifactVersionError, quoted
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.input_file import TEXT_BYTES
-from limpq_hub.plan.jsonfile import check_shape, errors_naming, json_text, write_bytes, write_json
+from limpq_hub.plan.jsonfile import check_shape, errors_naming, json_text, write_json
 from limpq_hub.plan.optimum import search
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.policy_statistics import Statistics, statistics_setter

@@ -147,14 +147,19 @@ def _policies(entry: Entry) -> str:
     rows = [head, "|---|---|---|---|---|---|"]
     if of_float:
         size, measurement = float_size(entry), float_measurement(entry)
-        rows.append(f"| {float_label(entry)} | - | {size} | - | {of_float} | {measurement} |")
+        rows.append(f"| {float_label(entry)} | - | {size} | - | {of_float} | {_cell(measurement)} |")
     for published in reversed(entry.published):
         measurement = policy_measurement(entry, published.name)
         accuracy = accuracy_cell(vars(published), measurement)
-        cells = f"{accuracy} | {measurement}" if accuracy else "not measured | -"
+        cells = f"{accuracy} | {_cell(measurement)}" if accuracy else "not measured | -"
         costs = f"{format_size(published.size_bytes)} | {format_size(published.disk_bytes)}"
         rows.append(f"| fine-tuned: {published.name} | {format_bitops(published.bitops)} | {costs} | {cells} |")
     return "\n".join(rows) if len(rows) > 2 else ""
+
+
+def _cell(content: object) -> str:
+    """Return what a cell of a Markdown table is to show, on one line: names in it are what a data set is called."""
+    return " ".join(str(content).split()).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _joint(entry: Entry) -> str:
@@ -163,7 +168,7 @@ def _joint(entry: Entry) -> str:
         return ""
     measured = [(record, joint_measurement(entry, record)) for record in front]
     rows = [
-        f"| {format_bitops(record['bitops'])} | {accuracy_cell(record, measurement)} | {measurement} |"
+        f"| {format_bitops(record['bitops'])} | {accuracy_cell(record, measurement)} | {_cell(measurement)} |"
         for record, measurement in measured
     ]
     head = "Any other budget is served from the jointly trained weights, without training:"

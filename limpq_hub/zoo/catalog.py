@@ -162,7 +162,7 @@ def _from_hub(name: str, revision: str | None, cache_dir: str | None, token: str
     def fetch(file: str, size_bytes: int | None, *, anew: bool = False) -> Path:
         return hub.fetch_file(repo, file, commit, cache_dir, token, size_bytes=size_bytes, anew=anew)
 
-    advice = f"tell the owner of {repo}, or load another revision: hf-hub:{repo}@v1"
+    advice = f"tell the owner of {repo}, or load another revision" + (f": hf-hub:{repo}@v1" if asked != "v1" else "")
     where = f"hf-hub:{repo}@{commit[:12]}"
     try:
         folder = open_folder(where, fetch, "entry", refetch=partial(fetch, anew=True), advice=advice)

@@ -11,15 +11,17 @@ from torch import nn
 
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError, ArtifactVersionError, PolicyError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
-from limpq_hub.plan.jsonfile import check_shape, errors_naming, json_text, write_bytes, write_json
+from limpq_hub.plan.jsonfile import check_shape, errors_naming, json_text, write_json
 from limpq_hub.plan.layer_bits import BIT_WIDTHS
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.policy_costs import total_bitops, total_size_bits
+from limpq_hub.plan.policy_costs import total_bitops, total_size_bytes
 from limpq_hub.quant.convert import build_quantized, has_channel_steps, read_policy
 from limpq_hub.quant.entropy_coding import LEAST_BITS_EACH
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import switching_norms
 from limpq_hub.quant.tracing.forward_trace import copy_of
+from limpq_hub.zoo.class_names import check_class_ids
 from limpq_hub.zoo.folder import SealedFolder, seal_folder, unseal_folder
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.packed_tensors import packed_tensors, unpacked_tensors
@@ -56,6 +58,7 @@ def save_checkpoint(
         unfinished: whether more is to come, so that nobody but its maker is to open it.
 
     Raises:
+        ArtifactFormatError: `classes` are not as many as the outputs, or two are alike.
         PolicyError: a quantized layer runs in float, or the network is a supernet.
         UnsupportedLayerError: no artifact can hold the network, a tensor has a value that is not finite, or a layer
             computes its weight from others.
@@ -64,6 +67,8 @@ def save_checkpoint(
     _check_one_policy(model)
     spec = NetworkSpec.of(model)
     spec.check_storable()
+    if classes:
+        check_class_ids(classes, spec.num_classes, "classes")
     bits = read_policy(model)
     policy = Policy(bits.model, {name: bits.layers.get(name, FLOAT) for name in costs}, spec.input_size)
     if any(value.dtype != torch.float32 for value in own_state(model).values() if value.is_floating_point()):
@@ -106,14 +111,14 @@ def read_checkpoint_classes(folder: SealedFolder) -> tuple[str, ...]:
     """Return the ids of the classes of a checkpoint, in the order of its outputs; none where it does not say.
 
     Raises:
-        ArtifactFormatError: they are no ids, or not as many as the network has outputs.
+        ArtifactFormatError: they are no ids, not as many as the network has outputs, or two are alike.
     """
     where = f"{folder.name}/config.json"
     said = {CLASSES: folder.config.get(CLASSES, [])}
     check_shape(said, {CLASSES: [str]}, where)
     outputs = NetworkSpec.from_config(folder.config, folder.name).num_classes
-    if said[CLASSES] and len(said[CLASSES]) != outputs:
-        raise ArtifactFormatError(f"{where}: {len(said[CLASSES])} classes for a network of {outputs} outputs")
+    if said[CLASSES]:
+        check_class_ids(said[CLASSES], outputs, where)
     return tuple(said[CLASSES])
 
 
@@ -183,5 +188,5 @@ def _counted(policy: Policy, costs: Costs) -> dict[str, Any]:
     return {
         "policy_sha256": policy.digest(),
         "bitops": total_bitops(costs, policy),
-        "size_bytes": -(-total_size_bits(costs, policy) // 8),
+        "size_bytes": total_size_bytes(costs, policy),
     }

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from limpq_hub.errors import ArtifactFormatError
 from limpq_hub.plan.costs import FLOAT
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.jsonfile import check_shape
 from limpq_hub.plan.layer_bits import FLOAT_BITS
 from limpq_hub.plan.policy import Policy
+from limpq_hub.zoo.class_names import check_classes
 from limpq_hub.zoo.figure_check import check_count, check_figures
 from limpq_hub.zoo.folder import SealedFolder
 
@@ -99,15 +99,12 @@ class Entry:
         """Id and name of each class, in the order of the class indices.
 
         Raises:
-            ArtifactError: the file is damaged or malformed, or names more or fewer classes than the network has.
+            ArtifactError: the file is damaged or malformed, names more or fewer classes than the network has, or one
+                id twice.
         """
         classes = self.folder.read_json("classes.json")
-        check_shape(classes, [{"id": str, "name": str}], f"{self.folder.name}/classes.json")
-        if len(classes) != self.folder.config["num_classes"]:
-            raise ArtifactFormatError(
-                f"{self.folder.name}/classes.json names {len(classes)} classes, the network has "
-                f"{self.folder.config['num_classes']}"
-            )
+        check_shape(self.folder.config, {"num_classes": int}, f"{self.folder.name}/config.json")
+        check_classes(classes, self.folder.config["num_classes"], f"{self.folder.name}/classes.json")
         return classes
 
     @cached_property
@@ -128,6 +125,7 @@ class Entry:
             if "metrics.json" in checkpoint.files:
                 metrics = checkpoint.read_json("metrics.json")
                 check_figures(metrics, f"{checkpoint.name}/metrics.json")
+            command = config["provenance"].get("command")
             files = [*config["files"].values(), self.folder.config["files"][f"policies/{name}/config.json"]]
             policies.append(
                 Published(
@@ -136,7 +134,7 @@ class Entry:
                     top1=metrics.get("top1"),
                     agreement=metrics.get("agreement"),
                     kl=metrics.get("kl"),
-                    command=config["provenance"].get("command"),
+                    command=command if isinstance(command, str) else None,
                     **{key: config[key] for key in _COSTS},
                 )
             )

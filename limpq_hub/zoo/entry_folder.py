@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from limpq_hub.errors import ArtifactFormatError, ArtifactIntegrityError
 from limpq_hub.plan.costs import FIXED_BITS, FLOAT
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.plan.jsonfile import check_shape, write_json
+from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.quant.convert import build_supernet
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.quantizer import STEP_FLOOR
 from limpq_hub.quant.tracing.forward_trace import Trace
 from limpq_hub.zoo import checkpoint
 from limpq_hub.zoo.anchors import ANCHOR_POLICIES, ANCHOR_STATISTICS
+from limpq_hub.zoo.class_names import check_classes
 from limpq_hub.zoo.entry_tensors import (
     SUPERNET,
     float_tensors,
@@ -76,7 +77,8 @@ def save_entry(
     Raises:
         UnsupportedLayerError: no artifact can hold the network, or a tensor has a value that is not finite; nothing is
             written.
-        ArtifactFormatError: the indicators or the classes are not those of the network; nothing is written.
+        ArtifactFormatError: the indicators or the classes are not those of the network, or two classes have one id;
+            nothing is written.
     """
     spec, state = NetworkSpec.of(supernet), _halved(supernet)
     spec.check_storable()
@@ -88,11 +90,7 @@ def save_entry(
             f"the indicators are of {network_title(*described, {})}, the network is {spec.title}: give those that were "
             "read from it"
         )
-    check_shape(list(classes), [{"id": str, "name": str}], "classes")
-    if len(classes) != spec.num_classes:
-        raise ArtifactFormatError(
-            f'{len(classes)} classes for a network of {spec.num_classes} outputs: give {{"id", "name"}} of each output'
-        )
+    check_classes(list(classes), spec.num_classes, "classes")
     write_supernet(folder, state, whole_places=_WHOLE_PLACES)
     # Of a network that was here before: they would be told of this one.
     for measured in (METRICS, ANCHOR_POLICIES, ANCHOR_STATISTICS):

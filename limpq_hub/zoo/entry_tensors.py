@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from limpq_hub.errors import ArtifactFormatError
-from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.zoo.float_file import FLOAT_FILE, GZIPPED_FLOAT_FILE, float_file_of, unpacked_float
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.network import NetworkSpec

@@ -19,7 +19,8 @@ from limpq_hub.errors import (
     quoted,
 )
 from limpq_hub.plan.input_file import TEXT_BYTES, open_regular
-from limpq_hub.plan.jsonfile import check_shape, parse_json, write_bytes
+from limpq_hub.plan.jsonfile import check_shape, parse_json
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.zoo.seal import format_of, sealed, unsealed
 
 CONFIG = "config.json"

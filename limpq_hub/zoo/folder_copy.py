@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from limpq_hub.errors import ArtifactError, ArtifactFormatError, ArtifactVersionError, OutputError, quoted
-from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.zoo.folder import CONFIG, EXPORT_SEAL, SealedFolder, open_local_folder
 from limpq_hub.zoo.network_title import title_in
 from limpq_hub.zoo.seal import sealed

@@ -24,6 +24,7 @@ from limpq_hub.quant.batch_norm_calibration import (
     recalibrate_if_better_,
 )
 from limpq_hub.quant.frozen_layers import freeze_
+from limpq_hub.quant.image_batch import image_batch
 from limpq_hub.quant.integer_layers import run_in_integers_
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
@@ -212,9 +213,7 @@ def _recalibrate_(network: nn.Module, batches: Iterable[Tensor], reference: nn.M
 
 def _image_batches(batches: Iterable[Tensor], device: str | torch.device) -> Iterator[Tensor]:
     for images in batches:
-        if not isinstance(images, Tensor) or images.ndim != 4:
-            raise PolicyError("calibrate: give batches of images alone, tensors [batch, 3, height, width], no labels")
-        yield images.to(device)
+        yield image_batch(images, "calibrate", PolicyError, dimensions=4).to(device)
 
 
 def _nearest_text(entry: Entry, loaded: Loaded, limits: Collection[str]) -> str:

@@ -36,7 +36,9 @@ class Measurement:
     @property
     def images_text(self) -> str:
         """Data set, number and split of the images; empty where the number is not known."""
-        return "" if self.images is None else ", ".join(filter(None, (self.data, f"{self.images} {self.split} images")))
+        if self.images is None:
+            return ""
+        return ", ".join(filter(None, (self.data, f"{self.images:,} {self.split} images")))
 
     def standard_error(self, top1: float) -> float | None:
         """Return the standard error of a share in percent, in percent; None where the number of images is not known.
@@ -48,9 +50,8 @@ class Measurement:
 
     def __str__(self) -> str:
         """Return all but the command, as a table shows it."""
-        images = None if self.images is None else f"{self.images} {self.split} images"
         seed = None if self.seed is None else f"seed {self.seed}"
-        return ", ".join(filter(None, (self.data, images, seed))) or "not said"
+        return ", ".join(filter(None, (self.images_text or self.data, seed))) or "not said"
 
 
 def accuracy_cell(figures: Mapping[str, Any], measured: Measurement | None = None) -> str:
@@ -134,7 +135,8 @@ def float_measurement(entry: Entry) -> Measurement:
     data = figures.get("data")
     if _name(data) is None:  # earlier versions did not record it
         return of_training
-    trained_on = (figures.get("provenance") or {}).get("data")
+    of_training_record = figures.get("provenance")
+    trained_on = of_training_record.get("data") if isinstance(of_training_record, Mapping) else None
     names = [_of_type(record.get(_NAMES), str) for record in (data, trained_on) if isinstance(record, Mapping)]
     same = len({*names}) == 1 and len(names) == 2
     return replace(of_training, data=_name(data), split=_split(data), command=of_training.command if same else None)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from limpq_hub.errors import quoted
+from limpq_hub.plan.quantities import decimal_number
 
 ModelArgument = str | int | float | bool
 
@@ -121,7 +122,9 @@ def _value(name: str, written: str) -> object:
         return {"true": True, "false": False}.get(written.lower(), written)
     if isinstance(allowed, _Numbers):
         try:
-            return allowed.kind(written)
+            if allowed.kind is float:
+                return decimal_number(written)
+            return int(written) if written.isascii() and written.isdecimal() else written
         except ValueError:
             return written
     return written

@@ -112,6 +112,9 @@ def own_network(
         "crop_mode": crop_mode,
     }
     name = registered(factory)
+    # Of a class within another one, or a method, which no line imports from a module; entries of earlier versions load.
+    if "." in factory.__qualname__:
+        raise _not_importable(factory)
     network = timm_network(name, input_size=input_size, config=config, num_classes=num_classes).eval()
     NetworkSpec.of(network).check_storable()
     return network
@@ -123,13 +126,9 @@ def registered(factory: Factory) -> str:
     Raises:
         UnknownModelError: the factory has no import path.
     """
-    path = _import_path(factory)
-    name = architecture_at(path)
-    if not re.fullmatch(r"[A-Za-z0-9_]+", name) or not hasattr(factory, "__qualname__"):
-        raise UnknownModelError(
-            f"build={quoted(path)} cannot be found by an import path: give a function or class at the top level of a "
-            "module"
-        )
+    name = architecture_at(_import_path(factory))
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name) or not getattr(factory, "__qualname__", ""):
+        raise _not_importable(factory)
 
     def entrypoint(
         pretrained: bool = False, pretrained_cfg_overlay: Mapping[str, Any] | None = None, **options: Any
@@ -152,6 +151,13 @@ def registered(factory: Factory) -> str:
 
 def _import_path(factory: Factory) -> str:
     return f"{getattr(factory, '__module__', '')}.{getattr(factory, '__qualname__', '')}"
+
+
+def _not_importable(factory: Factory) -> UnknownModelError:
+    return UnknownModelError(
+        f"build={quoted(_import_path(factory))} cannot be found by an import path: give a function or class at the top "
+        "level of a module"
+    )
 
 
 def use_factory(factory: Factory, architecture: str, entry: str) -> None:

@@ -97,7 +97,7 @@ def search(model: str | os.PathLike[str] | Indicators, **options: Unpack[SearchO
 
     Raises:
         BudgetError: no budget, or one that is malformed.
-        InfeasibleBudgetError: no policy meets it; `.minimum` does.
+        InfeasibleBudgetError: no policy meets it; says the nearest one that can be met, see `InfeasibleBudgetError`.
         PolicyError: a pattern matches nothing, or bits that were not learned are asked for.
         SearchError: no proven optimum within `time_limit_s`, and no policy within `allow_gap`; names one that would do.
         UnknownModelError: no model has this name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 # A page of the Hub, or of a mirror; the file that it may show is of no use here.
 _PAGE = re.compile(
@@ -18,7 +19,7 @@ def with_prefix(name: str) -> str | None:
     """Return how a name is written that means a repository or a folder in another way; None where it does not."""
     page = _PAGE.fullmatch(name)
     if page:
-        repo, revision = page[1], (page[2] or page[3] or "main").rstrip("/")
+        repo, revision = unquote(page[1]), unquote(page[2] or page[3] or "main").rstrip("/")
         return f"hf-hub:{repo}" + (f"@{revision}" if revision != "main" else "")
     for prefix, form in (("hf-hub", _HUB), ("local-dir", _FOLDER)):
         match = form.fullmatch(name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.quant.packing import unpack
 from limpq_hub.zoo.checkpoint import CODING, FILES, KIND, WEIGHTS, load_checkpoint
 from limpq_hub.zoo.entry import Entry

@@ -109,9 +109,13 @@ def test_every_example_in_a_refusal_is_taken_by_the_option_that_refuses(kind, va
         assert typed_limits({kind.name: text}) == {kind.name: text}
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if not isinstance(kind, LayerTableKind)], ids=lambda kind: kind.name
+)
 def test_every_example_in_the_help_of_a_limit_is_taken(kind):
-    for example in re.findall(r"\b(?:[0-9][0-9.]*(?:e[0-9]+|[A-Za-z]+)|w[2-8]a[2-8])\b", kind.help.partition(":")[2]):
+    examples = re.findall(r"\b(?:[0-9][0-9.]*(?:e[0-9]+|[A-Za-z]+)|w[2-8]a[2-8])\b", kind.help.partition(":")[2])
+    assert examples
+    for example in examples:
         Budget(**{kind.name: example})
 
 

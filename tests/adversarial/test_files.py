@@ -33,9 +33,10 @@ from limpq_hub.interop.pickles import read_limpq_pickle
 from limpq_hub.pictures import read_picture
 from limpq_hub.plan import input_file, output_file
 from limpq_hub.plan.input_file import TEXT_BYTES, read_regular
-from limpq_hub.plan.jsonfile import read_json, write_bytes
+from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.progress_file import progress_file_of
-from limpq_hub.train.data import shards, sources
+from limpq_hub.train.data import shards, torchvision_source
 from limpq_hub.train.data.decoded_pictures import WholePictures
 from limpq_hub.train.data.folder_source import FolderReader, FolderSource
 from limpq_hub.train.data.unreadable import UNREADABLE
@@ -445,7 +446,7 @@ def in_folder(path: Path) -> FolderReader:
 
 TRAINING_READERS = {
     "folder": lambda path: in_folder(path)[0],
-    "torchvision": lambda path: sources._picture_in(str(path)),
+    "torchvision": lambda path: torchvision_source._picture_in(str(path)),
     "float weights": lambda path: float_network(NetworkSettings("test_resnet", 32, None), str(path), None),
     "weights of a folder": lambda path: float_network(
         NetworkSettings("test_resnet", 32, None), f"local-dir:{folder_of_timm(path)}", None

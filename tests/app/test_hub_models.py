@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import json
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -263,7 +265,93 @@ def test_no_entry_is_opened_but_bundled_and_fetched_ones(model):
 
 def test_the_process_prints_a_refusal_as_json(on_hub, tmp_path, capsys):
     _hub_fetch.main(["hf-hub:you/nothing", str(tmp_path), str(tmp_path / "kept")])
-    assert "you/nothing@main: the Hub shows no such repository" in json.loads(capsys.readouterr().out)["error"]
+    printed = json.loads(capsys.readouterr().out)
+    assert "you/nothing@main: the Hub shows no such repository" in printed["error"]
+    assert (printed["kind"], printed["client"]) == ("HubNotFoundError", "RepositoryNotFoundError")
+
+
+OTHERS = "only public repositories can be fetched here; run the demo on your machine for others"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (
+            lambda hub: hub.restrict("you/tiny", private=True),
+            f"the Hub shows no such repository; check the name: {OTHERS}",
+        ),
+        (lambda hub: hub.restrict("you/tiny", gated=True), f"is gated; {OTHERS}"),
+        (
+            lambda hub: hub.fault("*", "forbidden", math.inf),
+            f"the Hub answered 403: 'Forbidden: this token lacks the .*'; {OTHERS}",
+        ),
+        (lambda hub: hub.fault("*", "drop", math.inf), "the connection to the Hub broke off; try again later"),
+        (
+            lambda hub: hub.fault("*", "revision not found", math.inf),
+            "no such revision; check the name of the branch, tag or commit",
+        ),
+        (None, "this server fetches nothing from the Hub; run the demo on your machine, or take another model"),
+    ],
+    ids=["private", "gated", "forbidden", "broken off", "no revision", "offline"],
+)
+def test_a_visitor_is_given_advice_that_a_visitor_can_follow(on_hub, monkeypatch, capsys, tmp_path, spoil, told):
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(_hub_models, "_folder", lambda: tmp_path)
+    if spoil is None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    else:
+        spoil(on_hub.hub)
+
+    def run(command, **options):
+        _hub_fetch.main(command[2:])
+        return subprocess.CompletedProcess(command, 0, capsys.readouterr().out, "")
+
+    monkeypatch.setattr(_hub_models.subprocess, "run", run)
+    with pytest.raises(HubError, match=f"^not fetched: .*{told}$") as caught:
+        fetch_entry("you/tiny")
+    assert not re.search("token|HF_", str(caught.value).replace("this token lacks", ""))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "client", "told"),
+    [
+        ("x: format 9; upgrade limpq-hub", "ArtifactVersionError", "", "x: format 9; run the demo on your machine, .*"),
+        ("x: 404; check the name, and HF_ENDPOINT", "HubNotFoundError", "HfHubHTTPError", "x: 404; check the name"),
+        ("x: 403: 'no; no'; give a token", "HubUnauthorizedError", "HfHubHTTPError", f"x: 403: 'no; no'; {OTHERS}"),
+        ("x is slow", "HubUnavailableError", "", "x is slow; try again later"),
+        ("x has 200 MB, the demo takes 150; run it", "ArtifactError", "", "x has 200 MB, the demo takes 150; run it"),
+    ],
+)  # fmt: skip
+def test_advice_for_who_runs_a_server_gives_way_to_that_for_a_visitor(error, kind, client, told):
+    assert re.fullmatch(told, _hub_models._for_visitors({"error": error, "kind": kind, "client": client}))
+
+
+def test_an_entry_of_a_factory_of_its_own_is_refused_with_where_it_can_run(on_hub, entry_copy, tmp_path, monkeypatch):
+    files = {path.relative_to(entry_copy).as_posix(): path.read_bytes() for path in entry_copy.rglob("*.json")}
+    on_hub.hub.commit("you/own", files)
+    monkeypatch.setattr(_hub_fetch, "factory_of", lambda architecture: ("nets", "Net"))
+    with pytest.raises(ArtifactError, match="is of a network that timm does not have; load it on your machine, by its"):
+        _hub_fetch.fetch("hf-hub:you/own", tmp_path / "fetched", tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("metrics.json", {"float": 3, "joint": []}, "metrics.json: float must be an object, found 3"),
+        ("classes.json", [{"id": "a", "name": "a"}] * 10, "classes.json: the id 'a' stands twice"),
+        ("policies/small/metrics.json", {"top1": 101}, "policies/small/metrics.json: top1 must be percent"),
+    ],
+)
+def test_an_entry_that_every_answer_would_fail_of_is_refused_when_it_is_fetched(
+    on_hub, entry_copy, reseal, tmp_path, file, content, told
+):
+    (entry_copy / file).write_text(json.dumps(content))
+    reseal((entry_copy / file).parent)
+    files = [path for path in entry_copy.rglob("*") if path.is_file()]
+    on_hub.hub.commit("you/odd", {path.relative_to(entry_copy).as_posix(): path.read_bytes() for path in files})
+    with pytest.raises(ArtifactError, match=told):
+        _hub_fetch.fetch("hf-hub:you/odd", tmp_path / "fetched", tmp_path / "kept")
+    assert not list((tmp_path / "fetched").glob(f"*/{_hub_fetch.COMPLETE}"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import gradio as gr
 import pytest
 from _limits import GivenUp, Limiter, stop_if_given_up
 
-from limpq_hub.errors import ImageError
+from limpq_hub.errors import ImageError, SearchError
+from limpq_hub.plan.deadline import NotInTimeError
 
 
 def called(guarded, *arguments):
@@ -56,6 +57,18 @@ def test_errors_of_the_package_are_one_sentence_without_markup_and_without_a_tra
         called(Limiter(5, workers=1, most_waiting=1).guarded(work))
     assert caught.value.message == "The file &lt;img src=x onerror=alert(1)&gt; &amp; co is none"
     assert not caught.value.print_exception
+
+
+@pytest.mark.parametrize("error", [SearchError("HiGHS gave up"), NotInTimeError("late; raise time_limit_s=")], ids=repr)
+def test_a_search_without_an_answer_is_told_with_what_a_visitor_can_do(error):
+    def work():
+        raise error
+
+    with pytest.raises(gr.Error) as caught:
+        called(Limiter(5, workers=1, most_waiting=1).guarded(work))
+    advice = "raise the budget, pin fewer layers, or run it on your machine"
+    assert caught.value.message == f"No proven optimum in time; {advice}"
+    assert caught.value.print_exception == (type(error) is SearchError), "who runs the demo is to see a fault"
 
 
 ROOM = "The server has no room for this now; try again later"

@@ -95,6 +95,13 @@ def test_the_command_measures_agreement_and_divergence_as_two_softmaxes_give_the
     assert "Here are 9 (DATA, val)" in find_bits(Request(small, 0.05)).many
 
 
+@pytest.mark.parametrize("typed", ["0", "1", "1_0", "１０", "1" * 5000])
+def test_how_many_pictures_is_a_whole_number_of_ascii_digits_from_two_on(small, capsys, typed):
+    with pytest.raises(SystemExit):
+        measure.main(["--model", small, "--data", "val", "--images", typed])
+    assert "is not a whole number of at least 2 and at most 1000000\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("folder", "words", "told"),
     [

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from _policies import UPLOADED
 from _zoo import entry_of, slider_range
 from gradio.routes import App
+from gradio.utils import get_upload_folder
 from starlette.testclient import TestClient
 
 from limpq_hub import list_models, search
@@ -55,6 +58,16 @@ def test_each_endpoint_takes_what_fits_the_model_that_is_asked_for_and_says_in_w
         assert of_both["error"].startswith(told), data
     refused = asked(client, demo, "compare", [None, UPLOADED, None, MODEL, 3.0, 0, None, ""])
     assert refused["error"].startswith("There is no policy of this name; choose one of: ")
+
+
+@pytest.mark.parametrize("rival", [["random, at this budget"], [], {}, None, 3, "published: w3a3"], ids=str)
+def test_a_rival_that_is_none_is_refused_in_words_whatever_was_sent(client, demo, lion, rival):
+    upload = Path(get_upload_folder(), "0" * 64, "lion.jpg")
+    upload.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(lion, upload)
+    picture = {"path": str(upload), "meta": {"_type": "gradio.FileData"}}
+    answer = asked(client, demo, "classify", [picture, rival, MODEL, 3.0, 0, None, ""])
+    assert answer["error"].startswith("There is no policy of this name; choose one of: uniform, at this budget, ")
 
 
 def test_clients_are_told_no_alpha_of_another_model_and_no_range_of_one(demo):

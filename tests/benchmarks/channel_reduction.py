@@ -63,7 +63,8 @@ def main() -> None:
             supernet, costs, input_size=spec.input_size, num_classes=spec.num_classes, reduction=reduction
         )
 
-    policies = random_policies_to_correlate(indicators_with(root_mean_square), "w3a3", options.policies)
+    learned = indicators_with(root_mean_square)
+    policies = random_policies_to_correlate(learned, "w3a3", options.policies, ("budget", "range"))
     divergence = Divergence(supernet, network, images)
     measured = {
         kind: [divergence(policy) for policy in track(chosen, description=f"KL of policies, {kind}")]

@@ -52,7 +52,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     entry = find_entry("resnet18")
     points = read_json(PROOF)["ranks"][f"at {BUDGET}"]["points"]
-    drawn = random_policies_to_correlate(entry.indicators, BUDGET, len(points), ["budget"])
+    drawn = random_policies_to_correlate(entry.indicators.using("learned"), BUDGET, len(points), ["budget"])
     policies = drawn[f"at {BUDGET}"]
     if [policy.digest() for policy in policies] != [point["policy_sha256"] for point in points]:
         raise SystemExit(f"{PROOF} has other policies: it is of another entry")

@@ -1,6 +1,7 @@
 """Tests of `export`: the same integers, the same logits, and nothing half-written."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from exact_blocks import InvertedResidual
+from exact_blocks import Block, InvertedResidual
 from torch import nn
 from torch.nn import functional
 
@@ -164,7 +165,7 @@ def test_a_file_for_pictures_that_are_not_square_does_not_say_how_they_are_prepa
     assert export(network, tmp_path / "out", images=[torch.zeros(2, 3, 32, 48)]).verdict.startswith("OK")
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert (config["architecture"], "pretrained_cfg" in config) == ("test_resnet", False)
-    with pytest.raises(ArtifactError, match="does not say how the network takes pictures"):
+    with pytest.raises(ArtifactError, match="was exported for pictures that are not square"):
         open_exported(tmp_path / "out")
 
 
@@ -226,6 +227,43 @@ def test_onnx_runtime_takes_a_bound_that_is_a_tensor(exact_network, tmp_path):
     network, images = exact_network(LearnedClip(learned=True))
     exported = export(network, tmp_path / "out", format="onnxruntime", images=[images])
     assert exported.parity.largest_difference < 0.1 * np.ptp(network(images).numpy())
+
+
+class Clamped(nn.Module):
+    """Cuts values off below or above a number, or both."""
+
+    def __init__(self, **bounds: float) -> None:
+        super().__init__()
+        self.bounds = bounds
+
+    def forward(self, x):
+        return x.clamp(**self.bounds)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={bound:g}" for name, bound in self.bounds.items())
+
+
+@pytest.mark.parametrize("file_format", ["openvino", "qonnx", "onnxruntime"])
+@pytest.mark.parametrize(
+    "activation",
+    [
+        Clamped(min=0.0),
+        Clamped(max=1.0),
+        Clamped(min=0.0, max=1.5),
+        Clamped(min=0.25),
+        Clamped(min=2.0, max=1.0),
+        Clamped(min=0.0, max=math.inf),
+        Clamped(max=torch.finfo(torch.float32).max),
+        nn.Hardtanh(0.0, math.inf),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("block", [Block, InvertedResidual])
+def test_what_clamps_on_one_side_or_on_both_is_written(exact_network, tmp_path, file_format, activation, block):
+    network, images = exact_network(activation, block=block)
+    exported = export(network, tmp_path / "out", format=file_format, images=[images])
+    allowed = 0.1 * np.ptp(network(images).numpy()) if file_format == "onnxruntime" else 0
+    assert exported.parity.largest_difference <= allowed
 
 
 class Keeping(nn.ReLU):
@@ -437,6 +475,19 @@ def test_a_shape_that_mixes_the_batch_with_other_dimensions_is_refused(tmp_path)
             export(quantized, tmp_path / "out", format=file_format, images=[images])
 
 
+@pytest.mark.parametrize("file_format", ["openvino", "onnxruntime", "qonnx"])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_layer_that_cannot_be_written_is_named_whatever_the_shape_of_its_weight(tmp_path, file_format, per_channel):
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 6, 6)
+    layers = (nn.Conv2d(3, 6, 3), nn.ConvTranspose2d(6, 4, 2), nn.Flatten(), nn.Linear(100, 5))
+    network = nn.Sequential(*layers).eval()
+    policy = Policy.uniform("Sequential", profile_module(network, images), 8)
+    quantized = to_quantized(network, policy, example_input=images, per_channel=per_channel).eval()
+    with pytest.raises(UnsupportedLayerError, match="^1 calls conv_transpose2d, which this writer does not know"):
+        export(quantized, tmp_path / "out", format=file_format, images=[images])
+
+
 def test_arguments_that_cannot_be_written_are_refused_with_the_module_that_gives_them(exact_network, tmp_path):
     class DoubleMean(nn.Module):
         def forward(self, x):
@@ -469,7 +520,7 @@ def test_a_network_in_float_and_a_format_that_is_none_are_refused(exact_network,
         export(network, tmp_path / "out", format="tflite", images=[images])
     with pytest.raises(UnsupportedLayerError, match="Linear has no quantized layer: give a network from"):
         export(nn.Linear(2, 2), tmp_path / "out", images=[images])
-    with pytest.raises(OutputError, match="none of timm's does not say what it takes: give images="):
+    with pytest.raises(OutputError, match="not say what it takes: it is none that timm has by name; give images="):
         export(network, tmp_path / "out")
     with pytest.raises(OutputError, match="images: give at least one batch of pictures"):
         export(network, tmp_path / "out", images=[])
@@ -483,7 +534,7 @@ def test_what_is_missing_is_named_with_the_command_that_brings_it(exact_network,
     network, images = exact_network()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        OutputError, match=r'needs onnx and openvino, which are not installed: pip install "limpq-hub\['
+        OutputError, match=r'needs onnx, ml_dtypes and openvino, which are not installed: pip install "limpq-hub\['
     ):
         export(network, tmp_path / "out", images=[images])
 

@@ -1,5 +1,7 @@
 """Tests of the record of a forward pass: what it cannot follow is refused, and nothing else is."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -214,3 +216,31 @@ def test_what_can_be_followed_is_recorded(behind, called):
     names = [call.function.__name__ for call in record.calls if record.consumers(call.output)]
     assert names == ["conv2d", *called]
     assert record.calls[-1].output == record.logits
+
+
+class OfEach(nn.Module):
+    """Takes a dimension of what it returns away."""
+
+    def __init__(self, without, classes: int = 1) -> None:
+        super().__init__()
+        self.conv, self.without = nn.Conv2d(3, classes, 3), without
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.without(self.conv(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("without", "classes", "shape"),
+    [
+        (lambda x: x.view(-1), 1, "[1]"),
+        (lambda x: x.mean(1), 1, "[1]"),
+        (lambda x: x.squeeze(), 10, "[10]"),
+        (lambda x: x.squeeze(), 1, "[]"),
+    ],
+    ids=["view", "mean", "squeeze of an image", "squeeze of an image and class"],
+)
+def test_a_result_without_a_dimension_of_images_or_classes_is_refused(without, classes, shape):
+    message = f"OfEach returns a tensor of shape {shape} of one image; export one of [batch, classes], also of a single"
+    with pytest.raises(UnsupportedLayerError, match=f"^{re.escape(message)} image or class: flatten"):
+        record_forward(OfEach(without, classes).eval(), (3, 6, 6))
+    assert record_forward(OfEach(lambda x: x).eval(), (3, 6, 6)).logits.shape == (1, 1)

@@ -4,8 +4,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from limpq_hub import Policy, to_quantized
 from limpq_hub.errors import OutputError
+from limpq_hub.quant.profile import profile_module
 
 if find_spec("onnx") is None:
     pytest.skip('needs the extra "export"', allow_module_level=True)
@@ -57,3 +61,16 @@ def test_one_number_that_differs_is_told(exact_network, tmp_path, tensor, told):
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(OutputError, match=told):
         check_integers(integer_layers(network).values(), read_layers(tmp_path / "model.onnx"))
+
+
+@pytest.mark.parametrize("layer_format", [QuantizeDequantize(), QonnxQuant()])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_steps_of_a_layer_of_one_output_are_read_in_their_shape(tmp_path, layer_format, per_channel):
+    torch.manual_seed(0)
+    images, network = torch.randn(4, 3, 4, 4), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 1))
+    policy = Policy.uniform("Sequential", profile_module(network, images), 8)
+    network = to_quantized(network, policy, example_input=images, per_channel=per_channel).eval()
+    onnx.save(network_graph(network, (3, 4, 4), layer_format, {}), tmp_path / "model.onnx")
+    read = read_layers(tmp_path / "model.onnx")
+    assert read["2"].weight_step.shape == ((1,) if per_channel else ())
+    check_integers(integer_layers(network).values(), read)

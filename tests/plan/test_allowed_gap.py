@@ -18,6 +18,7 @@ from limpq_hub.plan.solver.integer_programme import NoProofError, solve_with_hig
 BITS = (2, 3, 4)
 # What the stubborn HiGHS proves of the best choice, as a share of its cost.
 PROVEN = 0.9
+SEVERAL = "no proven optimum in time of one of several searches; allow all of them a larger gap by allow_gap="
 
 
 @pytest.fixture
@@ -77,20 +78,37 @@ def test_the_second_best_of_an_allowed_gap_says_how_much_better_another_may_be(d
 
 def test_without_one_a_gap_is_advised_and_the_advice_is_true(drawn, limits, stubborn_highs):
     budget = Budget(bitops="w4a4", **limits)
+    with pytest.raises(SearchError, match="; allow_gap=(0.1|0.11) takes it, or raise time_limit_s=") as caught:
+        search(drawn, budget)
+    advised = str(caught.value).partition("allow_gap=")[2].partition(" ")[0]
+    assert Fraction(advised) >= 1 - Fraction(PROVEN)
+    assert search(drawn, budget, allow_gap=float(advised))
+
+
+def test_the_gap_of_one_of_several_searches_is_not_advised_for_all_of_them(drawn, limits, stubborn_highs):
+    budget = Budget(bitops="w4a4", **limits)
     for searches in (
-        lambda **options: search(drawn, budget, **options),
         lambda **options: search_frontier(drawn, 4, budget=budget, **options),
         lambda **options: policies_to_compare(drawn, budget, **options),
     ):
-        with pytest.raises(SearchError, match="; allow_gap=(0.1|0.11) takes it, or raise time_limit_s=") as caught:
-            searches()
-        advised = str(caught.value).partition("allow_gap=")[2].partition(" ")[0]
-        assert Fraction(advised) >= 1 - Fraction(PROVEN)
-        assert searches(allow_gap=float(advised))
+        for gap in (None, 0.05):
+            with pytest.raises(SearchError, match=f"^{SEVERAL}, or raise time_limit_s="):
+                searches(allow_gap=gap)
+        assert searches(allow_gap=0.11)
+
+
+def test_a_certificate_that_is_not_proven_in_time_says_that_the_plan_was_found(drawn, limits, request):
+    plan = search(drawn, Budget(bitops="w4a4", **limits))
+    problem, solution, *_ = plan.certify.args
+    request.getfixturevalue("stubborn_highs")
+    for gap, why in ((0.0, "no proven optimum in time; "), (0.05, f"{SEVERAL}, or ")):
+        message = f"^the plan was found, its certificate was not: {why}raise time_limit_s=, or use fewer candidates$"
+        with pytest.raises(SearchError, match=message):
+            plan.certify.func(problem, solution, plan, 10, gap)
 
 
 def test_a_comparison_takes_no_candidates_and_advises_none(drawn, limits, stubborn_highs):
-    with pytest.raises(SearchError, match="takes it, or raise time_limit_s=$"):
+    with pytest.raises(SearchError, match=f"^{SEVERAL}, or raise time_limit_s=$"):
         policies_to_compare(drawn, Budget(bitops="w4a4", **limits))
     with pytest.raises(SearchError, match="^no proven optimum in time; raise time_limit_s=$"):
         policies_to_compare(drawn, Budget(bitops="w4a4", **limits), time_limit_s=1e-9)

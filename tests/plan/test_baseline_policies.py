@@ -492,6 +492,13 @@ def test_the_uniform_policy_may_hold_outliers_and_the_random_one_does_not(networ
     assert 3 not in itertools.chain(*bits_of(policies["random"]).values(), *bits_of(policies["reversed"]).values())
 
 
+def test_a_random_policy_may_have_bits_that_are_an_outlier_only_once_others_are_left_out(network):
+    steps = {4: 0.8, 3: 0.5, 2: 0.6}  # 3 bits are an outlier beside 4, and 2 would be beside 4, but not beside 3
+    indicators = network({"a": steps}, {"a": {4: 0.3}}, macs=10)
+    policies = policies_to_compare(indicators, Budget(bitops=80))
+    assert bits_of(policies["random"]) == {"a": (2, 4)} == bits_of(search(indicators, Budget(bitops=80)).policy)
+
+
 def test_where_only_uneven_bits_fit_there_is_no_uniform_policy_and_nothing_that_starts_from_one(network):
     indicators = network({"a": {2: 0.2, 4: 0.1}})
     slow_where_equal = {"a": {(2, 2): 9, (4, 4): 9, (2, 4): 1, (4, 2): 1}}

@@ -12,7 +12,7 @@ import pytest
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.constraints import KINDS
-from limpq_hub.plan.constraints.bitops import ANY_BITOPS
+from limpq_hub.plan.constraints.bitops import bitops_allowed
 from limpq_hub.plan.constraints.layer_table import LayerTableKind
 from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.layer_bits import LayerBits
@@ -215,8 +215,23 @@ def test_without_a_choice_no_limit_is_told_to_limit_nothing(network):
 
 def test_a_frontier_tells_of_its_other_limits_alone_that_they_limit_nothing(equal_layers):
     assert search_frontier(equal_layers, 3)[0].notes == ()
-    (plan, *_) = search_frontier(equal_layers, 3, budget=Budget(bitops=ANY_BITOPS, size="1GB"))
+    (plan, *_) = search_frontier(equal_layers, 3, budget=Budget(size="1GB"))
     assert [note.rpartition(", ")[2] for note in plan.notes] == ["so it limits nothing"]
+    (plan, *_) = search_frontier(equal_layers, 3, budget=Budget(bitops="2e30"))
+    assert plan.without_effect == ("bitops",)
+
+
+@pytest.mark.parametrize("bitops", [10**10, 10**30, "2e30", 1e300])
+def test_bitops_however_many_that_every_choice_meets_are_told_to_limit_nothing(equal_layers, bitops):
+    plan = search(equal_layers, Budget(bitops=bitops))
+    assert (plan.without_effect, len(plan.notes)) == (("bitops",), 1)
+
+
+def test_a_limit_on_bitops_allows_itself_or_what_the_uniform_policy_takes_that_it_names(network):
+    indicators = network({"a": {2: 0.4, 4: 0.2}}, macs=10, macs_limpq={"a": 11, "head": 10}, fixed={"head": (8, 8)})
+    assert bitops_allowed(123, indicators) == 123
+    assert bitops_allowed(LayerBits(2, 4), indicators) == 10 * 8 + 10 * 64
+    assert bitops_allowed(LayerBits(2, 4), indicators, "limpq") == 11 * 8 + 10 * 64
 
 
 @pytest.mark.parametrize("seed", range(8))

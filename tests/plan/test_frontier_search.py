@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from limpq_hub.errors import BudgetError, SearchError
+from limpq_hub.plan import frontier_search
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.frontier_search import search_frontier
 from limpq_hub.plan.optimum import search
+from limpq_hub.plan.solver.solution import HIGHS, Solution
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -67,6 +69,20 @@ def test_a_frontier_of_two_layers_solved_by_hand(network):
     # Budgets at 32, 48 and 64: the plan found within 48 costs 40.
     assert [plan.bitops for plan in search_frontier(indicators, 3)] == [32, 40, 64]
     assert [plan.bitops for plan in search_frontier(indicators, 2)] == [32, 64]
+
+
+def test_of_plans_within_an_allowed_gap_those_that_another_one_beats_are_left_out(network, monkeypatch):
+    steps = {"a": {2: 0.5, 4: 0.1}, "b": {2: 0.9, 4: 0.2}}
+    indicators = network(steps, {"a": {4: 0.01}, "b": {4: 0.02}}, macs={"a": 3, "b": 1}, alpha=1.0)
+
+    def far_from_the_best(programme, *_):
+        # 4/2 bits take 56 BitOps and lose 1.03, 2/4 bits take 40 and lose 0.73: found for a larger budget.
+        for choice in ([1, 0], [0, 0], [0, 1], [1, 1]):
+            yield Solution(choice, HIGHS, 0.0)
+
+    monkeypatch.setattr(frontier_search, "solve_at_limits", far_from_the_best)
+    points = [(plan.bitops, plan.objective) for plan in search_frontier(indicators, 4, allow_gap=0.9)]
+    assert points == [(bitops, pytest.approx(objective)) for bitops, objective in ((32, 1.43), (40, 0.73), (64, 0.33))]
 
 
 def test_bits_that_lose_nothing_cost_nothing(network):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from limpq_hub.errors import ArtifactFormatError
-from limpq_hub.plan.jsonfile import parse_json, read_json, write_bytes, write_json
+from limpq_hub.plan.jsonfile import parse_json, read_json, write_json
+from limpq_hub.plan.output_file import write_bytes
 
 
 @pytest.mark.parametrize("data", ['{"a": [1, 2.5, null, true, "é"]}', '{"a": [1, 2.5, null, true, "é"]}'.encode()])

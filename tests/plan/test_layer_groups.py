@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import random
 import re
 
@@ -149,8 +150,40 @@ def test_a_layer_whose_candidates_are_all_outliers_keeps_them_and_they_are_not_t
 
 def test_a_layer_that_learned_none_of_the_candidates_is_named(network):
     indicators = network({"a": {4: 0.3}, "b": {4: 0.3, 3: 0.4}})
-    with pytest.raises(PolicyError, match=r"layer 'a' has no bit-width left among candidates=\[3\]; allow more"):
+    message = (
+        "layer 'a' has no bit-width left among candidates=[3]: its weight steps were learned at 4 bits; allow one of "
+        "them for it too: add {'a': [3, 4]} to candidates"
+    )
+    with pytest.raises(PolicyError, match=f"^{re.escape(message)}$"):
         search(indicators, ENOUGH, candidates=(3,))
+    assert bits_of(search(indicators, ENOUGH, candidates={"*": [3]} | advised(message))) == {"a": (4, 4), "b": (3, 3)}
+
+
+def advised(message: str) -> dict[str, list[int]]:
+    """What the message says to add to the candidates."""
+    return ast.literal_eval(message.partition("too: add ")[2].removesuffix(" to candidates"))
+
+
+def test_where_weights_and_activations_lack_the_candidates_one_advice_is_enough_for_both(network):
+    indicators = network({"a": {4: 0.3}, "b": {3: 0.3}}, {"a": {8: 0.1, 6: 0.2}, "b": {3: 0.3}})
+    with pytest.raises(PolicyError) as caught:
+        search(indicators, ENOUGH, candidates=(3,))
+    assert advised(str(caught.value)) == {"a": [3, 4, 8]}
+    assert bits_of(search(indicators, ENOUGH, candidates={"*": [3]} | advised(str(caught.value)))) == {
+        "a": (4, 8),
+        "b": (3, 3),
+    }
+
+
+def test_what_the_activations_of_a_layer_learned_is_told_where_they_lack_the_candidates(network):
+    indicators = network({"a": {4: 0.3}}, {"a": {8: 0.1, 6: 0.2}})
+    with pytest.raises(PolicyError, match="its activation steps were learned at 6, 8 bits; allow one of them for it"):
+        search(indicators, ENOUGH, candidates={"a": [4]})
+
+
+def test_a_pinned_layer_needs_none_of_the_candidates(network):
+    indicators = network({"a": {4: 0.3}, "b": {4: 0.3, 3: 0.4}})
+    assert bits_of(search(indicators, ENOUGH, candidates=[3], pin={"a": (4, 4)})) == {"a": (4, 4), "b": (3, 3)}
 
 
 @pytest.mark.parametrize("arguments", [{"exclude": "a"}, {"tie": "ab"}, {"tie": ["ab"]}], ids=str)

@@ -42,6 +42,8 @@ from limpq_hub.plan.option_wording import as_typed
         ("in_place_alpha=3 and x.size=3 and --size=3MB", "in_place_alpha=3 and x.size=3 and --size=3MB"),
         ('use latency=(table, "3.04") or more', "use --latency TABLE.csv 3.04 or more"),
         ("latency={'a': 3}", "latency={'a': 3}"),
+        ("too: add {'a.b': [3, 4]} to candidates", "too: add a.b=3,4 to --candidates"),
+        ("add {'a b': [4]} to candidates", "add 'a b=4' to --candidates"),
         ("give policy= or pin=, not both", "give --policy or --pin, not both"),
         ("tie= and exclude= differ; pin={'a': (4, 4)}", "--tie and --exclude differ; pin={'a': (4, 4)}"),
     ],

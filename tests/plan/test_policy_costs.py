@@ -14,6 +14,7 @@ from limpq_hub.plan.policy_costs import (
     peak_activation_bytes,
     total_bitops,
     total_size_bits,
+    total_size_bytes,
 )
 
 COSTS = {
@@ -33,6 +34,7 @@ def test_bitops_counted_as_the_published_script_does_use_its_macs():
 
 def test_size_is_weights_times_weight_bits_of_every_layer():
     assert total_size_bits(COSTS, POLICY) == 27 * 3 + 50 * 8
+    assert total_size_bytes(COSTS, POLICY) == 61  # 481 bits are 60.125 bytes
 
 
 def test_compression_is_the_32_bit_size_divided_by_the_size():
@@ -55,7 +57,7 @@ def test_counts_stay_exact_beyond_the_precision_of_floats():
 
 
 @pytest.mark.parametrize(
-    "count", [total_bitops, total_size_bits, compression_ratio, peak_activation_bytes, check_layers]
+    "count", [total_bitops, total_size_bits, total_size_bytes, compression_ratio, peak_activation_bytes, check_layers]
 )
 def test_a_policy_for_other_layers_is_refused_by_every_count(count):
     other = Policy("toynet", {"conv": LayerBits(3, 5), "fc": LayerBits(8, 8)})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from fractions import Fraction
 
 import pytest
 
 from limpq_hub.plan.constraints.bitops import BitOps
-from limpq_hub.plan.quantities import enough_bitops, enough_size, format_bitops, format_size
+from limpq_hub.plan.quantities import decimal_number, enough_bitops, enough_size, format_bitops, format_size
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,23 @@ def test_figures_for_people_are_rounded_to_the_nearest():
         "1.00M",
     ]
     assert [format_size(value) for value in (3_453_120, 999_994, 999_996)] == ["3.45MB", "999.99kB", "1.00MB"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("2", 2.0), ("0.25", 0.25), (".5", 0.5), ("-1e-3", -0.001), ("+4.", 4.0), ("1E999", math.inf)]
+)
+def test_a_number_is_read_from_ascii_digits(text, number):
+    assert decimal_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["", " 2", "2 ", "2\n", "1_0", "１０", "²", "0x1p3", "1,5", "1e", ".", "infinity"])
+def test_what_only_python_would_take_for_a_number_is_refused(text):
+    with pytest.raises(ValueError, match=r" is no number: write for example 0\.5, 2 or 1e-3$"):
+        decimal_number(text)
+
+
+def test_a_long_number_with_a_stray_letter_is_refused_in_no_time():
+    began = time.process_time()
+    with pytest.raises(ValueError, match="is no number"):
+        decimal_number("1" * 100_000 + "x")
+    assert time.process_time() - began < 1

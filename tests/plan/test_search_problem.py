@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from limpq_hub.errors import BudgetError
 from limpq_hub.plan.budget import Budget
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.plan.plan import Plan
+from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.solution import Solution
 
@@ -89,3 +92,13 @@ def test_a_choice_becomes_a_plan_with_the_layers_in_their_own_order_and_costs_co
     assert (plan.bitops, plan.size_bytes) == (160 + 600 + 64, (32 + 32 + 192) // 8)
     assert (plan.objective, plan.bound, plan.optimal) == (2.0 + 0.625, 2.0 + 0.625, True)
     assert (plan.alpha, plan.counting, plan.seconds, plan.way) == (2.0, "exact", 0.5, "enumeration")
+
+
+def test_an_importance_that_no_float_holds_is_refused_whether_layers_are_tied_or_not(network):
+    indicators = network({name: {2: 1.5, 4: 1.0} for name in "abc"}, alpha=1e308)
+    message = r"^alpha=1e\+308 makes the importance of layers infinite; lower it, or check the learned step sizes$"
+    for tie in (None, [["*"]], [["a", "b"]]):
+        with pytest.raises(BudgetError, match=message):
+            SearchProblem.of(indicators, Budget(bitops=10**6), tie=tie)
+    with pytest.raises(BudgetError, match=message):
+        Plan.of_policy(indicators, Policy("toynet", dict.fromkeys("abc", LayerBits(4, 4))))

@@ -104,3 +104,23 @@ def state_of():
         return found
 
     return state
+
+
+@pytest.fixture
+def replica_of():
+    """A function from a module to one as `nn.DataParallel` makes it for each device: its parameters are attributes."""
+
+    def replicate(module: nn.Module) -> nn.Module:
+        replica = module._replicate_for_data_parallel()
+        replica._former_parameters = {}
+        for name, child in module._modules.items():
+            replica._modules[name] = replicate(child)
+        for name, parameter in module._parameters.items():
+            setattr(replica, name, None if parameter is None else parameter.clone())
+            if parameter is not None:
+                replica._former_parameters[name] = getattr(replica, name)
+        for name, buffer in module._buffers.items():
+            replica._buffers[name] = None if buffer is None else buffer.clone()
+        return replica
+
+    return replicate

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from itertools import product
 
 import pytest
@@ -274,3 +276,79 @@ def test_module_that_multiplies_otherwise_from_call_to_call_is_refused_with_a_wa
     assert build_quantized(
         Network(), Policy("Network", {name: cost.fixed for name, cost in costs.items()}), costs, (4, 4)
     )
+
+
+class ByMode(nn.Module):
+    """Makes one product more in one of its modes than in the other."""
+
+    def __init__(self, more_in_training: bool) -> None:
+        super().__init__()
+        self.more_in_training = more_in_training
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training == self.more_in_training:
+            x = (x @ x.mT) @ x
+        return (x @ x.mT).softmax(-1) @ x
+
+
+@pytest.mark.parametrize(("more_in_training", "compared"), [(True, "more"), (False, "fewer")])
+@pytest.mark.parametrize("is_inside", [True, False])
+def test_product_of_another_number_than_it_was_converted_by_is_refused(more_in_training, compared, is_inside):
+    class Inside(Networks.Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.product = ByMode(more_in_training)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.product(self.second(self.first(x)))
+
+    class Itself(Networks.Base):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.second(self.first(x))
+            if self.training == more_in_training:
+                x = (x @ x.mT) @ x
+            return (x @ x.mT).softmax(-1) @ x
+
+    network, x = (Inside if is_inside else Itself)().eval(), torch.randn(2, 4, 4)
+    model = quantized(network, x)
+    assert torch.isfinite(model.eval()(x)).all()
+    names = [name for name, _ in quantized_layers(model) if name not in ("first", "second")]
+    who, left = ("product", ["product"]) if is_inside else ("the network", names)
+    message = f"{who} multiplies {compared} activations than in the pass it was converted by; exclude "
+    with pytest.raises(UnsupportedLayerError, match=re.escape(f"{message}{json.dumps(left)} as well, so that it")):
+        model.train()(x)
+    advised = to_supernet(network, (4,), example_input=x, exclude=left)
+    for _, layer in quantized_layers(advised):
+        layer.set_bits_(None)
+    for training in (True, False):
+        torch.testing.assert_close(advised.train(training)(x), network.train(training)(x))
+
+
+@pytest.mark.parametrize("more_in_training", [True, False])
+@pytest.mark.parametrize("has_products", [True, False])
+def test_products_of_a_module_in_float_are_not_counted_in_the_one_around_it(more_in_training, has_products):
+    class Around(Networks.Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.product = ByMode(more_in_training)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.product(functional.linear(x, self.first.weight))
+            return self.second((x @ x.mT).softmax(-1) @ x if has_products else x)
+
+    torch.manual_seed(0)
+    network, x = Around().eval(), torch.randn(2, 4, 4)
+    model = to_supernet(network, (4,), example_input=x, exclude=["product"])
+    names = {name for name, _ in quantized_layers(model)}
+    assert names == {"first", "second", *(("qk", "av") if has_products else ())}
+    products = [layer for name, layer in quantized_layers(model) if name in ("qk", "av")]
+    calls = []
+    for layer in products:
+        layer.register_forward_hook(lambda layer, *_: calls.append(layer))
+    for training in (True, False):
+        model.train(training)(x)
+    assert calls == products * 2
+    for _, layer in quantized_layers(model):
+        layer.set_bits_(None)
+    for training in (True, False):
+        torch.testing.assert_close(model.train(training)(x), network.train(training)(x))

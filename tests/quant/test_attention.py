@@ -206,3 +206,80 @@ def test_every_step_of_a_vision_transformer_gets_a_gradient():
             assert bool(quantizer.step.grad.isfinite().all()), layer
     assert len(dict(quantized_layers(model))) == len(costs) == 2 * 6 + 2
     assert build_quantized(network, policy, costs, (3, 32, 32))
+
+
+@pytest.mark.parametrize(("bias", "sizes"), [(True, {}), (False, {}), (True, {"kdim": 5, "vdim": 7})])
+def test_what_networks_read_of_an_attention_is_there_written_out(bias, sizes):
+    module = nn.MultiheadAttention(8, 2, bias=bias, **sizes)
+    explicit = ExplicitAttention(module)
+    read = [key for key in vars(module) if not key.startswith("_")]
+    assert {"embed_dim", "kdim", "vdim", "head_dim", "add_zero_attn", "bias_k", "bias_v"} <= set(read)
+    assert {key: getattr(explicit, key) for key in read} == {key: getattr(module, key) for key in read}
+    for key in ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+        expected, found = getattr(module, key), getattr(explicit, key)
+        assert (found is None) if expected is None else torch.equal(found, expected)
+
+
+class Reading(nn.Module):
+    """Scales its tokens by a number that it reads of an attention."""
+
+    def __init__(self, key: str, attention: type[nn.MultiheadAttention] = nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.key, self.attention, self.last = key, attention(8, 2, batch_first=True), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = getattr(self.attention, self.key)
+        x = x * (read.ndim if isinstance(read, Tensor) else read if isinstance(read, int) else 1)
+        return self.last(self.attention(x, x, x)[0])
+
+
+@pytest.mark.parametrize("key", ["head_dim", "in_proj_weight", "q_proj_weight"])
+def test_network_that_reads_its_attention_is_converted(tokens, key):
+    network = Reading(key).eval()
+    model = to_quantized(network, uniform(network, (6, 8), 8), example_input=tokens).eval()
+    assert (model(tokens) - network(tokens)).abs().max() < 0.1 * network(tokens).abs().max()
+
+
+class OwnAttention(nn.MultiheadAttention):
+    """What the message advises."""
+
+
+def test_network_that_reads_of_an_attention_what_is_not_there_is_told_what_works(tokens):
+    message = "Reading reads what is not there on a batch .* has no attribute 'merge_masks'.*make it one of a subclass"
+    with pytest.raises(UnsupportedLayerError, match=message):
+        measure_costs(Reading("merge_masks"), (6, 8))
+    network = Reading("merge_masks", OwnAttention).eval()
+    costs = measure_costs(network, (6, 8))
+    assert {name for name, cost in costs.items() if cost.fixed != LayerBits(32, 32)} == {"last"}
+    model = to_supernet(network, (8,), example_input=tokens).eval()
+    torch.testing.assert_close(model(tokens), network(tokens))
+
+
+def test_network_without_an_attention_that_reads_what_is_not_there_is_told_without_advice_of_one():
+    network = nn.Sequential(nn.Linear(4, 4))
+    del network[0].in_features, network[0].bias
+    message = r"Sequential reads what is not there on a batch of one input of shape \[4\]: .* has no attribute 'bias'"
+    with pytest.raises(UnsupportedLayerError, match=message + ".*run on such a batch by itself first$"):
+        measure_costs(network, (4,))
+
+
+class Padded(nn.Module):
+    """An encoder that leaves the last token out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        is_left_out = (torch.arange(x.shape[1], device=x.device) == x.shape[1] - 1).expand(x.shape[:2])
+        return self.encoder(x, src_key_padding_mask=is_left_out)[:, :-1]
+
+
+def test_encoder_of_torch_that_leaves_tokens_out_is_quantized(tokens):
+    torch.manual_seed(0)
+    network = Padded().eval()
+    expected = network(tokens).detach()  # without gradients torch takes a path of its own
+    model = to_quantized(network, uniform(network, (6, 8), 8), example_input=tokens).eval()
+    with torch.no_grad():
+        assert (model(tokens) - expected).abs().max() < 0.1 * expected.abs().max()

@@ -481,3 +481,14 @@ def test_a_convolution_of_another_class_is_left_as_it_is_with_its_normalization(
     freeze_(twin, SHAPE)
     assert (type(twin[0]), type(twin[1])) == (type(network[0]), nn.BatchNorm2d)
     check_close(twin(images), network(images))
+
+
+def test_a_replica_on_another_device_computes_as_the_network_and_leaves_the_frozen_one_so(
+    network, frozen, images, replica_of
+):
+    with torch.no_grad():
+        before = frozen(images)
+        assert torch.equal(replica_of(frozen)(images), network(images))
+        assert torch.equal(frozen(images), before)
+        run_in_integers_(frozen)
+        assert torch.equal(replica_of(frozen)(images), network(images))

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from limpq_hub import Policy, to_quantized
 from limpq_hub.quant.fake_quantization import Grid
 from limpq_hub.quant.integer_layers import IntegerConv2d, has_vnni, run_in_integers_
 from limpq_hub.quant.layers import QuantConv2d, QuantLayer, quantize_layer_
+from limpq_hub.quant.profile import profile_module
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 
@@ -224,3 +226,19 @@ def test_images_without_a_batch_and_of_other_channels_are_answered_as_by_the_sim
     assert torch.equal(integer(image), simulated(image))
     with pytest.raises(RuntimeError, match="to have 3 channels, but got 4 channels"):
         integer(torch.randn(1, 4, 8, 8))
+
+
+def test_convolutions_that_share_a_weight_all_multiply_integers_or_say_why_not():
+    torch.manual_seed(0)
+    network, images = nn.Sequential(*(nn.Conv2d(3, 3, 1, bias=False) for _ in range(3))), torch.randn(4, 3, 5, 5)
+    network.append(nn.Conv2d(3, 3, 1, padding=1, padding_mode="reflect", bias=False))
+    for shared in (1, 2, 3):
+        network[shared].weight = network[0].weight
+    model = to_quantized(
+        network, Policy.uniform("Sequential", profile_module(network, images), 4), example_input=images
+    )
+    model.eval().requires_grad_(False)
+    expected = model(images)
+    assert run_in_integers_(model) == {"3": "it is no plain 2-d convolution"}
+    assert [type(layer) is IntegerConv2d for layer in model] == [True, True, True, False]
+    torch.testing.assert_close(model(images), expected)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.layer_bits import LayerBits
+from limpq_hub.quant.convert import to_supernet
 from limpq_hub.quant.layers import QuantConv2d, quantize_layer_
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.quant.switchable_batch_norm import SwitchableBatchNorm2d
@@ -316,3 +317,37 @@ def test_switchable_norm_starts_every_copy_from_the_given_one_and_leaves_that_al
     switch(x)
     assert torch.equal(switch.copies["2"].running_mean, before["running_mean"])
     assert torch.equal(norm.running_mean, before["running_mean"])
+
+
+class ByTwo(nn.Linear):
+    """Multiplies by its weight and by a parameter that is the weight of no layer."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 4)
+        self.other = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight) + functional.linear(x, self.other)
+
+
+class ByTable(nn.Module):
+    """Multiplies by the weight of its layer, by a table and by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.table = nn.Linear(4, 4), nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.linear(x, self.layer.weight) @ self.table
+        return x @ x.mT
+
+
+@pytest.mark.parametrize("kind", [ByTwo, ByTable])
+def test_parameters_of_no_layer_stay_in_float_in_a_replica_on_another_device(kind, replica_of):
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(4, 4), kind(), nn.Linear(4, 2)).eval(), torch.randn(2, 4, 4)
+    model = to_supernet(network, (4,), example_input=x).eval()
+    with torch.no_grad():
+        expected = model(x)
+        assert not torch.allclose(expected, network(x))
+        assert torch.equal(replica_of(model)(x), expected)

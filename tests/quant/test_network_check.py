@@ -164,3 +164,11 @@ def test_the_counts_of_timm_networks_are_those_of_the_flop_counter(name, macs):
 def test_a_check_on_the_meta_device_is_the_one_of_a_real_network():
     on_meta = check_network(network_on_meta("test_vit"), (3, 160, 160))
     assert on_meta == check_network(timm.create_model("test_vit"), (3, 160, 160))
+
+
+@pytest.mark.parametrize("pattern", ["1", "2"])
+def test_a_layer_that_is_excluded_by_either_of_its_names_says_so(pattern):
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    network[2].weight = network[1].weight
+    operation = check_network(network, (4,), exclude=[pattern]).operations["1"]
+    assert (operation.kind, operation.reason) == ("float", "excluded")

@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 from composed_formula import composed, limits
-from torch import Tensor
+from torch import Tensor, nn
 
+from limpq_hub import LayerBits, Policy, to_quantized
 from limpq_hub.quant.quantizer import LsqQuantizer
 
 
@@ -222,3 +223,49 @@ def test_printed_quantizer_shows_its_bits_and_its_grid():
     assert repr(LsqQuantizer((4,), grid="signed", per_sample=False, channels=3)) == (
         "LsqQuantizer(bits=4, candidates=(4,), grid=signed, channels=3)"
     )
+
+
+class Tokens(nn.Module):
+    """A layer and a product of tokens, each in windows, which keep the batch in front or are folded into it."""
+
+    def __init__(self, kept_as: str) -> None:
+        super().__init__()
+        self.kept_as, self.first, self.last = kept_as, nn.Linear(4, 4), nn.Linear(4, 4)
+        self.middle = nn.Conv1d(4, 4, 1) if kept_as == "convolved windows" else nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        batch, windows, tokens, channels = x.shape
+        folded = {
+            "windows": lambda: x.view(batch * windows, tokens, channels),
+            "convolved windows": lambda: x.view(batch * windows, tokens, channels).mT,
+            "rows": lambda: x.view(-1, channels),
+            "tokens first": lambda: x.view(batch, windows * tokens, channels).transpose(0, 1),
+            "batch first": lambda: x,
+        }[self.kept_as]()
+        x = self.middle(folded)
+        if self.kept_as == "tokens first":
+            x = x.transpose(0, 1)
+        if self.kept_as == "convolved windows":
+            x = x.mT
+        elif self.kept_as != "windows":
+            x = x.reshape(batch, windows, tokens, channels)
+        return self.last((x @ x.mT).softmax(-1) @ x).reshape(batch, windows, tokens, channels)
+
+
+@pytest.mark.parametrize("kept_as", ["windows", "convolved windows", "rows", "tokens first"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_step_learns_alike_wherever_the_batch_is(kept_as, batch):
+    torch.manual_seed(0)
+    plain, x = Tokens("batch first"), torch.randn(batch, 3, 5, 4)
+    other = Tokens(kept_as)
+    shapes = {name: parameter.shape for name, parameter in other.named_parameters()}
+    other.load_state_dict({name: value.view(shapes[name]) for name, value in plain.state_dict().items()})
+    policy = Policy("Tokens", dict.fromkeys(("first", "middle", "qk", "av", "last"), LayerBits(4, 4)))
+    gradients = []
+    for network in (plain, other):
+        model = to_quantized(network, policy, example_input=x)
+        model(x).square().sum().backward()
+        gradients.append({name: step.grad for name, step in model.named_parameters() if name.endswith(".step")})
+    assert len(gradients[0]) == 10
+    torch.testing.assert_close(*gradients)

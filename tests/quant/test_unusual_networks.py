@@ -606,7 +606,9 @@ def test_network_that_keeps_what_it_computed_in_a_list_is_converted():
     network(x)
     supernet = to_supernet(network, (4, 2), example_input=x)
     supernet.train()(x).sum().backward()
-    select_policy(supernet, Policy("Keeping", dict.fromkeys(("stem", "head"), FIXED_BITS) | {"layer": LayerBits(4, 2)}))
+    policy = Policy("Keeping", dict.fromkeys(("stem", "head"), FIXED_BITS) | {"layer": LayerBits(4, 2)})
+    selected = select_policy(supernet, policy)
+    assert torch.equal(selected.eval()(x), set_policy_(supernet.eval(), policy)(x))
 
 
 def test_network_that_keeps_what_it_computed_is_stored_in_single_precision(tmp_path):

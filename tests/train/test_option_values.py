@@ -23,7 +23,8 @@ REFUSED = [
     (pretrain, f"--seed {'9' * 20}", f"argument --seed: '{'9' * 20}' is not a whole number of at least 0"),
     (pretrain, "--lr inf", "argument --lr: inf is not above 0 and at most 1e+06"),
     (pretrain, "--lr=--", "argument --lr: expected a value"),
-    (pretrain, "--lr fast", "argument --lr: invalid positive value: 'fast'"),
+    (pretrain, "--lr fast", "argument --lr: invalid number value: 'fast'"),
+    (pretrain, "--lr 1_0", "argument --lr: invalid number value: '1_0'"),
     (pretrain, "--weight-decay nan", "argument --weight-decay: nan is not a number of at least 0 and at most 10"),
     (pretrain, "--smoothing 1", "argument --smoothing: 1 is not at least 0 and below 1"),
     (pretrain, "--weight-decay -1", "argument --weight-decay: -1 is not a number of at least 0 and at most 10"),
@@ -214,7 +215,14 @@ def test_what_a_recipe_gives_or_a_resumed_run_began_with_may_do_nothing(tmp_path
     recipe.write_text("finetune:\n  step-start: lsq\n  momentum: 0.5\n  smoothing: 0.2\n")
     model, typed = [*MODEL, "--bitops", "3G"], ["--optimizer", "adam", "--distill", "1"]
     assert finetune.parse_options([*model, "--recipe", str(recipe), *typed]).step_start == "lsq"
-    assert finetune.parse_options([*model, "--step-start", "lsq", "--resume"]).step_start == "lsq"
+    output = tmp_path / "out"
+    resumed = [*model, "--output", str(output), "--step-start", "lsq", "--resume"]
+    # As the script for Slurm starts a run, too.
+    with pytest.raises(SystemExit):
+        finetune.parse_options(resumed)
+    output.mkdir()
+    (output / "options.json").touch()
+    assert finetune.parse_options(resumed).step_start == "lsq"
 
 
 def test_the_optimizers_that_have_momentum_are_those_that_timm_gives_it_to():

@@ -17,16 +17,29 @@ from script_runs import TRAINING, journal_steps, saved_step
 from tiny_run import NETWORK, RUN
 from torch.distributed.launcher.api import LaunchConfig
 
-# What Slurm's own commands do for this script, on one machine.
+# A signal reaches all processes of a step: what it started on each node, and all below that.
+SIGNAL_STEP = """
+import contextlib, os, sys, psutil
+for node in open(os.environ["STEP"]).read().split():
+    with contextlib.suppress(psutil.NoSuchProcess):
+        top = psutil.Process(int(node))
+        for process in [*top.children(recursive=True), top]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(int(sys.argv[1]))
+"""
+# What Slurm's own commands do for this script, on one machine. SIGTERM to srun kills the tasks.
 COMMANDS = {
     "srun": """
         for node in 0 1; do "$@" & nodes="${nodes:-} $!"; done
-        trap 'kill -TERM $nodes' TERM
+        trap 'signal-step 9' TERM
+        echo $nodes > "$STEP"
         for node in $nodes; do wait "$node" || true; done
         status=0
         for node in $nodes; do wait "$node" || status=$?; done
         exit $status""",
     "scontrol": """if [ "$1" = show ]; then echo localhost; else echo "$*" >> "$REQUEUED"; fi""",
+    "scancel": """[ "$*" = "--signal=TERM 17" ] && signal-step 15""",
+    "signal-step": f"""exec {sys.executable} -c '{SIGNAL_STEP}' "$@" """,
     "torchrun": f"""exec {sys.executable} -m torch.distributed.run "$@" """,
 }
 PATIENCE_S = 240
@@ -43,6 +56,7 @@ def slurm(tmp_path):
         "PYTHONPATH": str(TRAINING.parent),
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
+        "STEP": str(tmp_path / "step"),
         "REQUEUED": str(tmp_path / "requeued"),
         "SLURM_JOB_ID": "17",
         "SLURM_JOB_NODELIST": "localhost",
@@ -84,6 +98,19 @@ def test_a_job_gives_torchrun_the_time_that_slurm_gives_it(slurm, tmp_path, monk
     assert getattr(launched, "shutdown_timeout", given) == given  # an older torch has none
 
 
+def test_a_job_that_slurm_does_not_signal_is_queued_again_all_the_same(slurm, tmp_path):
+    (tmp_path / "scancel").write_text("#!/bin/bash\nexit 1\n")
+    (tmp_path / "torchrun").write_text("#!/bin/bash\nexec sleep 300\n")
+    job, step = slurm("pretrain"), tmp_path / "step"
+    deadline = time.monotonic() + PATIENCE_S
+    while not step.exists() or not step.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    job.send_signal(signal.SIGTERM)
+    assert ends(job) == 0
+    assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+
+
 @pytest.mark.slow
 def test_a_job_of_two_nodes_that_reaches_its_limit_is_queued_again_and_ends_as_one_that_had_time(
     slurm, data, tmp_path: Path
@@ -100,6 +127,7 @@ def test_a_job_of_two_nodes_that_reaches_its_limit_is_queued_again_and_ends_as_o
         time.sleep(0.005)
     limited.send_signal(signal.SIGTERM)
     assert ends(limited) == 0
+    assert "SIGTERM: stopped; run the same command with --resume to go on" in (tmp_path / "log").read_text()
     assert (tmp_path / "requeued").read_text() == "requeue 17\n"
     assert not (tmp_path / "limited/model.safetensors").exists()
 

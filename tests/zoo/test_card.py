@@ -230,7 +230,7 @@ def test_no_card_of_a_bundled_entry_shows_a_local_folder():
     assert "/work" not in text
     assert "out/" not in text
     assert "--data tiny-imagenet" in text
-    assert "tiny-imagenet, 10000 validation images, seed 0" in text
+    assert "tiny-imagenet, 10,000 validation images, seed 0" in text
 
 
 def test_a_policy_that_was_not_measured_has_no_figure(change):
@@ -324,3 +324,16 @@ def test_a_licence_that_was_not_given_is_not_stated(tiny):
     card = ModelCard(render_card(find_entry(tiny.name), "you/net-limpq"))
     assert card.data.license is None
     assert "license" not in str(card)
+
+
+@pytest.mark.parametrize("name", ["cats|dogs", "cats\ndogs", "cats\\|dogs", "|"])
+def test_the_name_of_a_data_set_cannot_break_a_table(change, name):
+    data = {"data": {"name": name}}
+    change("indicators.json", lambda content: content | {"provenance": data})
+    card = card_of(change("policies/small/config.json", lambda content: content | {"provenance": data})).text
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    shown = name.replace("\n", " ").replace("\\", "\\\\").replace("|", "\\|")
+    assert sum(f"| {shown}, 400 validation images" in row for row in rows) == 4
+    for row in rows:
+        # What is escaped is no border: 6 cells of the policies, 3 of the joint weights.
+        assert len(re.findall(r"(?:[^\\|]|\\.)*\|", row)) - 1 in (3, 6), row

@@ -22,7 +22,7 @@ from limpq_hub.plan.policy import Policy
 from limpq_hub.zoo import catalog
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
-from limpq_hub.zoo.measurement import Measurement, top1_text
+from limpq_hub.zoo.measurement import Measurement, float_measurement, top1_text
 from limpq_hub.zoo.network import NetworkSpec
 
 
@@ -142,6 +142,8 @@ def test_an_unprefixed_path_is_answered_with_both_fixes_filled_in(name):
         ("https://huggingface.co/you/x@feature/y", "hf-hub:you/x@feature/y"),
         ("https://huggingface.co/you/x@v1/", "hf-hub:you/x@v1"),
         ("https://huggingface.co/you/x@main", "hf-hub:you/x"),
+        ("https://huggingface.co/you/x/tree/refs%2Fpr%2F3", "hf-hub:you/x@refs/pr/3"),
+        ("https://huggingface.co/you/x/blob/refs%2Fpr%2F3/config.json", "hf-hub:you/x@refs/pr/3"),
         ("hf_hub:you/x", "hf-hub:you/x"),
         ("hf:you/x@v1", "hf-hub:you/x@v1"),
         ("hf://you/x", "hf-hub:you/x"),
@@ -394,7 +396,10 @@ def test_classes_that_do_not_fit_the_network_are_refused(entry_copy, reseal):
     for wrong in (classes[:9], [*classes, classes[0]]):
         (entry_copy / "classes.json").write_text(json.dumps(wrong))
         reseal(entry_copy)
-        with pytest.raises(ArtifactFormatError, match=rf"classes\.json names {len(wrong)} classes, the network has 10"):
+        message = (
+            rf"classes\.json: {len(wrong)} classes for a network of 10 outputs; there must be one for each output$"
+        )
+        with pytest.raises(ArtifactFormatError, match=message):
             _ = find_entry(f"local-dir:{entry_copy}").classes
 
 
@@ -416,6 +421,21 @@ def test_malformed_metrics_are_refused(entry_copy, reseal, content):
     reseal(entry_copy)
     with pytest.raises(ArtifactFormatError, match=r"metrics\.json"):
         find_entry(f"local-dir:{entry_copy}").joint_top1(find_entry(f"local-dir:{entry_copy}").summary()["name"])
+
+
+@pytest.mark.parametrize("provenance", ["a text", 3, ["a", "list"], {"data": "a text"}, {"command": 5, "seed": "0"}])
+def test_how_a_figure_was_measured_is_not_said_where_it_is_said_otherwise(entry_copy, reseal, limpq, provenance):
+    measured = {"top1": 50, "data": {"name": "noise", "validation_names_sha256": 3}, "provenance": provenance}
+    metrics = json.loads((entry_copy / "metrics.json").read_text()) | {"joint_provenance": provenance}
+    (entry_copy / "metrics.json").write_text(json.dumps(metrics | {"float": measured}))
+    of_policy = provenance if isinstance(provenance, dict) else {"command": provenance}
+    reseal(entry_copy / "policies" / "small", provenance=of_policy)
+    entry = find_entry(f"local-dir:{entry_copy}")
+    assert float_measurement(entry) == Measurement("noise", None, "validation", None, None)
+    assert entry.published[0].command == (provenance if isinstance(provenance, str) else None)
+    code, said, _ = limpq("info", f"local-dir:{entry_copy}")
+    assert code == 0
+    assert "policy small from" in said
 
 
 @pytest.mark.parametrize("key", ["policy_sha256", "bitops", "size_bytes"])

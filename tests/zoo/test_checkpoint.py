@@ -55,6 +55,11 @@ def test_what_cannot_be_stored_leaves_the_checkpoint_that_is_there(tiny, folder)
     in_float.get_submodule(LAYER).set_bits_(None)
     with pytest.raises(PolicyError, match=f"^layer '{LAYER}' runs in float"):
         save_checkpoint(folder, in_float, tiny.costs)
+    tuned = select_policy(tiny.supernet, tiny.policies["large"])
+    with pytest.raises(ArtifactFormatError, match="^classes: 2 classes for a network of 10 outputs; "):
+        save_checkpoint(folder, tuned, tiny.costs, classes=("a", "b"))
+    with pytest.raises(ArtifactFormatError, match="^classes: the id 'a' stands twice; "):
+        save_checkpoint(folder, tuned, tiny.costs, classes=("a",) * 10)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

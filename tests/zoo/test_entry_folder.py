@@ -23,7 +23,7 @@ from limpq_hub.zoo.loading import load
 from limpq_hub.zoo.network import NetworkSpec
 
 LAYER = "layer2.0.conv1"
-CLASSES = [{"id": "n", "name": "noise"}] * 10
+CLASSES = [{"id": f"n{index}", "name": "noise"} for index in range(10)]
 
 
 def read_supernet(folder):
@@ -327,8 +327,9 @@ def test_figures_and_anchors_of_the_entry_that_was_there_are_not_told_of_the_new
         ({"model": "test_vit"}, CLASSES, "the indicators are of test_vit at 32 pixels with 10 classes, the network is"),
         ({"input_size": 64}, CLASSES, "the indicators are of test_resnet at 64 pixels with 10 classes, the network is"),
         ({"num_classes": 9}, CLASSES, "the indicators are of test_resnet at 32 pixels with 9 classes, the network is"),
-        ({}, CLASSES[:3], r'3 classes for a network of 10 outputs: give \{"id", "name"\} of each output$'),
-        ({}, [], "0 classes for a network of 10 outputs"),
+        ({}, CLASSES[:3], "classes: 3 classes for a network of 10 outputs; there must be one for each output$"),
+        ({}, [], "classes: 0 classes for a network of 10 outputs"),
+        ({}, [*CLASSES[:9], CLASSES[0]], "classes: the id 'n0' stands twice; give each class an id of its own$"),
         ({}, [{"id": "n"}] * 10, "classes: name is missing"),
     ],
 )

@@ -42,6 +42,11 @@ def test_what_is_typed_has_the_type_of_its_argument_and_is_typed_the_same_again(
         ("channel_multiplier=1e9", "channel_multiplier must be a number from 0.1 to 8, found 1000000000.0"),
         ("depth=2.5", "depth must be a whole number from 1 to 64, found '2.5'"),
         ("depth=65", "depth must be a whole number from 1 to 64, found 65"),
+        ("depth=1_2", "depth must be a whole number from 1 to 64, found '1_2'"),
+        ("depth=\uff11\uff12", "depth must be a whole number from 1 to 64, found '\uff11\uff12'"),
+        ("depth=" + "9" * 5000, "depth must be a whole number from 1 to 64, found '9999"),
+        ("mlp_ratio=1_2", "mlp_ratio must be a number from 0.1 to 8, found '1_2'"),
+        ("mlp_ratio= 4", "mlp_ratio must be a number from 0.1 to 8, found ' 4'"),
         ("qkv_bias=yes", "qkv_bias must be true or false, found 'yes'"),
     ],
 )

@@ -21,7 +21,7 @@ from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import save_entry, save_float_network
 from limpq_hub.zoo.factory_path import architecture_at, factory_of
 from limpq_hub.zoo.network import NetworkSpec
-from limpq_hub.zoo.own_network import own_network, registered
+from limpq_hub.zoo.own_network import own_network, registered, use_factory
 from limpq_hub.zoo.size_check import parameter_count
 
 
@@ -154,6 +154,18 @@ def test_the_import_path_in_an_error_keeps_its_underscores(example, monkeypatch)
 def test_a_factory_without_an_import_path_is_refused(factory):
     with pytest.raises(UnknownModelError, match="cannot be found by an import path: give a function or class at the"):
         registered(factory)
+
+
+def test_of_a_factory_that_is_a_method_no_entry_is_made_for_a_card_could_not_import_it_and_earlier_ones_load():
+    class Nets:
+        @staticmethod
+        def make(num_classes: int) -> nn.Module:
+            return nn.Identity()
+
+    Nets.make.__module__, Nets.make.__qualname__ = "nets", "Nets.make"
+    with pytest.raises(UnknownModelError, match=r"^build='nets\.Nets\.make' cannot be found by an import path: give a"):
+        own_network(Nets.make, num_classes=2)
+    use_factory(Nets.make, "nets__Nets__make", "hf-hub:you/net")
 
 
 def test_a_factory_that_is_defined_anew_takes_the_place_of_the_one_before():

@@ -27,6 +27,14 @@ ANY_BITOPS = 10**30
 _LIKE_UNIFORM = re.compile(r"w\d*|[wa]\d*[wa]\d*", re.ASCII | re.IGNORECASE)
 
 
+def bitops_allowed(limit: int | LayerBits, indicators: Indicators, counting: Counting = "exact") -> int:
+    """Return how many BitOps the limit of a budget allows: itself, or those of the uniform policy that it names."""
+    if isinstance(limit, int):
+        return limit
+    uniform = Policy.uniform(indicators.model, indicators.costs, limit.weight, limit.activation)
+    return total_bitops(indicators.costs, uniform, counting)
+
+
 class BitOps(LinearKind[int | LayerBits]):
     """BitOps of one image, first and last layer included: a whole number, or the bits of a uniform policy."""
 
@@ -53,12 +61,9 @@ class BitOps(LinearKind[int | LayerBits]):
         self, limit: int | LayerBits, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting
     ) -> LinearConstraint:
         """Return the limit on the sum of MACs x weight bits x activation bits."""
-        costs = indicators.costs
-        if isinstance(limit, LayerBits):
-            uniform = Policy.uniform(indicators.model, costs, limit.weight, limit.activation)
-            limit = total_bitops(costs, uniform, counting)
+        costs, allowed = indicators.costs, bitops_allowed(limit, indicators, counting)
         coefficients = products(groups, lambda name: costs[name].macs_counted(counting), bitops_per_mac)
-        return LinearConstraint(self, coefficients, limit, requested=Fraction(limit), amount_of=Fraction)
+        return LinearConstraint(self, coefficients, allowed, requested=Fraction(allowed), amount_of=Fraction)
 
     def text(self, amount: Fraction) -> str:
         """Return BitOps with two decimals, rounded up: "14.37G"."""

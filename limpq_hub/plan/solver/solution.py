@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
 from limpq_hub.errors import SearchError
-from limpq_hub.plan.deadline import MORE_TIME, NOT_IN_TIME
+from limpq_hub.plan.deadline import MORE_TIME, NOT_IN_TIME, NotInTimeError
 from limpq_hub.plan.rounding import decimal_above
 from limpq_hub.plan.solver.programme import Programme
 from limpq_hub.plan.solver.scaled_programme import Integers
@@ -16,6 +18,10 @@ ENUMERATION = "enumeration"
 DYNAMIC_PROGRAMME = "dynamic programme"
 BOUND = "bound"
 HIGHS = "HiGHS"
+
+
+class _NotNearEnoughError(NotInTimeError):
+    """No policy is as near to the bound as is allowed; the gap that would do for this one search is advised."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def near_enough(
     choices = (choice, near.choice if near else None)
     known = [one_choice for one_choice in choices if one_choice is not None]
     if not known:
-        raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
+        raise NotInTimeError(f"{NOT_IN_TIME}; {MORE_TIME}")
     best = min(known, key=programme.cost)
     bound = min(programme.cost(best), max(bound, near.bound if near and near.bound is not None else -math.inf))
     gap = programme.gap(best, bound)
@@ -71,8 +77,19 @@ def near_enough(
     # Rounded up, so that it is enough; from 1 on it is none that can be allowed.
     enough = decimal_above(Fraction(gap), 2) if gap < 1 else "1"
     if allow_gap is None or enough == "1":
-        raise SearchError(f"{NOT_IN_TIME}; {MORE_TIME}")
-    raise SearchError(
+        raise NotInTimeError(f"{NOT_IN_TIME}; {MORE_TIME}")
+    raise _NotNearEnoughError(
         f"{NOT_IN_TIME}: the best policy that was found loses at most {gap:.2g} of its objective more than the "
         f"optimum; allow_gap={enough} takes it, or {MORE_TIME}"
     )
+
+
+@contextmanager
+def one_of_several() -> Iterator[None]:
+    """Leave the gap that would do out of the errors of a block that searches several times: others may need more."""
+    try:
+        yield
+    except _NotNearEnoughError:
+        raise NotInTimeError(
+            f"{NOT_IN_TIME} of one of several searches; allow all of them a larger gap by allow_gap=, or {MORE_TIME}"
+        ) from None

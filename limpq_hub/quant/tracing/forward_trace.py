@@ -53,6 +53,10 @@ def prepared_copy(module: nn.Module, *, on_meta: bool = False) -> nn.Module:
     thirds: Thirds = {}
     attentions = [child for child in copied.modules() if ExplicitAttention.replaces(child)]
     replace_everywhere_(copied, {child: ExplicitAttention(child, thirds) for child in attentions})
+    if attentions:
+        for child in copied.modules():
+            if isinstance(child, nn.TransformerEncoder):
+                child.use_nested_tensor = False  # which only its fused path, of the attention as it was, could take
     return copied
 
 
@@ -71,7 +75,7 @@ def trace(
 
     Raises:
         UnsupportedLayerError: a layer cannot be quantized, there is none, a pattern matches nothing, or the network
-            does not take such an input, or writes over it.
+            does not take such an input, writes over it, or reads what the copy that runs has not.
     """
     twin = prepared_copy(module, on_meta=True).eval()
     check_layers(twin, exclude, in_float)
@@ -85,6 +89,17 @@ def trace(
             is_written_over = image._version > 0
     except LimpqError:
         raise
+    except AttributeError as error:
+        advice = "let the network run on such a batch by itself first"
+        if any(isinstance(part, ExplicitAttention) for part in twin.modules()):
+            advice = (
+                "where that is of an nn.MultiheadAttention, which is written out in layers, make it one of a subclass "
+                "of your own (class Attention(nn.MultiheadAttention): pass), which is left as it is, in float"
+            )
+        raise UnsupportedLayerError(
+            f"{type(module).__name__} reads what is not there on a batch of one input of shape {list(input_shape)}: "
+            f"{quoted(str(error))}; {advice}"
+        ) from error
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         why = quoted(str(error) or type(error).__name__)
         raise UnsupportedLayerError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,10 +64,18 @@ def weighted(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappin
     return _multiplication(function, (0, 1), args, kwargs)
 
 
-def product(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Multiplication | None:
+def product(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    parameters: Collection[int] = frozenset(),
+) -> Multiplication | None:
     """Return a call that multiplies two activations; None of any other function.
 
     A product with a parameter is none of them, one with a view of a parameter is: a table of relative positions.
+
+    Args:
+        parameters: identities of tensors that are parameters without being of that class.
     """
     places = _PRODUCTS.get(function)
     if places is None:
@@ -78,7 +86,9 @@ def product(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping
         return None  # of one tensor, or of more than two
     multiplication = _multiplication(function, places, args, kwargs)
     both = (multiplication.first, multiplication.second)
-    multiplied = all(isinstance(x, Tensor) and not isinstance(x, torch.nn.Parameter) for x in both)
+    multiplied = all(
+        isinstance(x, Tensor) and not isinstance(x, torch.nn.Parameter) and id(x) not in parameters for x in both
+    )
     return multiplication if multiplied else None
 
 

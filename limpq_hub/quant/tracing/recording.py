@@ -37,6 +37,8 @@ class Operation:
         macs: multiply-accumulate operations.
         macs_limpq: the same as the published script counts them.
         inputs: elements of its largest input.
+        folded: elements of its largest first and second operand whose first dimension is not the batch alone, as of
+            windows [batch * windows, tokens, channels]; None where it is.
         weights: elements of its weight; 0 of a product.
         low, high: between which values its input lies, whatever the pictures.
         computes_weight: whether the layer makes its weight anew at every call, such as a standardised one.
@@ -52,6 +54,7 @@ class Operation:
     high: float = -inf
     computes_weight: bool = False
     mixes_weights: bool = False
+    folded: tuple[int | None, int | None] = (None, None)
 
 
 @dataclass
@@ -165,6 +168,7 @@ class Recorder(TorchFunctionMode):
         self.calls.append(Call(layer, tuple(self._running)))
         if function in CONVOLUTIONS:
             self._last_convolution = layer
+        operation.folded = (_folded(multiplication.first, operation.folded[0]), None)
         return self._counted(operation, multiplication)
 
     def _product(self, multiplication: Multiplication) -> Tensor:
@@ -172,7 +176,10 @@ class Recorder(TorchFunctionMode):
         key = (running.name, running.products)
         running.products += 1
         self.calls.append(Call(key, tuple(self._running)))
-        return self._counted(self.operations.setdefault(key, Operation("product")), multiplication)
+        operation = self.operations.setdefault(key, Operation("product"))
+        first, second = operation.folded
+        operation.folded = (_folded(multiplication.first, first), _folded(multiplication.second, second))
+        return self._counted(operation, multiplication)
 
     def _counted(self, operation: Operation, multiplication: Multiplication) -> Tensor:
         x, before = multiplication.first, operation.macs
@@ -195,6 +202,11 @@ class Recorder(TorchFunctionMode):
         inputs = [x for x in operands if parameter_behind(x) is None] or operands[:1]  # of two parameters the first
         operation.inputs = max([operation.inputs, *(x.numel() for x in inputs)])
         return operation
+
+
+def _folded(x: Tensor, largest: int | None) -> int | None:
+    """Return the elements of an operand of one image, or of the largest before it; None if all were of a batch of 1."""
+    return largest if x.shape[:1] == (1,) else max(largest or 0, x.numel())
 
 
 def _numbers_before_padding(layer: nn.Module, x: Tensor) -> int:

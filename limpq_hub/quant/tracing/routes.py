@@ -16,7 +16,7 @@ ProductKey = tuple[str | None, int]
 
 @dataclass(frozen=True)
 class Route:
-    """What a module multiplies in its own forward pass, outside of its layers.
+    """What a module multiplies in its own forward pass, outside of its layers; nothing of one in float.
 
     Attributes:
         module: its name.
@@ -54,6 +54,8 @@ def routes_of(
 ) -> dict[str, Route]:
     """Return the route of each module that multiplies itself, by its name.
 
+    A module in float that makes products inside of such a one has an empty route, so that they are not counted there.
+
     Args:
         calls: all that multiply, in the order of execution.
         names: of the products.
@@ -80,12 +82,17 @@ def routes_of(
             layers[owner][call.key[len(owner) + 1 :] if owner else call.key] = None
             routed[owner] = None
     products: dict[str, dict[int, list[str | None]]] = defaultdict(lambda: defaultdict(list))
+    in_float: dict[str, None] = {}
     for call in calls:
         if isinstance(call.key, tuple) and (module := _innermost(call, routed)):
+            owner = call.inside[-1].name
+            if owner is not None and owner not in routed:
+                in_float[owner] = None
+                continue
             searched = module.name == call.key[0] and operations[names[call.key]].kind == "product"
             name = names[call.key].rpartition(".")[2] if searched else None
             products[module.name or ""][id(module)].append(name)
-    routes = {}
+    routes = {owner: Route(owner, (), ()) for owner in in_float}
     for owner in routed:
         sequences = {tuple(sequence) for sequence in products[owner].values()} or {()}
         if len(sequences) > 1:

@@ -10,6 +10,7 @@ from typing import Any
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.train.data.folder_source import FolderReader, FolderSource
 from limpq_hub.train.data.picture_files import natural_order, pictures_below
+from limpq_hub.train.data.sources import NoSplitError
 
 
 def open_folder(
@@ -22,13 +23,14 @@ def open_folder(
         option: what names `data`, for errors.
 
     Raises:
-        DataError: the folder is missing, a class is empty, or it is not clear which class a picture is of.
+        NoSplitError: `data` has no such folder.
+        DataError: the folder `data` is missing, a class is empty, or it is not clear which class a picture is of.
     """
     folder = Path(data) / split
     if not os.path.isdir(data):
         raise DataError(f"{option} {quoted(data)}: there is no such folder; give one with train/ and val/")
     if not os.path.isdir(folder):
-        raise DataError(f"{option} {quoted(data)} has no folder {split}/; give one with train/ and val/")
+        raise NoSplitError(f"{option} {quoted(data)} has no folder {split}/; give one with train/ and val/")
     inside = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     if not inside:
         raise DataError(f"{folder} has no class folders; put the pictures into one folder per class")

@@ -21,7 +21,7 @@ from limpq_hub.train.data.picture_cache import CachedSource
 from limpq_hub.train.data.picture_files import left_out_text
 from limpq_hub.train.data.picture_loader import PictureLoader, TrainingLoader, batches_of
 from limpq_hub.train.data.sources import Source
-from limpq_hub.train.data.splits import open_split
+from limpq_hub.train.data.splits import check_apart, open_split
 from limpq_hub.train.data.unreadable import UNREADABLE
 from limpq_hub.train.settings import VALIDATION_BATCH, AugmentationSettings, DataSettings
 from limpq_hub.zoo.network import NetworkSpec
@@ -38,9 +38,10 @@ def training_loader(
         classes: ids of the classes of the network, in the order of its outputs; those of the data if None.
 
     Raises:
-        DataError: the data set is missing or empty, has a class that the network does not know, or does not fit in the
-            memory that `--cache-images` may take.
+        DataError: the data set is missing or empty, has a class that the network does not know, is validated on too, or
+            does not fit in the memory that `--cache-images` may take.
     """
+    check_apart(data)
     source = open_split(data, training=True)
     _tell(source)
     if data.unlabelled and _is_main_process():

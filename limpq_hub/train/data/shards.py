@@ -1,26 +1,22 @@
 """Pictures in tar shards (`wds/`), by index: timm reads these as a stream, which cannot be continued exactly.
 
-A sample is key.jpg (or .jpeg, .png, .webp) beside key.cls, whose text is the class index. The shards of a split are
-those that `_info.json` or `info.json` lists, `{"splits": {"train": {"filenames": [...]}}}`; without such a file,
-*train*.tar. The classes are its `"classes"`, a list of ids; without it "class 0", "class 1", ...
+A sample is key.jpg (or .jpeg, .png, .webp) beside key.cls, whose text is the class index.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from timm.data.readers.reader import Reader
 
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.plan.input_file import open_regular
-from limpq_hub.plan.jsonfile import read_json
+from limpq_hub.train.data.shard_listing import shards_of
 from limpq_hub.train.data.sources import FileSource
 from limpq_hub.train.loop.progress import tracked
 
@@ -86,13 +82,17 @@ class ShardSource(FileSource):
         return self.reader.samples[index][1].size
 
 
-def open_shards(root: str, split: str) -> ShardSource:
+def open_shards(root: str, split: str, beside: str | None = None) -> ShardSource:
     """Return the pictures of a split of the shards in the folder `root`.
 
+    Args:
+        beside: the other split that is read, which must have other shards.
+
     Raises:
-        DataError: a shard is missing, damaged or not local, or its samples are not pictures with a class index.
+        DataError: a shard is missing, damaged, not local or of both splits, or its samples are not pictures with a
+            class index.
     """
-    paths, record, classes = _shards_of(root, split)
+    paths, record, classes = shards_of(root, split, beside)
     reader = ShardReader(paths, classes)
     expected = record.get("num_samples", len(reader))
     if expected != len(reader):
@@ -101,59 +101,6 @@ def open_shards(root: str, split: str) -> ShardSource:
             "again"
         )
     return ShardSource(f"{root}/{split}", reader, reader.labels)
-
-
-def has_shards(root: str, split: str) -> bool:
-    """Return whether there is a shard of this split in the folder `root`."""
-    splits = _info(root).get("splits")
-    return any(Path(root).glob(f"*{split}*.tar")) if splits is None else split in splits
-
-
-def _info(root: str) -> dict[str, Any]:
-    _refuse_remote(root)
-    if not os.path.isdir(root):
-        raise DataError(f"--data-root {quoted(root)}: there is no such folder; give the one that holds the shards")
-    for name in ("_info.json", "info.json"):
-        path = Path(root) / name
-        if os.path.isfile(path):
-            content = read_json(path)
-            if not isinstance(content, dict) or not isinstance(content.get("splits"), dict):
-                raise DataError(f'{path} has no "splits"; write {{"splits": {{"train": {{"filenames": [...]}}}}}}')
-            return content
-    return {}
-
-
-def _shards_of(root: str, split: str) -> tuple[list[Path], dict[str, Any], list[str] | None]:
-    info = _info(root)
-    if not info:
-        paths = sorted(Path(root).glob(f"*{split}*.tar"))
-        if not paths:
-            raise DataError(f"--data-root {quoted(root)} has no *{split}*.tar, and no info.json that lists shards")
-        return paths, {}, None
-    if split not in info["splits"]:
-        splits = ", ".join(map(str, info["splits"]))
-        raise DataError(f"--data-root {quoted(root)} has no split {quoted(split)}, only {splits}; name one of these")
-    record, classes = info["splits"][split], info.get("classes")
-    names = record.get("filenames") if isinstance(record, dict) else None
-    if not names or not _are_texts(names) or not (classes is None or _are_texts(classes)):
-        raise DataError(
-            f'{root}: "filenames" of {quoted(split)} and "classes", in its info file, must be lists of names'
-        )
-    for name in names:
-        _refuse_remote(name)
-    missing = [name for name in names if not os.path.isfile(Path(root, name))]
-    if missing:
-        raise DataError(f"--data-root {quoted(root)} lacks the shard {', '.join(missing[:5])}; download it first")
-    return [Path(root) / name for name in names], record, classes
-
-
-def _are_texts(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)
-
-
-def _refuse_remote(place: str) -> None:
-    if "://" in place or place.startswith("pipe:"):
-        raise DataError(f"{quoted(place)} is not a local shard, and a stream cannot be continued exactly; download it")
 
 
 @functools.cache  # a pure function of the file: the size and time are there to notice another one

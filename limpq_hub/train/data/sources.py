@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
-import numpy as np
 from PIL import Image
 from timm.data import create_dataset
 
@@ -22,6 +19,10 @@ UNLABELLED = -2
 """The label of a picture that has none."""
 PICTURE_BYTES = 2**30
 """What a file of one picture may have; large scans have less."""
+
+
+class NoSplitError(DataError):
+    """A data set does not have the split that was asked for; it may have others."""
 
 
 class Source(ABC):
@@ -132,40 +133,6 @@ class HubSource(FileSource):
         return f"image {index} of class {self.labels[index]}"
 
 
-class TorchSource(Source):
-    """Pictures of a data set of torchvision."""
-
-    def __init__(self, where: str, data: Any) -> None:
-        # ImageNet has WordNet ids beside its names; iNaturalist has neither `classes` nor `targets`.
-        classes = next((getattr(data, key) for key in ("wnids", "classes", "all_categories") if hasattr(data, key)), ())
-        labels = np.asarray(data.targets if hasattr(data, "targets") else [label for label, _ in data.index])
-        self.data, self.files = data, getattr(data, "samples", None)
-        if hasattr(data, "loader"):
-            data.loader = _picture_in  # that of torchvision drops what `limpq predict` shows
-        # QMNIST: the first column is the class.
-        super().__init__(where, classes, (labels[:, 0] if labels.ndim == 2 else labels).tolist())
-
-    @contextmanager
-    def picture(self, index: int) -> Iterator[Image.Image]:
-        """Open a picture; of data sets in one file it is decoded."""
-        with self.data[index][0] as picture:
-            yield picture
-
-    def name(self, index: int) -> str:
-        """Return the file's path below the split, or position and class where there are no files."""
-        if self.files is None:
-            return f"image {index} of class {self.labels[index]}"
-        return Path(self.files[index][0]).relative_to(self.data.root).as_posix()
-
-    def size_bytes(self, index: int) -> int | None:
-        """Return the size of the file; None where there are no files, or it cannot be told."""
-        return None if self.files is None else size_of_file(self.files[index][0])
-
-    def content(self, index: int) -> bytes:
-        """Return the bytes of the file; none where there are no files, or it cannot be read."""
-        return b"" if self.files is None else content_of_file(self.files[index][0])
-
-
 def open_hub_data(name: str, root: str | None, split: str) -> HubSource:
     """Return a split of a data set of the Hub, or of a local folder that `datasets` reads.
 
@@ -174,6 +141,7 @@ def open_hub_data(name: str, root: str | None, split: str) -> HubSource:
         root: cache folder, or None for that of `datasets`.
 
     Raises:
+        NoSplitError: the data set does not have it.
         DataError: `datasets` is not installed, or cannot read this as images with labels.
     """
     if not name.partition("/")[2].strip("/"):
@@ -187,8 +155,9 @@ def open_hub_data(name: str, root: str | None, split: str) -> HubSource:
     try:
         reader = create_dataset(name, root=root, split=split).reader
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"--data {quoted(name)}, split {quoted(split)}: {_line(error)}; it must have this split (--train-split, "
+        kind = NoSplitError if str(error).startswith("Unknown split") else DataError
+        raise kind(
+            f"--data {quoted(name)}, split {quoted(split)}: {line_of(error)}; it must have this split (--train-split, "
             "--val-split), with the columns image and label"
         ) from None
     # Where a column is missing, `datasets` gives timm an empty one without a word.
@@ -199,20 +168,6 @@ def open_hub_data(name: str, root: str | None, split: str) -> HubSource:
         )
     labels = list(reader.dataset[reader.label_key]) if reader.class_to_idx else [-1] * len(reader)
     return HubSource(f"{name}/{split}", reader, labels)
-
-
-def open_torch_data(name: str, root: str, split: str) -> TorchSource:
-    """Return a split of a data set of torchvision that lies in `root`.
-
-    Raises:
-        DataError: it is not there, or unknown.
-    """
-    try:
-        return TorchSource(f"{name}/{split}", create_dataset(name, root=root, split=split))
-    except (RuntimeError, OSError, AssertionError) as error:
-        raise DataError(
-            f"--data {quoted(name)}: {_line(error)}; --data-root must hold it, downloaded by torchvision before"
-        ) from None
 
 
 def size_of_file(path: str) -> int | None:
@@ -231,10 +186,6 @@ def content_of_file(path: str) -> bytes:
         return b""
 
 
-def _picture_in(path: str) -> Image.Image:
-    """Open the picture of a regular file."""
-    return open_picture(io.BytesIO(read_regular(path, at_most=PICTURE_BYTES)))
-
-
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
+    """Return the beginning of what an error of another package says, in one line."""
     return " ".join(str(error).split())[:200]

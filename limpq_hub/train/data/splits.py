@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from dataclasses import replace
 
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.train.data.class_folders import open_folder
-from limpq_hub.train.data.shards import has_shards, open_shards
-from limpq_hub.train.data.sources import Source, open_hub_data, open_torch_data
+from limpq_hub.train.data.shards import open_shards
+from limpq_hub.train.data.sources import NoSplitError, Source, open_hub_data
+from limpq_hub.train.data.torchvision_source import open_torch_data, torchvision_split
 from limpq_hub.train.data.unlabelled import open_unlabelled, part_of
 from limpq_hub.train.settings import DataSettings
 
@@ -38,7 +38,7 @@ def open_split(data: DataSettings, *, training: bool) -> Source:
     if kind == "torch":
         return open_torch_data(_name(data), _root(data), split)
     if kind == "wds":
-        return open_shards(_root(data), split)
+        return open_shards(_root(data), split, beside=data.val_split if training else data.train_split)
     return open_folder(_name(data), split)
 
 
@@ -50,18 +50,35 @@ def labelled_splits(data: DataSettings) -> list[Source]:
     """
     if data.data is None:
         return []
-    trains = has_training_split(data) and not data.unlabelled
-    return [open_split(data, training=training) for training in ((False, True) if trains else (False,))]
+    validated = open_split(data, training=False)
+    trained = None if data.unlabelled else training_split(data)
+    return [validated] if trained is None else [validated, trained]
 
 
-def has_training_split(data: DataSettings) -> bool:
-    """Return whether `--data` has training pictures; a data set may be for validation only."""
-    kind = _kind(data)
-    if kind == "wds":
-        return has_shards(_root(data), data.train_split)
-    if kind == "torch folder":
-        return os.path.isdir(Path(_root(data), data.train_split))
-    return kind != "folder" or os.path.isdir(Path(_name(data), data.train_split))
+def training_split(data: DataSettings) -> Source | None:
+    """Return the training split of `--data`; None where it has none, as a data set may be for validation only.
+
+    Raises:
+        DataError: the pictures cannot be read by index, or have no classes, or a split that was named is not there.
+    """
+    try:
+        return open_split(replace(data, unlabelled=()), training=True)
+    except NoSplitError:
+        if data.train_split != DataSettings.train_split:
+            raise
+        return None
+
+
+def check_apart(data: DataSettings) -> None:
+    """Raise `DataError` where both splits are the same pictures: what is measured would be what was learned."""
+    if data.data is None or data.unlabelled:
+        return
+    splits = data.train_split, data.val_split
+    if len({torchvision_split(data.data, split) if _kind(data) == "torch" else split for split in splits}) == 1:
+        raise DataError(
+            f"--train-split {splits[0]} and --val-split {splits[1]} are the same pictures of --data "
+            f"{quoted(data.data)}, so that what is measured would be what was learned; name two splits"
+        )
 
 
 def _name(data: DataSettings) -> str:

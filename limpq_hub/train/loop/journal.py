@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from limpq_hub.errors import TrainingError
-from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.plan.output_file import write_bytes
 
 JOURNAL = "metrics.jsonl"
 SMALLER_STEPS = "start again in another --output with a smaller --lr or more --warmup-epochs"

@@ -27,11 +27,14 @@ _FOREIGN = {
 }
 
 
-def check_launcher_settings(*, mixed_precision: str, gradient_accumulation: int | None = None) -> None:
+def check_launcher_settings(
+    *, mixed_precision: str, has_precision_option: bool, gradient_accumulation: int | None = None
+) -> None:
     """Raise `TrainingError` where a variable of the launcher asks for another training than the command's own options.
 
     Args:
         mixed_precision: of the command, "no" or "bf16".
+        has_precision_option: False for a command without `--mixed-precision`, which measures in float32.
         gradient_accumulation: of the command; None where it trains nothing.
     """
     for variable, what in _FOREIGN.items():
@@ -41,16 +44,25 @@ def check_launcher_settings(*, mixed_precision: str, gradient_accumulation: int 
                 f"{variable}={quoted(value)} asks for {what}, which these commands do not do: each process trains the "
                 "whole network as it is; leave it out of accelerate launch and of its config file"
             )
-    own = {"ACCELERATE_MIXED_PRECISION": ("--mixed-precision", mixed_precision)}
+    # The launcher says "no" of the precision where nothing was typed; of accumulation it says nothing then.
+    own = {"ACCELERATE_MIXED_PRECISION": ("--mixed-precision", mixed_precision, {mixed_precision, "no"})}
     if gradient_accumulation is not None:
-        own["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = ("--gradient-accumulation", str(gradient_accumulation))
-    for variable, (option, used) in own.items():
+        used = str(gradient_accumulation)
+        own["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = ("--gradient-accumulation", used, {used})
+    for variable, (option, used, taken) in own.items():
         value = os.environ.get(variable, used)
-        if value.lower() != used:
+        if value.lower() in taken:
+            continue
+        asked = f"{variable}={quoted(value)}, of accelerate launch or its config file,"
+        if not has_precision_option:
             raise TrainingError(
-                f"{variable}={quoted(value)}, of accelerate launch or its config file, is not the {option} of this "
-                f"command, {used}: give the same in both; what counts, and is recorded, is {option} behind the script"
+                f"{asked} is not what this command measures in, float32: start it by accelerate launch "
+                "--mixed_precision no, or without the variable"
             )
+        raise TrainingError(
+            f"{asked} is not the {option} of this command, {used}: give the same in both; what counts, and is "
+            f"recorded, is {option} behind the script"
+        )
 
 
 def requested_processes() -> int | None:

@@ -15,6 +15,7 @@ from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.method.fetched_weights import content_name, is_fetched
 from limpq_hub.train.settings import PushSettings
 from limpq_hub.train.training_settings import CONSTANT
+from limpq_hub.zoo.model_args import typed_text
 
 DATA, STEPS, MACHINE = "training_data", "steps", "machine"
 # What does not change the training: how it runs, and what is done with its result.
@@ -29,6 +30,10 @@ _LENGTH = {"epochs", "max_steps"}
 _CORRECTING = {"calibrate_images"}
 # Options that are recorded under another name, as theirs is a word of Python.
 _FLAGS = {"start_from": "--from"}
+# What stands for an option that was not given.
+_NOT_GIVEN: tuple[object, ...] = (None, [], {})
+# Options that are off by a word; left out, they are on.
+_OFF_BY_WORD = {"auto_augment": "none"}
 # Where pictures are, which are told apart by what they are as well.
 _PLACES = {"data", "data_root", "unlabelled"}
 
@@ -56,9 +61,9 @@ def check_settings(first: Mapping[str, Any], now: Mapping[str, Any], *, noted: C
         )
     if changed - _LENGTH or (changed and STEPS not in first):
         advice = "give the options of the first run"
-        typed = _as_typed(first, changed)
+        typed = _as_typed(first, now, changed)
         if typed:
-            advice += f": {shell_command(*typed)}"
+            advice += f": {typed}"
         if "processes" in changed:
             advice += f", in {_launched(first['processes'])}"
         if changed & _LENGTH and first.get("lr_schedule") != CONSTANT:
@@ -78,12 +83,11 @@ def check_length(first: Mapping[str, Any], now: Mapping[str, Any], done: int) ->
     if before is None or steps == before:
         return
     if now.get("lr_schedule") != CONSTANT:
-        typed = _as_typed(first, _LENGTH)
         raise TrainingError(
             f"--resume up to step {steps}, and the run began with {before} in mind: its learning rate falls along a "
             "cosine to the last step, so that every step would have had another rate. End it as it began, with "
-            f"{shell_command(*typed)}, or train {steps} steps in another --output; what is to be prolonged is trained "
-            "with --lr-schedule constant"
+            f"{_as_typed(first, now, _LENGTH)}, or train {steps} steps in another --output; what is to be prolonged is "
+            "trained with --lr-schedule constant"
         )
     if steps < done:
         raise TrainingError(
@@ -102,7 +106,7 @@ def check_same_length(first: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if changed:
         raise TrainingError(
             f"--resume with another {', '.join(changed)} of a run that is trained, and on other data; end it as it "
-            f"began, with {shell_command(*_as_typed(first, _LENGTH))}, or choose another --output"
+            f"began, with {_as_typed(first, now, _LENGTH)}, or choose another --output"
         )
 
 
@@ -148,7 +152,7 @@ def _is_moved(key: str, first: Mapping[str, Any], now: Mapping[str, Any], *, not
         return contents_noted and any(
             all(name.startswith(kind) for name in named) for kind in ("local-dir:", "hf-hub:")
         )
-    return key == "policy" and contents_noted
+    return key in ("policy", "class_names") and contents_noted
 
 
 def _other_processes(first: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -166,12 +170,29 @@ def _launched(processes: int) -> str:
     return f"{processes} process{'es' if processes > 1 else ''} ({started})"
 
 
-def _as_typed(first: Mapping[str, Any], keys: Set[str]) -> list[str]:
-    """Return the words that give options as the run began with them; what was given by no word is left out."""
-    words = []
+def _as_typed(first: Mapping[str, Any], now: Mapping[str, Any], keys: Set[str]) -> str:
+    """Return what to type for options as the run began with them, and what to leave out; "" where neither is known."""
+    words, left_out = [], []
     for key in sorted(keys - {"processes"}):  # those are the launcher's
-        value = first.get(key)
+        flag, value = _FLAGS.get(key, f"--{key.replace('_', '-')}"), first.get(key)
         values = value if isinstance(value, list) else [value]
-        if not key.endswith("_sha256") and all(is_number(one) or isinstance(one, str) for one in values):
-            words += [_FLAGS.get(key, f"--{key.replace('_', '-')}"), *map(str, values)]
-    return words
+        if key.endswith("_sha256"):
+            continue
+        if value is None and key in _OFF_BY_WORD:
+            words += [flag, _OFF_BY_WORD[key]]
+        elif value in _NOT_GIVEN:
+            left_out += [flag] if now.get(key) not in _NOT_GIVEN else []
+        elif isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        elif isinstance(value, dict):
+            words += [flag, *typed_text(value)]
+        elif all(is_number(one) or isinstance(one, str) for one in values):
+            words += [flag, *map(str, values)]
+    # What a recipe gives is not left out by leaving out its option.
+    if (words or left_out) and first.get("recipe") != now.get("recipe"):
+        if first.get("recipe"):
+            words = ["--recipe", first["recipe"], *words]
+        else:
+            left_out.insert(0, "--recipe")
+    without = [f"without {' and '.join(left_out)}"] if left_out else []
+    return ", ".join([shell_command(*words), *without] if words else without)

@@ -18,28 +18,38 @@ from limpq_hub.train.loop.launcher import check_launcher_settings
 from limpq_hub.train.loop.processes import check_processes
 from limpq_hub.train.settings import DeviceSettings
 from limpq_hub.train.training_settings import TrainingSettings
+from limpq_hub.train.usable_cores import cores_of_each
 
 # Other processes wait while the main one alone measures what a training gave; torch would end them after ten minutes.
 _LONGEST_WAIT = timedelta(days=7)
 
 
 def new_accelerator(
-    device: DeviceSettings, folder: Path | None = None, *, gradient_accumulation: int | None = None
+    device: DeviceSettings,
+    folder: Path | None = None,
+    *,
+    has_precision_option: bool = False,
+    gradient_accumulation: int | None = None,
 ) -> Accelerator:
     """Return the accelerator that the settings ask for; with `folder`, it keeps TensorBoard's files there.
 
     Args:
+        has_precision_option: False for a command without `--mixed-precision`, which measures in float32.
         gradient_accumulation: batches per process and optimizer step, which the training loop itself adds up; None
             where nothing is trained.
 
     Raises:
         TrainingError: the launcher asks for another training, or for more processes than it started.
     """
-    check_launcher_settings(mixed_precision=device.mixed_precision, gradient_accumulation=gradient_accumulation)
+    check_launcher_settings(
+        mixed_precision=device.mixed_precision,
+        has_precision_option=has_precision_option,
+        gradient_accumulation=gradient_accumulation,
+    )
     use_huge_pages()
     # `accelerate launch` sets one thread where nothing is said.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(device.threads or max(1, (os.cpu_count() or 1) // processes))
+    torch.set_num_threads(device.threads or cores_of_each(processes))
     trackers = "tensorboard" if folder and is_tensorboard_available() else None
     accelerator = Accelerator(
         mixed_precision=device.mixed_precision,
@@ -61,7 +71,10 @@ def training_run(settings: TrainingSettings) -> Iterator[Accelerator]:
         TrainingError: the folder holds another run, another process is at work there, or `--resume` changes a setting.
     """
     accelerator = new_accelerator(
-        settings.device, settings.run.output, gradient_accumulation=settings.schedule.gradient_accumulation
+        settings.device,
+        settings.run.output,
+        has_precision_option=True,
+        gradient_accumulation=settings.schedule.gradient_accumulation,
     )
     lock = locked(settings.run.output) if accelerator.is_main_process else nullcontext()
     with lock, _default_dtype(torch.float64 if settings.device.float64 else torch.float32):

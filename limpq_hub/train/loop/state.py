@@ -15,7 +15,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from limpq_hub.errors import ArtifactError, TrainingError
-from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.train.loop.run_files import saved_states
 from limpq_hub.zoo.folder import SealedFolder, open_local_folder, seal_folder
 from limpq_hub.zoo.tensors import tensors_from_bytes, tensors_to_bytes

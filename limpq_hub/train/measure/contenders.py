@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 
-from limpq_hub.errors import BudgetError, InfeasibleBudgetError, LimpqError, PolicyError, TrainingError, quoted
+from limpq_hub.errors import (
+    BudgetError,
+    InfeasibleBudgetError,
+    LimpqError,
+    PolicyError,
+    SearchError,
+    TrainingError,
+    quoted,
+)
 from limpq_hub.plan.baseline_policies import random_policy, reversed_importance, uniform_filled, uniform_splits
 from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.budget_check import fits_of
+from limpq_hub.plan.constraints.bitops import bitops_allowed
+from limpq_hub.plan.deadline import NOT_IN_TIME, NotInTimeError
 from limpq_hub.plan.importance import APART, Importance
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.policy import Policy
-from limpq_hub.plan.policy_costs import total_bitops
 from limpq_hub.train.measure.criteria import APART_OF
 from limpq_hub.train.settings import CorrelateOver
 from limpq_hub.zoo.planning import search
@@ -94,16 +104,15 @@ def _choices(
     criteria: Mapping[str, Indicators],
 ) -> dict[str, Callable[[], Policy]]:
     """Return a function that makes each policy, by its name; the first searches by the objective of the indicators."""
-    limit = bitops_limit(indicators, bitops)
-
-    def fits(policy: Policy) -> bool:
-        """Return whether a policy is within the budget."""
-        return total_bitops(indicators.costs, policy) <= limit
+    fits = fits_of(indicators, Budget(bitops=bitops))
 
     def searched(of: Indicators, importance: Importance | None = None) -> Policy:
         """Return the policy that a search within the budget finds; any bits are a choice by another importance."""
         apart = None if importance is None else max(APART)
-        return search(of, bitops=bitops, importance=importance, apart=apart).policy
+        try:
+            return search(of, bitops=bitops, importance=importance, apart=apart).policy
+        except NotInTimeError:  # no option of a training gives it a gap, or more time
+            raise SearchError(f"--bitops {bitops}: {NOT_IN_TIME}; give a slightly other one") from None
 
     choices: dict[str, Callable[[], Policy]] = {_name(indicators): partial(searched, indicators)}
     others: list[Importance] = ["learned", "measured"] if indicators.divergences else ["learned"]
@@ -125,11 +134,7 @@ def _name(indicators: Indicators) -> str:
 
 def bitops_limit(indicators: Indicators, bitops: str) -> int:
     """Return the BitOps of a budget as a whole number."""
-    limit = Budget(bitops=bitops).bitops
-    if isinstance(limit, int):
-        return limit
-    uniform = Policy.uniform(indicators.model, indicators.costs, limit.weight, limit.activation)
-    return total_bitops(indicators.costs, uniform)
+    return bitops_allowed(Budget(bitops=bitops).bitops, indicators)
 
 
 def random_policies_to_correlate(
@@ -148,11 +153,9 @@ def random_policies_to_correlate(
         limits[f"at {bitops}"] = [bitops_limit(indicators, bitops)] * count
     if "range" in over:
         limits["over all budgets"] = [least + (most - least) * (place + 1) // (count + 1) for place in range(count)]
+    # What fits is worked out once where one limit follows the same.
+    fits = lru_cache(maxsize=1)(lambda limit: fits_of(indicators, Budget(bitops=limit)))
     return {
-        name: [_random_within(indicators, limit, 1000 + seed) for seed, limit in enumerate(limits_of_name)]
+        name: [random_policy(indicators, fits(limit), 1000 + seed) for seed, limit in enumerate(limits_of_name)]
         for name, limits_of_name in limits.items()
     }
-
-
-def _random_within(indicators: Indicators, limit: int, seed: int) -> Policy:
-    return random_policy(indicators, lambda policy: total_bitops(indicators.costs, policy) <= limit, seed)

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from limpq_hub.errors import DataError
+from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.data.unreadable import UNREADABLE
@@ -102,7 +102,7 @@ def accuracy_text(figures: Mapping[str, Any]) -> str:
 def _figures(
     accelerator: Accelerator, model: nn.Module, loader: PictureLoader, reference: Sequence[Tensor] | None
 ) -> tuple[dict[str, float | int], OfImages]:
-    counts = torch.zeros(6, dtype=torch.int64, device=accelerator.device)
+    counts = torch.zeros(7, dtype=torch.int64, device=accelerator.device)
     divergences, found = [], []
     batches = accelerator.prepare_data_loader(loader.batches, device_placement=True)
     for index, (images, labels) in enumerate(tracked(batches, "measuring", "batches", len(batches))):
@@ -112,16 +112,23 @@ def _figures(
         if reference is not None:
             divergence = kl_divergence(logits, reference[index], of_each_image=True)
             agrees = logits.argmax(-1) == reference[index].argmax(-1)
-        hits, labels, divergence, agrees = accelerator.gather_for_metrics((hits, labels, divergence, agrees))
+        no_numbers = logits.log_softmax(-1).isnan().any(-1)
+        of_process = (hits, labels, divergence, agrees, no_numbers)
+        hits, labels, divergence, agrees, no_numbers = accelerator.gather_for_metrics(of_process)
         readable, labelled = labels != UNREADABLE, labels >= 0
         divergences.append(divergence[readable])
         found.append(torch.stack([hits[:, 0], agrees], dim=1)[readable])
-        of_batch = (hits[:, 0], hits, labelled, agrees & readable, readable, ~readable)
+        of_batch = (hits[:, 0], hits, labelled, agrees & readable, readable, ~readable, no_numbers & readable)
         counts += torch.stack([flags.sum() for flags in of_batch])
-    top1, top5, labels_there, agreeing, images, unreadable = counts.tolist()
+    top1, top5, labels_there, agreeing, images, unreadable, without_numbers = counts.tolist()
     loader.unreadable.check(unreadable)
     if not images:
         raise DataError("no validation image was found; see the folder val/ of --data")
+    if without_numbers:
+        raise TrainingError(
+            f"the predictions of the network are not numbers for {without_numbers} of {images} images: look for "
+            "weights that are not finite, or a division by what can be 0 behind its layers"
+        )
     of_images = OfImages(torch.cat(divergences).double(), torch.cat(found)[:, 0 if labels_there else 1])
     figures: dict[str, float | int] = {}
     if labels_there:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limpq_hub.train.loop.journal import JOURNAL
+from limpq_hub.train.loop.journal import JOURNAL, SMALLER_STEPS
 
 # The mean loss of fewer steps is too noisy.
 _FEWEST_STEPS = 20
@@ -24,7 +24,7 @@ _SAME_SHARE = 0.95
 _CERTAIN = 3
 # In fewer steps the learning rate is still warming up: a top-1 at chance is no sign of failure.
 _FEW_STEPS = 100
-_ADVICE = "start again in another --output with a smaller --lr or more --warmup-epochs, and look at metrics.jsonl"
+_ADVICE = f"{SMALLER_STEPS}, and look at {JOURNAL}"
 _LONGER = "train longer in another --output, with more --epochs or --max-steps"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.train.data.identity import digest_of
-from limpq_hub.train.data.splits import has_training_split, open_split
+from limpq_hub.train.data.splits import open_split, training_split
 from limpq_hub.train.loop.provenance import weights_record
 from limpq_hub.train.measure.same_finetuning import Finetuning
 from limpq_hub.train.method.fetched_weights import network_content
@@ -19,13 +19,14 @@ from limpq_hub.zoo.entry_tensors import SUPERNET
 from limpq_hub.zoo.float_file import float_file_of
 
 # Options that no figure depends on, but for the order in which threads add up, or that its key names.
-_MAY_CHANGE = {"bitops", "random", "correlated", "correlate_every", "steps", "output", "workers", "threads"}
-_MAY_CHANGE |= {"criteria", "criterion_images", "contenders", "policies", "calibrated", "correlate_over", "importance"}
+MAY_CHANGE = {"bitops", "random", "correlated", "correlate_every", "steps", "output"}
+MAY_CHANGE |= {"workers", "threads", "cache_images"}
+MAY_CHANGE |= {"criteria", "criterion_images", "contenders", "policies", "calibrated", "correlate_over", "importance"}
 
 
 def what_figures_depend_on(settings: ComparisonSettings, entry: Entry) -> Mapping[str, object]:
     """Return the options and the digests of all files and pictures that a figure depends on."""
-    record = {name: value for name, value in settings.invocation.options.items() if name not in _MAY_CHANGE}
+    record = {name: value for name, value in settings.invocation.options.items() if name not in MAY_CHANGE}
     record |= weights_record(settings.invocation)
     files = entry.folder.config["files"]
     record |= {
@@ -53,6 +54,7 @@ def what_the_recipe_reads(finetuning: Finetuning | None, entry: Entry) -> Mappin
 def digests_of_pictures(data: DataSettings) -> dict[str, str]:
     """Return a sha256 of the validation pictures, and of the training pictures if there are any."""
     digests = {"validation pictures": digest_of(open_split(data, training=False))}
-    if data.unlabelled or has_training_split(data):
-        digests["training pictures"] = digest_of(open_split(data, training=True))
+    trained = open_split(data, training=True) if data.unlabelled else training_split(data)
+    if trained is not None:
+        digests["training pictures"] = digest_of(trained)
     return digests

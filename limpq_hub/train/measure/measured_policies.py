@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.input_file import read_regular
-from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.plan.policy import Policy
 from limpq_hub.quant.convert import select_policy
 from limpq_hub.quant.policy_statistics import Statistics, statistics_setter
@@ -21,7 +21,7 @@ from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.evaluate import OfImages, evaluate_each, log_probabilities
-from limpq_hub.train.measure.figure_dependence import what_figures_depend_on, what_the_recipe_reads
+from limpq_hub.train.measure.figure_dependence import MAY_CHANGE, what_figures_depend_on, what_the_recipe_reads
 from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.paired import Paired, paired
 from limpq_hub.train.measure.recalibration_images import recalibration_images
@@ -86,7 +86,7 @@ class MeasuredPolicies:
             **what_the_recipe_reads(finetuning, entry),
             "calibrate_images": calibrate_images,
         }
-        self.cache = MeasurementCache(settings.output / "measured.json", depends_on)
+        self.cache = MeasurementCache(settings.output / "measured.json", depends_on, may_change=MAY_CHANGE)
         self.spec = spec = NetworkSpec.from_config(entry.folder.config, entry.name)
         note = preparation_note(settings.weights, spec, "--weights", model=timm_name_of(entry))
         if note:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ FORMAT = 1
 class MeasurementCache:
     """Figures by key, in a JSON file beside the settings and the versions that all of them were measured with."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, writes: bool = True) -> None:
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], *, writes: bool = True, may_change: Collection[str] = ()
+    ) -> None:
         """Read what was measured before.
 
         Args:
             settings: what every figure depends on, as JSON holds it.
             writes: False on all processes but the main one, which measure and know the same.
+            may_change: settings that no figure depends on, whatever an earlier version wrote of them.
 
         Raises:
             TrainingError: the figures were measured with other settings, or other versions of the packages.
@@ -35,7 +38,7 @@ class MeasurementCache:
             check_shape(content, {"format": int, "settings": dict, "figures": dict}, str(path))
             if content["format"] != FORMAT:
                 raise TrainingError(f"{path} is of format {content['format']}, not {FORMAT}; choose another --output")
-            keys = sorted(content["settings"].keys() | self.settings.keys())
+            keys = sorted((content["settings"].keys() | self.settings.keys()) - {*may_change})
             changed = [key for key in keys if content["settings"].get(key) != self.settings.get(key)]
             if changed:
                 raise TrainingError(f"{path} was measured with different {', '.join(changed)}; choose another --output")

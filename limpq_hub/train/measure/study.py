@@ -13,7 +13,7 @@ from limpq_hub.plan.option_wording import as_typed
 from limpq_hub.plan.plan import Plan
 from limpq_hub.plan.policy import Policy
 from limpq_hub.train.data.loaders import calibration_batches, epoch_sampler
-from limpq_hub.train.data.splits import open_split
+from limpq_hub.train.data.splits import check_apart, open_split
 from limpq_hub.train.launching import command_of
 from limpq_hub.train.loop.batches import RunLength
 from limpq_hub.train.loop.run import new_accelerator
@@ -47,12 +47,13 @@ class Study:
                 no contender is called so or one cannot be at a budget, or a given policy cannot be compared.
             InfeasibleBudgetError: no policy meets one of the budgets.
             UnknownModelError: no entry has this name, or it has no float network.
-            DataError: there are no pictures of the kind that is needed, or too many cannot be decoded.
+            DataError: there are no pictures of the kind that is needed, too many cannot be decoded, or a fine-tuning
+                would learn those that are measured by.
             PolicyError: the importance that was asked for was not measured, or a given policy is for another network.
             ArtifactError: the file of a given policy is no JSON, or of another format.
         """
         self.settings = settings
-        self.accelerator: Accelerator = new_accelerator(settings.device)
+        self.accelerator: Accelerator = new_accelerator(settings.device, has_precision_option=True)
         if self.accelerator.num_processes > 1:
             raise TrainingError(f"a comparison runs as one process: start it with {command_of('compare')}")
         data = settings.data
@@ -72,7 +73,8 @@ class Study:
             self.given,
         )
         if finetuning is not None:
-            # A batch or a step that they do not fill is told before hours of measuring.
+            # What a fine-tuning would refuse is told before hours of measuring.
+            check_apart(data)
             sampler = epoch_sampler(data, finetuning.augmentation, open_split(data, training=True))
             RunLength.of(len(sampler), data.batch_size, finetuning.schedule, processes=1)
         self.measured = MeasuredPolicies(self.accelerator, settings, self.entry, self.indicators, finetuning)

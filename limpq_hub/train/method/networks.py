@@ -170,7 +170,7 @@ def _pretrained(start: NetworkSettings, timms: PretrainedCfg, num_classes: int |
     preparation = {key: getattr(timms, key) for key in PREPARATION}
     config = TimmConfig(architecture, None, timms.input_size[-1], preparation, {})
     spec = _spec(start, config, timms.num_classes, f"{option} pretrained")
-    fetch_timm_weights(timms)
+    fetch_timm_weights(timms, at_most=_most_bytes(start, config))
     return _built(spec, pretrained=True, pretrained_cfg=tag or None)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from limpq_hub.quant.fake_quantization import quantization_range, spread_over
 from limpq_hub.quant.layers import QuantLayer
 from limpq_hub.quant.quantized import quantized_layers
-from limpq_hub.train.training_options import FIRST_SPARING_EPOCH
+from limpq_hub.train.training_settings import FIRST_SPARING_EPOCH
 
 _EPOCHS_BETWEEN = 2
 _NEAR = 0.125  # of a step

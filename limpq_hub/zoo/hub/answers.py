@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import (
     EntryNotFoundError,
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -131,13 +132,15 @@ def _as_our_error(
         # The client raises these in place of what really went wrong, which is the cause.
         case LocalEntryNotFoundError() | RuntimeError() | ValueError() if isinstance(cause, HubError):
             return cause
-        case LocalEntryNotFoundError() | RuntimeError() | ValueError() if isinstance(cause, HfHubHTTPError | HTTPError):
+        case LocalEntryNotFoundError() | RuntimeError() | ValueError() if isinstance(
+            cause, HfHubHTTPError | HTTPError | FileMetadataError | OfflineModeIsEnabled
+        ):
             return _as_our_error(repo, revision, file, cache_dir, cause)
-        case LocalEntryNotFoundError():
+        case LocalEntryNotFoundError() if cause is None:
             return HubOfflineError(
                 f"{where} is not in the cache and the Hub was not reached; go online once, or unset HF_HUB_OFFLINE"
             )
-        case EntryNotFoundError():
+        case EntryNotFoundError() if not isinstance(error, LocalEntryNotFoundError):
             return HubNotFoundError(
                 f"{where} lacks {file or 'a file of a limpq-hub entry'}; tell its owner, or load another revision"
             )
@@ -146,6 +149,11 @@ def _as_our_error(
         case OfflineModeIsEnabled():
             return HubOfflineError(
                 f"{where} is not in the cache and HF_HUB_OFFLINE is set; go online once, or unset it"
+            )
+        case FileMetadataError():
+            return HubUnavailableError(
+                f"{where}: what answers is no Hub: its answer lacks the commit or the ETag; check HF_ENDPOINT and the "
+                "proxy"
             )
         case HTTPError():
             failure = failure_of(error)

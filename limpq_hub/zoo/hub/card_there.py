@@ -12,7 +12,7 @@ from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.repocard import metadata_load
 
 from limpq_hub.errors import HubNotFoundError, HubOfflineError, HubRefusedError, HubUnavailableError, quoted
-from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.zoo.folder import SealedFolder
 from limpq_hub.zoo.hub.answers import ask_hub
 from limpq_hub.zoo.hub.names import checked_commit

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, constants
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.file_download import repo_folder_name
 
 from limpq_hub.errors import (
@@ -19,7 +20,7 @@ from limpq_hub.errors import (
     UnsafeFileError,
     quoted,
 )
-from limpq_hub.plan.jsonfile import write_bytes
+from limpq_hub.plan.output_file import write_bytes
 from limpq_hub.version import __version__
 from limpq_hub.zoo.hub.answers import ask_hub
 from limpq_hub.zoo.hub.names import (
@@ -60,7 +61,7 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
     if revision is not None and is_commit(revision):
         return revision
     api = hub_client(token)
-    reference = ask_hub(repo, revision, lambda: _reference(repo, revision, cache_dir), cache_dir=cache_dir)
+    reference = _reference(repo, revision, cache_dir)
     try:
         commit = ask_hub(repo, revision, lambda: api.model_info(repo, revision=revision).sha, cache_dir=cache_dir)
     except (HubUnavailableError, HubOfflineError) as error:
@@ -81,7 +82,11 @@ def resolve_commit(repo: str, revision: str | None, cache_dir: str | None, token
 def _reference(repo: str, revision: str | None, cache_dir: str | None) -> Path:
     """Return the file in which the cache of huggingface_hub remembers what a branch or tag meant."""
     cache = Path(cache_dir or constants.HF_HUB_CACHE)
-    return cache / repo_folder_name(repo_id=repo, repo_type="model") / "refs" / (revision or "main")
+    try:
+        folder = repo_folder_name(repo_id=repo, repo_type="model")
+    except HFValidationError:
+        raise not_a_repository(repo) from None
+    return cache / folder / "refs" / (revision or "main")
 
 
 def fetch_file(
@@ -102,6 +107,10 @@ def fetch_file(
     """
     check_revision(repo, commit)  # the client makes a path of it
 
+    cached = None if anew else cached_file(repo, file, commit, cache_dir)
+    if cached is not None:
+        return cached
+
     def download() -> str:
         return hub_client(token).hf_hub_download(repo, file, revision=commit, cache_dir=cache_dir, force_download=anew)
 
@@ -112,6 +121,19 @@ def fetch_file(
             refuse_pickles(repo, commit, token)
             raise HubNotFoundError(f"{repo}@{commit[:12]} holds no config.json; is it an entry of limpq-hub?") from None
         raise
+
+
+def cached_file(repo: str, file: str, commit: str, cache_dir: str | None) -> Path | None:
+    """Return where the cache has a file of a commit, None where it does not: what a branch means, the Hub is to say.
+
+    No session of the client is needed for it, so that certificates and proxies may be what they are.
+    """
+    if not is_commit(commit):
+        return None
+    with suppress(OSError, ValueError):  # told of by the client, when it is asked
+        found = try_to_load_from_cache(repo, file, cache_dir=cache_dir, revision=commit)
+        return Path(found) if isinstance(found, str) else None
+    return None
 
 
 def refuse_pickles(repo: str, commit: str, token: str | bool | None) -> None:

@@ -17,14 +17,11 @@ from drawn_pictures import (
     encoded,
     reds_and_labels,
 )
-from torchvision.datasets import ImageFolder
 
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.description import class_records, data_record
-from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.loaders import training_loader, validation_loader
-from limpq_hub.train.data.sources import TorchSource
-from limpq_hub.train.data.splits import has_training_split, open_split
+from limpq_hub.train.data.splits import open_split, training_split
 from limpq_hub.train.measure.figure_dependence import digests_of_pictures
 
 
@@ -55,7 +52,7 @@ def test_a_data_folder_that_is_not_there_is_said_to_be_missing(folders):
 
 def test_a_data_set_for_validation_only_has_classes(folders):
     shutil.rmtree(folders / "train")
-    assert not has_training_split(data_settings(folders))
+    assert training_split(data_settings(folders)) is None
     assert len(class_records(data_settings(folders))) == 3
 
 
@@ -192,15 +189,6 @@ def test_what_tells_data_from_other_data_are_the_pictures_and_not_their_names(fo
     assert all(after[split] != digest for split, digest in before.items())
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("torch/cifar10", "Dataset not found"), ("torch/nothing", "Unknown torchvision dataset nothing")],
-)
-def test_a_torchvision_data_set_that_is_not_there_is_named(tmp_path, name, reason):
-    with pytest.raises(DataError, match=f"--data '{name}': {reason}.*; --data-root must hold it, downloaded by"):
-        validation_loader(data_settings(name, data_root=str(tmp_path)), SPEC)
-
-
 def test_the_record_changes_with_a_name(folders):
     settings = data_settings("torch/image_folder", data_root=str(folders))
     first = data_record(settings, AUGMENTATION)
@@ -273,15 +261,3 @@ def test_a_folder_inside_one_class_is_named_and_an_empty_one_is_not(folders):
         DataError, match="train: n10/hard lies inside the class folder 'n10'; put the pictures directly"
     ):
         open_split(data_settings(folders), training=True)
-
-
-def test_a_data_set_of_torchvision_with_files_is_told_by_them(folders):
-    def opened() -> TorchSource:
-        return TorchSource("pictures", ImageFolder(str(folders / "val")))
-
-    source, before = opened(), identity_of(opened())
-    assert [source.name(index) for index in range(len(source))] == ["n10/5.png", "n2/5.png", "other/5.png"]
-    with source.picture(1) as picture:
-        assert picture.convert("RGB").getpixel((0, 0))[0] == 5
-    (folders / "val/n2/5.png").write_bytes(encoded(6))
-    assert difference(before, identity_of(opened())) == "with other pictures in class n2 (1 then, 1 now)"

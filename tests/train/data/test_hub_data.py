@@ -20,6 +20,8 @@ from drawn_pictures import (
 from limpq_hub.errors import DataError
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.loaders import validation_loader
+from limpq_hub.train.data.splits import training_split
+from limpq_hub.train.measure.figure_dependence import digests_of_pictures
 from limpq_hub.train.settings import DataSettings
 
 
@@ -61,6 +63,33 @@ def test_a_split_that_a_table_does_not_have_is_named(tables):
         DataError, match=r"split 'val': .*it must have this split \(--train-split, --val-split\), with the"
     ):
         validation_loader(tables_settings(tables, val_split="val"), SPEC)
+
+
+def test_a_table_for_validation_only_has_classes(tables):
+    settings = tables_settings(tables)
+    assert len(training_split(settings)) == len(TRAIN)
+    next((tables / "tables").glob("train*")).unlink()
+    alone = tables_settings(tables, data_root=str(tables / "other cache"))
+    assert training_split(alone) is None
+    assert [record["id"] for record in class_records(alone)] == ["a", "b", "c"]
+    assert digests_of_pictures(alone).keys() == {"validation pictures"}
+
+
+def test_a_training_split_that_cannot_be_read_is_not_taken_for_one_that_is_not_there(tables, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    picture, classes = {"image": datasets.Image()}, datasets.ClassLabel(names=["a", "b", "c"])
+    write_table(tables, "train", {"image": [encoded(1)], "label": [2]}, picture | {"label": classes})
+    with pytest.raises(DataError, match="no image in class a, b; remove the class or fill it"):
+        digests_of_pictures(tables_settings(tables))
+    with pytest.raises(DataError, match=r"split 'trian': Unknown split \"trian\"\. Should be one of"):
+        training_split(tables_settings(tables, train_split="trian"))
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(DataError, match="split 'train': Couldn't reach the Hub; it must have this split"):
+        training_split(tables_settings(tables))
 
 
 def write_table(root: Path, name: str, columns: dict[str, list], features: dict[str, object]) -> None:

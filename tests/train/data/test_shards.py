@@ -25,7 +25,7 @@ from limpq_hub.errors import ArtifactFormatError, DataError
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.loaders import training_loader, validation_loader
-from limpq_hub.train.data.splits import has_training_split, open_split
+from limpq_hub.train.data.splits import open_split, training_split
 
 
 def write_shard(path: Path, members: dict[str, bytes]) -> None:
@@ -68,7 +68,7 @@ def test_shards_give_every_picture_with_its_class(shards, info, workers):
     settings = data_settings("wds/x", data_root=str(shards), workers=workers)
     if info:
         write_info(shards, classes=["cat", "dog", "bird"])
-    assert has_training_split(settings)
+    assert training_split(settings) is not None
     # JPEG and WebP change a color a little.
     found = reds_and_labels(settings, training=True)
     assert [label for _, label in found] == [label for _, label in TRAIN]
@@ -192,10 +192,64 @@ def test_an_info_file_that_is_not_json_is_refused(shards):
 
 
 def test_a_folder_without_shards_and_one_elsewhere_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"has no \*val\*\.tar, and no info\.json that lists shards"):
+    message = (
+        f"^--data-root '{tmp_path}' has no .tar with the word 'val' in its name, and no info.json that lists shards; "
+        r"name the split as they do \(--train-split, --val-split\)$"
+    )
+    with pytest.raises(DataError, match=message):
         validation_loader(data_settings("wds/x", data_root=str(tmp_path)), SPEC)
     with pytest.raises(DataError, match="'https://host' is not a local shard"):
         validation_loader(data_settings("wds/x", data_root="https://host"), SPEC)
+
+
+def test_a_split_is_a_word_of_the_name_of_a_shard_and_not_a_part_of_another(shards):
+    for number in (0, 1):
+        (shards / f"x-train-{number}.tar").rename(shards / f"carnival_train{number}.tar")
+    (shards / "x-val-0.tar").rename(shards / "carnival.val.tar")
+    for name in ("trainval-0", "retrain-0", "validation-0"):  # no shards at all
+        (shards / f"{name}.tar").touch()
+    settings = data_settings("wds/x", data_root=str(shards))
+    assert [len(open_split(settings, training=training)) for training in (True, False)] == [6, 3]
+    (shards / "carnival.val.tar").unlink()
+    with pytest.raises(DataError, match="has no .tar with the word 'val' in its name"):
+        open_split(settings, training=False)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_shard_that_is_of_both_splits_by_its_name_is_named_unless_a_list_tells(shards, training):
+    (shards / "x-val-0.tar").rename(shards / "train-val-0.tar")
+    settings = data_settings("wds/x", data_root=str(shards))
+    split, beside = ("train", "val") if training else ("val", "train")
+    with pytest.raises(DataError) as caught:
+        open_split(settings, training=training)
+    assert str(caught.value) == (
+        f"{shards}/train-val-0.tar is of '{split}' and of '{beside}' by its name; rename it, or list the shards of "
+        "each in info.json"
+    )
+    listed = {"train": {"filenames": ["x-train-0.tar", "x-train-1.tar"]}, "val": {"filenames": ["train-val-0.tar"]}}
+    write_info(shards, splits=listed)
+    assert len(open_split(settings, training=training)) == (6 if training else 3)
+
+
+def test_a_shard_that_an_info_file_lists_for_both_splits_is_named(shards):
+    listed = {"train": {"filenames": ["x-train-0.tar", "x-val-0.tar"]}, "val": {"filenames": ["./x-val-0.tar"]}}
+    write_info(shards, splits=listed)
+    for training, (split, beside) in ((True, ("train", "val")), (False, ("val", "train"))):
+        with pytest.raises(DataError) as caught:
+            open_split(data_settings("wds/x", data_root=str(shards)), training=training)
+        assert str(caught.value) == (
+            f"--data-root '{shards}': x-val-0.tar is of '{split}' and of '{beside}' in its info file; list it in one "
+            "of them"
+        )
+
+
+@pytest.mark.parametrize(("split", "other"), [("fold1", "fold10"), ("1", "10"), ("1", "21"), ("1fold", "21fold")])
+def test_a_split_that_begins_or_ends_with_a_digit_is_no_part_of_a_longer_number(shards, split, other):
+    (shards / "x-val-0.tar").rename(shards / f"x-{split}-0.tar")
+    (shards / f"x-{other}-0.tar").touch()  # no shard at all
+    (shards / "x-train-1.tar").unlink()
+    settings = data_settings("wds/x", data_root=str(shards), val_split=split)
+    assert reds_and_labels(settings, training=False) == VAL
 
 
 def test_a_class_that_only_training_shards_have_is_named(shards):

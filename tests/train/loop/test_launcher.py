@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import psutil
 import pytest
+from accelerate.commands.launch import launch_command_parser
 from number_runs import number_settings
 from script_runs import script, started
 from tiny_run import NETWORK, RUN
 
 from limpq_hub.errors import TrainingError
-from limpq_hub.train import pretrain
+from limpq_hub.train import compare, pretrain
 from limpq_hub.train.loop import launcher
 from limpq_hub.train.loop.launcher import check_launcher_settings, requested_processes
 from limpq_hub.train.loop.run import new_accelerator, training_run
@@ -129,13 +131,14 @@ def test_what_these_commands_do_not_do_is_refused(monkeypatch, tmp_path, variabl
         ("ACCELERATE_MIXED_PRECISION", "fp16", "--mixed-precision", "no"),
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "--gradient-accumulation", "1"),
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "many", "--gradient-accumulation", "1"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1", "--gradient-accumulation", "4"),
     ],
 )
 def test_a_variable_that_says_something_else_than_the_option_is_refused(
     monkeypatch, tmp_path, variable, value, option, used
 ):
     monkeypatch.setenv(variable, value)
-    with pytest.raises(TrainingError) as refused, training_run(number_settings(tmp_path / "out")):
+    with pytest.raises(TrainingError) as refused, training_run(number_settings(tmp_path / "out", option, used)):
         pass
     assert str(refused.value) == (
         f"{variable}='{value}', of accelerate launch or its config file, is not the {option} of this command, {used}: "
@@ -152,7 +155,41 @@ def test_what_accelerate_launch_sets_where_nothing_is_asked_for_is_taken(monkeyp
         "ACCELERATE_USE_CPU": "true",
     }.items():
         monkeypatch.setenv(variable, value)
-    check_launcher_settings(mixed_precision="no", gradient_accumulation=1)
+    for mixed_precision, accumulated in (("no", 1), ("bf16", 1), ("no", 4)):
+        check_launcher_settings(
+            mixed_precision=mixed_precision, has_precision_option=True, gradient_accumulation=accumulated
+        )
+
+
+@pytest.mark.slow
+def test_an_option_that_accelerate_launch_was_not_asked_for_is_taken_behind_the_script(data, tmp_path):
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", script("pretrain")]
+    words = [*NETWORK, *RUN, "--data", str(data), "--max-steps", "1", "--mixed-precision", "bf16"]
+    with started(launch, tmp_path / "out", *words, cpu=False) as running:
+        assert running.ends() == 0, running.said()
+    assert json.loads((tmp_path / "out/options.json").read_text())["mixed_precision"] == "bf16"
+
+
+def test_a_measurement_under_a_config_file_with_mixed_precision_says_what_starts_it(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(TrainingError) as refused:
+        new_accelerator(DeviceSettings())
+    assert str(refused.value) == (
+        "ACCELERATE_MIXED_PRECISION='bf16', of accelerate launch or its config file, is not what this command measures "
+        "in, float32: start it by accelerate launch --mixed_precision no, or without the variable"
+    )
+    (typed,) = re.findall(r"--mixed_precision \w+", str(refused.value))
+    monkeypatch.setenv(
+        "ACCELERATE_MIXED_PRECISION", launch_command_parser().parse_args([*typed.split(), "x"]).mixed_precision
+    )
+    assert new_accelerator(DeviceSettings()).mixed_precision == "no"
+
+
+def test_a_comparison_under_a_config_file_with_mixed_precision_is_told_of_its_own_option(monkeypatch, tmp_path):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    words = ["--model", "resnet18", "--data", str(tmp_path), "--output", f"{tmp_path}/out"]
+    with pytest.raises(TrainingError, match="is not the --mixed-precision of this command, no: give the same in both;"):
+        compare.main(words)
 
 
 def test_a_measurement_does_not_ask_how_gradients_are_accumulated(monkeypatch):

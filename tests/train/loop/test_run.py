@@ -21,7 +21,8 @@ from limpq_hub.train import pretrain
 from limpq_hub.train.loop.folder import locked, record_options
 from limpq_hub.train.loop.interrupt import RunInterruptedError
 from limpq_hub.train.loop.resumption import check_settings
-from limpq_hub.train.loop.run import training_run
+from limpq_hub.train.loop.run import new_accelerator, training_run
+from limpq_hub.train.settings import DeviceSettings
 from limpq_hub.zoo.folder import open_local_folder
 
 MAY_CHANGE = {
@@ -93,7 +94,8 @@ def test_a_changed_setting_at_resume_is_refused_by_name(folder, name, value):
     (folder / "options.json").write_text(json.dumps(first | {name: value}))
     with pytest.raises(TrainingError) as refused, training_run(number_settings(folder, "--resume")):
         pass
-    typed = "" if value is None or isinstance(value, bool) else f": --{name.replace('_', '-')} {in_words(value)}"
+    flag = f"--{name.replace('_', '-')}"
+    typed = f": {flag}" if value is True else f": {flag} {in_words(value)}"
     longer = "; what is to be prolonged is trained with --lr-schedule constant" if name in LENGTH else ""
     assert str(refused.value) == f"--resume with another {name}; give the options of the first run{typed}{longer}"
 
@@ -257,13 +259,89 @@ def test_going_on_with_another_device_or_torch_is_told_and_with_the_same_nothing
     ) in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("first", "now", "advice"),
+    [
+        ({"exclude": []}, {"exclude": ["fc"]}, ": without --exclude"),
+        ({"ema": None, "fix": []}, {"ema": 0.9, "fix": ["a"]}, ": without --ema and --fix"),
+        ({"auto_augment": None}, {"auto_augment": "v0"}, ": --auto-augment none"),
+        ({"ema": None, "lr": 0.1}, {"ema": 0.9, "lr": 0.2}, ": --lr 0.1, without --ema"),
+        (
+            {"float64": True, "per_channel": False},
+            {"float64": False, "per_channel": True},
+            ": --float64 --no-per-channel",
+        ),
+        ({"model_args": {"pad_type": "same"}}, {"model_args": None}, ": --model-args pad_type=same"),
+        ({"weights_sha256": "a"}, {"weights_sha256": "b"}, ""),
+    ],
+)
+def test_what_the_first_run_did_without_is_to_be_left_out_and_a_switch_to_be_set_as_it_was(first, now, advice):
+    with pytest.raises(TrainingError) as refused:
+        check_settings(first, now, noted=())
+    changed = ", ".join(sorted(first))
+    assert str(refused.value) == f"--resume with another {changed}; give the options of the first run{advice}"
+
+
+@pytest.mark.parametrize(
+    ("first", "now", "advice"),
+    [
+        (
+            {"recipe": None, "ema": None, "lr": 0.1},
+            {"recipe": "a b.yaml", "ema": 0.9},
+            "--lr 0.1, without --recipe and --ema",
+        ),
+        ({"recipe": "a b.yaml", "ema": 0.9}, {"recipe": None, "ema": None}, "--recipe 'a b.yaml' --ema 0.9"),
+        ({"recipe": "b", "ema": None}, {"recipe": "b", "ema": 0.9}, "without --ema"),
+    ],
+)
+def test_options_that_another_recipe_gave_come_back_with_the_recipe_of_the_first_run(first, now, advice):
+    with pytest.raises(TrainingError) as refused:
+        check_settings(first, now, noted=())
+    assert str(refused.value).endswith(f"; give the options of the first run: {advice}")
+
+
+def test_class_names_may_be_read_from_another_place_where_their_content_was_noted():
+    first, now = {"class_names": "a.json"}, {"class_names": "moved/a.json"}
+    check_settings(first, now, noted=["content of --class-names"])
+    for noted, named in (((), now), (["content of --class-names"], {"class_names": None})):
+        with pytest.raises(TrainingError, match="^--resume with another class_names; .*: --class-names a.json$"):
+            check_settings(first, named, noted=noted)
+
+
+@pytest.mark.parametrize(
+    ("processes", "launcher", "threads"),
+    [
+        ("1", {0, 4, 5}, 3),
+        ("2", {0, 4, 5}, 1),
+        ("4", {0, 4, 5}, 1),
+        ("2", {0, 1, 2, 3, 4, 5}, 3),  # each has its own, as by torchrun --numa-binding
+        ("4", {0, 1, 2, 3, 4, 5, 6, 7}, 2),  # two share theirs
+        ("1", {0}, 3),  # it was given more than what started it
+        ("2", None, 1),
+    ],
+)
+def test_threads_are_no_more_than_the_cores_that_this_process_may_use(monkeypatch, processes, launcher, threads):
+    def cores(process: int) -> set[int]:
+        if process and launcher is None:
+            raise ProcessLookupError
+        return launcher if process else {0, 4, 5}
+
+    monkeypatch.setattr("os.sched_getaffinity", cores, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    used = []
+    monkeypatch.setattr("torch.set_num_threads", used.append)
+    new_accelerator(DeviceSettings())
+    assert used == [threads]
+
+
 def test_all_changed_settings_are_named(folder):
     settings = number_settings(
         folder, "--resume", "--seed", "1", "--lr", "0.3", "--float64", "--crop-scale", "0.5", "1"
     )
     message = (
         "^--resume with another crop_scale, float64, lr, seed; give the options of the first run: "
-        r"--crop-scale 0.35 1.0 --lr 0.1 --seed 0$"
+        r"--crop-scale 0.35 1.0 --no-float64 --lr 0.1 --seed 0$"
     )
     with pytest.raises(TrainingError, match=message), training_run(settings):
         pass

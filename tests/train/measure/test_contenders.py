@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from limpq_hub.errors import InfeasibleBudgetError, TrainingError
+from limpq_hub.plan.budget import Budget
+from limpq_hub.plan.budget_check import fits_of
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.indicators import Indicators
-from limpq_hub.train.measure.contenders import contenders
+from limpq_hub.plan.plan import Plan
+from limpq_hub.plan.policy import Policy
+from limpq_hub.train.measure import contenders as contenders_module
+from limpq_hub.train.measure.contenders import contenders, random_policies_to_correlate
 
 COST = LayerCost(macs=10, macs_limpq=10, weights=8, inputs=8, signed=False)
 UNIFORM = ["uniform filled", "uniform, best split"]
@@ -72,3 +78,21 @@ def test_one_that_was_asked_for_and_cannot_be_is_refused(coupled):
 def test_a_budget_that_nothing_meets_has_no_contenders(coupled):
     with pytest.raises(InfeasibleBudgetError):
         found(coupled, "79")
+
+
+def test_random_policies_of_one_limit_share_what_fits_it(coupled, monkeypatch):
+    limits = []
+
+    def counted(indicators: Indicators, budget: Budget) -> Callable[[Policy], bool]:
+        limits.append(budget.bitops)
+        return fits_of(indicators, budget)
+
+    monkeypatch.setattr(contenders_module, "fits_of", counted)
+    drawn = random_policies_to_correlate(coupled, "160", 5, ["budget", "range"])
+    assert len(limits) == 6
+    assert limits[0] == 160
+    for limit, policies in (
+        (160, drawn["at 160"]),
+        *((limits[1 + n], drawn["over all budgets"][n : n + 1]) for n in range(5)),
+    ):
+        assert all(Plan.of_policy(coupled, policy).bitops <= limit for policy in policies)

@@ -237,8 +237,26 @@ def test_tensor_float_32_is_off_for_log_probabilities_too(tensor_float_32):
     assert torch.backends.cudnn.allow_tf32
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_predictions_that_are_no_numbers_have_no_top_1(wrong, capsys):
+    logits, labels = [[1.0, 2.0], [wrong, 0.0], [0.0, wrong], [wrong, 0.0]], [1, 0, 1, UNREADABLE]
+    message = (
+        "^the predictions of the network are not numbers for 2 of 3 images: look for weights that are not finite, or a "
+        "division by what can be 0 behind its layers$"
+    )
+    with pytest.raises(TrainingError, match=message):
+        measured(Rows(logits, labels), num_classes=2)
+    # A class that is ruled out is one, and what an unreadable picture is taken for is no prediction.
+    rows = Rows([[1.0, -float("inf")], [wrong, 0.0]], [0, UNREADABLE])
+    assert measured(rows, num_classes=2)["top1"] == 100
+
+
 def test_predictions_that_are_no_numbers_have_no_divergence():
     loader = loader_of(Rows([[1.0, 2.0], [float("nan"), 0.0]], [1, 0]), 2)
     accelerator = Accelerator(cpu=True)
-    with pytest.raises(TrainingError, match="predictions of the network are not numbers"):
+    with pytest.raises(TrainingError, match="^the predictions of the network are not numbers for 1 of 2 images: "):
         evaluate(accelerator, FirstRow(2), loader, [torch.zeros(2, 2).log_softmax(-1)])
+    # Nor has a network beside a reference whose own are none.
+    loader = loader_of(Rows([[1.0, 2.0], [1.0, 0.0]], [1, 0]), 2)
+    with pytest.raises(TrainingError, match="^the predictions of the network are not numbers: its divergence from "):
+        evaluate(accelerator, FirstRow(2), loader, [torch.full((2, 2), float("nan"))])

@@ -556,7 +556,7 @@ def test_weights_of_a_hub_that_is_not_reached_are_told_in_short_sentences_with_w
         (["--std", "0", "1", "1"], "argument --std: 0 is not from 0.01 to 1"),
         (["--std", "nan", "1", "1"], "argument --std: nan is not from 0.01 to 1"),
         (["--crop-pct", "0"], "argument --crop-pct: 0 is not from 0.01 to 1"),
-        (["--crop-pct", "all"], "argument --crop-pct: invalid part value: 'all'"),
+        (["--crop-pct", "all"], "argument --crop-pct: invalid number value: 'all'"),
         (["--crop-mode", "fit"], "argument --crop-mode: invalid choice: 'fit'"),
         (["--interpolation", "random"], "argument --interpolation: invalid choice: 'random'"),
     ],

@@ -10,7 +10,7 @@ import shutil
 import time
 
 import pytest
-from huggingface_hub import close_session, constants, errors, set_client_factory
+from huggingface_hub import close_session, constants, errors, get_session, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
 
 from limpq_hub import __version__
@@ -151,7 +151,9 @@ def test_a_cached_file_that_is_damaged_is_refused_by_name(cache, snapshot, tiny,
 
 def test_a_file_that_is_missing_in_the_cache_is_refused(cache, snapshot, tiny):
     (snapshot / "policies/large/model.safetensors").unlink()
-    with pytest.raises(HubOfflineError, match=f"nobody/tiny@{COMMIT} is not in the cache and the Hub was not reached"):
+    with pytest.raises(
+        HubOfflineError, match=f"nobody/tiny@{COMMIT} is not in the cache and HF_HUB_OFFLINE is set; go"
+    ):
         load("hf-hub:nobody/tiny", policy=tiny.policies["large"], cache_dir=str(cache))
 
 
@@ -538,3 +540,52 @@ def test_a_revision_below_the_name_of_another_is_found(on_hub):
     commit = on_hub.hub.references("you/tiny")["refs/tags/release"]
     on_hub.hub.tag("you/tiny", "release/2")
     assert find_entry("hf-hub:you/tiny@release/2", cache_dir=on_hub.cache).revision == commit
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("SSL_CERT_FILE", "/gone/certificates.pem"), ("HTTPS_PROXY", "foo://nowhere")]
+)
+def test_what_is_in_the_cache_needs_no_session_of_the_client(cache, tiny, monkeypatch, variable, value):
+    close_session()
+    monkeypatch.setenv(variable, value)
+    try:
+        for offline in (True, False):
+            monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+            pinned = load(f"hf-hub:nobody/tiny@{COMMIT}", policy=tiny.policies["large"], cache_dir=str(cache))
+            assert (pinned.limpq.revision, pinned.limpq.weights) == (COMMIT, "finetuned")
+            with pytest.warns(UserWarning, match="; the commit that it named last is used: 0123456789ab$"):
+                assert find_entry("hf-hub:nobody/tiny", cache_dir=str(cache)).revision == COMMIT
+        with pytest.raises(HubUnavailableError, match=f"; check .*{variable}"):
+            hub.fetch_file("nobody/tiny", "config.json", COMMIT, str(cache), None, anew=True)
+    finally:
+        close_session()
+
+
+@pytest.mark.parametrize("header", ["X-Repo-Commit", "ETag"])
+def test_a_mirror_that_drops_what_the_client_needs_is_told_as_no_hub_and_not_as_offline(on_hub, header):
+    commit = on_hub.hub.references("you/tiny")["refs/heads/main"]
+    session = get_session()
+    session.event_hooks |= {"response": [lambda response: response.headers.pop(header, None)]}
+    for anew in (False, True):
+        with pytest.raises(HubUnavailableError) as caught:
+            hub.fetch_file("you/tiny", "config.json", commit, on_hub.cache, None, anew=anew)
+        assert str(caught.value) == (
+            f"you/tiny@{commit}: what answers is no Hub: its answer lacks the commit or the ETag; check HF_ENDPOINT "
+            "and the proxy"
+        )
+
+
+def test_a_file_that_is_to_be_fetched_anew_offline_is_told_to_need_the_hub(cache, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubOfflineError, match=f"^nobody/tiny@{COMMIT} is not in the cache and HF_HUB_OFFLINE is set"):
+        hub.fetch_file("nobody/tiny", "config.json", COMMIT, str(cache), None, anew=True)
+
+
+def test_another_revision_is_named_where_it_is_not_the_damaged_one_itself(on_hub):
+    on_hub.hub.commit("you/tiny", {"classes.json": b"[]"})
+    on_hub.hub.tag("you/tiny", "v1")
+    for asked, advice in (("", ": hf-hub:you/tiny@v1"), ("@v1", "")):
+        entry = find_entry(f"hf-hub:you/tiny{asked}", cache_dir=on_hub.cache)
+        with pytest.raises(ArtifactIntegrityError) as caught:
+            _ = entry.classes
+        assert str(caught.value).endswith(f"; tell the owner of you/tiny, or load another revision{advice}")
