@@ -116,6 +116,18 @@ def test_a_module_imports_only_from_its_own_room_and_the_ones_before_it():
     assert not [(path, found) for path, found, home in homes if home and ROOMS[home] > ROOMS[room_of(path)]]
 
 
+def test_a_room_of_the_trainings_imports_only_from_those_before_it():
+    seen = {"data": set(), "weights": set(), "loop": {"data", "weights"}}
+    seen["method"] = seen["measure"] = {"data", "weights", "loop"}
+    home = ("limpq_hub", "train")
+    folders = {path.parts[2] for path, _ in imports_in(*home) if len(path.parts) > 3}
+    assert folders == seen.keys()
+    taken = [(path, found.module.split(".")) for path, found in imports_in(*home) if len(path.parts) > 3]
+    rooms = [(path, parts[2]) for path, parts in taken if tuple(parts[:2]) == home and parts[2] in seen]
+    assert len(rooms) > 30
+    assert not [(path, room) for path, room in rooms if room not in seen[path.parts[2]] | {path.parts[2]}]
+
+
 def test_neither_the_library_nor_the_app_imports_the_training_scripts():
     scripts = {script.stem for script in (ROOT / "training").glob("*.py")} | {"training"}
     local = {path.parent: {beside.stem for beside in (ROOT / path).parent.glob("*.py")} for path in SOURCES}

@@ -105,7 +105,7 @@ def test_help_says_what_a_command_needs_installed(limpq, command, installing):
 @pytest.mark.slow
 def test_measuring_needs_none_of_what_the_training_extra_brings(run_python):
     extra = {"accelerate", "psutil", "scipy"}  # the other modules of it come with torch and the client of the Hub
-    modules = "limpq_hub.train.loop.huge_pages, limpq_hub.train.loop.progress, limpq_hub.train.measure.pair_importance"
+    modules = "limpq_hub.train.loop.huge_pages, limpq_hub.train.progress, limpq_hub.train.measure.pair_importance"
     modules += ", limpq_hub.train.data.picture_files"
     result = run_python(f"import sys, limpq_hub.cli.measuring, {modules}; print(set(sys.modules) & {extra})")
     assert result.stdout == "set()\n", result.stderr

@@ -17,7 +17,7 @@ from limpq_hub.pictures.reading import read_picture
 from limpq_hub.plan.progress_file import progress_file_of
 from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.pair_divergence import pair_divergences
-from limpq_hub.train.loop import progress
+from limpq_hub.train import progress
 from limpq_hub.train.measure import pair_importance
 from limpq_hub.train.measure.pair_importance import Measuring
 from limpq_hub.zoo.catalog import find_entry

@@ -140,7 +140,7 @@ def _check_effect(options: argparse.Namespace) -> None:
 def _measure(options: argparse.Namespace) -> None:
     from limpq_hub.deploy.formats import check_format
     from limpq_hub.plan.output_file import write_bytes
-    from limpq_hub.train.loop.progress import progress_teller
+    from limpq_hub.train.progress import progress_teller
     from limpq_hub.zoo.catalog import find_entry
 
     check_outputs(options)

@@ -83,8 +83,8 @@ def _measure(options: argparse.Namespace) -> None:
     import torch
 
     from limpq_hub.train.loop.huge_pages import use_huge_pages
-    from limpq_hub.train.loop.progress import progress_teller
     from limpq_hub.train.measure.pair_importance import Measuring, measured_indicators
+    from limpq_hub.train.progress import progress_teller
     from limpq_hub.zoo.network import NetworkSpec
 
     use_huge_pages()

@@ -25,11 +25,11 @@ from limpq_hub.train.carried_options import picture_options, typed_options
 from limpq_hub.train.data.loaders import calibration_batches
 from limpq_hub.train.launching import command_of, run
 from limpq_hub.train.loop.folder import locked
-from limpq_hub.train.loop.progress import tracked
 from limpq_hub.train.loop.provenance import provenance
 from limpq_hub.train.loop.run import finish, new_accelerator
 from limpq_hub.train.measure.kept_measurements import MEASURED, forget_measurements, kept_measurements
 from limpq_hub.train.options import add_data_options, add_entry_option, parser_of, settings_of
+from limpq_hub.train.progress import tracked
 from limpq_hub.train.settings import DataSettings, DeviceSettings, Invocation
 from limpq_hub.train.training_options import add_anchor_options
 from limpq_hub.zoo.anchors import (

@@ -18,13 +18,13 @@ from limpq_hub.quant.convert import set_policy_
 from limpq_hub.quant.learned_indicators import read_indicators
 from limpq_hub.quant.policy_statistics import Statistics
 from limpq_hub.quant.running_statistics import active_batch_norms
-from limpq_hub.train.loop.progress import progress_teller, tracked
 from limpq_hub.train.measure.alpha import ALPHAS, with_measured_alpha
 from limpq_hub.train.measure.curves import save_curves
 from limpq_hub.train.measure.divergence import Divergence
 from limpq_hub.train.measure.kept_measurements import MEASURED, kept_measurements
 from limpq_hub.train.measure.pair_importance import Measuring, measured_indicators
 from limpq_hub.train.measure.usual_pairs import MEASURED_BATCH, usual_others, usual_weights
+from limpq_hub.train.progress import progress_teller, tracked
 from limpq_hub.train.training_settings import ExportSettings
 from limpq_hub.version import __version__
 from limpq_hub.zoo.anchors import anchor_policies, save_anchors

@@ -39,10 +39,6 @@ from limpq_hub.train.measure.evaluate import accuracy_text, evaluate
 from limpq_hub.train.measure.failure_signs import concerns, sameness
 from limpq_hub.train.measure.reference import reference_of
 from limpq_hub.train.method.classifier_training import train_classifier_
-from limpq_hub.train.method.entry_weights import timm_name_of
-from limpq_hub.train.method.fetched_weights import fetched_content, is_fetched
-from limpq_hub.train.method.networks import float_network_of, placed
-from limpq_hub.train.method.picture_preparation import preparation_note
 from limpq_hub.train.option_types import MOST_CALIBRATION_IMAGES, whole_number
 from limpq_hub.train.options import (
     SWITCH,
@@ -57,6 +53,10 @@ from limpq_hub.train.push import check_push, publishing_command, push_with_polic
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, PushSettings
 from limpq_hub.train.training_options import add_quantizer_options, add_training_options
 from limpq_hub.train.training_settings import LossSettings, TrainingSettings
+from limpq_hub.train.weights.entry_weights import timm_name_of
+from limpq_hub.train.weights.fetched_weights import fetched_content, is_fetched
+from limpq_hub.train.weights.networks import float_network_of, placed
+from limpq_hub.train.weights.picture_preparation import preparation_note
 from limpq_hub.zoo.assembly import is_policy_name
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint, save_checkpoint

@@ -44,12 +44,7 @@ from limpq_hub.train.measure.evaluate import accuracy_text, evaluate, full_preci
 from limpq_hub.train.measure.failure_signs import concerns, sameness
 from limpq_hub.train.measure.joint_summary import figures_at_uniform_bits
 from limpq_hub.train.measure.kept_measurements import MEASURED, forget_measurements
-from limpq_hub.train.method.entry_weights import float_file_in
-from limpq_hub.train.method.fetched_weights import fetched_content, file_content, is_fetched
-from limpq_hub.train.method.float_weights import local_file
 from limpq_hub.train.method.joint_training import train_jointly_
-from limpq_hub.train.method.networks import description_of, float_network, placed
-from limpq_hub.train.method.picture_preparation import preparation_note
 from limpq_hub.train.options import add_data_options, add_network_options, add_push_options, parser_of, settings_of
 from limpq_hub.train.push import announce, check_push
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings, PushSettings
@@ -68,6 +63,11 @@ from limpq_hub.train.training_settings import (
     QuantizationSettings,
     TrainingSettings,
 )
+from limpq_hub.train.weights.entry_weights import float_file_in
+from limpq_hub.train.weights.fetched_weights import fetched_content, file_content, is_fetched
+from limpq_hub.train.weights.float_weights import local_file
+from limpq_hub.train.weights.networks import description_of, float_network, placed
+from limpq_hub.train.weights.picture_preparation import preparation_note
 from limpq_hub.zoo.card_commands import last_component, without_folders
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import METRICS, load_float_network, seal_entry

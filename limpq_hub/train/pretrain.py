@@ -33,12 +33,12 @@ from limpq_hub.train.loop.run import training_run
 from limpq_hub.train.measure.evaluate import evaluate
 from limpq_hub.train.measure.failure_signs import concerns
 from limpq_hub.train.method.classifier_training import train_classifier_
-from limpq_hub.train.method.fetched_weights import fetched_content
-from limpq_hub.train.method.networks import classifier_for, description_of, placed
 from limpq_hub.train.options import add_data_options, add_network_options, parser_of, settings_of
 from limpq_hub.train.settings import AugmentationSettings, DataSettings, NetworkSettings
 from limpq_hub.train.training_options import add_training_options
 from limpq_hub.train.training_settings import LossSettings, TrainingSettings
+from limpq_hub.train.weights.fetched_weights import fetched_content
+from limpq_hub.train.weights.networks import classifier_for, description_of, placed
 from limpq_hub.zoo.model_args import typed_text
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.tensors import tensors_to_bytes

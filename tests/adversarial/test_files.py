@@ -40,9 +40,9 @@ from limpq_hub.train.data import shards, torchvision_source
 from limpq_hub.train.data.decoded_pictures import WholePictures
 from limpq_hub.train.data.folder_source import FolderReader, FolderSource
 from limpq_hub.train.data.unreadable import UNREADABLE
-from limpq_hub.train.method import networks
-from limpq_hub.train.method.networks import float_network
 from limpq_hub.train.settings import NetworkSettings
+from limpq_hub.train.weights import networks
+from limpq_hub.train.weights.networks import float_network
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.meta_network import number_count
 

@@ -21,8 +21,8 @@ from limpq_hub.train.data.loaders import validation_loader
 from limpq_hub.train.data.network_classes import classes_of_entry
 from limpq_hub.train.measure.evaluate import OfImages, evaluate_each, log_probabilities
 from limpq_hub.train.measure.paired import paired
-from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.settings import DataSettings
+from limpq_hub.train.weights.networks import float_network_of
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
 from limpq_hub.zoo.entry_tensors import SUPERNET, supernet_tensors, write_supernet

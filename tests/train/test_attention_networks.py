@@ -11,8 +11,8 @@ from tiny_run import RUN
 import limpq_hub
 from limpq_hub.quant.quantized import quantized_layers
 from limpq_hub.train import finetune, indicators, publish
-from limpq_hub.train.method.networks import float_network
 from limpq_hub.train.settings import NetworkSettings
+from limpq_hub.train.weights.networks import float_network
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.loading import NotFineTunedWarning
 from limpq_hub.zoo.tensors import tensors_to_bytes

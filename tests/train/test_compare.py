@@ -34,8 +34,8 @@ from limpq_hub.train.measure.calibrated_network import calibrated_network
 from limpq_hub.train.measure.evaluate import evaluate_each
 from limpq_hub.train.measure.rank_correlations import rank_correlation
 from limpq_hub.train.measure.same_finetuning import finetune_policy, finetuning_arguments, name_at_commit
-from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.settings import ComparisonSettings, DeviceSettings
+from limpq_hub.train.weights.networks import float_network_of
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.folder import open_local_folder

@@ -13,7 +13,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.train import compare, finetune, front, indicators, pretrain, validate
 from limpq_hub.train.loop import fit as _loop
 from limpq_hub.train.measure.pair_importance import Measuring
-from limpq_hub.train.method.networks import float_network_of
+from limpq_hub.train.weights.networks import float_network_of
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import seal_entry
 from limpq_hub.zoo.entry_tensors import float_tensors, supernet_tensors, write_supernet

@@ -13,8 +13,8 @@ from limpq_hub.quant.running_statistics import active_batch_norms
 from limpq_hub.train import finetune, indicators
 from limpq_hub.train.data.loaders import calibration_batches
 from limpq_hub.train.measure.pair_importance import Measuring, measured_layers
-from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.settings import DataSettings
+from limpq_hub.train.weights.networks import float_network_of
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint

@@ -20,7 +20,7 @@ from limpq_hub.pictures.reading import upright_rgb
 from limpq_hub.train.data.decoded_pictures import MOST_PIXELS
 from limpq_hub.train.data.sources import Source
 from limpq_hub.train.data.unreadable import BROKEN
-from limpq_hub.train.loop.progress import tracked
+from limpq_hub.train.progress import tracked
 
 _SAMPLE = 256
 _CHUNK = 32

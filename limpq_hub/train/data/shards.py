@@ -18,7 +18,7 @@ from limpq_hub.errors import DataError, quoted
 from limpq_hub.plan.input_file import open_regular
 from limpq_hub.train.data.shard_listing import shards_of
 from limpq_hub.train.data.sources import FileSource
-from limpq_hub.train.loop.progress import tracked
+from limpq_hub.train.progress import tracked
 
 _PICTURES = ("jpg", "jpeg", "png", "webp")
 

@@ -21,11 +21,11 @@ from limpq_hub.train.loop.folder import record_options
 from limpq_hub.train.loop.interrupt import stop_deferred, stopped
 from limpq_hub.train.loop.journal import SMALLER_STEPS, Journal
 from limpq_hub.train.loop.processes import reduce_gradients_, same_everywhere_
-from limpq_hub.train.loop.progress import ProgressDisplay
 from limpq_hub.train.loop.run_files import newest_step, states_of
 from limpq_hub.train.loop.schedule import learning_rate_of, optimizers_of, training_description
 from limpq_hub.train.loop.state import TrainingState
 from limpq_hub.train.loop.synchronized_batch_norm import batch_norm_over_all_processes, check_batch_norms
+from limpq_hub.train.progress import ProgressDisplay
 from limpq_hub.train.training_settings import TrainingSettings
 
 _SECONDS_BETWEEN_FLUSHES = 2.0

@@ -15,9 +15,9 @@ from limpq_hub.plan.jsonfile import read_json, write_json
 from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.splits import open_split
 from limpq_hub.train.loop.folder import INPUTS, NETWORK, holds_run, is_trained, refuse_other_data
-from limpq_hub.train.method.fetched_weights import content_name
 from limpq_hub.train.settings import DataSettings
 from limpq_hub.train.training_settings import RunSettings
+from limpq_hub.train.weights.fetched_weights import content_name
 from limpq_hub.zoo.network import NetworkSpec
 
 FORMAT = 1

@@ -14,8 +14,8 @@ import torch
 from accelerate import Accelerator
 
 from limpq_hub.plan.input_file import open_regular
-from limpq_hub.train.method.float_weights import local_file
 from limpq_hub.train.settings import Invocation
+from limpq_hub.train.weights.float_weights import local_file
 from limpq_hub.version import __version__
 from limpq_hub.zoo.card_commands import without_folders
 

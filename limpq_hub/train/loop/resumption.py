@@ -12,9 +12,9 @@ import torch
 from limpq_hub.errors import TrainingError
 from limpq_hub.plan.quantities import is_number
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.train.method.fetched_weights import content_name, is_fetched
 from limpq_hub.train.settings import PushSettings
 from limpq_hub.train.training_settings import CONSTANT
+from limpq_hub.train.weights.fetched_weights import content_name, is_fetched
 from limpq_hub.zoo.model_args import typed_text
 
 DATA, STEPS, MACHINE = "training_data", "steps", "machine"

@@ -12,7 +12,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.optimum import search
 from limpq_hub.plan.policy import Policy
 from limpq_hub.plan.policy_costs import total_bitops
-from limpq_hub.train.loop.progress import tracked
+from limpq_hub.train.progress import tracked
 
 ALPHAS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 # How far it goes on doubling where the largest is the best: networks of depthwise convolutions need hundreds.

@@ -16,8 +16,8 @@ from limpq_hub.errors import DataError, TrainingError
 from limpq_hub.quant.kl_divergence import kl_divergence
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.data.unreadable import UNREADABLE
-from limpq_hub.train.loop.progress import tracked
 from limpq_hub.train.measure.measured_divergence import measured_divergence
+from limpq_hub.train.progress import tracked
 
 ACCURACY_LABELS = {"top1": "top-1, %", "agreement": "agreement with float, %"}
 

@@ -10,10 +10,10 @@ from limpq_hub.train.data.identity import digest_of
 from limpq_hub.train.data.splits import open_split, training_split
 from limpq_hub.train.loop.provenance import weights_record
 from limpq_hub.train.measure.same_finetuning import Finetuning
-from limpq_hub.train.method.fetched_weights import network_content
-from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.recipe import path_of
 from limpq_hub.train.settings import ComparisonSettings, DataSettings
+from limpq_hub.train.weights.fetched_weights import network_content
+from limpq_hub.train.weights.networks import float_network_of
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_tensors import SUPERNET
 from limpq_hub.zoo.float_file import float_file_of

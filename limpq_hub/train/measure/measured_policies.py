@@ -26,11 +26,11 @@ from limpq_hub.train.measure.measurement_cache import Figures, MeasurementCache
 from limpq_hub.train.measure.paired import Paired, paired
 from limpq_hub.train.measure.recalibration_images import recalibration_images
 from limpq_hub.train.measure.same_finetuning import Finetuning, finetune_policy
-from limpq_hub.train.method.entry_weights import timm_name_of
-from limpq_hub.train.method.fetched_weights import fetched_content
-from limpq_hub.train.method.networks import float_network_of
-from limpq_hub.train.method.picture_preparation import preparation_note
 from limpq_hub.train.settings import ComparisonSettings
+from limpq_hub.train.weights.entry_weights import timm_name_of
+from limpq_hub.train.weights.fetched_weights import fetched_content
+from limpq_hub.train.weights.networks import float_network_of
+from limpq_hub.train.weights.picture_preparation import preparation_note
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.checkpoint import load_checkpoint
 from limpq_hub.zoo.entry import Entry

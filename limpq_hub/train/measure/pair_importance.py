@@ -25,7 +25,7 @@ from limpq_hub.quant.tracing.forward_trace import copy_of
 from limpq_hub.train.measure.measured_divergence import measured_divergence
 from limpq_hub.train.measure.pair_costs import costs_of_text, costs_to_text
 from limpq_hub.train.measure.usual_pairs import MeasuredWeights
-from limpq_hub.train.method.fetched_weights import network_content
+from limpq_hub.train.weights.fetched_weights import network_content
 from limpq_hub.version import __version__
 from limpq_hub.zoo.anchors import statistics_of_entry
 from limpq_hub.zoo.entry import Entry

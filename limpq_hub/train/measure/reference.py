@@ -10,8 +10,8 @@ from torch import Tensor
 from limpq_hub.errors import HubError, UnknownModelError
 from limpq_hub.train.data.picture_loader import PictureLoader
 from limpq_hub.train.measure.evaluate import log_probabilities
-from limpq_hub.train.method.networks import float_network_of
 from limpq_hub.train.settings import DataSettings
+from limpq_hub.train.weights.networks import float_network_of
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.float_file import FLOAT_FILE, float_file_of
 

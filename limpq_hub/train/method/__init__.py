@@ -1,1 +1,1 @@
-"""LIMPQ itself: the gradients of a joint step and the networks they belong to."""
+"""LIMPQ itself: the joint training, and the gradients of its steps."""

@@ -11,9 +11,9 @@ from torch import nn
 from limpq_hub.errors import ArtifactError, TrainingError, UnknownModelError
 from limpq_hub.train import indicators
 from limpq_hub.train.loop.provenance import weights_record
-from limpq_hub.train.method import networks as _networks
-from limpq_hub.train.method.networks import classifier_for, float_network, float_network_of
 from limpq_hub.train.settings import Invocation, NetworkSettings
+from limpq_hub.train.weights import networks as _networks
+from limpq_hub.train.weights.networks import classifier_for, float_network, float_network_of
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry_folder import load_float_network, save_float_network, seal_entry
 from limpq_hub.zoo.network import NetworkSpec

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from limpq_hub.errors import ArtifactFormatError, TrainingError, UnknownModelError, UnsupportedLayerError, quoted
 from limpq_hub.plan.shell_command import shell_command
 from limpq_hub.train.launching import command_of
-from limpq_hub.train.method.entry_weights import timm_name_of
-from limpq_hub.train.method.float_weights import open_weights
 from limpq_hub.train.settings import NetworkSettings
+from limpq_hub.train.weights.entry_weights import timm_name_of
+from limpq_hub.train.weights.float_weights import open_weights
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_folder import load_float_network
 from limpq_hub.zoo.float_file import FLOAT_FILE, float_file_of

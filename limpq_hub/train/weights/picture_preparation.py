@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from limpq_hub.train.method.float_weights import open_weights
+from limpq_hub.train.weights.float_weights import open_weights
 from limpq_hub.zoo.network import PREPARATION, NetworkSpec
 from limpq_hub.zoo.timm_names import known_config
 

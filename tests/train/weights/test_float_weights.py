@@ -27,9 +27,9 @@ from limpq_hub.errors import (
 )
 from limpq_hub.plan.jsonfile import write_json
 from limpq_hub.train import indicators, pretrain
-from limpq_hub.train.method.networks import classifier_for, description_of, float_network
-from limpq_hub.train.method.picture_preparation import preparation_note
 from limpq_hub.train.settings import NetworkSettings
+from limpq_hub.train.weights.networks import classifier_for, description_of, float_network
+from limpq_hub.train.weights.picture_preparation import preparation_note
 from limpq_hub.zoo.network import NetworkSpec
 from limpq_hub.zoo.timm_config import timm_config
 from limpq_hub.zoo.timm_names import known_config

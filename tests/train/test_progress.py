@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from limpq_hub.train.loop import progress
-from limpq_hub.train.loop.progress import ProgressDisplay, progress_teller, tracked
+from limpq_hub.train import progress
+from limpq_hub.train.progress import ProgressDisplay, progress_teller, tracked
 
 
 @pytest.fixture

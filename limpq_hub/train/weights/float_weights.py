@@ -24,8 +24,8 @@ from limpq_hub.errors import (
 from limpq_hub.plan.input_file import read_regular
 from limpq_hub.plan.jsonfile import read_json
 from limpq_hub.plan.shell_command import shell_command
-from limpq_hub.train.method.entry_weights import bundled_advice, float_file_in, kind_of, local_entry, network_config
-from limpq_hub.train.method.mistaken_weights import mistaken_json, mistaken_tensors
+from limpq_hub.train.weights.entry_weights import bundled_advice, float_file_in, kind_of, local_entry, network_config
+from limpq_hub.train.weights.mistaken_weights import mistaken_json, mistaken_tensors
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.entry import Entry
 from limpq_hub.zoo.entry_tensors import float_tensors, with_numbers

@@ -1,0 +1,1 @@
+"""The networks that a training starts from, and their weights: which are meant, where they are, what they take."""
