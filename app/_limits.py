@@ -22,6 +22,7 @@ from limpq_hub.plan.deadline import NotInTimeError
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE)
 # A first word that is a word, and no keyword, file or name, which are as they are written: 'bitops="3G" cannot be met'.
 _WORD = re.compile(r"[a-z]+(-[a-z]+)*[,;:]?(?=\s|$)", re.ASCII)
+_NO_ANSWER = "the search failed; try a slightly other budget, or run it on your machine"
 _NO_PROOF = "no proven optimum in time; raise the budget, pin fewer layers, or run it on your machine"
 _given_up: contextvars.ContextVar[threading.Event] = contextvars.ContextVar("given_up")
 
@@ -76,8 +77,10 @@ class Limiter:
             # Not the builtin before Python 3.11.
             except asyncio.TimeoutError:
                 raise _visible(f"this took more than {self._limit_s:g} s and was given up; try again later") from None
-            except SearchError as error:  # its own advice is for who calls the library
-                raise _visible(_NO_PROOF, printed=not isinstance(error, NotInTimeError)) from error
+            except NotInTimeError:  # its own advice is for who calls the library
+                raise _visible(_NO_PROOF) from None
+            except SearchError as error:
+                raise _visible(_NO_ANSWER, printed=True) from error
             except LimpqError as error:
                 raise _visible(str(error)) from None
             except (OSError, MemoryError) as error:

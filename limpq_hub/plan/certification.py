@@ -46,7 +46,7 @@ def certify(
             second = _second_best(problem.programme, solution, deadline, allow_gap) if optimal else _Second(None, 0.0)
         uniform = _best_uniform(problem, deadline)
     except SearchError as error:
-        raise SearchError(f"the plan was found, its certificate was not: {error}") from None
+        raise type(error)(f"the plan was found, its certificate was not: {error}") from None
     return Certificate(
         bound=plan.bound,
         gap=plan.objective - plan.bound,

@@ -70,7 +70,7 @@ def group_layers(
     options = {
         name: (settled[name],)
         if name in settled
-        else _options(indicators, name, allowed[name], left_out.get(name, ()), apart)
+        else _options(indicators, name, allowed[name], left_out.get(name, ()), apart, isinstance(candidates, Mapping))
         for name in until(deadline, indicators.costs)
     }
     for pattern in until(deadline, excluded):
@@ -120,9 +120,18 @@ def _allowed(
 
 
 def _options(
-    indicators: Indicators, name: str, allowed: Collection[int], left_out: Sequence[Outlier], apart: int | None
+    indicators: Indicators,
+    name: str,
+    allowed: Collection[int],
+    left_out: Sequence[Outlier],
+    apart: int | None,
+    by_pattern: bool,
 ) -> tuple[LayerBits, ...]:
-    """Return the bits that a layer may get: of those allowed, outliers or bits far apart only for want of others."""
+    """Return the bits that a layer may get: of those allowed, outliers or bits far apart only for want of others.
+
+    Args:
+        by_pattern: whether the candidates were given by pattern, and not one list for all layers.
+    """
     choices = []
     learned = {"weight": indicators.weight_steps[name], "activation": indicators.activation_steps[name]}
     for kind, steps in learned.items():
@@ -130,10 +139,12 @@ def _options(
         within = within.difference(outlier.bits for outlier in left_out if outlier.kind == kind) or within
         if not within:
             lacking = [max(of_kind) for of_kind in learned.values() if not set(of_kind).intersection(allowed)]
+            entry = f"{name!r}: {sorted({*allowed, *lacking})}"
+            advice = f"add {{{entry}}} at the end of" if by_pattern else f"give {{'*': {sorted(allowed)}, {entry}}} as"
             raise PolicyError(
                 f"layer {quoted(name)} has no bit-width left among candidates={quoted(sorted(allowed))}: its {kind} "
                 f"steps were learned at {', '.join(map(str, sorted(steps)))} bits; allow one of them for it too: "
-                f"add {{{name!r}: {sorted({*allowed, *lacking})}}} to candidates"
+                f"{advice} candidates"
             )
         choices.append(tuple(sorted(within)))
     weights, activations = choices

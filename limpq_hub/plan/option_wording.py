@@ -37,7 +37,11 @@ _PHRASES = {
     "write model.limpq.plan.policy.to_json() to policy.json first": "limpq search --output policy.json writes it",
 }
 # A layer with its bits, as the library takes it and as a shell does.
-_ENTRY = r"add \{(?P<layer>'[^']*'): \[(?P<bits>[0-9](?:, [0-9])*)\]\} to candidates"
+_BIT_LIST = r"\[[0-9](?:, [0-9])*\]"
+_ENTRY = (
+    rf"(?:add \{{|give \{{'\*': {_BIT_LIST}, )(?P<layer>'[^']*'): (?P<bits>{_BIT_LIST})\}} "
+    r"(?:at the end of|as) candidates"
+)
 _QUOTED = r"'[^']*'|\"[^\"]*\""
 # What `quoted` shortened has lost its second quotation mark.
 _CUT = r"['\"].{76}\.\.\."
@@ -83,7 +87,7 @@ def _option(match: re.Match[str]) -> str:
     if match["phrase"]:
         return _PHRASES[match["phrase"]]
     if match["layer"]:
-        entry = f"{match['layer'][1:-1]}={match['bits'].replace(', ', ',')}"
+        entry = f"{match['layer'][1:-1]}={match['bits'][1:-1].replace(', ', ',')}"
         return f"add {shlex.quote(entry)} to {_FLAGS['candidates']}"
     if not match["name"]:
         return match[0]

@@ -81,10 +81,9 @@ def _divergences(
     matched: Sequence[MatchedBatchNorm | None],
 ) -> Mapping[LayerBits, float]:
     norms = [norm for norm in supernet.modules() if isinstance(norm, SwitchableBatchNorm2d) and norm.layer == name]
-    finished = prefix_of(
+    prefix = prefix_of(
         supernet, batches[0], lambda module: shares_quantizers(module, layer) or _multiplies_by(module, layer)
     )
-    prefix = [name for name in finished if not _is_counted_through(supernet, name)]
     sums, image_count = dict.fromkeys(pairs_of(layer), 0.0), 0
     for images, reference, norms_matched in zip(batches, references, matched, strict=True):
         outputs: list[PrefixOutput] = []
@@ -115,13 +114,6 @@ def _bits_restored(supernet: nn.Module) -> Iterator[None]:
             layer.set_bits_(bits)
         for norm, width in norms:
             norm.bits = width
-
-
-def _is_counted_through(supernet: nn.Module, name: str) -> bool:
-    """Return whether a module around one counts its products: left out, they would be taken for those behind it."""
-    parts = name.split(".")
-    around = (supernet.get_submodule(".".join(parts[:depth])) for depth in range(len(parts)))
-    return any(isinstance(module, Routed) and None in module.route.products for module in around)
 
 
 def _multiplies_by(module: nn.Module, layer: nn.Module) -> bool:

@@ -77,7 +77,7 @@ class InFloat(nn.Module):
         """Return what the class computes of the same arguments."""
         if is_traced(*args, *kwargs.values()):
             return super().forward(*args, **kwargs)
-        with _HiddenCalls():
+        with _HiddenCalls(self):
             return super().forward(*args, **kwargs)
 
 
@@ -101,13 +101,21 @@ def _class_behind(front: Any, module_class: Any) -> Any:
 
 
 class _HiddenCalls(TorchFunctionMode):
-    """Hides what is called from the modules around."""
+    """Hides what one call of a module multiplies from the modules around, which would count it on their routes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._parameters = replicated_parameters(module)
 
     def __torch_function__(
         self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        with torch._C.DisableTorchFunction():
-            return function(*args, **(kwargs or {}))
+        options = kwargs or {}
+        multiplies = function in WEIGHT_OPERATIONS or function is ATTENTION
+        if multiplies or product(function, args, options, self._parameters) is not None:
+            with torch._C.DisableTorchFunction():
+                return function(*args, **options)
+        return function(*args, **options)
 
 
 class _RoutedCalls(TorchFunctionMode):

@@ -152,27 +152,32 @@ def test_a_layer_that_learned_none_of_the_candidates_is_named(network):
     indicators = network({"a": {4: 0.3}, "b": {4: 0.3, 3: 0.4}})
     message = (
         "layer 'a' has no bit-width left among candidates=[3]: its weight steps were learned at 4 bits; allow one of "
-        "them for it too: add {'a': [3, 4]} to candidates"
+        "them for it too: give {'*': [3], 'a': [3, 4]} as candidates"
     )
     with pytest.raises(PolicyError, match=f"^{re.escape(message)}$"):
         search(indicators, ENOUGH, candidates=(3,))
-    assert bits_of(search(indicators, ENOUGH, candidates={"*": [3]} | advised(message))) == {"a": (4, 4), "b": (3, 3)}
+    expected = {"a": (4, 4), "b": (3, 3)}
+    assert bits_of(search(indicators, ENOUGH, candidates=advised(message))) == expected
+    for given in ({"*": [3]}, {"a": [3], "*": [3]}):
+        with pytest.raises(PolicyError, match="add .* at the end of candidates$") as caught:
+            search(indicators, ENOUGH, candidates=given)
+        added = advised(str(caught.value))
+        others = {pattern: bits for pattern, bits in given.items() if pattern not in added}
+        assert bits_of(search(indicators, ENOUGH, candidates=others | added)) == expected
 
 
 def advised(message: str) -> dict[str, list[int]]:
-    """What the message says to add to the candidates."""
-    return ast.literal_eval(message.partition("too: add ")[2].removesuffix(" to candidates"))
+    """The candidates that the message says to give, or to add."""
+    return ast.literal_eval(re.search(r"too: (?:give|add) (\{.*\}) (?:as|at the end of) candidates$", message)[1])
 
 
 def test_where_weights_and_activations_lack_the_candidates_one_advice_is_enough_for_both(network):
     indicators = network({"a": {4: 0.3}, "b": {3: 0.3}}, {"a": {8: 0.1, 6: 0.2}, "b": {3: 0.3}})
     with pytest.raises(PolicyError) as caught:
         search(indicators, ENOUGH, candidates=(3,))
-    assert advised(str(caught.value)) == {"a": [3, 4, 8]}
-    assert bits_of(search(indicators, ENOUGH, candidates={"*": [3]} | advised(str(caught.value)))) == {
-        "a": (4, 8),
-        "b": (3, 3),
-    }
+    assert advised(str(caught.value)) == {"*": [3], "a": [3, 4, 8]}
+    found = search(indicators, ENOUGH, candidates=advised(str(caught.value)))
+    assert bits_of(found) == {"a": (4, 8), "b": (3, 3)}
 
 
 def test_what_the_activations_of_a_layer_learned_is_told_where_they_lack_the_candidates(network):

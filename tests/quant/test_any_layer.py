@@ -352,3 +352,56 @@ def test_products_of_a_module_in_float_are_not_counted_in_the_one_around_it(more
         layer.set_bits_(None)
     for training in (True, False):
         torch.testing.assert_close(model.train(training)(x), network.train(training)(x))
+
+
+def test_a_module_in_float_makes_its_tensors_on_the_default_device():
+    class Making(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            self.made = torch.zeros(1)
+            return x @ x.mT
+
+    class Around(Networks.Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.product = Making()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.product(functional.linear(x, self.first.weight)))
+
+    network, x = Around().eval(), torch.randn(2, 4, 4)
+    model = to_supernet(network, (4,), example_input=x, exclude=["product"])
+    model(x)
+    assert model.product.made.device.type == "cpu"
+    with torch.device("meta"):
+        model(x)
+    assert model.product.made.device.type == "meta"
+
+
+def test_what_no_name_leads_to_inside_of_a_module_in_float_is_not_counted_around_it():
+    class Multiplying(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x @ x.mT).softmax(-1)
+
+    class InFloat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unnamed = [Multiplying()]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.unnamed[0](x) @ x
+
+    class Around(Networks.Base):
+        def __init__(self) -> None:
+            super().__init__()
+            self.product = InFloat()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.product(functional.linear(x, self.first.weight))
+            return self.second((x @ x.mT).softmax(-1) @ x)
+
+    network, x = Around().eval(), torch.randn(2, 4, 4)
+    model = to_supernet(network, (4,), example_input=x, exclude=["product", "product.*"])
+    assert {name for name, _ in quantized_layers(model)} == {"first", "second", "qk", "av"}
+    for _, layer in quantized_layers(model):
+        layer.set_bits_(None)
+    torch.testing.assert_close(model(x), network(x))

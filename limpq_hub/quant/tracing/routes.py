@@ -85,7 +85,7 @@ def routes_of(
     in_float: dict[str, None] = {}
     for call in calls:
         if isinstance(call.key, tuple) and (module := _innermost(call, routed)):
-            owner = call.inside[-1].name
+            owner = next((inside.name for inside in reversed(call.inside) if inside.name is not None), None)
             if owner is not None and owner not in routed:
                 in_float[owner] = None
                 continue

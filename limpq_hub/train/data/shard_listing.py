@@ -22,11 +22,11 @@ def shards_of(root: str, split: str, beside: str | None = None) -> tuple[list[Pa
     """Return the shards of a split in the folder `root`, and what its info file says of them and of all classes.
 
     Args:
-        beside: the other split that is read, which must have other shards.
+        beside: the other split, of which no shard may be by its name.
 
     Raises:
         NoSplitError: there is none.
-        DataError: one is missing, not local, or of both splits.
+        DataError: one is missing, not local, or by its name of both splits.
     """
     info = _info(root)
     if not info:
@@ -53,16 +53,21 @@ def shards_of(root: str, split: str, beside: str | None = None) -> tuple[list[Pa
         )
     for name in names:
         _refuse_remote(name)
-    of_both = {*map(Path, names)} & {*map(Path, _listed(info, beside))} if beside not in (None, split) else ()
+    missing = [name for name in names if not os.path.isfile(Path(root, name))]
+    if missing:
+        raise DataError(f"--data-root {quoted(root)} lacks the shard {', '.join(missing[:5])}; download it first")
+    return [Path(root) / name for name in names], record, classes
+
+
+def check_listed_apart(root: str, split: str, beside: str) -> None:
+    """Raise `DataError` where the info file in the folder `root`, if there is one, lists a shard for both splits."""
+    info = _info(root)
+    of_both = {*map(Path, _listed(info, split))} & {*map(Path, _listed(info, beside))} if info else ()
     if of_both:
         raise DataError(
             f"--data-root {quoted(root)}: {min(of_both)} is of {quoted(split)} and of {quoted(beside)} in its info "
             "file; list it in one of them"
         )
-    missing = [name for name in names if not os.path.isfile(Path(root, name))]
-    if missing:
-        raise DataError(f"--data-root {quoted(root)} lacks the shard {', '.join(missing[:5])}; download it first")
-    return [Path(root) / name for name in names], record, classes
 
 
 def _listed(info: Mapping[str, Any], split: str | None) -> list[str]:

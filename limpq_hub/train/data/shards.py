@@ -86,11 +86,11 @@ def open_shards(root: str, split: str, beside: str | None = None) -> ShardSource
     """Return the pictures of a split of the shards in the folder `root`.
 
     Args:
-        beside: the other split that is read, which must have other shards.
+        beside: the other split, of which no shard may be by its name.
 
     Raises:
-        DataError: a shard is missing, damaged, not local or of both splits, or its samples are not pictures with a
-            class index.
+        DataError: a shard is missing, damaged, not local or by its name of both splits, or its samples are not pictures
+            with a class index.
     """
     paths, record, classes = shards_of(root, split, beside)
     reader = ShardReader(paths, classes)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from limpq_hub.errors import DataError, quoted
 from limpq_hub.train.data.class_folders import open_folder
+from limpq_hub.train.data.shard_listing import check_listed_apart
 from limpq_hub.train.data.shards import open_shards
 from limpq_hub.train.data.sources import NoSplitError, Source, open_hub_data
 from limpq_hub.train.data.torchvision_source import open_torch_data, torchvision_split
@@ -70,10 +71,12 @@ def training_split(data: DataSettings) -> Source | None:
 
 
 def check_apart(data: DataSettings) -> None:
-    """Raise `DataError` where both splits are the same pictures: what is measured would be what was learned."""
+    """Raise `DataError` where both splits have the same pictures: what is measured would be what was learned."""
     if data.data is None or data.unlabelled:
         return
     splits = data.train_split, data.val_split
+    if _kind(data) == "wds" and splits[0] != splits[1]:
+        check_listed_apart(_root(data), *splits)
     if len({torchvision_split(data.data, split) if _kind(data) == "torch" else split for split in splits}) == 1:
         raise DataError(
             f"--train-split {splits[0]} and --val-split {splits[1]} are the same pictures of --data "

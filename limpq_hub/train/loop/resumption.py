@@ -189,7 +189,7 @@ def _as_typed(first: Mapping[str, Any], now: Mapping[str, Any], keys: Set[str]) 
         elif all(is_number(one) or isinstance(one, str) for one in values):
             words += [flag, *map(str, values)]
     # What a recipe gives is not left out by leaving out its option.
-    if (words or left_out) and first.get("recipe") != now.get("recipe"):
+    if left_out and first.get("recipe") != now.get("recipe"):
         if first.get("recipe"):
             words = ["--recipe", first["recipe"], *words]
         else:

@@ -107,7 +107,7 @@ def fetch_file(
     """
     check_revision(repo, commit)  # the client makes a path of it
 
-    cached = None if anew else cached_file(repo, file, commit, cache_dir)
+    cached = None if anew else _cached_file(repo, file, commit, cache_dir)
     if cached is not None:
         return cached
 
@@ -123,7 +123,7 @@ def fetch_file(
         raise
 
 
-def cached_file(repo: str, file: str, commit: str, cache_dir: str | None) -> Path | None:
+def _cached_file(repo: str, file: str, commit: str, cache_dir: str | None) -> Path | None:
     """Return where the cache has a file of a commit, None where it does not: what a branch means, the Hub is to say.
 
     No session of the client is needed for it, so that certificates and proxies may be what they are.

@@ -17,7 +17,7 @@ from limpq_hub.errors import (
     HubUnavailableError,
     quoted,
 )
-from limpq_hub.zoo.hub.repository import cached_file, fetch_file, resolve_commit
+from limpq_hub.zoo.hub.repository import fetch_file, resolve_commit
 
 # What timm looks for where its configuration names no file; a safetensors file of the repository comes first.
 _FILE = "pytorch_model.bin"
@@ -59,17 +59,17 @@ def _names(file: str) -> list[str]:
 
 
 def _fetched(repo: str, names: Sequence[str], revision: str | None, at_most: int) -> Path:
-    """Return the local path of the first file that there is; where there is none, raise what was said of the first."""
+    """Return the local path of the first file that there is, the one that timm reads.
+
+    Where there is none, what was said of the first is raised. A later one may be in the cache that a Hub which does not
+    answer was not asked for.
+    """
     commit = resolve_commit(repo, revision, None, None)
-    for name in names:  # before the Hub is asked for any of them: it may not answer
-        cached = cached_file(repo, name, commit, None)
-        if cached is not None:
-            return cached
     misses: list[HubError] = []
     for name in names:
         try:
             return fetch_file(repo, name, commit, None, None, size_bytes=at_most)
-        except (HubNotFoundError, HubOfflineError) as error:
+        except (HubNotFoundError, HubOfflineError, HubUnavailableError) as error:
             misses.append(error)
     raise misses[0]
 

@@ -25,7 +25,7 @@ from limpq_hub.errors import ArtifactFormatError, DataError
 from limpq_hub.train.data.description import class_records, data_record
 from limpq_hub.train.data.identity import difference, identity_of
 from limpq_hub.train.data.loaders import training_loader, validation_loader
-from limpq_hub.train.data.splits import open_split, training_split
+from limpq_hub.train.data.splits import check_apart, open_split, training_split
 
 
 def write_shard(path: Path, members: dict[str, bytes]) -> None:
@@ -234,13 +234,14 @@ def test_a_shard_that_is_of_both_splits_by_its_name_is_named_unless_a_list_tells
 def test_a_shard_that_an_info_file_lists_for_both_splits_is_named(shards):
     listed = {"train": {"filenames": ["x-train-0.tar", "x-val-0.tar"]}, "val": {"filenames": ["./x-val-0.tar"]}}
     write_info(shards, splits=listed)
-    for training, (split, beside) in ((True, ("train", "val")), (False, ("val", "train"))):
-        with pytest.raises(DataError) as caught:
-            open_split(data_settings("wds/x", data_root=str(shards)), training=training)
-        assert str(caught.value) == (
-            f"--data-root '{shards}': x-val-0.tar is of '{split}' and of '{beside}' in its info file; list it in one "
-            "of them"
-        )
+    settings = data_settings("wds/x", data_root=str(shards))
+    with pytest.raises(DataError) as caught:
+        check_apart(settings)
+    told = f"--data-root '{shards}': x-val-0.tar is of 'train' and of 'val' in its info file; list it in one of them"
+    assert str(caught.value) == told
+    assert len(open_split(settings, training=False)) == 3, "what measures alone reads one of them"
+    write_info(shards, splits=listed | {"val": {"filenames": ["x-train-1.tar"]}})
+    check_apart(settings)
 
 
 @pytest.mark.parametrize(("split", "other"), [("fold1", "fold10"), ("1", "10"), ("1", "21"), ("1fold", "21fold")])

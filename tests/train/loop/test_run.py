@@ -290,7 +290,8 @@ def test_what_the_first_run_did_without_is_to_be_left_out_and_a_switch_to_be_set
             {"recipe": "a b.yaml", "ema": 0.9},
             "--lr 0.1, without --recipe and --ema",
         ),
-        ({"recipe": "a b.yaml", "ema": 0.9}, {"recipe": None, "ema": None}, "--recipe 'a b.yaml' --ema 0.9"),
+        ({"recipe": "gone.yaml", "ema": 0.9}, {"recipe": None, "ema": None}, "--ema 0.9"),
+        ({"recipe": "a b.yaml", "ema": None}, {"recipe": "b", "ema": 0.9}, "--recipe 'a b.yaml', without --ema"),
         ({"recipe": "b", "ema": None}, {"recipe": "b", "ema": 0.9}, "without --ema"),
     ],
 )

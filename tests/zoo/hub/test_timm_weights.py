@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import get_session
+from huggingface_hub import get_session, hf_hub_download
 from safetensors.torch import save
 from timm.models import PretrainedCfg, load_state_dict_from_hf
 
@@ -57,6 +57,14 @@ def test_where_there_is_no_safetensors_file_the_one_of_the_configuration_comes(o
     online.hub.commit("timm/net", {"pytorch_model.bin": pickled})
     fetch_timm_weights(CONFIG, at_most=len(pickled))
     assert online.hub.fetched() == ["pytorch_model.bin"]
+
+
+def test_what_timm_reads_first_is_fetched_where_the_cache_has_another_file_alone(online, content, pickled):
+    online.hub.commit("timm/net", {"pytorch_model.bin": pickled, "model.safetensors": content})
+    hf_hub_download("timm/net", "pytorch_model.bin")
+    assert online.hub.fetched() == ["pytorch_model.bin"]
+    fetch_timm_weights(CONFIG, at_most=len(content))
+    assert sorted(online.hub.fetched()) == ["model.safetensors", "pytorch_model.bin"]
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
