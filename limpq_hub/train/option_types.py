@@ -63,15 +63,14 @@ def usual_workers() -> int:
     return min(_USUAL_WORKERS, usable_cores())
 
 
-def number(allowed: Callable[[float], bool], told: str) -> Callable[[str], float]:
-    """Return an argparse type for numbers; its name is what argparse prints: invalid number value.
+def number_type(allowed: Callable[[float], bool], told: str) -> Callable[[str], float]:
+    """Return an argparse type for numbers, named as argparse prints it: invalid number value.
 
     Args:
         allowed: whether a number may be given.
         told: which numbers may, as it stands behind "is not".
     """
 
-    # For its name: it shadows the outer function on purpose.
     def number(text: str) -> float:
         value = decimal_number(text)
         if not allowed(value):
@@ -83,17 +82,17 @@ def number(allowed: Callable[[float], bool], told: str) -> Callable[[str], float
 
 def up_to(most: float) -> Callable[[str], float]:
     """Return an argparse type for numbers from 0 to `most`."""
-    return number(lambda value: 0 <= value <= most, f"a number of at least 0 and at most {most:g}")
+    return number_type(lambda value: 0 <= value <= most, f"a number of at least 0 and at most {most:g}")
 
 
 at_least_zero = up_to(_LARGEST_NUMBER)
-positive = number(lambda value: 0 < value <= _LARGEST_NUMBER, f"above 0 and at most {_LARGEST_NUMBER:g}")
-share = number(lambda value: 0 <= value <= 1, "from 0 to 1")
-share_above_zero = number(lambda value: 0 < value <= 1, "above 0 and at most 1")
+positive = number_type(lambda value: 0 < value <= _LARGEST_NUMBER, f"above 0 and at most {_LARGEST_NUMBER:g}")
+share = number_type(lambda value: 0 <= value <= 1, "from 0 to 1")
+share_above_zero = number_type(lambda value: 0 < value <= 1, "above 0 and at most 1")
 # Of which a network still sees something: a crop, or a standard deviation.
-share_from_hundredth = number(lambda value: 0.01 <= value <= 1, "from 0.01 to 1")
+share_from_hundredth = number_type(lambda value: 0.01 <= value <= 1, "from 0.01 to 1")
 # At 1 nothing would be learned.
-below_one = number(lambda value: 0 <= value < 1, "at least 0 and below 1")
+below_one = number_type(lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 
 def output_file(example: str, *, ending: str = "") -> Callable[[str], Path]:
