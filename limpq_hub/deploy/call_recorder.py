@@ -50,7 +50,7 @@ class CallRecorder(TorchFunctionMode):
             UnsupportedLayerError: something cannot be followed.
         """
         try:
-            with watched_module_calls(self._running.append, self._leave), self:
+            with watched_module_calls(self._enter, self._leave), self:
                 yield
         finally:
             # Python takes an error of this kind inside of an operator such as + for "try the other operand".
@@ -109,6 +109,9 @@ class CallRecorder(TorchFunctionMode):
             for held, _ in list(self._values.values()):
                 if held is not followed and share_memory(held, x):
                     del self._values[id(held)]
+
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._running.append(module)
 
     def _leave(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._running.pop()

@@ -13,12 +13,12 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 @contextmanager
 def watched_module_calls(
-    enter: Callable[[nn.Module], None], leave: Callable[[nn.Module, tuple[Any, ...], Any], None]
+    enter: Callable[[nn.Module, tuple[Any, ...]], None], leave: Callable[[nn.Module, tuple[Any, ...], Any], None]
 ) -> Iterator[None]:
     """Call `enter` before and `leave` after each module that this thread runs inside the block.
 
     Args:
-        enter: takes the module.
+        enter: takes the module and its positional inputs.
         leave: takes the module, its positional inputs and its output; after an error too, the output None then.
     """
     thread = get_ident()
@@ -27,7 +27,7 @@ def watched_module_calls(
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Call `enter` if the module runs in the thread of the block."""
         if get_ident() == thread:
-            enter(module)
+            enter(module, inputs)
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """Call `leave` if the module runs in the thread of the block."""

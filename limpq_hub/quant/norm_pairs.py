@@ -68,7 +68,7 @@ class _Consumers(TorchDispatchMode):
         self.calls: Counter[nn.Module] = Counter()
         self._running: list[nn.Module] = []
 
-    def enter(self, module: nn.Module) -> None:
+    def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Note that a module starts."""
         self._running.append(module)
         self.calls[module] += 1

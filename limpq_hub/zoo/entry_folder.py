@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import safe_open
@@ -198,11 +199,14 @@ def check_costs(indicators: Indicators, spec: NetworkSpec, module: nn.Module, na
         in_float=[layer for layer, cost in costs.items() if cost.fixed == FLOAT],
         fixed=[layer for layer, cost in costs.items() if cost.fixed == FIXED_BITS],
     )
-    for layer in [*counted, *indicators.costs]:
-        if counted.get(layer) != indicators.costs.get(layer):
+    for layer in [*counted, *costs]:
+        described_cost, cost = costs.get(layer), counted.get(layer)
+        if cost and described_cost and described_cost.inputs == traced.operations[layer].padded_inputs:
+            cost = replace(cost, inputs=described_cost.inputs)  # as versions before counted, the padding included
+        if cost != described_cost:
             raise ArtifactIntegrityError(
                 f"{name}/indicators.json does not fit {spec.architecture} at {spec.input_size} pixels: layer {layer} "
-                f"is {indicators.costs.get(layer)} there, a recount gives {counted.get(layer)}"
+                f"is {described_cost} there, a recount gives {cost}"
             )
     return traced
 

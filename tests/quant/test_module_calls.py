@@ -24,7 +24,8 @@ def test_calls_are_seen_in_their_order_and_only_inside_the_block():
     network = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Identity()))
     seen: list[tuple[str, nn.Module]] = []
     with watched_module_calls(
-        lambda module: seen.append(("enter", module)), lambda module, inputs, output: seen.append(("leave", module))
+        lambda module, inputs: seen.append(("enter", module)),
+        lambda module, inputs, output: seen.append(("leave", module)),
     ):
         network(torch.zeros(1))
     network(torch.zeros(1))
@@ -46,7 +47,7 @@ def test_a_call_that_fails_is_left_too():
     network = nn.Sequential(Fails())
     with (
         pytest.raises(ZeroDivisionError),
-        watched_module_calls(lambda module: None, lambda module, inputs, output: left.append((module, output))),
+        watched_module_calls(lambda module, inputs: None, lambda module, inputs, output: left.append((module, output))),
     ):
         network(torch.zeros(1))
     assert left == [(network[0], None), (network, None)]

@@ -5,7 +5,9 @@ import math
 import pytest
 import timm
 import torch
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
+from torch.nn import functional
 
 from limpq_hub.plan.costs import LayerCost
 from limpq_hub.plan.layer_bits import LayerBits
@@ -45,6 +47,24 @@ def test_padding_of_any_mode_costs_the_same(convolution, padding, mode):
     cost = profile_module(network, torch.randn(1, 4, *sides))["0"]
     macs = 6 * 4 * math.prod(kernel) * math.prod(sides)
     assert (cost.inputs, cost.macs, cost.macs_limpq) == (4 * math.prod(sides), macs, macs)
+
+
+class PadsByThree(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.pad(x, (3, 3, 3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("convolution", "outputs"), [(Conv2dSame(4, 6, 3, stride=2), 4 * 5), (PadsByThree(4, 6, 3, stride=2), 6 * 7)]
+)
+def test_the_inputs_of_a_convolution_that_pads_for_itself_are_those_it_was_given(convolution, outputs):
+    cost = profile_module(nn.Sequential(convolution), torch.randn(1, 4, 8, 9))["0"]
+    assert (cost.inputs, cost.macs) == (4 * 8 * 9, 6 * outputs * 4 * 9)
+
+
+def test_padding_by_a_module_in_front_is_of_the_inputs():
+    cost = profile_module(nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(4, 6, 3)), torch.randn(1, 4, 8, 9))["1"]
+    assert cost.inputs == 4 * 10 * 11
 
 
 @pytest.fixture

@@ -17,7 +17,14 @@ from limpq_hub.quant.learned_indicators import read_indicators
 from limpq_hub.zoo.anchors import save_anchors
 from limpq_hub.zoo.catalog import find_entry
 from limpq_hub.zoo.checkpoint import save_checkpoint
-from limpq_hub.zoo.entry_folder import load_float_network, load_supernet, save_entry, save_float_network, seal_entry
+from limpq_hub.zoo.entry_folder import (
+    check_costs,
+    load_float_network,
+    load_supernet,
+    save_entry,
+    save_float_network,
+    seal_entry,
+)
 from limpq_hub.zoo.folder import open_local_folder
 from limpq_hub.zoo.loading import load
 from limpq_hub.zoo.network import NetworkSpec
@@ -176,6 +183,24 @@ def test_indicators_that_count_another_cost_do_not_pass_with_a_fine_tuned_checkp
     edit_indicators(LAYER, macs=1)
     with pytest.raises(ArtifactIntegrityError, match=r"indicators\.json|policies/small"):
         load(f"local-dir:{entry_copy}", policy=tiny.policies["small"], weights="finetuned")
+
+
+def test_indicators_that_count_what_a_convolution_pads_for_itself_are_read_as_versions_before_wrote_them():
+    entry, layer = find_entry("mobilenetv2_100"), "blocks.1.0.conv_dw"
+    spec = NetworkSpec.from_config(entry.folder.config, entry.name)
+    network = spec.build()
+
+    def check(inputs: int) -> None:
+        costs = dict(entry.indicators.costs)
+        costs[layer] = dataclasses.replace(costs[layer], inputs=inputs)
+        check_costs(dataclasses.replace(entry.indicators, costs=costs), spec, network, entry.name)
+
+    assert entry.indicators.costs[layer].inputs == 96 * 112 * 112
+    check(96 * 112 * 112)
+    check(96 * 113 * 113)
+    for inputs in (96 * 112 * 113, 96 * 113 * 113 + 1):
+        with pytest.raises(ArtifactIntegrityError, match=re.escape(layer)):
+            check(inputs)
 
 
 def test_indicators_with_a_layer_too_few_or_too_many_are_refused_by_layer(entry_copy, reseal):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf, prod
+from math import inf
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -36,7 +36,9 @@ class Operation:
         kind: "layer" of a convolution or linear map, "product" of two activations, "float" of what stays in float.
         macs: multiply-accumulate operations.
         macs_limpq: the same as the published script counts them.
-        inputs: elements of its largest input.
+        inputs: elements of the largest input that it was given.
+        padded_inputs: the same of what it multiplies; more than `inputs` where it pads by itself, as a convolution of
+            TensorFlow or one that pads by reflection does.
         folded: elements of its largest first and second operand whose first dimension is not the batch alone, as of
             windows [batch * windows, tokens, channels]; None where it is.
         weights: elements of its weight; 0 of a product.
@@ -49,6 +51,7 @@ class Operation:
     macs: int = 0
     macs_limpq: int = 0
     inputs: int = 0
+    padded_inputs: int = 0
     weights: int = 0
     low: float = inf
     high: float = -inf
@@ -63,11 +66,13 @@ class ModuleCall:
 
     Attributes:
         name: of the module; None of one that is registered nowhere.
+        given: elements of its first argument; None where that is no tensor or was given by name.
         products: how many products it has made so far, outside of the modules that it called.
     """
 
     module: nn.Module
     name: str | None
+    given: int | None
     products: int = 0
 
 
@@ -137,10 +142,11 @@ class Recorder(TorchFunctionMode):
         multiplication = product(function, args, options)
         return function(*args, **options) if multiplication is None else self._product(multiplication)
 
-    def _enter(self, module: nn.Module) -> None:
+    def _enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Note that a module starts, and the convolution in front of a batch normalization."""
         name = self._names.get(id(module))
-        self._running.append(ModuleCall(module, name))
+        given = inputs[0].numel() if inputs and isinstance(inputs[0], Tensor) else None
+        self._running.append(ModuleCall(module, name, given))
         if isinstance(module, nn.BatchNorm2d) and name is not None and self._last_convolution:
             self.norm_feeds.setdefault(name, self._last_convolution)
 
@@ -187,7 +193,8 @@ class Recorder(TorchFunctionMode):
             output = multiplication.result()
         published = _macs_limpq(self._running[-1].module, multiplication, output)
         operation.macs_limpq += operation.macs - before if published is None else published
-        operation.inputs = max(operation.inputs, _numbers_before_padding(self._running[-1].module, x))
+        operation.inputs = max(operation.inputs, _numbers_given(self._running[-1], x))
+        operation.padded_inputs = max(operation.padded_inputs, x.numel())
         bounds = self._bounds.of(x)
         operation.low, operation.high = min(operation.low, bounds.low), max(operation.high, bounds.high)
         return output
@@ -209,15 +216,11 @@ def _folded(x: Tensor, largest: int | None) -> int | None:
     return largest if x.shape[:1] == (1,) else max(largest or 0, x.numel())
 
 
-def _numbers_before_padding(layer: nn.Module, x: Tensor) -> int:
-    """Return how many numbers a layer was given, of which `x` is what it multiplies: modes but zeros pad before."""
-    if not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) or layer.padding_mode == "zeros":
+def _numbers_given(running: ModuleCall, x: Tensor) -> int:
+    """Return how many numbers a layer was given that multiplies `x`: a convolution may have padded them by itself."""
+    if running.given is None or not isinstance(running.module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         return x.numel()
-    # From the last side to the first, in front and behind.
-    padded, places = layer._reversed_padding_repeated_twice, len(layer.kernel_size)
-    padded_sides = enumerate(reversed(x.shape[-places:]))
-    sides = [size - padded[2 * place] - padded[2 * place + 1] for place, size in padded_sides]
-    return prod(x.shape[:-places]) * prod(sides)
+    return min(running.given, x.numel())
 
 
 def _macs_limpq(layer: nn.Module, multiplication: Multiplication, output: Tensor) -> int | None:
