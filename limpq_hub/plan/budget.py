@@ -102,14 +102,14 @@ class Budget:
             groups = kind.allowed(limit, indicators, groups)
         return groups
 
-    def told(self, groups: Iterable[LayerGroup]) -> list[LayerGroup]:
-        """Return the groups without the options of which a limit does not tell what they take: a table may lack some.
+    def with_entries(self, groups: Iterable[LayerGroup]) -> list[LayerGroup]:
+        """Return the groups without the options for which a table of the budget has no entry.
 
         A group may have none left.
         """
         groups = list(groups)
         for kind, limit in self.kinds:
-            groups = kind.told(limit, groups)
+            groups = kind.with_entries(limit, groups)
         return groups
 
     def linear_constraints(

@@ -17,14 +17,14 @@ def fits_of(
 ) -> Callable[[Policy], bool]:
     """Return a function that says whether a policy of learned bits meets `budget`, outliers included.
 
-    A policy does not fit that has bits which a table of the budget lacks: a search that had to choose among others
-    needs no entries for them.
+    A policy with bits that a table of the budget lacks does not fit: a search that had to choose among others needs no
+    entries for them.
 
     Args:
         deadline: after which the function raises a `SearchError`, by `time.monotonic`: whoever tries policy after
             policy then stops.
     """
-    groups = budget.told(budget.allowed(indicators, group_layers(indicators)))
+    groups = budget.with_entries(budget.allowed(indicators, group_layers(indicators)))
     any_fits = all(group.options for group in groups)
     constraints = budget.linear_constraints(indicators, groups, counting) if any_fits else []
     places = [{bits: place for place, bits in enumerate(group.options)} for group in groups]

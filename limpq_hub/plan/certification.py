@@ -111,7 +111,7 @@ def _best_uniform(problem: SearchProblem, deadline: float) -> Sequence[int] | No
     or pinned do not count.
     """
     programme, best = problem.programme, None
-    with_choice = {group.layers for group in problem.learned if len(group.options) > 1}
+    with_choice = {group.layers for group in problem.unbudgeted if len(group.options) > 1}
     free = [group.options for group in problem.groups if group.layers in with_choice]
     shared = set(free[0]).intersection(*free[1:]) if free else set[LayerBits]()
     for pair in until(deadline, sorted(shared)):

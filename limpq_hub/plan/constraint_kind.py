@@ -111,8 +111,8 @@ class ConstraintKind(ABC, Generic[Limit]):
         """
         return list(groups)
 
-    def told(self, limit: Limit, groups: Sequence[LayerGroup]) -> list[LayerGroup]:
-        """Return the groups without the options of which the limit does not tell what they take: a table may lack some.
+    def with_entries(self, limit: Limit, groups: Sequence[LayerGroup]) -> list[LayerGroup]:
+        """Return the groups without the options for which a table has no entry.
 
         A group may have none left.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from limpq_hub.errors import PolicyError
 from limpq_hub.plan.baseline_policies import Fits, uniform_largest
 from limpq_hub.plan.deadline import deadline_in, until
-from limpq_hub.plan.importance import APART, IMPORTANCE_WORDS
+from limpq_hub.plan.importance import IMPORTANCE_WORDS, asked_distance
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import BITS_KINDS, BitsKind, LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup, group_layers
@@ -95,46 +95,54 @@ class Explanation:
 
         A table without rows is left out: `sentences` say why.
         """
-        from rich.markup import escape
-        from rich.table import Table
-
-        tables = []
-        differences = self.differences()
-        if differences:
-            table = Table(
-                title=f"Beside uniform {self._uniform_bits()} bits",
-                caption=f"{len(differences)} of {len(self.plan.costs)} layers: the others have the same bits in both",
-                min_width=40,
-            )
-            for heading in ("layer", "weight bits", "activation bits"):
-                table.add_column(heading, justify="left" if heading == "layer" else "right", overflow="fold")
-            for name, (here, there) in differences.items():
-                table.add_row(
-                    escape(name), _changed(here.weight, there.weight), _changed(here.activation, there.activation)
-                )
-            tables.append(table)
+        tables = [self._differences_table(differences)] if (differences := self.differences()) else []
         if self.raises:
-            shown = self.raises[:_MOST_RAISES_SHOWN]
-            table = Table(
-                title="What the next larger bit-width would cost, the most gained per BitOp first",
-                caption=None if len(shown) == len(self.raises) else f"{len(shown)} of {len(self.raises)} raises",
-                min_width=60,
-            )
-            falls = f"objective ({IMPORTANCE_WORDS[self.plan.importance]}) falls by"
-            for heading in ("layer", "raise", falls, "BitOps", "weights"):
-                table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right", overflow="fold")
-            for single_raise in shown:
-                table.add_row(
-                    escape(single_raise.layer) + (f" and {len(single_raise.tied)} tied" if single_raise.tied else ""),
-                    single_raise.text,
-                    f"{single_raise.gained:.6f}",
-                    f"+{format_bitops(single_raise.bitops)}",
-                    f"+{format_size(round(single_raise.size_bytes))}" if single_raise.size_bytes else "",
-                )
-            tables.append(table)
+            tables.append(self._raises_table())
         if len({cost.role for cost in self.plan.costs.values()} - {None}) > 1:
             tables.append(roles_table(self.plan))
         return tables
+
+    def _differences_table(self, differences: Mapping[str, tuple[LayerBits, LayerBits]]) -> Table:
+        """Return the layers whose bits differ from the uniform policy's, a row each."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(
+            title=f"Beside uniform {self._uniform_bits()} bits",
+            caption=f"{len(differences)} of {len(self.plan.costs)} layers: the others have the same bits in both",
+            min_width=40,
+        )
+        for heading in ("layer", "weight bits", "activation bits"):
+            table.add_column(heading, justify="left" if heading == "layer" else "right", overflow="fold")
+        for name, (here, there) in differences.items():
+            table.add_row(
+                escape(name), _changed(here.weight, there.weight), _changed(here.activation, there.activation)
+            )
+        return table
+
+    def _raises_table(self) -> Table:
+        """Return the best raises, a row each."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        shown = self.raises[:_MOST_RAISES_SHOWN]
+        table = Table(
+            title="What the next larger bit-width would cost, the most gained per BitOp first",
+            caption=None if len(shown) == len(self.raises) else f"{len(shown)} of {len(self.raises)} raises",
+            min_width=60,
+        )
+        falls = f"objective ({IMPORTANCE_WORDS[self.plan.importance]}) falls by"
+        for heading in ("layer", "raise", falls, "BitOps", "weights"):
+            table.add_column(heading, justify="left" if heading in ("layer", "raise") else "right", overflow="fold")
+        for single_raise in shown:
+            table.add_row(
+                escape(single_raise.layer) + (f" and {len(single_raise.tied)} tied" if single_raise.tied else ""),
+                single_raise.text,
+                f"{single_raise.gained:.6f}",
+                f"+{format_bitops(single_raise.bitops)}",
+                f"+{format_size(round(single_raise.size_bytes))}" if single_raise.size_bytes else "",
+            )
+        return table
 
     def sentences(self) -> list[str]:
         """Return what stands in place of a table that would be empty, a sentence each."""
@@ -176,7 +184,7 @@ def explain(
         SearchError: the time is over.
     """
     deadline = deadline_in(time_limit_s)
-    indicators = indicators.using(plan.importance, max(APART) if plan.apart is None else plan.apart)
+    indicators = indicators.using(plan.importance, asked_distance(plan.apart))
     try:
         uniform = uniform_largest(indicators, fits or partial(_is_no_larger, plan))
     except PolicyError:  # only uneven bits fit, or layers learned none in common

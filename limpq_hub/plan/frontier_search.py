@@ -61,7 +61,7 @@ def search_frontier(
         problem = replace(problem, without_effect=others)
     check_each_constraint(problem, deadline)
     programme = problem.programme
-    bitops = programme.constraints[0]
+    bitops = programme.constraints[0]  # of the kinds of limits the first, and always limited here
     least, best = least_total(programme, bitops, deadline, gap), solve(programme, deadline, gap)
     if least is None or best is None:
         raise conflict(problem, deadline)

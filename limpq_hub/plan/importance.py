@@ -54,6 +54,11 @@ def is_distance(value: object) -> bool:
     return value is None or (type(value) is int and value in APART)
 
 
+def asked_distance(apart: int | None) -> int:
+    """Return a distance as `Indicators.using` takes it, where None is the usual one and the largest of `APART` any."""
+    return max(APART) if apart is None else apart
+
+
 def apart_words(apart: int | None) -> str:
     """Return how far apart the weight and the activation bits of a layer may be; nothing where they may be any."""
     if apart is None:

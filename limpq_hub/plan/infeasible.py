@@ -11,14 +11,12 @@ from typing import Any
 from limpq_hub.errors import BudgetError, InfeasibleBudgetError, SearchError
 from limpq_hub.plan.constraint_kind import ConstraintKind
 from limpq_hub.plan.constraints.linear_kind import LinearKind
-from limpq_hub.plan.costs import FLOAT
+from limpq_hub.plan.costs import FIXED_BITS, FLOAT
 from limpq_hub.plan.layer_bits import BITS_KINDS, LayerBits
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.search_problem import SearchProblem
 from limpq_hub.plan.solver.programme import Programme
 from limpq_hub.plan.solver.solving import is_feasible, least_total, solve
-
-_USUALLY_FIXED = (8, 8)
 
 
 def check_each_constraint(problem: SearchProblem, deadline: float) -> None:
@@ -165,7 +163,7 @@ def _fewest_bits(problem: SearchProblem) -> str:
     reasons = [f"every searched layer at its fewest bits{that}"]
     fixed = {name: cost.fixed for name, cost in indicators.costs.items() if cost.fixed not in (None, FLOAT)}
     ends = {next(iter(indicators.costs)), [*indicators.costs][-1]}
-    at_eight = all((bits.weight, bits.activation) == _USUALLY_FIXED for bits in fixed.values() if bits)
+    at_eight = all(bits == FIXED_BITS for bits in fixed.values())
     if fixed:
         which = "first and last" if fixed.keys() == ends and len(ends) > 1 else f"{len(fixed)} fixed"
         reasons.append(f"{which} at {'8' if at_eight else 'other bits'}")
@@ -178,7 +176,7 @@ def _fewest_bits(problem: SearchProblem) -> str:
 def _holds_near(problem: SearchProblem) -> bool:
     """Return whether a layer may not have its fewest bits because those of its weights and activations are too far."""
     cleaned, _ = problem.indicators.without_outliers
-    options = {name: group.options for group in problem.learned for name in group.layers}
+    options = {name: group.options for group in problem.unbudgeted for name in group.layers}
     return any(
         LayerBits(min(steps), min(cleaned.activation_steps[name])) not in options[name]
         for name, steps in cleaned.weight_steps.items()

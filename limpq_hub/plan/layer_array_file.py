@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from limpq_hub.errors import BudgetError, quoted
 from limpq_hub.plan.costs import FLOAT, Costs
 from limpq_hub.plan.input_file import read_regular
-from limpq_hub.plan.layer_table_file import EntryWords, LayerTable
+from limpq_hub.plan.layer_table_file import LARGEST_ENTRY, SMALLEST_ENTRY, EntryWords, LayerTable
 
 _BITS = range(1, 9)
 _MAGIC = b"\x93NUMPY"
@@ -21,8 +21,6 @@ _KEYS = {
 }
 # Integers and floats of 8 to 64 bits, in either order of bytes.
 _NUMBERS = re.compile(r"[<>|=]?(?:[iu][1248]|f[248])")
-# As in `limpq_hub.plan.constraints.layer_table`: entries beyond these are taken for typing errors.
-_SMALLEST, _LARGEST = 1e-100, 1e100
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,10 @@ def read_layer_array(path: str | os.PathLike[str], words: EntryWords) -> LayerAr
         )
     # In float64 before they are compared: in fewer bits the largest number allowed is infinite.
     array = np.frombuffer(numbers, dtype).reshape(shape, order="F" if in_columns else "C").astype(np.float64)
-    if not ((array == 0) | ((array >= _SMALLEST) & (array <= _LARGEST))).all():
-        raise BudgetError(f"{name} holds a number that is neither 0 nor from {_SMALLEST:g} to {_LARGEST:g}; {advice}")
+    if not ((array == 0) | ((array >= SMALLEST_ENTRY) & (array <= LARGEST_ENTRY))).all():
+        raise BudgetError(
+            f"{name} holds a number that is neither 0 nor from {SMALLEST_ENTRY:g} to {LARGEST_ENTRY:g}; {advice}"
+        )
     return LayerArray(name, tuple(tuple(tuple(map(float, row)) for row in of_layer) for of_layer in array))
 
 

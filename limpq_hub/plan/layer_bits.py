@@ -40,14 +40,14 @@ class LayerBits:
 
     @classmethod
     def of_text(cls, text: str) -> LayerBits:
-        """Return the bits that `text` gave."""
+        """Return the bits of a text that `LayerBits.text` gave."""
         weight, activation = text.split("/")
         return cls(int(weight), int(activation))
 
 
 @cache
 def near_pairs(weights: tuple[int, ...], activations: tuple[int, ...], apart: int | None) -> tuple[LayerBits, ...]:
-    """Return the pairs of weight and activation bits that are at most `apart` bits apart; all if None, or none is."""
+    """Return the pairs of weight and activation bits that are at most `apart` bits apart; all if None or none is."""
     pairs = tuple(LayerBits(weight, activation) for weight in weights for activation in activations)
     near = tuple(bits for bits in pairs if apart is None or abs(bits.weight - bits.activation) <= apart)
     return near or pairs

@@ -77,6 +77,13 @@ def group_layers(
         for name in _matching("exclude", pattern, searched):
             options[name] = (max(options[name]),)
     tied = [[name for pattern in patterns for name in _matching("tie", pattern, searched)] for patterns in ties]
+    return _merged(options, tied, deadline)
+
+
+def _merged(
+    options: Mapping[str, tuple[LayerBits, ...]], tied: Iterable[Sequence[str]], deadline: float
+) -> list[LayerGroup]:
+    """Return single layers, and tied ones together, each group with the bits that all of its layers may get."""
     # Each layer starts as a group of its own, known by its own name; a tie merges the groups of its layers.
     leader = {name: name for name in options}
     for names in until(deadline, tied):

@@ -18,6 +18,8 @@ _WHOLE = re.compile(r"[0-9]+")
 
 # {layer: {(weight bits, activation bits): what it takes}}
 LayerTable = Mapping[str, Mapping[tuple[int, int], float]]
+# Entries beyond these are taken for typing errors; sums of entries between them stay finite floats.
+SMALLEST_ENTRY, LARGEST_ENTRY = 1e-100, 1e100
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def compression_ratio(costs: Costs, policy: Policy) -> float:
 def peak_activation_bytes(costs: Costs, policy: Policy) -> int:
     """Return the bytes of the largest layer input under `policy`, for one image."""
     check_layers(costs, policy)
-    bits_of = dict(policy.layers.items())
+    bits_of = dict(policy.layers.items())  # each look-up in a `FrozenMapping` is a call of Python
     return max(cost.activation_bytes(bits_of[name]) for name, cost in costs.items())
 
 
@@ -68,5 +68,5 @@ def _names(what: str, names: list[str]) -> str:
 
 def _total(costs: Costs, policy: Policy, cost_of: Callable[[LayerCost, LayerBits], int]) -> int:
     check_layers(costs, policy)
-    bits_of = dict(policy.layers.items())
+    bits_of = dict(policy.layers.items())  # each look-up in a `FrozenMapping` is a call of Python
     return sum(cost_of(cost, bits_of[name]) for name, cost in costs.items())

@@ -31,7 +31,7 @@ class SearchProblem:
     Attributes:
         indicators: with their outliers.
         outliers: what was left out.
-        learned: layers that get the same bits, and the bits they may get, whatever the budget.
+        unbudgeted: layers that get the same bits, and the bits they may get whatever the budget.
         groups: the same with the bits they may get within the budget, in the order of their names, so that the order
             of the layers changes no answer.
         programme: importance and constraints, an entry for each option of each group.
@@ -46,7 +46,7 @@ class SearchProblem:
 
     indicators: Indicators
     outliers: tuple[Outlier, ...]
-    learned: Sequence[LayerGroup]
+    unbudgeted: Sequence[LayerGroup]
     groups: Sequence[LayerGroup]
     programme: Programme
     alpha: float
@@ -95,7 +95,7 @@ class SearchProblem:
             raise BudgetError(f'counting={quoted(counting)} is not known: use "exact" or "limpq"')
         indicators = indicators.using(importance, apart)
         _, outliers = indicators.without_outliers
-        learned = group_layers(
+        unbudgeted = group_layers(
             indicators,
             outliers=outliers,
             candidates=candidates,
@@ -106,31 +106,31 @@ class SearchProblem:
             deadline=deadline,
         )
         restricted = any(choice is not None for choice in (candidates, pin, exclude, tie))
-        return cls._of_groups(indicators, outliers, learned, alpha, counting, budget, restricted, deadline)
+        return cls._of_groups(indicators, outliers, unbudgeted, alpha, counting, budget, restricted, deadline)
 
     @classmethod
     def _of_groups(
         cls,
         indicators: Indicators,
         outliers: tuple[Outlier, ...],
-        learned: Sequence[LayerGroup],
+        unbudgeted: Sequence[LayerGroup],
         alpha: float,
         counting: Counting,
         budget: Budget,
         restricted: bool,
         deadline: float,
     ) -> SearchProblem:
-        groups, budget, unmet = _allowed(budget, indicators, learned, deadline)
+        groups, budget, unmet = _allowed(budget, indicators, unbudgeted, deadline)
         importances = [_importances(indicators, group, alpha) for group in until(deadline, groups)]
         added_up((max(of_group, default=0.0) for of_group in importances), alpha)  # so that every choice has a sum
         programme = Programme(importances, budget.linear_constraints(indicators, groups, counting, deadline))
-        has_choice = any(len(group.options) > 1 for group in learned)
-        most_of = [(kind, kind.most_allowed(limit, indicators, learned)) for kind, limit in budget.kinds]
+        has_choice = any(len(group.options) > 1 for group in unbudgeted)
+        most_of = [(kind, kind.most_allowed(limit, indicators, unbudgeted)) for kind, limit in budget.kinds]
         most_of += [(constraint.kind, constraint.most_allowed) for constraint in programme.constraints]
         return cls(
             indicators,
             _not_chosen(outliers, groups),
-            learned,
+            unbudgeted,
             groups,
             programme,
             alpha,
@@ -146,7 +146,7 @@ class SearchProblem:
         return self._of_groups(
             self.indicators,
             self.outliers,
-            self.learned,
+            self.unbudgeted,
             self.alpha,
             self.counting,
             budget,
@@ -214,13 +214,13 @@ class SearchProblem:
 
 
 def _allowed(
-    budget: Budget, indicators: Indicators, learned: Sequence[LayerGroup], deadline: float
+    budget: Budget, indicators: Indicators, unbudgeted: Sequence[LayerGroup], deadline: float
 ) -> tuple[list[LayerGroup], Budget, tuple[InfeasibleBudgetError, ...]]:
     """Return the groups within a budget, what the budget is with each limit raised that leaves none, and the errors."""
     unmet: list[InfeasibleBudgetError] = []
     while True:
         try:
-            groups = budget.allowed(indicators, until(deadline, learned))
+            groups = budget.allowed(indicators, until(deadline, unbudgeted))
         except InfeasibleBudgetError as error:
             unmet.append(error)
             budget = budget.changed({error.constraint: error.minimum})

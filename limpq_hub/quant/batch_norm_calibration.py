@@ -84,13 +84,13 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
     norms = list(named.values())
     before = {name: statistics_of(norm) for name, norm in named.items()}
     momenta = [norm.momentum for norm in norms]
-    image_count, batch = 0, 0
+    image_count, batch_images = 0, 0
     seen: Counter[str] = Counter()
 
     def weigh(name: str, norm: _BatchNorm, x: Tensor) -> None:
         """Let a call count as much as the images of its batch do among all calls so far."""
-        seen[name] += batch
-        norm.momentum = batch / seen[name]
+        seen[name] += batch_images
+        norm.momentum = batch_images / seen[name]
 
     with in_eval_mode(model):
         try:
@@ -100,8 +100,8 @@ def recalibrate_batch_norm_(model: nn.Module, batches: Iterable[Tensor]) -> int:
                     for norm in norms:
                         norm.reset_running_stats()
                         norm.train()
-                batch = len(images)
-                image_count += batch
+                batch_images = len(images)
+                image_count += batch_images
                 with watched_inputs(named, weigh):
                     model(images)
         finally:

@@ -18,7 +18,7 @@ from limpq_hub.quant.watched_inputs import watched_inputs
 
 @dataclass
 class Moments:
-    """Running averages over batches, each image counting alike, in float64.
+    """Running averages over batches in float64: means by the number of values, variances by the degrees of freedom.
 
     Attributes:
         batches: how many were added.

@@ -147,17 +147,17 @@ def calibrate_steps_(model: nn.Module, layers: Iterable[str], batches: Iterable[
             that is no finite number.
     """
     all_layers = dict(quantized_layers(model))
-    quantizers = {}
+    quantizers, active_bits = {}, {}
     for layer in layers:
         for name, quantizer in _named_quantizers(all_layers[layer]).items():
             if quantizer.bits is None:
                 raise PolicyError(
                     f"layer {layer!r} runs in float and has no step to calibrate; set a policy with bits for it"
                 )
-            quantizers[f"{layer}.{name}"] = quantizer
+            quantizers[f"{layer}.{name}"], active_bits[f"{layer}.{name}"] = quantizer, quantizer.bits
     values = _quantized_values(model, quantizers, batches)
     for name, quantizer in quantizers.items():
-        _set_least_error_(quantizer, [bits for bits in (quantizer.bits,) if bits is not None], values[name])
+        _set_least_error_(quantizer, [active_bits[name]], values[name])
 
 
 def _set_initial_step_(quantizer: LsqQuantizer, arguments: tuple[Tensor, ...]) -> None:
@@ -187,8 +187,9 @@ def _quantized_values(
 ) -> dict[str, Tensor]:
     """Return what each quantizer was given to quantize while `model` ran on `batches` in eval mode.
 
-    Of a weight with a step per channel that is all of it, in its own shape; else values at random positions, at most
-    2^18 of each call in a batch for all batches together, [values]. The batches are held in memory.
+    Of a weight with a step per channel that is all of it, in its own shape; else values at random positions, [values]:
+    of a weight up to 2^18, of an input up to 2^18 divided by the number of batches of each call. The batches are held
+    in memory.
 
     Raises:
         DataError: a batch is no tensor of images alone.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -49,7 +50,7 @@ def quantized_copy(
             device = next(copied.parameters()).device
             if device.type != "meta":
                 product.to(device)
-            of_first, of_second = traced.operations[name].folded
+            of_first, of_second = traced.operations[name].elements_per_sample
             product.activation_quantizer.elements_per_sample = of_first
             product.weight_quantizer.elements_per_sample = of_second
             copied.get_submodule(parent).add_module(own_name, product.train(copied.training))
@@ -59,31 +60,31 @@ def quantized_copy(
         layer = quantize_layer_(float_layer)
         layer.computes_weight = traced.operations[name].computes_weight
         layer.constants = _constants_of(name, traced)
-        try:
+        with _naming(name, module):
             layer.add_quantizers_(weight_candidates, activation_candidates, grid=grid, per_channel=per_channel)
-        except UnsupportedLayerError as error:
-            raise _with_a_way_on(name, module, error) from error
-        layer.activation_quantizer.elements_per_sample = traced.operations[name].folded[0]
+        layer.activation_quantizer.elements_per_sample = traced.operations[name].elements_per_sample[0]
     for name, first in traced.ties.items():
         shared = copied.get_submodule(first)
         if isinstance(shared, QuantLayer):
             check_names_are_free(copied.get_submodule(name), name, QuantLayer)
             layer = quantize_layer_(copied.get_submodule(name))
             layer.constants = _constants_of(name, traced)
-            try:
+            with _naming(name, module):
                 layer.share_quantizers_(shared)
-            except UnsupportedLayerError as error:
-                raise _with_a_way_on(name, module, error) from error
     for name, route in traced.routes.items():
         check_names_are_free(copied.get_submodule(name), name, front_of(route))
         route_(copied.get_submodule(name), route)
     return copied
 
 
-def _with_a_way_on(name: str, module: nn.Module, error: UnsupportedLayerError) -> UnsupportedLayerError:
-    """Return the error for a layer of a float network that cannot be quantized."""
-    kind = type(module.get_submodule(name)).__name__
-    return UnsupportedLayerError(f'{name} ({kind}) {error}; leave it in float with exclude=["{name}"]')
+@contextmanager
+def _naming(name: str, module: nn.Module) -> Iterator[None]:
+    """Inside the block, say of a layer that cannot be quantized which one it is, and what to do instead."""
+    try:
+        yield
+    except UnsupportedLayerError as error:
+        kind = type(module.get_submodule(name)).__name__
+        raise UnsupportedLayerError(f'{name} ({kind}) {error}; leave it in float with exclude=["{name}"]') from error
 
 
 def _constants_of(layer: str, traced: Trace) -> tuple[str, ...]:

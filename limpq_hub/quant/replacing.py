@@ -12,8 +12,8 @@ from torch import nn
 def replace_everywhere_(network: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
     """Put the replacement of each module wherever it is registered, under all of its names, and in what else holds it.
 
-    Which are plain attributes, and lists, tuples and values of dictionaries, of any depth. A bound method of a module,
-    such as `self.run = self.norm.forward`, becomes that of its replacement.
+    What else holds it are plain attributes, and lists, tuples and values of dictionaries, of any depth. A bound method
+    of a module, such as `self.run = self.norm.forward`, becomes that of its replacement.
 
     Args:
         replacements: by the module that gives way; none is the network itself, or a part of another.

@@ -16,7 +16,7 @@ class SwitchableBatchNorm2d(nn.Module):
 
     Attributes:
         layer: name of the quantized layer whose weight bits choose the copy.
-        bits: the chosen copy.
+        bits: the weight bit-width whose copy runs.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, candidates: tuple[int, ...], layer: str) -> None:

@@ -12,7 +12,7 @@ from limpq_hub.plan.baseline_policies import policies_to_compare
 from limpq_hub.plan.budget import Budget, Limits, LimitsBesideBitops, split_limits
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.frontier_search import search_frontier
-from limpq_hub.plan.importance import APART, Importance
+from limpq_hub.plan.importance import Importance, asked_distance
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import Candidates, Pins
 from limpq_hub.plan.plan import Plan
@@ -213,7 +213,7 @@ def options_in_effect(indicators: Indicators, options: Mapping[str, Any], *, pro
         "alpha": indicators.alpha,
         "counting": "exact",
         "importance": indicators.objective,
-        "apart": max(APART) if apart is None else apart,
+        "apart": asked_distance(apart),
     }
     unused = {"time_limit_s", *(["allow_gap"] if proven else []), *(["alpha"] if importance == "measured" else [])}
     return {

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from limpq_hub.errors import BudgetError, quoted
-from limpq_hub.plan.constraints.linear_kind import LinearKind, products
+from limpq_hub.plan.constraints.linear_kind import LinearKind, coefficients_of
 from limpq_hub.plan.costs import Counting, bitops_per_mac
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import LayerBits
@@ -62,7 +62,7 @@ class BitOps(LinearKind[int | LayerBits]):
     ) -> LinearConstraint:
         """Return the limit on the sum of MACs x weight bits x activation bits."""
         costs, allowed = indicators.costs, bitops_allowed(limit, indicators, counting)
-        coefficients = products(groups, lambda name: costs[name].macs_counted(counting), bitops_per_mac)
+        coefficients = coefficients_of(groups, lambda name: costs[name].macs_counted(counting), bitops_per_mac)
         return LinearConstraint(self, coefficients, allowed, requested=Fraction(allowed), amount_of=Fraction)
 
     def text(self, amount: Fraction) -> str:

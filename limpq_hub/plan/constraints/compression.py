@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from limpq_hub.errors import BudgetError
-from limpq_hub.plan.constraints.linear_kind import LinearKind, products
+from limpq_hub.plan.constraints.linear_kind import LinearKind, coefficients_of
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import FLOAT_BITS
@@ -53,7 +53,7 @@ class Compression(LinearKind[Fraction]):
             )
         return LinearConstraint(
             self,
-            products(groups, lambda name: costs[name].weights, lambda bits: bits.weight),
+            coefficients_of(groups, lambda name: costs[name].weights, lambda bits: bits.weight),
             math.floor(float_bits / limit),
             requested=limit,
             amount_of=partial(Fraction, float_bits),

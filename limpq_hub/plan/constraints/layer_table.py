@@ -24,7 +24,7 @@ from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_array_file import LayerArray, read_layer_array
 from limpq_hub.plan.layer_bits import LayerBits
 from limpq_hub.plan.layer_groups import LayerGroup
-from limpq_hub.plan.layer_table_file import EntryWords, LayerTable, read_layer_table
+from limpq_hub.plan.layer_table_file import LARGEST_ENTRY, SMALLEST_ENTRY, EntryWords, LayerTable, read_layer_table
 from limpq_hub.plan.linear_constraint import LinearConstraint
 from limpq_hub.plan.quantities import exact_number, python_number
 from limpq_hub.plan.rounding import as_written, decimal_above, float_above, log10, nearest_float
@@ -36,8 +36,6 @@ TableLimit = tuple[LayerTable | str | os.PathLike[str], str | float]
 _DIGITS_WRITTEN = sys.float_info.dig
 # Sums of rounded entries are exact in a float64, and far coarser than its noise.
 _DIGITS_OF_SUM = 13
-# Entries beyond these are taken for typing errors; sums of entries between them stay finite floats.
-_SMALLEST, _LARGEST = 1e-100, 1e100
 
 _FORM = 'give (table, limit), for example ({"layer1.0.conv1": {(4, 4): 0.21, (8, 8): 0.35}}, 2.5)'
 
@@ -105,14 +103,17 @@ class LayerTableKind(LinearKind[tuple[LayerTable | LayerArray, Fraction]]):
                         f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(given)}: "
                         f"{self.entry.with_article} is a finite number of at least 0"
                     )
-                if amount and not _SMALLEST <= amount <= _LARGEST:
+                if amount and not SMALLEST_ENTRY <= amount <= LARGEST_ENTRY:
                     raise BudgetError(
                         f"{self.name} of layer {quoted(layer)} at bits {quoted(bits)} is {quoted(amount)}: "
-                        f"{self.entry.with_article} is 0 or from {_SMALLEST:g} to {_LARGEST:g}; use another unit"
+                        f"{self.entry.with_article} is 0 or from {SMALLEST_ENTRY:g} to {LARGEST_ENTRY:g}; use another "
+                        "unit"
                     )
         return table, exact_number(self.name, limit, self.units, advice)
 
-    def told(self, limit: tuple[LayerTable | LayerArray, Fraction], groups: Sequence[LayerGroup]) -> list[LayerGroup]:
+    def with_entries(
+        self, limit: tuple[LayerTable | LayerArray, Fraction], groups: Sequence[LayerGroup]
+    ) -> list[LayerGroup]:
         """Return the groups without the options that the table lacks for one of their layers; an array has all bits."""
         table, _ = limit
         if isinstance(table, LayerArray):

@@ -28,7 +28,7 @@ class LinearKind(ConstraintKind[Limit]):
         """
 
 
-def products(
+def coefficients_of(
     groups: Sequence[LayerGroup], count_of: Callable[[str], int], factor_of: Callable[[LayerBits], int]
 ) -> Coefficients:
     """Return, for each group, what its layers count together times the factor of each of its options.

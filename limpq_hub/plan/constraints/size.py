@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from limpq_hub.plan.constraints.linear_kind import LinearKind, products
+from limpq_hub.plan.constraints.linear_kind import LinearKind, coefficients_of
 from limpq_hub.plan.costs import Counting
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_groups import LayerGroup
@@ -32,7 +32,7 @@ class Size(LinearKind[int]):
         self, limit: int, indicators: Indicators, groups: Sequence[LayerGroup], counting: Counting
     ) -> LinearConstraint:
         """Return the limit on the sum of weights x weight bits."""
-        coefficients = products(groups, lambda name: indicators.costs[name].weights, lambda bits: bits.weight)
+        coefficients = coefficients_of(groups, lambda name: indicators.costs[name].weights, lambda bits: bits.weight)
         return LinearConstraint(self, coefficients, limit * 8, requested=Fraction(limit), amount_of=_bytes_of)
 
     def text(self, amount: Fraction) -> str:

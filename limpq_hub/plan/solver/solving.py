@@ -45,7 +45,7 @@ def solve(programme: Programme, deadline: float, allow_gap: float | None = 0.0) 
     Args:
         deadline: when to give up, by `time.monotonic`.
         allow_gap: where an optimum takes long to prove, the share of the total cost that a choice may cost more than
-            the bound; None, which is as good as 0, where who asks cannot allow one, so that none is advised.
+            the bound. None is as good as 0, and no gap is advised: for callers whose user cannot allow one.
 
     Raises:
         SearchError: no proven optimum in time, and no choice within the gap.

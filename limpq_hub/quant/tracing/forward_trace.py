@@ -141,7 +141,7 @@ def copy_of(module: nn.Module) -> nn.Module:
 def computed_twins(module: nn.Module) -> dict[int, Tensor]:
     """Return copies, by their identity, of the tensors that modules have computed and keep, which torch does not copy.
 
-    Such as the weight that `weight_norm`, `spectral_norm` or pruning computes in a hook of the module.
+    An example is the weight that `weight_norm`, `spectral_norm` or pruning computes in a hook of the module.
     """
     kept = (x for part in module.modules() for x in _tensors_in(vars(part).values()))
     return {id(x): x.detach().clone() for x in kept if not x.is_leaf}

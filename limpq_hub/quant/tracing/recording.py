@@ -39,12 +39,12 @@ class Operation:
         inputs: elements of the largest input that it was given.
         padded_inputs: the same of what it multiplies; more than `inputs` where it pads by itself, as a convolution of
             TensorFlow or one that pads by reflection does.
-        folded: elements of its largest first and second operand whose first dimension is not the batch alone, as of
-            windows [batch * windows, tokens, channels]; None where it is.
         weights: elements of its weight; 0 of a product.
         low, high: between which values its input lies, whatever the pictures.
         computes_weight: whether the layer makes its weight anew at every call, such as a standardised one.
         mixes_weights: whether it multiplies by its own weight and by one that it makes.
+        elements_per_sample: of its largest first and second operand whose first dimension is not the batch alone, as of
+            windows [batch * windows, tokens, channels]; None where it is.
     """
 
     kind: Literal["layer", "product", "float"]
@@ -57,7 +57,7 @@ class Operation:
     high: float = -inf
     computes_weight: bool = False
     mixes_weights: bool = False
-    folded: tuple[int | None, int | None] = (None, None)
+    elements_per_sample: tuple[int | None, int | None] = (None, None)
 
 
 @dataclass
@@ -174,7 +174,10 @@ class Recorder(TorchFunctionMode):
         self.calls.append(Call(layer, tuple(self._running)))
         if function in CONVOLUTIONS:
             self._last_convolution = layer
-        operation.folded = (_folded(multiplication.first, operation.folded[0]), None)
+        operation.elements_per_sample = (
+            _sample_elements(multiplication.first, operation.elements_per_sample[0]),
+            None,
+        )
         return self._counted(operation, multiplication)
 
     def _product(self, multiplication: Multiplication) -> Tensor:
@@ -183,8 +186,11 @@ class Recorder(TorchFunctionMode):
         running.products += 1
         self.calls.append(Call(key, tuple(self._running)))
         operation = self.operations.setdefault(key, Operation("product"))
-        first, second = operation.folded
-        operation.folded = (_folded(multiplication.first, first), _folded(multiplication.second, second))
+        first, second = operation.elements_per_sample
+        operation.elements_per_sample = (
+            _sample_elements(multiplication.first, first),
+            _sample_elements(multiplication.second, second),
+        )
         return self._counted(operation, multiplication)
 
     def _counted(self, operation: Operation, multiplication: Multiplication) -> Tensor:
@@ -211,7 +217,7 @@ class Recorder(TorchFunctionMode):
         return operation
 
 
-def _folded(x: Tensor, largest: int | None) -> int | None:
+def _sample_elements(x: Tensor, largest: int | None) -> int | None:
     """Return the elements of an operand of one image, or of the largest before it; None if all were of a batch of 1."""
     return largest if x.shape[:1] == (1,) else max(largest or 0, x.numel())
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from limpq_hub.errors import TrainingError, quoted
-from limpq_hub.plan.importance import APART, Importance
+from limpq_hub.plan.importance import Importance, asked_distance
 from limpq_hub.plan.indicators import Indicators
 from limpq_hub.plan.layer_bits import near_pairs
 from limpq_hub.plan.outliers import in_order
@@ -83,7 +83,7 @@ def indicators_by(text: str, entry: Entry, table_of: Callable[[str], PairCosts])
     summed = tables[0] if len(tables) == 1 else _sum_on_one_scale(tables)
     apart = APART_OF[colon + word]
     others = replace(entry.indicators, divergences=summed, objective="learned")
-    return others.using("measured", max(APART) if apart is None else apart)
+    return others.using("measured", asked_distance(apart))
 
 
 def table(name: str, entry: Entry, images: Sequence[Tensor], float_network: nn.Module | None = None) -> PairCosts:
